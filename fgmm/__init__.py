@@ -1,0 +1,42 @@
+"""fgmm: fine-grained multi-modal self-supervised learning from narrated video.
+
+Video, audio and text encoders are trained together by comparing *local* embeddings (cells of a
+feature map, patches of a spectrogram) with *phrase* embeddings. One legend of axis letters is used
+in every einsum, docstring and test:
+
+======  =====================================================================================
+letter  axis
+======  =====================================================================================
+B       clips of the batch (the query side)
+C       clips of the batch (the candidate side; as many as B, sharded apart)
+K       caption candidates of a clip (nearby narrations, the MIL bag)
+P       phrases of a caption (for ``video_audio``: audio pooled to at most P time segments)
+L       SentencePiece tokens of a caption
+T H W   frames, rows, columns of a feature map
+N       local embeddings of a clip: T·H·W cells for video, time·frequency patches for audio
+D       embedding width
+S       audio samples
+======  =====================================================================================
+
+Further words: a *coarse* embedding is one vector a clip or a caption; a *pair* is two modalities
+compared with each other, named ``video_text``, ``video_audio`` or ``audio_text``.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "losses": "fgmm.losses",
+}
+
+
+def __getattr__(name: str):
+    """Imports public names on first use (PEP 562), so that ``import fgmm`` costs nothing."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fgmm' has no attribute {name!r}; public: {sorted(_PUBLIC)}")
+    return importlib.import_module(_PUBLIC[name])
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]

@@ -1,0 +1,251 @@
+"""Typed defaults, validation, the resolved config."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+
+# ConfigDict is no Mapping to Python's type system.
+Config = Mapping | ml_collections.ConfigDict
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line naming key, value and remedy."""
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """The keys of every config with their types. A config file fills in the parts that name
+    components: ``data.source``, ``model``, ``objective.terms`` and ``evals``.
+    """
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "steps": 1000,
+            # Clips over all devices and processes.
+            "batch_size": 32,
+            # Bit-identical runs on GPU, at some cost in speed. On CPU they always are.
+            "deterministic": False,
+            "data": {
+                "source": {"name": "narrated_shapes", "split": "train"},
+                "frames": 8,
+                "height": 64,
+                "width": 64,
+                "audio_seconds": 2.0,
+                "sample_rate": 8000,
+                # K, P and L. K captions are drawn from those a clip has.
+                "captions": 1,
+                "phrases": 8,
+                "tokens": 48,
+                # All captions of a clip as one, in order of time.
+                "join_captions": False,
+                # A shipped model's name or a file; the fingerprint is filled in when it is read.
+                "tokenizer": "narrated_shapes",
+                "tokenizer_fingerprint": "",
+                "segmenter": "function_words",
+                # Keep decoded frames in memory: for small corpora of images.
+                "cache": False,
+                # Worker processes; 0 reads in threads of the main process.
+                "workers": 0,
+                "threads": 2,
+                "prefetch": 4,
+            },
+            # On the device, inside the step.
+            "transforms": {
+                "flip": False,
+                # Least area of a random crop, 1.0 for none, and least width : height of it.
+                "crop_area": 1.0,
+                "crop_aspect": 0.75,
+                "mel_window": 0.032,
+                "mel_hop": 0.016,
+                "mel_bands": 40,
+            },
+            "model": {
+                "spaces": {
+                    "joint": {
+                        "modalities": ("video", "audio", "text"),
+                        "width": 64,
+                        "hidden": 0,
+                        "pool": "mean",
+                    }
+                },
+            },
+            "objective": {"terms": {}},
+            "optimizer": {
+                "learning_rate": 1e-3,
+                "warmup_steps": 100,
+                # The cosine ends at this share of the peak.
+                "final_fraction": 0.0,
+                "beta1": 0.9,
+                "beta2": 0.98,
+                "epsilon": 1e-8,
+                "clip_norm": 1.0,
+                # (regex, value): the first that matches a parameter's path holds.
+                "weight_decay": ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.01)),
+                "learning_rate_scale": ((".*", 1.0),),
+            },
+            "checkpoint": {
+                "every_steps": 500,
+                "every_minutes": 10.0,
+                "keep_last": 2,
+                "keep_best": 1,
+                # A number that an evaluation in `evals` reports, such as
+                # "retrieval/fine/text_to_video/r@10"; empty keeps no best.
+                "best_metric": "",
+                "best_mode": "max",
+            },
+            # Updates skipped in a row, for a loss or gradient that is not finite, before it stops.
+            "patience_nonfinite": 10,
+            "progress": True,
+            "evals": {},
+        }
+    )
+
+
+# Keys whose change leaves a checkpoint's run what it was; all others must be equal to resume it.
+OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite")
+OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch")
+
+# Keys under which any component's options may stand.
+_OPEN = ("data.source", "model", "objective.terms", "evals")
+
+
+def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
+    """Parses what follows the colon of ``--config=configs/X.py:key=value,key=value``.
+
+    Args:
+      argument: the text after the colon, or None.
+      allowed: the keys with their defaults; a value takes its default's type.
+
+    Raises:
+      ConfigError: a key is unknown or a value is of another type.
+    """
+    result = dict(allowed)
+    for part in filter(None, (argument or "").split(",")):
+        key, equals, text = part.partition("=")
+        if not equals or key not in allowed:
+            raise ConfigError(
+                f"variant {part!r} is unknown; allowed: "
+                + ", ".join(f"{name}={value}" for name, value in sorted(allowed.items()))
+            )
+        result[key] = _parsed(key, text, allowed[key])
+    return ml_collections.ConfigDict(result)
+
+
+def _parsed(key: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ConfigError(f"variant {key}={text!r} must be true or false")
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise ConfigError(f"variant {key}={text!r} is not of type {type(default).__name__}") from error
+
+
+def check_keys(config: Config) -> None:
+    """Compares a config's keys and types with the defaults.
+
+    Raises:
+      ConfigError: a key is unknown or missing, or a value is of another type.
+    """
+    from fgmm import components
+
+    def compare(given: Config, expected: Config, path: str) -> None:
+        for name in expected:
+            if name not in given:
+                raise ConfigError(f"{path}{name} is missing from the config; see fgmm/config.py")
+        for name, value in given.items():
+            key = f"{path}{name}"
+            if name not in expected:
+                if path.rstrip(".") in _OPEN:
+                    continue
+                raise ConfigError(
+                    f"{key}={value!r} is unknown; allowed under {path.rstrip('.') or 'config'}: "
+                    + ", ".join(sorted(expected))
+                )
+            default = expected[name]
+            if isinstance(default, Config):
+                if not isinstance(value, Config):
+                    raise ConfigError(f"{key}={value!r} must be a dict of keys")
+                if key not in _OPEN or key == "model":
+                    compare(value, {} if key == "model" else default, key + ".")
+            elif not components.of_type(value, type(default)):
+                raise ConfigError(f"{key}={value!r} is not of type {type(default).__name__}")
+
+    compare(config, defaults(), "")
+
+
+def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Writes every component's default options into the config, so that each can be overridden by a
+    flag and the printed config is whole. Call it last in a config file.
+
+    Raises:
+      ConfigError: a name or an option is wrong.
+    """
+    from fgmm import components
+
+    config = config.copy_and_resolve_references().unlock()
+    for key, room in _component_entries(config):
+        entry = _at(config, key)
+        for name, value in components.options(
+            components.find(room, entry.get("name", ""), key=f"{key}.name")
+        ).items():
+            if name not in entry and value is not dataclasses.MISSING:
+                entry[name] = value
+    return config
+
+
+def _component_entries(config: Config) -> list[tuple[str, str]]:
+    entries = [("data.source", "data.sources")]
+    for modality in ("video", "audio", "text"):
+        if modality in config["model"]:
+            entries.append((f"model.{modality}", f"models.{modality}"))
+    entries += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
+    entries += [(f"evals.{name}", "eval") for name in config["evals"]]
+    return entries
+
+
+def _at(config: Config, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The same as a dict of dicts."""
+    return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """A dict of dicts that is the same after a trip through JSON: tuples become lists."""
+    return json.loads(json.dumps(plain(config)))
+
+
+def differences(saved: Config, current: Config) -> list[str]:
+    """The keys that forbid resuming ``saved`` with ``current``, as ``key: saved -> current``."""
+    flat_saved, flat_current = flat(as_dict(saved)), flat(as_dict(current))
+    lines = []
+    for key in sorted(flat_saved.keys() | flat_current.keys()):
+        parts = key.split(".")
+        operational = parts[0] in OPERATIONAL or (
+            parts[0] == "data" and parts[1] in OPERATIONAL_DATA
+        )
+        before, after = flat_saved.get(key), flat_current.get(key)
+        if before != after and not operational:
+            lines.append(f"{key}: {before!r} -> {after!r}")
+    return lines
+
+
+def flat(config: Config, path: str = "") -> dict[str, Any]:
+    """The values by their whole keys, such as ``"optimizer.learning_rate"``."""
+    values = {}
+    for name, value in config.items():
+        if isinstance(value, Config) and value:
+            values |= flat(value, f"{path}{name}.")
+        else:
+            values[f"{path}{name}"] = value
+    return values
+

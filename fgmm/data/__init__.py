@@ -1,0 +1,1 @@
+"""Records in, batches out: everything that happens on the host."""

@@ -1,0 +1,169 @@
+"""Encoded images, frames and sound to the fixed shapes of a batch."""
+
+import io
+import math
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from fgmm.data.schema import BadInput, Waveform
+
+# Formats that Pillow decodes by itself, in-process.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_MAX_PIXELS = 1 << 26
+# EXIF's orientation tag, and what undoes each of its values.
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
+# Seconds of sound behind the cut that take part in resampling.
+_RESAMPLING_MARGIN = 0.05
+
+
+def read_image(data: bytes, height: int, width: int) -> UInt8[np.ndarray, "1 H W 3"]:
+    """Decodes an image as a clip of one frame.
+
+    The picture is turned upright (EXIF), laid on white where it is transparent, cropped about its
+    centre to the aspect of the target and resized with antialiasing. Of an animation the first
+    picture is taken.
+
+    Raises:
+      BadInput: ``unreadable_video``; the data are empty, damaged, cut short, of a format not
+        among ``BMP GIF JPEG PNG PPM TIFF WEBP``, or larger than 67 million pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            _shrink_in_decoder(image, height, width)
+            image.load()
+            turn = _UPRIGHT.get(_orientation(image))
+            upright = image if turn is None else image.transpose(turn)
+            return _fit(_rgb(upright), height, width)[None]
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block says nothing of the picture
+        return None
+
+
+def _shrink_in_decoder(image: Image.Image, height: int, width: int) -> None:
+    """Lets JPEG decode at a half, a quarter or an eighth, no smaller than the target needs."""
+    if image.format != "JPEG":
+        return
+    if _orientation(image) in _ON_ITS_SIDE:
+        height, width = width, height
+    scale = max(height / image.height, width / image.width)
+    if scale < 1:
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I;16"):  # 16-bit grey, which Pillow would clip and not scale
+        grey = np.asarray(image).astype(np.uint16) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _fit(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Crops about the centre to the aspect of the target, then resizes."""
+    if image.size != (width, height):
+        scale = min(image.width / width, image.height / height)
+        left = max(0.0, (image.width - scale * width) / 2)
+        top = max(0.0, (image.height - scale * height) / 2)
+        box = (left, top, image.width - left, image.height - top)
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.array(image)
+
+
+def fit_frames(
+    frames: UInt8[np.ndarray, "t h w 3"], count: int, height: int, width: int
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Brings a clip to a fixed number and size of frames.
+
+    Args:
+      frames: any number of frames of any size.
+      count: T. Of a longer clip, the frames in the middle of T equal stretches are taken; the last
+        frame of a shorter one is repeated.
+      height, width: H and W; other sizes are cropped to this aspect and resized.
+
+    Raises:
+      BadInput: ``no_video``; there is no frame, or frames have no pixels.
+    """
+    if frames.size == 0:
+        raise BadInput("no_video", f"frames of shape {frames.shape}")
+    available = len(frames)
+    if available > count:
+        chosen = (np.arange(count) * 2 + 1) * available // (2 * count)
+    else:
+        chosen = np.minimum(np.arange(count), available - 1)
+    if frames.shape[1:3] == (height, width):
+        return frames[chosen]
+    distinct, place = np.unique(chosen, return_inverse=True)
+    fitted = [_fit(Image.fromarray(frames[i]), height, width) for i in distinct]
+    return np.stack(fitted)[place]
+
+
+def fit_sound(waveform: Waveform, samples: int, rate: int) -> Float32[np.ndarray, "S"]:
+    """Brings sound to a fixed rate and number of samples, cut or padded with zeros at the end.
+
+    Resampling is band-limited: the spectrum of the whole sound, followed by silence, is cut off or
+    filled up with zeros at the lower of the two Nyquist frequencies.
+
+    Args:
+      waveform: mono sound.
+      samples: S.
+      rate: of the result, in Hz.
+
+    Raises:
+      BadInput: ``no_audio`` where there is no sample, ``unreadable_audio`` where a sample is not
+        finite or the rate is not positive.
+    """
+    sound = np.asarray(waveform.samples, np.float32)
+    if sound.size == 0:
+        raise BadInput("no_audio", "no samples")
+    if waveform.rate <= 0:
+        raise BadInput("unreadable_audio", f"rate of {waveform.rate} Hz")
+    margin = math.ceil(_RESAMPLING_MARGIN * waveform.rate)
+    sound = sound[: math.ceil(samples * waveform.rate / rate) + margin]
+    if not np.isfinite(sound).all():
+        raise BadInput("unreadable_audio", "samples that are not finite")
+    if waveform.rate != rate:
+        sound = _resample(sound, waveform.rate, rate, margin)
+    fitted = np.zeros(samples, np.float32)
+    fitted[: len(sound)] = sound[:samples]
+    return fitted
+
+
+def _resample(
+    sound: Float32[np.ndarray, "s"], old_rate: int, new_rate: int, margin: int
+) -> Float32[np.ndarray, "S"]:
+    divisor = math.gcd(old_rate, new_rate)
+    old_step, new_step = old_rate // divisor, new_rate // divisor
+    # A whole number of steps keeps both grids aligned; the silence keeps the end, which the Fourier
+    # transform joins to the start, away from it.
+    steps = math.ceil((len(sound) + margin) / old_step)
+    spectrum = np.fft.rfft(sound.astype(np.float64), steps * old_step)
+    kept = np.zeros(steps * new_step // 2 + 1, complex)
+    shared = (steps * min(old_step, new_step) + 1) // 2  # below the lower Nyquist frequency
+    kept[:shared] = spectrum[:shared]
+    resampled = np.fft.irfft(kept, steps * new_step) * (new_step / old_step)
+    return resampled[: math.ceil(len(sound) * new_step / old_step)].astype(np.float32)

@@ -1,0 +1,120 @@
+"""The record a source yields and the batch a train step receives."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+# Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel with
+# its batch as one int32 with bit i set for REASONS[i], so that worker processes need no channel of
+# their own to report them.
+REASONS = (
+    "missing_file",
+    "unreadable_video",
+    "unreadable_audio",
+    "no_video",
+    "no_audio",
+    "no_captions",
+    "empty_caption",
+    "malformed_line",
+)
+
+
+class BadInput(Exception):
+    """A clip's media cannot be used; the modality is masked and the reason counted.
+
+    Attributes:
+      reason: one of ``REASONS``.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason {reason!r}; known: {', '.join(REASONS)}")
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class Caption(NamedTuple):
+    """A piece of narration with its time in the clip, in seconds."""
+
+    text: str
+    start: float = 0.0
+    end: float = float("inf")
+
+
+class Waveform(NamedTuple):
+    """Mono sound: ``samples`` in [-1, 1], ``rate`` in Hz."""
+
+    samples: Float32[np.ndarray, "S"]
+    rate: int
+
+
+class Grounding(NamedTuple):
+    """What a span of a caption refers to, where a corpus knows it.
+
+    Attributes:
+      caption: index into ``Clip.captions``.
+      start, end: character span of the phrase in that caption.
+      boxes: [T, 4] as (top, left, bottom, right), each in fractions of the frame; the object's
+        extent in every frame of the clip. A box may reach beyond 0 or 1 where the picture wraps.
+      active: [T] whether what the phrase says is true of that frame.
+    """
+
+    caption: int
+    start: int
+    end: int
+    boxes: np.ndarray
+    active: np.ndarray
+
+
+FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
+SoundReader = Callable[[], Waveform]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One record. Any modality may be absent (None, or no captions).
+
+    Attributes:
+      clip_id: stable name of the clip within its corpus.
+      video: an encoded image, or a function that returns the frames. Raises ``BadInput``.
+      audio: a function that returns the sound. Raises ``BadInput``.
+      captions: the narration, in order of time.
+      labels: class indices for evaluation, such as ``{"motion": 3}``.
+      grounding: which phrases refer to what, where known.
+    """
+
+    clip_id: str
+    video: bytes | FrameReader | None = None
+    audio: SoundReader | None = None
+    captions: tuple[Caption, ...] = ()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    grounding: tuple[Grounding, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShape:
+    """Static sizes of a batch, from ``config.data``.
+
+    A batch is a dict of arrays::
+
+      video       uint8   [B, T, H, W, 3]     video_mask  bool [B]
+      audio       float32 [B, S]              audio_mask  bool [B]
+      tokens      int32   [B, K, L]           text_mask   bool [B, K]
+      phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 for padding
+      record      int32   [B]         index of the clip in its source
+      problems    int32   [B]         bits of REASONS
+
+    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch.
+    """
+
+    frames: int
+    height: int
+    width: int
+    samples: int
+    sample_rate: int
+    captions: int
+    phrases: int
+    tokens: int

@@ -1,0 +1,12 @@
+"""Corpora, one a file. A module here is found by its name in ``config.data.source.name``.
+
+A source module defines one class ``Source``: random access to clips that are a function of the
+options and the index alone, so that the data position of a run is one number.
+
+``Source(*, split: str, **options)``
+    Opens the corpus. Raises ``fgmm.config.ConfigError`` for a missing corpus or an unknown split.
+``len(source)``, ``source[index] -> fgmm.data.schema.Clip``
+    Reading media is deferred: a ``Clip`` carries bytes or readers, opening it never fails.
+``source.report: collections.Counter``
+    Entries left out when the corpus was opened, by reason.
+"""

@@ -1,0 +1,304 @@
+"""Captions to token ids and phrase ids, with SentencePiece.
+
+Training a model on the captions of any source, and looking at what one does::
+
+    python -m fgmm.data.tokenizer train --source=flickr8k --option=root=flickr8k.tar \\
+        --vocabulary_size=4000 --output=flickr8k.model
+    python -m fgmm.data.tokenizer show --model=flickr8k.model --text="A dog on the grass."
+"""
+
+import ast
+import hashlib
+import io
+import itertools
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import sentencepiece
+import tqdm
+from absl import flags
+from jaxtyping import Int32
+
+from fgmm import components
+from fgmm.config import ConfigError
+from fgmm.data import phrases as phrases_lib
+
+PAD_ID = 0
+UNKNOWN_ID = 1
+# SentencePiece silently leaves longer lines out of training; its own default is 4,192.
+_MAX_CAPTION_BYTES = 1 << 20
+
+
+class Tokenizer:
+    """A SentencePiece model; knows nothing of batches. Can be pickled.
+
+    Attributes:
+      vocabulary_size: number of token ids, padding (id 0) included.
+      fingerprint: SHA-256 of the model file, in hex.
+      model: its contents.
+    """
+
+    def __init__(self, model_path: str | os.PathLike[str]):
+        """Loads a model.
+
+        Raises:
+          ConfigError: the file is missing, no SentencePiece model, or without padding at id 0.
+        """
+        try:
+            model = pathlib.Path(model_path).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror}); "
+                + _training_command(model_path)
+            ) from error
+        try:
+            self._load(model)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} is no SentencePiece model; "
+                + _training_command(model_path)
+            ) from error
+        if self._processor.pad_id() != PAD_ID:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} has its padding at id {self._processor.pad_id()}, "
+                f"not {PAD_ID}; {_training_command(model_path)}"
+            )
+
+    def _load(self, model: bytes) -> None:
+        if not model:
+            raise ValueError("empty model")  # which SentencePiece would accept
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        self._processor.LoadFromSerializedProto(model)
+
+    def __getstate__(self) -> bytes:
+        return self._model
+
+    def __setstate__(self, model: bytes) -> None:
+        self._load(model)
+
+    @property
+    def model(self) -> bytes:
+        """The model file's contents."""
+        return self._model
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._processor.vocab_size()
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._model).hexdigest()
+
+    def pieces(
+        self, caption: str, segmenter: phrases_lib.Segmenter, phrases: int
+    ) -> list[tuple[int, int, str]]:
+        """Tokens of a caption as (token id, phrase id from 1 to ``phrases``, piece).
+
+        A token belongs to the phrase that holds its first character that is no space. Tokens in no
+        phrase, which is to say punctuation between phrases, are left out.
+        """
+        caption = _encodable(caption)
+        encoded = self._processor.Encode(caption, return_type="offset_mapping")
+        spans = phrases_lib.limit(segmenter(caption), phrases)
+        found = []
+        at = 0  # both lists are in order of place
+        for token, piece, (start, end) in zip(
+            encoded["ids"], encoded["pieces"], encoded["offsets"], strict=True
+        ):
+            while start < len(caption) and caption[start].isspace():
+                start += 1
+            while at < len(spans) and spans[at][1] <= start:
+                at += 1
+            # A lone "▁" before an unknown word covers nothing, so it looks one character ahead.
+            if at < len(spans) and spans[at][0] < max(end, start + 1):
+                found.append((token, at + 1, piece))
+        return found
+
+    def encode(
+        self, caption: str, *, segmenter: phrases_lib.Segmenter, tokens: int, phrases: int
+    ) -> tuple[Int32[np.ndarray, "L"], Int32[np.ndarray, "L"]]:
+        """Token ids and phrase ids of a caption.
+
+        Args:
+          caption: any text; lower-cased and NFKC-normalised by the model.
+          segmenter: spans of its phrases, from ``fgmm.data.phrases``.
+          tokens: L; further tokens are cut off.
+          phrases: P; further phrases join the last.
+
+        Returns:
+          Token ids and phrase ids from 1 to P, both [L] and 0 for padding.
+        """
+        token_ids = np.zeros(tokens, np.int32)
+        phrase_ids = np.zeros(tokens, np.int32)
+        found = self.pieces(caption, segmenter, phrases)[:tokens]
+        token_ids[: len(found)] = [token for token, _, _ in found]
+        phrase_ids[: len(found)] = [phrase for _, phrase, _ in found]
+        return token_ids, phrase_ids
+
+
+def _training_command(output: str | os.PathLike[str]) -> str:
+    return (
+        "train one with: python -m fgmm.data.tokenizer train --source=NAME "
+        f"--vocabulary_size=N --output={output}"
+    )
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which have no UTF-8; as long as before."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def train(
+    captions: Iterable[str], output: str | os.PathLike[str], vocabulary_size: int
+) -> Tokenizer:
+    """Trains a byte-pair model; the same captions give the same bytes.
+
+    Byte pairs and no unigram model, because a corpus of few words should get whole words as pieces;
+    the unigram trainer breaks them up however many pieces it may have.
+
+    Args:
+      captions: the text, read once and held in memory.
+      output: file to write; it appears when it is complete.
+      vocabulary_size: number of pieces, padding (id 0) and unknown (id 1) included; there will be
+        fewer where the captions do not support as many.
+
+    Raises:
+      ConfigError: no text at all, fewer pieces asked for than there are characters, or a file that
+        cannot be written.
+    """
+    lines = (" ".join(_encodable(caption).replace("\0", " ").split()) for caption in captions)
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ConfigError("there are no captions to train a tokenizer on")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocabulary_size,
+            hard_vocab_limit=False,
+            normalization_rule_name="nmt_nfkc_cf",
+            max_sentence_length=_MAX_CAPTION_BYTES,
+            pad_id=PAD_ID,
+            unk_id=UNKNOWN_ID,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,  # sums of floats depend on the number of threads
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        remedy = str(error).rsplit("]", 1)[-1].strip() or "ask for more"
+        raise ConfigError(
+            f"vocabulary_size={vocabulary_size} is too small for these captions: {remedy}"
+        ) from error
+    output = pathlib.Path(output)
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(model.getvalue())
+        partial.replace(output)
+    except OSError as error:
+        raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
+    return Tokenizer(output)
+
+
+def source_captions(source: Any) -> Iterator[str]:
+    """The captions of a source, clip by clip, with a progress bar."""
+    found = 0
+    with tqdm.tqdm(range(len(source)), unit=" clips", mininterval=0.5) as progress:
+        for index in progress:
+            for caption in source[index].captions:
+                found += 1
+                yield caption.text
+            progress.set_postfix(captions=found, refresh=False)
+
+
+def _options(entries: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` entries; a value that is a Python literal is taken as one."""
+    options = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option={entry} is not of the form key=value")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options
+
+
+def _train_command(args: flags.FlagValues) -> None:
+    entry = {**_options(args.option), "name": args.source}
+    source = components.build("data.sources", entry, key="source")
+    tokenizer = train(source_captions(source), args.output, args.vocabulary_size)
+    for reason, count in sorted(source.report.items()):
+        print(f"left out: {count} x {reason}")
+    print(f"{args.output}: {tokenizer.vocabulary_size} pieces", end="")
+    fewer = tokenizer.vocabulary_size < args.vocabulary_size
+    print(f", all that these captions support of {args.vocabulary_size}" if fewer else "")
+
+
+def _show_command(args: flags.FlagValues) -> None:
+    segmenter = phrases_lib.find(args.segmenter)
+    found = Tokenizer(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
+    for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
+        print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))
+
+
+def _train_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("source", None, "name of a source in fgmm.data.sources", flag_values=values)
+    flags.DEFINE_multi_string(
+        "option", [], "key=value of the source, such as split=train; repeat", flag_values=values
+    )
+    flags.DEFINE_integer("vocabulary_size", None, "number of pieces", flag_values=values)
+    flags.DEFINE_string("output", None, "model file to write", flag_values=values)
+    flags.mark_flags_as_required(["source", "vocabulary_size", "output"], flag_values=values)
+    return values
+
+
+def _show_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("model", None, "model file", flag_values=values)
+    flags.DEFINE_string("text", None, "caption to show", flag_values=values)
+    flags.DEFINE_string(
+        "segmenter", "function_words", "name in fgmm.data.phrases", flag_values=values
+    )
+    flags.mark_flags_as_required(["model", "text"], flag_values=values)
+    return values
+
+
+_COMMANDS = {"train": (_train_flags, _train_command), "show": (_show_flags, _show_command)}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong."""
+    command = argv[1] if len(argv) > 1 else ""
+    if command in ("--help", "-h", "help"):
+        print(__doc__)
+        for name, (make_flags, _) in _COMMANDS.items():
+            print(f"{name}:\n{make_flags().get_help()}")
+        return 0
+    try:
+        if command not in _COMMANDS:
+            raise ConfigError(f"unknown command {command!r}; allowed: {', '.join(_COMMANDS)}")
+        make_flags, run = _COMMANDS[command]
+        values = make_flags()
+        stray = values(list(argv[1:]))[1:]
+        if stray:
+            raise ConfigError(f"unexpected argument {stray[0]!r}; options are --name=value")
+        run(values)
+    except (ConfigError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

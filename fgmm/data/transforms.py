@@ -1,0 +1,137 @@
+"""What happens to a batch on the device, inside jit: augmentation, normalisation, log-mel."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Transforms:
+    """A raw batch to the inputs of a model.
+
+    Attributes:
+      sample_rate: of the audio, in Hz.
+      flip: mirror half of the clips left to right (in training).
+      crop_area: least share of the picture in a random crop (in training); 1.0 for no crop.
+      crop_aspect: least width : height of the crop relative to the picture's; the greatest is its
+        inverse.
+      mel_window, mel_hop: of the spectrogram, in seconds.
+      mel_bands: F, its frequency bands.
+    """
+
+    sample_rate: int
+    flip: bool = False
+    crop_area: float = 1.0
+    crop_aspect: float = 0.75
+    mel_window: float = 0.032
+    mel_hop: float = 0.016
+    mel_bands: int = 40
+
+    def __post_init__(self):
+        if not 0 < self.crop_area <= 1 or not 0 < self.crop_aspect <= 1:
+            raise ValueError(
+                f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
+            )
+
+    def __call__(
+        self, batch: Mapping[str, Array], key: PRNGKeyArray | None = None
+    ) -> dict[str, Array]:
+        """Inputs of ``fgmm.models.multimodal.MultiModal``; without a key nothing is augmented."""
+        inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
+        if "video" in batch:
+            video = batch["video"]
+            inputs["video"] = normalised(video if key is None else self._augmented(video, key))
+        if "audio" in batch:
+            inputs["log_mel"] = log_mel(
+                batch["audio"],
+                rate=self.sample_rate,
+                window=round(self.mel_window * self.sample_rate),
+                hop=round(self.mel_hop * self.sample_rate),
+                bands=self.mel_bands,
+            )
+        return inputs
+
+    def _augmented(self, video, key):
+        area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
+        batch = video.shape[0]
+        if self.crop_area < 1:
+            area = jax.random.uniform(area_key, (batch,), minval=self.crop_area)
+            bound = np.log(self.crop_aspect)
+            aspect = jnp.exp(jax.random.uniform(aspect_key, (batch,), minval=bound, maxval=-bound))
+            extent = jnp.minimum(
+                jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)], axis=1), 1.0
+            )
+            corner = jax.random.uniform(place_key, (batch, 2)) * (1 - extent)
+            video = cropped(video, corner, extent)
+        if self.flip:
+            mirror = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1, 1))
+            video = jnp.where(mirror, video[..., ::-1, :], video)
+        return video
+
+
+def normalised(video: Array) -> Float[Array, "B T H W 3"]:
+    """Pixels 0..255 to about unit variance around 0."""
+    return (video.astype(jnp.float32) - 127.5) * (1 / 64)
+
+
+def cropped(
+    video: UInt8[Array, "B T H W 3"],
+    corner: Float[Array, "B 2"],
+    extent: Float[Array, "B 2"],
+) -> Float[Array, "B T H W 3"]:
+    """Cuts one window out of each clip and scales it, bilinearly, to the clip's size.
+
+    Both axes are one matrix product with two weights a row, which any accelerator does well.
+
+    Args:
+      corner: top and left of the window, in fractions of the picture.
+      extent: height and width of the window, likewise.
+    """
+
+    def weights(size, corner, extent):
+        centre = (corner[:, None] + extent[:, None] * (jnp.arange(size) + 0.5) / size) * size - 0.5
+        centre = jnp.clip(centre, 0, size - 1)
+        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)))
+
+    height, width = video.shape[2:4]
+    rows = weights(height, corner[:, 0], extent[:, 0])
+    columns = weights(width, corner[:, 1], extent[:, 1])
+    x = jnp.einsum("bhi,btiwc->bthwc", rows, video.astype(jnp.float32))
+    return jnp.einsum("bwj,bthjc->bthwc", columns, x)
+
+
+def mel_filters(bands: int, window: int, rate: int) -> Float[np.ndarray, "frequencies F"]:
+    """Triangular filters on the HTK mel scale, m = 2595 log10(1 + f / 700), from 0 Hz to half the
+    rate, each of height 1.
+    """
+    frequencies = np.fft.rfftfreq(window, 1 / rate)
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
+    rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(
+    audio: Float[Array, "B S"], *, rate: int, window: int, hop: int, bands: int
+) -> Float[Array, "B T F"]:
+    """Log-mel spectrogram: Hann window, power spectrum, mel filters, log(power + 1e-4).
+
+    The mean and the spread of speech-like sound are near 0 and 1 after a fixed shift and scale.
+
+    Args:
+      audio: samples in [-1, 1].
+      rate: in Hz.
+      window, hop: in samples; T = 1 + (S - window) // hop.
+      bands: F.
+    """
+    starts = np.arange(0, audio.shape[1] - window + 1, hop)
+    frames = audio[:, starts[:, None] + np.arange(window)]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32))
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    return (jnp.log(power @ mel_filters(bands, window, rate) + 1e-4) + 2.0) / 4.0

@@ -1,0 +1,1 @@
+"""Evaluations, one protocol a file, each a binary over the same checkpoints."""

@@ -1,0 +1,244 @@
+"""Retrieval metrics on the host, each with what a random order would give.
+
+Two more axes here: Q queries and G items of the gallery, one of them captions and the other clips.
+Shares, such as R@k, lie in [0, 1]; ranks start at 1, the best.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int64, Shaped
+
+RECALL_AT = (1, 5, 10)
+
+# Scores compared at a time. A few temporaries of this many entries are all that ranking allocates.
+_BLOCK_ENTRIES = 1 << 20
+
+
+def retrieval_ranks(
+    scores: Float[np.ndarray, "Q G"], relevant: Bool[np.ndarray, "Q G"]
+) -> Int64[np.ndarray, "Q"]:
+    """Rank of the best relevant item of every query, with ties against the model.
+
+    The rank is 1 + the number of irrelevant items that score at least as much as the best relevant
+    one, so a model that gives every pair the same score gains nothing. A score that is NaN counts
+    against the model too: the worst for a relevant item, the best for an irrelevant one.
+
+    Args:
+      scores: similarity of each query to each item, higher is better.
+      relevant: whether the item is a correct answer.
+
+    Returns:
+      Ranks from 1 to 1 + the number of irrelevant items.
+
+    Raises:
+      ValueError: a query has no relevant item.
+    """
+    queries, gallery = scores.shape
+    unanswerable = np.flatnonzero(~relevant.any(axis=1))
+    if unanswerable.size:
+        raise ValueError(
+            f"query {unanswerable[0]} has no relevant item among {gallery} "
+            f"({unanswerable.size} such queries of {queries}); leave it out before ranking"
+        )
+    ranks = np.empty(queries, np.int64)
+    rows = max(1, _BLOCK_ENTRIES // max(gallery, 1))
+    for start in range(0, queries, rows):
+        block = slice(start, start + rows)
+        score, correct = scores[block], relevant[block]
+        best = np.where(correct & ~np.isnan(score), score, -np.inf).max(axis=1, keepdims=True)
+        # "Not below" rather than "at least", since no comparison with NaN holds.
+        ahead = ~correct & ~(score < best)
+        ranks[block] = 1 + ahead.sum(axis=1)
+    return ranks
+
+
+def retrieval_summary(
+    ranks: Int[np.ndarray, "Q"], relevant_counts: Int[np.ndarray, "Q"], gallery: int
+) -> dict[str, float]:
+    """Recall at 1, 5 and 10, median and mean rank, and the chance level of each.
+
+    With r relevant items among G in random order, the first k hold none of them with probability
+    C(G-r, k) / C(G, k) (hypergeometric), and the best relevant one has the expected rank
+    (G+1) / (r+1). Both are averaged over queries, without approximation. The chance median is that
+    of the ranks of all queries taken together: the smallest k that half of them reach, or midway
+    between two such k where exactly half reach the first.
+
+    Args:
+      ranks: of the best relevant item, from ``retrieval_ranks``.
+      relevant_counts: number of relevant items of each query, r.
+      gallery: number of items ranked, G.
+
+    Returns:
+      ``r@1``, ``r@5``, ``r@10`` in [0, 1], ``median_rank``, ``mean_rank``, and under
+      ``chance_r@1`` and so on what a random order is expected to give.
+
+    Raises:
+      ValueError: no queries, or counts or ranks that a gallery of this size cannot have.
+    """
+    if ranks.size == 0:
+        raise ValueError("no queries to summarise")
+    if relevant_counts.min() < 1 or relevant_counts.max() > gallery:
+        raise ValueError(
+            f"relevant_counts must lie in 1..{gallery} (the gallery), "
+            f"got {relevant_counts.min()}..{relevant_counts.max()}"
+        )
+    if ranks.min() < 1 or (ranks + relevant_counts).max() > gallery + 1:
+        raise ValueError(
+            f"ranks must lie in 1..1 + irrelevant items of a gallery of {gallery}, "
+            f"got {ranks.min()}..{ranks.max()}"
+        )
+    found = {f"r@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
+    found |= {"median_rank": float(np.median(ranks)), "mean_rank": float(ranks.mean())}
+
+    counts = Counter(relevant_counts.tolist())
+    chance = {f"chance_r@{k}": float(_chance_recall(k, counts, gallery)) for k in RECALL_AT}
+    return (
+        found
+        | chance
+        | {
+            "chance_median_rank": _chance_median_rank(counts, gallery),
+            "chance_mean_rank": float(((gallery + 1) / (relevant_counts + 1)).mean()),
+        }
+    )
+
+
+def _chance_recall(k: int, counts: Counter[int], gallery: int) -> Fraction:
+    """Share of queries with a relevant item among the first k of a random order.
+
+    Args:
+      counts: how many queries have r relevant items, for each r.
+    """
+    k = min(k, gallery)
+    # C(G-k, r) / C(G, r) is C(G-r, k) / C(G, k) in smaller numbers, as r is mostly below k.
+    missed = sum(
+        queries * Fraction(comb(gallery - k, r), comb(gallery, r)) for r, queries in counts.items()
+    )
+    return 1 - missed / counts.total()
+
+
+def _chance_median_rank(counts: Counter[int], gallery: int) -> float:
+    """Median rank of the best relevant item over queries and random orders."""
+    ks = range(1, gallery + 1)
+
+    def recall(k: int) -> Fraction:
+        return _chance_recall(k, counts, gallery)
+
+    half = Fraction(1, 2)
+    reached = ks[bisect.bisect_left(ks, half, key=recall)]
+    # The last k of all has recall 1, so something lies above one half.
+    exceeded = ks[bisect.bisect_right(ks, half, key=recall)]
+    return (reached + exceeded) / 2
+
+
+def caption_relevance(
+    captions: Sequence[Sequence[str]],
+) -> tuple[Int64[np.ndarray, "Q"], Bool[np.ndarray, "Q G"]]:
+    """Which clips each caption may retrieve.
+
+    Captions are flattened in order, clip by clip. Captions that read the same after Unicode case
+    folding, with runs of white space taken as one space and none at the ends, are the same caption:
+    each is correct for every clip that owns one of them. Punctuation counts.
+
+    Args:
+      captions: the captions of each of G clips; a clip may have none.
+
+    Returns:
+      owner: the clip each of Q captions was written for.
+      text_to_clip: whether the clip is a correct answer to the caption. Its transpose is the
+        relevance of captions to clips.
+
+    Raises:
+      TypeError: a clip has one string instead of a sequence of captions.
+    """
+    owner, group, groups = [], [], {}
+    for clip, texts in enumerate(captions):
+        if isinstance(texts, str):
+            raise TypeError(f"clip {clip} needs a sequence of captions, got the string {texts!r}")
+        for text in texts:
+            owner.append(clip)
+            group.append(groups.setdefault(" ".join(text.casefold().split()), len(groups)))
+    owner, group = np.array(owner, np.int64), np.array(group, np.int64)
+    owns = np.zeros((len(groups), len(captions)), bool)
+    owns[group, owner] = True
+    return owner, owns[group]
+
+
+def bootstrap_interval(
+    values: Shaped[np.ndarray, "Q"], *, seed: int, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over queries.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. Queries are
+    resampled as if independent; where several belong to one clip, average over each clip first.
+
+    Args:
+      values: one number or boolean a query, such as ``ranks <= 10``.
+      seed: of the resampling; the same seed and values give the same interval.
+      resamples: number of resampled means.
+      level: share of the resampled means inside the interval, between 0 and 1.
+
+    Returns:
+      The low and the high end.
+
+    Raises:
+      ValueError: no values, no resamples, or a level outside (0, 1).
+    """
+    if values.size == 0:
+        raise ValueError("no values to resample")
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"needs resamples >= 1 and 0 < level < 1, got resamples={resamples}, level={level}"
+        )
+    values = values.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(values.size, size=values.size)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+    """An aligned text table that is Markdown as well, with chance beside each column that has it.
+
+    Shares under a name with ``@`` are printed as percentages. A value that a row lacks is ``-``.
+
+    Args:
+      rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
+      columns: names to show. ``chance_NAME`` of any row makes a column "chance" after NAME's.
+
+    Raises:
+      ValueError: no row has a column asked for.
+    """
+    known = {name for row in rows.values() for name in row}
+    missing = [name for name in columns if name not in known]
+    if missing:
+        raise ValueError(f"no row has {', '.join(missing)}; there are: {', '.join(sorted(known))}")
+    shown = [
+        (name, head)
+        for column in columns
+        for name, head in ((column, column), (f"chance_{column}", "chance"))
+        if name in known
+    ]
+    cells = [["", *(head for _, head in shown)]]
+    for label, row in rows.items():
+        cells.append(
+            [label, *(_cell(name, row[name]) if name in row else "-" for name, _ in shown)]
+        )
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    # A colon on the right aligns a column of numbers to the right in Markdown.
+    cells.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    lines = []
+    for label, *numbers in cells:
+        aligned = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join([label.ljust(widths[0]), *aligned])} |")
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: float) -> str:
+    if "@" in name:
+        return f"{100 * value:.2f}%"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,227 @@
+"""The objects of a run, built from its config: what training and evaluation have in common."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import ScalarLike
+
+from fgmm import components
+from fgmm.config import Config, ConfigError, as_dict, check_keys
+from fgmm.data import phrases, pipeline
+from fgmm.data.schema import BatchShape
+from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.transforms import Transforms
+from fgmm.losses.objective import Objective, TermEntry
+from fgmm.models.multimodal import MODALITIES, MultiModal
+from fgmm.train import optimizer
+from fgmm.train.state import TrainState
+
+# Models shipped in fgmm/data/tokenizers go by their name alone.
+_SHIPPED = pathlib.Path(__file__).parent / "data" / "tokenizers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything a config describes but its corpora.
+
+    Attributes:
+      config: resolved: every default filled in, with the tokenizer's fingerprint.
+      shape: of a batch in training.
+      tokenizer: None without text.
+      model, transforms, objective, optimizer: pure functions and modules.
+    """
+
+    config: ml_collections.FrozenConfigDict
+    shape: BatchShape
+    tokenizer: Tokenizer | None
+    model: MultiModal
+    transforms: Transforms
+    objective: Objective
+    optimizer: optimizer.Optimizer
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that have an encoder."""
+        return tuple(self.model.encoders)
+
+    def source(self, entry: Config, key: str) -> Any:
+        """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
+        return components.build("data.sources", entry, key=key)
+
+    def assemble(self, source: Any, **changes: Any) -> pipeline.Assemble:
+        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
+        data = self.config.data
+        return pipeline.Assemble(
+            source=source,
+            shape=dataclasses.replace(self.shape, **changes),
+            tokenizer=self.tokenizer,
+            segmenter=data.segmenter,
+            join_captions=data.join_captions,
+            cache=data.cache,
+        )
+
+    def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
+        """Zeros in the shapes that the model receives."""
+        shape = self.shape
+        batch: dict[str, np.ndarray] = {}
+        if shape.frames:
+            frames = (batch_size, shape.frames, shape.height, shape.width, 3)
+            batch |= {"video": np.zeros(frames, np.uint8), "video_mask": np.ones(batch_size, bool)}
+        if shape.samples:
+            sound = np.zeros((batch_size, shape.samples), np.float32)
+            batch |= {"audio": sound, "audio_mask": np.ones(batch_size, bool)}
+        if shape.tokens:
+            text = np.zeros((batch_size, shape.captions, shape.tokens), np.int32)
+            mask = np.ones((batch_size, shape.captions), bool)
+            batch |= {"tokens": text, "phrase_ids": text, "text_mask": mask}
+        return batch
+
+    def init(self, seed: ScalarLike) -> TrainState:
+        """The state before the first step, a function of the seed alone."""
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        inputs = self.transforms(jax.tree.map(jnp.asarray, self.blank_batch()))
+        variables = dict(self.model.init(init_key, inputs))
+        params = {"model": variables.pop("params"), "objective": self.objective.init()}
+        return TrainState.create(params, variables, self.optimizer.init(params), run_key)
+
+    @functools.cached_property
+    def embed(self):
+        """``embed(state, batch) -> embeddings[space][modality]``, jitted, nothing augmented."""
+
+        def embed(params, statistics, batch):
+            variables = {"params": params, **statistics}
+            return self.model.apply(variables, self.transforms(batch), train=False)
+
+        jitted = jax.jit(embed)
+        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+
+
+def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
+    """Checks a config as a whole and builds what it describes; compiles nothing.
+
+    Args:
+      config: the keys of ``fgmm.config.defaults``.
+      tokenizer_path: the tokenizer kept beside a checkpoint, instead of the one the config names.
+
+    Raises:
+      ConfigError: anything is wrong with the config, or the tokenizer is not the one that the
+        config's fingerprint belongs to.
+    """
+    check_keys(config)
+    config = ml_collections.ConfigDict(as_dict(config))
+    modalities = tuple(name for name in MODALITIES if name in config.model)
+    unknown = set(config.model) - set(MODALITIES) - {"spaces"}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
+    tokenizer = None
+    if "text" in modalities:
+        phrases.find(config.data.segmenter)
+        tokenizer = Tokenizer(tokenizer_path or _tokenizer_path(config.data.tokenizer))
+        expected = config.data.tokenizer_fingerprint
+        if expected and expected != tokenizer.fingerprint:
+            raise ConfigError(
+                f"data.tokenizer={config.data.tokenizer!r} has fingerprint "
+                f"{tokenizer.fingerprint[:12]}, but the config was made with {expected[:12]}: "
+                "give the tokenizer that the checkpoint was trained with"
+            )
+        config.data.tokenizer_fingerprint = tokenizer.fingerprint
+    shape = pipeline.batch_shape(config.data, modalities)
+    return Experiment(
+        config=ml_collections.FrozenConfigDict(config),
+        shape=shape,
+        tokenizer=tokenizer,
+        model=_model(config, modalities, tokenizer, shape),
+        transforms=_transforms(config),
+        objective=_objective(config, modalities),
+        optimizer=optimizer.from_config(config.optimizer, config.steps),
+    )
+
+
+def _tokenizer_path(name: str) -> pathlib.Path:
+    shipped = _SHIPPED / f"{name}.model"
+    return shipped if shipped.exists() else pathlib.Path(name)
+
+
+def _model(config, modalities, tokenizer, shape) -> MultiModal:
+    encoders = {}
+    for modality in modalities:
+        fixed = {}
+        if modality == "text":
+            fixed = {"vocabulary": tokenizer.vocabulary_size, "phrases": shape.phrases}
+        encoders[modality] = components.build(
+            f"models.{modality}",
+            config.model[modality],
+            key=f"model.{modality}",
+            **fixed,
+        )
+    spaces = {name: _space(name, entry, modalities) for name, entry in config.model.spaces.items()}
+    return MultiModal(encoders=encoders, spaces=spaces, phrases=shape.phrases)
+
+
+def _space(name: str, entry: Config, modalities: tuple[str, ...]) -> dict[str, Any]:
+    key = f"model.spaces.{name}"
+    types = {"modalities": tuple, "width": int, "hidden": int, "pool": str}
+    for option, value in entry.items():
+        if option not in types:
+            raise ConfigError(f"{key}.{option}={value!r} is unknown; allowed: {', '.join(types)}")
+        if not components.of_type(value, types[option]):
+            raise ConfigError(f"{key}.{option}={value!r} is not of type {types[option].__name__}")
+    space = {"hidden": 0, "pool": "mean", **entry}
+    for option in types:
+        if option not in space:
+            raise ConfigError(f"{key}.{option} is required and not set")
+    if space["pool"] not in ("mean", "max"):
+        raise ConfigError(f"{key}.pool={space['pool']!r} is unknown; allowed: mean, max")
+    for modality in space["modalities"]:
+        if modality not in modalities:
+            raise ConfigError(
+                f"{key}.modalities names {modality!r}, which has no encoder; the model has: "
+                + ", ".join(modalities)
+            )
+    return {**space, "modalities": tuple(space["modalities"])}
+
+
+def _transforms(config) -> Transforms:
+    try:
+        return Transforms(sample_rate=config.data.sample_rate, **config.transforms)
+    except ValueError as error:
+        raise ConfigError(f"transforms: {error}") from error
+
+
+_PAIRS = ("video_text", "video_audio", "audio_text")
+
+
+def _objective(config, modalities) -> Objective:
+    entries = {}
+    for name, entry in config.objective.terms.items():
+        key = f"objective.terms.{name}"
+        where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
+        where |= {part: entry[part] for part in where if part in entry}
+        space = where["space"]
+        if where["pair"] not in _PAIRS:
+            raise ConfigError(
+                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(_PAIRS)}"
+            )
+        if where["level"] not in ("fine", "coarse"):
+            raise ConfigError(f"{key}.level={where['level']!r} is unknown; allowed: fine, coarse")
+        if space not in config.model.spaces:
+            raise ConfigError(
+                f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
+            )
+        for modality in where["pair"].split("_"):
+            if modality not in config.model.spaces[space].modalities:
+                raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
+        options = {option: value for option, value in entry.items() if option not in where}
+        term = components.build("losses.terms", options, key=key)
+        entries[name] = TermEntry(term=term, **where)
+    if not entries:
+        raise ConfigError("objective.terms is empty; name at least one term")
+    return Objective(entries)

@@ -1,0 +1,59 @@
+"""Losses: pure functions of arrays, for any trainer in JAX. Imports nothing but JAX and jaxtyping.
+
+Similarities of clips and captions from their local embeddings (``similarity``)::
+
+    s = pooled_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)   # [B, C, P]
+    S = clip_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)     # [B, C]
+
+Contrastive losses on them (``contrastive``)::
+
+    loss = info_nce(S, temperature=0.07)
+    loss = fine_grained_nce(s, y_mask, temperature=0.07)
+
+These functions are jitted already and may be differentiated, vmapped and called inside a jit.
+Learned temperatures in the conventions of CLIP and SigLIP are in ``temperature``; losses with their
+options and parameters in ``term`` and ``terms``; weighted sums of these in ``objective``.
+"""
+
+from fgmm.losses.contrastive import (
+    fine_grained_nce,
+    info_nce,
+    mil_nce,
+    phrase_weights,
+    sigmoid,
+    sparc,
+)
+from fgmm.losses.objective import Embeddings, Objective, TermEntry
+from fgmm.losses.similarity import attention_weights, clip_similarity, pooled_similarity
+from fgmm.losses.temperature import (
+    CLIP_INITIAL_LOGIT_SCALE,
+    CLIP_INITIAL_TEMPERATURE,
+    CLIP_MAXIMUM_SCALE,
+    SIGLIP_INITIAL_BIAS,
+    SIGLIP_INITIAL_TEMPERATURE,
+    temperature_from_logit_scale,
+)
+from fgmm.losses.term import Side, Term
+
+__all__ = [
+    "CLIP_INITIAL_LOGIT_SCALE",
+    "CLIP_INITIAL_TEMPERATURE",
+    "CLIP_MAXIMUM_SCALE",
+    "SIGLIP_INITIAL_BIAS",
+    "SIGLIP_INITIAL_TEMPERATURE",
+    "Embeddings",
+    "Objective",
+    "Side",
+    "Term",
+    "TermEntry",
+    "attention_weights",
+    "clip_similarity",
+    "fine_grained_nce",
+    "info_nce",
+    "mil_nce",
+    "phrase_weights",
+    "pooled_similarity",
+    "sigmoid",
+    "sparc",
+    "temperature_from_logit_scale",
+]

@@ -1,0 +1,317 @@
+"""Contrastive losses: pure functions of scores, in which clip i belongs to caption i.
+
+Every loss has ``valid`` [B], the clips that have both modalities. Any other clip is no positive and
+no negative of anyone, its loss is 0 and so is its gradient; without a single valid clip the whole
+loss is 0. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each clip [B]. All is
+computed in float32 or wider.
+
+A softmax loss is written as log(m + Σ exp(negatives − positive)), which stays exact where the loss
+is small; m counts how often the positive stands in its own denominator, normally once.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
+
+from fgmm.losses.options import check_choice
+from fgmm.losses.similarity import pool_weights
+
+REDUCTIONS = ("mean", "none")
+
+# The logit of an entry that takes no part. It is finite, so that a sum of none of them has finite
+# differences and derivatives.
+_NEVER = -1e30
+
+
+@functools.partial(jax.jit, static_argnames=("reduction",))
+def info_nce(
+    s: Float[Array, "B C"],
+    temperature: ScalarLike,
+    valid: Bool[Array, "B"] | None = None,
+    *,
+    reduction: str = "mean",
+) -> Float[Array, "..."]:
+    """The symmetric softmax loss of CLIP (Radford et al. 2021, arXiv 2103.00020, figure 3).
+
+    The loss of clip i is −½ log softmax_c(s[i,c]/τ)[i] − ½ log softmax_b(s[b,i]/τ)[i].
+
+    Args:
+      s: scores of B clips and as many captions.
+      temperature: τ, above 0, in the units of s.
+      valid, reduction: see the module.
+
+    Raises:
+      ValueError: B and C differ, or an unknown reduction.
+    """
+    pairs, own, valid = _pairs(s, valid)
+    logits = _logits(s, pairs, temperature)
+    positive = _matched(logits, own)
+    negatives = pairs & ~own
+    row = _log_sum_exp(logits, negatives, axis=1)
+    column = _log_sum_exp(logits, negatives, axis=0)
+    loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
+    return _reduced(loss, valid, reduction)
+
+
+@functools.partial(jax.jit, static_argnames=("reduction",))
+def sigmoid(
+    s: Float[Array, "B C"],
+    temperature: ScalarLike,
+    bias: ScalarLike,
+    valid: Bool[Array, "B"] | None = None,
+    *,
+    reduction: str = "mean",
+) -> Float[Array, "..."]:
+    """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, arXiv 2303.15343, equation 1).
+
+    The loss of clip i is −Σ_c log sigmoid(z_ic (s[i,c]/τ + bias)), z = 1 for its own caption and −1
+    for all others: a sum over captions, as published.
+
+    Args:
+      s: scores of B clips and as many captions.
+      temperature: τ, above 0, in the units of s.
+      bias: added to every logit; strongly negative at first, as nearly all pairs are negative.
+      valid, reduction: see the module.
+
+    Raises:
+      ValueError: B and C differ, or an unknown reduction.
+    """
+    pairs, own, valid = _pairs(s, valid)
+    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, _wide(s.dtype))
+    loss = jnp.where(pairs, jax.nn.softplus(jnp.where(own, -logits, logits)), 0)
+    return _reduced(loss.sum(1), valid, reduction)
+
+
+@functools.partial(jax.jit, static_argnames=("count_positives_twice", "reduction"))
+def mil_nce(
+    s: Float[Array, "B C J"],
+    mask: Bool[Array, "C J"] | None = None,
+    temperature: ScalarLike = 1.0,
+    valid: Bool[Array, "B"] | None = None,
+    count_positives_twice: bool = True,
+    *,
+    reduction: str = "mean",
+) -> Float[Array, "..."]:
+    """Contrast of bags of J candidates a clip (Miech et al. 2020, arXiv 1912.06430, equation 1).
+
+    The loss of clip i is −log( Σ_j e^{s[i,i,j]/τ} / Σ ), where Σ runs over e^{s[i,c,j]/τ} for all c
+    and j (its row) and over e^{s[b,i,j]/τ} for all b and j (its column). The published code
+    concatenates row and column, so that the positives, which are in both, count twice: its loss
+    never falls below log 2. It has no temperature.
+
+    Args:
+      s: scores of B clips and the J candidates (captions, or phrases) of each of as many clips.
+      mask: which candidates are valid; None means all.
+      temperature: τ, above 0, in the units of s.
+      count_positives_twice: as the published code; else once, as in the equation.
+      valid, reduction: see the module; a clip without valid candidates is not valid.
+
+    Raises:
+      ValueError: B and C differ, or an unknown reduction.
+    """
+    pairs, own, valid = _pairs(s, valid, mask)
+    logits = _logits(s, pairs, temperature)
+    bag = _log_sum_exp(_matched(logits, own), pairs.any(0), axis=1)
+    negatives = pairs & ~own
+    row = _log_sum_exp(logits, negatives, axis=(1, 2))
+    column = _log_sum_exp(logits, negatives, axis=(0, 2))
+    loss = _contrast(bag, jnp.logaddexp(row, column), 2 if count_positives_twice else 1)
+    return _reduced(loss, valid, reduction)
+
+
+@functools.partial(jax.jit, static_argnames=("reduction",))
+def fine_grained_nce(
+    s: Float[Array, "B C P"],
+    mask: Bool[Array, "C P"] | None,
+    temperature: ScalarLike,
+    weights: Float[Array, "C P"] | None = None,
+    valid: Bool[Array, "B"] | None = None,
+    *,
+    phrase_ids: Int[Array, "C P"] | None = None,
+    reduction: str = "mean",
+) -> Float[Array, "..."]:
+    """Contrast of single phrases, each weighted by how much it counts.
+
+    The loss of clip i is ½ Σ_p β[i,p] (u[i,p] + v[i,p]) with, from text to clip and back::
+
+        u[i,p] = −log( e^{s[i,i,p]/τ} / Σ_b e^{s[b,i,p]/τ} )
+        v[i,p] = −log( e^{s[i,i,p]/τ} / ( e^{s[i,i,p]/τ} + Σ_{c≠i} Σ_{p'} e^{s[i,c,p']/τ} ) )
+
+    With ``phrase_ids``, clip b and phrase (c,p) are no negative of each other, in either sum, where
+    one of clip b's own phrases is the same.
+
+    Args:
+      s: scores of B clips and the P phrases of each of as many captions.
+      mask: which phrases are valid; None means all.
+      temperature: τ, above 0, in the units of s.
+      weights: β, such as ``phrase_weights``; None means uniform over the phrases of each clip. They
+        are used as given, gradient included.
+      phrase_ids: phrases with equal numbers are the same; None means that no two are.
+      valid, reduction: see the module; a clip without valid phrases is not valid.
+
+    Raises:
+      ValueError: B and C differ, or an unknown reduction.
+    """
+    pairs, own, valid = _pairs(s, valid, mask)
+    logits = _logits(s, pairs, temperature)
+    mask = pairs.any(0)
+    positive = _matched(logits, own)
+    negatives = pairs & ~own
+    if phrase_ids is not None:
+        same = phrase_ids[:, None, None, :] == phrase_ids[None, :, :, None]
+        negatives &= ~jnp.any(same & mask[:, None, None, :], axis=3)
+    other_clips = _log_sum_exp(logits, negatives, axis=0)
+    other_phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
+    loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
+    if weights is None:
+        weights = pool_weights(positive, mask, pool="mean", axis=1)
+    return _reduced(jnp.sum(jnp.where(mask, weights * loss, 0), axis=1), valid, reduction)
+
+
+@jax.jit
+def phrase_weights(
+    s: Float[Array, "B C P"],
+    temperature: ScalarLike,
+    mask: Bool[Array, "C P"] | None = None,
+    null_score: ScalarLike | None = None,
+) -> Float[Array, "C P"]:
+    """β[c,p] = softmax_p(s[c,c,p] / temperature): the weights of phrases in their matched pair.
+
+    They turn down phrases that the clip does not show. They belong on the terms of a loss and in no
+    evaluation, where knowing the matched pair would give the answer away.
+
+    Args:
+      s: scores of B clips and the P phrases of each of as many captions. No gradient flows to them.
+      temperature: above 0, in the units of s.
+      mask: which phrases are valid; None means all.
+      null_score: the score of a further slot, "nothing is described", which takes its share of the
+        weight; then Σ_p β < 1. It has a gradient.
+
+    Returns:
+      β; 0 for masked phrases.
+
+    Raises:
+      ValueError: B and C differ.
+    """
+    pairs, own, _ = _pairs(s, None, mask)
+    mask = pairs.any(0)
+    scores = jax.lax.stop_gradient(_matched(s.astype(_wide(s.dtype)), own))
+    if null_score is None:
+        return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
+    null = jnp.broadcast_to(jnp.asarray(null_score, scores.dtype), (len(scores), 1))
+    scores = jnp.concatenate([scores, null], axis=1)
+    mask = jnp.concatenate([mask, jnp.ones_like(null, bool)], axis=1)
+    return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)[:, :-1]
+
+
+@functools.partial(jax.jit, static_argnames=("reduction", "precision"))
+def sparc(
+    x: Float[Array, "B N D"],
+    y: Float[Array, "B P D"],
+    x_mask: Bool[Array, "B N"] | None = None,
+    y_mask: Bool[Array, "B P"] | None = None,
+    *,
+    temperature: ScalarLike,
+    caption: Int[Array, "B P"] | None = None,
+    reduction: str = "mean",
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "..."]:
+    """The fine-grained loss of SPARC (Bica et al. 2024, arXiv 2401.09865, section 2).
+
+    Each phrase p groups the clip's local embeddings with sparse weights (the pool 'sparc' of
+    ``pooled_similarity``) into c_p = Σ_n w[n,p] x_n, made a unit vector. Within its caption, groups
+    and phrases are contrasted with each other; the loss of a clip is the mean over its phrases of
+    −½ log softmax_q(<c_p, y_q>/τ)[p] − ½ log softmax_q(<c_q, y_p>/τ)[p]. Other clips are no
+    negatives; as published, it stands beside a coarse loss.
+
+    Args:
+      x, y: local and phrase embeddings of the same clips, of unit length.
+      x_mask, y_mask: which of them are valid; None means all. A clip is valid with one of each.
+      temperature: τ, above 0.
+      caption: which caption of its clip a phrase belongs to; None means that there is one.
+      reduction: see the module.
+      precision: of the products, as in ``jax.lax.dot``.
+
+    Raises:
+      ValueError: an unknown reduction.
+    """
+    dtype = _wide(jnp.promote_types(x.dtype, y.dtype))
+    einsum = functools.partial(jnp.einsum, precision=precision, preferred_element_type=dtype)
+    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
+    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+    x = jnp.where(x_mask[:, :, None], x, 0)
+    y = jnp.where(y_mask[:, :, None], y, 0)
+    a = einsum("bnd,bpd->bnp", x, y)
+    w = pool_weights(a, x_mask[:, :, None] & y_mask[:, None, :], pool="sparc", axis=1)
+    groups = _unit(einsum("bnp,bnd->bpd", w, x))
+    s = einsum("bpd,bqd->bpq", groups, y)
+
+    mask = y_mask & x_mask.any(1, keepdims=True)
+    pairs = mask[:, :, None] & mask[:, None, :]
+    if caption is not None:
+        pairs &= caption[:, :, None] == caption[:, None, :]
+    own = jnp.eye(y.shape[1], dtype=bool)
+    negatives = pairs & ~own
+    logits = _logits(s, pairs, temperature)
+    positive = _matched(logits, own, axis=1)
+    row = _log_sum_exp(logits, negatives, axis=2)
+    column = _log_sum_exp(logits, negatives, axis=1)
+    loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
+    uniform = pool_weights(loss, mask, pool="mean", axis=1)
+    return _reduced(jnp.sum(uniform * loss, axis=1), mask.any(1), reduction)
+
+
+def _pairs(s, valid, mask=None):
+    """Which scores take part, which belong to a matched pair, and which clips are valid."""
+    B, C = s.shape[:2]
+    if B != C:
+        raise ValueError(f"clip i belongs to caption i, so B and C must be equal; got {B} and {C}")
+    valid = jnp.ones(B, bool) if valid is None else valid
+    own = jnp.eye(B, dtype=bool)
+    if s.ndim == 2:
+        return valid[:, None] & valid[None, :], own, valid
+    mask = jnp.ones(s.shape[1:], bool) if mask is None else mask
+    valid = valid & mask.any(1)
+    pairs = valid[:, None, None] & (valid[:, None] & mask)[None]
+    return pairs, own[:, :, None], valid
+
+
+def _matched(s, own, axis=0):
+    """The scores of matched pairs. A gather of the diagonal would move s between devices."""
+    return jnp.sum(jnp.where(own, s, 0), axis)
+
+
+def _wide(dtype):
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _logits(s, taking_part, temperature):
+    dtype = _wide(s.dtype)
+    return jnp.where(taking_part, s.astype(dtype), 0) / jnp.asarray(temperature, dtype)
+
+
+def _log_sum_exp(logits, taking_part, axis):
+    return jax.nn.logsumexp(jnp.where(taking_part, logits, _NEVER), axis=axis)
+
+
+def _contrast(positive, negatives, count=1):
+    """−log( e^positive / (count · e^positive + e^negatives) )"""
+    return jnp.logaddexp(negatives - positive, math.log(count))
+
+
+def _unit(vectors):
+    """Vectors of length 1; zero stays zero, with gradient zero."""
+    squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    zero = squared < jnp.finfo(vectors.dtype).tiny
+    return jnp.where(zero, 0, vectors / jnp.sqrt(jnp.where(zero, 1, squared)))
+
+
+def _reduced(loss, valid, reduction):
+    check_choice("reduction", reduction, REDUCTIONS)
+    loss = jnp.where(valid, loss, 0)
+    if reduction == "none":
+        return loss
+    return loss.sum() / jnp.maximum(valid.sum(), 1)

@@ -1,0 +1,182 @@
+"""The objective of training: a weighted sum of named terms over pairs of modalities."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
+
+from fgmm.losses.options import check_choice
+from fgmm.losses.term import Metrics, Parameters, Side, Term
+
+# The two sides of a pair: embeddings of clips [B,N,D], and of captions [B,K,P,D].
+PAIRS = {
+    "video_text": ("video", "text"),
+    "video_audio": ("video", "audio_segments"),
+    "audio_text": ("audio", "text"),
+}
+LEVELS = ("fine", "coarse")
+
+
+@runtime_checkable
+class Embeddings(Protocol):
+    """What a head yields: [B,N,D] for clips, [B,K,P,D] for captions and for segments of audio.
+
+    Attributes:
+      local: local or phrase embeddings.
+      mask: which of them are valid; none of a clip whose modality is missing.
+      coarse: one embedding a clip [B,D] or a caption [B,K,D].
+    """
+
+    local: Float[Array, "B *rest D"]
+    mask: Bool[Array, "B *rest"]
+    coarse: Float[Array, "B *k D"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TermEntry:
+    """A term's place in the objective.
+
+    Attributes:
+      term: the loss.
+      pair: 'video_text', 'video_audio' or 'audio_text'.
+      level: 'fine' compares local embeddings with phrases, 'coarse' clips with captions.
+      space: name of the embedding space in which they are compared.
+      weight: factor of the loss in the sum.
+    """
+
+    term: Term
+    pair: str
+    level: str
+    space: str
+    weight: float = 1.0
+
+    def __post_init__(self):
+        check_choice("pair", self.pair, tuple(PAIRS))
+        check_choice("level", self.level, LEVELS)
+        check_choice(f"level of {type(self.term).__module__}", self.level, self.term.levels)
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The weighted sum of ``terms``, by name."""
+
+    terms: Mapping[str, TermEntry]
+
+    def __post_init__(self):
+        if not self.terms:
+            raise ValueError("an objective needs at least one term; got none")
+        for name in self.terms:
+            if not name or "/" in name or name == "loss":
+                raise ValueError(
+                    f"a term's name heads its metrics: no '/', not 'loss', not empty; got {name!r}"
+                )
+
+    def init(self) -> dict[str, dict[str, Float[Array, ""]]]:
+        """The learned parameters of every term at the start of training."""
+        return {name: entry.term.init() for name, entry in self.terms.items()}
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Parameters],
+        embeddings: Mapping[str, Mapping[str, Embeddings]],
+        batch: Mapping[str, Array],
+        step: ScalarLike,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of a batch.
+
+        Args:
+          parameters: as from ``init``.
+          embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'.
+          batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
+            where a pair has text.
+          step: of training, from 0.
+
+        Returns:
+          The loss, and metrics named 'term/metric' beside 'loss/term', each term's unweighted loss.
+
+        Raises:
+          ValueError: embeddings that a term needs are missing.
+        """
+        loss = jnp.zeros(())
+        metrics = {}
+        for name, entry in self.terms.items():
+            clips, captions = (_found(name, entry.space, m, embeddings) for m in PAIRS[entry.pair])
+            phrase_ids = None
+            if PAIRS[entry.pair][1] == "text":
+                phrases = captions.mask.shape[2] if entry.level == "fine" else None
+                phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
+            side = _fine if entry.level == "fine" else _coarse
+            term_loss, term_metrics = entry.term(
+                parameters[name], side(clips), side(captions), phrase_ids=phrase_ids, step=step
+            )
+            loss += entry.weight * term_loss
+            metrics[f"loss/{name}"] = term_loss
+            metrics |= {f"{name}/{metric}": value for metric, value in term_metrics.items()}
+        return loss, metrics
+
+
+def phrase_identities(
+    tokens: Int[Array, "B K L"], phrase_ids: Int[Array, "B K L"], phrases: int | None
+) -> Int[Array, "B J"]:
+    """Numbers that are equal where phrases have the same tokens in the same order.
+
+    They are hashes of 32 bits: of M different phrases about M²/2³³ pairs share a number by chance
+    (0.03 in a batch of 16,384 phrases). All that such a pair loses is being each other's negative.
+
+    Args:
+      tokens: of K captions a clip.
+      phrase_ids: phrase 1..P of each token, 0 for padding.
+      phrases: P, for an identity of each phrase, J = K·P; None for one of each caption, J = K.
+    """
+    if phrases is None:
+        phrases, phrase_ids = 1, jnp.minimum(phrase_ids, 1)
+
+    def absorb(hashes, token_and_phrase):
+        token, phrase = token_and_phrase
+        absorbed = _mixed(hashes ^ token[:, :, None])
+        return jnp.where(phrase[:, :, None] == jnp.arange(1, phrases + 1), absorbed, hashes), None
+
+    B, K, _ = tokens.shape
+    start = jnp.full((B, K, phrases), 0x9E3779B9, jnp.uint32)
+    by_position = (jnp.moveaxis(tokens.astype(jnp.uint32), 2, 0), jnp.moveaxis(phrase_ids, 2, 0))
+    hashes, _ = jax.lax.scan(absorb, start, by_position)
+    return jax.lax.bitcast_convert_type(hashes, jnp.int32).reshape(B, K * phrases)
+
+
+def _mixed(h):
+    """The final mix of MurmurHash3: one to one, every bit of h moves about half of the result's."""
+    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
+
+
+def _found(name, space, modality, embeddings):
+    if modality not in embeddings.get(space, {}):
+        known = [f"{space}/{modality}" for space in embeddings for modality in embeddings[space]]
+        raise ValueError(
+            f"term {name!r} needs embeddings {space}/{modality}; there are {', '.join(known)}"
+        )
+    return embeddings[space][modality]
+
+
+def _fine(embeddings):
+    """Local embeddings as they are, phrases of all captions of a clip in one axis."""
+    local, mask = embeddings.local, embeddings.mask
+    if mask.ndim == 2:
+        return Side(local, mask)
+    B, K, P = mask.shape
+    caption = jnp.broadcast_to(jnp.arange(K)[:, None], mask.shape)
+    return Side(local.reshape(B, K * P, -1), mask.reshape(B, K * P), caption.reshape(B, K * P))
+
+
+def _coarse(embeddings):
+    """A clip as its only local embedding, N = 1; captions as phrases, P = K."""
+    coarse = embeddings.coarse
+    valid = embeddings.mask.any(-1)
+    return Side(coarse[:, None], valid[:, None]) if coarse.ndim == 2 else Side(coarse, valid)

@@ -1,0 +1,286 @@
+"""Similarity of clips and phrases, pooled from the similarities of their local embeddings.
+
+With x [B,N,D] the local embeddings of clips and y [C,P,D] the phrase embeddings of captions, the
+local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[b,c,p], one number
+for each clip and phrase, and over p as well into S[b,c], one for each clip and caption. Embeddings
+are used as they come: whoever wants cosines hands over vectors of unit length.
+
+This is the dense definition: a is held in memory, B·C·N·P numbers.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, ScalarLike
+
+from fgmm.losses.options import check_choice
+
+POOLS = ("softmax", "logsumexp", "max", "mean", "sparc")
+POOLS_WITH_TEMPERATURE = ("softmax", "logsumexp")
+DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
+PHRASE_WEIGHTS = ("uniform", "softmax")
+
+# A score with phrase weights is one more pooling, of s over p.
+_POOL_OF_PHRASE_WEIGHTS = {"uniform": "mean", "softmax": "softmax"}
+
+
+@functools.partial(jax.jit, static_argnames=("pool", "precision"))
+def pooled_similarity(
+    x: Float[Array, "B N D"],
+    y: Float[Array, "C P D"],
+    x_mask: Bool[Array, "B N"] | None = None,
+    y_mask: Bool[Array, "C P"] | None = None,
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "B C P"]:
+    """s[b,c,p]: the similarities of clip b's local embeddings to phrase (c,p), pooled over n.
+
+    With a_n = <x_bn, y_cp>, n running over the valid entries of clip b:
+
+    =========== ==================================================================================
+    pool        s
+    =========== ==================================================================================
+    softmax     Σ_n w_n a_n with w = softmax_n(a / temperature)
+    logsumexp   temperature · log mean_n exp(a / temperature)
+    max         max_n a_n: late interaction (FILIP, arXiv 2111.07783; ColBERT, arXiv 2004.12832);
+                ties share the gradient
+    mean        mean_n a_n
+    sparc       Σ_n w_n a_n with the weights of SPARC (arXiv 2401.09865, section 2): a min-max
+                normalised over n, set to 0 below 1/N (N the number of valid entries), divided by
+                its sum; uniform where all a_n are equal
+    =========== ==================================================================================
+
+    Args:
+      x, y: local embeddings of clips, phrase embeddings of captions.
+      x_mask, y_mask: which of them are valid; None means all. A masked entry has no influence,
+        whatever it holds, and no gradient.
+      pool: one of the above.
+      temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
+      precision: of the products, as in ``jax.lax.dot``.
+
+    Returns:
+      s, in float32 or wider. It is 0 for a masked phrase and for a clip with nothing valid.
+
+    Raises:
+      ValueError: unknown pool, or no temperature where the pool has one.
+    """
+    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
+    return pooled(a, mask, pool=pool, temperature=temperature, axis=2)
+
+
+@functools.partial(jax.jit, static_argnames=("pool", "direction", "phrase_weights", "precision"))
+def clip_similarity(
+    x: Float[Array, "B N D"],
+    y: Float[Array, "C P D"],
+    x_mask: Bool[Array, "B N"] | None = None,
+    y_mask: Bool[Array, "C P"] | None = None,
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    direction: str = "y_to_x",
+    phrase_weights: str = "uniform",
+    phrase_temperature: ScalarLike | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "B C"]:
+    """S[b,c]: the similarity of clip b and caption c.
+
+    ``y_to_x``: every phrase attends over the clip, s[b,c,p] = pool_n a[b,c,n,p], and
+    S = Σ_p β_p s[b,c,p]. ``x_to_y``, its mirror image: every local embedding attends over the
+    caption, t[b,c,n] = pool_p a[b,c,n,p], and S = Σ_n β_n t[b,c,n]. ``symmetric``: their mean.
+
+    The weights β are uniform over valid entries or softmax(s / phrase_temperature), of the pair
+    that is scored itself: a score depends on clip b and caption c alone, matched or not.
+
+    Args:
+      x, y, x_mask, y_mask, pool, temperature, precision: as in ``pooled_similarity``.
+      direction: 'y_to_x', 'x_to_y' or 'symmetric'.
+      phrase_weights: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
+      phrase_temperature: of softmax weights, above 0.
+
+    Returns:
+      S, in float32 or wider; 0 where either side has nothing valid.
+
+    Raises:
+      ValueError: an unknown option, or no temperature where one is needed.
+    """
+    check_choice("direction", direction, DIRECTIONS)
+    check_choice("phrase_weights", phrase_weights, PHRASE_WEIGHTS)
+    if phrase_weights == "softmax" and phrase_temperature is None:
+        raise ValueError("phrase_weights 'softmax' needs a phrase_temperature; got None")
+    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
+    attended_axes = {"y_to_x": [2], "x_to_y": [3], "symmetric": [2, 3]}[direction]
+    scores = [
+        pooled(
+            pooled(a, mask, pool=pool, temperature=temperature, axis=axis),
+            mask.any(axis),
+            pool=_POOL_OF_PHRASE_WEIGHTS[phrase_weights],
+            temperature=phrase_temperature,
+            axis=2,
+        )
+        for axis in attended_axes
+    ]
+    return sum(scores) / len(scores)
+
+
+@functools.partial(jax.jit, static_argnames=("pool", "precision"))
+def attention_weights(
+    x: Float[Array, "B N D"],
+    y: Float[Array, "C P D"],
+    x_mask: Bool[Array, "B N"] | None = None,
+    y_mask: Bool[Array, "C P"] | None = None,
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "B C N P"]:
+    """Where phrase (c,p) looks in clip b: the weights over n behind ``pooled_similarity``.
+
+    They sum to 1 over n, or are all 0 where nothing is valid. For logsumexp they are
+    softmax_n(a / temperature), for max an equal share for each maximum: the derivative ∂s/∂a_n.
+    Arguments and errors as in ``pooled_similarity``.
+    """
+    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
+    return pool_weights(a, mask, pool=pool, temperature=temperature, axis=2)
+
+
+def pooled(
+    a: Float[Array, "*shape"],
+    mask: Bool[Array, "*shape"],
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    axis: int,
+) -> Float[Array, "..."]:
+    """Pools the valid entries of ``a`` along ``axis``; 0 where there are none."""
+    if pool == "logsumexp":
+        temperature = _needed(temperature, pool, a.dtype)
+        return _log_mean_exp(axis, a, mask, temperature).squeeze(axis)
+    if pool == "max":
+        return _extremum(jnp.max, a, mask, axis).squeeze(axis)
+    # The result does not depend on the origin of a, so neither does its gradient. Relative to the
+    # mean, derivatives keep their digits when all of a is nearly the same.
+    origin = jax.lax.stop_gradient(_mean(a, mask, axis))
+    a = jnp.where(mask, a - origin, 0)
+    weights = pool_weights(a, mask, pool=pool, temperature=temperature, axis=axis)
+    return (origin + jnp.sum(weights * a, axis, keepdims=True)).squeeze(axis)
+
+
+def pool_weights(
+    a: Float[Array, "*shape"],
+    mask: Bool[Array, "*shape"],
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    axis: int,
+) -> Float[Array, "*shape"]:
+    """Weights of the valid entries of ``a`` along ``axis``; all 0 where there are none."""
+    check_choice("pool", pool, POOLS)
+    valid = mask.astype(a.dtype)
+    if pool == "mean":
+        return _divided_by_sum(valid, axis)
+    if pool == "sparc":
+        return _sparc_weights(a, mask, axis)
+    maximum = jax.lax.stop_gradient(_extremum(jnp.max, a, mask, axis))
+    if pool == "max":
+        return _divided_by_sum(jnp.where(a == maximum, valid, 0), axis)
+    logits = jnp.where(mask, a - maximum, 0) / _needed(temperature, pool, a.dtype)
+    return _divided_by_sum(valid * jnp.exp(logits), axis)
+
+
+def _local_similarities(x, y, x_mask, y_mask, precision):
+    """a [B,C,N,P], in float32 or wider, and where both of its sides are valid."""
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
+    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
+    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+    # Were NaN left behind a mask, it would reach the other side's gradient as 0 · NaN.
+    x = jnp.where(x_mask[:, :, None], x, 0)
+    y = jnp.where(y_mask[:, :, None], y, 0)
+    a = jnp.einsum("bnd,cpd->bcnp", x, y, precision=precision, preferred_element_type=dtype)
+    return a, jnp.broadcast_to(x_mask[:, None, :, None] & y_mask[None, :, None, :], a.shape)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log_mean_exp(axis, a, mask, temperature):
+    """temperature · log mean exp(a / temperature) of valid entries, axis kept."""
+    origin, _, mean_above_one = _exponentials(axis, a, mask, temperature)
+    return origin + temperature * jnp.log1p(mean_above_one)
+
+
+@_log_mean_exp.defjvp
+def _log_mean_exp_derivative(axis, primals, tangents):
+    """∂s/∂a = w = softmax(a / temperature); ∂s/∂temperature = −Σ w log(w · count).
+
+    The latter is the divergence of w from uniform weights. It equals (s − Σ w a) / temperature, of
+    which nothing but rounding would be left at a large temperature.
+    """
+    a, mask, temperature = primals
+    a_tangent, _, temperature_tangent = tangents
+    origin, above_one, mean_above_one = _exponentials(axis, a, mask, temperature)
+    s = origin + temperature * jnp.log1p(mean_above_one)
+    # w · count − 1, small where weights are nearly uniform.
+    excess = jnp.where(mask, (above_one - mean_above_one) / (1 + mean_above_one), 0)
+    along_a = _mean((1 + excess) * a_tangent, mask, axis)
+    divergence = _mean(_x_log_x_above_tangent(excess), mask, axis)
+    return s, along_a - divergence * temperature_tangent
+
+
+def _exponentials(axis, a, mask, temperature):
+    """An origin, and exp((a − origin) / temperature) − 1 with its mean.
+
+    At a large temperature exponentials are all nearly 1, so what they are above 1 is kept instead,
+    from their mean as the origin; at a small one the origin keeps them from overflowing. Either way
+    the mean of exp is 1 or more and log1p of the rest is exact.
+    """
+    maximum = _extremum(jnp.max, a, mask, axis)
+    origin = jnp.maximum(_mean(a, mask, axis), maximum - 30 * temperature)
+    origin = jax.lax.stop_gradient(origin)
+    above_one = jnp.expm1(jnp.where(mask, a - origin, 0) / temperature)
+    return origin, above_one, _mean(above_one, mask, axis)
+
+
+def _x_log_x_above_tangent(r):
+    """(1 + r) log(1 + r) − r: what x log x at x = 1 + r lies above its tangent at 1."""
+    small = jnp.abs(r) < 0.05
+    coefficients = [(-1) ** k / (k * (k - 1)) for k in range(9, 1, -1)]
+    series = r**2 * jnp.polyval(jnp.array(coefficients, r.dtype), jnp.where(small, r, 0))
+    x = jnp.where(r > -1, 1 + r, 1)
+    return jnp.where(small, series, jnp.where(r > -1, x * jnp.log(x), 0) - r)
+
+
+def _sparc_weights(a, mask, axis):
+    minimum = _extremum(jnp.min, a, mask, axis)
+    above = jnp.where(mask, a - minimum, 0)
+    # Weights do not depend on the scale, so the range needs no gradient.
+    spread = jax.lax.stop_gradient(jnp.max(above, axis, keepdims=True))
+    count = jnp.sum(mask, axis, keepdims=True)
+    flat = spread < jnp.finfo(a.dtype).tiny
+    normalised = above / jnp.where(flat, 1, spread)
+    kept = jnp.where(normalised * count >= 1, normalised, 0)
+    return _divided_by_sum(jnp.where(flat, mask.astype(a.dtype), kept), axis)
+
+
+def _extremum(reduce, a, mask, axis):
+    """jnp.max or jnp.min over valid entries, axis kept; 0 where there are none."""
+    worst = -jnp.inf if reduce is jnp.max else jnp.inf
+    value = reduce(jnp.where(mask, a, worst), axis, keepdims=True)
+    return jnp.where(mask.any(axis, keepdims=True), value, 0)
+
+
+def _mean(a, mask, axis):
+    """The mean of valid entries, axis kept; 0 where there are none."""
+    total = jnp.sum(jnp.where(mask, a, 0), axis, keepdims=True)
+    return total / jnp.maximum(jnp.sum(mask, axis, keepdims=True), 1)
+
+
+def _divided_by_sum(weights, axis):
+    total = jnp.sum(weights, axis, keepdims=True)
+    return weights / jnp.where(total > 0, total, 1)
+
+
+def _needed(temperature, pool, dtype):
+    if temperature is None:
+        raise ValueError(f"pool {pool!r} needs a temperature; got None")
+    return jnp.asarray(temperature, dtype)

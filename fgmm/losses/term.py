@@ -1,0 +1,217 @@
+"""What the terms of an objective have in common. The terms are in ``terms``, one a file.
+
+A term is a loss with its options and its learned parameters. A module of ``terms`` defines a frozen
+dataclass ``Term``, derived from one of the classes here, whose fields are its options::
+
+    term = fgmm.losses.terms.info_nce.Term(pool="softmax", attention_temperature=0.05)
+    parameters = term.init()
+    loss, metrics = term(parameters, x, y, phrase_ids=None, step=0)
+
+Options are checked when a term is made; a ValueError names the option, its value and what is
+allowed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
+
+from fgmm.losses import similarity
+from fgmm.losses.options import check_choice, check_positive
+from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
+
+Parameters = Mapping[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Side(NamedTuple):
+    """One side of a pair: x, the clips, or y, the captions folded into one axis of phrases.
+
+    Attributes:
+      local: embeddings.
+      mask: which of them are valid.
+      caption: which caption of its clip each belongs to; None where there is only one.
+    """
+
+    local: Float[Array, "B N D"]
+    mask: Bool[Array, "B N"]
+    caption: Int[Array, "B N"] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term:
+    """A loss with its options and learned parameters.
+
+    Attributes:
+      temperature: of the contrast; the initial one if it is learned.
+      learn_temperature: whether it is learned, as its logarithm.
+      min_temperature, max_temperature: bounds of every learned temperature of the term.
+      levels: the levels of embeddings, 'fine' and 'coarse', at which the loss makes sense.
+    """
+
+    temperature: float = CLIP_INITIAL_TEMPERATURE
+    learn_temperature: bool = True
+    min_temperature: float = 1 / CLIP_MAXIMUM_SCALE
+    max_temperature: float = 1.0
+
+    levels: ClassVar[tuple[str, ...]] = ("fine", "coarse")
+
+    def __post_init__(self):
+        check_positive(
+            temperature=self.temperature,
+            min_temperature=self.min_temperature,
+            max_temperature=self.max_temperature,
+        )
+        for option, learned in self._temperatures().items():
+            value = getattr(self, option)
+            if learned and not self.min_temperature <= value <= self.max_temperature:
+                raise ValueError(
+                    f"{option} is learned and must be within min_temperature "
+                    f"{self.min_temperature} and max_temperature {self.max_temperature}; "
+                    f"got {value}"
+                )
+
+    def init(self) -> dict[str, Float[Array, ""]]:
+        """The learned parameters at the start of training."""
+        return {
+            f"log_{option}": jnp.float32(math.log(getattr(self, option)))
+            for option, learned in self._temperatures().items()
+            if learned
+        }
+
+    def __call__(
+        self,
+        parameters: Parameters,
+        x: Side,
+        y: Side,
+        *,
+        phrase_ids: Int[Array, "C P"] | None = None,
+        step: ScalarLike,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of a batch, in which clip i of x belongs to clip i of y, and its metrics.
+
+        Args:
+          parameters: as from ``init``.
+          x, y: the two sides. A clip is valid if it has something valid on both.
+          phrase_ids: equal for phrases of y that are the same; None where that is not known.
+          step: of training, from 0.
+        """
+        raise NotImplementedError
+
+    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+        """How well each clip fits each caption, for ranking: of the scored pair alone."""
+        raise NotImplementedError
+
+    def current(self, option: str, parameters: Parameters) -> ScalarLike:
+        """A temperature by the name of its option: its learned value, or else the option."""
+        if not self._temperatures()[option]:
+            return getattr(self, option)
+        low, high = math.log(self.min_temperature), math.log(self.max_temperature)
+        return jnp.exp(clipped(parameters[f"log_{option}"], low, high))
+
+    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+        return similarity.clip_similarity(
+            x.local, y.local, x.mask, y.mask, **self._pooling(parameters)
+        )
+
+    def temperatures(self, parameters: Parameters) -> Metrics:
+        """The temperatures in use, as metrics."""
+        return {name: jnp.asarray(self.current(name, parameters)) for name in self._temperatures()}
+
+    def _temperatures(self) -> dict[str, bool]:
+        """The temperatures in use, and whether they are learned."""
+        return {"temperature": self.learn_temperature}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PooledTerm(Term):
+    """A term on similarities pooled over local embeddings; see ``similarity.pooled_similarity``.
+
+    Attributes:
+      pool: how similarities are pooled.
+      attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
+        initial one if it is learned.
+      learn_attention_temperature: whether it is learned, as its logarithm.
+    """
+
+    pool: str = "softmax"
+    attention_temperature: float = 0.1
+    learn_attention_temperature: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("pool", self.pool, similarity.POOLS)
+        check_positive(attention_temperature=self.attention_temperature)
+        if self.learn_attention_temperature:
+            option = "pool, with learn_attention_temperature,"
+            check_choice(option, self.pool, similarity.POOLS_WITH_TEMPERATURE)
+
+    def pooled_similarity(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C P"]:
+        return similarity.pooled_similarity(
+            x.local, y.local, x.mask, y.mask, **self._pooling(parameters)
+        )
+
+    def _pooling(self, parameters):
+        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
+            return {"pool": self.pool}
+        temperature = self.current("attention_temperature", parameters)
+        return {"pool": self.pool, "temperature": temperature}
+
+    def _temperatures(self):
+        temperatures = super()._temperatures()
+        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+            temperatures["attention_temperature"] = self.learn_attention_temperature
+        return temperatures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoredTerm(PooledTerm):
+    """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
+
+    Attributes:
+      direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
+      phrase_weights: 'uniform' or 'softmax'.
+      phrase_temperature: of the softmax weights.
+    """
+
+    direction: str = "y_to_x"
+    phrase_weights: str = "uniform"
+    phrase_temperature: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("direction", self.direction, similarity.DIRECTIONS)
+        check_choice("phrase_weights", self.phrase_weights, similarity.PHRASE_WEIGHTS)
+        check_positive(phrase_temperature=self.phrase_temperature)
+
+    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+        return similarity.clip_similarity(
+            x.local,
+            y.local,
+            x.mask,
+            y.mask,
+            direction=self.direction,
+            phrase_weights=self.phrase_weights,
+            phrase_temperature=self.phrase_temperature,
+            **self._pooling(parameters),
+        )
+
+
+def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:
+    """The clips that have something valid on both sides."""
+    return x.mask.any(1) & y.mask.any(1)
+
+
+def top1_accuracy(s: Float[Array, "B C"], valid: Bool[Array, "B"]) -> Float[Array, ""]:
+    """How often the own caption has the highest score for a clip, and the own clip for a caption.
+
+    The mean of both, over valid clips; a tie counts as an error.
+    """
+    own = jnp.eye(len(s), dtype=bool)
+    positive = jnp.sum(jnp.where(own, s, 0), axis=0)
+    rival_scores = jnp.where(valid[:, None] & valid[None, :] & ~own, s, -jnp.inf)
+    found = [valid & (positive > rival_scores.max(axis)) for axis in (0, 1)]
+    return (found[0].sum() + found[1].sum()) / (2 * jnp.maximum(valid.sum(), 1))

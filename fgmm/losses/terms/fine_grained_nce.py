@@ -1,0 +1,101 @@
+"""Contrast of single phrases, in which noisy ones may be turned down."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from fgmm.losses import contrastive
+from fgmm.losses.options import check_choice, check_positive
+from fgmm.losses.similarity import pool_weights, pooled
+from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
+
+WEIGHTS = ("uniform", "matched")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term(PooledTerm):
+    """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
+
+    Phrases weigh alike or, once something has been learned, by their score in the matched pair:
+    β = (1 − α)·uniform + α·matched, α rising from 0 at ``anneal_start`` to 1 at ``anneal_end``.
+
+    With a null slot the matched weights of a clip's phrases sum to less than 1. What is missing is
+    charged with the loss of guessing, which all scores being equal would give. So the learned score
+    of the slot rises while the phrases it competes with are predicted worse than by guessing, and
+    falls while they are predicted better.
+
+    Attributes:
+      weights: 'uniform' or 'matched'.
+      weights_temperature: of the softmax of matched weights.
+      anneal_start, anneal_end: training steps; 0 and 0 for matched weights from the start.
+      null_slot: whether matched weights have a null slot.
+      null_score: its initial score.
+      same_phrase_negatives: whether the same phrase narrated elsewhere is a negative.
+    """
+
+    weights: str = "uniform"
+    weights_temperature: float = 0.1
+    anneal_start: int = 0
+    anneal_end: int = 0
+    null_slot: bool = False
+    null_score: float = 0.0
+    same_phrase_negatives: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("weights", self.weights, WEIGHTS)
+        check_positive(weights_temperature=self.weights_temperature)
+        if not 0 <= self.anneal_start <= self.anneal_end:
+            raise ValueError(
+                "anneal_start must be at least 0 and at most anneal_end; "
+                f"got {self.anneal_start} and {self.anneal_end}"
+            )
+        if self.weights == "uniform" and (self.null_slot or self.anneal_end > 0):
+            raise ValueError(
+                "null_slot and annealing belong to weights 'matched'; got weights 'uniform' with "
+                f"null_slot {self.null_slot} and anneal_end {self.anneal_end}"
+            )
+
+    def init(self):
+        null = {"null_score": jnp.float32(self.null_score)} if self.null_slot else {}
+        return {**super().init(), **null}
+
+    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
+        s = self.pooled_similarity(parameters, x, y)
+        valid = valid_clips(x, y)
+        temperature = self.current("temperature", parameters)
+        phrase_ids = None if self.same_phrase_negatives else phrase_ids
+
+        mean_score = pooled(s, jnp.broadcast_to(y.mask, s.shape), pool="mean", axis=2)
+        metrics = {"top1": top1_accuracy(mean_score, valid), **self.temperatures(parameters)}
+        if self.weights == "uniform":
+            loss = contrastive.fine_grained_nce(
+                s, y.mask, temperature, valid=valid, phrase_ids=phrase_ids
+            )
+            return loss, metrics
+
+        null_score = parameters["null_score"] if self.null_slot else None
+        matched = contrastive.phrase_weights(s, self.weights_temperature, y.mask, null_score)
+        uniform = pool_weights(jnp.zeros_like(matched), y.mask, pool="mean", axis=1)
+        share = self.matched_share(step)
+        weights = (1 - share) * uniform + share * matched
+        loss = contrastive.fine_grained_nce(
+            s, y.mask, temperature, weights, valid, phrase_ids=phrase_ids
+        )
+        metrics["matched_share"] = share
+        if self.null_slot:
+            guessing = contrastive.fine_grained_nce(
+                jnp.zeros_like(s), y.mask, 1.0, None, valid, phrase_ids=phrase_ids, reduction="none"
+            )
+            null_weight = jnp.where(valid, 1 - weights.sum(1), 0)
+            clips = jnp.maximum(valid.sum(), 1)
+            loss += jnp.sum(null_weight * guessing) / clips
+            metrics |= {"null_weight": null_weight.sum() / clips, "null_score": null_score}
+        return loss, metrics
+
+    def matched_share(self, step):
+        """α at a step of training."""
+        if self.anneal_end == self.anneal_start:
+            return jnp.asarray(step >= self.anneal_start, float)
+        progress = (step - self.anneal_start) / (self.anneal_end - self.anneal_start)
+        return jnp.clip(progress, 0.0, 1.0)

@@ -1,0 +1,29 @@
+"""Contrast of the bag of all phrases of a clip, of which some describe it."""
+
+import dataclasses
+
+from fgmm.losses import contrastive
+from fgmm.losses.similarity import pooled
+from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term(PooledTerm):
+    """``contrastive.mil_nce`` on ``similarity.pooled_similarity``.
+
+    The bag holds all phrases of a clip, or on coarse embeddings its captions. The gradient of a
+    positive is weighted by softmax_p(s/τ), so that what fits best within a bag counts most.
+
+    Attributes:
+      count_positives_twice: as the published code does.
+    """
+
+    count_positives_twice: bool = True
+
+    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
+        s = self.pooled_similarity(parameters, x, y)
+        valid = valid_clips(x, y)
+        temperature = self.current("temperature", parameters)
+        loss = contrastive.mil_nce(s, y.mask, temperature, valid, self.count_positives_twice)
+        best = pooled(s, y.mask[None] & valid[:, None, None], pool="max", axis=2)
+        return loss, {"top1": top1_accuracy(best, valid), **self.temperatures(parameters)}

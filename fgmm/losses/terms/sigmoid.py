@@ -1,0 +1,35 @@
+"""The pairwise sigmoid loss on scores of clips and captions."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from fgmm.losses import contrastive
+from fgmm.losses.temperature import SIGLIP_INITIAL_BIAS, SIGLIP_INITIAL_TEMPERATURE
+from fgmm.losses.term import ScoredTerm, top1_accuracy, valid_clips
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term(ScoredTerm):
+    """``contrastive.sigmoid`` on ``similarity.clip_similarity``. On coarse embeddings: SigLIP.
+
+    Attributes:
+      bias: added to every logit; the initial one if it is learned.
+      learn_bias: whether it is learned.
+    """
+
+    temperature: float = SIGLIP_INITIAL_TEMPERATURE
+    bias: float = SIGLIP_INITIAL_BIAS
+    learn_bias: bool = True
+
+    def init(self):
+        bias = {"bias": jnp.float32(self.bias)} if self.learn_bias else {}
+        return {**super().init(), **bias}
+
+    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
+        s = self.score(parameters, x, y)
+        valid = valid_clips(x, y)
+        bias = parameters["bias"] if self.learn_bias else self.bias
+        loss = contrastive.sigmoid(s, self.current("temperature", parameters), bias, valid)
+        metrics = {"top1": top1_accuracy(s, valid), "bias": jnp.asarray(bias)}
+        return loss, {**metrics, **self.temperatures(parameters)}

@@ -1,0 +1,25 @@
+"""Contrast of each phrase's part of a clip with the other phrases of its caption."""
+
+import dataclasses
+from typing import ClassVar
+
+from fgmm.losses import contrastive, similarity
+from fgmm.losses.term import Term as BaseTerm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term(BaseTerm):
+    """``contrastive.sparc``. It has no negatives in other clips: put a coarse term beside it."""
+
+    # A coarse clip is one vector, in which phrases cannot choose their part.
+    levels: ClassVar[tuple[str, ...]] = ("fine",)
+
+    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
+        temperature = self.current("temperature", parameters)
+        loss = contrastive.sparc(
+            x.local, y.local, x.mask, y.mask, temperature=temperature, caption=y.caption
+        )
+        return loss, self.temperatures(parameters)
+
+    def score(self, parameters, x, y):
+        return similarity.clip_similarity(x.local, y.local, x.mask, y.mask, pool="sparc")

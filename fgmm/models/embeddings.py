@@ -1,0 +1,38 @@
+"""What encoders and heads hand to each other and to a loss."""
+
+import flax.struct
+from jaxtyping import Array, Bool, Float
+
+
+@flax.struct.dataclass
+class Tokens:
+    """The output of an encoder, before any head.
+
+    Attributes:
+      local: one feature for each cell, patch or phrase.
+      mask: which of them are valid.
+      grid: extent of the feature map, ``(T', H', W')`` for video, ``(T', F')`` for audio and
+        ``(K, P)`` for text; N is its product.
+    """
+
+    local: Float[Array, "B N E"]
+    mask: Bool[Array, "B N"]
+    grid: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Embeddings:
+    """The output of a head: vectors of unit length in a space shared with other modalities.
+
+    For video and audio the axes are [B, N, D] and [B, D]; for text, and for audio pooled to time
+    segments, they are [B, K, P, D] and [B, K, D].
+
+    Attributes:
+      local: local or phrase embeddings.
+      mask: which of them are valid.
+      coarse: one embedding a clip or a caption; it is valid where any of its ``mask`` is.
+    """
+
+    local: Float[Array, "B *rest D"]
+    mask: Bool[Array, "B *rest"]
+    coarse: Float[Array, "B *k D"]

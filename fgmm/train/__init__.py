@@ -1,0 +1,1 @@
+"""One training program: state, step, loop, checkpoints. It knows no evaluation."""

@@ -1,0 +1,242 @@
+"""Checkpoints: state, data position and config, written together and asynchronously by Orbax."""
+
+import fcntl
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from fgmm.config import Config, ConfigError, as_dict, differences
+from fgmm.experiment import Experiment, build
+from fgmm.train.state import TrainState
+
+TOKENIZER = "tokenizer.model"
+_FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+      workdir: of the run; they lie in its folder ``checkpoints``, a folder a step.
+      experiment: its config is stored with each and must fit those that are there.
+      options: ``config.checkpoint``.
+
+    Raises:
+      ConfigError: the workdir holds checkpoints of a run that this config does not continue.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, experiment: Experiment, options: Config
+    ):
+        self._options = options
+        self._experiment = experiment
+        self._config = as_dict(experiment.config)
+        self._last_save = time.monotonic()
+        self._manager = ocp.CheckpointManager(
+            (workdir / _FOLDER).absolute(),
+            options=ocp.CheckpointManagerOptions(
+                # A kill during a save leaves a temporary folder behind.
+                cleanup_tmp_directories=True,
+                preservation_policy=_preserved(options),
+            ),
+        )
+        if self.latest is not None:
+            _check_continues(workdir, self._read(self.latest, "config"), self._config)
+        if experiment.tokenizer is not None:
+            _keep_tokenizer(workdir, experiment.tokenizer.model)
+
+    @property
+    def latest(self) -> int | None:
+        """The last step saved, None before the first."""
+        return self._manager.latest_step()
+
+    def restore(self, sharding: jax.sharding.Sharding) -> tuple[TrainState, dict[str, Any]]:
+        """The latest state, placed by ``sharding``, and the data position saved with it."""
+        state = _restore_state(self._manager, self.latest, self._experiment, sharding)
+        return state, self._read(self.latest, "position")
+
+    def due(self, step: int) -> bool:
+        """Whether the interval in steps or in minutes has passed."""
+        every_steps, minutes = self._options["every_steps"], self._options["every_minutes"]
+        if every_steps and step % every_steps == 0:
+            return True
+        return bool(minutes) and time.monotonic() - self._last_save >= 60 * minutes
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts to write a checkpoint and returns; an earlier write is waited for.
+
+        Args:
+          step: finished steps.
+          position: of the data, a function of nothing but the run.
+          metrics: of an evaluation of this very state, for keeping the best.
+        """
+        if self.latest == step:
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                config=ocp.args.JsonSave(self._config),
+                position=ocp.args.JsonSave(dict(position)),
+            ),
+            metrics=dict(metrics) if metrics else None,
+            force=True,
+        )
+        self._last_save = time.monotonic()
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _read(self, step: int, item: str) -> dict[str, Any]:
+        return _restore_json(self._manager, step, item)
+
+
+def _preserved(options: Config) -> preservation_policy.AnyPreservationPolicy:
+    policies = [preservation_policy.LatestN(max(1, options["keep_last"]))]
+    metric = options["best_metric"]
+    if metric and options["keep_best"]:
+        policies.append(
+            preservation_policy.BestN(
+                get_metric_fn=lambda metrics: metrics[metric],
+                reverse=options["best_mode"] == "min",
+                n=options["keep_best"],
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return preservation_policy.AnyPreservationPolicy(policies)
+
+
+def _check_continues(workdir, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    changed = differences(saved, current)
+    if changed:
+        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
+        raise ConfigError(
+            f"--workdir={workdir} holds a run of another config ({shown}): "
+            "give another workdir, or the config it was started with"
+        )
+
+
+def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
+    """A checkpoint must open with nothing but its path, so the tokenizer lies beside it."""
+    target = workdir / TOKENIZER
+    if not target.exists():
+        partial = target.with_suffix(".partial")
+        partial.write_bytes(model)
+        os.replace(partial, target)
+
+
+def _restore_json(manager: ocp.CheckpointManager, step: int, item: str) -> dict[str, Any]:
+    restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
+    return restored[item]
+
+
+def _restore_state(
+    manager: ocp.CheckpointManager,
+    step: int,
+    experiment: Experiment,
+    sharding: jax.sharding.Sharding,
+) -> TrainState:
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(lambda: experiment.init(experiment.config.seed)),
+    )
+    restored = manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    )
+    return restored["state"]
+
+
+def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, TrainState]:
+    """Opens a checkpoint for evaluation, from nothing but its path.
+
+    Args:
+      workdir: of the run that wrote it.
+      step: ``"latest"``, ``"best"`` (by ``config.checkpoint.best_metric``) or a number.
+
+    Raises:
+      ConfigError: there is no such checkpoint, or the tokenizer beside it is not its own.
+    """
+    workdir = pathlib.Path(workdir)
+    folder = workdir / _FOLDER
+    if not folder.is_dir():
+        raise ConfigError(f"--workdir={workdir} holds no checkpoints ({folder} is missing)")
+    manager = ocp.CheckpointManager(
+        folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)
+    )
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise ConfigError(f"--workdir={workdir} holds no finished checkpoint")
+    if step != "latest" and step != "best" and not (step.isdigit() and int(step) in steps):
+        raise ConfigError(
+            f"--step={step!r} is not there; allowed: latest, best, {', '.join(map(str, steps))}"
+        )
+    config = _restore_json(manager, steps[-1], "config")
+    if step == "best":
+        chosen = _best(manager, steps, config["checkpoint"])
+    else:
+        chosen = steps[-1] if step == "latest" else int(step)
+    tokenizer = workdir / TOKENIZER
+    experiment = build(config, tokenizer if tokenizer.exists() else None)
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    state = _restore_state(manager, chosen, experiment, sharding)
+    manager.close()
+    return experiment, state
+
+
+def _best(manager, steps: list[int], options: Config) -> int:
+    metric = options["best_metric"]
+    scores = {
+        step: metrics[metric]
+        for step in steps
+        if metric and (metrics := manager.metrics(step)) and metric in metrics
+    }
+    if not scores:
+        raise ConfigError(
+            f"--step=best: no checkpoint has checkpoint.best_metric={metric!r}; use latest"
+        )
+    sign = -1 if options["best_mode"] == "min" else 1
+    return max(scores, key=lambda step: (sign * scores[step], step))
+
+
+class WorkdirLock:
+    """Holds a workdir for one process; the kernel lets go of it however that process ends.
+
+    Raises:
+      ConfigError: another live process holds it.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self._file = open(workdir / ".lock", "a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise ConfigError(
+                f"--workdir={workdir} is in use by a live process (pid {holder}): "
+                "stop it or give another workdir"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()

@@ -1,0 +1,100 @@
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
+
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import tensorboardX
+import tqdm
+
+
+class MetricsWriter:
+    """One line of ``metrics.jsonl`` a step, and the same to TensorBoard.
+
+    Lines after ``restored_step`` are cut: they belong to steps that are about to be repeated.
+
+    Args:
+      workdir: of the run.
+      restored_step: finished steps of the state that the run starts from.
+      total: steps of the whole run.
+      batch_size: clips a step.
+      progress: whether to show a progress bar on standard error.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        restored_step: int,
+        total: int,
+        batch_size: int,
+        progress: bool,
+    ):
+        path = workdir / "metrics.jsonl"
+        cut_back(path, restored_step)
+        self._file = open(path, "a")
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / "events"), purge_step=restored_step + 1, write_to_disk=True
+        )
+        self._bar = tqdm.tqdm(
+            total=total, initial=restored_step, unit="step", disable=not progress, smoothing=0.05
+        )
+        self._batch_size = batch_size
+        self._last = time.perf_counter()
+        self._rate = None
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the line of a finished step and moves the progress bar."""
+        now = time.perf_counter()
+        rate = self._batch_size / max(now - self._last, 1e-9)
+        self._last = now
+        self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
+        line = {"step": step, **metrics, "clips_per_second": rate}
+        finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
+        self._file.write(json.dumps(finite) + "\n")
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(
+            f"loss {metrics['loss']:.3f}, {self._rate:.0f} clips/s", refresh=False
+        )
+
+    def pause(self) -> None:
+        """Leaves the time since the last line, spent on other things, out of the speed."""
+        self._last = time.perf_counter()
+
+    def message(self, text: str) -> None:
+        """Prints a line without tearing the progress bar."""
+        self._bar.write(text)
+
+    def flush(self) -> None:
+        """Brings every line to disk, so that none is behind the checkpoint about to be written."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._events.flush()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+        self._events.close()
+        self._bar.close()
+
+
+def cut_back(path: pathlib.Path, step: int) -> None:
+    """Removes the lines after ``step``, and a last line that a kill left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    with open(path) as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if entry["step"] <= step and line.endswith("\n"):
+                kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)

@@ -1,0 +1,79 @@
+"""One training step, jitted on a mesh."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from fgmm.experiment import Experiment
+from fgmm.train.mesh import by_clip, everywhere
+from fgmm.train.state import TrainState
+
+Metrics = dict[str, Array]
+
+
+def make_train_step(
+    experiment: Experiment, mesh: Mesh
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Metrics]]:
+    """Compiles ``(state, batch) -> (state, metrics)``; the state given is consumed.
+
+    A step whose loss or gradient is not finite leaves parameters, statistics and optimizer as they
+    were; ``metrics["skipped"]`` is then 1 and ``metrics["nonfinite_run"]`` counts such steps in a row.
+    """
+
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
+        (loss, (statistics, metrics)), gradients = jax.value_and_grad(
+            _loss, argnums=1, has_aux=True
+        )(experiment, state.params, state, batch)
+        norm = optax.global_norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+
+        limit = experiment.optimizer.clip_norm
+        shrink = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)) if limit else 1.0
+        gradients = jax.tree.map(lambda g: g * shrink, gradients)
+        updates, opt_state = experiment.optimizer.update(gradients, state.opt_state, state.params)
+        updated = (optax.apply_updates(state.params, updates), statistics, opt_state)
+        kept = (state.params, state.statistics, state.opt_state)
+        params, statistics, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), updated, kept
+        )
+        nonfinite = jnp.where(finite, 0, state.nonfinite + 1)
+        metrics |= {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": experiment.optimizer.schedule(state.step),
+            "skipped": (~finite).astype(jnp.int32),
+            "nonfinite_run": nonfinite,
+        }
+        new_state = TrainState(
+            state.step + 1, nonfinite, params, statistics, opt_state, state.key
+        )
+        return new_state, metrics
+
+    whole = everywhere(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(whole, by_clip(mesh)),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
+    )
+
+
+def _loss(
+    experiment: Experiment, params: Any, state: TrainState, batch: Mapping[str, Array]
+) -> tuple[Array, tuple[Any, Metrics]]:
+    augment_key, dropout_key = jax.random.split(state.step_key())
+    inputs = experiment.transforms(batch, augment_key)
+    embeddings, statistics = experiment.model.apply(
+        {"params": params["model"], **state.statistics},
+        inputs,
+        train=True,
+        mutable=list(state.statistics),
+        rngs={"dropout": dropout_key},
+    )
+    loss, metrics = experiment.objective(params["objective"], embeddings, inputs, state.step)
+    return loss, (statistics, metrics)

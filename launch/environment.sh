@@ -1,0 +1,40 @@
+# Makes .venv with the pinned dependencies; to be sourced: . launch/environment.sh [EXTRA]
+# Afterwards $PYTHON is its interpreter. Set PYTHON3 to choose the interpreter it is made from.
+
+extra=${1:-}
+interpreter=${PYTHON3:-python3}
+
+if ! command -v "$interpreter" >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv
+    else
+        echo "error: no $interpreter; install Python 3.11 or newer (apt-get install python3-venv)" >&2
+        exit 2
+    fi
+fi
+if ! "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "error: $("$interpreter" --version) is too old; set PYTHON3 to Python 3.11 or newer" >&2
+    exit 2
+fi
+if [ ! -x .venv/bin/pip ]; then
+    if ! "$interpreter" -c 'import ensurepip, venv' 2>/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            apt-get update -q && apt-get install -qy --no-install-recommends python3-venv
+        else
+            echo "error: $interpreter has no venv; run: apt-get install python3-venv" >&2
+            exit 2
+        fi
+    fi
+    "$interpreter" -m venv .venv
+fi
+PYTHON=$PWD/.venv/bin/python
+
+# Installing again what is installed takes seconds; a note of what was asked for saves them.
+wanted=$(cat setup.py constraints.txt | cksum)
+stamp=.venv/installed${extra:+-$extra}
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "installing into .venv ..."
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+        --constraint constraints.txt --editable ".${extra:+[$extra]}"
+    echo "$wanted" >"$stamp"
+fi

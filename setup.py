@@ -1,0 +1,42 @@
+"""Packaging. Ranges live here, tested versions in constraints.txt."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fgmm/__init__.py").read_text()).group(1)
+
+setup(
+    name="fgmm",
+    version=VERSION,
+    description="Fine-grained multi-modal self-supervised learning from narrated video, in JAX",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["fgmm", "fgmm.*"]),
+    package_data={"fgmm.data": ["tokenizers/*.model"]},
+    install_requires=[
+        "absl-py",
+        "flax>=0.10",
+        "grain>=0.2.10",
+        "jax>=0.10",
+        "jaxtyping",
+        "ml_collections>=1.0",
+        "numpy",
+        "optax>=0.2.4",
+        "orbax-checkpoint>=0.11.20",
+        "pillow",
+        "sentencepiece",
+        "tensorboardX",
+        "tqdm",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+        "beam": ["apache-beam"],
+        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff", "scikit-learn"],
+    },
+)

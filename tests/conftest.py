@@ -1,0 +1,41 @@
+"""Settings of the whole suite: types checked, 8 simulated devices, compile cache kept."""
+
+import os
+import pathlib
+import sys
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("fgmm", "beartype.beartype")
+sys.path.insert(0, str(REPOSITORY))
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """``shared_data(name)`` is the path of a real corpus, or skips the test where it is absent."""
+    folder = pathlib.Path(
+        os.environ.get("FGMM_SHARED_DATA", REPOSITORY.parent / "shared" / "data")
+    )
+
+    def find(name: str) -> pathlib.Path:
+        path = folder / name
+        if not path.exists():
+            pytest.skip(f"{path} is absent; set FGMM_SHARED_DATA to the folder that holds {name}")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def repository() -> pathlib.Path:
+    return REPOSITORY

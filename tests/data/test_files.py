@@ -1,0 +1,117 @@
+import io
+import pickle
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from fgmm.config import ConfigError
+from fgmm.data.files import Archive, open_files
+
+CONTENT = {
+    "a.txt": b"hello",
+    "deep/er/b.bin": np.random.default_rng(0).bytes(5000),
+    "deep/empty": b"",
+    "long/" + "n" * 150 + ".txt": b"a name longer than plain tar headers hold",
+    "größe.txt": b"unicode",
+}
+
+
+def write_tar(path, content=CONTENT, mode="w", prefix=""):
+    with tarfile.open(path, mode) as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(prefix + name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_zip(path, content=CONTENT, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture(params=["folder", "tar", "tar with dots", "zip", "stored zip"])
+def packed(request, tmp_path):
+    path = tmp_path / "packed"
+    match request.param:
+        case "folder":
+            for name, data in CONTENT.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(data)
+        case "tar":
+            write_tar(path)
+        case "tar with dots":
+            write_tar(path, prefix="./")
+        case "zip":
+            write_zip(path)
+        case "stored zip":
+            write_zip(path, method=zipfile.ZIP_STORED)
+    return path
+
+
+def test_files_are_read_by_name(packed):
+    files = open_files(packed)
+    for name, data in CONTENT.items():
+        assert name in files
+        assert files.read(name) == data
+    assert "deep" not in files
+    with pytest.raises(FileNotFoundError):
+        files.read("nothing")
+
+
+def test_files_can_be_pickled_and_read_by_many_threads(packed):
+    files = pickle.loads(pickle.dumps(open_files(packed)))
+    names = list(CONTENT) * 100
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(files.read, names)) == [CONTENT[name] for name in names]
+
+
+@pytest.mark.parametrize("name", ["../up", "/absolute", "in/../../up", "./../up"])
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_names_that_lead_out_of_the_archive_are_refused(tmp_path, name, write):
+    path = write(tmp_path / "unsafe", {"fine": b"", name: b"bad"})
+    with pytest.raises(ConfigError, match="unsafe name"):
+        open_files(path)
+
+
+def test_missing_damaged_and_compressed_archives_are_refused(tmp_path):
+    (tmp_path / "text.tar").write_text("no archive\n" * 100)
+    (tmp_path / "empty.tar").write_bytes(b"")
+    write_tar(tmp_path / "packed.tar.gz", mode="w:gz")
+    (tmp_path / "cut.tar").write_bytes(write_tar(tmp_path / "whole.tar").read_bytes()[:3000])
+    (tmp_path / "cut.zip").write_bytes(write_zip(tmp_path / "whole.zip").read_bytes()[:3000])
+    write_zip(tmp_path / "lzma.zip", method=zipfile.ZIP_LZMA)
+    for name in ["missing", "text.tar", "empty.tar", "packed.tar.gz", "cut.tar", "cut.zip"]:
+        with pytest.raises(ConfigError, match=name):
+            open_files(tmp_path / name)
+    with pytest.raises(ConfigError, match="encrypted or not deflated"):
+        open_files(tmp_path / "lzma.zip")
+
+
+def test_links_are_no_files(tmp_path):
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            member = tarfile.TarInfo(f"link{kind.decode()}")
+            member.type, member.linkname = kind, "/etc/hostname"
+            archive.addfile(member)
+    files = open_files(tmp_path / "links.tar")
+    assert "link1" not in files
+    assert "link2" not in files
+
+
+def test_damage_that_shows_when_reading_is_an_os_error(tmp_path):
+    path = write_zip(tmp_path / "damaged.zip", {"a": bytes(5000)})
+    archive = Archive(path)
+    data = bytearray(path.read_bytes())
+    data[31:36] = b"\xff" * 5
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="'a' is damaged"):
+        archive.read("a")
+    path.write_bytes(data[:33])
+    with pytest.raises(OSError, match="ends within"):
+        archive.read("a")

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fgmm.data.transforms import Transforms, cropped, log_mel, mel_filters
+
+
+def test_the_whole_picture_is_a_crop():
+    video = jax.random.randint(jax.random.key(0), (2, 1, 6, 8, 3), 0, 256).astype(jnp.uint8)
+    same = cropped(video, jnp.zeros((2, 2)), jnp.ones((2, 2)))
+    np.testing.assert_allclose(same, video, atol=1e-3)
+
+
+def test_a_crop_of_half_the_size_is_that_half_enlarged():
+    ramp = jnp.broadcast_to(jnp.arange(8.0) * 10, (1, 1, 8, 8))[..., None].repeat(3, -1)
+    right = cropped(ramp.astype(jnp.uint8), jnp.array([[0.0, 0.5]]), jnp.array([[1.0, 0.5]]))
+    np.testing.assert_allclose(right[0, 0, 0, :, 0], 35 + 2.5 + np.minimum(np.arange(8) * 5, 32.5))
+
+
+def test_augmentation_needs_a_key_and_is_a_function_of_it():
+    transforms = Transforms(sample_rate=8000, flip=True, crop_area=0.5)
+    video = jax.random.randint(jax.random.key(0), (4, 2, 8, 8, 3), 0, 256).astype(jnp.uint8)
+    batch = {"video": video, "video_mask": jnp.ones(4, bool)}
+    plain = transforms(batch)["video"]
+    np.testing.assert_allclose(plain, (np.asarray(video, np.float32) - 127.5) / 64, atol=1e-6)
+    first, again, other = (transforms(batch, jax.random.key(seed))["video"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+    assert np.abs(first - plain).max() > 0.1
+
+
+def test_flips_mirror_about_half_of_the_clips():
+    video = jnp.arange(64 * 4).reshape(64, 1, 1, 4, 1).repeat(3, -1).astype(jnp.uint8)
+    transforms = Transforms(sample_rate=8000, flip=True)
+    batch = {"video": video}
+    flipped = transforms(batch, jax.random.key(0))["video"]
+    plain = transforms(batch)["video"]
+    mirrored = (flipped == plain[..., ::-1, :]).all(axis=(1, 2, 3, 4))
+    kept = (flipped == plain).all(axis=(1, 2, 3, 4))
+    assert (mirrored ^ kept).all()
+    assert 16 < mirrored.sum() < 48
+
+
+def test_log_mel_of_a_tone_peaks_in_its_band():
+    rate, window, bands = 8000, 256, 40
+    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
+    spectrogram = log_mel(jnp.asarray(tone)[None], rate=rate, window=window, hop=128, bands=bands)
+    assert spectrogram.shape == (1, 1 + (rate - window) // 128, bands)
+    filters = mel_filters(bands, window, rate)
+    expected = filters[round(1000 * window / rate)].argmax()
+    np.testing.assert_array_equal(spectrogram[0].argmax(axis=-1), expected)
+
+
+def test_log_mel_is_its_definition():
+    audio = np.random.default_rng(0).normal(size=600).astype(np.float32)
+    window, hop = 64, 32
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    result = log_mel(jnp.asarray(audio)[None], rate=8000, window=window, hop=hop, bands=8)[0]
+    for t in range(result.shape[0]):
+        power = np.abs(np.fft.rfft(audio[t * hop : t * hop + window] * hann)) ** 2
+        expected = (np.log(power @ mel_filters(8, window, 8000) + 1e-4) + 2) / 4
+        np.testing.assert_allclose(result[t], expected, atol=1e-4)
+
+
+def test_impossible_crops_are_refused():
+    with pytest.raises(ValueError, match="crop_area=0.0 and crop_aspect=0.75 must be in"):
+        Transforms(sample_rate=8000, crop_area=0.0)

@@ -1,0 +1,230 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fgmm.eval import metrics
+
+# Few distinct values, so that ties are the rule.
+SCORES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 1.0, np.inf, np.nan])
+
+
+@st.composite
+def rankings(draw):
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 8)))
+    scores = draw(hnp.arrays(np.float32, shape, elements=SCORES))
+    relevant = draw(hnp.arrays(bool, shape))
+    answers = draw(hnp.arrays(int, shape[0], elements=st.integers(0, shape[1] - 1)))
+    relevant[np.arange(shape[0]), answers] = True
+    return scores, relevant
+
+
+def sorted_rank(scores, relevant):
+    """Sorts the gallery, at equal scores the irrelevant items first, and looks for an answer."""
+    order = []
+    for score, correct in zip(scores, relevant, strict=True):
+        if np.isnan(score):
+            score = -np.inf if correct else np.inf
+        order.append((-score, correct))
+    return 1 + [correct for _, correct in sorted(order)].index(True)
+
+
+@settings(deadline=None)
+@given(rankings(), st.sampled_from([1, 9, 1 << 20]))
+def test_ranks_are_those_of_a_pessimistic_sort(ranking, block):
+    scores, relevant = ranking
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_BLOCK_ENTRIES", block)
+        ranks = metrics.retrieval_ranks(scores, relevant)
+    assert ranks.tolist() == [sorted_rank(*row) for row in zip(scores, relevant, strict=True)]
+
+
+@settings(deadline=None)
+@given(rankings(), st.randoms(use_true_random=False))
+def test_ranks_do_not_depend_on_the_order_of_the_gallery(ranking, random):
+    scores, relevant = ranking
+    order = list(range(scores.shape[1]))
+    random.shuffle(order)
+    np.testing.assert_array_equal(
+        metrics.retrieval_ranks(scores[:, order], relevant[:, order]),
+        metrics.retrieval_ranks(scores, relevant),
+    )
+
+
+@pytest.mark.parametrize("constant", [0.0, np.nan, -np.inf, np.inf])
+def test_a_constant_score_ranks_last(constant):
+    relevant = np.eye(5, 7, dtype=bool)
+    relevant[0, 3] = True
+    ranks = metrics.retrieval_ranks(np.full((5, 7), constant), relevant)
+    assert ranks.tolist() == [6, 7, 7, 7, 7]
+
+
+def test_nan_counts_against_the_model():
+    nan = np.nan
+    scores = np.array([[nan, 1.0, 0.0], [2.0, nan, 0.0], [nan, 3.0, 2.0]])
+    relevant = np.array([[True, False, False], [True, False, False], [True, True, False]])
+    assert metrics.retrieval_ranks(scores, relevant).tolist() == [3, 2, 1]
+
+
+def test_a_query_without_answer_is_named():
+    relevant = np.eye(4, dtype=bool)
+    relevant[2, 2] = False
+    with pytest.raises(ValueError, match="query 2 has no relevant item among 4"):
+        metrics.retrieval_ranks(np.zeros((4, 4)), relevant)
+
+
+def test_summary_of_known_ranks():
+    summary = metrics.retrieval_summary(np.array([1, 3, 7, 20]), np.array([1, 1, 1, 1]), 20)
+    expected = {
+        "r@1": 0.25,
+        "r@5": 0.5,
+        "r@10": 0.75,
+        "median_rank": 5.0,
+        "mean_rank": 7.75,
+        "chance_r@1": 1 / 20,
+        "chance_r@5": 5 / 20,
+        "chance_r@10": 10 / 20,
+        "chance_median_rank": 10.5,
+        "chance_mean_rank": 10.5,
+    }
+    assert summary == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("counts", "gallery"), [([1], 40), ([5], 41), ([1, 1, 5, 12], 30), ([2, 9], 9), ([1, 3], 4)]
+)
+def test_chance_is_what_random_scores_give(counts, gallery):
+    rng = np.random.default_rng(0)
+    counts = np.tile(counts, 40_000 // len(counts))
+    relevant = np.arange(gallery) < counts[:, None]
+    ranks = metrics.retrieval_ranks(rng.random(relevant.shape, np.float32), relevant)
+    summary = metrics.retrieval_summary(ranks, counts, gallery)
+    for k in metrics.RECALL_AT:
+        assert summary[f"r@{k}"] == pytest.approx(summary[f"chance_r@{k}"], abs=0.01)
+    assert summary["mean_rank"] == pytest.approx(summary["chance_mean_rank"], rel=0.02)
+    assert summary["median_rank"] == pytest.approx(summary["chance_median_rank"], abs=0.5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.data())
+def test_chance_median_is_that_of_the_whole_distribution(gallery, data):
+    counts = data.draw(st.lists(st.integers(1, gallery), min_size=1, max_size=4))
+    # Weights of every rank from the recurrence of drawing without replacement.
+    weights = np.zeros(gallery + 1)
+    for r in counts:
+        left = 1.0
+        for k in range(1, gallery - r + 2):
+            hit = r / (gallery - k + 1)
+            weights[k] += left * hit / len(counts)
+            left *= 1 - hit
+    below = np.cumsum(weights)
+    reached = np.argmax(below >= 0.5 - 1e-12)
+    exceeded = np.argmax(below > 0.5 + 1e-12)
+    summary = metrics.retrieval_summary(np.ones(len(counts), int), np.array(counts), gallery)
+    assert summary["chance_median_rank"] == (reached + exceeded) / 2
+    assert summary["chance_mean_rank"] == pytest.approx(weights @ np.arange(gallery + 1))
+
+
+def test_chance_of_a_large_gallery_with_many_answers():
+    counts = np.arange(1, 201)
+    summary = metrics.retrieval_summary(np.ones(200, int), counts, 100_000)
+    assert summary["chance_r@1"] == pytest.approx(counts.mean() / 100_000, rel=1e-12)
+    assert 0 < summary["chance_median_rank"] < summary["chance_mean_rank"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "counts", "message"),
+    [
+        ([], [], "no queries"),
+        ([1, 1], [0, 1], "relevant_counts must lie in 1..5"),
+        ([1, 1], [6, 1], "relevant_counts must lie in 1..5"),
+        ([0, 1], [1, 1], "ranks must lie in"),
+        ([5, 1], [2, 1], "ranks must lie in"),
+    ],
+)
+def test_impossible_ranks_and_counts_are_refused(ranks, counts, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.retrieval_summary(np.array(ranks, int), np.array(counts, int), 5)
+
+
+def test_equal_captions_are_correct_for_every_owner():
+    owner, text_to_clip = metrics.caption_relevance(
+        [["A red ball.", "a dog"], [], ["a  RED ball.\n", "a red ball"], ["a dog", "a Dog"]]
+    )
+    assert owner.tolist() == [0, 0, 2, 2, 3, 3]
+    assert text_to_clip.astype(int).tolist() == [
+        [1, 0, 1, 0],
+        [1, 0, 0, 1],
+        [1, 0, 1, 0],
+        [0, 0, 1, 0],
+        [1, 0, 0, 1],
+        [1, 0, 0, 1],
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcAB"), max_size=3), min_size=1, max_size=6))
+def test_caption_relevance_is_pairwise_equality(captions):
+    owner, text_to_clip = metrics.caption_relevance(captions)
+    flat = [text for texts in captions for text in texts]
+    assert text_to_clip.shape == (len(flat), len(captions))
+    for query, text in enumerate(flat):
+        assert text in captions[owner[query]]
+        for clip, texts in enumerate(captions):
+            assert text_to_clip[query, clip] == (text.lower() in [t.lower() for t in texts])
+
+
+def test_one_string_for_a_clip_is_refused():
+    with pytest.raises(TypeError, match=r"clip 1 .* 'a dog'"):
+        metrics.caption_relevance([["a cat"], "a dog"])
+
+
+def test_bootstrap_depends_on_the_seed_alone():
+    values = np.random.default_rng(0).random(300)
+    interval = metrics.bootstrap_interval(values, seed=1)
+    assert interval == metrics.bootstrap_interval(values, seed=1)
+    assert interval != metrics.bootstrap_interval(values, seed=2)
+
+
+def test_bootstrap_covers_the_mean_as_often_as_its_level_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        low, high = metrics.bootstrap_interval(
+            rng.normal(2.0, 1.0, 60), seed=trial, resamples=200, level=0.8
+        )
+        hits += low <= 2.0 <= high
+    # Four standard deviations of 200 draws at 0.8 are 0.11.
+    assert 0.69 < hits / 200 < 0.91
+
+
+def test_bootstrap_of_a_constant_is_a_point():
+    assert metrics.bootstrap_interval(np.full(9, 0.25), seed=0) == (0.25, 0.25)
+    assert metrics.bootstrap_interval(np.ones(9, bool), seed=0) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("options", [{"level": 1.0}, {"level": 0.0}, {"resamples": 0}])
+def test_bootstrap_refuses_impossible_options(options):
+    with pytest.raises(ValueError, match="resamples >= 1 and 0 < level < 1"):
+        metrics.bootstrap_interval(np.ones(3), seed=0, **options)
+    with pytest.raises(ValueError, match="no values"):
+        metrics.bootstrap_interval(np.ones(0), seed=0)
+
+
+def test_table_puts_chance_beside_each_column():
+    rows = {
+        "text to clip": {"r@10": 0.4312, "chance_r@10": 0.01, "median_rank": 14.5, "loss": 2.0},
+        "back": {"r@10": 1.0, "chance_r@10": 0.01, "median_rank": 1234.0},
+    }
+    assert metrics.table(rows, ["r@10", "median_rank", "loss"]).splitlines() == [
+        "|              |    r@10 | chance | median_rank | loss |",
+        "| ------------ | ------: | -----: | ----------: | ---: |",
+        "| text to clip |  43.12% |  1.00% |        14.5 |    2 |",
+        "| back         | 100.00% |  1.00% |        1234 |    - |",
+    ]
+
+
+def test_table_names_a_column_that_no_row_has():
+    with pytest.raises(ValueError, match="no row has r@2; there are: r@1"):
+        metrics.table({"a": {"r@1": 0.5}}, ["r@1", "r@2"])

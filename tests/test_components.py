@@ -1,0 +1,85 @@
+import dataclasses
+
+import pytest
+
+from fgmm import components
+from fgmm.config import ConfigError
+
+
+def test_a_room_lists_its_components_only():
+    assert components.names("eval") == ["retrieval"]
+    assert {"narrated_shapes", "flickr8k"} <= set(components.names("data.sources"))
+
+
+def test_an_unknown_name_lists_the_allowed_ones():
+    with pytest.raises(ConfigError, match=r"model\.video\.name='nope' is unknown; .*resnet2plus1d"):
+        components.find("models.video", "nope", key="model.video.name")
+
+
+def test_a_component_may_live_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "corpus.py").write_text(
+        "class Source:\n  def __init__(self, *, split: str): self.split = split"
+    )
+    entry = {"name": "lab.corpus", "split": "x"}
+    assert components.build("data.sources", entry, key="data.source").split == "x"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 3}, r"model\.video\.width=3 is unknown; allowed: blocks, stem_stride"),
+        ({"blocks": "two"}, r"model\.video\.blocks='two' is not of type int"),
+        ({"blocks": True}, r"model\.video\.blocks=True is not of type int"),
+        ({"widths": (8, "x", 8)}, r"model\.video\.widths=.* is not of type tuple\[int"),
+        ({"widths": (8,)}, r"temporal_strides=\(1, 2, 1\) must have one entry for each"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        components.build("models.video", {"name": "resnet2plus1d", **options}, key="model.video")
+
+
+def test_required_and_fixed_options():
+    entry = {"name": "phrase_transformer"}
+    with pytest.raises(ConfigError, match=r"model\.text\.vocabulary is required"):
+        components.build("models.text", entry, key="model.text", phrases=4)
+    with pytest.raises(ConfigError, match=r"model\.text\.phrases cannot be set here"):
+        components.build("models.text", {**entry, "phrases": 3}, key="model.text", phrases=4)
+
+
+def test_lists_become_tuples_and_defaults_fill_in():
+    entry = {"name": "resnet2plus1d", "widths": [8], "temporal_strides": [1]}
+    encoder = components.build("models.video", entry, key="model.video")
+    assert (encoder.widths, encoder.blocks) == ((8,), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fits"),
+    [
+        (1, float, True),
+        (True, int, False),
+        (1.0, int, False),
+        (None, int | None, True),
+        ([1, 2], tuple[int, ...], True),
+        ([1, 2.5], tuple[int, ...], False),
+        ("a", tuple, False),
+        ({}, dict, True),
+    ],
+)
+def test_types_of_config_values(value, hint, fits):
+    assert components.of_type(value, hint) is fits
+
+
+def test_options_of_dataclasses_and_functions():
+    @dataclasses.dataclass
+    class Options:
+        a: int
+        b: tuple = (1,)
+
+    def function(*, c: int, d: float = 2.0):
+        del c, d
+
+    assert components.options(Options) == {"a": dataclasses.MISSING, "b": (1,)}
+    assert components.options(function) == {"c": dataclasses.MISSING, "d": 2.0}

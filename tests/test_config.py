@@ -1,0 +1,96 @@
+import importlib
+
+import ml_collections
+import pytest
+
+from fgmm import config as configs
+from fgmm.config import ConfigError
+
+
+def quickstart(argument=None):
+    return importlib.import_module("configs.quickstart").get_config(argument)
+
+
+def test_variants_are_parsed_by_the_type_of_their_default():
+    assert configs.variant("a=3,b=0.5,c=true", a=1, b=1.0, c=False).to_dict() == {
+        "a": 3,
+        "b": 0.5,
+        "c": True,
+    }
+    assert configs.variant(None, a=1).a == 1
+    with pytest.raises(ConfigError, match="variant 'z=1' is unknown; allowed: a=1"):
+        configs.variant("z=1", a=1)
+    with pytest.raises(ConfigError, match="variant a='x' is not of type int"):
+        configs.variant("a=x", a=1)
+    with pytest.raises(ConfigError, match="must be true or false"):
+        configs.variant("c=1", c=False)
+    assert quickstart("noise=0.25").data.source.noise == 0.25
+
+
+def test_defaults_satisfy_their_own_check():
+    configs.check_keys(configs.defaults())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("bath_size", 3, "bath_size=3 is unknown; allowed under config: batch_size"),
+        ("data.frame", 3, "data.frame=3 is unknown; allowed under data: audio_seconds"),
+        ("steps", "many", "steps='many' is not of type int"),
+        ("optimizer.learning_rate", "high", "optimizer.learning_rate='high' is not of type float"),
+        ("data", 3, "data=3 must be a dict"),
+    ],
+)
+def test_wrong_keys_and_types_are_named(key, value, message):
+    config = quickstart().unlock()
+    *path, last = key.split(".")
+    node = config
+    for part in path:
+        node = node[part]
+    with node.ignore_type():
+        node[last] = value
+    with pytest.raises(ConfigError, match=message):
+        configs.check_keys(config)
+
+
+def test_a_missing_key_is_named():
+    config = quickstart().unlock()
+    del config.data["frames"]
+    with pytest.raises(ConfigError, match=r"data\.frames is missing"):
+        configs.check_keys(config)
+
+
+def test_complete_writes_the_defaults_of_every_component():
+    config = quickstart()
+    assert config.model.text.depth == 2
+    assert config.data.source.distractors == 1
+    assert config.evals.retrieval.captions == 5
+    assert config.objective.terms.fine_video_text.direction == "y_to_x"
+
+
+def test_complete_needs_a_known_name():
+    config = configs.defaults()
+    config.model.video = {"name": "nope"}
+    with pytest.raises(ConfigError, match="model.video.name='nope' is unknown"):
+        configs.complete(config)
+    config.model.video = {"widths": (8,)}
+    with pytest.raises(ConfigError, match="model.video.name='' is unknown"):
+        configs.complete(config)
+
+
+def test_differences_leave_out_what_does_not_change_a_run():
+    saved, current = quickstart(), quickstart().unlock()
+    current.checkpoint.every_steps = 7
+    current.data.workers = 3
+    assert configs.differences(saved, current) == []
+    current.optimizer.learning_rate = 1.0
+    current.model.text.width = 8
+    assert configs.differences(saved, current) == [
+        "model.text.width: 64 -> 8",
+        "optimizer.learning_rate: 0.002 -> 1.0",
+    ]
+
+
+def test_as_dict_is_the_same_after_json():
+    config = ml_collections.ConfigDict({"a": (1, (2, 3)), "b": {"c": [4]}})
+    assert configs.as_dict(config) == {"a": [1, [2, 3]], "b": {"c": [4]}}
