@@ -161,8 +161,7 @@ def fine_grained_nce(
     positive = _matched(logits, own)
     negatives = pairs & ~own
     if phrase_ids is not None:
-        same = phrase_ids[:, None, None, :] == phrase_ids[None, :, :, None]
-        negatives &= ~jnp.any(same & mask[:, None, None, :], axis=3)
+        negatives &= ~_narrated(phrase_ids, mask)
     other_clips = _log_sum_exp(logits, negatives, axis=0)
     other_phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
     loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
@@ -277,6 +276,17 @@ def _pairs(s, valid, mask=None):
     valid = valid & mask.any(1)
     pairs = valid[:, None, None] & (valid[:, None] & mask)[None]
     return pairs, own[:, :, None], valid
+
+
+def _narrated(phrase_ids, mask):
+    """[B,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
+
+    def compare(found, own_phrase):
+        ids, valid = own_phrase
+        return found | (valid[:, None, None] & (ids[:, None, None] == phrase_ids)), None
+
+    nothing = jnp.zeros((len(phrase_ids), *phrase_ids.shape), bool)
+    return jax.lax.scan(compare, nothing, (phrase_ids.T, mask.T))[0]
 
 
 def _matched(s, own, axis=0):

@@ -1,6 +1,7 @@
 """The objective of training: a weighted sum of named terms over pairs of modalities."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -62,7 +63,7 @@ class TermEntry:
             raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
     """The weighted sum of ``terms``, by name."""
 
@@ -121,6 +122,7 @@ class Objective:
         return loss, metrics
 
 
+@functools.partial(jax.jit, static_argnames="phrases")
 def phrase_identities(
     tokens: Int[Array, "B K L"], phrase_ids: Int[Array, "B K L"], phrases: int | None
 ) -> Int[Array, "B J"]:

@@ -37,7 +37,8 @@ def clipped(value: Float[Array, ""], low: float, high: float) -> Float[Array, ""
     """``value`` within [low, high], with a gradient that can bring it back.
 
     The gradient of a plain clip is 0 outside its bounds, so that a parameter which once stepped
-    over stays there for good. Here only a gradient whose descent leads further out is stopped.
+    over stays there for good. Here only a gradient whose descent leads further out is stopped. That
+    is a matter of its sign, so there is no forward-mode derivative.
     """
     return jnp.clip(value, low, high)
 

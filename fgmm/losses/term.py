@@ -102,7 +102,10 @@ class Term:
         raise NotImplementedError
 
     def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
-        """How well each clip fits each caption, for ranking: of the scored pair alone."""
+        """How well each clip fits each caption, for ranking them, as the loss sees it.
+
+        It depends on clip b and caption c alone, so that a gallery may be scored in parts.
+        """
         raise NotImplementedError
 
     def current(self, option: str, parameters: Parameters) -> ScalarLike:
@@ -111,11 +114,6 @@ class Term:
             return getattr(self, option)
         low, high = math.log(self.min_temperature), math.log(self.max_temperature)
         return jnp.exp(clipped(parameters[f"log_{option}"], low, high))
-
-    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
-        return similarity.clip_similarity(
-            x.local, y.local, x.mask, y.mask, **self._pooling(parameters)
-        )
 
     def temperatures(self, parameters: Parameters) -> Metrics:
         """The temperatures in use, as metrics."""
@@ -153,6 +151,15 @@ class PooledTerm(Term):
         return similarity.pooled_similarity(
             x.local, y.local, x.mask, y.mask, **self._pooling(parameters)
         )
+
+    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+        return self.clip_scores(parameters, self.pooled_similarity(parameters, x, y), y.mask)
+
+    def clip_scores(
+        self, parameters: Parameters, s: Float[Array, "B C P"], mask: Bool[Array, "C P"]
+    ) -> Float[Array, "B C"]:
+        """One score for each clip and caption from those of its phrases: their mean."""
+        return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
 
     def _pooling(self, parameters):
         if self.pool not in similarity.POOLS_WITH_TEMPERATURE:

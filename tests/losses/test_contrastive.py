@@ -43,9 +43,7 @@ def assert_as_defined(loss, loops, arguments, valid):
     each = loss("none", *arguments)
     np.testing.assert_allclose(each, loops(*arguments), rtol=1e-10, atol=1e-12)
     assert not np.any(each[~valid])
-    mean, gradients = jax.value_and_grad(
-        lambda arguments: loss("mean", *arguments), allow_int=False
-    )(arguments)
+    mean, gradients = jax.value_and_grad(lambda arguments: loss("mean", *arguments))(arguments)
     np.testing.assert_allclose(mean, np.sum(each) / valid.sum(), rtol=1e-12)
     expected = definition.finite_differences(
         lambda *moved: loops(*moved).sum() / valid.sum(), arguments, step=1e-6
@@ -53,7 +51,6 @@ def assert_as_defined(loss, loops, arguments, valid):
     for actual, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(actual, wanted, atol=1e-8 * max(1, np.abs(wanted).max()))
     assert not np.any(gradients[0][~valid])
-    assert not np.any(gradients[0][:, ~valid])
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
@@ -111,8 +108,7 @@ def test_fine_grained_nce_weighs_phrases_alike_by_default():
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
 def test_sparc_is_as_defined(temperature):
     rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(B, 6, 4)), rng.normal(size=(B, 5, 4))
-    x, y = x / np.linalg.norm(x, axis=2, keepdims=True), y / np.linalg.norm(y, axis=2, keepdims=True)
+    x, y = (rng.normal(size=(B, entries, 4)) for entries in (6, 5))
     x_mask, y_mask = rng.random((B, 6)) < 0.8, rng.random((B, 5)) < 0.8
     x_mask[1] = False
     caption = np.broadcast_to([0, 0, 0, 1, 1], (B, 5))
@@ -123,11 +119,7 @@ def test_sparc_is_as_defined(temperature):
         lambda x, y, t: definition.sparc(x, y, x_mask, y_mask, t, caption),
         (x, y, np.array(temperature)),
         VALID,
-    ) if False else None
-    arguments = (x, y, np.array(temperature))
-    each = sparc(x, y, x_mask, y_mask, temperature=temperature, caption=caption, reduction="none")
-    loops = definition.sparc(x, y, x_mask, y_mask, temperature, caption)
-    np.testing.assert_allclose(each, loops, rtol=1e-10)
+    )
 
 
 def test_info_nce_of_single_vectors_is_clip():
@@ -184,6 +176,18 @@ def test_identical_phrases_are_not_negatives():
     different = fine_grained_nce(raised, MASK, 0.1, None, VALID, reduction="none")
     assert different[0] > before[0]
     assert different[2] > before[2]
+
+
+def test_comparing_phrases_needs_no_more_memory_than_scores():
+    clips, phrases = 64, 32
+
+    def loss(s, mask, ids):
+        return fine_grained_nce(s, mask, 0.1, phrase_ids=ids)
+
+    shapes = [((clips, clips, phrases), "f4"), ((clips, phrases), "?"), ((clips, phrases), "i4")]
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    analysis = jax.jit(jax.grad(loss)).lower(*arguments).compile().memory_analysis()
+    assert analysis.temp_size_in_bytes < 8 * 4 * clips * clips * phrases
 
 
 @pytest.mark.parametrize("null_score", [None, 0.3])

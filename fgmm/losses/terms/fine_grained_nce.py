@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fgmm.losses import contrastive
 from fgmm.losses.options import check_choice, check_positive
-from fgmm.losses.similarity import pool_weights, pooled
+from fgmm.losses.similarity import pool_weights
 from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
 
 WEIGHTS = ("uniform", "matched")
@@ -66,8 +66,8 @@ class Term(PooledTerm):
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
 
-        mean_score = pooled(s, jnp.broadcast_to(y.mask, s.shape), pool="mean", axis=2)
-        metrics = {"top1": top1_accuracy(mean_score, valid), **self.temperatures(parameters)}
+        top1 = top1_accuracy(self.clip_scores(parameters, s, y.mask), valid)
+        metrics = {"top1": top1, **self.temperatures(parameters)}
         if self.weights == "uniform":
             loss = contrastive.fine_grained_nce(
                 s, y.mask, temperature, valid=valid, phrase_ids=phrase_ids

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from fgmm.losses import contrastive
-from fgmm.losses.similarity import pooled
+import jax.numpy as jnp
+
+from fgmm.losses import contrastive, similarity
 from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
 
 
@@ -25,5 +26,15 @@ class Term(PooledTerm):
         valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
         loss = contrastive.mil_nce(s, y.mask, temperature, valid, self.count_positives_twice)
-        best = pooled(s, y.mask[None] & valid[:, None, None], pool="max", axis=2)
-        return loss, {"top1": top1_accuracy(best, valid), **self.temperatures(parameters)}
+        top1 = top1_accuracy(self.clip_scores(parameters, s, y.mask), valid)
+        return loss, {"top1": top1, **self.temperatures(parameters)}
+
+    def clip_scores(self, parameters, s, mask):
+        """The log-sum-exp of a bag, as in the loss, but free of the bag's size."""
+        return similarity.pooled(
+            s,
+            jnp.broadcast_to(mask, s.shape),
+            pool="logsumexp",
+            temperature=self.current("temperature", parameters),
+            axis=2,
+        )

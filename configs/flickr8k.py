@@ -1,0 +1,57 @@
+"""Flickr8k from scratch: 6,000 images with five captions each, sized for two CPU cores.
+
+The corpus is given as archive or folder, and a tokenizer trained on its captions first::
+
+    python -m fgmm.data.tokenizer train --source=flickr8k --option=root=flickr8k.tar \
+        --vocabulary_size=4000 --output=flickr8k.model
+    python -m fgmm.main --config=configs/flickr8k.py:root=flickr8k.tar,tokenizer=flickr8k.model \
+        --workdir=runs/flickr8k
+"""
+
+import ml_collections
+
+from fgmm import config as configs
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: ``root``, ``tokenizer``, ``steps``; ``objective`` is ``fine`` (beside a coarse term)
+    or ``coarse`` (alone).
+    """
+    variant = configs.variant(
+        argument, root="flickr8k.tar", tokenizer="flickr8k.model", steps=3000, objective="fine"
+    )
+    if variant.objective not in ("fine", "coarse"):
+        raise configs.ConfigError(
+            f"variant objective={variant.objective!r} is unknown; allowed: fine, coarse"
+        )
+    config = configs.defaults()
+    config.steps = variant.steps
+    config.batch_size = 128
+    config.data.source = {"name": "flickr8k", "root": variant.root, "split": "train"}
+    config.data.update(frames=1, height=96, width=96, captions=1, phrases=6, tokens=24, cache=True)
+    config.data.tokenizer = variant.tokenizer
+    config.transforms.update(flip=True, crop_area=0.4)
+
+    config.model.video = {
+        "name": "resnet2plus1d",
+        "widths": (48, 96, 192),
+        "temporal_strides": (1, 1, 1),
+    }
+    config.model.text = {"name": "phrase_transformer", "width": 128}
+    config.model.spaces.joint.update(modalities=("video", "text"), width=128)
+
+    common = {"name": "info_nce", "pair": "video_text", "space": "joint"}
+    config.objective.terms.coarse = {**common, "level": "coarse"}
+    if variant.objective == "fine":
+        config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 200
+    config.optimizer.weight_decay = ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.1))
+    config.checkpoint.best_metric = "dev/coarse/text_to_video/r@10"
+    config.evals.dev = {
+        "name": "retrieval",
+        "every": 500,
+        "source": {"name": "flickr8k", "root": variant.root, "split": "dev"},
+    }
+    return configs.complete(config)
