@@ -26,7 +26,7 @@ setup(
         "jaxtyping",
         "ml_collections>=1.0",
         "numpy",
-        "optax>=0.2.4",
+        "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "pillow>=10.1",
         "sentencepiece>=0.2.2",

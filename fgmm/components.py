@@ -1,8 +1,8 @@
 """Finding components by name: a name in a config is a module's file name in its room.
 
-There is no central list. ``name="s3d"`` in ``config.model.video`` is ``fgmm/models/video/s3d.py``; a
-name with a dot, such as ``"my_lab.encoders.s3d"``, is any importable module, so components need not
-live in this package.
+There is no central list. ``name="s3d"`` in ``config.model.video`` is ``fgmm/models/video/s3d.py``;
+a name with a dot, such as ``"my_lab.encoders.s3d"``, is any importable module, so components need
+not live in this package.
 """
 
 import dataclasses
@@ -89,9 +89,8 @@ def check(target: Any, given: Mapping[str, Any], *, key: str) -> dict[str, Any]:
       ConfigError: an option is unknown, missing or of a wrong type.
     """
     allowed = options(target)
-    hints = typing.get_type_hints(target if inspect.isclass(target) else target)
-    if inspect.isclass(target) and not dataclasses.is_dataclass(target):
-        hints = typing.get_type_hints(target.__init__)
+    plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
+    hints = typing.get_type_hints(target.__init__ if plain_class else target)
     for name, value in given.items():
         if name not in allowed:
             raise ConfigError(

@@ -7,7 +7,6 @@ from typing import Any
 
 import ml_collections
 
-
 # ConfigDict is no Mapping to Python's type system.
 Config = Mapping | ml_collections.ConfigDict
 
@@ -142,7 +141,9 @@ def _parsed(key: str, text: str, default: Any) -> Any:
     try:
         return type(default)(text)
     except ValueError as error:
-        raise ConfigError(f"variant {key}={text!r} is not of type {type(default).__name__}") from error
+        raise ConfigError(
+            f"variant {key}={text!r} is not of type {type(default).__name__}"
+        ) from error
 
 
 def check_keys(config: Config) -> None:
@@ -203,7 +204,9 @@ def _component_entries(config: Config) -> list[tuple[str, str]]:
     for modality in ("video", "audio", "text"):
         if modality in config["model"]:
             entries.append((f"model.{modality}", f"models.{modality}"))
-    entries += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
+    entries += [
+        (f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]
+    ]
     entries += [(f"evals.{name}", "eval") for name in config["evals"]]
     return entries
 
@@ -248,4 +251,3 @@ def flat(config: Config, path: str = "") -> dict[str, Any]:
         else:
             values[f"{path}{name}"] = value
     return values
-

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from fgmm.data import phrases, pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.tokenizer import Tokenizer
 from fgmm.data.transforms import Transforms
-from fgmm.losses.objective import Objective, TermEntry
+from fgmm.losses.objective import PAIRS, Objective, TermEntry
 from fgmm.models.multimodal import MODALITIES, MultiModal
 from fgmm.train import optimizer
 from fgmm.train.state import TrainState
@@ -196,9 +195,6 @@ def _transforms(config) -> Transforms:
         raise ConfigError(f"transforms: {error}") from error
 
 
-_PAIRS = ("video_text", "video_audio", "audio_text")
-
-
 def _objective(config, modalities) -> Objective:
     entries = {}
     for name, entry in config.objective.terms.items():
@@ -206,12 +202,10 @@ def _objective(config, modalities) -> Objective:
         where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
         where |= {part: entry[part] for part in where if part in entry}
         space = where["space"]
-        if where["pair"] not in _PAIRS:
+        if where["pair"] not in PAIRS:
             raise ConfigError(
-                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(_PAIRS)}"
+                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(PAIRS)}"
             )
-        if where["level"] not in ("fine", "coarse"):
-            raise ConfigError(f"{key}.level={where['level']!r} is unknown; allowed: fine, coarse")
         if space not in config.model.spaces:
             raise ConfigError(
                 f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
@@ -221,7 +215,11 @@ def _objective(config, modalities) -> Objective:
                 raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
         options = {option: value for option, value in entry.items() if option not in where}
         term = components.build("losses.terms", options, key=key)
-        entries[name] = TermEntry(term=term, **where)
-    if not entries:
-        raise ConfigError("objective.terms is empty; name at least one term")
-    return Objective(entries)
+        try:
+            entries[name] = TermEntry(term=term, **where)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+    try:
+        return Objective(entries)
+    except ValueError as error:
+        raise ConfigError(f"objective.terms: {error}") from error

@@ -23,9 +23,7 @@ import pytest  # noqa: E402
 @pytest.fixture(scope="session")
 def shared_data():
     """``shared_data(name)`` is the path of a real corpus, or skips the test where it is absent."""
-    folder = pathlib.Path(
-        os.environ.get("FGMM_SHARED_DATA", REPOSITORY.parent / "shared" / "data")
-    )
+    folder = pathlib.Path(os.environ.get("FGMM_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 
     def find(name: str) -> pathlib.Path:
         path = folder / name

@@ -14,7 +14,7 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     config.data.audio_seconds = 0.5
     config.progress = False
     if config.data.source.name == "narrated_shapes":
-        config.data.source.update(size=16, frames=2, fps=4.0, clips=64)
+        config.data.source.update(size=32, frames=4, fps=4.0, clips=64)
     if "video" in config.model:
         config.model.video.update(widths=(8,), temporal_strides=(1,))
     if "audio" in config.model:
@@ -26,5 +26,5 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     for evaluation in config.evals.values():
         evaluation.batch_size = 8
         if evaluation.source.name == "narrated_shapes":
-            evaluation.source.update(size=16, frames=2, fps=4.0, clips=16)
+            evaluation.source.update(size=32, frames=4, fps=4.0, clips=16)
     return configs.complete(config)

@@ -71,10 +71,10 @@ def test_complete_writes_the_defaults_of_every_component():
 def test_complete_needs_a_known_name():
     config = configs.defaults()
     config.model.video = {"name": "nope"}
-    with pytest.raises(ConfigError, match="model.video.name='nope' is unknown"):
+    with pytest.raises(ConfigError, match=r"model\.video\.name='nope' is unknown"):
         configs.complete(config)
     config.model.video = {"widths": (8,)}
-    with pytest.raises(ConfigError, match="model.video.name='' is unknown"):
+    with pytest.raises(ConfigError, match=r"model\.video\.name='' is unknown"):
         configs.complete(config)
 
 

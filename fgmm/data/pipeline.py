@@ -1,7 +1,7 @@
 """Clips to batches: deterministic, random access, resumable from one number.
 
-The global batch of step s is a function of (seed, s) alone: not of the number of processes, of worker
-processes, or of where a run was interrupted.
+The global batch of step s is a function of (seed, s) alone: not of the number of processes or of
+workers, nor of where a run was interrupted.
 """
 
 import collections
@@ -18,6 +18,8 @@ from fgmm.config import Config
 from fgmm.data import decode, phrases
 from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip
 from fgmm.data.tokenizer import Tokenizer
+
+Example = dict[str, np.ndarray | np.generic]
 
 # Arrays of a batch that stay on the host.
 HOST_ONLY = ("record", "problems")
@@ -62,9 +64,7 @@ class Assemble:
     def __post_init__(self):
         self._frames: dict[int, np.ndarray] = {}
 
-    def __call__(
-        self, record: int, rng: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
+    def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
         """The example of clip ``record``; with a generator, captions are drawn at random."""
         clip = self.source[record]
         problems: set[str] = set()
@@ -111,27 +111,25 @@ class Assemble:
             raise BadInput("no_audio", clip.clip_id)
         return decode.fit_sound(clip.audio(), self.shape.samples, self.shape.sample_rate)
 
-    def _text(self, clip: Clip, rng, problems) -> dict[str, np.ndarray]:
+    def _text(self, clip: Clip, rng, problems) -> Example:
         captions, length = self.shape.captions, self.shape.tokens
         tokens = np.zeros((captions, length), np.int32)
         phrase_ids = np.zeros((captions, length), np.int32)
         spoken = [caption for caption in clip.captions if caption.text.strip()]
-        if not clip.captions:
-            problems.add("no_captions")
-        elif len(spoken) < len(clip.captions):
-            problems.add("empty_caption")
-        for k, caption in enumerate(self.chosen(spoken, rng)):
+        chosen = self.chosen(spoken, rng)
+        for k, caption in enumerate(chosen):
             tokens[k], phrase_ids[k] = self.tokenizer.encode(
                 caption.text,
                 segmenter=phrases.find(self.segmenter),
                 tokens=length,
                 phrases=self.shape.phrases,
             )
-        return {
-            "tokens": tokens,
-            "phrase_ids": phrase_ids,
-            "text_mask": (phrase_ids > 0).any(axis=-1),
-        }
+        text_mask = (phrase_ids > 0).any(axis=-1)
+        if not clip.captions:
+            problems.add("no_captions")
+        elif len(spoken) < len(clip.captions) or not text_mask[: len(chosen)].all():
+            problems.add("empty_caption")
+        return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
 
     def chosen(self, captions: list[Caption], rng=None) -> list[Caption]:
         """At most K captions: the first ones, or drawn without replacement and left in order."""
@@ -144,7 +142,7 @@ class Assemble:
         return captions[: self.shape.captions]
 
 
-def stacked(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(examples: Sequence[Example]) -> Example:
     """Examples as one batch, each array copied once."""
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-# Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel with
-# its batch as one int32 with bit i set for REASONS[i], so that worker processes need no channel of
-# their own to report them.
+# Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel
+# with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no
+# channel of their own to report them.
 REASONS = (
     "missing_file",
     "unreadable_video",

@@ -1,10 +1,10 @@
 """Retrieval of clips by captions and of captions by clips.
 
-Protocol: every clip of a source is embedded once, without augmentation, from the heads' outputs. Two
-scores rank the gallery: *coarse*, the product of coarse embeddings, and *fine*, the similarity of
-local and phrase embeddings as a term of the objective computes it (weights come from the scored pair
-alone, so the answer does not leak). Ties go against the model. A clip may have several captions, each
-a query; equal captions are correct answers of each other's clips.
+Protocol: every clip of a source is embedded once, without augmentation, by the heads. Two scores
+rank the gallery: *coarse*, the product of coarse embeddings, and *fine*, the similarity of local
+and phrase embeddings as a term of the objective computes it (weights come from the scored pair
+alone, so the answer does not leak). Ties go against the model. A clip may have several captions,
+each a query; equal captions are correct answers of each other's clips.
 """
 
 import collections
@@ -35,8 +35,8 @@ class Evaluation:
       source: the corpus, as in ``config.data.source``.
       pair: what is retrieved by what: ``"video_text"`` or ``"audio_text"``.
       space: of the heads; empty for the first that both modalities take part in.
-      term: of the objective, whose similarity is the fine score; empty for the first fine one on the
-        pair. Without one there are only coarse scores.
+      term: of the objective, whose similarity is the fine score; empty for the first fine one on
+        the pair. Without one there are only coarse scores.
       captions: at most so many captions of a clip, the first ones.
       batch_size: clips embedded at a time.
     """
@@ -70,8 +70,9 @@ class Evaluation:
         columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank"]
         table = metrics.table(rows, columns)
         left_out = sum(v for name, v in result.items() if name.startswith("bad_input/"))
-        return f"{table}\ngallery: {result['clips']:.0f} clips, {result['captions']:.0f} captions" + (
-            f"; problems in the input: {left_out:.0f}, see the JSON" if left_out else ""
+        return (
+            f"{table}\ngallery: {result['clips']:.0f} clips, {result['captions']:.0f} captions"
+            + (f"; problems in the input: {left_out:.0f}, see the JSON" if left_out else "")
         )
 
 
@@ -140,7 +141,7 @@ class _Retrieval:
             said = batch["text_mask"][rows]
             clips.append(jax.tree.map(lambda x, rows=rows: x[rows], space[self.modality]))
             texts.append(jax.tree.map(lambda x, rows=rows, said=said: x[rows][said], space["text"]))
-            captions += [self._captions(batch, row) for row in rows]
+            captions += [self._captions(batch, row) for row in rows.tolist()]
         if not captions:
             raise ConfigError("retrieval.source: no clip has both sides of the pair")
         joined = [jax.tree.map(lambda *x: np.concatenate(x), *part) for part in (clips, texts)]
@@ -155,14 +156,17 @@ class _Retrieval:
     def _scores(self, parameters: Any, gallery: "_Gallery") -> Iterator[tuple[str, np.ndarray]]:
         yield "coarse", gallery.clips.coarse @ gallery.texts.coarse.T
         if self.term:
-            yield "fine", np.block(
-                [
+            yield (
+                "fine",
+                np.block(
                     [
-                        np.asarray(self._score(parameters, clips, texts))
-                        for texts in _blocks(gallery.texts, _CAPTIONS)
+                        [
+                            np.asarray(self._score(parameters, clips, texts))
+                            for texts in _blocks(gallery.texts, _CAPTIONS)
+                        ]
+                        for clips in _blocks(gallery.clips, _CLIPS)
                     ]
-                    for clips in _blocks(gallery.clips, _CLIPS)
-                ]
+                ),
             )
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:

@@ -1,7 +1,11 @@
 """What encoders and heads hand to each other and to a loss."""
 
 import flax.struct
+import numpy as np
 from jaxtyping import Array, Bool, Float
+
+# On the device, or brought to the host.
+AnyArray = Array | np.ndarray
 
 
 @flax.struct.dataclass
@@ -15,8 +19,8 @@ class Tokens:
         ``(K, P)`` for text; N is its product.
     """
 
-    local: Float[Array, "B N E"]
-    mask: Bool[Array, "B N"]
+    local: Float[AnyArray, "B N E"]
+    mask: Bool[AnyArray, "B N"]
     grid: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
 
@@ -33,6 +37,6 @@ class Embeddings:
       coarse: one embedding a clip or a caption; it is valid where any of its ``mask`` is.
     """
 
-    local: Float[Array, "B *rest D"]
-    mask: Bool[Array, "B *rest"]
-    coarse: Float[Array, "B *k D"]
+    local: Float[AnyArray, "B *rest D"]
+    mask: Bool[AnyArray, "B *rest"]
+    coarse: Float[AnyArray, "B *k D"]

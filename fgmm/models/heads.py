@@ -8,11 +8,10 @@ from fgmm.models.embeddings import Embeddings, Tokens
 
 
 def normalise(x: Float[Array, "*rest D"]) -> Float[Array, "*rest D"]:
-    """Scales vectors to length 1; a zero vector stays zero and has a zero gradient."""
+    """Scales vectors to length 1. A zero vector stays zero, with a zero gradient; NaN stays NaN."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    positive = square > 0
-    scale = jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 1.0)
-    return jnp.where(positive, x / scale, 0.0)
+    zero = square == 0
+    return jnp.where(zero, 0.0, x / jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
 def pooled(

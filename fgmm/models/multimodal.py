@@ -41,13 +41,9 @@ class MultiModal(nn.Module):
         """
         tokens = {}
         if "video" in self.encoders and "video" in inputs:
-            tokens["video"] = self.encoders["video"](
-                inputs["video"], inputs["video_mask"], train
-            )
+            tokens["video"] = self.encoders["video"](inputs["video"], inputs["video_mask"], train)
         if "audio" in self.encoders and "log_mel" in inputs:
-            tokens["audio"] = self.encoders["audio"](
-                inputs["log_mel"], inputs["audio_mask"], train
-            )
+            tokens["audio"] = self.encoders["audio"](inputs["log_mel"], inputs["audio_mask"], train)
         if "text" in self.encoders and "tokens" in inputs:
             tokens["text"] = self.encoders["text"](inputs["tokens"], inputs["phrase_ids"], train)
         return tokens

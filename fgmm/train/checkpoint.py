@@ -31,9 +31,7 @@ class Checkpoints:
       ConfigError: the workdir holds checkpoints of a run that this config does not continue.
     """
 
-    def __init__(
-        self, workdir: pathlib.Path, experiment: Experiment, options: Config
-    ):
+    def __init__(self, workdir: pathlib.Path, experiment: Experiment, options: Config):
         self._options = options
         self._experiment = experiment
         self._config = as_dict(experiment.config)
@@ -220,7 +218,7 @@ class WorkdirLock:
     """
 
     def __init__(self, workdir: pathlib.Path):
-        self._file = open(workdir / ".lock", "a+")
+        self._file = (workdir / ".lock").open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

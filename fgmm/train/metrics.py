@@ -34,7 +34,7 @@ class MetricsWriter:
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
-        self._file = open(path, "a")
+        self._file = path.open("a")
         self._events = tensorboardX.SummaryWriter(
             str(workdir / "events"), purge_step=restored_step + 1, write_to_disk=True
         )

@@ -5,7 +5,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, PRNGKeyArray, UInt32
+from jaxtyping import PRNGKeyArray
 
 
 @flax.struct.dataclass
@@ -13,20 +13,20 @@ class TrainState:
     """A pytree of arrays.
 
     Attributes:
-      step: finished steps.
-      nonfinite: updates skipped in a row, up to the last step.
+      step: finished steps, int32 [].
+      nonfinite: updates skipped in a row, up to the last step, int32 [].
       params: ``{"model": ..., "objective": ...}``.
       statistics: the model's mutable collections, such as ``{"batch_stats": ...}``.
       opt_state: of the optimizer.
-      key: the run's random key, as data; step s uses ``fold_in(key, s)``.
+      key: the run's random key, as uint32 data; step s uses ``fold_in(key, s)``.
     """
 
-    step: Int32[Array, ""]
-    nonfinite: Int32[Array, ""]
+    step: Any
+    nonfinite: Any
     params: Any
     statistics: Any
     opt_state: Any
-    key: UInt32[Array, "..."]
+    key: Any
 
     @classmethod
     def create(cls, params: Any, statistics: Any, opt_state: Any, key: PRNGKeyArray):

@@ -22,14 +22,15 @@ def make_train_step(
     """Compiles ``(state, batch) -> (state, metrics)``; the state given is consumed.
 
     A step whose loss or gradient is not finite leaves parameters, statistics and optimizer as they
-    were; ``metrics["skipped"]`` is then 1 and ``metrics["nonfinite_run"]`` counts such steps in a row.
+    were; ``metrics["skipped"]`` is then 1 and ``metrics["nonfinite_run"]`` counts such steps in a
+    row.
     """
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         (loss, (statistics, metrics)), gradients = jax.value_and_grad(
             _loss, argnums=1, has_aux=True
         )(experiment, state.params, state, batch)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         limit = experiment.optimizer.clip_norm
@@ -49,9 +50,7 @@ def make_train_step(
             "skipped": (~finite).astype(jnp.int32),
             "nonfinite_run": nonfinite,
         }
-        new_state = TrainState(
-            state.step + 1, nonfinite, params, statistics, opt_state, state.key
-        )
+        new_state = TrainState(state.step + 1, nonfinite, params, statistics, opt_state, state.key)
         return new_state, metrics
 
     whole = everywhere(mesh)

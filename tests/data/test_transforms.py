@@ -64,5 +64,5 @@ def test_log_mel_is_its_definition():
 
 
 def test_impossible_crops_are_refused():
-    with pytest.raises(ValueError, match="crop_area=0.0 and crop_aspect=0.75 must be in"):
+    with pytest.raises(ValueError, match=r"crop_area=0\.0 and crop_aspect=0.75 must be in"):
         Transforms(sample_rate=8000, crop_area=0.0)

@@ -37,14 +37,10 @@ def test_a_masked_clip_changes_no_other(room, name):
     results = []
     for garbage in (0.0, 100.0):
         given = inputs.at[2].set(garbage)
-        tokens, updates = encoder.apply(
-            variables, given, mask, True, mutable=["batch_stats"]
-        )
+        tokens, updates = encoder.apply(variables, given, mask, True, mutable=["batch_stats"])
         results.append((tokens.local[:2], updates))
         np.testing.assert_array_equal(tokens.mask.all(axis=1), mask)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results)
 
 
 @pytest.mark.parametrize(("room", "name"), ENCODERS)

@@ -14,6 +14,7 @@ def test_normalise_is_safe_at_zero():
     gradient = jax.grad(lambda x: normalise(x)[:, 0].sum())(x)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[1], [0.0, 0.0])
+    assert np.isnan(normalise(jnp.array([jnp.nan, 1.0]))).all()
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])

@@ -22,8 +22,10 @@ def start(repository):
     def start(workdir, *flags) -> subprocess.Popen:
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
         process = subprocess.Popen(
-            [sys.executable, "-m", "fgmm.main", "--config=tests/train/tiny.py"]
-            + [f"--workdir={workdir}", *flags],
+            [
+                *(sys.executable, "-m", "fgmm.main", "--config=tests/train/tiny.py"),
+                *(f"--workdir={workdir}", *flags),
+            ],
             cwd=repository,
             env=environment,
             stdout=subprocess.PIPE,

@@ -1,10 +1,10 @@
 """A config that trains in seconds, for tests that start real processes."""
 
 import ml_collections
-from configs import quickstart
-from tests.shrunken import shrunken
 
+from configs import quickstart
 from fgmm import config as configs
+from tests.shrunken import shrunken
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:

@@ -57,8 +57,8 @@ class Encoder(nn.Module):
       width: of the token stream.
       depth: blocks.
       heads: attention heads; they divide ``width``.
-      context: what a token attends to: its whole ``"caption"``, or its ``"phrase"`` alone, so that a
-        phrase is embedded without its neighbours.
+      context: what a token attends to: its whole ``"caption"``, or its ``"phrase"`` alone, so that
+        a phrase is embedded without its neighbours.
     """
 
     vocabulary: int

@@ -2,8 +2,8 @@
 
 After Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018
 (arXiv 1711.11248), reduced: time is folded into the batch for the spatial convolutions, and a
-temporal convolution is one matrix product over shifted frames, since XLA's 3-D convolution is several
-times slower than either on a CPU.
+temporal convolution is one matrix product over shifted frames, since XLA's 3-D convolution is
+several times slower than either on a CPU.
 """
 
 import flax.linen as nn

@@ -1,0 +1,122 @@
+"""Clips a second of the whole trainer against its bare jitted step on a batch already in memory.
+
+    python benchmarks/train_step.py [--config=configs/quickstart.py] [--steps=150]
+
+The trainer is run as users run it, with reading, metrics, progress and checkpoints, once with the
+corpus as it is and once with its clips kept in memory, so that what the trainer itself costs is
+told apart from what the corpus costs. The kinds take turns, since machines are noisy.
+"""
+
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+
+import jax
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from fgmm import experiment as experiments
+from fgmm import xla_flags
+from fgmm.data import pipeline
+from fgmm.train import loop
+from fgmm.train import mesh as meshes
+from fgmm.train.step import make_train_step
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py")
+_STEPS = flags.DEFINE_integer("steps", 150, "Steps of each timing.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Timings of each kind.")
+
+
+class InMemory:
+    """A few clips of a source, rendered once."""
+
+    def __init__(self, source, clips: int):
+        self.report = source.report
+        self._clips = [_rendered(source[i]) for i in range(clips)]
+
+    def __len__(self):
+        return len(self._clips)
+
+    def __getitem__(self, index):
+        return self._clips[int(index)]
+
+
+def _rendered(clip):
+    changes = {}
+    if callable(clip.video):
+        changes["video"] = _Constant(clip.video())
+    if clip.audio is not None:
+        changes["audio"] = _Constant(clip.audio())
+    return type(clip)(**{**vars(clip), **changes})
+
+
+class _Constant:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self):
+        return self.value
+
+
+def bare_step(experiment, source, steps: int) -> float:
+    """Clips a second of the compiled step on one batch on the device."""
+    mesh = meshes.data_mesh()
+    batch_size = experiment.config.batch_size
+    stream = pipeline.training_batches(experiment.assemble(source), seed=0, batch_size=batch_size)
+    host = next(stream)
+    batch = meshes.put_batch({k: v for k, v in host.items() if k not in pipeline.HOST_ONLY}, mesh)
+    state = jax.jit(experiment.init, out_shardings=meshes.everywhere(mesh))(0)
+    step = make_train_step(experiment, mesh)
+    for _ in range(3):
+        state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+    start = time.perf_counter()
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+    return batch_size * steps / (time.perf_counter() - start)
+
+
+def trainer(experiment, source, steps: int) -> float:
+    """Clips a second of ``fgmm.train.loop`` over its last ``steps``, by its own metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        loop.train(experiment, source, pathlib.Path(folder))
+        lines = (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()[-steps:]
+    rates = [json.loads(line)["clips_per_second"] for line in lines]
+    return statistics.harmonic_mean(rates)
+
+
+def main(argv):
+    del argv
+    xla_flags.configure()
+    config = ml_collections.ConfigDict(_CONFIG.value)
+    steps = _STEPS.value
+    config.unlock()
+    config.steps = steps + 20
+    config.optimizer.warmup_steps = 0
+    config.evals = {}
+    experiment = experiments.build(config)
+    source = experiment.source(config.data.source, "data.source")
+    kept = InMemory(source, 8 * config.batch_size)
+
+    rates = {"bare step": [], "trainer, clips in memory": [], "trainer": []}
+    for _ in range(_ROUNDS.value):
+        rates["bare step"].append(bare_step(experiment, kept, steps))
+        rates["trainer, clips in memory"].append(trainer(experiment, kept, steps))
+        rates["trainer"].append(trainer(experiment, source, steps))
+
+    device = jax.devices()[0]
+    print(f"{jax.device_count()} x {device.device_kind}, jax {jax.__version__}")
+    print(f"{'':26}{'clips/s, median (min-max)':>30}{'of the bare step':>20}")
+    bare = rates["bare step"]
+    for name, values in rates.items():
+        ratio = statistics.median(v / b for v, b in zip(values, bare, strict=True))
+        spread = f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
+        print(f"{name:26}{spread:>30}{ratio:>20.1%}")
+
+
+if __name__ == "__main__":
+    app.run(main)

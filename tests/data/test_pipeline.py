@@ -1,0 +1,220 @@
+import dataclasses
+import itertools
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+from absl import flags
+
+from fgmm.data import pipeline
+from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip, Waveform
+from fgmm.data.tokenizer import Tokenizer
+
+TOKENIZER = pathlib.Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
+SHAPE = BatchShape(
+    frames=2,
+    height=4,
+    width=4,
+    samples=8,
+    sample_rate=8,
+    captions=2,
+    phrases=3,
+    tokens=12,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    value: int
+
+    def __call__(self):
+        return np.full((2, 4, 4, 3), self.value, np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    value: float
+
+    def __call__(self):
+        return Waveform(np.full(8, self.value, np.float32), 8)
+
+
+def broken():
+    raise BadInput("unreadable_video", "test")
+
+
+class Source:
+    """Clip i shows the brightness i; some clips lack something."""
+
+    def __init__(self, clips=10, changes=None):
+        self.clips, self.changes = clips, changes or {}
+
+    def __len__(self):
+        return self.clips
+
+    def __getitem__(self, index):
+        clip = Clip(
+            clip_id=f"clip{index}",
+            video=Frames(int(index)),
+            audio=Sound(index / 100),
+            captions=tuple(Caption(f"a red circle, number {word}") for word in "abc"),
+        )
+        return dataclasses.replace(clip, **self.changes.get(int(index), {}))
+
+
+def assemble(source=None, **changes):
+    return pipeline.Assemble(
+        source=source or Source(),
+        shape=SHAPE,
+        tokenizer=Tokenizer(TOKENIZER),
+        segmenter="function_words",
+        **changes,
+    )
+
+
+def take(count, **options):
+    given = {"seed": 3, "batch_size": 4, **options}
+    batches = pipeline.training_batches(given.pop("assemble", None) or assemble(), **given)
+    return list(itertools.islice(batches, count))
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shapes_and_types_of_a_batch():
+    (batch,) = take(1)
+    expected = {
+        "video": (np.uint8, (4, 2, 4, 4, 3)),
+        "video_mask": (np.bool_, (4,)),
+        "audio": (np.float32, (4, 8)),
+        "audio_mask": (np.bool_, (4,)),
+        "tokens": (np.int32, (4, 2, 12)),
+        "phrase_ids": (np.int32, (4, 2, 12)),
+        "text_mask": (np.bool_, (4, 2)),
+        "record": (np.int32, (4,)),
+        "problems": (np.int32, (4,)),
+    }
+    assert {name: (x.dtype, x.shape) for name, x in batch.items()} == expected
+    np.testing.assert_array_equal(batch["video"][:, 0, 0, 0, 0], batch["record"])
+    assert not batch["problems"].any()
+
+
+def test_a_modality_of_size_zero_is_left_out():
+    shape = dataclasses.replace(SHAPE, samples=0, tokens=0)
+    (batch,) = take(1, assemble=dataclasses.replace(assemble(), shape=shape))
+    assert batch.keys() == {"video", "video_mask", "record", "problems"}
+
+
+def test_an_epoch_has_every_clip_once_and_the_next_another_order():
+    records = np.concatenate([batch["record"] for batch in take(5)])
+    first, second = records[:10], records[10:]
+    np.testing.assert_array_equal(np.sort(first), np.arange(10))
+    np.testing.assert_array_equal(np.sort(second), np.arange(10))
+    assert (first != second).any()
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    whole = take(6)
+    assert_equal(take(6), whole)
+    assert_equal(take(2, start_step=4), whole[4:])
+    assert any(
+        (a["record"] != b["record"]).any() for a, b in zip(take(6, seed=4), whole, strict=True)
+    )
+
+
+def test_processes_share_the_global_batch():
+    whole = take(3)
+    for processes in (2, 4):
+        parts = [take(3, process=i, processes=processes) for i in range(processes)]
+        for step, batch in enumerate(whole):
+            together = np.concatenate([part[step]["tokens"] for part in parts])
+            records = np.concatenate([part[step]["record"] for part in parts])
+            order, expected = np.argsort(records), np.argsort(batch["record"])
+            np.testing.assert_array_equal(records[order], batch["record"][expected])
+            np.testing.assert_array_equal(together[order], batch["tokens"][expected])
+
+
+def test_worker_processes_change_nothing():
+    flags.FLAGS.mark_as_parsed()  # which grain's workers insist on
+    assert_equal(take(4, workers=2, start_step=1), take(4, start_step=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "masked", "reason"),
+    [
+        ({"video": broken}, "video", "unreadable_video"),
+        ({"video": b"no picture"}, "video", "unreadable_video"),
+        ({"video": None}, "video", "no_video"),
+        ({"audio": None}, "audio", "no_audio"),
+        ({"captions": ()}, "text", "no_captions"),
+        ({"captions": (Caption(" "), Caption("a star"))}, None, "empty_caption"),
+        ({"captions": (Caption("..."),)}, "text", "empty_caption"),
+    ],
+)
+def test_bad_input_is_masked_and_counted(changes, masked, reason):
+    example = assemble(Source(changes={5: changes}))(5)
+    for modality in ("video", "audio", "text"):
+        assert example[f"{modality}_mask"].any() == (modality != masked)
+    counts = pipeline.count_problems(example["problems"][None])
+    assert counts == {reason: 1}
+    if masked == "video":
+        assert not example["video"].any()
+
+
+def test_problems_are_counted_by_reason():
+    bits = np.array([1 << REASONS.index("no_audio"), 3, 0], np.int32)
+    assert pipeline.count_problems(bits) == {"no_audio": 1, REASONS[0]: 1, REASONS[1]: 1}
+
+
+def test_captions_are_drawn_at_random_in_training_and_the_first_ones_else():
+    maker = assemble()
+    captions = list(maker.source[0].captions)
+    assert maker.chosen(captions) == captions[:2]
+    drawn = {
+        tuple(caption.text for caption in maker.chosen(captions, np.random.default_rng(seed)))
+        for seed in range(20)
+    }
+    texts = [caption.text for caption in captions]
+    assert drawn == set(itertools.combinations(texts, 2))
+
+
+def test_joined_captions_are_one():
+    maker = assemble(join_captions=True)
+    captions = [Caption("one.", 0.0, 1.0), Caption("two", 1.0, 3.0)]
+    assert maker.chosen(captions) == [Caption("one. two", 0.0, 3.0)]
+    assert maker.chosen([]) == []
+
+
+def test_cached_frames_are_decoded_once():
+    calls = []
+
+    def read():
+        calls.append(1)
+        return np.zeros((2, 4, 4, 3), np.uint8)
+
+    source = Source(changes={1: {"video": read}})
+    for cache, expected in ((False, 2), (True, 1)):
+        calls.clear()
+        maker = assemble(source, cache=cache)
+        maker(1)
+        maker(1)
+        assert len(calls) == expected
+
+
+def test_evaluation_sees_every_clip_once_in_order():
+    batches = list(pipeline.evaluation_batches(assemble(), 4))
+    assert [count for _, count in batches] == [4, 4, 2]
+    records = np.concatenate([batch["record"][:count] for batch, count in batches])
+    np.testing.assert_array_equal(records, np.arange(10))
+    assert len(batches[-1][0]["record"]) == 4
+
+
+def test_it_can_be_sent_to_a_worker():
+    again = pickle.loads(pickle.dumps(assemble()))
+    assert_equal([again(3)], [assemble()(3)])

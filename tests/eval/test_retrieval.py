@@ -1,0 +1,149 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from configs import quickstart
+from fgmm import config as configs
+from fgmm import experiment as experiments
+from fgmm.config import ConfigError
+from fgmm.data.schema import BadInput, Caption
+from fgmm.eval import retrieval
+from tests.shrunken import shrunken
+
+SOURCE = {
+    "name": "narrated_shapes",
+    "split": "train",
+    "clips": 21,
+    "size": 32,
+    "frames": 4,
+    "captions": (2, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    config = shrunken(quickstart.get_config())
+    config.data.join_captions = False
+    return experiments.build(configs.complete(config))
+
+
+@pytest.fixture(scope="module")
+def state(experiment):
+    return jax.jit(experiment.init)(0)
+
+
+def brute_force(experiment, state, source, captions, modality="video"):
+    """R@k and ranks by loops over clips and captions, from single embeddings."""
+    assemble = experiment.assemble(source, captions=captions)
+    spaces, texts = [], []
+    for record in range(len(source)):
+        batch = {name: x[None] for name, x in assemble(record).items()}
+        valid = batch[f"{modality}_mask"][0] and batch["text_mask"].any()
+        if not valid:
+            continue
+        spaces.append(jax.device_get(experiment.embed(state, batch))["joint"])
+        spoken = [c.text for c in source[record].captions if c.text.strip()]
+        texts.append(spoken[:captions])
+    ranks = {"coarse": [], "fine": []}
+    temperature = experiment.objective.terms["fine_video_text"].term.attention_temperature
+    for owner, said in enumerate(texts):
+        for k, text in enumerate(said):
+            scores = {"coarse": [], "fine": []}
+            for space in spaces:
+                clip, caption = space[modality], spaces[owner]["text"]
+                scores["coarse"].append(float(clip.coarse[0] @ caption.coarse[0, k]))
+                pooled = []
+                for phrase in caption.local[0, k][caption.mask[0, k]]:
+                    a = clip.local[0] @ phrase
+                    w = np.exp((a - a.max()) / temperature)
+                    pooled.append((w / w.sum()) @ a)
+                scores["fine"].append(float(np.mean(pooled)))
+            correct = [i for i, other in enumerate(texts) if text in other]
+            for name, values in scores.items():
+                best = max(values[i] for i in correct)
+                wrong = [v for i, v in enumerate(values) if i not in correct]
+                ranks[name].append(1 + sum(v >= best for v in wrong))
+    return texts, ranks
+
+
+def test_it_is_what_loops_over_clips_and_captions_give(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    result = evaluation(state)
+    source = experiment.source(SOURCE, "source")
+    texts, ranks = brute_force(experiment, state, source, captions=2)
+    assert result["clips"] == 21
+    assert result["captions"] == sum(map(len, texts))
+    for score in ("coarse", "fine"):
+        expected = np.array(ranks[score])
+        for k in (1, 5, 10):
+            assert result[f"{score}/text_to_video/r@{k}"] == pytest.approx((expected <= k).mean())
+        assert result[f"{score}/text_to_video/mean_rank"] == pytest.approx(expected.mean())
+        assert result[f"{score}/text_to_video/median_rank"] == pytest.approx(np.median(expected))
+
+
+class Damaged:
+    """A corpus with a broken picture, an empty caption and a clip that nobody speaks of."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        def broken():
+            raise BadInput("unreadable_video")
+
+        changes = {
+            3: {"video": broken},
+            4: {"captions": (Caption(" "), Caption("a red circle"))},
+            5: {"captions": ()},
+        }
+        return dataclasses.replace(self.source[index], **changes.get(int(index), {}))
+
+
+def test_bad_input_is_left_out_and_counted(experiment, state):
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    bound.assemble.source = Damaged(bound.assemble.source)
+    result = bound(state)
+    texts, ranks = brute_force(experiment, state, bound.assemble.source, captions=2)
+    assert result["clips"] == len(texts) == 19
+    assert result["fine/text_to_video/mean_rank"] == pytest.approx(np.mean(ranks["fine"]))
+    problems = {k: v for k, v in result.items() if k.startswith("bad_input/")}
+    assert problems == {
+        "bad_input/unreadable_video": 1,
+        "bad_input/empty_caption": 1,
+        "bad_input/no_captions": 1,
+    }
+
+
+def test_sound_by_text(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, pair="audio_text", batch_size=8)
+    result = evaluation.bind(experiment)(state)
+    assert 0 < result["coarse/text_to_audio/mean_rank"] <= 21
+    assert "fine/audio_to_text/r@10" in result
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pair": "text_video"}, "pair='text_video' is unknown; allowed: video_text, audio_text"),
+        ({"space": "nope"}, "space='nope' is unknown; allowed: joint"),
+        ({"term": "coarse_video_text"}, "is no fine term .*allowed: fine_video_text"),
+        ({"source": {"name": "nope"}}, r"retrieval\.source\.name='nope' is unknown"),
+    ],
+)
+def test_wrong_options_are_named(experiment, options, message):
+    with pytest.raises(ConfigError, match=message):
+        retrieval.Evaluation(**{"source": SOURCE, **options}).bind(experiment)
+
+
+def test_the_table_has_chance_beside_every_score(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, batch_size=8)
+    table = evaluation.table(evaluation.bind(experiment)(state))
+    assert "fine, text to video" in table
+    assert "coarse, video to text" in table
+    assert table.count("chance") == 5
+    assert "gallery: 21 clips" in table

@@ -1,0 +1,56 @@
+"""Every shipped config trains one shrunken step and is evaluated."""
+
+import importlib
+import json
+import math
+import pathlib
+
+import pytest
+
+from fgmm import config as configs
+from fgmm import experiment as experiments
+from fgmm.data import tokenizer
+from fgmm.eval import inside_training
+from fgmm.train import loop
+from tests.data.flickr8k_fixture import write_flickr8k
+from tests.shrunken import shrunken
+
+CONFIGS = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+@pytest.fixture
+def variants(tmp_path):
+    """Variants of the configs that read files, pointing to small ones made here."""
+    corpus = tmp_path / "corpus"
+    write_flickr8k(corpus, 16, 0)
+    source = importlib.import_module("fgmm.data.sources.flickr8k").Source(root=str(corpus))
+    captions = (c.text for i in range(len(source)) for c in source[i].captions)
+    model = tmp_path / "model"
+    tokenizer.train(captions, model, 100)
+    return {
+        "quickstart": [None, "fine=annealed"],
+        "flickr8k": [
+            f"root={corpus},tokenizer={model}",
+            f"root={corpus},tokenizer={model},objective=coarse",
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_shrunken_step(name, variants, tmp_path):
+    for number, argument in enumerate(variants[name]):
+        get_config = importlib.import_module(f"configs.{name}").get_config
+        configs.check_keys(get_config(argument))
+        experiment = experiments.build(shrunken(get_config(argument)))
+        source = experiment.source(experiment.config.data.source, "data.source")
+        workdir = tmp_path / f"run{number}"
+        state = loop.train(experiment, source, workdir, inside_training.from_config(experiment))
+        assert state.step == 1
+        (line,) = [json.loads(text) for text in (workdir / "metrics.jsonl").open()]
+        assert math.isfinite(line["loss"])
+        assert line["skipped"] == 0
+        assert any(key.endswith("r@10") for key in line)

@@ -1,0 +1,122 @@
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import quickstart
+from fgmm import config as configs
+from fgmm import experiment as experiments
+from fgmm.config import ConfigError
+from fgmm.train import checkpoint
+from tests.shrunken import shrunken
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    config = shrunken(quickstart.get_config(), steps=10)
+    config.checkpoint.update(keep_last=2, keep_best=1, best_metric="score", best_mode="max")
+    config.model = {
+        "text": {"name": "phrase_transformer", "width": 8, "depth": 1, "heads": 2},
+        "video": {"name": "resnet2plus1d", "widths": (4,), "temporal_strides": (1,)},
+        "spaces": {"joint": {"modalities": ("video", "text"), "width": 4}},
+    }
+    config.objective.terms = {
+        "coarse": {"name": "info_nce", "pair": "video_text", "level": "coarse", "space": "joint"}
+    }
+    return experiments.build(configs.complete(config))
+
+
+@pytest.fixture(scope="module")
+def state(experiment):
+    return jax.jit(experiment.init)(0)
+
+
+def saved(workdir, experiment, state, scores):
+    checkpoints = checkpoint.Checkpoints(workdir, experiment, experiment.config.checkpoint)
+    for step, score in scores.items():
+        metrics = None if score is None else {"score": score}
+        checkpoints.save(step, state.replace(step=state.step + step), {"next_step": step}, metrics)
+    checkpoints.close()
+
+
+def steps(workdir) -> set[int]:
+    return {int(folder.name) for folder in (workdir / "checkpoints").iterdir()}
+
+
+def test_the_last_and_the_best_are_kept(tmp_path, experiment, state):
+    saved(tmp_path, experiment, state, {1: 0.1, 2: 0.9, 3: 0.3, 4: None, 5: 0.2})
+    assert steps(tmp_path) == {2, 4, 5}
+    for name, expected in (("latest", 5), ("best", 2), ("4", 4)):
+        loaded_experiment, loaded = checkpoint.load(tmp_path, name)
+        assert int(loaded.step) == expected
+        jax.tree.map(np.testing.assert_array_equal, loaded.params, state.params)
+        assert loaded_experiment.config.to_dict() == experiment.config.to_dict()
+
+
+def test_a_checkpoint_opens_where_it_was_moved_without_the_tokenizer_it_named(
+    tmp_path, experiment, state
+):
+    config = ml_collections.ConfigDict(experiment.config)
+    own = tmp_path / "own.model"
+    own.write_bytes(experiment.tokenizer.model)
+    config.data.tokenizer = str(own)
+    saved(tmp_path / "run", experiments.build(config), state, {1: None})
+    own.unlink()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    loaded, _ = checkpoint.load(tmp_path / "moved")
+    assert loaded.tokenizer.fingerprint == experiment.tokenizer.fingerprint
+
+
+def test_another_tokenizer_is_refused(tmp_path, experiment, state):
+    saved(tmp_path, experiment, state, {1: None})
+    from fgmm.data import tokenizer
+
+    tokenizer.train(["some quite other words", "of another corpus"], tmp_path / "other", 40)
+    (tmp_path / "tokenizer.model").write_bytes((tmp_path / "other").read_bytes())
+    with pytest.raises(
+        ConfigError, match="give the tokenizer that the checkpoint was trained with"
+    ):
+        checkpoint.load(tmp_path)
+
+
+def test_a_folder_without_checkpoints_is_named(tmp_path, experiment, state):
+    with pytest.raises(ConfigError, match=r"--workdir=.* holds no checkpoints"):
+        checkpoint.load(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match="holds no finished checkpoint"):
+        checkpoint.load(tmp_path)
+    saved(tmp_path, experiment, state, {3: None})
+    with pytest.raises(ConfigError, match="--step='7' is not there; allowed: latest, best, 3"):
+        checkpoint.load(tmp_path, "7")
+    with pytest.raises(ConfigError, match=r"no checkpoint has checkpoint\.best_metric='score'"):
+        checkpoint.load(tmp_path, "best")
+
+
+def test_a_run_of_another_config_is_refused_and_left_alone(tmp_path, experiment, state):
+    saved(tmp_path, experiment, state, {1: None})
+    config = ml_collections.ConfigDict(experiment.config)
+    config.optimizer.learning_rate = 0.5
+    other = experiments.build(config)
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate: 0\.002 -> 0\.5"):
+        checkpoint.Checkpoints(tmp_path, other, config.checkpoint)
+    assert steps(tmp_path) == {1}
+
+
+def test_a_save_is_due_by_steps_and_by_minutes(tmp_path, experiment, monkeypatch):
+    options = {**experiment.config.checkpoint, "every_steps": 5, "every_minutes": 2.0}
+    checkpoints = checkpoint.Checkpoints(tmp_path, experiment, options)
+    assert [step for step in range(1, 11) if checkpoints.due(step)] == [5, 10]
+    later = checkpoint.time.monotonic() + 121
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: later)
+    assert checkpoints.due(1)
+    checkpoints.close()
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    with (
+        checkpoint.WorkdirLock(tmp_path),
+        pytest.raises(ConfigError, match="is in use by a live process"),
+    ):
+        checkpoint.WorkdirLock(tmp_path)
+    with checkpoint.WorkdirLock(tmp_path):
+        pass

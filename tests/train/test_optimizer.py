@@ -1,0 +1,67 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fgmm import config as configs
+from fgmm.config import ConfigError
+from fgmm.train import optimizer
+
+PARAMS = {"model": {"dense": {"kernel": jnp.ones(3), "bias": jnp.ones(3)}}}
+
+
+def options(**changes):
+    return {**configs.defaults().optimizer.to_dict(), **changes}
+
+
+def test_it_is_adamw_with_warmup_and_cosine():
+    ours = optimizer.from_config(
+        options(learning_rate=0.1, warmup_steps=2, weight_decay=((".*", 0.3),)), steps=10
+    )
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 10, 0.0)
+    reference = optax.adamw(schedule, b1=0.9, b2=0.98, eps=1e-8, weight_decay=0.3)
+    state, expected_state = ours.init(PARAMS), reference.init(PARAMS)
+    for step in range(5):
+        gradients = {"model": {"dense": {"kernel": jnp.arange(3.0) - step, "bias": jnp.ones(3)}}}
+        updates, state = ours.update(gradients, state, PARAMS)
+        expected, expected_state = reference.update(gradients, expected_state, PARAMS)
+        for name in ("kernel", "bias"):
+            np.testing.assert_allclose(
+                updates["model"]["dense"][name], expected["model"]["dense"][name], rtol=1e-5
+            )
+
+
+def test_rules_hold_in_order_for_whole_paths():
+    rules = (("model/.*/bias", 0.0), (".*bias", 1.0), ("model.*", 2.0))
+    values = optimizer.by_rule(PARAMS, rules, 5.0)
+    assert values == {"model": {"dense": {"kernel": 2.0, "bias": 0.0}}}
+    assert optimizer.by_rule(PARAMS, (("dense", 1.0),), 5.0)["model"]["dense"]["kernel"] == 5.0
+
+
+def test_learning_rate_and_decay_follow_their_rules():
+    frozen = optimizer.from_config(
+        options(
+            warmup_steps=0,
+            weight_decay=((".*", 0.0),),
+            learning_rate_scale=((".*kernel", 0.0), (".*", 2.0)),
+        ),
+        steps=10,
+    )
+    gradients = {"model": {"dense": {"kernel": jnp.ones(3), "bias": jnp.ones(3)}}}
+    updates, _ = frozen.update(gradients, frozen.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates["model"]["dense"]["kernel"], np.zeros(3))
+    np.testing.assert_allclose(updates["model"]["dense"]["bias"], -2e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_steps": 10}, "optimizer.warmup_steps=10 must be below steps=10"),
+        ({"weight_decay": (("(", 0.1),)}, r"optimizer\.weight_decay holds .*unterminated"),
+        ({"weight_decay": (".*",)}, r"each entry must be \(regex, number\)"),
+        ({"learning_rate_scale": ((".*", "x"),)}, "could not convert"),
+    ],
+)
+def test_wrong_options_are_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        optimizer.from_config(options(**{"warmup_steps": 0, **changes}), steps=10)

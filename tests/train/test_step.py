@@ -1,0 +1,107 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import quickstart
+from fgmm import config as configs
+from fgmm import experiment as experiments
+from fgmm.data import pipeline
+from fgmm.train import checkpoint, loop, mesh
+from fgmm.train.step import make_train_step
+from tests.shrunken import shrunken
+
+
+def make(**changes):
+    config = shrunken(quickstart.get_config(), steps=10)
+    config.transforms.crop_area = 0.5
+    for key, value in changes.items():
+        config[key] = value
+    return experiments.build(configs.complete(config))
+
+
+def batches(experiment, count):
+    source = experiment.source(experiment.config.data.source, "data.source")
+    stream = pipeline.training_batches(experiment.assemble(source), seed=0, batch_size=8)
+    return [
+        {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+        for batch in itertools.islice(stream, count)
+    ]
+
+
+def run(experiment, given, devices):
+    small = mesh.data_mesh(jax.devices()[:devices])
+    state = jax.device_put(jax.jit(experiment.init)(0), mesh.everywhere(small))
+    step = make_train_step(experiment, small)
+    losses = []
+    for batch in given:
+        state, metrics = step(state, mesh.put_batch(batch, small))
+        losses.append(float(metrics["loss"]))
+    return state, np.array(losses), metrics
+
+
+def test_eight_devices_do_what_one_does():
+    experiment = make()
+    given = batches(experiment, 3)
+    given[0]["video_mask"][2] = False
+    given[1]["audio_mask"][5:] = False
+    one, losses, _ = run(experiment, given, 1)
+    eight, other_losses, _ = run(experiment, given, 8)
+    np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4),
+        *jax.device_get((one.statistics, eight.statistics)),
+    )
+    assert int(one.step) == int(eight.step) == 3
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_but_the_count():
+    experiment = make()
+    good, poisoned = batches(experiment, 2)
+    poisoned["audio"] = np.full_like(poisoned["audio"], np.nan)
+    before, _, _ = run(experiment, [good], 1)
+    after, losses, metrics = run(experiment, [good, poisoned], 1)
+    assert not np.isfinite(losses[1])
+    assert metrics["skipped"] == metrics["nonfinite_run"] == after.nonfinite == 1
+    for part in ("params", "statistics", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, part), getattr(after, part))
+    recovered, _, metrics = run(experiment, [good, poisoned, good], 1)
+    assert metrics["nonfinite_run"] == recovered.nonfinite == 0
+
+
+def test_gradients_are_clipped():
+    given = batches(make(), 1)
+    sizes = []
+    for limit in (0.0, 1e-6):
+        config = ml_collections.ConfigDict(make().config)
+        config.optimizer.update(clip_norm=limit, epsilon=1.0, weight_decay=((".*", 0.0),))
+        experiment = experiments.build(config)
+        initial = jax.jit(experiment.init)(0)
+        state, _, _ = run(experiment, given, 1)
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), initial.params, state.params)
+        sizes.append(max(jax.tree.leaves(moved)))
+    assert sizes[1] < 1e-3 * sizes[0]
+
+
+def test_divergence_stops_with_the_last_good_state_saved(tmp_path):
+    config = ml_collections.ConfigDict(make(patience_nonfinite=3, evals={}).config)
+    # After the first update the parameters are finite, but nothing computed from them is.
+    config.optimizer.learning_rate = 1e37
+    experiment = experiments.build(config)
+    source = experiment.source(config.data.source, "data.source")
+    with pytest.raises(loop.Diverged, match=r"3 updates in a row, the last at step 4 ") as error:
+        loop.train(experiment, source, tmp_path)
+    batch = list(
+        itertools.islice(
+            pipeline.training_batches(experiment.assemble(source), seed=0, batch_size=8), 4
+        )
+    )[-1]
+    assert source[int(batch["record"][0])].clip_id in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+    _, state = checkpoint.load(tmp_path)
+    assert int(state.step) >= 4
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
