@@ -14,8 +14,8 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root``, ``tokenizer``, ``steps``, and ``objective``: ``fine`` beside a coarse term
-    or ``coarse`` alone.
+    """Variants: ``root``, ``tokenizer`` and ``steps``; ``objective`` is ``fine`` (beside a coarse
+    term) or ``coarse`` alone.
     """
     variant = configs.variant(
         argument, root="flickr8k.tar", tokenizer="flickr8k.model", steps=3000, objective="fine"

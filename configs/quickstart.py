@@ -31,7 +31,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.model.video = {"name": "resnet2plus1d", "widths": (32, 64), "temporal_strides": (1, 2)}
     config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
-    config.model.text = {"name": "phrase_transformer", "width": 64}
+    config.model.text = {"name": "phrase_transformer", "width": 64, "context": "phrase"}
 
     for pair, weight in (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5)):
         common = {"pair": pair, "space": "joint", "weight": weight}

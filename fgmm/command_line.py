@@ -7,7 +7,7 @@ config is wrong.
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -22,10 +22,14 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Parses flags and runs ``main``; a wrong command is one line on standard error."""
 
     def checked(argv: list[str]) -> None:
+        if argv[1:]:
+            fail(f"unexpected argument {argv[1]!r}; options are --name=value")
         try:
             main(argv)
         except ConfigError as error:
             fail(str(error))
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
 
     app.run(checked, flags_parser=_parse)
 
@@ -47,7 +51,7 @@ def _parse(argv: list[str]) -> list[str]:
     if "config" in flags.FLAGS and not isinstance(
         flags.FLAGS.config, ml_collections.ConfigDict | None
     ):
-        fail(f"--config={_given(argv, 'config')} cannot be read: there is no such file")
+        fail(f"--config={given('config', argv)} cannot be read: there is no such file")
     # Orbax writes dozens of lines a checkpoint; --verbosity=0 shows them.
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
@@ -56,19 +60,19 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _explained(error: Exception, argv: list[str]) -> str:
     """What a person needs of a failure to parse flags, which may hold a whole traceback."""
-    last_line = str(error).splitlines()[-1]
+    last_line = (str(error) or type(error).__name__).splitlines()[-1]
     if "ConfigError: " in last_line:
         return last_line.rpartition("ConfigError: ")[2]
     for argument in argv[1:]:
         key, _, value = argument.removeprefix("--").partition("=")
         if key.startswith("config.") and (allowed := _allowed_instead(key, argv)):
             return f"{key}={value} is unknown; allowed: {', '.join(allowed)}"
-    return f"--config={_given(argv, 'config')}: {last_line}"
+    return f"--config={given('config', argv)}: {last_line}"
 
 
 def _allowed_instead(key: str, argv: list[str]) -> list[str]:
     """The keys that stand where ``key`` departs from the config; none if it does not."""
-    path, _, argument = _given(argv, "config").partition(":")
+    path, _, argument = given("config", argv).partition(":")
     node = runpy.run_path(path)["get_config"](argument or None)
     for part in key.split(".")[1:]:
         if not isinstance(node, ml_collections.ConfigDict):
@@ -79,7 +83,9 @@ def _allowed_instead(key: str, argv: list[str]) -> list[str]:
     return []
 
 
-def _given(argv: list[str], flag: str) -> str:
+def given(flag: str, argv: Sequence[str] | None = None) -> str:
+    """What stands on the command line for a flag, as it was typed; empty if it is not there."""
+    argv = sys.argv if argv is None else argv
     for i, argument in enumerate(argv):
         if argument.startswith(f"--{flag}="):
             return argument.partition("=")[2]
@@ -88,15 +94,16 @@ def _given(argv: list[str], flag: str) -> str:
     return ""
 
 
-def required(flag: flags.FlagHolder) -> Any:
+def required(flag: str) -> Any:
     """The value of a flag.
 
     Raises:
       ConfigError: it was not given.
     """
-    if flag.value is None:
-        raise ConfigError(f"--{flag.name} is missing; {flags.FLAGS[flag.name].help}")
-    return flag.value
+    value = flags.FLAGS[flag].value
+    if value is None:
+        raise ConfigError(f"--{flag} is missing; {flags.FLAGS[flag].help}")
+    return value
 
 
 def use_compilation_cache() -> None:

@@ -54,14 +54,16 @@ def find(room: str, name: str, *, key: str = "name") -> type:
     Raises:
       ConfigError: there is no such module, or it does not define what the room's modules do.
     """
-    module = name if "." in name else f"fgmm.{room}.{name}"
+    path = name if "." in name else f"fgmm.{room}.{name}"
     try:
-        return getattr(importlib.import_module(module), _ATTRIBUTES[room])
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(module):
+        module = importlib.import_module(path) if name else None
+    except ModuleNotFoundError as error:
+        if not path.startswith(error.name or path):
             raise ConfigError(f"{key}={name!r} needs the package {error.name!r}") from error
-        allowed = ", ".join(names(room))
-        raise ConfigError(f"{key}={name!r} is unknown; allowed: {allowed}") from error
+        module = None
+    if not hasattr(module, _ATTRIBUTES[room]):
+        raise ConfigError(f"{key}={name!r} is unknown; allowed: {', '.join(names(room))}")
+    return getattr(module, _ATTRIBUTES[room])
 
 
 def options(target: Any) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
         return target(**check(target, {**given, **fixed}, key=key))
     except ConfigError:
         raise
-    except ValueError as error:
+    except (ValueError, TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"{key}: {error}") from error
 
 
@@ -146,7 +148,9 @@ def of_type(value: Any, hint: Any) -> bool:
         parts = [part for part in typing.get_args(hint) if part is not Ellipsis]
         if not isinstance(value, tuple | list):
             return False
-        return not parts or all(any(of_type(item, part) for part in parts) for item in value)
+        if Ellipsis in typing.get_args(hint) or not parts:
+            return all(of_type(item, part) for item in value for part in parts)
+        return len(value) == len(parts) and all(map(of_type, value, parts))
     if isinstance(value, bool):
         return hint is bool
     if hint is float:

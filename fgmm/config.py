@@ -105,7 +105,36 @@ def defaults() -> ml_collections.ConfigDict:
 
 # Keys whose change leaves a checkpoint's run what it was; all others must be equal to resume it.
 OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite")
-OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch")
+# The tokenizer is known by its fingerprint, wherever it lies.
+OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "tokenizer")
+
+# Least and greatest values of numbers; None for no limit.
+_BOUNDS = {
+    "seed": (0, None),
+    "steps": (1, None),
+    "patience_nonfinite": (1, None),
+    "data.frames": (1, None),
+    "data.height": (1, None),
+    "data.width": (1, None),
+    "data.sample_rate": (1, None),
+    "data.captions": (1, None),
+    "data.phrases": (1, None),
+    "data.tokens": (1, None),
+    "data.workers": (0, None),
+    "data.threads": (1, None),
+    "data.prefetch": (1, None),
+    "transforms.mel_bands": (1, None),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.warmup_steps": (0, None),
+    "optimizer.final_fraction": (0, 1),
+    "optimizer.beta1": (0, 1),
+    "optimizer.beta2": (0, 1),
+    "optimizer.clip_norm": (0, None),
+    "checkpoint.every_steps": (0, None),
+    "checkpoint.every_minutes": (0, None),
+    "checkpoint.keep_last": (1, None),
+    "checkpoint.keep_best": (0, None),
+}
 
 # Keys under which any component's options may stand.
 _OPEN = ("data.source", "model", "objective.terms", "evals")
@@ -147,10 +176,10 @@ def _parsed(key: str, text: str, default: Any) -> Any:
 
 
 def check_keys(config: Config) -> None:
-    """Compares a config's keys and types with the defaults.
+    """Compares a config's keys and types with the defaults, and its numbers with their bounds.
 
     Raises:
-      ConfigError: a key is unknown or missing, or a value is of another type.
+      ConfigError: a key is unknown or missing, or a value is of another type or out of bounds.
     """
     from fgmm import components
 
@@ -161,8 +190,6 @@ def check_keys(config: Config) -> None:
         for name, value in given.items():
             key = f"{path}{name}"
             if name not in expected:
-                if path.rstrip(".") in _OPEN:
-                    continue
                 raise ConfigError(
                     f"{key}={value!r} is unknown; allowed under {path.rstrip('.') or 'config'}: "
                     + ", ".join(sorted(expected))
@@ -171,12 +198,17 @@ def check_keys(config: Config) -> None:
             if isinstance(default, Config):
                 if not isinstance(value, Config):
                     raise ConfigError(f"{key}={value!r} must be a dict of keys")
-                if key not in _OPEN or key == "model":
-                    compare(value, {} if key == "model" else default, key + ".")
+                if key not in _OPEN:
+                    compare(value, default, key + ".")
             elif not components.of_type(value, type(default)):
                 raise ConfigError(f"{key}={value!r} is not of type {type(default).__name__}")
 
     compare(config, defaults(), "")
+    for key, (low, high) in _BOUNDS.items():
+        value = _at(config, key)
+        if value < low or (high is not None and value > high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise ConfigError(f"{key}={value!r} must be {limits}")
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -191,12 +223,21 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references().unlock()
     for key, room in _component_entries(config):
         entry = _at(config, key)
-        for name, value in components.options(
-            components.find(room, entry.get("name", ""), key=f"{key}.name")
-        ).items():
+        component = components.find(room, entry.get("name", ""), key=f"{key}.name")
+        defaults_of_entry = components.options(component) | _OF_ENTRY.get(room, {})
+        for name, value in defaults_of_entry.items():
             if name not in entry and value is not dataclasses.MISSING:
                 entry[name] = value
+    for space in config.model.spaces.values():
+        for name, value in SPACE_DEFAULTS.items():
+            if name not in space:
+                space[name] = value
     return config
+
+
+# What an entry holds beside the options of its component.
+_OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
+SPACE_DEFAULTS = {"hidden": 0, "pool": "mean"}
 
 
 def _component_entries(config: Config) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components
-from fgmm.config import Config, ConfigError, as_dict, check_keys
+from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, as_dict, check_keys
 from fgmm.data import phrases, pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.tokenizer import Tokenizer
@@ -44,11 +44,6 @@ class Experiment:
     transforms: Transforms
     objective: Objective
     optimizer: optimizer.Optimizer
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities that have an encoder."""
-        return tuple(self.model.encoders)
 
     def source(self, entry: Config, key: str) -> Any:
         """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
@@ -116,10 +111,11 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     check_keys(config)
     config = ml_collections.ConfigDict(as_dict(config))
     modalities = tuple(name for name in MODALITIES if name in config.model)
-    unknown = set(config.model) - set(MODALITIES) - {"spaces"}
-    if unknown:
-        name = sorted(unknown)[0]
-        raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
+    for name in config.model:
+        if name not in (*MODALITIES, "spaces"):
+            raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
+    if not config.model.get("spaces"):
+        raise ConfigError("model.spaces is empty; name at least one space")
     tokenizer = None
     if "text" in modalities:
         phrases.find(config.data.segmenter)
@@ -132,16 +128,28 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
                 "give the tokenizer that the checkpoint was trained with"
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
+    _check_best_metric(config.checkpoint, config.evals)
     shape = pipeline.batch_shape(config.data, modalities)
     return Experiment(
         config=ml_collections.FrozenConfigDict(config),
         shape=shape,
         tokenizer=tokenizer,
         model=_model(config, modalities, tokenizer, shape),
-        transforms=_transforms(config),
-        objective=_objective(config, modalities),
+        transforms=_transforms(config, shape),
+        objective=_objective(config),
         optimizer=optimizer.from_config(config.optimizer, config.steps),
     )
+
+
+def _check_best_metric(options: Config, evals: Config) -> None:
+    metric, mode = options["best_metric"], options["best_mode"]
+    if mode not in ("min", "max"):
+        raise ConfigError(f"checkpoint.best_mode={mode!r} is unknown; allowed: min, max")
+    if metric and metric.partition("/")[0] not in evals:
+        raise ConfigError(
+            f"checkpoint.best_metric={metric!r} must start with the name of an entry in evals: "
+            + (", ".join(evals) or "there is none")
+        )
 
 
 def _tokenizer_path(name: str) -> pathlib.Path:
@@ -173,7 +181,7 @@ def _space(name: str, entry: Config, modalities: tuple[str, ...]) -> dict[str, A
             raise ConfigError(f"{key}.{option}={value!r} is unknown; allowed: {', '.join(types)}")
         if not components.of_type(value, types[option]):
             raise ConfigError(f"{key}.{option}={value!r} is not of type {types[option].__name__}")
-    space = {"hidden": 0, "pool": "mean", **entry}
+    space = {**SPACE_DEFAULTS, **entry}
     for option in types:
         if option not in space:
             raise ConfigError(f"{key}.{option} is required and not set")
@@ -188,19 +196,27 @@ def _space(name: str, entry: Config, modalities: tuple[str, ...]) -> dict[str, A
     return {**space, "modalities": tuple(space["modalities"])}
 
 
-def _transforms(config) -> Transforms:
+def _transforms(config, shape: BatchShape) -> Transforms:
     try:
-        return Transforms(sample_rate=config.data.sample_rate, **config.transforms)
+        transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
     except ValueError as error:
         raise ConfigError(f"transforms: {error}") from error
+    if 0 < shape.samples < transforms.window:
+        raise ConfigError(
+            f"data.audio_seconds={config.data.audio_seconds} is shorter than "
+            f"transforms.mel_window={transforms.mel_window}"
+        )
+    return transforms
 
 
-def _objective(config, modalities) -> Objective:
+def _objective(config) -> Objective:
     entries = {}
     for name, entry in config.objective.terms.items():
         key = f"objective.terms.{name}"
         where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
         where |= {part: entry[part] for part in where if part in entry}
+        if not components.of_type(where["weight"], float):
+            raise ConfigError(f"{key}.weight={where['weight']!r} is not of type float")
         space = where["space"]
         if where["pair"] not in PAIRS:
             raise ConfigError(

@@ -9,14 +9,14 @@ from ml_collections import config_flags
 from fgmm import command_line
 from fgmm.config import flat
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, configs/X.py[:k=v,...].")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
+config_flags.DEFINE_config_file("config", None, "The experiment, configs/X.py[:k=v,...].")
+flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
 
 
 def main(argv: list[str]) -> None:
     """Flags to config to objects to the loop."""
     del argv
-    config, workdir = command_line.required(_CONFIG), command_line.required(_WORKDIR)
+    config, workdir = command_line.required("config"), command_line.required("workdir")
 
     from fgmm import xla_flags
 
@@ -31,7 +31,10 @@ def main(argv: list[str]) -> None:
     for key, value in sorted(flat(built.config).items()):
         print(f"{key} = {value!r}")
     command_line.use_compilation_cache()
-    loop.train(built, source, pathlib.Path(workdir), inside_training.from_config(built))
+    try:
+        loop.train(built, source, pathlib.Path(workdir), inside_training.from_config(built))
+    except loop.Diverged as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

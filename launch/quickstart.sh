@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains configs/quickstart.py on this machine and evaluates it: bash launch/quickstart.sh [DIR]
 set -euo pipefail
+trap 'exit 130' INT
 workdir=$(realpath -m "${1:-runs/quickstart}")
 cd "$(dirname "$0")/.."
 . launch/environment.sh

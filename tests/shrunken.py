@@ -4,6 +4,14 @@ import ml_collections
 
 from fgmm import config as configs
 
+# Small values of options that some components have.
+_SMALL = {
+    "data.source": {"size": 32, "frames": 4, "fps": 4.0, "clips": 64},
+    "model.video": {"widths": (8,), "temporal_strides": (1,)},
+    "model.audio": {"widths": (8,)},
+    "model.text": {"width": 16, "depth": 1, "heads": 2},
+}
+
 
 def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collections.ConfigDict:
     """The same experiment with small pictures, few channels, a small batch and few steps."""
@@ -13,18 +21,19 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     config.data.height = config.data.width = 16
     config.data.audio_seconds = 0.5
     config.progress = False
-    if config.data.source.name == "narrated_shapes":
-        config.data.source.update(size=32, frames=4, fps=4.0, clips=64)
-    if "video" in config.model:
-        config.model.video.update(widths=(8,), temporal_strides=(1,))
-    if "audio" in config.model:
-        config.model.audio.update(widths=(8,))
-    if "text" in config.model:
-        config.model.text.update(width=16, depth=1, heads=2)
+    for part, options in _SMALL.items():
+        root, _, name = part.partition(".")
+        _update_known(config[root].get(name, {}), options)
     for space in config.model.spaces.values():
         space.width = 8
     for evaluation in config.evals.values():
         evaluation.batch_size = 8
         if evaluation.source.name == "narrated_shapes":
-            evaluation.source.update(size=32, frames=4, fps=4.0, clips=16)
+            evaluation.source.update({**_SMALL["data.source"], "clips": 16})
     return configs.complete(config)
+
+
+def _update_known(entry, options) -> None:
+    for option, value in options.items():
+        if option in entry:
+            entry[option] = value

@@ -48,6 +48,14 @@ QUICKSTART = "--config=configs/quickstart.py"
             "objective.terms.fine_video_text.name='triplet' is unknown; allowed: fine_grained_nce",
         ),
         ((QUICKSTART, "--config.batch_size=0"), "batch_size=0 must be a positive multiple of the"),
+        ((QUICKSTART, "--config.evals.retrieval.name=x"), "evals.retrieval.name='x' is unknown"),
+        ((QUICKSTART, "--config.steps=0"), "steps=0 must be at least 1"),
+        ((QUICKSTART, "--config.data.audio_seconds=0.01"), "is shorter than transforms.mel_window"),
+        ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
+        (
+            (QUICKSTART, "--config.checkpoint.best_metric=x"),
+            "checkpoint.best_metric='x' must start",
+        ),
         ((QUICKSTART, "--config.data.tokenizer=x"), "tokenizer 'x' cannot be read"),
     ],
 )

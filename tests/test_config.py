@@ -39,6 +39,9 @@ def test_defaults_satisfy_their_own_check():
         ("steps", "many", "steps='many' is not of type int"),
         ("optimizer.learning_rate", "high", "optimizer.learning_rate='high' is not of type float"),
         ("data", 3, "data=3 must be a dict"),
+        ("data.frames", 0, "data.frames=0 must be at least 1"),
+        ("optimizer.beta1", 1.5, "optimizer.beta1=1.5 must be from 0 to 1"),
+        ("patience_nonfinite", 0, "patience_nonfinite=0 must be at least 1"),
     ],
 )
 def test_wrong_keys_and_types_are_named(key, value, message):
@@ -66,6 +69,9 @@ def test_complete_writes_the_defaults_of_every_component():
     assert config.data.source.distractors == 1
     assert config.evals.retrieval.captions == 5
     assert config.objective.terms.fine_video_text.direction == "y_to_x"
+    assert config.objective.terms.coarse_video_text.weight == 1.0
+    assert config.evals.retrieval.every == 0
+    assert config.model.spaces.joint.pool == "mean"
 
 
 def test_complete_needs_a_known_name():

@@ -182,9 +182,11 @@ def training_batches(
 
 
 def _as_worker(index: int, count: int) -> None:
-    """A worker leaves Ctrl-C to its parent and ends with it, however that ends."""
+    """A worker leaves signals to its parent and ends with it, however that ends."""
     del index, count
+    # A terminal or a scheduler signals the whole group; the parent still wants its batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 

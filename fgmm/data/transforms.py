@@ -36,6 +36,21 @@ class Transforms:
             raise ValueError(
                 f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
             )
+        if self.window < 2 or self.hop < 1:
+            raise ValueError(
+                f"mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less than two "
+                f"samples and one at {self.sample_rate} Hz"
+            )
+
+    @property
+    def window(self) -> int:
+        """Of the spectrogram, in samples."""
+        return round(self.mel_window * self.sample_rate)
+
+    @property
+    def hop(self) -> int:
+        """Of the spectrogram, in samples."""
+        return round(self.mel_hop * self.sample_rate)
 
     def __call__(
         self, batch: Mapping[str, Array], key: PRNGKeyArray | None = None
@@ -49,8 +64,8 @@ class Transforms:
             inputs["log_mel"] = log_mel(
                 batch["audio"],
                 rate=self.sample_rate,
-                window=round(self.mel_window * self.sample_rate),
-                hop=round(self.mel_hop * self.sample_rate),
+                window=self.window,
+                hop=self.hop,
                 bands=self.mel_bands,
             )
         return inputs

@@ -69,7 +69,8 @@ class Evaluation:
                 rows.setdefault(f"{score}, {direction.replace('_', ' ')}", {})[metric] = value
         columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank"]
         table = metrics.table(rows, columns)
-        left_out = sum(v for name, v in result.items() if name.startswith("bad_input/"))
+        problems = ("bad_input/", "left_out/")
+        left_out = sum(value for name, value in result.items() if name.startswith(problems))
         return (
             f"{table}\ngallery: {result['clips']:.0f} clips, {result['captions']:.0f} captions"
             + (f"; problems in the input: {left_out:.0f}, see the JSON" if left_out else "")
@@ -80,24 +81,22 @@ class _Retrieval:
     def __init__(self, options: Evaluation, experiment: Experiment):
         self.experiment, self.batch_size = experiment, options.batch_size
         self.modality = options.pair.removesuffix("_text")
-        self.space = options.space or self._first_space(options.pair)
         spaces = experiment.model.spaces
-        if self.space not in spaces:
+        sides = set(options.pair.split("_"))
+        allowed = [name for name, entry in spaces.items() if sides <= set(entry["modalities"])]
+        self.space = options.space or (allowed[0] if allowed else "")
+        if self.space not in allowed:
             raise ConfigError(
-                f"retrieval: space={self.space!r} is unknown; allowed: {', '.join(spaces)}"
+                f"retrieval: space={self.space!r} does not have both sides of {options.pair}; "
+                f"allowed: {', '.join(allowed) or 'none'}"
             )
         self.term = self._term(options)
+        self.protocol = dataclasses.asdict(options) | {"space": self.space, "term": self.term}
         source = experiment.source(options.source, "retrieval.source")
         captions = 1 if experiment.config.data.join_captions else options.captions
         other = {"audio": {"frames": 0}, "video": {"samples": 0}}[self.modality]
         self.assemble = experiment.assemble(source, captions=captions, **other)
         self._score = jax.jit(self._score_block)
-
-    def _first_space(self, pair: str) -> str:
-        for name, space in self.experiment.model.spaces.items():
-            if set(pair.split("_")) <= set(space["modalities"]):
-                return name
-        raise ConfigError(f"retrieval: no space of the model has both sides of pair={pair!r}")
 
     def _term(self, options: Evaluation) -> str:
         terms = self.experiment.objective.terms
@@ -118,6 +117,8 @@ class _Retrieval:
         owner, text_to_clip = metrics.caption_relevance(gallery.captions)
         result = {"clips": len(gallery.captions), "captions": len(owner)}
         result |= {f"bad_input/{reason}": n for reason, n in gallery.problems.items()}
+        left_out = self.assemble.source.report
+        result |= {f"left_out/{reason}": n for reason, n in left_out.items()}
         parameters = state.params["objective"].get(self.term, {})
         for name, scores in self._scores(parameters, gallery):
             for direction, matrix, relevant in (

@@ -1,10 +1,11 @@
 """Checkpoints: state, data position and config, written together and asynchronously by Orbax."""
 
 import fcntl
+import math
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -41,7 +42,9 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
-                preservation_policy=_preserved(options),
+                preservation_policy=_preserved(options, self._score),
+                # Orbax stores metrics, and so knows the best after a restart, only with this.
+                best_fn=self._score,
             ),
         )
         if self.latest is not None:
@@ -89,28 +92,43 @@ class Checkpoints:
                 config=ocp.args.JsonSave(self._config),
                 position=ocp.args.JsonSave(dict(position)),
             ),
-            metrics=dict(metrics) if metrics else None,
+            metrics=self._of_interest(metrics),
             force=True,
         )
         self._last_save = time.monotonic()
 
-    def close(self) -> None:
-        """Waits until everything is written."""
+    def wait(self) -> None:
+        """Returns once everything is written."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is written and lets go of the folder."""
+        self.wait()
         self._manager.close()
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        """The number by which checkpoints are compared, higher is better."""
+        value = metrics.get(self._options["best_metric"], math.nan)
+        if math.isnan(value):
+            return -math.inf
+        return -value if self._options["best_mode"] == "min" else value
+
+    def _of_interest(self, metrics: Mapping[str, float] | None) -> dict[str, float] | None:
+        name = self._options["best_metric"]
+        return {name: float(metrics[name])} if metrics and name in metrics else None
 
     def _read(self, step: int, item: str) -> dict[str, Any]:
         return _restore_json(self._manager, step, item)
 
 
-def _preserved(options: Config) -> preservation_policy.AnyPreservationPolicy:
-    policies = [preservation_policy.LatestN(max(1, options["keep_last"]))]
-    metric = options["best_metric"]
-    if metric and options["keep_best"]:
+def _preserved(
+    options: Config, score: Callable[[Mapping[str, float]], float]
+) -> preservation_policy.AnyPreservationPolicy:
+    policies = [preservation_policy.LatestN(options["keep_last"])]
+    if options["best_metric"] and options["keep_best"]:
         policies.append(
             preservation_policy.BestN(
-                get_metric_fn=lambda metrics: metrics[metric],
-                reverse=options["best_mode"] == "min",
+                get_metric_fn=score,
                 n=options["keep_best"],
                 keep_checkpoints_without_metrics=False,
             )
@@ -131,7 +149,8 @@ def _check_continues(workdir, saved: Mapping[str, Any], current: Mapping[str, An
 def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
     """A checkpoint must open with nothing but its path, so the tokenizer lies beside it."""
     target = workdir / TOKENIZER
-    if not target.exists():
+    # One without a checkpoint beside it may be left from a run that never saved anything.
+    if not target.exists() or target.read_bytes() != model:
         partial = target.with_suffix(".partial")
         partial.write_bytes(model)
         os.replace(partial, target)
@@ -182,25 +201,26 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
         raise ConfigError(
             f"--step={step!r} is not there; allowed: latest, best, {', '.join(map(str, steps))}"
         )
-    config = _restore_json(manager, steps[-1], "config")
-    if step == "best":
-        chosen = _best(manager, steps, config["checkpoint"])
-    else:
-        chosen = steps[-1] if step == "latest" else int(step)
+    chosen = (
+        steps[-1] if step == "latest" else _best(manager, steps) if step == "best" else int(step)
+    )
     tokenizer = workdir / TOKENIZER
-    experiment = build(config, tokenizer if tokenizer.exists() else None)
+    experiment = build(
+        _restore_json(manager, chosen, "config"), tokenizer if tokenizer.exists() else None
+    )
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
     return experiment, state
 
 
-def _best(manager, steps: list[int], options: Config) -> int:
+def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
+    options = _restore_json(manager, steps[-1], "config")["checkpoint"]
     metric = options["best_metric"]
     scores = {
         step: metrics[metric]
         for step in steps
-        if metric and (metrics := manager.metrics(step)) and metric in metrics
+        if metric and metric in (metrics := manager.metrics(step) or {})
     }
     if not scores:
         raise ConfigError(

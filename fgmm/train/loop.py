@@ -1,15 +1,18 @@
 """The training loop: knows neither which losses nor which evaluations it runs."""
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import signal
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
 
+from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.experiment import Experiment
 from fgmm.train import mesh as meshes
@@ -59,8 +62,8 @@ class Interruption:
     def _note(self, number, frame):
         del frame
         self.name = signal.Signals(number).name
-        for known, handler in self._before.items():
-            signal.signal(known, handler)
+        self.__exit__()
+        print(f"\n{self.name}: saving; once more to stop at once", file=sys.stderr)
 
 
 def train(
@@ -83,43 +86,57 @@ def train(
       ConfigError: the batch does not divide, or the workdir is in use or of another run.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
     """
-    mesh = meshes.data_mesh()
-    meshes.check_batch_size(experiment.config.batch_size, mesh)
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"{jax.process_count()} processes: training runs in one process, on all its devices"
+        )
+    config, mesh = experiment.config, meshes.data_mesh()
+    meshes.check_batch_size(config.batch_size, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
-    with WorkdirLock(workdir), Interruption() as interruption:
-        run = _Run(experiment, source, workdir, mesh, evaluators)
-        try:
-            run.until_done(interruption)
-        finally:
-            run.close()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(WorkdirLock(workdir))
+        interruption = stack.enter_context(Interruption())
+        checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
+        stack.enter_context(contextlib.closing(checkpoints))
+        state, step, problems = _start(experiment, checkpoints, mesh)
+        writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
+        stack.enter_context(contextlib.closing(writer))
+        run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
+        run.state, run.step, run.problems = state, step, problems
+        if step:
+            writer.message(f"continuing from step {step}")
+        stack.callback(run.report_problems)
+        run.until_done(interruption)
         return run.state
+
+
+def _start(experiment: Experiment, checkpoints: Checkpoints, mesh):
+    """The state to go on from, its finished steps and the problems counted until then."""
+    sharding = meshes.everywhere(mesh)
+    if checkpoints.latest is None:
+        init = jax.jit(experiment.init, out_shardings=sharding)
+        return init(experiment.config.seed), 0, collections.Counter()
+    state, position = checkpoints.restore(sharding)
+    return state, position["next_step"], collections.Counter(position["problems"])
+
+
+class _Step(NamedTuple):
+    """A step that was started and whose metrics may still be on their way."""
+
+    number: int
+    metrics: dict[str, jax.Array]
+    batch: dict[str, np.ndarray]
 
 
 class _Run:
     """A run in progress. Metrics are fetched one step late, so that the device never waits."""
 
-    def __init__(self, experiment, source, workdir, mesh, evaluators):
-        config = experiment.config
-        self.config, self.source, self.mesh, self.evaluators = config, source, mesh, evaluators
-        self.workdir = workdir
-        self.checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
-        self.problems = collections.Counter()
-        self.step = 0
-        if self.checkpoints.latest is None:
-            init = jax.jit(experiment.init, out_shardings=meshes.everywhere(mesh))
-            self.state = init(config.seed)
-        else:
-            self.state, position = self.checkpoints.restore(meshes.everywhere(mesh))
-            self.step = position["next_step"]
-            self.problems.update(position["problems"])
-        self.writer = MetricsWriter(
-            workdir, self.step, config.steps, config.batch_size, config.progress
-        )
-        if self.step:
-            self.writer.message(f"continuing from step {self.step}")
+    def __init__(self, experiment, source, evaluators, mesh, checkpoints, writer, workdir):
+        self.experiment, self.config, self.source = experiment, experiment.config, source
+        self.evaluators, self.mesh, self.checkpoints = evaluators, mesh, checkpoints
+        self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
-        self.assemble = experiment.assemble(source)
-        self.pending: tuple[int, dict, dict[str, np.ndarray]] | None = None
+        self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
         batches = self._batches()
@@ -130,36 +147,36 @@ class _Run:
             )
             self.state, metrics = self.train_step(self.state, device_batch)
             self.step += 1
-            self._report()
-            self.pending = (self.step, metrics, batch)
+            previous, self.pending = self.pending, _Step(self.step, metrics, batch)
+            if previous is not None:
+                self._report(previous)
             self._evaluate_and_save()
-        self._report()
+        self._finish_reports()
         self._save()
+        self.checkpoints.wait()
         if interruption.name and self.step < self.config.steps:
             self.writer.message(
                 f"{interruption.name}: stopped at step {self.step} of {self.config.steps}, saved. "
                 "To continue, start the same command again."
             )
 
-    def close(self) -> None:
-        self.checkpoints.close()
-        self.writer.close()
-        if self.problems:
-            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(self.problems.items()))
-            print(f"bad input, in clips read: {counts}")
-        if self.source.report:
-            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(self.source.report.items()))
-            print(f"left out when the corpus was opened: {counts}")
+    def report_problems(self) -> None:
+        """Prints what was masked or left out, by reason."""
+        for what, counts in (
+            ("bad input, in clips read", self.problems),
+            ("left out when the corpus was opened", self.source.report),
+        ):
+            if counts:
+                listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
+                print(f"{what}: {listed}")
 
     def _batches(self):
         data = self.config.data
         return pipeline.training_batches(
-            self.assemble,
+            self.experiment.assemble(self.source),
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             start_step=self.step,
-            process=jax.process_index(),
-            processes=jax.process_count(),
             workers=data.workers,
             threads=data.threads,
             prefetch=data.prefetch,
@@ -171,33 +188,59 @@ class _Run:
             for name, evaluator in self.evaluators.items()
             if evaluator.due(self.step, self.config.steps)
         }
-        scores = {
-            f"{name}/{metric}": float(value)
-            for name, evaluator in due.items()
-            for metric, value in evaluator.run(self.state).items()
-        }
-        if scores or self.checkpoints.due(self.step):
-            self._report(scores)
-            self._save(scores)
-            self.writer.pause()
+        if due or self.checkpoints.due(self.step):
+            scores = self._evaluate(due)
+            self._finish_reports(scores)
+            with self.writer.paused():
+                self._save(scores)
 
-    def _report(self, scores: Mapping[str, float] = {}) -> None:
-        """Writes the metrics of the pending step, waiting for it if need be."""
-        if self.pending is None:
-            return
-        (step, metrics, batch), self.pending = self.pending, None
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        self.problems += pipeline.count_problems(batch["problems"])
-        counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
-        self.writer.write(step, {**metrics, **counts, **scores})
-        if metrics["nonfinite_run"] >= self.config.patience_nonfinite:
+    def _evaluate(self, due: Mapping[str, Evaluator]) -> dict[str, float]:
+        jax.block_until_ready(self.pending.metrics)
+        try:
+            with self.writer.paused():
+                return {
+                    f"{name}/{metric}": float(value)
+                    for name, evaluator in due.items()
+                    for metric, value in evaluator.run(self.state).items()
+                }
+        except Exception:
+            # A fault of an evaluation must not cost the training since the last save.
+            self._finish_reports()
             self._save()
-            clips = ", ".join(self.source[int(i)].clip_id for i in batch["record"][:8])
-            raise Diverged(
-                f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
-                f"the last at step {step} with clips {clips}, ...; the last good state is saved in "
-                f"{self.workdir}. Look at these clips, or lower optimizer.learning_rate."
-            )
+            raise
+
+    def _finish_reports(self, scores: Mapping[str, float] = {}) -> None:
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            self._report(pending, scores)
+
+    def _report(self, done: _Step, scores: Mapping[str, float] = {}) -> None:
+        metrics = self._write(done, scores)
+        if metrics["nonfinite_run"] >= self.config.patience_nonfinite:
+            self._give_up(done, metrics)
+
+    def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
+        """Writes the line of a step, waiting for its metrics if need be."""
+        metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        self.problems += pipeline.count_problems(done.batch["problems"])
+        counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
+        counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
+        self.writer.write(done.number, {**metrics, **counts, **scores})
+        return metrics
+
+    def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
+        if self.pending is not None:
+            # The step after it has begun, so it is part of the state that is saved.
+            self._write(self.pending)
+        self._save()
+        self.checkpoints.wait()
+        clips = ", ".join(self.source[int(i)].clip_id for i in done.batch["record"][:8])
+        raise Diverged(
+            f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
+            f"the last at step {done.number} with clips {clips}, ...; the last good state is saved "
+            f"in {self.workdir}. Look at these clips, or start anew, in another workdir, with a "
+            "lower optimizer.learning_rate."
+        )
 
     def _save(self, scores: Mapping[str, float] | None = None) -> None:
         self.writer.flush()

@@ -1,11 +1,12 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorboardX
 import tqdm
@@ -34,7 +35,8 @@ class MetricsWriter:
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
-        self._file = path.open("a")
+        # By lines, so that whoever follows the file sees every step.
+        self._file = path.open("a", buffering=1)
         self._events = tensorboardX.SummaryWriter(
             str(workdir / "events"), purge_step=restored_step + 1, write_to_disk=True
         )
@@ -61,9 +63,12 @@ class MetricsWriter:
             f"loss {metrics['loss']:.3f}, {self._rate:.0f} clips/s", refresh=False
         )
 
-    def pause(self) -> None:
-        """Leaves the time since the last line, spent on other things, out of the speed."""
-        self._last = time.perf_counter()
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is left out of the speed."""
+        start = time.perf_counter()
+        yield
+        self._last += time.perf_counter() - start
 
     def message(self, text: str) -> None:
         """Prints a line without tearing the progress bar."""

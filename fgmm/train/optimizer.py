@@ -18,7 +18,8 @@ class Optimizer(NamedTuple):
 
     Attributes:
       init: parameters to the optimizer's state.
-      update: as optax has it; it wants gradients that are already clipped.
+      update: as optax has it; it wants gradients that are already clipped, and its updates are
+        still to be scaled by minus the learning rate.
       schedule: finished steps to learning rate.
       clip_norm: the global norm that gradients are clipped to; 0 for no limit.
     """
@@ -52,7 +53,6 @@ def from_config(options: Config, steps: int) -> Optimizer:
     chain = optax.chain(
         optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"]),
         _add_decayed(decay),
-        optax.scale_by_learning_rate(schedule),
         _scaled(scale),
     )
     return Optimizer(chain.init, chain.update, schedule, options["clip_norm"])

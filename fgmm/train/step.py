@@ -37,7 +37,9 @@ def make_train_step(
         shrink = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)) if limit else 1.0
         gradients = jax.tree.map(lambda g: g * shrink, gradients)
         updates, opt_state = experiment.optimizer.update(gradients, state.opt_state, state.params)
-        updated = (optax.apply_updates(state.params, updates), statistics, opt_state)
+        rate = experiment.optimizer.schedule(state.step)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        updated = (params, statistics, opt_state)
         kept = (state.params, state.statistics, state.opt_state)
         params, statistics, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), updated, kept
@@ -46,7 +48,7 @@ def make_train_step(
         metrics |= {
             "loss": loss,
             "gradient_norm": norm,
-            "learning_rate": experiment.optimizer.schedule(state.step),
+            "learning_rate": rate,
             "skipped": (~finite).astype(jnp.int32),
             "nonfinite_run": nonfinite,
         }

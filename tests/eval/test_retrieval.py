@@ -87,7 +87,7 @@ class Damaged:
     """A corpus with a broken picture, an empty caption and a clip that nobody speaks of."""
 
     def __init__(self, source):
-        self.source = source
+        self.source, self.report = source, source.report
 
     def __len__(self):
         return len(self.source)
@@ -130,7 +130,7 @@ def test_sound_by_text(experiment, state):
     ("options", "message"),
     [
         ({"pair": "text_video"}, "pair='text_video' is unknown; allowed: video_text, audio_text"),
-        ({"space": "nope"}, "space='nope' is unknown; allowed: joint"),
+        ({"space": "nope"}, "space='nope' does not have both sides of video_text; allowed: joint"),
         ({"term": "coarse_video_text"}, "is no fine term .*allowed: fine_video_text"),
         ({"source": {"name": "nope"}}, r"retrieval\.source\.name='nope' is unknown"),
     ],

@@ -14,7 +14,9 @@ from tests.shrunken import shrunken
 @pytest.fixture(scope="module")
 def experiment():
     config = shrunken(quickstart.get_config(), steps=10)
-    config.checkpoint.update(keep_last=2, keep_best=1, best_metric="score", best_mode="max")
+    config.checkpoint.update(
+        keep_last=2, keep_best=1, best_metric="retrieval/score", best_mode="max"
+    )
     config.model = {
         "text": {"name": "phrase_transformer", "width": 8, "depth": 1, "heads": 2},
         "video": {"name": "resnet2plus1d", "widths": (4,), "temporal_strides": (1,)},
@@ -34,7 +36,7 @@ def state(experiment):
 def saved(workdir, experiment, state, scores):
     checkpoints = checkpoint.Checkpoints(workdir, experiment, experiment.config.checkpoint)
     for step, score in scores.items():
-        metrics = None if score is None else {"score": score}
+        metrics = None if score is None else {"retrieval/score": score}
         checkpoints.save(step, state.replace(step=state.step + step), {"next_step": step}, metrics)
     checkpoints.close()
 
@@ -56,7 +58,7 @@ def test_the_last_and_the_best_are_kept(tmp_path, experiment, state):
 def test_a_checkpoint_opens_where_it_was_moved_without_the_tokenizer_it_named(
     tmp_path, experiment, state
 ):
-    config = ml_collections.ConfigDict(experiment.config)
+    config = ml_collections.ConfigDict(configs.plain(experiment.config))
     own = tmp_path / "own.model"
     own.write_bytes(experiment.tokenizer.model)
     config.data.tokenizer = str(own)
@@ -88,13 +90,15 @@ def test_a_folder_without_checkpoints_is_named(tmp_path, experiment, state):
     saved(tmp_path, experiment, state, {3: None})
     with pytest.raises(ConfigError, match="--step='7' is not there; allowed: latest, best, 3"):
         checkpoint.load(tmp_path, "7")
-    with pytest.raises(ConfigError, match=r"no checkpoint has checkpoint\.best_metric='score'"):
+    with pytest.raises(
+        ConfigError, match=r"no checkpoint has checkpoint\.best_metric='retrieval/score'"
+    ):
         checkpoint.load(tmp_path, "best")
 
 
 def test_a_run_of_another_config_is_refused_and_left_alone(tmp_path, experiment, state):
     saved(tmp_path, experiment, state, {1: None})
-    config = ml_collections.ConfigDict(experiment.config)
+    config = ml_collections.ConfigDict(configs.plain(experiment.config))
     config.optimizer.learning_rate = 0.5
     other = experiments.build(config)
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate: 0\.002 -> 0\.5"):

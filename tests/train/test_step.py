@@ -76,7 +76,7 @@ def test_gradients_are_clipped():
     given = batches(make(), 1)
     sizes = []
     for limit in (0.0, 1e-6):
-        config = ml_collections.ConfigDict(make().config)
+        config = ml_collections.ConfigDict(configs.plain(make().config))
         config.optimizer.update(clip_norm=limit, epsilon=1.0, weight_decay=((".*", 0.0),))
         experiment = experiments.build(config)
         initial = jax.jit(experiment.init)(0)
@@ -87,9 +87,10 @@ def test_gradients_are_clipped():
 
 
 def test_divergence_stops_with_the_last_good_state_saved(tmp_path):
-    config = ml_collections.ConfigDict(make(patience_nonfinite=3, evals={}).config)
+    config = ml_collections.ConfigDict(configs.plain(make(patience_nonfinite=3).config))
     # After the first update the parameters are finite, but nothing computed from them is.
     config.optimizer.learning_rate = 1e37
+    config.evals, config.checkpoint.best_metric = {}, ""
     experiment = experiments.build(config)
     source = experiment.source(config.data.source, "data.source")
     with pytest.raises(loop.Diverged, match=r"3 updates in a row, the last at step 4 ") as error:

@@ -32,7 +32,7 @@ class Encoder(nn.Module):
             stride = (1, 1) if stage == 0 else (2, 2)
             y = ConvBlock2D(width, stride=stride)(x, mask, train)
             y = ConvBlock2D(width, activate=False)(y, mask, train)
-            if x.shape != y.shape:
+            if stage > 0:
                 x = ConvBlock2D(width, (1, 1), stride, activate=False)(x, mask, train)
             x = nn.relu(x + y)
         grid = x.shape[1:3]

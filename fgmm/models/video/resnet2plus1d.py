@@ -59,7 +59,8 @@ class Block(nn.Module):
         y = ConvBlock2D(self.width, stride=strides)(folded, frame_mask, train)
         y = y.reshape(batch, frames, *y.shape[1:])
         y = TemporalConv(self.width, self.temporal_stride)(y, mask, train)
-        if y.shape != x.shape:
+        # Whether there is a projection must not depend on how many frames a clip has.
+        if x.shape[-1] != self.width or self.stride > 1 or self.temporal_stride > 1:
             x = x[:, :: self.temporal_stride, :: self.stride, :: self.stride]
             x = BatchNorm()(nn.Dense(self.width, use_bias=False)(x), mask, train)
         return nn.relu(x + y)
