@@ -10,6 +10,7 @@ The corpus is given as archive or folder, and a tokenizer trained on its caption
 
 import ml_collections
 
+from fgmm import components
 from fgmm import config as configs
 
 
@@ -54,4 +55,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "every": 500,
         "source": {"name": "flickr8k", "root": variant.root, "split": "dev"},
     }
-    return configs.complete(config)
+    return components.complete(config)

@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from fgmm import components
 from fgmm import config as configs
 
 # The fine terms by name; in all but "annealed" every phrase of a caption weighs the same, or is a
@@ -54,4 +55,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "name": "retrieval",
         "source": {"name": "narrated_shapes", "split": "retrieval", "clips": 512},
     }
-    return configs.complete(config)
+    return components.complete(config)

@@ -10,12 +10,13 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from fgmm.config import Config, ConfigError, plain
+import ml_collections
+
+from fgmm.config import Config, ConfigError, at, of_type, plain
 
 # Fields that flax gives to every module; they are no options.
 _FLAX_FIELDS = {"parent", "name"}
@@ -30,6 +31,10 @@ _ATTRIBUTES = {
     "losses.terms": "Term",
     "eval": "Evaluation",
 }
+
+# What an entry holds beside the options of its component, and a space of the model.
+_OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
+SPACE_DEFAULTS = {"hidden": 0, "pool": "mean"}
 
 
 def names(room: str) -> list[str]:
@@ -133,30 +138,38 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
         raise ConfigError(f"{key}: {error}") from error
 
 
-def of_type(value: Any, hint: Any) -> bool:
-    """Whether a config value has a type: int counts as float, bool is no int, a list is a tuple."""
-    if hint is Any:
-        return True
-    if hint is None or hint is type(None):
-        return value is None
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(of_type(value, part) for part in typing.get_args(hint))
-    if origin is typing.Literal:
-        return value in typing.get_args(hint)
-    if origin is tuple or hint is tuple:
-        parts = [part for part in typing.get_args(hint) if part is not Ellipsis]
-        if not isinstance(value, tuple | list):
-            return False
-        if Ellipsis in typing.get_args(hint) or not parts:
-            return all(of_type(item, part) for item in value for part in parts)
-        return len(value) == len(parts) and all(map(of_type, value, parts))
-    if isinstance(value, bool):
-        return hint is bool
-    if hint is float:
-        return isinstance(value, int | float)
-    plain = origin or hint
-    return not isinstance(plain, type) or isinstance(value, plain)
+def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Writes every component's default options into the config, so that each can be overridden by a
+    flag and the printed config is whole. Call it last in a config file.
+
+    Raises:
+      ConfigError: a name or an option is wrong.
+    """
+    config = config.copy_and_resolve_references().unlock()
+    for key, room in _component_entries(config):
+        entry = at(config, key)
+        component = find(room, entry.get("name", ""), key=f"{key}.name")
+        defaults_of_entry = options(component) | _OF_ENTRY.get(room, {})
+        for name, value in defaults_of_entry.items():
+            if name not in entry and value is not dataclasses.MISSING:
+                entry[name] = value
+    for space in config.model.spaces.values():
+        for name, value in SPACE_DEFAULTS.items():
+            if name not in space:
+                space[name] = value
+    return config
+
+
+def _component_entries(config: Config) -> list[tuple[str, str]]:
+    entries = [("data.source", "data.sources")]
+    for modality in ("video", "audio", "text"):
+        if modality in config["model"]:
+            entries.append((f"model.{modality}", f"models.{modality}"))
+    entries += [
+        (f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]
+    ]
+    entries += [(f"evals.{name}", "eval") for name in config["evals"]]
+    return entries
 
 
 def _spell(hint: Any) -> str:

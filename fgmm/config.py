@@ -1,7 +1,8 @@
 """Typed defaults, validation, the resolved config."""
 
-import dataclasses
 import json
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,13 +176,38 @@ def _parsed(key: str, text: str, default: Any) -> Any:
         ) from error
 
 
+def of_type(value: Any, hint: Any) -> bool:
+    """Whether a config value has a type: int counts as float, bool is no int, a list is a tuple."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(of_type(value, part) for part in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is tuple or hint is tuple:
+        parts = [part for part in typing.get_args(hint) if part is not Ellipsis]
+        if not isinstance(value, tuple | list):
+            return False
+        if Ellipsis in typing.get_args(hint) or not parts:
+            return all(of_type(item, part) for item in value for part in parts)
+        return len(value) == len(parts) and all(map(of_type, value, parts))
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float)
+    kind = origin or hint
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
 def check_keys(config: Config) -> None:
     """Compares a config's keys and types with the defaults, and its numbers with their bounds.
 
     Raises:
       ConfigError: a key is unknown or missing, or a value is of another type or out of bounds.
     """
-    from fgmm import components
 
     def compare(given: Config, expected: Config, path: str) -> None:
         for name in expected:
@@ -200,59 +226,19 @@ def check_keys(config: Config) -> None:
                     raise ConfigError(f"{key}={value!r} must be a dict of keys")
                 if key not in _OPEN:
                     compare(value, default, key + ".")
-            elif not components.of_type(value, type(default)):
+            elif not of_type(value, type(default)):
                 raise ConfigError(f"{key}={value!r} is not of type {type(default).__name__}")
 
     compare(config, defaults(), "")
     for key, (low, high) in _BOUNDS.items():
-        value = _at(config, key)
+        value = at(config, key)
         if value < low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
             raise ConfigError(f"{key}={value!r} must be {limits}")
 
 
-def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Writes every component's default options into the config, so that each can be overridden by a
-    flag and the printed config is whole. Call it last in a config file.
-
-    Raises:
-      ConfigError: a name or an option is wrong.
-    """
-    from fgmm import components
-
-    config = config.copy_and_resolve_references().unlock()
-    for key, room in _component_entries(config):
-        entry = _at(config, key)
-        component = components.find(room, entry.get("name", ""), key=f"{key}.name")
-        defaults_of_entry = components.options(component) | _OF_ENTRY.get(room, {})
-        for name, value in defaults_of_entry.items():
-            if name not in entry and value is not dataclasses.MISSING:
-                entry[name] = value
-    for space in config.model.spaces.values():
-        for name, value in SPACE_DEFAULTS.items():
-            if name not in space:
-                space[name] = value
-    return config
-
-
-# What an entry holds beside the options of its component.
-_OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
-SPACE_DEFAULTS = {"hidden": 0, "pool": "mean"}
-
-
-def _component_entries(config: Config) -> list[tuple[str, str]]:
-    entries = [("data.source", "data.sources")]
-    for modality in ("video", "audio", "text"):
-        if modality in config["model"]:
-            entries.append((f"model.{modality}", f"models.{modality}"))
-    entries += [
-        (f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]
-    ]
-    entries += [(f"evals.{name}", "eval") for name in config["evals"]]
-    return entries
-
-
-def _at(config: Config, key: str) -> Any:
+def at(config: Config, key: str) -> Any:
+    """The value of a whole key, such as ``"optimizer.learning_rate"``."""
     for part in key.split("."):
         config = config[part]
     return config

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components
-from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, as_dict, check_keys
+from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type
 from fgmm.data import phrases, pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.tokenizer import Tokenizer
@@ -179,9 +179,9 @@ def _space(name: str, entry: Config, modalities: tuple[str, ...]) -> dict[str, A
     for option, value in entry.items():
         if option not in types:
             raise ConfigError(f"{key}.{option}={value!r} is unknown; allowed: {', '.join(types)}")
-        if not components.of_type(value, types[option]):
+        if not of_type(value, types[option]):
             raise ConfigError(f"{key}.{option}={value!r} is not of type {types[option].__name__}")
-    space = {**SPACE_DEFAULTS, **entry}
+    space = {**components.SPACE_DEFAULTS, **entry}
     for option in types:
         if option not in space:
             raise ConfigError(f"{key}.{option} is required and not set")
@@ -215,7 +215,7 @@ def _objective(config) -> Objective:
         key = f"objective.terms.{name}"
         where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
         where |= {part: entry[part] for part in where if part in entry}
-        if not components.of_type(where["weight"], float):
+        if not of_type(where["weight"], float):
             raise ConfigError(f"{key}.weight={where['weight']!r} is not of type float")
         space = where["space"]
         if where["pair"] not in PAIRS:

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from fgmm import config as configs
+from fgmm import components
 
 # Small values of options that some components have.
 _SMALL = {
@@ -30,7 +30,7 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
         evaluation.batch_size = 8
         if evaluation.source.name == "narrated_shapes":
             evaluation.source.update({**_SMALL["data.source"], "clips": 16})
-    return configs.complete(config)
+    return components.complete(config)
 
 
 def _update_known(entry, options) -> None:

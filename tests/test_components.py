@@ -56,25 +56,6 @@ def test_lists_become_tuples_and_defaults_fill_in():
     assert (encoder.widths, encoder.blocks) == ((8,), 1)
 
 
-@pytest.mark.parametrize(
-    ("value", "hint", "fits"),
-    [
-        (1, float, True),
-        (True, int, False),
-        (1.0, int, False),
-        (None, int | None, True),
-        ([1, 2], tuple[int, ...], True),
-        ([1, 2.5], tuple[int, ...], False),
-        ([1, 2], tuple[int, int], True),
-        ([1], tuple[int, int], False),
-        ("a", tuple, False),
-        ({}, dict, True),
-    ],
-)
-def test_types_of_config_values(value, hint, fits):
-    assert components.of_type(value, hint) is fits
-
-
 def test_options_of_dataclasses_and_functions():
     @dataclasses.dataclass
     class Options:

@@ -3,6 +3,7 @@ import importlib
 import ml_collections
 import pytest
 
+from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
 
@@ -78,10 +79,10 @@ def test_complete_needs_a_known_name():
     config = configs.defaults()
     config.model.video = {"name": "nope"}
     with pytest.raises(ConfigError, match=r"model\.video\.name='nope' is unknown"):
-        configs.complete(config)
+        components.complete(config)
     config.model.video = {"widths": (8,)}
     with pytest.raises(ConfigError, match=r"model\.video\.name='' is unknown"):
-        configs.complete(config)
+        components.complete(config)
 
 
 def test_differences_leave_out_what_does_not_change_a_run():
@@ -100,3 +101,22 @@ def test_differences_leave_out_what_does_not_change_a_run():
 def test_as_dict_is_the_same_after_json():
     config = ml_collections.ConfigDict({"a": (1, (2, 3)), "b": {"c": [4]}})
     assert configs.as_dict(config) == {"a": [1, [2, 3]], "b": {"c": [4]}}
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fits"),
+    [
+        (1, float, True),
+        (True, int, False),
+        (1.0, int, False),
+        (None, int | None, True),
+        ([1, 2], tuple[int, ...], True),
+        ([1, 2.5], tuple[int, ...], False),
+        ([1, 2], tuple[int, int], True),
+        ([1], tuple[int, int], False),
+        ("a", tuple, False),
+        ({}, dict, True),
+    ],
+)
+def test_types_of_config_values(value, hint, fits):
+    assert configs.of_type(value, hint) is fits

@@ -4,7 +4,6 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import config as configs
 from fgmm import experiment as experiments
 from fgmm.eval import inside_training
 from fgmm.train import loop
@@ -36,7 +35,7 @@ def test_an_encoder_overfits_32_clips(modality, name, tmp_path):
     config.optimizer.warmup_steps = 20
     config.checkpoint.update(every_steps=0, best_metric="")
 
-    experiment = experiments.build(configs.complete(config))
+    experiment = experiments.build(components.complete(config))
     source = experiment.source(corpus, "data.source")
     evaluators = inside_training.from_config(experiment)
     state = loop.train(experiment, source, tmp_path, evaluators)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from configs import quickstart
-from fgmm import config as configs
+from fgmm import components
 from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.eval import inside_training
@@ -20,7 +20,7 @@ def run_of_training(tmp_path_factory):
     config = shrunken(quickstart.get_config(), steps=4)
     config.checkpoint.update(keep_last=1, every_steps=1)
     config.evals.retrieval.every = 2
-    experiment = experiments.build(configs.complete(config))
+    experiment = experiments.build(components.complete(config))
     source = experiment.source(experiment.config.data.source, "data.source")
     workdir = tmp_path_factory.mktemp("run")
     loop.train(experiment, source, workdir, inside_training.from_config(experiment))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from fgmm import config as configs
+from fgmm import components
 from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data.schema import BadInput, Caption
@@ -26,7 +26,7 @@ SOURCE = {
 def experiment():
     config = shrunken(quickstart.get_config())
     config.data.join_captions = False
-    return experiments.build(configs.complete(config))
+    return experiments.build(components.complete(config))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
+from fgmm import components
 from fgmm import config as configs
 from fgmm import experiment as experiments
 from fgmm.config import ConfigError
@@ -25,7 +26,7 @@ def experiment():
     config.objective.terms = {
         "coarse": {"name": "info_nce", "pair": "video_text", "level": "coarse", "space": "joint"}
     }
-    return experiments.build(configs.complete(config))
+    return experiments.build(components.complete(config))
 
 
 @pytest.fixture(scope="module")

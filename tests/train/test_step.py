@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
+from fgmm import components
 from fgmm import config as configs
 from fgmm import experiment as experiments
 from fgmm.data import pipeline
@@ -20,7 +21,7 @@ def make(**changes):
     config.transforms.crop_area = 0.5
     for key, value in changes.items():
         config[key] = value
-    return experiments.build(configs.complete(config))
+    return experiments.build(components.complete(config))
 
 
 def batches(experiment, count):

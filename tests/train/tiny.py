@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import quickstart
-from fgmm import config as configs
+from fgmm import components
 from tests.shrunken import shrunken
 
 
@@ -14,4 +14,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.transforms.update(crop_area=0.5)
     config.checkpoint.every_steps = 10
     config.evals.retrieval.every = 25
-    return configs.complete(config)
+    return components.complete(config)
