@@ -3,9 +3,9 @@
 import collections
 import contextlib
 import dataclasses
+import os
 import pathlib
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -63,7 +63,8 @@ class Interruption:
         del frame
         self.name = signal.Signals(number).name
         self.__exit__()
-        print(f"\n{self.name}: saving; once more to stop at once", file=sys.stderr)
+        # A handler may interrupt a print, and prints do not nest.
+        os.write(2, f"\n{self.name}: saving; once more to stop at once\n".encode())
 
 
 def train(
