@@ -1,7 +1,7 @@
-# Makes .venv with the pinned dependencies; to be sourced: . launch/environment.sh [EXTRA]
+# Makes .venv with the pinned dependencies; to be sourced, with EXTRA set to an extra of setup.py.
 # Afterwards $PYTHON is its interpreter. Set PYTHON3 to choose the interpreter it is made from.
 
-extra=${1:-}
+extra=${EXTRA:-}
 interpreter=${PYTHON3:-python3}
 
 if ! command -v "$interpreter" >/dev/null; then

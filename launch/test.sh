@@ -2,7 +2,8 @@
 # Sets up and runs every check: bash launch/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. launch/environment.sh test
+EXTRA=test
+. launch/environment.sh
 
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
