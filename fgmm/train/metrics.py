@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 
@@ -41,7 +42,13 @@ class MetricsWriter:
             str(workdir / "events"), purge_step=restored_step + 1, write_to_disk=True
         )
         self._bar = tqdm.tqdm(
-            total=total, initial=restored_step, unit="step", disable=not progress, smoothing=0.05
+            total=total,
+            initial=restored_step,
+            unit="step",
+            disable=not progress,
+            smoothing=0.05,
+            # In a log file every update is one more line.
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
         )
         self._batch_size = batch_size
         self._last = time.perf_counter()

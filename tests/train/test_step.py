@@ -45,17 +45,21 @@ def run(experiment, given, devices):
 
 
 def test_eight_devices_do_what_one_does():
-    experiment = make()
+    config = ml_collections.ConfigDict(configs.plain(make().config))
+    # Adam makes much of gradients that are nothing but rounding; a large epsilon leaves them small.
+    config.optimizer.epsilon = 1.0
+    experiment = experiments.build(config)
     given = batches(experiment, 3)
     given[0]["video_mask"][2] = False
     given[1]["audio_mask"][5:] = False
     one, losses, _ = run(experiment, given, 1)
     eight, other_losses, _ = run(experiment, given, 8)
     np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4),
-        *jax.device_get((one.statistics, eight.statistics)),
-    )
+    for part in ("params", "statistics", "opt_state"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+            *jax.device_get((getattr(one, part), getattr(eight, part))),
+        )
     assert int(one.step) == int(eight.step) == 3
 
 
