@@ -4,7 +4,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import loss_definition as definition
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from fgmm.losses import (
     sigmoid,
     sparc,
 )
+from tests.losses import loss_definition as definition
 
 B, P = 4, 3
 VALID = np.array([True, False, True, True])

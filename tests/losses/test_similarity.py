@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import loss_definition as definition
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from fgmm.losses import attention_weights, clip_similarity, pooled_similarity
 from fgmm.losses.similarity import DIRECTIONS, PHRASE_WEIGHTS, POOLS
+from tests.losses import loss_definition as definition
 
 # B, C, N, P
 SHAPES = [(3, 4, 5, 3), (2, 3, 1, 2), (3, 2, 4, 1)]
