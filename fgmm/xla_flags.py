@@ -16,6 +16,8 @@ from fgmm.config import ConfigError
 _CPU_CONVOLUTION = "--xla_cpu_experimental_ynn_fusion_type"
 # Experimental flags come and go with releases. These have it.
 _CPU_CONVOLUTION_JAXLIB = "0.10."
+# These packages bring an XLA of their own, of another day, which reads the same variable.
+_ACCELERATORS = ("libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _TRUE = ("", "true", "1")
@@ -44,7 +46,8 @@ def configure(
     present = {name: value for name, _, value in (flag.partition("=") for flag in flags.split())}
 
     wanted = {}
-    if _jaxlib_version().startswith(_CPU_CONVOLUTION_JAXLIB):
+    on_cpu = not any(map(_version, _ACCELERATORS))
+    if on_cpu and _version("jaxlib").startswith(_CPU_CONVOLUTION_JAXLIB):
         wanted[_CPU_CONVOLUTION] = ""
     if deterministic:
         value = present.get(_DETERMINISTIC, "true")
@@ -58,8 +61,8 @@ def configure(
         environ["XLA_FLAGS"] = " ".join(filter(None, [flags, *added]))
 
 
-def _jaxlib_version() -> str:
+def _version(package: str) -> str:
     try:
-        return importlib.metadata.version("jaxlib")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""

@@ -16,12 +16,13 @@ GPU_FLAG = "--xla_gpu_deterministic_ops=true"
 def jaxlib(monkeypatch):
     """``jaxlib(version)`` pretends that this version is installed; None that there is none."""
 
-    def pretend(installed):
+    def pretend(installed, **others):
+        packages = {"jaxlib": installed, **others}
+
         def version(name):
-            assert name == "jaxlib"
-            if installed is None:
+            if packages.get(name) is None:
                 raise importlib.metadata.PackageNotFoundError(name)
-            return installed
+            return packages[name]
 
         monkeypatch.setattr(importlib.metadata, "version", version)
 
@@ -46,6 +47,13 @@ def test_nothing_is_added_for_other_jaxlibs(jaxlib, version):
     jaxlib(version)
     assert configured() is None
     assert configured("--xla_a=1") == "--xla_a=1"
+    assert configured(deterministic=True) == GPU_FLAG
+
+
+@pytest.mark.parametrize("package", ["libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt"])
+def test_an_accelerator_is_not_given_a_flag_it_may_not_know(jaxlib, package):
+    jaxlib("0.10.2", **{package: "0.0.1"})
+    assert configured() is None
     assert configured(deterministic=True) == GPU_FLAG
 
 
