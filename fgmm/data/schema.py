@@ -19,6 +19,8 @@ REASONS = (
     "no_captions",
     "empty_caption",
     "malformed_line",
+    "missing_captions",
+    "unreadable_captions",
 )
 
 
@@ -78,11 +80,14 @@ class Clip:
     """One record. Any modality may be absent (None, or no captions).
 
     Attributes:
-      clip_id: stable name of the clip within its corpus.
+      clip_id: stable name of the clip within its corpus; windows of one recording, each a record
+        of its own, share it.
       video: an encoded image, or a function that returns the frames. Raises ``BadInput``.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
       labels: class indices for evaluation, such as ``{"motion": 3}``.
+      group: clips of one group, such as those cut from one recording, stay on one side of a split;
+        empty where a clip stands alone.
       grounding: which phrases refer to what, where known.
     """
 
@@ -91,6 +96,7 @@ class Clip:
     audio: SoundReader | None = None
     captions: tuple[Caption, ...] = ()
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    group: str = ""
     grounding: tuple[Grounding, ...] = ()
 
 
