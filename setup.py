@@ -32,6 +32,7 @@ setup(
         "orbax-checkpoint>=0.11.20",
         "pillow>=10.1",
         "scikit-learn>=1.5",
+        "scipy",
         "sentencepiece>=0.2.2",
         "tensorboardX",
         "tqdm",

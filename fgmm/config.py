@@ -26,6 +26,9 @@ def defaults() -> ml_collections.ConfigDict:
             "steps": 1000,
             # Clips over all devices and processes.
             "batch_size": 32,
+            # Micro-batches in which a batch too large for memory is embedded, for the gradient of
+            # the whole batch (no accumulation: every clip still meets every other); 1 for none.
+            "grad_cache": 1,
             # Bit-identical runs on GPU, at some cost in speed. On CPU they always are.
             "deterministic": False,
             "data": {
@@ -115,6 +118,7 @@ _BOUNDS = {
     "steps": (1, None),
     "patience_nonfinite": (1, None),
     "data.frames": (1, None),
+    "grad_cache": (1, None),
     "data.height": (1, None),
     "data.width": (1, None),
     "data.sample_rate": (1, None),
@@ -235,6 +239,25 @@ def check_keys(config: Config) -> None:
         if value < low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
             raise ConfigError(f"{key}={value!r} must be {limits}")
+
+
+def with_new_keys(saved: Config) -> dict[str, Any]:
+    """A config as it was saved, with keys that ``defaults`` has gained since.
+
+    The default of a new key must mean what was done before there was one.
+    """
+
+    def merged(given: Config, expected: Config, path: str) -> dict[str, Any]:
+        result = plain(given)
+        for name, default in expected.items():
+            key = f"{path}{name}"
+            if name not in given:
+                result[name] = plain(default) if isinstance(default, Config) else default
+            elif isinstance(default, Config) and key not in _OPEN:
+                result[name] = merged(given[name], default, key + ".")
+        return result
+
+    return merged(saved, defaults(), "")
 
 
 def at(config: Config, key: str) -> Any:

@@ -120,3 +120,17 @@ def test_as_dict_is_the_same_after_json():
 )
 def test_types_of_config_values(value, hint, fits):
     assert configs.of_type(value, hint) is fits
+
+
+def test_a_saved_config_gains_the_keys_that_are_new():
+    saved = configs.plain(configs.defaults())
+    del saved["grad_cache"], saved["transforms"]["mel_hop"]
+    saved["seed"] = 5
+    saved["model"] = {"video": {"name": "mine"}, "spaces": {}}
+    complete = configs.with_new_keys(saved)
+    assert complete["grad_cache"] == 1
+    assert complete["transforms"]["mel_hop"] == configs.defaults().transforms.mel_hop
+    assert complete["seed"] == 5
+    # What a config file fills in by itself is nobody else's to add to.
+    assert complete["model"] == saved["model"]
+    assert "grad_cache" not in saved

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -52,14 +53,38 @@ class Transforms:
         """Of the spectrogram, in samples."""
         return round(self.mel_hop * self.sample_rate)
 
+    def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
+        """What chance decides for each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
+        crop in fractions of the picture, ``mirror`` [B]; only what is in use.
+        """
+        area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
+        draws = {}
+        if self.crop_area < 1:
+            area = jax.random.uniform(area_key, (clips,), minval=self.crop_area)
+            bound = np.log(self.crop_aspect)
+            aspect = jnp.exp(jax.random.uniform(aspect_key, (clips,), minval=bound, maxval=-bound))
+            extent = jnp.minimum(
+                jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)], axis=1), 1.0
+            )
+            corner = jax.random.uniform(place_key, (clips, 2)) * (1 - extent)
+            draws |= {"corner": corner, "extent": extent}
+        if self.flip:
+            draws["mirror"] = jax.random.bernoulli(flip_key, shape=(clips,))
+        return draws
+
     def __call__(
-        self, batch: Mapping[str, Array], key: PRNGKeyArray | None = None
+        self, batch: Mapping[str, Array], draws: Mapping[str, Array] = MappingProxyType({})
     ) -> dict[str, Array]:
-        """Inputs of ``fgmm.models.multimodal.MultiModal``; without a key nothing is augmented."""
+        """Inputs of ``fgmm.models.multimodal.MultiModal``; augmented as ``draws`` say."""
         inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
         if "video" in batch:
             video = batch["video"]
-            inputs["video"] = normalised(video if key is None else self._augmented(video, key))
+            if "extent" in draws:
+                video = cropped(video, draws["corner"], draws["extent"])
+            if "mirror" in draws:
+                mirror = draws["mirror"][:, None, None, None, None]
+                video = jnp.where(mirror, video[..., ::-1, :], video)
+            inputs["video"] = normalised(video)
         if "audio" in batch:
             inputs["log_mel"] = log_mel(
                 batch["audio"],
@@ -69,23 +94,6 @@ class Transforms:
                 bands=self.mel_bands,
             )
         return inputs
-
-    def _augmented(self, video, key):
-        area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
-        batch = video.shape[0]
-        if self.crop_area < 1:
-            area = jax.random.uniform(area_key, (batch,), minval=self.crop_area)
-            bound = np.log(self.crop_aspect)
-            aspect = jnp.exp(jax.random.uniform(aspect_key, (batch,), minval=bound, maxval=-bound))
-            extent = jnp.minimum(
-                jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)], axis=1), 1.0
-            )
-            corner = jax.random.uniform(place_key, (batch, 2)) * (1 - extent)
-            video = cropped(video, corner, extent)
-        if self.flip:
-            mirror = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1, 1))
-            video = jnp.where(mirror, video[..., ::-1, :], video)
-        return video
 
 
 def normalised(video: Array) -> Float[Array, "B T H W 3"]:

@@ -29,6 +29,7 @@ def _evaluate(name: str) -> None:
     workdir = pathlib.Path(command_line.required("workdir"))
     xla_flags.configure()
     command_line.use_compilation_cache()
+    from fgmm import provenance
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step)
@@ -43,11 +44,14 @@ def _evaluate(name: str) -> None:
         bound = evaluation.bind(experiment)
         result, step = bound(state), int(state.step)
         output = pathlib.Path(flags.FLAGS.output or workdir / f"{label}-{step}.json")
+        batch_size = experiment.config.batch_size
         _write(
             output,
             {
                 "evaluation": name,
                 "step": step,
+                "trained": provenance.of_run(workdir, step, batch_size),
+                "evaluated": provenance.here(),
                 "protocol": as_dict(bound.protocol),
                 "results": result,
                 "config": as_dict(experiment.config),

@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fgmm.config import Config, ConfigError, as_dict, differences
+from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
 from fgmm.experiment import Experiment, build
 from fgmm.train.state import TrainState
 
@@ -137,7 +137,7 @@ def _preserved(
 
 
 def _check_continues(workdir, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    changed = differences(saved, current)
+    changed = differences(with_new_keys(saved), current)
     if changed:
         shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
         raise ConfigError(
@@ -205,9 +205,8 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
         steps[-1] if step == "latest" else _best(manager, steps) if step == "best" else int(step)
     )
     tokenizer = workdir / TOKENIZER
-    experiment = build(
-        _restore_json(manager, chosen, "config"), tokenizer if tokenizer.exists() else None
-    )
+    config = with_new_keys(_restore_json(manager, chosen, "config"))
+    experiment = build(config, tokenizer if tokenizer.exists() else None)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()

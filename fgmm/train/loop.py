@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
+from fgmm import provenance
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.experiment import Experiment
@@ -92,7 +93,7 @@ def train(
             f"{jax.process_count()} processes: training runs in one process, on all its devices"
         )
     config, mesh = experiment.config, meshes.data_mesh()
-    meshes.check_batch_size(config.batch_size, mesh)
+    meshes.check_batch_size(config.batch_size, mesh, config.grad_cache)
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(WorkdirLock(workdir))
@@ -100,6 +101,7 @@ def train(
         checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
         state, step, problems = _start(experiment, checkpoints, mesh)
+        provenance.note_start(workdir, step)
         writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
         stack.enter_context(contextlib.closing(writer))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)

@@ -15,14 +15,19 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(np.asarray(jax.devices() if devices is None else devices), ("data",))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
     """
     Raises:
-      ConfigError: the devices cannot share the batch evenly.
+      ConfigError: the devices cannot share the batch, or each of its micro-batches, evenly.
     """
     if batch_size <= 0 or batch_size % mesh.size:
         raise ConfigError(
             f"batch_size={batch_size} must be a positive multiple of the {mesh.size} devices"
+        )
+    if batch_size % (mesh.size * micro_batches):
+        raise ConfigError(
+            f"grad_cache={micro_batches} must divide the {batch_size // mesh.size} clips of each "
+            f"device (batch_size={batch_size} on {mesh.size} devices)"
         )
 
 

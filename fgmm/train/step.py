@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from fgmm.experiment import Experiment
+from fgmm.train import grad_cache
 from fgmm.train.mesh import by_clip, everywhere
 from fgmm.train.state import TrainState
 
@@ -27,9 +28,7 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-        (loss, (statistics, metrics)), gradients = jax.value_and_grad(
-            _loss, argnums=1, has_aux=True
-        )(experiment, state.params, state, batch)
+        loss, metrics, statistics, gradients = _loss_and_gradients(experiment, mesh, state, batch)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -64,17 +63,38 @@ def make_train_step(
     )
 
 
-def _loss(
-    experiment: Experiment, params: Any, state: TrainState, batch: Mapping[str, Array]
-) -> tuple[Array, tuple[Any, Metrics]]:
+def _loss_and_gradients(
+    experiment: Experiment, mesh: Mesh, state: TrainState, batch: Mapping[str, Array]
+) -> tuple[Array, Metrics, Any, Any]:
+    """Loss, metrics, new statistics, gradient of the parameters."""
     augment_key, dropout_key = jax.random.split(state.step_key())
-    inputs = experiment.transforms(batch, augment_key)
-    embeddings, statistics = experiment.model.apply(
-        {"params": params["model"], **state.statistics},
-        inputs,
-        train=True,
-        mutable=list(state.statistics),
-        rngs={"dropout": dropout_key},
+    (count,) = {len(array) for array in batch.values()}
+    clips = (dict(batch), experiment.transforms.draw(augment_key, count))
+
+    def embed(model_params, clips, key):
+        return experiment.model.apply(
+            {"params": model_params, **state.statistics},
+            experiment.transforms(*clips),
+            train=True,
+            mutable=list(state.statistics),
+            rngs={"dropout": key},
+        )
+
+    def contrast(objective_params, embeddings):
+        return experiment.objective(objective_params, embeddings, batch, state.step)
+
+    parts = experiment.config.grad_cache
+    if parts > 1:
+        return grad_cache.loss_and_gradients(
+            embed, contrast, state.params, clips, dropout_key, micro_batches=parts, mesh=mesh
+        )
+
+    def loss_of(params):
+        embeddings, statistics = embed(params["model"], clips, dropout_key)
+        loss, metrics = contrast(params["objective"], embeddings)
+        return loss, (metrics, statistics)
+
+    (loss, (metrics, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+        state.params
     )
-    loss, metrics = experiment.objective(params["objective"], embeddings, inputs, state.step)
-    return loss, (statistics, metrics)
+    return loss, metrics, statistics, gradients

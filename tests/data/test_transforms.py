@@ -18,23 +18,34 @@ def test_a_crop_of_half_the_size_is_that_half_enlarged():
     np.testing.assert_allclose(right[0, 0, 0, :, 0], 35 + 2.5 + np.minimum(np.arange(8) * 5, 32.5))
 
 
-def test_augmentation_needs_a_key_and_is_a_function_of_it():
+def test_augmentation_needs_draws_and_is_a_function_of_them():
     transforms = Transforms(sample_rate=8000, flip=True, crop_area=0.5)
     video = jax.random.randint(jax.random.key(0), (4, 2, 8, 8, 3), 0, 256).astype(jnp.uint8)
     batch = {"video": video, "video_mask": jnp.ones(4, bool)}
     plain = transforms(batch)["video"]
     np.testing.assert_allclose(plain, (np.asarray(video, np.float32) - 127.5) / 64, atol=1e-6)
-    first, again, other = (transforms(batch, jax.random.key(seed))["video"] for seed in (1, 1, 2))
+    first, again, other = (
+        transforms(batch, transforms.draw(jax.random.key(seed), 4))["video"] for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
     assert np.abs(first - plain).max() > 0.1
+
+
+def test_a_part_of_the_draws_does_what_they_do_in_the_whole():
+    transforms = Transforms(sample_rate=8000, flip=True, crop_area=0.5)
+    video = jax.random.randint(jax.random.key(0), (6, 2, 8, 8, 3), 0, 256).astype(jnp.uint8)
+    draws = transforms.draw(jax.random.key(1), 6)
+    whole = transforms({"video": video}, draws)["video"]
+    part = transforms({"video": video[1::2]}, jax.tree.map(lambda x: x[1::2], draws))["video"]
+    np.testing.assert_allclose(part, whole[1::2], atol=1e-6)
 
 
 def test_flips_mirror_about_half_of_the_clips():
     video = jnp.arange(64 * 4).reshape(64, 1, 1, 4, 1).repeat(3, -1).astype(jnp.uint8)
     transforms = Transforms(sample_rate=8000, flip=True)
     batch = {"video": video}
-    flipped = transforms(batch, jax.random.key(0))["video"]
+    flipped = transforms(batch, transforms.draw(jax.random.key(0), 64))["video"]
     plain = transforms(batch)["video"]
     mirrored = (flipped == plain[..., ::-1, :]).all(axis=(1, 2, 3, 4))
     kept = (flipped == plain).all(axis=(1, 2, 3, 4))

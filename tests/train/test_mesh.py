@@ -15,6 +15,13 @@ def test_a_batch_that_does_not_divide_is_named():
             mesh.check_batch_size(batch_size, eight)
 
 
+def test_micro_batches_are_shared_by_the_devices():
+    eight = mesh.data_mesh()
+    mesh.check_batch_size(32, eight, 4)
+    with pytest.raises(ConfigError, match="grad_cache=3 must divide the 4 clips of each device"):
+        mesh.check_batch_size(32, eight, 3)
+
+
 def test_clips_are_spread_over_the_devices():
     eight = mesh.data_mesh()
     batch = {"x": np.arange(16.0).reshape(16, 1), "mask": np.ones(16, bool)}

@@ -1,0 +1,107 @@
+"""Where a result comes from: which code, on what hardware, when, after how much training."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+import fgmm
+
+_FILE = "provenance.jsonl"
+
+
+def here() -> dict[str, Any]:
+    """This process: code, hardware and date.
+
+    Returns:
+      ``version`` of the package; ``commit`` of the checkout it lies in, with ``+changes`` if files
+      that git tracks differ from it, or None outside a checkout; ``jax``; ``devices``, such as
+      ``"1 x cpu"``; ``cpu`` with the cores this process may use; ``processes``; ``date`` (UTC).
+    """
+    devices = jax.devices()
+    return {
+        "version": fgmm.__version__,
+        "commit": _commit(),
+        "jax": jax.__version__,
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "cpu": f"{len(os.sched_getaffinity(0))} cores of {_cpu_model()}",
+        "processes": jax.process_count(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def note_start(workdir: pathlib.Path, step: int) -> None:
+    """Adds to a run's folder that this process trains it from ``step`` on."""
+    with open(workdir / _FILE, "a") as file:
+        file.write(json.dumps({"from_step": step, **here()}) + "\n")
+
+
+def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
+    """How the checkpoint of ``step`` came about.
+
+    Returns:
+      ``started``: what ``note_start`` has written up to that step, one entry a start;
+      ``examples_seen``; ``train_seconds``: of all steps up to it, without compilation of the first,
+      evaluations and saves.
+    """
+    started = [entry for entry in _lines(workdir / _FILE) if entry["from_step"] < step]
+    rates = [
+        entry["clips_per_second"]
+        for entry in _lines(workdir / "metrics.jsonl")
+        if 1 < entry["step"] <= step
+    ]
+    return {
+        "started": started,
+        "examples_seen": step * batch_size,
+        "train_seconds": round(sum(batch_size / rate for rate in rates), 1),
+    }
+
+
+def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with open(path) as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # a line that a kill left unfinished
+                continue
+
+
+def _commit() -> str | None:
+    folder = pathlib.Path(fgmm.__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--exclude=*", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", "provenance.py"],
+            cwd=folder,
+            capture_output=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # An installed copy may lie within a checkout of something else.
+    if described.returncode or tracked.returncode:
+        return None
+    return described.stdout.strip()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

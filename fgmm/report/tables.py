@@ -1,0 +1,140 @@
+"""The tables of a page, filled in from result files.
+
+    python -m fgmm.report.tables --page=docs/results.md
+
+What a table holds stands before it in the page, in a comment of TOML that readers do not see::
+
+    <!-- table
+    rows = [["coarse", "evidence/coarse-*.json"], ["fine", "evidence/fine-*.json"]]
+    columns = [["R@10", "retrieval/fine/text_to_video/r@10"]]
+    -->
+    <!-- end -->
+
+A row is the runs of one config with different seeds, their files named relative to the folder
+``results`` beside the page; a column a title and a number of ``fgmm.report.result``, with a third
+entry for a number that is no share: its format, such as ``"{:.0f} s"``. A row is given as its mean
+over seeds, with the half width of Student's 95% interval of the mean. The first cell says whether
+the corpus is synthetic; a line below names seeds, clips seen, commits, hardware and dates.
+"""
+
+import json
+import pathlib
+import re
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import scipy.stats
+from absl import flags
+
+from fgmm import command_line
+from fgmm.config import ConfigError, flat
+
+_TABLE = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_SHARE = "{:.1%}"
+
+
+def fill(page: str, results: pathlib.Path) -> str:
+    """The page with every table made anew.
+
+    Args:
+      page: Markdown.
+      results: the folder of result files.
+
+    Raises:
+      ConfigError: a row has no files, a number is missing from all rows, or the runs of a row
+        differ by more than their seed.
+    """
+
+    def table(match: re.Match) -> str:
+        head, text, _, end = match.groups()
+        try:
+            spec = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"a table is no TOML: {error}") from error
+        return f"{head}{_table(spec, results)}\n{end}"
+
+    return _TABLE.sub(table, page)
+
+
+def _table(spec: Mapping[str, Any], results: pathlib.Path) -> str:
+    rows = [(title, _runs(pattern, results)) for title, pattern in spec["rows"]]
+    every = [run for _, runs in rows for run in runs]
+    columns = [(*column, _SHARE)[:3] for column in spec["columns"]]
+    for _, metric, _ in columns:
+        if all(_value(run, metric) is None for run in every):
+            raise ConfigError(f"no run of a table has the number {metric!r}")
+    data = "/".join(sorted({run["data"] for run in every}))
+    lines = [
+        [data, *(title for title, _, _ in columns)],
+        ["---"] + ["---:"] * len(columns),
+        *(
+            [title, *(_cell(runs, metric, form) for _, metric, form in columns)]
+            for title, runs in rows
+        ),
+    ]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"\n{table}\n\n{_origin(every)}\n"
+
+
+def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob(pattern))]
+    if not runs:
+        raise ConfigError(f"{pattern!r} matches no file in {results}")
+    configs = [{k: v for k, v in flat(run["config"]).items() if k != "seed"} for run in runs]
+    for config in configs[1:]:
+        for key in {*config, *configs[0]}:
+            if config.get(key) != configs[0].get(key):
+                raise ConfigError(f"the runs of {pattern!r} differ in {key}, not in seed alone")
+    return runs
+
+
+def _value(run: Mapping[str, Any], metric: str) -> float | None:
+    return run["results"].get(metric, run["trained"].get(metric))
+
+
+def _cell(runs: Sequence[Mapping[str, Any]], metric: str, form: str) -> str:
+    values = [value for run in runs if (value := _value(run, metric)) is not None]
+    if not values:
+        return "–"
+    mean = form.format(statistics.fmean(values))
+    if len(values) == 1 or min(values) == max(values):
+        return mean
+    return f"{mean} ± {form.format(interval(values)).rstrip('%')}"
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half width of Student's 95% interval of the mean, from at least two values."""
+    quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
+    return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def _origin(runs: Sequence[Mapping[str, Any]]) -> str:
+    def joined(values) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    starts = [start for run in runs for start in run["trained"]["started"]]
+    seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
+    examples = joined(f"{run['trained']['examples_seen']:,}" for run in runs)
+    return (
+        f"Seeds {seeds}; {examples} clips seen; commit {joined(s['commit'] for s in starts)}; "
+        f"{joined(s['cpu'] for s in starts)}, {joined(s['devices'] for s in starts)}, "
+        f"jax {joined(s['jax'] for s in starts)}; {joined(s['date'] for s in starts)}."
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    path = pathlib.Path(command_line.required("page"))
+    if not path.exists():
+        raise ConfigError(f"--page={path}: there is no such file")
+    page = path.read_text()
+    filled = fill(page, path.parent / "results")
+    path.write_text(filled)
+    print(f"{len(_TABLE.findall(page))} tables of {path} filled in")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("page", None, "The Markdown file whose tables are filled in.")
+    command_line.run(main)

@@ -1,0 +1,170 @@
+"""The gradient of a batch embedded in parts is that of the batch embedded at once."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from fgmm import components
+from fgmm import experiment as experiments
+from fgmm.losses.objective import Objective, TermEntry
+from fgmm.losses.terms import fine_grained_nce, info_nce
+from fgmm.models.embeddings import Embeddings
+from fgmm.models.heads import normalise
+from fgmm.train import grad_cache, mesh
+from fgmm.train.step import make_train_step
+from tests.shrunken import shrunken
+from tests.train.test_step import batches
+
+
+class Model(nn.Module):
+    """Two linear encoders; nothing in them depends on the rest of the batch, or on chance."""
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        video = nn.Dense(5, param_dtype=inputs["x"].dtype)(inputs["x"])
+        text = nn.Dense(5, param_dtype=inputs["y"].dtype)(inputs["y"])
+        return {
+            "joint": {
+                "video": Embeddings(normalise(video), inputs["x_mask"], normalise(video.mean(1))),
+                "text": Embeddings(normalise(text), inputs["y_mask"], normalise(text.mean(2))),
+            }
+        }
+
+
+def objective():
+    place = {"pair": "video_text", "space": "joint"}
+    return Objective(
+        {
+            "fine": TermEntry(term=info_nce.Term(), level="fine", **place),
+            "phrases": TermEntry(term=fine_grained_nce.Term(), level="fine", **place),
+            "coarse": TermEntry(term=info_nce.Term(), level="coarse", weight=0.5, **place),
+        }
+    )
+
+
+def linear_batch(dtype, clips=16):
+    rng = np.random.default_rng(0)
+    y_mask = rng.random((clips, 2, 3)) < 0.7
+    return {
+        "x": jnp.asarray(rng.normal(size=(clips, 4, 6)), dtype),
+        "x_mask": jnp.asarray(rng.random((clips, 4)) < 0.8),
+        "y": jnp.asarray(rng.normal(size=(clips, 2, 3, 7)), dtype),
+        "y_mask": jnp.asarray(y_mask).at[5].set(False),
+        "tokens": jnp.asarray(rng.integers(1, 4, (clips, 2, 6)), jnp.int32),
+        "phrase_ids": jnp.broadcast_to(jnp.array([1, 1, 2, 2, 3, 3], jnp.int32), (clips, 2, 6)),
+    }
+
+
+def gradients(params, batch, micro_batches, devices=1):
+    """Loss and gradient; with 0 micro-batches, without a cache at all."""
+    small = mesh.data_mesh(jax.devices()[:devices])
+
+    def embed(params, clips, key):
+        del key
+        return Model().apply({"params": params}, clips, train=True), {}
+
+    def contrast(params, embeddings):
+        return objective()(params, embeddings, batch, jnp.int32(0))
+
+    def whole(params):
+        return contrast(params["objective"], embed(params["model"], batch, None)[0])[0]
+
+    @jax.jit
+    def in_parts(params, batch):
+        loss, _, _, gradient = grad_cache.loss_and_gradients(
+            embed,
+            contrast,
+            params,
+            batch,
+            jax.random.key(0),
+            micro_batches=micro_batches,
+            mesh=small,
+        )
+        return loss, gradient
+
+    if micro_batches == 0:
+        return jax.jit(jax.value_and_grad(whole))(params)
+    return in_parts(params, jax.device_put(batch, mesh.by_clip(small)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float64, 1e-10), (jnp.float32, 1e-5)])
+def test_parts_give_the_gradient_of_the_whole(dtype, tolerance):
+    with jax.enable_x64(dtype == jnp.float64):
+        batch = linear_batch(dtype)
+        params = {
+            "model": Model().init(jax.random.key(0), batch, train=False)["params"],
+            "objective": jax.tree.map(lambda x: x.astype(dtype), objective().init()),
+        }
+        loss, expected = gradients(params, batch, 0)
+        for micro_batches, devices in ((1, 1), (4, 1), (16, 1), (2, 8)):
+            other, gradient = gradients(params, batch, micro_batches, devices)
+            np.testing.assert_allclose(other, loss, rtol=tolerance)
+            flat, wanted = (jax.flatten_util.ravel_pytree(g)[0] for g in (gradient, expected))
+            assert flat.dtype == dtype
+            error = np.linalg.norm(flat - wanted) / np.linalg.norm(wanted)
+            assert error < tolerance, (micro_batches, devices)
+
+
+def small_experiment(clips, parts):
+    """Video and text with a coarse term alone, which compile fastest."""
+    config = shrunken(quickstart.get_config("fine=none"), steps=10)
+    del config.model.audio
+    config.model.spaces.joint.modalities = ("video", "text")
+    for term in ("coarse_video_audio", "coarse_audio_text"):
+        del config.objective.terms[term]
+    config.batch_size, config.grad_cache = clips, parts
+    config.transforms.crop_area = 0.5
+    return experiments.build(components.complete(config))
+
+
+def trained(parts, steps=1, devices=1):
+    experiment = small_experiment(8, parts)
+    small = mesh.data_mesh(jax.devices()[:devices])
+    state = jax.device_put(jax.jit(experiment.init)(0), mesh.everywhere(small))
+    step = make_train_step(experiment, small)
+    for batch in batches(experiment, steps):
+        state, metrics = step(state, mesh.put_batch(batch, small))
+    return state, metrics
+
+
+def test_statistics_of_the_batch_are_the_one_difference():
+    """Micro-batches are normalised by themselves, and running means are those of the whole."""
+    whole, whole_metrics = trained(1)
+    parts, metrics = trained(4)
+    assert float(metrics["loss"]) != float(whole_metrics["loss"])
+    np.testing.assert_allclose(metrics["loss"], whole_metrics["loss"], rtol=0.2)
+    stem = "video/ConvBlock2D_0/BatchNorm_0/BatchNorm_0/mean"
+    means = []
+    for state in (whole, parts):
+        flat, _ = jax.tree.flatten_with_path(state.statistics)
+        found = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in flat}
+        (name,) = (name for name in found if name.endswith(stem))
+        means.append(found[name])
+    # Only the first layer sees the same inputs either way.
+    np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-6)
+
+
+def test_the_activations_of_a_part_alone_are_held():
+    def temporary(parts):
+        experiment = small_experiment(64, parts)
+        one = mesh.data_mesh(jax.devices()[:1])
+        state = jax.eval_shape(experiment.init, 0)
+        batch = experiment.blank_batch(64)
+        compiled = make_train_step(experiment, one).lower(state, batch).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(8) < 0.4 * temporary(1)
+
+
+def test_devices_do_not_matter():
+    one, _ = trained(2, steps=2)
+    four, _ = trained(2, steps=2, devices=4)
+    # The clips of a micro-batch are the same, whichever device they are on.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        one.statistics,
+        four.statistics,
+    )
