@@ -5,6 +5,7 @@ overlap, touching every word. A word is a run of letters, marks, digits or symbo
 between phrases belongs to none of them.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ PREPOSITIONS = _set("""
     inside into like near off on onto out outside over past per round since through throughout to
     toward towards under underneath unlike until up upon via with within without
 """)
+BEFORE_CLAUSE = _set("after before since until")  # prepositions that also open clauses
 # Prepositions that are adverbs where no object follows: "sits down on a bench".
 PARTICLES = _set("""
     above across along alongside around before behind below by down fro in inside near off on out
@@ -33,16 +35,24 @@ PARTICLES = _set("""
 """)
 COORDINATORS = _set("and or &")
 CONJUNCTIONS = COORDINATORS | _set("""
-    but nor yet as because if than though although unless whereas whether while whilst when
+    but nor yet as because if than though although till unless whereas whether while whilst when
     whenever where wherever who whom whose which that how why
 """)
+PRONOUNS = _set("this these those all both each some any one")  # determiners that stand alone
+RELATIVES = _set("which whom whose what")
 NO_OBJECT = PREPOSITIONS | CONJUNCTIONS | {""}  # what cannot be the object of a preposition
-DETERMINERS = _set("""
+NUMBERS = _set("one two three four five six seven eight nine ten eleven twelve")
+DETERMINERS = NUMBERS | _set("""
     a an the this these those my your his her its our their some any each every either neither
-    another no both all several many few most two three four five six seven eight nine ten eleven
-    twelve dozens one
+    another no both all several many few most dozens
 """)
-SUBJECTS = _set("i he she we they i'm he's she's we're they're i'll he'll she'll we'll they'll")
+UNITS = _set("inch inches foot feet yard yards mile miles ft mm cm degrees times")
+SUBJECTS = _set("""
+    i he she we they i'm he's she's we're they're i'll he'll she'll we'll they'll you'll i'd he'd
+    she'd we'd they'd you'd i've we've they've you've
+""")
+# What makes a verb of an unknown word that opens a clause: "rivet the".
+OBJECTS = _set("a an the this these those one two three four all both any it them him")
 AUXILIARIES = _set("""
     am is are was were be been being has have had do does did can could will would shall should may
     might must isn't aren't wasn't weren't doesn't don't didn't can't won't
@@ -71,10 +81,28 @@ VERBS = _set("""
     touches travels tries trots tumbles turns uses wades waits walks wanders watches wears works
     sit wear hold carry chase leap
 """)
+# Verbs of instructions: "then fold the paper". As nouns most have an article before them. Some as
+# frequent say nothing of a picture, "take your time", and count only before an article.
+COMMANDS = _set("""
+    add adjust allow apply arrange attach bake beat bend blend blow boil break bring broil brush
+    build carry chop choose close combine connect continue cook cover crush cut dip divide drain
+    draw drop extend fasten fill finish fit fix flip fold fry gather get glue go grab grate
+    grind grip hang heat help hold insert join keep knead knit lay let lift loosen lower make
+    mark measure melt mix mount move pack pass paste peel pick place pour prepare press pull push
+    put raise reach release remove repeat replace return rinse roll rotate rub run scrape screw seal
+    season secure select separate serve set sew shake shape shut simmer skim slice slide slip soak
+    spray spread sprinkle squeeze stand start steam stir stitch store strain stretch strike switch
+    tap tear throw tie tighten tilt trim turn twist unscrew use wait warm wash weave weigh
+    whisk wind wipe work wrap
+""")
+# Commands stand behind these; "" is the start of a clause.
+BEFORE_COMMAND = COORDINATORS | _set("then now just so also not first next") | {""}
 # An infinitive stands behind these, except for places behind "to".
 BEFORE_INFINITIVE = _set(
     "to can could will would shall should may might must did didn't don't doesn't can't won't gonna"
 )
+# Their infinitive belongs to them: "be careful not to cut it".
+BEFORE_TO = _set("attempt begin begins careful enough have likely necessary need needs not ready")
 PLACES = _set("left right top bottom bed school town work sea shore land safety shade")
 # Words in -ing that are no verbs in captions.
 NOUNS_IN_ING = _set("""
@@ -90,6 +118,8 @@ ADJECTIVES = _set("""
     beige blond blonde cream maroon teal striped spotted colorful colourful multicolored wooden
     rocky grassy sandy snowy icy shirtless shiny busy crowded empty open steep calm rough
 """)
+# Nothing is done to what these stand before: "watch the red circle".
+NO_COMMANDS = FUNCTION_WORDS | RELATIVES | ADJECTIVES | _set("hear listen look notice see watch")
 # Prepositions of two words.
 COMPOUND_PREPOSITIONS = frozenset({("next", "to"), ("close", "to"), ("due", "to")})
 RECIPROCAL_PRONOUNS = frozenset({("each", "other"), ("one", "another")})
@@ -102,18 +132,31 @@ _CHUNK = re.compile(
 )
 
 
-class _Word(NamedTuple):
+class _Chunk(NamedTuple):
+    """What stands for a word in a caption."""
+
     start: int
     end: int
-    text: str  # case-folded
     after_break: bool  # punctuation other than quotation marks stands before it
+
+
+class _Word(NamedTuple):
+    """A word as its clause reads it."""
+
+    start: int
+    end: int
+    after_break: bool
+    text: str  # case-folded
+    following: str  # the next word of the clause, or ""
+    is_command: bool
+    command_follows: bool
 
 
 def _is_letter(character: str) -> bool:
     return character.isalnum() or unicodedata.category(character)[0] in "LMNS"
 
 
-def _words(caption: str) -> Iterator[_Word]:
+def _chunks(caption: str) -> Iterator[_Chunk]:
     previous = 0
     for chunk in _CHUNK.finditer(caption):
         start, end = chunk.span()
@@ -124,9 +167,30 @@ def _words(caption: str) -> Iterator[_Word]:
         if start == end:
             continue
         gap = caption[previous:start]
-        after_break = any(not (c.isspace() or c in QUOTES) for c in gap)
-        yield _Word(start, end, caption[start:end].casefold().replace("’", "'"), after_break)
+        yield _Chunk(start, end, any(not (c.isspace() or c in QUOTES) for c in gap))
         previous = end
+
+
+def _words(caption: str) -> Iterator[_Word]:
+    chunks = list(_chunks(caption))
+    texts = [caption[c.start : c.end].casefold().replace("’", "'") for c in chunks]
+    after_break = [chunk.after_break for chunk in chunks[1:]]
+    # A break hides a word's neighbours from it.
+    previous = ["", *("" if b else text for text, b in zip(texts, after_break, strict=False))]
+    following = [*("" if b else text for text, b in zip(texts[1:], after_break, strict=True)), ""]
+    commands = [_is_command(*clause) for clause in zip(previous, texts, following, strict=False)]
+    for i, chunk in enumerate(chunks):
+        command_follows = following[i] != "" and commands[i + 1]
+        yield _Word(*chunk, texts[i], following[i], commands[i], command_follows)
+
+
+def _is_command(previous: str, word: str, following: str) -> bool:
+    """Whether a word is the verb of an instruction, told by its neighbours in the clause."""
+    if word in NO_COMMANDS or word.endswith("ly"):
+        return False
+    if previous in BEFORE_COMMAND:
+        return word in COMMANDS or following in OBJECTS
+    return word in COMMANDS and following in OBJECTS and previous not in DETERMINERS
 
 
 def _is_verb(word: str) -> bool:
@@ -135,6 +199,10 @@ def _is_verb(word: str) -> bool:
 
 def _is_preposition(word: str, following: str) -> bool:
     return word in PREPOSITIONS or (word, following) in COMPOUND_PREPOSITIONS
+
+
+def _is_number(word: str) -> bool:
+    return word in NUMBERS or word[:1].isdigit()
 
 
 def _opens_clause(word: str) -> bool:
@@ -151,7 +219,7 @@ class _Phrase:
         self.named = 0  # words of content that are no verbs: what the phrase is about
         # A verb behind an adjunct is the subject's; behind an object only a finite verb surely is.
         self.has_determiner = False
-        self.is_adjunct = self.is_object = False
+        self.is_adjunct = self.is_object = self.is_command = False
         if before is None or word.after_break:
             return
         if word.text in COORDINATORS:
@@ -160,75 +228,98 @@ class _Phrase:
             self.is_adjunct = before.last in ("wear", "wears", "wearing")
             self.is_object = before.last_is_verb
 
-    def add(self, word: _Word, following: str) -> None:
-        """Takes a word in; ``following`` is the next word of the clause, or ""."""
-        preposition = _is_preposition(word.text, following)
+    def add(self, word: _Word) -> None:
+        """Takes a word in."""
+        text = word.text
+        preposition = _is_preposition(text, word.following)
         self.start = word.start if self.start is None else self.start
         self.end = word.end
-        infinitive = self.last in BEFORE_INFINITIVE and word.text not in PLACES
-        self.last = word.text
-        self.last_is_content = not preposition and word.text not in FUNCTION_WORDS
-        self.last_is_verb = self.last_is_content and (infinitive or _is_verb(word.text))
+        infinitive = self.last in BEFORE_INFINITIVE and text not in PLACES
+        self.last = text
+        self.last_is_content = not preposition and text not in FUNCTION_WORDS
+        is_verb = infinitive or word.is_command or _is_verb(text)
+        self.last_is_verb = self.last_is_content and is_verb
+        self.is_command |= word.is_command and not self.content
         self.content += self.last_is_content
         self.named += self.last_is_content and not self.last_is_verb
-        self.has_determiner |= word.text in DETERMINERS
-        self.is_adjunct |= preposition and not self.content
+        self.has_determiner |= text in DETERMINERS
+        self.is_adjunct |= preposition and text not in BEFORE_CLAUSE and not self.content
 
-    def ends_before(self, word: _Word, following: str) -> bool:
-        """Whether ``word`` starts a new phrase."""
-        text = word.text
+    def ends_before(self, word: _Word) -> bool:
+        """Whether the word starts a new phrase."""
+        text, following = word.text, word.following
+        is_verb = word.is_command or _is_verb(text)
         if not self.content:
             return False
         if word.after_break:  # "a large, black dog" is one phrase
-            return self.last not in ADJECTIVES or _opens_clause(text) or _is_verb(text)
+            return self.last not in ADJECTIVES or _opens_clause(text) or is_verb
         if self.last == "of" or (text, following) in RECIPROCAL_PRONOUNS:
             return False
         if text in COORDINATORS:
-            colours = self.last in ADJECTIVES and following in ADJECTIVES
-            twins = (  # "a man and woman", "is jumping and catching"
-                self.content == 1
-                and following != ""
-                and following not in FUNCTION_WORDS
-                and _is_verb(following) == self.last_is_verb
-            )
-            ways = self.last in PREPOSITIONS and following in PREPOSITIONS  # "up and down"
-            return not (colours or twins or ways)
+            return not self._goes_on_behind_coordinator(word)
         if text == "up" and self.last_is_verb:
             return False  # "holds up a fish"
+        if following in RELATIVES and text in PREPOSITIONS:
+            return True  # "the pot | in which it boils"
         if text in PARTICLES and following in NO_OBJECT:
             return False
+        if _is_number(text) and following in UNITS:
+            return False  # "a rod ten feet long"
+        if text == "about" and _is_number(following):
+            return False
+        if text == "to" and self.last in BEFORE_TO:
+            return False
+        if text in PRONOUNS and following in NO_OBJECT and following:
+            return False  # "fasten these | with a pin"
         if text in DETERMINERS or _is_preposition(text, following):
             return self.named > 0  # but "looking at the water" and "holds a fish" stay whole
         if text in CONJUNCTIONS or text in SUBJECTS:
             return True
+        if text == "so" and (following in OBJECTS or following in SUBJECTS or following == "that"):
+            return True  # "so that it holds", "so the paint can dry"
+        if text == "then":
+            return self.last_is_content
         if text in AUXILIARIES and (following in PREPOSITIONS or following in DETERMINERS):
             return self.named > 0  # "the dog | is on the grass"
-        if text in AUXILIARIES or _is_verb(text):  # "in a red hat | is riding"
+        if text in AUXILIARIES or is_verb:  # "in a red hat | is riding"
             named = self.last_is_content and not self.last_is_verb
             if self.has_determiner and self.last in ADJECTIVES:
                 return False  # "in a black | bathing suit" it is not
-            return named and (self.is_adjunct or (self.is_object and not text.endswith("ing")))
+            subject = self.is_adjunct or (self.is_object and not text.endswith("ing"))
+            return named and (subject or self.is_command)
         return False
+
+    def _goes_on_behind_coordinator(self, word: _Word) -> bool:
+        following = word.following
+        colours = self.last in ADJECTIVES and following in ADJECTIVES
+        twins = (  # "a man and woman", "is jumping and catching", "add the butter and flour"
+            self.content - self.is_command == 1
+            and following != ""
+            and following not in FUNCTION_WORDS
+            and (word.command_follows or _is_verb(following)) == self.last_is_verb
+        )
+        ways = self.last in PREPOSITIONS and following in PREPOSITIONS  # "up and down"
+        numbers = _is_number(self.last) and _is_number(following)  # "two or three times"
+        return colours or twins or ways or numbers
 
 
 def function_words(caption: str) -> list[Span]:
     """Splits English at punctuation and before words that open a noun phrase or a clause.
 
     "A brown dog is chasing a red ball on the grass." gives "A brown dog is chasing", "a red ball"
-    and "on the grass". Without a tagger the split is a matter of word lists: a phrase starts at a
-    preposition, a conjunction, a determiner, or a verb behind a prepositional phrase, once the
-    phrase before it has a word of content. Words of function alone make no phrase; they go with the
-    next, or at the end of a caption with the previous one. Text in other languages is split at its
-    punctuation. Takes time linear in the length of the caption.
+    and "on the grass"; "Then fold the paper and cut it along the line." gives "Then fold the paper"
+    and "and cut it along the line". Without a tagger the split is a matter of word lists: a phrase
+    starts at a preposition, a conjunction, a determiner, or a verb behind a prepositional phrase or
+    an instruction, once the phrase before it has a word of content. Words of function alone make no
+    phrase; they go with the next, or at the end of a caption with the previous one. Text in other
+    languages is split at its punctuation. Takes time linear in the length of the caption.
+    ``docs/segmenter.md`` says how often it agrees with a reader.
     """
-    words = list(_words(caption))
     phrases: list[_Phrase] = []
-    for index, word in enumerate(words):
-        after = words[index + 1] if index + 1 < len(words) else None
-        following = after.text if after and not after.after_break else ""
-        if not phrases or phrases[-1].ends_before(word, following):
+    for word in _words(caption):
+        if not phrases or phrases[-1].ends_before(word):
             phrases.append(_Phrase(word, phrases[-1] if phrases else None))
-        phrases[-1].add(word, following)
+        phrases[-1].add(word)
     spans = [(phrase.start, phrase.end) for phrase in phrases]
     if len(phrases) > 1 and not phrases[-1].content:
         spans[-2:] = [(spans[-2][0], spans[-1][1])]
@@ -237,18 +328,49 @@ def function_words(caption: str) -> list[Span]:
 
 def whole(caption: str) -> list[Span]:
     """The caption as one phrase, from its first word to its last."""
-    words = list(_words(caption))
-    return [(words[0].start, words[-1].end)] if words else []
+    chunks = list(_chunks(caption))
+    return [(chunks[0].start, chunks[-1].end)] if chunks else []
 
 
-SEGMENTERS: dict[str, Segmenter] = {"function_words": function_words, "whole": whole}
+def punctuation(caption: str) -> list[Span]:
+    """Splits at punctuation other than quotation marks and nowhere else."""
+    spans: list[Span] = []
+    for chunk in _chunks(caption):
+        if spans and not chunk.after_break:
+            spans[-1] = (spans[-1][0], chunk.end)
+        else:
+            spans.append((chunk.start, chunk.end))
+    return spans
+
+
+def windows(caption: str, size: int) -> list[Span]:
+    """Every ``size`` words make a phrase, whatever they say; what is left over makes the last."""
+    chunks = list(_chunks(caption))
+    runs = (chunks[i : i + size] for i in range(0, len(chunks), size))
+    return [(run[0].start, run[-1].end) for run in runs]
+
+
+SEGMENTERS: dict[str, Segmenter] = {
+    "function_words": function_words,
+    "punctuation": punctuation,
+    "whole": whole,
+    "words": functools.partial(windows, size=1),
+}
+_WINDOWS = re.compile(r"ngram([1-9][0-9]{0,2})", re.ASCII)
 
 
 def find(name: str) -> Segmenter:
-    """The segmenter of that name. Raises ConfigError where there is none."""
+    """The segmenter of that name: one of ``SEGMENTERS``, or ``ngramN`` for windows of N words.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if size := _WINDOWS.fullmatch(name):
+        return functools.partial(windows, size=int(size[1]))
     if name not in SEGMENTERS:
         raise ConfigError(
-            f"unknown phrase segmenter {name!r}; allowed: {', '.join(sorted(SEGMENTERS))}"
+            f"unknown phrase segmenter {name!r}; allowed: {', '.join(sorted(SEGMENTERS))}, "
+            "and ngram2, ngram3, ... for windows of so many words"
         )
     return SEGMENTERS[name]
 

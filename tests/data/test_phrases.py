@@ -1,13 +1,19 @@
+import pathlib
 import string
 import time
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import segmenter as measured
+from configs import quickstart
+from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data import phrases
+from tests.shrunken import shrunken
 
 # Captions and their phrases, with " | " between them.
 EXAMPLES = {
@@ -57,6 +63,18 @@ EXAMPLES = {
     "the star keeps rocking to and fro on the spot": (
         "the star keeps rocking to and fro | on the spot"
     ),
+    "Then fold the paper and cut it along the line.": (
+        "Then fold the paper | and cut it along the line"
+    ),
+    "cut a strip about ten inches long with the scissors then glue it to the lid": (
+        "cut a strip about ten inches long | with the scissors | then glue it to the lid"
+    ),
+    "Have the glue ready to use so that the pot in which it lies stays dry.": (
+        "Have the glue ready to use | so that the pot | in which it lies stays dry"
+    ),
+    "watch the white cross, it is heading upwards": (
+        "watch | the white cross | it is heading upwards"
+    ),
     "the drill costs 3.50, at 10:30": "the drill costs 3.50 | at 10:30",
     "A sign that says “stop” (in red).": "A sign | that says “stop | in red",
     "日本語の字幕、赤い丸が動く。": "日本語の字幕 | 赤い丸が動く",
@@ -99,7 +117,10 @@ CAPTIONS = st.one_of(
 )
 
 
-@given(caption=CAPTIONS, name=st.sampled_from(sorted(phrases.SEGMENTERS)))
+NAMES = [*sorted(phrases.SEGMENTERS), "ngram2", "ngram3", "ngram12"]
+
+
+@given(caption=CAPTIONS, name=st.sampled_from(NAMES))
 def test_spans_are_in_order_and_hold_every_word(caption, name):
     spans = phrases.find(name)(caption)
     ends = [0]
@@ -120,7 +141,7 @@ def test_no_phrase_is_function_words_alone(caption):
 
 
 @pytest.mark.parametrize("caption", ["", " \n", "...", "— “ ”", "\u200b"])
-@pytest.mark.parametrize("name", sorted(phrases.SEGMENTERS))
+@pytest.mark.parametrize("name", NAMES)
 def test_captions_without_words_have_no_phrases(caption, name):
     assert phrases.find(name)(caption) == []
 
@@ -137,9 +158,74 @@ def test_limit_merges_the_tail_into_the_last_phrase():
     assert phrases.limit([], 3) == []
 
 
-def test_unknown_name_says_which_are_allowed():
-    with pytest.raises(ConfigError, match=r"'fuction'.*function_words, whole"):
-        phrases.find("fuction")
+@given(
+    given_words=st.lists(st.text(string.ascii_letters, min_size=1), max_size=40),
+    between=st.sampled_from([" ", ", ", " — "]),
+    size=st.integers(1, 9),
+)
+def test_windows_hold_every_word_once_and_in_order(given_words, between, size):
+    found = split(between.join(given_words), phrases.find(f"ngram{size}"))
+    found = [window.split(between) for window in found]
+    assert [word for window in found for word in window] == given_words
+    assert all(len(window) == size for window in found[:-1])
+    assert len(found) == -(-len(given_words) // size)
+
+
+def test_windows_pay_no_heed_to_what_the_words_say():
+    assert split("Stop . A dog , on grass .", phrases.find("ngram2")) == [
+        "Stop . A",
+        "dog , on",
+        "grass",
+    ]
+
+
+def test_words_are_windows_of_one():
+    assert split("A dog , on", phrases.find("words")) == ["A", "dog", "on"]
+    assert phrases.find("words")("a b") == phrases.find("ngram1")("a b")
+
+
+def test_punctuation_alone_splits_where_it_stands():
+    caption = "In “red” , a 3.5 m dog ; on the grass ."
+    assert split(caption, phrases.punctuation) == ["In “red", "a 3.5 m dog", "on the grass"]
+
+
+@pytest.mark.parametrize(
+    "name", ["fuction", "ngram", "ngram0", "ngram-1", "ngram02", "ngram²", "ngram2 ", "Ngram2", ""]
+)
+def test_unknown_name_says_which_are_allowed(name):
+    with pytest.raises(ConfigError, match=r"function_words, punctuation, whole, words.*ngram2"):
+        phrases.find(name)
+
+
+def test_windows_by_name_reach_the_batch():
+    config = shrunken(quickstart.get_config())
+    config.data.segmenter = "ngram2"
+    experiment = experiments.build(config)
+    source = experiment.source(config.data.source, "data.source")
+    example = experiment.assemble(source)(0, np.random.default_rng(0))
+    captions = experiment.assemble(source).chosen(
+        [c for c in source[0].captions if c.text.strip()], np.random.default_rng(0)
+    )
+    windows = [
+        min(-(-len(caption.text.split()) // 2), experiment.shape.phrases) for caption in captions
+    ]
+    np.testing.assert_array_equal(example["phrase_ids"].max(axis=-1)[: len(windows)], windows)
+
+
+def test_config_check_names_the_wrong_segmenter():
+    config = shrunken(quickstart.get_config())
+    config.data.segmenter = "ngrams"
+    with pytest.raises(ConfigError, match=r"'ngrams'.*ngram2"):
+        experiments.build(config)
+
+
+def test_narrated_shapes_keep_their_phrases():
+    # Checkpoints are trained on these phrases, and would read others with the same words.
+    for line in (pathlib.Path(__file__).parent / "narrated_phrases.txt").read_text().splitlines():
+        marked = caption = line.replace("| ", "")
+        for start, _ in reversed(phrases.function_words(caption)[1:]):
+            marked = f"{marked[:start]}| {marked[start:]}"
+        assert marked == line
 
 
 @pytest.mark.parametrize("unit", ["dog ", "the ", ". a", "a dog and ", "-", "3,"])
@@ -153,3 +239,53 @@ def test_time_is_linear_in_the_length(unit):
     short = min(seconds(1_000) for _ in range(3))
     # Eight times the text; a quadratic rule would take 64 times as long.
     assert min(seconds(8_000) for _ in range(2)) < 25 * max(short, 1e-3)
+
+
+SENTENCES = measured.sentences()
+
+
+def f1(name: str, half: str, spoken: bool) -> float:
+    counts = measured.counts(phrases.find(name), measured.sentences(half), spoken=spoken)
+    return measured.scores(counts)["f1"]
+
+
+@pytest.mark.parametrize(
+    ("half", "spoken", "floor"),
+    [
+        ("dev", False, 0.80),
+        ("dev", True, 0.71),
+        ("test", False, 0.73),  # 0.748
+        ("test", True, 0.63),  # 0.646
+    ],
+)
+def test_instructional_sentences_split_mostly_where_a_reader_would(half, spoken, floor):
+    found = f1("function_words", half, spoken)
+    assert found > floor
+    others = [name for name in measured.NAMES if name != "function_words"]
+    assert found > max(f1(name, half, spoken) for name in [*others, "ngram6", "ngram8"])
+
+
+def test_shipped_sentences_are_many_different_and_from_named_sources():
+    assert len({sentence.written for sentence in SENTENCES}) == len(SENTENCES) >= 200
+    assert all(sentence.source and sentence.domain for sentence in SENTENCES)
+    assert {sentence.half for sentence in SENTENCES} == {"dev", "test"}
+
+
+def test_spoken_sentences_have_the_same_words_without_case_and_punctuation():
+    for sentence in SENTENCES:
+        assert len(sentence.spoken.split()) == len(sentence.boundaries) + 1
+        assert sentence.spoken == sentence.spoken.lower()
+        assert not set(sentence.spoken) & set(string.punctuation) - set("'/-")
+
+
+def test_boundaries_are_counted_between_words():
+    sentence = measured.Sentence("", "", ("Cut the lid,", "then (slowly) turn it", "over."))
+    np.testing.assert_array_equal(sentence.boundaries, np.array([0, 0, 1, 0, 0, 0, 1], bool))
+    counts = measured.counts(phrases.punctuation, [sentence], spoken=False)
+    # It sets one before "then", one on either side of "(slowly)", and none before "over".
+    np.testing.assert_array_equal(counts, [[1, 3, 2]])
+    assert measured.scores(counts) == {"precision": 1 / 3, "recall": 1 / 2, "f1": 2 / 5}
+    np.testing.assert_array_equal(
+        measured.counts(phrases.find("words"), [sentence], spoken=True), [[2, 7, 2]]
+    )
+    assert measured.scores(measured.counts(phrases.whole, [sentence], spoken=True))["f1"] == 0
