@@ -1,0 +1,117 @@
+"""What phrases refer to, in the terms of a batch: its phrases, its frames, its feature maps."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fgmm.data import phrases as phrases_lib
+from fgmm.data.schema import BatchShape, Clip
+
+
+class Reference(NamedTuple):
+    """A phrase and one object that it speaks of.
+
+    Attributes:
+      caption, phrase: where it stands in a batch of captions that are not joined, both from 0.
+      boxes: [T, 4] as (top, left, bottom, right) in every frame of the batch, in fractions of its
+        picture; they may reach beyond it.
+      active: [T], the frames in which what the phrase says of the object is true.
+      period: rows and columns after which a picture that wraps repeats itself, in the same unit.
+      names_object: whether what it says is true of the whole clip, as is an object's name; or only
+        of a part of it, as is what the object does for a while.
+    """
+
+    caption: int
+    phrase: int
+    boxes: Float[np.ndarray, "T 4"]
+    active: Bool[np.ndarray, "T"]
+    period: tuple[float, float]
+    names_object: bool
+
+
+def references(
+    clip: Clip, size: tuple[int, int], shape: BatchShape, segmenter: phrases_lib.Segmenter
+) -> list[Reference]:
+    """The phrases of a clip that are known to refer to something, each once for each object.
+
+    A grounded span belongs to the phrase that holds most of it, the first of equals. What several
+    spans in one phrase say of one object (its name and what it does) is one reference.
+
+    Args:
+      clip: with its grounding.
+      size: height and width of the frames in which the boxes are given.
+      shape: of the batch. As there, captions without words do not count, frames are the middles of
+        T equal stretches, and pictures are cut about their centre to its aspect.
+      segmenter: spans of phrases.
+    """
+    spoken = [n for n, caption in enumerate(clip.captions) if caption.text.strip()]
+    spans = {
+        n: phrases_lib.limit(segmenter(clip.captions[n].text), shape.phrases)
+        for n in spoken[: shape.captions]
+    }
+    found: dict[tuple[int, int, bytes], Reference] = {}
+    for span in clip.grounding:
+        overlaps = [
+            min(end, span.end) - max(start, span.start)
+            for start, end in spans.get(span.caption, [])
+        ]
+        if max(overlaps, default=0) <= 0:
+            continue
+        caption, phrase = spoken.index(span.caption), int(np.argmax(overlaps))
+        boxes, period = _in_picture(span.boxes, size, (shape.height, shape.width))
+        key = caption, phrase, boxes.tobytes()
+        active = np.asarray(span.active, bool) | (found[key].active if key in found else False)
+        always = bool(active.all())
+        found[key] = Reference(caption, phrase, boxes, active, period, always)
+    return [_in_batch(reference, shape.frames) for reference in found.values()]
+
+
+def _in_batch(reference: Reference, count: int) -> Reference:
+    frames = _frames(len(reference.boxes), count)
+    return reference._replace(boxes=reference.boxes[frames], active=reference.active[frames])
+
+
+def _frames(available: int, count: int) -> np.ndarray:
+    """Which frames of a clip are those of the batch; see ``decode.fit_frames``."""
+    if available > count:
+        return (np.arange(count) * 2 + 1) * available // (2 * count)
+    return np.minimum(np.arange(count), available - 1)
+
+
+def _in_picture(boxes, size, target):
+    """Boxes in fractions of the middle that ``decode.fit_frames`` cuts out, and their period."""
+    scale = min(size[0] / target[0], size[1] / target[1])
+    shown = np.array([scale * target[0] / size[0], scale * target[1] / size[1]])
+    corner = np.tile((1 - shown) / 2, 2)
+    period = 1 / shown
+    boxes = (np.asarray(boxes, float) - corner) / np.tile(shown, 2)
+    return boxes, (float(period[0]), float(period[1]))
+
+
+def inside(reference: Reference, rows: int, columns: int) -> Bool[np.ndarray, "T H W"]:
+    """Of ``rows`` by ``columns`` cells in equal parts of the picture, whose centre is in the box.
+
+    Cells of every frame, active or not.
+    """
+    axes = []
+    for axis, cells in enumerate((rows, columns)):
+        centres = (np.arange(cells) + 0.5) / cells
+        low, high = reference.boxes[:, axis, None], reference.boxes[:, axis + 2, None]
+        axes.append((centres - low) % reference.period[axis] < high - low)
+    return axes[0][:, :, None] & axes[1][:, None, :]
+
+
+def over_time(frames: Bool[np.ndarray, "T *rest"], cells: int) -> Bool[np.ndarray, "t *rest"]:
+    """What is true of any of the frames that each of ``cells`` equal parts of time covers."""
+    count = len(frames)
+    starts = np.arange(cells) * count // cells
+    stops = -(-np.arange(1, cells + 1) * count // cells)
+    return np.stack(
+        [frames[start:stop].any(axis=0) for start, stop in zip(starts, stops, strict=True)]
+    )
+
+
+def cell_of_frame(frames: int, cells: int) -> np.ndarray:
+    """The part of time, of ``cells`` equal ones, that holds the middle of each frame: [T]."""
+    return (2 * np.arange(frames) + 1) * cells // (2 * frames)

@@ -1,0 +1,167 @@
+"""Where phrases look in the clip that they were said of: maps over the cells of its feature map.
+
+A term of the objective decides what is compared, so there are two kinds of maps:
+
+- ``attention``, of a fine term: local embeddings against phrase embeddings, weighted over the cells
+  as the term pools them, with its temperature as learned.
+- ``cam``, of a coarse term, for which nothing local was ever trained: what each cell contributes to
+  the coarse score of clip and phrase, the class activation map of Zhou et al., CVPR 2016 (arXiv
+  1512.04150). The coarse projection is applied to the features of single cells, and to a phrase as
+  if it were the caption; of features pooled by their maximum, a cell has those in which it attains
+  that. With a hidden layer in the head this is an approximation, with a linear one it is exact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from fgmm.config import ConfigError
+from fgmm.experiment import Experiment
+from fgmm.losses import attention_weights, pooled_similarity
+from fgmm.losses.objective import PAIRS
+from fgmm.losses.similarity import POOLS_WITH_TEMPERATURE
+from fgmm.losses.term import PooledTerm, Term
+from fgmm.models.embeddings import AnyArray, Tokens
+from fgmm.models.heads import normalise, pooled, segmented
+from fgmm.train.state import TrainState
+
+KINDS = {"fine": "attention", "coarse": "cam"}
+
+
+@flax.struct.dataclass
+class Maps:
+    """How phrases see their own clips; for ``video_audio``, stretches of sound are the phrases.
+
+    Attributes:
+      similarity: of each cell to each phrase. Its maximum is the peak of the map, and of the
+        weights as well, unless the pool gives all cells the same weight.
+      weights: the phrase's attention. They sum to 1 over the cells, or are all 0; of a ``cam`` they
+        are the positive part of the similarity, divided by its sum.
+      score: the similarity of phrase and clip, pooled over the cells; of a ``cam`` the mean, which
+        is the product of their coarse embeddings.
+      mask: which phrases there are.
+    """
+
+    similarity: Float[AnyArray, "B K P *grid"]
+    weights: Float[AnyArray, "B K P *grid"]
+    score: Float[AnyArray, "B K P"]
+    mask: Bool[AnyArray, "B K P"]
+
+
+def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
+    """The names of the terms whose maps can be made of a pair, by kind of map.
+
+    Args:
+      pair: such as ``"video_text"``.
+      term: the only one asked for; empty for the first of each level.
+
+    Raises:
+      ConfigError: there is none, or none of that name.
+    """
+    entries = experiment.objective.terms
+    on_pair = [name for name, entry in entries.items() if entry.pair == pair]
+    if not on_pair:
+        there = sorted({entry.pair for entry in entries.values()})
+        raise ConfigError(
+            f"the checkpoint was trained without a term on {pair}; it has {', '.join(there)}"
+        )
+    if term and term not in on_pair:
+        raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(on_pair)}")
+    found: dict[str, str] = {}
+    for name in [term] if term else on_pair:
+        found.setdefault(KINDS[entries[name].level], name)
+    return dict(sorted(found.items()))
+
+
+def maps(
+    experiment: Experiment, names: Sequence[str]
+) -> Callable[[TrainState, Mapping[str, Array | np.ndarray]], dict[str, Maps]]:
+    """``maps(experiment, names)(state, batch)``: the maps of these terms of the objective.
+
+    The batch must hold the modalities of their pairs. Jitted, nothing is augmented.
+    """
+    names = tuple(names)
+
+    def within_model(model, inputs, parameters):
+        encoded = model.encode(inputs)
+        if "audio" in encoded:
+            encoded["audio_segments"] = segmented(encoded["audio"], model.phrases)
+        return {name: term_maps(model, encoded, parameters[name], name) for name in names}
+
+    def term_maps(model, encoded, parameters, name):
+        entry = experiment.objective.terms[name]
+        clip, said = (encoded[modality] for modality in PAIRS[entry.pair])
+        # Segments of sound share the head of audio.
+        of_clip, of_said = (model.heads[f"{entry.space}_{m}"] for m in entry.pair.split("_"))
+        if entry.level == "fine":
+            x = of_clip(clip.local, clip.mask).local
+            y = of_said(said.local, said.mask).local
+        else:
+            x = of_clip.coarse(_shares(clip, of_clip.pool))
+            whole = of_clip.coarse(pooled(clip.local, clip.mask, of_clip.pool))
+            length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
+            x = x / jnp.where(length > 0, length, 1)
+            y = normalise(of_said.coarse(said.local))
+        a = jnp.einsum("bnd,bpd->bpn", x, y)
+        if entry.level == "fine":
+            arguments = pooling(entry.term, parameters)
+            weights, score = jax.vmap(lambda *sides: _attended(*sides, **arguments))(
+                x, y, clip.mask, said.mask
+            )
+        else:
+            weights = _positive_shares(jnp.where(clip.mask[:, None, :], a, 0))
+            score = a.mean(axis=2)
+        phrases = (len(a), *said.grid)
+        grid = (*phrases, *clip.grid)
+        return Maps(
+            similarity=a.reshape(grid),
+            weights=jnp.where(said.mask[:, :, None], weights, 0).reshape(grid),
+            score=score.reshape(phrases),
+            mask=(said.mask & clip.mask.any(axis=1, keepdims=True)).reshape(phrases),
+        )
+
+    @jax.jit
+    def look(params, statistics, batch):
+        variables = {"params": params["model"], **statistics}
+        inputs = experiment.transforms(batch)
+        return experiment.model.apply(
+            variables, inputs, params["objective"], method=lambda *args: within_model(*args)
+        )
+
+    return lambda state, batch: look(state.params, state.statistics, batch)
+
+
+def _attended(x, y, x_mask, y_mask, **arguments):
+    """Weights [P,N] and pooled similarities [P] of one clip x [N,D] and its own phrases y [P,D]."""
+    sides = (x[None], y[None], x_mask[None], y_mask[None])
+    weights = attention_weights(*sides, **arguments)
+    return weights[0, 0].T, pooled_similarity(*sides, **arguments)[0, 0]
+
+
+def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
+    positive = jnp.maximum(a, 0)
+    total = positive.sum(axis=2, keepdims=True)
+    return positive / jnp.where(total > 0, total, 1)
+
+
+def _shares(clip: Tokens, pool: str) -> Float[Array, "B N E"]:
+    """Features by their part in the clip's pooled feature, times N: their mean is the pool.
+
+    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it.
+    """
+    share = jax.grad(lambda x: pooled(x, clip.mask, pool).sum())(clip.local)
+    return clip.local * share * clip.local.shape[1]
+
+
+def pooling(term: Term, parameters: Mapping[str, Array]) -> dict:
+    """Arguments of ``fgmm.losses.attention_weights`` by which a fine term lets phrases attend."""
+    if not isinstance(term, PooledTerm):
+        return {"pool": "sparc"}
+    if term.pool not in POOLS_WITH_TEMPERATURE:
+        return {"pool": term.pool}
+    temperature = term.current("attention_temperature", parameters)
+    return {"pool": term.pool, "temperature": temperature}

@@ -1,0 +1,282 @@
+"""The pointing game: does a phrase look at the object that it names? (Zhang et al., ECCV 2016,
+arXiv 1608.00507.)
+
+Protocol: every caption of a corpus that knows what its phrases refer to is embedded on its own,
+beside its clip, without augmentation. The peak of a phrase's map over rows, columns and time (see
+``fgmm.eval.attention`` for the two kinds, ``attention`` and ``cam``) is a *hit* if the centre of
+its cell lies in the box of the object, in any of the frames that the cell covers in which what the
+phrase says is true; cells that share the peak count in equal parts. It is *other* if it is no hit
+but lies in the box of another object that the clip's captions speak of. *frame hit* is the share of
+those frames in which the peak over rows and columns alone lies in the box. All are averaged over
+phrases: *object* phrases, which name their object, and *action* phrases, which only say what it
+does, as others may do too. Captions about anything else have no boxes and do not count.
+
+Beside it, on the same phrases: ``chance``, a cell drawn at random, exactly; ``centre``, always the
+middle of the picture; ``best cell``, the one cell that does best on these very phrases, which is
+more than could be known; and ``untrained``, the same network and maps before its first step.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fgmm.config import ConfigError
+from fgmm.data import grounding, phrases, pipeline
+from fgmm.data.schema import Clip
+from fgmm.eval import attention, metrics
+from fgmm.experiment import Experiment
+from fgmm.train.state import TrainState
+
+KINDS = ("object", "action")
+MEASURES = ("hit", "other", "frame_hit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: a corpus with grounding, as in ``config.data.source``.
+      term: of the objective, whose map is measured; empty for the first fine one on video and text
+        (its attention) and the first coarse one (its class activation map).
+      captions: at most so many captions of a clip, the first ones.
+      batch_size: clips embedded at a time.
+    """
+
+    source: Mapping
+    term: str = ""
+    captions: int = 5
+    batch_size: int = 32
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpus and finds the terms.
+
+        Raises:
+          ConfigError: an option names something that is not there, the model does not compare video
+            with text, or the corpus does not know what its phrases refer to.
+        """
+        return _PointingGame(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person, with all that it must be compared with."""
+        rows: dict[str, dict[str, float]] = {}
+        for name, value in result.items():
+            way, _, measured = name.partition("/")
+            if measured.partition("/")[2] in MEASURES:
+                column = measured.replace("/", " ").replace("_", " ")
+                rows.setdefault(way.replace("_", " "), {})[column] = value
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        lines = [metrics.table(rows, columns)]
+        for name, low in result.items():
+            if name.endswith("/object/hit_low") and not name.startswith("untrained"):
+                hit, high = (result[name.removesuffix("_low") + end] for end in ("", "_high"))
+                way = name.partition("/")[0]
+                lines.append(f"{way}: object hit {hit:.3f}, 95% interval {low:.3f} to {high:.3f}")
+        counts = [f"{result['clips']:.0f} clips of {self.source['name']}"]
+        counts += [
+            f"{result[f'phrases/{kind}']:.0f} {kind} phrases"
+            for kind in KINDS
+            if f"phrases/{kind}" in result
+        ]
+        lines.append(", ".join(counts))
+        left_out = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
+        if left_out:
+            lines.append(f"problems in the input: {left_out:.0f}, see the JSON")
+        return "\n".join(lines)
+
+
+class _PointingGame:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.experiment, self.batch_size = experiment, options.batch_size
+        try:
+            self.terms = attention.terms(experiment, "video_text", options.term)
+        except ConfigError as error:
+            raise ConfigError(f"pointing_game: {error}") from error
+        self.protocol = dataclasses.asdict(options) | {
+            "maps": self.terms,
+            "captions_embedded": "each on its own",
+            "peak": "over rows, columns and time; a cell's centre in the box, in any of its frames",
+            "augmentation": "none",
+            "untrained_seed": experiment.config.seed,
+        }
+        source = experiment.source(options.source, "pointing_game.source")
+        if not any(source[record].grounding for record in range(len(source))):
+            raise ConfigError(
+                f"pointing_game.source: no clip of {options.source['name']!r} knows what its "
+                "phrases refer to"
+            )
+        # Joined captions would be cut off, and phrases that do not fit would be joined as well.
+        self.assemble = dataclasses.replace(
+            experiment.assemble(source, captions=options.captions, samples=0), join_captions=False
+        )
+        self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        # It runs once, and XLA would take more than twice as long to make it fast.
+        self._init = jax.jit(
+            experiment.init, compiler_options={"xla_backend_optimization_level": 1}
+        )
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        untrained = self._init(self.experiment.config.seed)
+        # Where the other is, so that one compiled program does for both.
+        untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
+        targets: list[_Targets] = []
+        maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        problems: collections.Counter[str] = collections.Counter()
+        for batch, count in pipeline.evaluation_batches(self.assemble, self.batch_size):
+            problems += pipeline.count_problems(batch["problems"][:count])
+            ways = self._ways({"": state, "untrained_": untrained}, batch)
+            mask = next(iter(ways.values())).mask
+            for row in np.flatnonzero(batch["video_mask"][:count]).tolist():
+                record = int(batch["record"][row])
+                references = self._references(self.assemble.source[record])
+                for reference in references:
+                    place = row, reference.caption, reference.phrase
+                    if not mask[place]:
+                        problems["cut_off_phrase"] += 1
+                        continue
+                    for way, of_batch in ways.items():
+                        maps[way].append(of_batch.similarity[place])
+                    grid = maps[way][-1].shape
+                    targets.append(_target(record, reference, references, grid))
+        if not targets:
+            raise ConfigError("pointing_game.source: no phrase that refers to anything is left")
+        stacked = _Targets(*map(np.stack, zip(*targets, strict=True)))
+        result = _summary(stacked, {way: np.stack(of_way) for way, of_way in maps.items()})
+        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
+        left_out = self.assemble.source.report
+        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+
+    def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
+        """The maps of a batch by kind, behind the prefix of the state."""
+        arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+        ways = {}
+        for prefix, state in states.items():
+            of_state = jax.device_get(self._maps(state, arrays))
+            ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
+        return ways
+
+    def _references(self, clip: Clip) -> list[grounding.Reference]:
+        if not clip.grounding:
+            return []
+        if isinstance(clip.video, bytes):
+            raise ConfigError("pointing_game.source: boxes in encoded images are not supported")
+        segmenter = phrases.find(self.assemble.segmenter)
+        size = clip.video().shape[1:3]
+        return grounding.references(clip, size, self.assemble.shape, segmenter)
+
+
+class _Targets(NamedTuple):
+    """G phrases, each with one object it refers to, on feature maps of T' frames.
+
+    Attributes:
+      clip: number of the clip.
+      names_object: see ``grounding.Reference``.
+      hit: the cells on the object, in a frame in which the phrase is true.
+      other: the cells on another object, and not on this one.
+      frames: the cells on the object in every frame.
+      active: the frames in which the phrase is true.
+    """
+
+    clip: Int[np.ndarray, "*G"]
+    names_object: Bool[np.ndarray, "*G"]
+    hit: Bool[np.ndarray, "*G t H W"]
+    other: Bool[np.ndarray, "*G t H W"]
+    frames: Bool[np.ndarray, "*G T H W"]
+    active: Bool[np.ndarray, "*G T"]
+
+
+def _target(
+    record: int,
+    reference: grounding.Reference,
+    references: list[grounding.Reference],
+    grid: tuple[int, ...],
+) -> _Targets:
+    times, *space = grid
+    frames = grounding.inside(reference, *space)
+    active = reference.active
+    hit = grounding.over_time(frames & active[:, None, None], times)
+    elsewhere = [
+        grounding.inside(other, *space)
+        for other in references
+        if not np.array_equal(other.boxes, reference.boxes)
+    ]
+    other = np.any([np.zeros_like(frames), *elsewhere], axis=0)
+    return _Targets(
+        clip=np.array(record),
+        names_object=np.array(reference.names_object),
+        hit=hit,
+        other=grounding.over_time(other, times) & ~hit,
+        frames=frames,
+        active=active,
+    )
+
+
+def _summary(targets: _Targets, maps: Mapping[str, np.ndarray]) -> dict[str, float]:
+    result = {"clips": float(len(np.unique(targets.clip)))}
+    for kind, chosen in zip(KINDS, (targets.names_object, ~targets.names_object), strict=True):
+        if not chosen.any():
+            continue
+        of_kind = _Targets(*(x[chosen] for x in targets))
+        ways = {way: of_way[chosen] for way, of_way in maps.items()} | _baselines(of_kind)
+        result[f"phrases/{kind}"] = float(chosen.sum())
+        for way, of_way in ways.items():
+            points = _points(of_way, of_kind)
+            result |= {f"{way}/{kind}/{name}": float(x.mean()) for name, x in points.items()}
+            if way in maps:
+                low, high = _interval(points["hit"], of_kind.clip)
+                result |= {f"{way}/{kind}/hit_low": low, f"{way}/{kind}/hit_high": high}
+    return result
+
+
+def _points(
+    maps: Float[np.ndarray, "G t H W"], targets: _Targets
+) -> dict[str, Float[np.ndarray, "G"]]:
+    """Each phrase's ``MEASURES``."""
+    peak = maps == maps.max(axis=(1, 2, 3), keepdims=True)
+    of_frames = maps[:, grounding.cell_of_frame(targets.active.shape[1], maps.shape[1])]
+    frame_peak = of_frames == of_frames.max(axis=(2, 3), keepdims=True)
+    frame_hit = (frame_peak & targets.frames).sum(axis=(2, 3)) / frame_peak.sum(axis=(2, 3))
+    # An object that is never active has no frame to be found in.
+    frames = np.maximum(targets.active.sum(axis=1), 1)
+    return {
+        "hit": (peak & targets.hit).sum(axis=(1, 2, 3)) / peak.sum(axis=(1, 2, 3)),
+        "other": (peak & targets.other).sum(axis=(1, 2, 3)) / peak.sum(axis=(1, 2, 3)),
+        "frame_hit": (frame_hit * targets.active).sum(axis=1) / frames,
+    }
+
+
+def _baselines(targets: _Targets) -> dict[str, Float[np.ndarray, "G t H W"]]:
+    """Maps that know nothing of the clip; where all cells share the peak, one is drawn."""
+    shape = targets.hit.shape
+    centre, best = np.zeros(shape), np.zeros(shape)
+    rows, columns = (slice((cells - 1) // 2, cells // 2 + 1) for cells in shape[2:])
+    centre[:, :, rows, columns] = 1
+    time, row, column = np.unravel_index(targets.hit.mean(axis=0).argmax(), shape[1:])
+    best[:, :, row, column] = 1
+    best[:, time, row, column] = 2
+    return {"chance": np.zeros(shape), "centre": centre, "best_cell": best}
+
+
+def _interval(hits: Float[np.ndarray, "G"], clip: Int[np.ndarray, "G"]) -> tuple[float, float]:
+    """95% interval of the mean over phrases, with whole clips resampled.
+
+    The mean is a ratio of two means over clips, of hits and of phrases, here to first order.
+    """
+    _, owner = np.unique(clip, return_inverse=True)
+    phrases_of_clip = np.bincount(owner)
+    surplus = np.bincount(owner, hits - hits.mean())
+    values = hits.mean() + surplus / phrases_of_clip.mean()
+    low, high = metrics.bootstrap_interval(values, seed=0)
+    return max(low, 0.0), min(high, 1.0)
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("pointing_game")

@@ -1,0 +1,1 @@
+"""Figures and pages that a person looks at."""

@@ -1,0 +1,397 @@
+"""Pictures of what a checkpoint aligns: where each phrase looks in its clip, and listens.
+
+::
+
+    python -m fgmm.report.alignment --workdir=DIR [--config=configs/eval/X.py] [--clips=6]
+
+One PNG a clip and an ``index.html`` that shows them all. Without a config, clips come from the
+corpus of the run's first evaluation. Captions are embedded each on its own, as many of a clip, from
+the first on, as have eight phrases together; weights of phrases are among these.
+"""
+
+import collections
+import dataclasses
+import html
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+from ml_collections import config_flags
+
+from fgmm import command_line, xla_flags
+from fgmm.config import ConfigError, as_dict
+from fgmm.data import grounding, phrases, pipeline
+from fgmm.data.schema import Clip
+from fgmm.eval import attention
+from fgmm.experiment import Experiment
+from fgmm.report import strips
+from fgmm.report.weighting import weights_of_phrases
+from fgmm.train.state import TrainState
+
+_WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
+_PHRASES = 8  # of a clip's captions together
+_FRAMES = 8  # shown of a clip
+_BATCH = 8
+_TICKS_HZ = (250, 1000, 2000, 4000, 8000)
+_LEGEND = "Colour: the strip's share of attention, from none (grey) to its peak (yellow, +)."
+_LEGEND_OF_BOXES = (
+    " Box: what the phrase refers to, dashed in frames of which the phrase is not true. The + is"
+    " green where the peak lies in the box while that is true, red where it does not."
+)
+
+
+class Alignment:
+    """Draws clips of a corpus.
+
+    Args:
+      experiment, state: of a checkpoint.
+      source: the corpus, as in ``config.data.source``.
+
+    Raises:
+      ConfigError: the model compares text with neither video nor audio.
+    """
+
+    def __init__(self, experiment: Experiment, state: TrainState, source: Mapping):
+        self.experiment, self.state = experiment, state
+        compared = {entry.pair for entry in experiment.objective.terms.values()}
+        if not compared & set(_WITH_TEXT):
+            raise ConfigError(
+                "alignment: the checkpoint was trained to compare text with neither video nor "
+                f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
+            )
+        # The term of a pair is its fine one, or where there is none the coarse.
+        self.terms = {
+            pair: next(iter(attention.terms(experiment, pair).values()))
+            for pair in (*_WITH_TEXT, "video_audio")
+            if pair in compared
+        }
+        self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        self.corpus = "/".join([source["name"], *filter(None, [source.get("split")])])
+        self.assemble = dataclasses.replace(
+            experiment.assemble(experiment.source(source, "source"), captions=_PHRASES),
+            join_captions=False,
+        )
+        self.segmenter = phrases.find(self.assemble.segmenter)
+        self.problems: collections.Counter[str] = collections.Counter()
+
+    def sheets(self, clips: int) -> Iterator[tuple[Clip, strips.Sheet]]:
+        """Draws at most ``clips`` clips, at even distances in the corpus.
+
+        What is wrong with them is counted in ``problems``; a clip without a phrase, or anything to
+        compare one with, is left out.
+        """
+        source = self.assemble.source
+        count = min(clips, len(source))
+        chosen = [source[i * len(source) // count] for i in range(count)]
+        assemble = dataclasses.replace(self.assemble, source=chosen)
+        for batch, valid in pipeline.evaluation_batches(assemble, min(_BATCH, count)):
+            self.problems += pipeline.count_problems(batch["problems"][:valid])
+            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+            maps = jax.device_get(self._maps(self.state, arrays))
+            if "audio" in batch:
+                sound = {"audio": jnp.asarray(batch["audio"])}
+                batch["log_mel"] = jax.device_get(self.experiment.transforms(sound)["log_mel"])
+            for row in range(valid):
+                clip = chosen[int(batch["record"][row])]
+                example = {name: x[row] for name, x in batch.items()}
+                there = {
+                    pair: jax.tree.map(lambda x, row=row: x[row : row + 1], maps[term])
+                    for pair, term in self.terms.items()
+                    if all(_has(example, modality) for modality in pair.split("_"))
+                }
+                if set(there) & set(_WITH_TEXT):
+                    yield clip, self._sheet(clip, example, there)
+
+    def _sheet(
+        self, clip: Clip, example: Mapping, maps: Mapping[str, attention.Maps]
+    ) -> strips.Sheet:
+        """The drawing of a clip, from its part of a batch and its maps (with B = 1) by pair."""
+        texts = [caption.text for caption in clip.captions if caption.text.strip()]
+        places = _first_captions(example["phrase_ids"])
+        has_video, has_sound = _has(example, "video"), _has(example, "audio")
+        video = example["video"] if has_video else np.zeros((1, 1, 1, 3), np.uint8)
+        shown = _spread(len(video), _FRAMES)
+        references = self._references(clip) if has_video else []
+        how, weights = self._weights(maps, places)
+        with_text = [pair for pair in _WITH_TEXT if pair in maps]
+        blocks = [strips.Block("the clip", has_frames=has_video, has_sound=has_sound)]
+        for number, place in enumerate(places):
+            times = maps["video_text"].weights.shape[3] if "video_text" in maps else 1
+            block = _block_of_phrase(
+                self._phrase(texts[place[0]], place[1]),
+                {pair: _Map.of(maps[pair], *place) for pair in with_text},
+                {pair: float(of_pair[number]) for pair, of_pair in weights.items()},
+                [r for r in references if (r.caption, r.phrase) == place],
+                grounding.cell_of_frame(len(video), times)[shown],
+                shown,
+            )
+            blocks.append(block)
+        if "video_audio" in maps and self._is_attention("video_audio"):
+            blocks.append(_block_of_sound(maps["video_audio"], len(video), shown))
+        spoken = dict.fromkeys(texts[caption] for caption, _ in places)
+        return strips.Sheet(
+            heading=[
+                f"{clip.clip_id}  ({self.corpus}, step {int(self.state.step)})",
+                *(f"“{text}”" for text in spoken),
+                *how,
+                _LEGEND + (_LEGEND_OF_BOXES if references else ""),
+            ],
+            frames=video[shown],
+            frame_labels=[f"frame {f + 1}" for f in shown.tolist() if len(video) > 1],
+            spectrogram=example["log_mel"] if has_sound else None,
+            sound_seconds=self.experiment.config.data.audio_seconds,
+            mel_ticks=self._mel_ticks() if has_sound else [],
+            blocks=blocks,
+        )
+
+    def _weights(self, maps, places) -> tuple[list[str], dict[str, np.ndarray]]:
+        """How each pair with text was looked at, and the weights of phrases of fine terms."""
+        how, weights = [], {}
+        for pair in (pair for pair in _WITH_TEXT if pair in maps):
+            name = self.terms[pair]
+            entry = self.experiment.objective.terms[name]
+            line = f"{_WITH_TEXT[pair]}: {self._described(pair)}"
+            if self._is_attention(pair):
+                scores = np.array([maps[pair].score[0, *place] for place in places])
+                parameters = self.state.params["objective"][name]
+                described, weights[pair] = weights_of_phrases(
+                    entry.term, parameters, scores, int(self.state.step)
+                )
+                line += f"; weights of phrases: {described}"
+            how.append(line)
+        if "video_audio" in maps and self._is_attention("video_audio"):
+            how.append(f"Sound in the picture: {self._described('video_audio')}")
+        return how, weights
+
+    def _described(self, pair: str) -> str:
+        name = self.terms[pair]
+        term = self.experiment.objective.terms[name].term
+        loss = type(term).__module__.rpartition(".")[2]
+        if not self._is_attention(pair):
+            return f"class activation map of {name} ({loss}); no fine term was trained"
+        pooling = attention.pooling(term, self.state.params["objective"][name])
+        temperature = pooling.get("temperature")
+        at = "" if temperature is None else f" at temperature {float(temperature):.3g}"
+        return f"attention of {name} ({loss}, pool {pooling['pool']}{at})"
+
+    def _is_attention(self, pair: str) -> bool:
+        return self.experiment.objective.terms[self.terms[pair]].level == "fine"
+
+    def _phrase(self, text: str, phrase: int) -> str:
+        start, end = phrases.limit(self.segmenter(text), self.assemble.shape.phrases)[phrase]
+        return text[start:end]
+
+    def _references(self, clip: Clip) -> list[grounding.Reference]:
+        if not clip.grounding or not callable(clip.video):
+            return []
+        size = clip.video().shape[1:3]
+        return grounding.references(clip, size, self.assemble.shape, self.segmenter)
+
+    def _mel_ticks(self) -> list[tuple[float, str]]:
+        transforms = self.experiment.transforms
+        top = transforms.sample_rate / 2
+        bands = _mel(np.array(_TICKS_HZ)) / _mel(top) * (transforms.mel_bands + 1) - 0.5
+        return [
+            (band, f"{hz / 1000:g} kHz")
+            for hz, band in zip(_TICKS_HZ, bands.tolist(), strict=True)
+            if hz <= 0.9 * top
+        ]
+
+
+def _mel(hz):
+    """The scale of ``fgmm.data.transforms.mel_filters``."""
+    return 2595 * np.log10(1 + hz / 700)
+
+
+def _has(example: Mapping, modality: str) -> bool:
+    return bool(np.any(example.get(f"{modality}_mask", False)))
+
+
+def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:
+    """(caption, phrase) of the first captions, as many as have ``_PHRASES`` together, from 0."""
+    places: list[tuple[int, int]] = []
+    for caption, ids in enumerate(phrase_ids):
+        there = [(caption, int(phrase) - 1) for phrase in np.unique(ids[ids > 0])]
+        if places and len(places) + len(there) > _PHRASES:
+            break
+        places += there
+    return places
+
+
+def _spread(available: int, count: int) -> np.ndarray:
+    return np.arange(min(available, count)) * available // min(available, count)
+
+
+class _Map(NamedTuple):
+    """The map of one phrase over one clip; see ``attention.Maps``."""
+
+    similarity: Float[np.ndarray, "*grid"]
+    weights: Float[np.ndarray, "*grid"]
+    score: float
+
+    @classmethod
+    def of(cls, maps: attention.Maps, caption: int, phrase: int) -> "_Map":
+        place = 0, caption, phrase
+        return cls(maps.similarity[place], maps.weights[place], float(maps.score[place]))
+
+
+def _block_of_phrase(
+    phrase: str,
+    maps: Mapping[str, _Map],
+    weights: Mapping[str, float],
+    references: Sequence[grounding.Reference],
+    frames: np.ndarray,
+    shown: np.ndarray,
+) -> strips.Block:
+    """The strip of one phrase.
+
+    Args:
+      maps: of this phrase, by pair.
+      weights: of this phrase, likewise.
+      references: what it is known to refer to.
+      frames: the part of the feature map's time that each frame shown belongs to.
+      shown: numbers of these frames.
+    """
+    details, heat = [], {}
+    for pair, of_phrase in maps.items():
+        peak = of_phrase.weights.max()
+        heat[pair] = of_phrase.weights / max(peak, 1e-12)
+        details.append(
+            f"{_WITH_TEXT[pair].lower()}: similarity {of_phrase.score:.2f}, "
+            f"peak {peak:.1%} (uniform {1 / of_phrase.weights.size:.1%})"
+            + (f", weight {weights[pair]:.2f}" if pair in weights else "")
+        )
+    peak = None
+    if "video_text" in maps:
+        peak = _peak(maps["video_text"].similarity, references, frames)
+        heat["video_text"] = heat["video_text"][frames]
+    return strips.Block(
+        phrase,
+        "; ".join(details),
+        map=heat.get("video_text"),
+        sound_map=heat.get("audio_text"),
+        boxes=[
+            strips.Box(i, *reference.boxes[frame].tolist(), bool(reference.active[frame]))
+            for reference in references
+            for i, frame in enumerate(shown.tolist())
+        ],
+        period=references[0].period if references else (1.0, 1.0),
+        peak=peak,
+        has_frames="video_text" in maps,
+        has_sound="audio_text" in maps,
+    )
+
+
+def _peak(
+    similarity: np.ndarray, references: Sequence[grounding.Reference], frames: np.ndarray
+) -> strips.Peak:
+    times, rows, columns = similarity.shape
+    time, row, column = np.unravel_index(similarity.argmax(), similarity.shape)
+    hits = [
+        grounding.over_time(
+            grounding.inside(reference, rows, columns) & reference.active[:, None, None], times
+        )[time, row, column]
+        for reference in references
+    ]
+    return strips.Peak(
+        frames=tuple(np.flatnonzero(frames == time).tolist()),
+        row=float(row + 0.5) / rows,
+        column=float(column + 0.5) / columns,
+        hit=bool(any(hits)) if hits else None,
+    )
+
+
+def _block_of_sound(maps: attention.Maps, count: int, shown: np.ndarray) -> strips.Block:
+    """For every frame shown, where the stretch of sound of that moment looks in it."""
+    segments = int(maps.mask[0, 0].sum())
+    cells = maps.weights.shape[3]
+    heard = grounding.cell_of_frame(count, segments)[shown]
+    seen = grounding.cell_of_frame(count, cells)[shown]
+    heat = maps.weights[0, 0, heard, seen]
+    return strips.Block(
+        "the sound of the moment",
+        f"in the picture: attention of {segments} stretches of sound, each shown where it is heard",
+        map=heat / max(heat.max(), 1e-12),
+    )
+
+
+def _index(page: Sequence[tuple[str, strips.Sheet]], title: str) -> str:
+    """One page with all pictures, by links relative to it."""
+    figures = [
+        f"<h2>{html.escape(sheet.heading[0])}</h2>\n"
+        f'<img src="{html.escape(name)}" alt="{html.escape(" ".join(sheet.heading[1:]))}">'
+        for name, sheet in page
+    ]
+    head = (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        "<style>body { font-family: sans-serif; margin: 2em } h2 { font-size: 1em }"
+        " img { max-width: 100% }</style>"
+    )
+    return "\n".join([head, f"<h1>{html.escape(title)}</h1>", *figures, "</html>\n"])
+
+
+def write(alignment: Alignment, clips: int, output: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the pictures and their page; returns the pictures' paths."""
+    output.mkdir(parents=True, exist_ok=True)
+    page = []
+    for number, (clip, sheet) in enumerate(alignment.sheets(clips)):
+        name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', clip.clip_id)[:60]}.png"
+        strips.draw(sheet, output / name)
+        page.append((name, sheet))
+    if not page:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in alignment.problems.items())
+        raise ConfigError(
+            f"alignment: no clip of {alignment.corpus} has a phrase and something to compare it "
+            f"with ({reasons or 'no problems noted'})"
+        )
+    title = f"{alignment.corpus}: alignment after {int(alignment.state.step)} steps"
+    (output / "index.html").write_text(_index(page, title))
+    return [output / name for name, _ in page]
+
+
+def main(argv: list[str]) -> None:
+    """Flags to pictures."""
+    del argv
+    workdir = pathlib.Path(command_line.required("workdir"))
+    if flags.FLAGS.clips < 1:
+        raise ConfigError(f"--clips={flags.FLAGS.clips} must be at least 1")
+    xla_flags.configure()
+    command_line.use_compilation_cache()
+    from fgmm.train import checkpoint
+
+    experiment, state = checkpoint.load(workdir, flags.FLAGS.step)
+    alignment = Alignment(experiment, state, _source(experiment))
+    output = pathlib.Path(flags.FLAGS.output or workdir / f"alignment-{int(state.step)}")
+    pictures = write(alignment, flags.FLAGS.clips, output)
+    for reason, count in alignment.problems.items():
+        print(f"bad input, {reason}: {count} of the clips chosen")
+    print(f"{len(pictures)} pictures of {alignment.corpus}: {output / 'index.html'}")
+
+
+def _source(experiment: Experiment) -> Mapping[str, Any]:
+    """The corpus of ``--config``, or of the run's first evaluation, or what it was trained on."""
+    if flags.FLAGS.config is not None:
+        if "source" not in flags.FLAGS.config:
+            raise ConfigError(f"--config={command_line.given('config')} names no source")
+        return as_dict(flags.FLAGS.config)["source"]
+    config = as_dict(experiment.config)
+    sources = [entry["source"] for entry in config["evals"].values() if "source" in entry]
+    return (sources or [config["data"]["source"]])[0]
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run whose checkpoint is shown.")
+    flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
+    flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
+    flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
+    config_flags.DEFINE_config_file(
+        "config", None, "A protocol, configs/eval/X.py, whose source is shown."
+    )
+    command_line.run(main)
