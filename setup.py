@@ -35,6 +35,7 @@ setup(
         "scipy",
         "sentencepiece>=0.2.2",
         "tensorboardX",
+        "threadpoolctl",
         "tqdm",
         "webvtt-py>=0.5",
     ],

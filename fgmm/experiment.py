@@ -96,6 +96,21 @@ class Experiment:
         jitted = jax.jit(embed)
         return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
 
+    @functools.cached_property
+    def encode(self):
+        """``encode(state, batch) -> tokens[modality]``, what the encoders give, before any head.
+
+        Jitted, nothing augmented; of the modalities that ``batch`` has.
+        """
+
+        def encode(params, statistics, batch):
+            variables = {"params": params, **statistics}
+            inputs = self.transforms(batch)
+            return self.model.apply(variables, inputs, train=False, method="encode")
+
+        jitted = jax.jit(encode)
+        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+
 
 def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
     """Checks a config as a whole and builds what it describes; compiles nothing.

@@ -1,4 +1,4 @@
-"""Retrieval metrics on the host, each with what a random order would give.
+"""Metrics on the host, each with what a random order or choice would give.
 
 Two more axes here: Q queries and G items of the gallery, one of them captions and the other clips.
 Shares, such as R@k, lie in [0, 1]; ranks start at 1, the best.
@@ -168,6 +168,53 @@ def caption_relevance(
     return owner, owns[group]
 
 
+def class_accuracies(
+    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"]
+) -> dict[int, float]:
+    """The share of right answers among the queries of each class, by label, ascending.
+
+    Their mean, over the classes that occur, is the mean per class accuracy.
+
+    Args:
+      correct: whether each of Q queries was answered right.
+      labels: the true class of each.
+    """
+    return {int(label): float(correct[labels == label].mean()) for label in np.unique(labels)}
+
+
+def classification_summary(
+    scores: Float[np.ndarray, "Q classes"], labels: Int[np.ndarray, "Q"]
+) -> dict[str, float]:
+    """Accuracy of choosing the class with the highest score, with ties against the model.
+
+    Args:
+      scores: of each class for each query, higher is better.
+      labels: the true class of each query.
+
+    Returns:
+      ``accuracy@1``; ``accuracy@5``, the true class is among the five best, where there are more
+      than five; ``mean_class_accuracy``, of the first; and the chance level of each, such as
+      ``chance_accuracy@1``.
+
+    Raises:
+      ValueError: no queries.
+    """
+    if labels.size == 0:
+        raise ValueError("no queries to summarise")
+    classes = scores.shape[1]
+    ranks = retrieval_ranks(scores, labels[:, None] == np.arange(classes))
+    summary = {}
+    for k in (1, 5):
+        if k == 1 or classes > k:
+            summary |= {f"accuracy@{k}": float((ranks <= k).mean())}
+            summary |= {f"chance_accuracy@{k}": k / classes}
+    by_class = class_accuracies(ranks == 1, labels)
+    return summary | {
+        "mean_class_accuracy": float(np.mean(list(by_class.values()))),
+        "chance_mean_class_accuracy": 1 / classes,
+    }
+
+
 def bootstrap_interval(
     values: Shaped[np.ndarray, "Q"], *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
@@ -204,7 +251,8 @@ def bootstrap_interval(
 def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     """An aligned text table that is Markdown as well, with chance beside each column that has it.
 
-    Shares under a name with ``@`` are printed as percentages. A value that a row lacks is ``-``.
+    Shares, under a name with ``@`` or ``accuracy``, are printed as percentages. A value that a row
+    lacks is ``-``.
 
     Args:
       rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
@@ -239,6 +287,6 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> st
 
 
 def _cell(name: str, value: float) -> str:
-    if "@" in name:
+    if "@" in name or "accuracy" in name:
         return f"{100 * value:.2f}%"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -14,12 +14,23 @@ from fgmm.eval import inside_training
 from fgmm.train import loop
 from tests.shrunken import shrunken
 
+MOTION = {"name": "narrated_shapes", "split": "motion", "clips": 40, "size": 32, "frames": 4}
+# What each evaluation, under its own name in the config, prints and says of its protocol.
+EVALUATIONS = {
+    "retrieval": ("retrieval", "fine, text to video", {"term": "fine_video_text"}),
+    "probe": ("linear_probe", "| untrained |", {"folds": 3, "untrained_statistics": "initial"}),
+    "by_name": ("zero_shot", "accuracy@5", {"space": "joint", "templates": ["the ball is {}"]}),
+}
+
 
 @pytest.fixture(scope="module")
 def run_of_training(tmp_path_factory):
     config = shrunken(quickstart.get_config(), steps=4)
     config.checkpoint.update(keep_last=1, every_steps=1)
     config.evals.retrieval.every = 2
+    common = {"source": MOTION, "label": "motion"}
+    config.evals.probe = {"name": "linear_probe", "folds": 3, **common}
+    config.evals.by_name = {"name": "zero_shot", "templates": ("the ball is {}",), **common}
     experiment = experiments.build(components.complete(config))
     source = experiment.source(experiment.config.data.source, "data.source")
     workdir = tmp_path_factory.mktemp("run")
@@ -27,23 +38,24 @@ def run_of_training(tmp_path_factory):
     return workdir
 
 
-def evaluate(repository, workdir, *flags):
-    command = [sys.executable, "-m", "fgmm.eval.retrieval", f"--workdir={workdir}", *flags]
+def evaluate(repository, workdir, *flags, name="retrieval"):
+    command = [sys.executable, "-m", f"fgmm.eval.{name}", f"--workdir={workdir}", *flags]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def test_it_gives_what_training_gave(repository, run_of_training):
-    output = evaluate(repository, run_of_training)
-    assert "fine, text to video" in output
-    report = json.loads((run_of_training / "retrieval-4.json").read_text())
+@pytest.mark.parametrize("label", EVALUATIONS)
+def test_it_gives_what_training_gave(repository, run_of_training, label):
+    name, printed, stated = EVALUATIONS[label]
+    assert printed in evaluate(repository, run_of_training, name=name)
+    report = json.loads((run_of_training / f"{label}-4.json").read_text())
     (*_, last) = map(json.loads, (run_of_training / "metrics.jsonl").open())
-    for name, value in report["results"].items():
-        assert value == pytest.approx(last[f"retrieval/{name}"], abs=1e-9), name
-    assert report["protocol"]["space"] == "joint"
-    assert report["protocol"]["term"] == "fine_video_text"
-    assert report["protocol"]["source"]["split"] == "retrieval"
+    for metric, value in report["results"].items():
+        assert value == pytest.approx(last[f"{label}/{metric}"], abs=1e-9), metric
+    assert report["evaluation"] == name
+    assert report["protocol"].items() >= stated.items()
+    assert report["protocol"]["source"]["name"] == "narrated_shapes"
     assert report["config"]["steps"] == report["step"] == 4
 
 

@@ -212,6 +212,44 @@ def test_bootstrap_refuses_impossible_options(options):
         metrics.bootstrap_interval(np.ones(0), seed=0)
 
 
+def test_classification_ties_go_against_the_model():
+    scores = np.array([[3.0, 1, 2], [1, 1, 0], [0, 5, 5], [2, 1, 0]])
+    summary = metrics.classification_summary(scores, np.array([0, 0, 1, 1]))
+    assert summary == {
+        "accuracy@1": 0.25,
+        "chance_accuracy@1": 1 / 3,
+        "mean_class_accuracy": 0.25,
+        "chance_mean_class_accuracy": 1 / 3,
+    }
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_classification_is_what_sorting_gives(classes, queries, seed):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.random((queries, classes)), rng.integers(classes, size=queries)
+    summary = metrics.classification_summary(scores, labels)
+    order = np.argsort(-scores, axis=1)
+    assert summary["accuracy@1"] == pytest.approx(np.mean(order[:, 0] == labels))
+    by_class = [np.mean(order[labels == label, 0] == label) for label in set(labels.tolist())]
+    assert summary["mean_class_accuracy"] == pytest.approx(np.mean(by_class))
+    assert ("accuracy@5" in summary) == (classes > 5)
+    if classes > 5:
+        five = [label in row[:5] for label, row in zip(labels, order, strict=True)]
+        assert summary["accuracy@5"] == pytest.approx(np.mean(five))
+        assert summary["chance_accuracy@5"] == 5 / classes
+
+
+def test_classification_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no queries"):
+        metrics.classification_summary(np.zeros((0, 3)), np.zeros(0, int))
+
+
+def test_accuracy_by_class_leaves_out_classes_that_do_not_occur():
+    correct, labels = np.array([True, False, True, True]), np.array([3, 3, 1, 1])
+    assert metrics.class_accuracies(correct, labels) == {1: 1.0, 3: 0.5}
+
+
 def test_table_puts_chance_beside_each_column():
     rows = {
         "text to clip": {"r@10": 0.4312, "chance_r@10": 0.01, "median_rank": 14.5, "loss": 2.0},
@@ -222,6 +260,13 @@ def test_table_puts_chance_beside_each_column():
         "| ------------ | ------: | -----: | ----------: | ---: |",
         "| text to clip |  43.12% |  1.00% |        14.5 |    2 |",
         "| back         | 100.00% |  1.00% |        1234 |    - |",
+    ]
+
+
+def test_table_prints_accuracies_as_shares():
+    rows = {"a": {"accuracy": 0.5, "chance_accuracy": 0.125, "accuracy_spread": 0.0123}}
+    assert metrics.table(rows, ["accuracy", "accuracy_spread"]).splitlines()[2:] == [
+        "| a   |   50.00% | 12.50% |           1.23% |"
     ]
 
 

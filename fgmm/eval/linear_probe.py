@@ -1,0 +1,319 @@
+"""A linear classifier on frozen features: what an encoder has learned.
+
+Protocol: the encoder's output, before any head, is pooled over the valid cells of a clip, without
+augmentation, and averaged over the windows of a recording. Every fold of the recordings is the test
+part once; the fold after it is the validation part, on which the regularisation is chosen (the
+strongest of the best); then the classifier is fitted to all but the test part and tested, once.
+Features are standardised by the mean and the spread of what the classifier is fitted to. Recordings
+of a group are in one fold; where there are as many groups as folds, each is a fold, so that
+official folds are kept; all else is stratified by class. With a ``test_source`` that is the only
+test part.
+
+Beside it: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
+class; and ``untrained``, the same of the network before its first step. Its batch normalisation has
+its initial statistics, so that it does nothing; with statistics estimated from the clips, untrained
+features told sounds apart worse, so this is the harder one to beat.
+"""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import threadpoolctl
+from jaxtyping import Array, Bool, Float, Int64
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from fgmm.config import ConfigError
+from fgmm.eval import metrics
+from fgmm.eval.recordings import Averages, Batch, check_encoders, footnote, open_labelled
+from fgmm.experiment import Experiment
+from fgmm.models.embeddings import Tokens
+from fgmm.models.heads import pooled
+from fgmm.train.state import TrainState
+
+POOLS = {"mean": ("mean",), "max": ("max",), "mean_max": ("mean", "max")}
+CLASSIFIERS = ("logistic_regression", "linear_svm")
+_MAX_ITERATIONS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: the corpus, as in ``config.data.source``.
+      label: the kind of label, one of the source's ``classes``.
+      modality: whose encoder: ``"video"`` or ``"audio"``.
+      test_source: a corpus to test on; empty to test on the folds of ``source``.
+      pool: of the encoder's output: ``"mean"``, ``"max"``, or both, concatenated: ``"mean_max"``.
+      classifier: ``"logistic_regression"`` or ``"linear_svm"`` (one against the rest).
+      inverse_strengths: of the L2 penalty, scikit-learn's C, to choose from.
+      folds: of the recordings; at least 3: for the test, for validation, and to fit.
+      untrained: also report the untrained network; it is computed once, however often the
+        evaluation runs inside training.
+      seed: of drawing the folds.
+      batch_size: records encoded at a time.
+    """
+
+    source: Mapping
+    label: str
+    modality: str = "video"
+    test_source: Mapping = dataclasses.field(default_factory=dict)
+    pool: str = "mean"
+    classifier: str = "logistic_regression"
+    inverse_strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: int = 5
+    untrained: bool = True
+    seed: int = 0
+    batch_size: int = 64
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpora and draws the folds.
+
+        Raises:
+          ConfigError: an option names something that is not there, the checkpoint lacks the
+            modality or the source the label, or there are too few clips or groups for the folds.
+        """
+        for option, allowed in (("pool", POOLS), ("classifier", CLASSIFIERS)):
+            if getattr(self, option) not in allowed:
+                raise ConfigError(
+                    f"linear_probe: {option}={getattr(self, option)!r} is unknown; "
+                    f"allowed: {', '.join(allowed)}"
+                )
+        if not self.inverse_strengths or min(self.inverse_strengths) <= 0:
+            raise ConfigError(
+                f"linear_probe: inverse_strengths={self.inverse_strengths} must be greater than 0"
+            )
+        if self.folds < 3:
+            raise ConfigError(f"linear_probe: folds={self.folds} must be at least 3")
+        check_encoders(experiment, self.modality, name="linear_probe")
+        return _LinearProbe(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person, with all that it must be compared with."""
+        rows = {"trained": {k: v for k, v in result.items() if "/" not in k}}
+        if "untrained/accuracy" in result:
+            rows["untrained"] = {
+                k.removeprefix("untrained/"): v
+                for k, v in result.items()
+                if k.startswith("untrained/") or k in ("chance_accuracy", "majority_accuracy")
+            }
+        columns = ["accuracy", "accuracy_spread", "majority_accuracy", "mean_class_accuracy"]
+        lines = [metrics.table(rows, [name for name in columns if name in result])]
+        for title, prefix in (("fold", "accuracy_fold_"), ("class", "class_accuracy/")):
+            shares = ", ".join(
+                f"{name.removeprefix(prefix)} {100 * value:.1f}%"
+                for name, value in result.items()
+                if name.startswith(prefix)
+            )
+            lines.append(f"trained, by {title}: {shares}")
+        return "\n".join([*lines, footnote(result)])
+
+
+class _LinearProbe:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.options, self.experiment = options, experiment
+        opened = {"source": options.source, "test_source": options.test_source}
+        self.parts = [
+            open_labelled(
+                experiment,
+                entry,
+                label=options.label,
+                modality=options.modality,
+                key=f"linear_probe.{key}",
+            )
+            for key, entry in opened.items()
+            if entry
+        ]
+        first, *others = self.parts
+        self.labels = np.concatenate([part.labels for part in self.parts])
+        self.fold = drawn_folds(first.labels, first.groups, options.folds, options.seed)
+        self.tests = list(range(options.folds))
+        for other in others:
+            shared = {*first.groups} & {*other.groups} - {""}
+            if other.classes != first.classes or shared:
+                raise ConfigError(
+                    "linear_probe.test_source must have the classes of source and none of its "
+                    f"groups; shared: {', '.join(sorted(shared)) or 'none'}"
+                )
+            # One more fold, that no classifier is ever fitted to.
+            self.fold = np.append(self.fold, np.full(len(other.labels), options.folds))
+            self.tests = [options.folds]
+        self.protocol = dataclasses.asdict(options) | {
+            "feature": f"{options.modality} encoder's output, before the heads",
+            "augmentation": "none",
+            "windows": "features averaged over those of a recording",
+            "standardised_by": "the clips fitted to",
+            "strength_chosen_on": "the fold after the test part",
+            "untrained_statistics": "initial",
+            "untrained_seed": experiment.config.seed,
+            "corpora": [part.protocol() for part in self.parts],
+            "fold_sizes": np.bincount(self.fold).tolist(),
+        }
+        self._pool = jax.jit(functools.partial(_pooled, how=POOLS[options.pool]))
+        # The seed is an argument, for XLA would take long to fold what follows from a constant.
+        # In one program with the encoding, it drops all of the state that is not needed for it.
+        self._encode_untrained = jax.jit(
+            lambda seed, batch: experiment.encode(experiment.init(seed), batch)
+        )
+        self._untrained: dict[str, float] | None = None
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        compute = {"trained": lambda batch: self._features(self.experiment.encode(state, batch))}
+        if self.options.untrained and self._untrained is None:
+            compute["untrained"] = self._untrained_features
+        parts = [part.averages(compute, self.options.batch_size) for part in self.parts]
+        valid = np.concatenate([part.valid for part in parts])
+        if "untrained" in compute:
+            scores = self._scores(_values(parts, "untrained"), valid)
+            self._untrained = {f"untrained/{name}": value for name, value in scores.items()}
+        tested = self.labels[valid & np.isin(self.fold, self.tests)]
+        result: dict[str, float] = {
+            **self._scores(_values(parts, "trained"), valid),
+            "chance_accuracy": 1 / len(self.parts[0].classes),
+            "majority_accuracy": np.bincount(tested).max() / len(tested),
+            **(self._untrained or {}),
+        }
+        for part, averages in zip(self.parts, parts, strict=True):
+            for name, count in part.counts(averages).items():
+                result[name] = result.get(name, 0) + count
+        return {name: float(value) for name, value in result.items()}
+
+    def _features(self, tokens: Mapping[str, Tokens]) -> Float[Array, "B F"]:
+        found = tokens[self.options.modality]
+        return self._pool(found.local, found.mask)
+
+    def _untrained_features(self, batch: Batch) -> Float[Array, "B F"]:
+        return self._features(self._encode_untrained(self.experiment.config.seed, batch))
+
+    def _scores(self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"]) -> dict[str, Any]:
+        """Fits and tests for each test part; only valid recordings take part."""
+        correct = np.zeros(len(x), bool)
+        scores: dict[str, Any] = {"unconverged": 0}
+        for test in self.tests:
+            fitted, strength = self._fitted(x, valid, test)
+            rows = valid & (self.fold == test)
+            correct[rows] = fitted.predict(x[rows]) == self.labels[rows]
+            scores[f"accuracy_fold_{test + 1}"] = correct[rows].mean()
+            scores[f"inverse_strength_fold_{test + 1}"] = strength
+            scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
+        accuracies = [v for k, v in scores.items() if k.startswith("accuracy_fold_")]
+        if len(accuracies) > 1:
+            scores["accuracy_spread"] = np.std(accuracies, ddof=1)
+        tested = valid & np.isin(self.fold, self.tests)
+        recall = metrics.class_accuracies(correct[tested], self.labels[tested])
+        names = self.parts[0].classes
+        return {
+            "accuracy": np.mean(accuracies),
+            "mean_class_accuracy": np.mean(list(recall.values())),
+            **scores,
+            **{f"class_accuracy/{names[label]}": share for label, share in recall.items()},
+        }
+
+    def _fitted(
+        self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"], test: int
+    ) -> tuple[Pipeline, float]:
+        """The classifier for a test part and the strength chosen; it never sees that part."""
+        held_out = (test + 1) % self.options.folds
+        validation = valid & (self.fold == held_out)
+        # A fold behind the others is that of a test source.
+        fitting = valid & (self.fold != test) & (self.fold < self.options.folds)
+        training = fitting & ~validation
+        if (
+            len(np.unique(self.labels[training])) < 2
+            or not validation.any()
+            or not (valid & (self.fold == test)).any()
+        ):
+            raise ConfigError(
+                f"linear_probe: with fold {test + 1} for the test and fold {held_out + 1} for "
+                "validation, one of them is empty or there are not two classes left to fit to; "
+                "give fewer folds or more clips"
+            )
+
+        def fit(strength: float, rows: Bool[np.ndarray, "R"]) -> Pipeline:
+            return self._classifier(strength).fit(x[rows], self.labels[rows])
+
+        # More threads cost far more than they gain on matrices as small as these.
+        with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
+            warnings.simplefilter("ignore", ConvergenceWarning)  # counted as "unconverged"
+            chosen = max(
+                sorted(self.options.inverse_strengths),
+                key=lambda c: fit(c, training).score(x[validation], self.labels[validation]),
+            )
+            return fit(chosen, fitting), chosen
+
+    def _classifier(self, strength: float) -> Pipeline:
+        if self.options.classifier == "linear_svm":
+            classifier = LinearSVC(C=strength, max_iter=_MAX_ITERATIONS, random_state=0)
+        else:
+            classifier = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+        return make_pipeline(StandardScaler(), classifier)
+
+
+def drawn_folds(
+    labels: Int64[np.ndarray, "R"], groups: tuple[str, ...], folds: int, seed: int
+) -> Int64[np.ndarray, "R"]:
+    """The fold of each recording, 0 to ``folds`` - 1.
+
+    Recordings of a group are in one fold. Where there are as many groups as folds and none without
+    a group, the folds are the groups in the order of their names; otherwise they are drawn so that
+    classes are about equally frequent in all.
+
+    Args:
+      labels: of the recordings.
+      groups: of the recordings; empty for one that stands alone.
+      folds: how many.
+      seed: of the drawing.
+
+    Raises:
+      ConfigError: there are fewer groups, or fewer recordings of every class, than folds.
+    """
+    names = [f"group {group}" if group else f"alone {i}" for i, group in enumerate(groups)]
+    distinct, group = np.unique(names, return_inverse=True)
+    if len(distinct) < folds:
+        raise ConfigError(
+            f"linear_probe: folds={folds} is more than the {len(distinct)} groups of clips, each "
+            "of which stays in one fold"
+        )
+    if len(distinct) == folds and all(groups):
+        return group.astype(np.int64)
+    most = np.bincount(labels).max()
+    if most < folds:
+        raise ConfigError(
+            f"linear_probe: folds={folds} is more than the clips of any class ({most} at most)"
+        )
+    drawn = np.zeros(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer clips than folds is absent from some of them.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for fold, (_, test) in enumerate(splitter.split(labels, labels, group)):
+            drawn[test] = fold
+    return drawn
+
+
+def _pooled(
+    local: Float[Array, "B N E"], mask: Bool[Array, "B N"], how: tuple[str, ...]
+) -> Float[Array, "B F"]:
+    return jnp.concatenate([pooled(local, mask, pool) for pool in how], axis=-1)
+
+
+def _values(parts: list[Averages], name: str) -> Float[np.ndarray, "R F"]:
+    return np.concatenate([part.values[name] for part in parts])
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("linear_probe")

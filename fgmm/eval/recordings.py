@@ -1,0 +1,201 @@
+"""Labelled recordings, for evaluations that ask which class something is.
+
+One more axis here: R recordings. A recording is one or more windows, the records of a source that
+share a ``clip_id``; what is computed of windows is averaged over those of a recording.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from fgmm.config import Config, ConfigError
+from fgmm.data import pipeline
+from fgmm.experiment import Experiment
+
+MODALITIES = ("video", "audio")
+# Sizes of a batch that, set to zero, leave all other modalities out.
+_OTHERS = {"video": ("samples", "tokens"), "audio": ("frames", "tokens")}
+
+Batch = dict[str, np.ndarray]
+
+
+def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
+    """Whether the checkpoint can do what an evaluation asks for.
+
+    Args:
+      experiment: of the checkpoint.
+      modalities: video or audio, and others that the evaluation needs by its nature.
+      name: of the evaluation, for the error.
+
+    Raises:
+      ConfigError: the first modality is neither video nor audio, or one has no encoder.
+    """
+    if modalities[0] not in MODALITIES:
+        raise ConfigError(
+            f"{name}: modality={modalities[0]!r} is unknown; allowed: {', '.join(MODALITIES)}"
+        )
+    encoders = experiment.model.encoders
+    for modality in modalities:
+        if modality not in encoders:
+            raise ConfigError(
+                f"{name}: the checkpoint has no {modality} encoder; it has: {', '.join(encoders)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Averages:
+    """What was computed of the windows of R recordings.
+
+    Attributes:
+      values: by name, float64 [R, ...]: means over the windows of each that could be read.
+      windows: how many that are.
+      problems: how many windows had each problem.
+    """
+
+    values: dict[str, np.ndarray]
+    windows: Int64[np.ndarray, "R"]
+    problems: collections.Counter[str]
+
+    @property
+    def valid(self) -> Bool[np.ndarray, "R"]:
+        """Whether a recording has a window that could be read."""
+        return self.windows > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recordings:
+    """The recordings of a source that have a label of one kind.
+
+    Attributes:
+      assemble: examples of one modality, nothing else.
+      modality: which.
+      classes: their names, by label.
+      owner: the recording of each record of the source; -1 where it has no label.
+      labels: of each recording.
+      groups: of each recording: those of one group stay on one side of a split. Empty where a
+        recording stands alone.
+    """
+
+    assemble: pipeline.Assemble
+    modality: str
+    classes: tuple[str, ...]
+    owner: Int64[np.ndarray, "records"]
+    labels: Int64[np.ndarray, "R"]
+    groups: tuple[str, ...]
+
+    def averages(self, compute: Mapping[str, Callable[[Batch], Any]], batch_size: int) -> Averages:
+        """Reads every record once; bad input is left out and counted.
+
+        Args:
+          compute: by name, functions of a batch to an array [B, ...].
+          batch_size: records at a time.
+        """
+        sums: dict[str, np.ndarray] = {}
+        windows = np.zeros(len(self.labels), np.int64)
+        problems: collections.Counter[str] = collections.Counter()
+        for batch, count in pipeline.evaluation_batches(self.assemble, batch_size):
+            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+            problems += pipeline.count_problems(batch["problems"][:count])
+            owner = self.owner[batch["record"][:count]]
+            rows = np.flatnonzero(batch[f"{self.modality}_mask"][:count] & (owner >= 0))
+            np.add.at(windows, owner[rows], 1)
+            for name, function in compute.items():
+                values = np.asarray(jax.device_get(function(arrays)), np.float64)
+                total = sums.setdefault(name, np.zeros((len(windows), *values.shape[1:])))
+                np.add.at(total, owner[rows], values[rows])
+        each = np.maximum(windows, 1)
+        means = {name: (total.T / each).T for name, total in sums.items()}
+        return Averages(means, windows, problems)
+
+    def counts(self, averages: Averages) -> dict[str, int]:
+        """How much was evaluated and what was left out, as entries of a result.
+
+        ``clips`` are recordings with windows that could be read, ``windows`` these, and
+        ``clips_left_out`` recordings without any. ``bad_input`` counts windows, ``left_out`` what
+        the source left out when it was opened.
+        """
+        counts = {
+            "clips": int(averages.valid.sum()),
+            "clips_left_out": int((~averages.valid).sum()),
+            "windows": int(averages.windows.sum()),
+            "unlabelled": int((self.owner < 0).sum()),
+        }
+        counts |= {f"bad_input/{reason}": n for reason, n in averages.problems.items()}
+        left_out = self.assemble.source.report
+        return counts | {f"left_out/{reason}": n for reason, n in left_out.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        """What a protocol states of the clips."""
+        shape = self.assemble.shape
+        sizes = {
+            "video": {"frames": shape.frames, "height": shape.height, "width": shape.width},
+            "audio": {"samples": shape.samples, "sample_rate": shape.sample_rate},
+        }
+        return {
+            "clips": len(self.labels),
+            "windows": int((self.owner >= 0).sum()),
+            "classes": self.classes,
+            "input": sizes[self.modality],
+        }
+
+
+def open_labelled(
+    experiment: Experiment, entry: Config, *, label: str, modality: str, key: str
+) -> Recordings:
+    """Opens a source and reads the labels of all its clips, but none of their media.
+
+    Args:
+      experiment: of the checkpoint.
+      entry: the source, as in ``config.data.source``.
+      label: the kind of label, such as ``"motion"``.
+      modality: video or audio.
+      key: where ``entry`` stands in the config, for errors.
+
+    Raises:
+      ConfigError: the source is missing, has no such label, or contradicts itself.
+    """
+    source = experiment.source(entry, key)
+    classes = getattr(source, "classes", {})
+    if label not in classes:
+        raise ConfigError(
+            f"{key}: label={label!r} is unknown to the source {entry['name']!r}; "
+            f"it has: {', '.join(classes) or 'no labels'}"
+        )
+    numbers: dict[str, int] = {}
+    owner, known = np.full(len(source), -1, np.int64), []
+    for record in range(len(source)):
+        clip = source[record]
+        if label not in clip.labels:
+            continue
+        number = owner[record] = numbers.setdefault(clip.clip_id, len(numbers))
+        truth = (clip.labels[label], clip.group)
+        if number == len(known):
+            known.append(truth)
+        elif known[number] != truth:
+            raise ConfigError(f"{key}: windows of {clip.clip_id!r} differ in label or group")
+    if not known:
+        raise ConfigError(f"{key}: no clip has a label {label!r}; is it another split that does?")
+    return Recordings(
+        assemble=experiment.assemble(source, **dict.fromkeys(_OTHERS[modality], 0)),
+        modality=modality,
+        classes=tuple(classes[label]),
+        owner=owner,
+        labels=np.array([label for label, _ in known], np.int64),
+        groups=tuple(group for _, group in known),
+    )
+
+
+def footnote(result: Mapping[str, float]) -> str:
+    """How much was evaluated and what was left out, for a person."""
+    note = f"{result['clips']:.0f} clips in {result['windows']:.0f} windows"
+    if result["clips_left_out"]:
+        note += f"; clips left out, as nothing of them can be read: {result['clips_left_out']:.0f}"
+    problems = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
+    if problems:
+        note += f"; problems in the input: {problems:.0f}, see the JSON"
+    return note

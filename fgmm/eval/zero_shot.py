@@ -1,0 +1,243 @@
+"""Classes by their names alone: nothing is fitted, no label is seen.
+
+Protocol: the words of each class are put into prompt templates. A clip is embedded by the heads,
+without augmentation. Its *coarse* score for a class is the product of its coarse embedding and that
+of the class: the mean over the templates of the prompts' coarse embeddings, scaled to length 1
+(Radford et al., ICML 2021, arXiv 2103.00020, section 3.1.4). Its *fine* score is the similarity
+that a term of the objective computes of local and phrase embeddings, averaged over the templates.
+Scores are averaged over the windows of a recording; ties go against the model.
+"""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fgmm.config import ConfigError
+from fgmm.data import pipeline
+from fgmm.data.schema import Caption, Clip
+from fgmm.data.tokenizer import UNKNOWN_ID
+from fgmm.eval import metrics, pairs
+from fgmm.eval.recordings import Batch, check_encoders, footnote, open_labelled
+from fgmm.experiment import Experiment
+from fgmm.losses.term import Side
+from fgmm.models.embeddings import Embeddings
+from fgmm.models.heads import normalise
+from fgmm.train.state import TrainState
+
+# What SentencePiece puts before a word; alone it spells nothing.
+_SPACE = "▁"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: the corpus, as in ``config.data.source``.
+      label: the kind of label, one of the source's ``classes``.
+      modality: what is classified: ``"video"`` or ``"audio"``.
+      templates: prompts, with ``{}`` once where the words of the class go.
+      words: for classes whose names would not be said, what would be, by name. Other classes go by
+        their names, with spaces for underscores.
+      space: of the heads; empty for the first that both modality and text take part in.
+      term: of the objective, whose similarity is the fine score; empty for the first fine one on
+        the pair. Without one there are only coarse scores.
+      batch_size: records embedded at a time.
+    """
+
+    source: Mapping
+    label: str
+    modality: str = "video"
+    templates: tuple[str, ...] = ("{}",)
+    words: Mapping = dataclasses.field(default_factory=dict)
+    space: str = ""
+    term: str = ""
+    batch_size: int = 64
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpus and makes the prompts.
+
+        Raises:
+          ConfigError: an option names something that is not there, the checkpoint lacks text or the
+            modality, or the tokenizer cannot tell the classes apart.
+        """
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ConfigError(
+                    f"zero_shot: templates has {template!r}, which must have {{}} once, where the "
+                    "words of the class go"
+                )
+        if not self.templates:
+            raise ConfigError('zero_shot: templates is empty; ("{}",) is the least')
+        check_encoders(experiment, self.modality, "text", name="zero_shot")
+        return _ZeroShot(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person, chance beside each number."""
+        rows: dict[str, dict[str, float]] = {}
+        for name, value in result.items():
+            score, _, metric = name.partition("/")
+            if score in ("coarse", "fine"):
+                rows.setdefault(score, {})[metric] = value
+        columns = [name for name in rows["coarse"] if not name.startswith("chance_")]
+        note = f"{metrics.table(rows, columns)}\n{footnote(result)}"
+        if unknown := result["classes_partly_unknown"]:
+            note += f"; classes with words that the tokenizer spells only in part: {unknown:.0f}"
+        return note
+
+
+class _ZeroShot:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.options, self.experiment = options, experiment
+        pair = f"{options.modality}_text"
+        self.space = pairs.space_of(experiment, pair, options.space, name="zero_shot")
+        self.term = pairs.fine_term(experiment, pair, self.space, options.term, name="zero_shot")
+        self.recordings = open_labelled(
+            experiment,
+            options.source,
+            label=options.label,
+            modality=options.modality,
+            key="zero_shot.source",
+        )
+        classes = self.recordings.classes
+        self.words = _said(classes, options.words)
+        # The prompts of a class are neighbours.
+        self.prompts = experiment.assemble(
+            _Prompts([t.replace("{}", said) for said in self.words for t in options.templates]),
+            captions=1,
+            frames=0,
+            samples=0,
+        )
+        self.partly_unknown = self._check_spelling()
+        self.protocol = dataclasses.asdict(options) | {
+            "space": self.space,
+            "term": self.term,
+            "augmentation": "none",
+            "windows": "scores averaged over those of a recording",
+            "words": dict(zip(classes, self.words, strict=True)),
+            "corpus": self.recordings.protocol(),
+        }
+        self._score = jax.jit(self._scores_of_batch)
+
+    def _check_spelling(self) -> int:
+        """How many classes have words that the tokenizer spells only in part.
+
+        Raises:
+          ConfigError: of some class it spells nothing, or two classes give the same prompt.
+        """
+        partly = 0
+        for name, said in zip(self.recordings.classes, self.words, strict=True):
+            whole = self.experiment.tokenizer.pieces(said, lambda text: [(0, len(text))], 1)
+            unknown = [token == UNKNOWN_ID for token, _, piece in whole if piece != _SPACE]
+            if all(unknown):
+                raise ConfigError(
+                    f"zero_shot: the tokenizer knows no piece of {said!r}, the words of class "
+                    f"{name!r}; give others in words"
+                )
+            partly += any(unknown)
+        templates = len(self.options.templates)
+        seen: dict[tuple[int, bytes], str] = {}
+        for number, said in enumerate(np.repeat(self.words, templates).tolist()):
+            tokens = self.prompts(number)["tokens"].tobytes()
+            other = seen.setdefault((number % templates, tokens), said)
+            if other != said or not any(tokens):
+                template = self.options.templates[number % templates]
+                raise ConfigError(
+                    f"zero_shot: in the template {template!r} the first "
+                    f"{self.prompts.shape.tokens} pieces are the same for {other!r} and {said!r}, "
+                    "or there are none; give other words or shorter templates"
+                )
+        return partly
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        prompts = self._prompt_embeddings(state)
+        parameters = state.params["objective"].get(self.term, {})
+        averages = self.recordings.averages(
+            {"scores": lambda batch: self._scores(state, parameters, prompts, batch)},
+            self.options.batch_size,
+        )
+        if not averages.valid.any():
+            raise ConfigError(f"zero_shot.source: no clip has {self.options.modality}")
+        scores = averages.values["scores"][averages.valid]
+        labels = self.recordings.labels[averages.valid]
+        result: dict[str, float] = {}
+        for level, name in enumerate(("coarse", "fine") if self.term else ("coarse",)):
+            summary = metrics.classification_summary(scores[:, level], labels)
+            result |= {f"{name}/{metric}": value for metric, value in summary.items()}
+        result |= self.recordings.counts(averages)
+        result["classes_partly_unknown"] = self.partly_unknown
+        return {name: float(value) for name, value in result.items()}
+
+    def _prompt_embeddings(self, state: TrainState) -> Embeddings:
+        """Of all prompts: local [Q, P, D], mask [Q, P], coarse [Q, D]."""
+        found = []
+        for batch, count in pipeline.evaluation_batches(self.prompts, self.options.batch_size):
+            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+            text = self.experiment.embed(state, arrays)[self.space]["text"]
+            found.append(jax.tree.map(lambda x, count=count: x[:count, 0], text))
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+
+    def _scores(self, state: TrainState, parameters: Any, prompts: Embeddings, batch: Batch):
+        clips = self.experiment.embed(state, batch)[self.space][self.options.modality]
+        return self._score(parameters, clips, prompts)
+
+    def _scores_of_batch(
+        self, parameters: Any, clips: Embeddings, prompts: Embeddings
+    ) -> Float[Array, "B levels classes"]:
+        """Coarse scores of all classes, then fine ones if there is a term."""
+        templates = len(self.options.templates)
+        coarse = prompts.coarse.reshape(len(self.words), templates, -1)
+        scores = [clips.coarse @ normalise(coarse.mean(axis=1)).T]
+        if self.term:
+            term = self.experiment.objective.terms[self.term].term
+            x, y = Side(clips.local, clips.mask), Side(prompts.local, prompts.mask)
+            fine = term.score(parameters, x, y)
+            scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
+        return jnp.stack(scores, axis=1)
+
+
+class _Prompts:
+    """Prompts as the captions of clips that show nothing."""
+
+    def __init__(self, prompts: list[str]):
+        self.report: Counter[str] = Counter()
+        self._prompts = prompts
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def __getitem__(self, index: int) -> Clip:
+        prompt = self._prompts[index]
+        return Clip(clip_id=prompt, captions=(Caption(prompt),))
+
+
+def _said(classes: tuple[str, ...], words: Mapping) -> list[str]:
+    """The words of each class.
+
+    Raises:
+      ConfigError: ``words`` has a name that is no class, no words, or the same for two classes.
+    """
+    for name, said in words.items():
+        if name not in classes:
+            raise ConfigError(f"zero_shot: words.{name} is no class; allowed: {', '.join(classes)}")
+        if not isinstance(said, str) or not said.strip():
+            raise ConfigError(f"zero_shot: words.{name}={said!r} must be words")
+    said = {name: words.get(name, name.replace("_", " ")) for name in classes}
+    for one, other in itertools.combinations(classes, 2):
+        if said[one] == said[other]:
+            raise ConfigError(f"zero_shot: words of {one} and {other} are the same, {said[one]!r}")
+    return list(said.values())
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("zero_shot")
