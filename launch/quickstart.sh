@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains configs/quickstart.py on this machine and evaluates it: bash launch/quickstart.sh [DIR]
+# Trains configs/quickstart.py on this machine, evaluates it and draws what it looks at:
+# bash launch/quickstart.sh [DIR]
 set -euo pipefail
 trap 'exit 130' INT
 workdir=$(realpath -m "${1:-runs/quickstart}")
@@ -9,6 +10,13 @@ cd "$(dirname "$0")/.."
 "$PYTHON" -m fgmm.main --config=configs/quickstart.py --workdir="$workdir"
 echo
 "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
+echo
+"$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" --config=configs/eval/linear_probe_motion.py
+echo
+"$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
+    --config=configs/eval/pointing_game_narrated_shapes.py
+echo
+"$PYTHON" -m fgmm.report.alignment --workdir="$workdir"
 echo
 echo "checkpoints:  $workdir/checkpoints"
 echo "every step:   $workdir/metrics.jsonl (TensorBoard: $workdir/events)"

@@ -248,11 +248,15 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+# What the names of numbers from 0 to 1 have in them.
+_SHARES = ("@", "accuracy", "hit")
+
+
 def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     """An aligned text table that is Markdown as well, with chance beside each column that has it.
 
-    Shares, under a name with ``@`` or ``accuracy``, are printed as percentages. A value that a row
-    lacks is ``-``.
+    Shares, under a name with ``@``, ``accuracy`` or ``hit``, are printed as percentages. A value
+    that a row lacks is ``-``.
 
     Args:
       rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
@@ -287,6 +291,6 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> st
 
 
 def _cell(name: str, value: float) -> str:
-    if "@" in name or "accuracy" in name:
+    if any(part in name for part in _SHARES):
         return f"{100 * value:.2f}%"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -68,7 +68,8 @@ class Evaluation:
         for name, value in result.items():
             way, _, measured = name.partition("/")
             if measured.partition("/")[2] in MEASURES:
-                column = measured.replace("/", " ").replace("_", " ")
+                column = measured.replace("/other", "/hits another").replace("/", " ")
+                column = column.replace("_", " ")
                 rows.setdefault(way.replace("_", " "), {})[column] = value
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
         lines = [metrics.table(rows, columns)]
@@ -76,7 +77,7 @@ class Evaluation:
             if name.endswith("/object/hit_low") and not name.startswith("untrained"):
                 hit, high = (result[name.removesuffix("_low") + end] for end in ("", "_high"))
                 way = name.partition("/")[0]
-                lines.append(f"{way}: object hit {hit:.3f}, 95% interval {low:.3f} to {high:.3f}")
+                lines.append(f"{way}: object hit {hit:.1%}, 95% interval {low:.1%} to {high:.1%}")
         counts = [f"{result['clips']:.0f} clips of {self.source['name']}"]
         counts += [
             f"{result[f'phrases/{kind}']:.0f} {kind} phrases"

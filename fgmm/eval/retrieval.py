@@ -18,7 +18,7 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
-from fgmm.eval import metrics
+from fgmm.eval import metrics, pairs
 from fgmm.experiment import Experiment
 from fgmm.losses.term import Side
 from fgmm.train.state import TrainState
@@ -81,36 +81,16 @@ class _Retrieval:
     def __init__(self, options: Evaluation, experiment: Experiment):
         self.experiment, self.batch_size = experiment, options.batch_size
         self.modality = options.pair.removesuffix("_text")
-        spaces = experiment.model.spaces
-        sides = set(options.pair.split("_"))
-        allowed = [name for name, entry in spaces.items() if sides <= set(entry["modalities"])]
-        self.space = options.space or (allowed[0] if allowed else "")
-        if self.space not in allowed:
-            raise ConfigError(
-                f"retrieval: space={self.space!r} does not have both sides of {options.pair}; "
-                f"allowed: {', '.join(allowed) or 'none'}"
-            )
-        self.term = self._term(options)
+        self.space = pairs.space_of(experiment, options.pair, options.space, name="retrieval")
+        self.term = pairs.fine_term(
+            experiment, options.pair, self.space, options.term, name="retrieval"
+        )
         self.protocol = dataclasses.asdict(options) | {"space": self.space, "term": self.term}
         source = experiment.source(options.source, "retrieval.source")
         captions = 1 if experiment.config.data.join_captions else options.captions
         other = {"audio": {"frames": 0}, "video": {"samples": 0}}[self.modality]
         self.assemble = experiment.assemble(source, captions=captions, **other)
         self._score = jax.jit(self._score_block)
-
-    def _term(self, options: Evaluation) -> str:
-        terms = self.experiment.objective.terms
-        fine = [
-            name
-            for name, entry in terms.items()
-            if (entry.pair, entry.level, entry.space) == (options.pair, "fine", self.space)
-        ]
-        if options.term and options.term not in fine:
-            raise ConfigError(
-                f"retrieval: term={options.term!r} is no fine term on {options.pair} in space "
-                f"{self.space!r}; allowed: {', '.join(fine) or 'none'}"
-            )
-        return options.term or (fine[0] if fine else "")
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         gallery = self._embed(state)
