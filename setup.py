@@ -20,7 +20,7 @@ setup(
     package_data={"fgmm.data": ["tokenizers/*.model"]},
     install_requires=[
         "absl-py",
-        "av>=14",
+        "av>=15",
         "flax>=0.10",
         "grain>=0.2.10",
         "jax>=0.10",
@@ -37,7 +37,7 @@ setup(
         "tensorboardX",
         "threadpoolctl",
         "tqdm",
-        "webvtt-py>=0.5",
+        "webvtt-py>=0.6",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],

@@ -14,6 +14,7 @@ from fgmm.data import tokenizer
 from fgmm.eval import inside_training
 from fgmm.train import loop
 from tests.data.flickr8k_fixture import write_flickr8k
+from tests.data.video_fixture import write_narrated_videos
 from tests.shrunken import shrunken
 
 CONFIGS = sorted(
@@ -32,12 +33,15 @@ def variants(tmp_path):
     captions = (c.text for i in range(len(source)) for c in source[i].captions)
     model = tmp_path / "model"
     tokenizer.train(captions, model, 100)
+    videos = write_narrated_videos(tmp_path / "videos", 16)
+    on_videos = f"root={videos},tokenizer={model},validation=0.3"
     return {
         "quickstart": [None, "fine=annealed"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
         ],
+        "video_folder": [on_videos, f"{on_videos},fine=mil_nce"],
     }
 
 

@@ -1,0 +1,358 @@
+"""Windows of video and sound files: the pictures shown and the sound heard in a stretch of time.
+
+Files are opened anew by every call and nothing is kept, so any number of threads may read. What a
+file holds is found by its content, not its name. Times are in seconds from the start of the file,
+as players count them.
+"""
+
+import contextlib
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import av
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from fgmm.data import files
+from fgmm.data.schema import BadInput, Waveform
+
+# A path, or the contents of a file.
+Media = str | os.PathLike[str] | bytes
+
+# Formats that hold video or sound and nothing else: no lists of further files, which could lead
+# anywhere, and no single pictures.
+_FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
+# Larger pictures than 8192 x 8192 are damage.
+_MAX_PIXELS = 1 << 26
+# Stretching a picture by more than this is damage as well.
+_MAX_PIXEL_ASPECT = 8
+# A file that lasts longer for its size is damaged, and would give windows without end.
+_LEAST_BYTES_A_SECOND = 25
+# Seconds to go back further, where a seek has ended behind the moment that was asked for.
+_FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
+# Decoders of sound need a few packets before they are right.
+_WARM_UP = 0.1
+# Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
+_JITTER = 0.02
+# Seconds by which a stream may end before the time that the header gives.
+_EARLY_END = 0.5
+
+
+class Header(NamedTuple):
+    """What a file says it holds.
+
+    Attributes:
+      duration: in seconds, of the longest stream.
+      video, audio: whether there is a stream of moving pictures, and of sound.
+    """
+
+    duration: float
+    video: bool
+    audio: bool
+
+
+def read_header(media: Media, reason: str = "unreadable_video") -> Header:
+    """What a file says it holds, without decoding it.
+
+    Raises:
+      BadInput: ``missing_file``, or ``reason`` where it is empty, damaged, or of no format of video
+        or sound.
+    """
+    with _opened(media, reason) as container:
+        video, audio = _first_video(container), _first_audio(container)
+        longest = container.size / _LEAST_BYTES_A_SECOND
+        duration = (container.duration or 0) / av.time_base
+        if not 0 < duration <= longest:
+            duration = _measured_duration(container)
+        if duration > longest:
+            raise BadInput(reason, f"{container.size} bytes cannot last {duration:.0f} s")
+        return Header(duration, video is not None, audio is not None)
+
+
+def window_start(duration: float, seconds: float, number: int, count: int) -> float:
+    """Where a window begins, of ``count`` at equal distances from a recording's start to its end.
+
+    One window is in the middle. A recording shorter than a window has them all at its start.
+    """
+    slack = max(0.0, duration - seconds)
+    return slack / 2 if count == 1 else slack * number / (count - 1)
+
+
+def read_frames(
+    media: Media, *, start: float, seconds: float, count: int, size: int
+) -> UInt8[np.ndarray, "T h w 3"]:
+    """The pictures on display in a window, by their time and not by their number.
+
+    They are upright and have square pixels. Where there is no picture yet, the first one is taken;
+    where the next one is late, the last one stays.
+
+    Args:
+      start, seconds: of the window.
+      count: T. Pictures are taken in the middle of T equal stretches of the window.
+      size: a larger picture is shrunk, its aspect kept, until the shorter of h and w is this many
+        pixels. A smaller one stays as it is.
+
+    Raises:
+      BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
+        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window.
+    """
+    with _opened(media, "unreadable_video") as container:
+        stream = _first_video(container)
+        if stream is None:
+            raise BadInput("no_video", "the file has no moving pictures")
+        moments = [start + (i + 0.5) * seconds / count for i in range(count)]
+        pictures: list[np.ndarray] = []
+        upright = _Upright(stream, size)
+        current, until = None, -math.inf
+        for time, length, frame in _frames_from(container, stream, moments[0]):
+            if current is not None and time > moments[len(pictures)]:
+                picture = upright(current)
+                while len(pictures) < count and time > moments[len(pictures)]:
+                    pictures.append(picture)
+            if len(pictures) == count:
+                break
+            current, until = frame, time + length
+        if current is None:
+            raise BadInput("unreadable_video", "no picture can be decoded")
+        if len(pictures) < count:
+            if not pictures:
+                _demand_whole(container, stream, moments[0], until)
+            pictures += [upright(current)] * (count - len(pictures))
+        return np.stack(pictures)
+
+
+def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
+    """The sound of a window, exactly as long as the window, in step with its pictures.
+
+    The first stream of sound is taken and its channels are averaged. Where it begins late, has a
+    gap or ends early, there is silence.
+
+    Raises:
+      BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
+        window; ``unreadable_audio``, none can be decoded.
+    """
+    with _opened(media, "unreadable_audio") as container:
+        stream = _first_audio(container)
+        if stream is None:
+            raise BadInput("no_audio", "the file has no sound")
+        # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
+        to_floats = av.AudioResampler(format="flt")
+        rate, samples, heard, cursor = 0, None, 0, None
+        for time, _, frame in _frames_from(container, stream, start - _WARM_UP):
+            if samples is None:
+                rate = frame.sample_rate
+                samples = np.zeros(round(seconds * rate), np.float32)
+            place = (time - start) * rate
+            if cursor is None or abs(place - cursor) > _JITTER * rate:
+                cursor = round(place)
+            if cursor >= len(samples):
+                break
+            for part in to_floats.resample(frame):
+                mono = part.to_ndarray().reshape(-1, part.layout.nb_channels).mean(axis=1)
+                heard += _lay(samples, mono, cursor)
+                cursor += len(mono)
+        if samples is None:
+            raise BadInput("unreadable_audio", "no sound can be decoded")
+        if not heard:
+            raise BadInput("no_audio", f"no sound from {start:g} s to {start + seconds:g} s")
+        return Waveform(np.clip(samples, -1, 1), rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A video or sound file of a corpus, for readers of a clip. Can be pickled.
+
+    Attributes:
+      corpus: a folder or an archive.
+      name: of the file in it.
+    """
+
+    corpus: files.Folder | files.Archive
+    name: str
+
+    def header(self, reason: str = "unreadable_video") -> Header:
+        """As ``read_header``."""
+        return read_header(self._media(reason), reason)
+
+    def frames(
+        self, *, start: float, seconds: float, count: int, size: int
+    ) -> UInt8[np.ndarray, "T h w 3"]:
+        """As ``read_frames``."""
+        media = self._media("unreadable_video")
+        return read_frames(media, start=start, seconds=seconds, count=count, size=size)
+
+    def sound(self, *, start: float, seconds: float) -> Waveform:
+        """As ``read_sound``."""
+        return read_sound(self._media("unreadable_audio"), start=start, seconds=seconds)
+
+    def _media(self, reason: str) -> Media:
+        if isinstance(self.corpus, files.Folder):
+            return self.corpus.path / self.name
+        try:
+            return self.corpus.read(self.name)
+        except FileNotFoundError as error:
+            raise BadInput("missing_file", str(error)) from error
+        except OSError as error:
+            raise BadInput(reason, str(error)) from error
+
+
+@contextlib.contextmanager
+def _opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
+    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``."""
+    try:
+        # Opening a pipe would wait for its other end.
+        if not isinstance(media, bytes) and not os.path.isfile(media):
+            raise BadInput("missing_file", os.fspath(media))
+        with av.open(
+            io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
+            options={"format_whitelist": _FORMATS},
+            metadata_errors="replace",
+        ) as container:
+            for stream in container.streams:
+                if stream.codec_context is not None:
+                    # Clips are decoded side by side: a clip needs no threads of its own.
+                    stream.codec_context.thread_count = 1
+                    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+            yield container
+    except BadInput:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise BadInput(reason, f"{type(error).__name__}: {error}") from error
+
+
+def _first_video(container):
+    """The first stream of moving pictures; a song's cover is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def _first_audio(container):
+    return next(iter(container.streams.audio), None)
+
+
+def _origin(container) -> float:
+    """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; what comes
+    before zero is there for decoders to warm up, and not played.
+    """
+    return max(0, container.start_time or 0) / av.time_base
+
+
+def _measured_duration(container) -> float:
+    """In seconds, of a file whose header does not state it: by the last of its packets."""
+    ends = [0.0]
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux():
+            if packet.pts is not None:
+                ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, max(ends) - _origin(container))
+
+
+def _decoded(container, stream) -> Iterator:
+    """Frames from here on; packets that cannot be decoded are passed over."""
+    if stream.codec_context is None:
+        raise ValueError("no decoder for this stream")
+    packets = container.demux(stream)
+    for packet in _until_failure(packets):
+        with contextlib.suppress(av.FFmpegError):
+            yield from packet.decode()
+    # What the decoder still holds, where the file broke off.
+    with contextlib.suppress(av.FFmpegError):
+        yield from stream.codec_context.decode(None)
+
+
+def _until_failure(packets: Iterable) -> Iterator:
+    with contextlib.suppress(av.FFmpegError):
+        yield from packets
+
+
+def _frames_from(container, stream, moment: float) -> Iterator:
+    """Frames with time and length, in order, beginning no later than the one due at ``moment``."""
+    origin = _origin(container)
+    for back in _FURTHER_BACK:
+        target = max(-1.0, moment - back)
+        _seek(container, stream, origin + target)
+        timed = _timed(_decoded(container, stream), stream, origin)
+        first = next(timed, None)
+        # Time stamps to seek by are those of decoding, which are not in the order of display.
+        if target <= 0 or (first is not None and first[0] <= moment):
+            break
+    if first is not None:
+        yield first
+        yield from timed
+
+
+def _seek(container, stream, time: float) -> None:
+    try:
+        container.seek(math.floor(time / stream.time_base), stream=stream)
+    except av.FFmpegError:  # some formats know no place before the first
+        container.seek(stream.start_time or 0, stream=stream)
+
+
+def _timed(frames: Iterable, stream, origin: float) -> Iterator:
+    """Each frame with its time and its length; both are guessed where the file lacks them."""
+    due = 0.0
+    for frame in frames:
+        time = due if frame.time is None else frame.time - origin
+        if isinstance(frame, av.AudioFrame):
+            length = frame.samples / frame.sample_rate
+        elif frame.duration:
+            length = float(frame.duration * frame.time_base)
+        else:
+            length = float(1 / (stream.average_rate or 25))
+        due = time + length
+        yield time, length, frame
+
+
+def _demand_whole(container, stream, moment: float, until: float) -> None:
+    """Raises where the pictures ended before the window and before the end that was stated."""
+    if stream.duration is not None:
+        end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        end -= _origin(container)
+    else:
+        end = (container.duration or 0) / av.time_base
+    if until < min(moment, end) - _EARLY_END:
+        raise BadInput("unreadable_video", f"cut off: ends after {until:.2f} s of {end:.2f} s")
+
+
+class _Upright:
+    """Frames as they are shown, with square pixels, shrunk; all as large as the first of them."""
+
+    def __init__(self, stream, size: int):
+        self._aspect = float(stream.sample_aspect_ratio or 1)
+        self._size = size
+        self._shape: tuple[int, int] | None = None
+        # One for all frames: setting it up takes longer than its work on a frame.
+        self._scaler = av.video.reformatter.VideoReformatter()
+
+    def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
+        turns = round(frame.rotation / 90) % 4
+        if self._shape is None:
+            height, width = self._shown_size(frame)
+            self._shape = (height, width) if turns % 2 == 0 else (width, height)
+        height, width = self._shape if turns % 2 == 0 else self._shape[::-1]
+        # Scaling to RGB honours range and matrix of the colours, and smooths where it shrinks.
+        scaled = self._scaler.reformat(frame, width=width, height=height, format="rgb24")
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
+
+    def _shown_size(self, frame) -> tuple[int, int]:
+        """Height and width before the picture is turned."""
+        height, width = float(frame.height), float(frame.width)
+        if 1 < self._aspect <= _MAX_PIXEL_ASPECT:
+            width *= self._aspect
+        elif 1 / _MAX_PIXEL_ASPECT <= self._aspect < 1:
+            height /= self._aspect
+        scale = min(1.0, self._size / min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:
+    """Writes ``part`` at ``place``, as far as it is inside; returns how many samples that were."""
+    begin, end = max(0, place), min(len(samples), place + len(part))
+    if begin >= end:
+        return 0
+    samples[begin:end] = part[begin - place : end - place]
+    return end - begin

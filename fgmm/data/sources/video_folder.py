@@ -1,0 +1,222 @@
+"""A folder of video files with captions beside them, cut into windows.
+
+::
+
+    cooking/first.mp4
+    cooking/first.vtt          WebVTT, or SubRip with the ending .srt
+    second.webm                no captions: a clip without text
+"""
+
+import collections
+import concurrent.futures
+import functools
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+import tqdm
+
+from fgmm.config import ConfigError
+from fgmm.data import captions, files, media
+from fgmm.data.schema import BadInput, Caption, Clip
+
+ENDINGS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".ts", ".webm", ".wmv"),
+)
+SPLITS = ("train", "validation")
+# Headers read at a time.
+_THREADS = 8
+# Share of a window that a video may fall short of it and still count as one more.
+_SHORT = 0.1
+
+
+class Source:
+    """Windows of equal length out of every video, from its start to its end, side by side.
+
+    A video shorter than a window is one, and so is the middle of one shorter than two. What the
+    files lack the clips lack: a video without a stream of sound gives clips without audio, one
+    without captions clips without text. Can be pickled, and read by many threads.
+
+    Attributes:
+      videos: names of the video files of this split, relative to the folder, in order.
+      report: what was left out. Videos: ``unreadable_video``, and ``no_video`` for sound alone.
+        Caption files: ``unreadable_captions``; ``missing_captions`` counts videos without one. Of
+        their cues: ``malformed_line`` and ``empty_caption``.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "train",
+        validation: float = 0.1,
+        seconds: float = 2.0,
+        fps: float = 4.0,
+        size: int = 112,
+        candidates: int = 0,
+        reach: float = 10.0,
+    ):
+        """Opens the corpus: reads the headers of the videos and the captions, decodes nothing.
+
+        Args:
+          root: the folder; videos may lie in folders below it.
+          split: ``train`` or ``validation``.
+          validation: share of the videos in that split. Which ones is decided by each video's name
+            alone (its path below ``root`` without the ending), so it stays when others are added.
+          seconds: of a window.
+          fps: pictures a second.
+          size: pictures are shrunk to this many pixels on the shorter side while decoding.
+          candidates: captions that a window should have. All captions that overlap it are its own;
+            where these are fewer, the nearest in time are added, as for a loss on a bag of captions
+            of which some fit.
+          reach: seconds to the farthest of the added ones.
+
+        Raises:
+          ConfigError: an unknown split, a missing folder, no video in it or in the split, none that
+            can be read, or an option that makes no sense.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
+        if not 0 <= validation < 1:
+            raise ConfigError(f"validation={validation!r} must be a share from 0 to below 1")
+        for key, value in {"seconds": seconds, "fps": fps, "size": size}.items():
+            if not value > 0:
+                raise ConfigError(f"{key}={value!r} must be greater than 0")
+        for key, value in {"candidates": candidates, "reach": reach}.items():
+            if value < 0:
+                raise ConfigError(f"{key}={value!r} must be at least 0")
+        self.report: collections.Counter[str] = collections.Counter()
+        self._seconds, self._size = seconds, size
+        self._frames = max(1, round(seconds * fps))
+        self._candidates, self._reach = candidates, reach
+        videos, caption_files = _listed(root)
+        names = [name for name in videos if (_place(name) < validation) == (split == "validation")]
+        if not names:
+            raise ConfigError(
+                f"root={root!r}: none of its {len(videos)} videos is in split {split!r} with "
+                f"validation={validation}; change that share or add videos"
+            )
+        folder = files.Folder(root)
+        self._open([media.Recording(folder, name) for name in names])
+        if not self.videos:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(self.report.items()))
+            raise ConfigError(f"root={root!r} has no readable video in split {split!r}: {reasons}")
+        self._captions = [self._read_captions(folder, name, caption_files) for name in self.videos]
+        counts = [max(1, int(header.duration / seconds + _SHORT)) for _, header in self._recordings]
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Clip:
+        index = range(len(self))[index]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        recording, header = self._recordings[number]
+        first = int(self._ends[number - 1]) if number else 0
+        windows = int(self._ends[number]) - first
+        start = media.window_start(header.duration, self._seconds, index - first, windows)
+        stretch = {"start": start, "seconds": self._seconds}
+        return Clip(
+            clip_id=recording.name,
+            video=functools.partial(
+                recording.frames, **stretch, count=self._frames, size=self._size
+            ),
+            audio=functools.partial(recording.sound, **stretch) if header.audio else None,
+            captions=self._near(self._captions[number], start),
+            group=recording.name,
+        )
+
+    @property
+    def videos(self) -> list[str]:
+        return [recording.name for recording, _ in self._recordings]
+
+    def _open(self, recordings: list[media.Recording]) -> None:
+        """Keeps the recordings that can be read."""
+        self._recordings: list[tuple[media.Recording, media.Header]] = []
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+            headers = pool.map(_header_or_error, recordings)
+            shown = tqdm.tqdm(
+                headers, "headers", len(recordings), unit="", delay=3, leave=False, disable=None
+            )
+            for recording, header in zip(recordings, shown, strict=True):
+                if isinstance(header, BadInput):
+                    self.report[header.reason] += 1
+                elif not header.video:
+                    self.report["no_video"] += 1
+                else:
+                    self._recordings.append((recording, header))
+
+    def _read_captions(self, folder, name, caption_files) -> tuple[Caption, ...]:
+        """Captions of a video: those of the first file beside it that can be read."""
+        found = caption_files.get(os.path.splitext(name)[0], {})
+        for form in captions.FORMATS:
+            if form in found:
+                try:
+                    read, left_out = captions.read_captions(folder.read(found[form]), form)
+                except (BadInput, OSError):
+                    self.report["unreadable_captions"] += 1
+                else:
+                    self.report += left_out
+                    return read
+        if not found:
+            self.report["missing_captions"] += 1
+        return ()
+
+    def _near(self, spoken: tuple[Caption, ...], start: float) -> tuple[Caption, ...]:
+        """Captions of the window at ``start`` with times counted from there, in order of time."""
+        end = start + self._seconds
+
+        def distance(caption: Caption) -> float:
+            return max(caption.start - end, start - caption.end)
+
+        within = [caption for caption in spoken if distance(caption) <= self._reach]
+        nearest = sorted(within, key=distance)
+        overlapping = sum(distance(caption) < 0 for caption in nearest)
+        chosen = sorted(
+            nearest[: max(overlapping, self._candidates)],
+            key=lambda caption: (caption.start, caption.end),
+        )
+        return tuple(Caption(text, a - start, b - start) for text, a, b in chosen)
+
+
+def _listed(root: str) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Names of the videos below a folder, and of the caption files of each stem by format."""
+    if not root or not os.path.isdir(root):
+        found = "is no folder" if root and os.path.exists(root) else "does not exist"
+        raise ConfigError(
+            f"root={root!r} {found}; give a folder of video files, with captions as .vtt or .srt "
+            "files of the same names beside them"
+        )
+    videos: list[str] = []
+    caption_files: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = pathlib.Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            stem, ending = os.path.splitext(relative)
+            ending = ending.lower()
+            if name.startswith("."):  # what some systems leave beside a file is not the file
+                continue
+            if ending in ENDINGS:
+                videos.append(relative)
+            elif ending[1:] in captions.FORMATS:
+                caption_files[stem][ending[1:]] = relative
+    if not videos:
+        raise ConfigError(f"root={root!r} holds no video; known endings: {' '.join(ENDINGS)}")
+    return sorted(videos), caption_files
+
+
+def _place(name: str) -> float:
+    """A number from 0 to 1 that depends on nothing but the name."""
+    stem = os.path.splitext(name)[0]
+    digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _header_or_error(recording: media.Recording) -> media.Header | BadInput:
+    try:
+        return recording.header()
+    except BadInput as error:
+        return error

@@ -1,0 +1,343 @@
+import fractions
+import json
+import os
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+
+import av
+import numpy as np
+import pytest
+
+from fgmm.data import files, media
+from fgmm.data.schema import BadInput
+from tests.data.video_fixture import FPS, RATE, number_of, numbered, sung, write_video
+
+SECONDS = 4.0
+PICTURES = [numbered(i) for i in range(round(SECONDS * FPS))]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("media") / "a.mp4", PICTURES, sound=sung(SECONDS))
+
+
+def numbers(file, start, seconds, count, size=1000):
+    pictures = media.read_frames(file, start=start, seconds=seconds, count=count, size=size)
+    return [number_of(picture) for picture in pictures]
+
+
+def reason(read, *arguments, **options):
+    with pytest.raises(BadInput) as caught:
+        read(*arguments, **options)
+    return caught.value.reason
+
+
+def read_all(file):
+    """Every reader on a file; the reasons where they fail."""
+    window = {"start": 0.0, "seconds": 1.0}
+    found = []
+    for read, options in (
+        (media.read_header, {}),
+        (media.read_frames, {**window, "count": 2, "size": 32}),
+        (media.read_sound, window),
+    ):
+        try:
+            found.append(read(file, **options))
+        except BadInput as error:
+            found.append(error.reason)
+    return found
+
+
+@pytest.mark.parametrize("start", [0.0, 0.37, 1.5, 2.0])
+def test_pictures_are_those_on_display_in_the_middle_of_equal_stretches(video, start):
+    expected = [int((start + (i + 0.5) * 0.2) * FPS + 1e-6) for i in range(10)]
+    assert numbers(video, start, 2.0, 10) == expected
+    assert numbers(video.read_bytes(), start, 2.0, 10) == expected
+
+
+@pytest.mark.parametrize("start", [0.0, 0.37, 1.5, 2.0])
+def test_sound_is_that_of_the_window(video, start):
+    sound = media.read_sound(video, start=start, seconds=1.5)
+    expected = sung(SECONDS)[round(start * RATE) :][: round(1.5 * RATE)]
+    assert sound.rate == RATE
+    assert sound.samples.shape == expected.shape
+    # The first packet of a compressed sound has nothing before it to overlap with.
+    compared = slice(2048 if start == 0 else 0, None)
+    np.testing.assert_allclose(sound.samples[compared], expected[compared], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound_codec", "options"),
+    [
+        ("a.mkv", "mpeg4", "pcm_s16le", None),
+        # Written as it was recorded: no duration, no index.
+        ("a.mkv", "mpeg4", "pcm_s16le", {"live": "1"}),
+        ("a.avi", "ffv1", "pcm_s16le", None),
+        ("a.mp4", "mpeg4", "aac", {"movflags": "frag_keyframe+empty_moov+delay_moov"}),
+    ],
+)
+def test_other_formats_seek_as_well(tmp_path, name, codec, sound_codec, options):
+    video = write_video(
+        tmp_path / name,
+        PICTURES,
+        sound=sung(SECONDS),
+        codec=codec,
+        sound_codec=sound_codec,
+        options=options,
+    )
+    assert media.read_header(video).duration == pytest.approx(SECONDS, abs=0.1)
+    for start in (0.0, 2.3):
+        assert numbers(video, start, 1.0, 4) == [
+            int((start + (i + 0.5) * 0.25) * FPS + 1e-6) for i in range(4)
+        ]
+        sound = media.read_sound(video, start=start, seconds=1.0).samples[2048:]
+        expected = sung(SECONDS)[round(start * RATE) + 2048 :][: len(sound)]
+        np.testing.assert_allclose(sound, expected, atol=0.02)
+
+
+def test_a_transport_stream_begins_at_zero_whatever_its_clock_says(tmp_path):
+    """Its packets are stamped from 1.4 s on."""
+    video = write_video(tmp_path / "a.ts", PICTURES, codec="mpeg2video")
+    header = media.read_header(video)
+    assert header.duration == pytest.approx(SECONDS, abs=0.1)
+    assert numbers(video, 1.0, 1.0, 4) == [22, 27, 32, 37]
+
+
+def test_frames_of_uneven_times_stay_until_the_next_one(tmp_path):
+    video = write_video(
+        tmp_path / "a.mkv", [numbered(i) for i in range(4)], times=[0.0, 1.0, 1.1, 5.0]
+    )
+    assert numbers(video, 0.0, 5.5, 11) == [0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 3]
+    assert numbers(video, 2.0, 1.0, 2) == [2, 2], "the window lies in a gap"
+
+
+def test_before_the_first_frame_the_first_is_shown_and_after_the_last_the_last(tmp_path):
+    video = write_video(
+        tmp_path / "a.mp4",
+        [numbered(i + 1) for i in range(10)],
+        times=[0.5 + i / FPS for i in range(10)],
+        sound=sung(2.0),
+    )
+    assert numbers(video, 0.0, 2.0, 8) == [1, 1, 3, 8, 10, 10, 10, 10]
+    assert numbers(video, 1.5, 0.5, 2) == [10, 10]
+
+
+def test_late_short_and_missing_sound(tmp_path):
+    video = write_video(tmp_path / "a.mkv", PICTURES, sound=sung(1.0), sound_start=0.75)
+    sound = media.read_sound(video, start=0.0, seconds=2.5).samples
+    assert sound.shape == (2.5 * RATE,)
+    np.testing.assert_array_equal(sound[: round(0.7 * RATE)], 0)
+    np.testing.assert_array_equal(sound[round(1.9 * RATE) :], 0)
+    heard = slice(round(0.9 * RATE), round(1.7 * RATE))
+    expected = sung(1.0)[round(0.15 * RATE) :][: round(0.8 * RATE)]
+    # Matroska counts in milliseconds, 16 samples: the pitch is told apart, not the phase.
+    spectrum = np.abs(np.fft.rfft(sound[heard])), np.abs(np.fft.rfft(expected))
+    np.testing.assert_allclose(spectrum[0], spectrum[1], atol=0.02 * spectrum[1].max())
+    assert reason(media.read_sound, video, start=2.5, seconds=1.0) == "no_audio"
+    mute = write_video(tmp_path / "mute.mp4", PICTURES[:5])
+    assert media.read_header(mute) == media.Header(pytest.approx(0.25), True, False)
+    assert reason(media.read_sound, mute, start=0.0, seconds=1.0) == "no_audio"
+
+
+def test_sound_alone(tmp_path):
+    song = write_video(tmp_path / "a.wav", sound=sung(1.0), sound_codec="pcm_s16le")
+    assert media.read_header(song) == media.Header(1.0, False, True)
+    sound = media.read_sound(song, start=0.25, seconds=0.5)
+    np.testing.assert_allclose(sound.samples, sung(1.0)[4000:12000], atol=1e-4)
+    assert reason(media.read_frames, song, start=0.0, seconds=1.0, count=2, size=8) == "no_video"
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("stereo", 2), ("7.1", 8), ("hexadecagonal", 16)])
+def test_channels_are_averaged(tmp_path, layout, channels):
+    path = tmp_path / "a.mkv"
+    silent = np.zeros(RATE, np.float32)
+    interleaved = np.stack([sung(1.0), *[silent] * (channels - 1)], axis=1).reshape(1, -1)
+    with av.open(str(path), "w") as container:
+        # Its decoder hands out every channel apart, as those of most compressed sound do.
+        stream = container.add_stream("wavpack", rate=RATE)
+        stream.layout, stream.format = layout, "fltp"
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+        frame.rate, frame.pts = RATE, 0
+        planar = av.AudioResampler(format="fltp").resample(frame)
+        for packet in [*(p for part in planar for p in stream.encode(part)), *stream.encode(None)]:
+            container.mux(packet)
+    sound = media.read_sound(path, start=0.0, seconds=1.0)
+    np.testing.assert_allclose(sound.samples, sung(1.0) / channels, atol=1e-4)
+
+
+def test_pictures_are_shrunk_to_the_shorter_side_and_never_enlarged(tmp_path):
+    large = write_video(tmp_path / "large.mp4", [numbered(i, 96, 160) for i in range(5)])
+    read = media.read_frames(large, start=0.0, seconds=0.25, count=5, size=32)
+    assert read.shape == (5, 32, 53, 3)
+    assert [number_of(picture) for picture in read] == [0, 1, 2, 3, 4]
+    assert media.read_frames(large, start=0.0, seconds=0.2, count=1, size=500).shape[1:3] == (
+        96,
+        160,
+    )
+
+
+def test_pictures_are_upright(tmp_path):
+    for degrees in (90, 180, -90):
+        turned = write_video(
+            tmp_path / f"{degrees}.mp4", [numbered(5, 48, 96)] * 3, rotation=degrees
+        )
+        (picture,) = media.read_frames(turned, start=0.0, seconds=0.1, count=1, size=24)
+        assert picture.shape == ((24, 48, 3) if degrees == 180 else (48, 24, 3))
+        assert number_of(np.rot90(picture, -degrees // 90)) == 5
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [("3/2", (24, 72)), ("2/3", (36, 48))])
+def test_pixels_become_square(tmp_path, aspect, shape):
+    pictures = [numbered(9, 48, 96)] * 3
+    video = write_video(tmp_path / "a.mp4", pictures, aspect=fractions.Fraction(aspect))
+    (picture,) = media.read_frames(video, start=0.0, seconds=0.1, count=1, size=min(shape))
+    assert picture.shape == (*shape, 3)
+    assert number_of(picture) == 9
+
+
+def test_damage_is_bad_input_with_its_reason(video, tmp_path):
+    data = video.read_bytes()
+    window = {"start": 0.0, "seconds": 1.0}
+    assert read_all(b"") == ["unreadable_video", "unreadable_video", "unreadable_audio"]
+    assert read_all(b"no video at all, but text\n" * 50)[:2] == ["unreadable_video"] * 2
+    assert read_all(data[: len(data) // 2])[0] == "unreadable_video", "the index is at the end"
+    missing = tmp_path / "missing.mp4"
+    assert read_all(missing) == ["missing_file"] * 3
+    assert read_all(tmp_path) == ["missing_file"] * 3
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert read_all(tmp_path / "pipe.mp4") == ["missing_file"] * 3
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text(f"ffconcat version 1.0\nfile '{video.name}'\n")
+    assert reason(media.read_frames, playlist, **window, count=1, size=8) == "unreadable_video"
+
+
+def test_random_damage_never_raises_anything_else(video):
+    data = video.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        places = rng.integers(len(damaged), size=int(rng.integers(1, 300)))
+        damaged[places] = rng.integers(256, size=len(places))
+        for read in read_all(damaged[: int(rng.integers(1, len(damaged) + 1))].tobytes()):
+            if isinstance(read, np.ndarray):
+                assert read.shape[0] == 2
+
+
+def test_what_is_cut_off_is_not_filled_up(tmp_path):
+    video = write_video(
+        tmp_path / "a.mp4", PICTURES, sound=sung(SECONDS), options={"movflags": "faststart"}
+    )
+    data = video.read_bytes()
+    cut = data[: len(data) // 2]
+    assert media.read_header(cut).duration == pytest.approx(SECONDS, abs=0.1)
+    assert numbers(cut, 0.0, 1.0, 4) == [2, 7, 12, 17]
+    options = {"count": 4, "size": 16}
+    assert reason(media.read_frames, cut, start=3.0, seconds=1.0, **options) == "unreadable_video"
+    assert reason(media.read_sound, cut, start=3.0, seconds=1.0) in ("no_audio", "unreadable_audio")
+
+
+def test_pictures_of_absurd_size_are_refused(video, monkeypatch):
+    monkeypatch.setattr(media, "_MAX_PIXELS", 1000)
+    options = {"start": 0.0, "seconds": 1.0, "count": 1, "size": 8}
+    assert reason(media.read_frames, video, **options) == "unreadable_video"
+
+
+def test_windows_are_spread_from_start_to_end():
+    def starts(duration, count):
+        return [media.window_start(duration, 2.0, number, count) for number in range(count)]
+
+    assert starts(10.0, 5) == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert starts(5.0, 3) == [0.0, 1.5, 3.0]
+    assert starts(5.0, 1) == [1.5]
+    assert starts(1.0, 3) == [0.0, 0.0, 0.0]
+
+
+def test_a_duration_beyond_belief_is_damage(video, monkeypatch):
+    size = video.stat().st_size
+    monkeypatch.setattr(media, "_LEAST_BYTES_A_SECOND", size / 3.9)
+    assert reason(media.read_header, video) == "unreadable_video"
+    monkeypatch.setattr(media, "_LEAST_BYTES_A_SECOND", size / 4.1)
+    assert media.read_header(video.read_bytes()).duration == pytest.approx(SECONDS)
+
+
+def test_recordings_of_folders_and_archives_are_the_same(video, tmp_path):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as packed:
+        packed.add(video, "b/a.mp4")
+    inside = media.Recording(files.Archive(archive), "b/a.mp4")
+    outside = media.Recording(files.Folder(video.parent), video.name)
+    window = {"start": 1.0, "seconds": 1.0}
+    assert inside.header() == outside.header() == media.read_header(video)
+    frames = outside.frames(**window, count=4, size=24)
+    np.testing.assert_array_equal(inside.frames(**window, count=4, size=24), frames)
+    again = pickle.loads(pickle.dumps(inside))
+    np.testing.assert_array_equal(again.sound(**window).samples, outside.sound(**window).samples)
+    for corpus in (files.Archive(archive), files.Folder(tmp_path)):
+        assert reason(media.Recording(corpus, "none.mp4").header) == "missing_file"
+
+
+def test_threads_do_not_disturb_each_other(video):
+    starts = [0.1 * i for i in range(20)] * 3
+    read = lambda start: numbers(video, start, 1.0, 4, size=16)  # noqa: E731
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, starts)) == [read(start) for start in starts]
+
+
+# Files whose pictures are turned or stretched, or depend on what the decoder makes of damage.
+NOT_AS_CODED = ("rotated_90.mp4", "anamorphic.mp4", "corrupt_bytes.mp4", "truncated_faststart.mp4")
+
+
+def test_edge_cases(shared_data):
+    folder = shared_data("video_edge_cases")
+    cases = json.loads((folder / "cases.json").read_text())
+    assert len(cases) == 44
+    for name, case in cases.items():
+        for file in (folder / name, (folder / name).read_bytes()):
+            header, frames, sound = read_all(file)
+            if case["expect"] == "skip":
+                expected = "no_video" if name == "audio_only.mp4" else "unreadable_video"
+                assert isinstance(frames, str), name
+                assert frames == expected, name
+                continue
+            assert frames.shape[0] == 2, name
+            assert min(frames.shape[1:3]) <= 32, name
+            assert header.video, name
+            assert header.audio == bool(case["measured"]["audio_tracks"]), name
+            if header.audio:
+                assert sound.rate == case["measured"]["audio_rate"], name
+                assert len(sound.samples) == sound.rate, name
+                assert sound.samples.any() == (name != "silent_audio.mp4"), name
+            else:
+                assert sound == "no_audio", name
+
+
+def test_windows_of_edge_cases_are_those_of_a_pass_from_the_start(shared_data):
+    folder = shared_data("video_edge_cases")
+    cases = json.loads((folder / "cases.json").read_text())
+    for name, case in cases.items():
+        if case["expect"] == "skip" or name in NOT_AS_CODED:
+            continue
+        with av.open(str(folder / name)) as container:
+            shown = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+        assert len(shown) == case["measured"]["frames"], name
+        for start in (0.0, 0.55, 1.2):
+            read = media.read_frames(folder / name, start=start, seconds=0.63, count=3, size=10_000)
+            for i, picture in enumerate(read):
+                moment = start + (i + 0.5) * 0.21
+                due = [array for time, array in shown if time <= moment] or [shown[0][1]]
+                np.testing.assert_array_equal(picture, due[-1], err_msg=f"{name} at {moment}")
+
+
+def test_times_of_sound_in_edge_cases(shared_data):
+    folder = shared_data("video_edge_cases")
+    late = media.read_sound(folder / "late_audio.mp4", start=0.0, seconds=1.5)
+    assert np.flatnonzero(late.samples)[0] / late.rate == pytest.approx(0.728, abs=0.001)
+    short = media.read_sound(folder / "short_audio.mp4", start=0.0, seconds=2.0)
+    assert np.flatnonzero(short.samples)[-1] / short.rate == pytest.approx(0.5, abs=0.02)
+    assert (
+        reason(media.read_sound, folder / "short_audio.mp4", start=0.8, seconds=1.0) == "no_audio"
+    )
+    both = media.read_sound(folder / "stereo_48khz.mp4", start=0.0, seconds=1.0)
+    one = media.read_sound(folder / "one_side_silent.mp4", start=0.0, seconds=1.0)
+    assert 0 < np.abs(one.samples).max() < np.abs(both.samples).max()
