@@ -29,7 +29,7 @@ import scipy.stats
 from absl import flags
 
 from fgmm import command_line
-from fgmm.config import ConfigError, flat
+from fgmm.config import ConfigError, differences
 
 _TABLE = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _SHARE = "{:.1%}"
@@ -82,12 +82,24 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
     runs = [json.loads(path.read_text()) for path in sorted(results.glob(pattern))]
     if not runs:
         raise ConfigError(f"{pattern!r} matches no file in {results}")
-    configs = [{k: v for k, v in flat(run["config"]).items() if k != "seed"} for run in runs]
-    for config in configs[1:]:
-        for key in {*config, *configs[0]}:
-            if config.get(key) != configs[0].get(key):
-                raise ConfigError(f"the runs of {pattern!r} differ in {key}, not in seed alone")
+    first = runs[0]
+    for run in runs[1:]:
+        changed = differences(first["config"], run["config"] | {"seed": first["config"]["seed"]})
+        if changed:
+            raise ConfigError(
+                f"the runs of {pattern!r} differ by more than their seed: {changed[0]}"
+            )
+        if _protocols(run) != _protocols(first):
+            raise ConfigError(f"the runs of {pattern!r} were evaluated by different protocols")
     return runs
+
+
+def _protocols(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was asked; the untrained network to compare with is that of the run's own seed."""
+    return {
+        label: {key: value for key, value in protocol.items() if key != "untrained_seed"}
+        for label, protocol in run["protocols"].items()
+    }
 
 
 def _value(run: Mapping[str, Any], metric: str) -> float | None:

@@ -28,13 +28,14 @@ After.
 """
 
 
-def write(folder, name, seed, results, **config):
+def write(folder, name, seed, results, clips=8, **config):
     started = {"commit": "abc", "cpu": "2 cores", "devices": "1 x cpu", "jax": "1", "date": "d"}
     run = {
         "seed": seed,
         "data": "synthetic",
         "trained": {"started": [started], "examples_seen": 12_800, "train_seconds": 61.2},
         "results": results,
+        "protocols": {"retrieval": {"clips": clips}},
         "config": {"seed": seed, "optimizer": {"learning_rate": 1.0}, **config},
     }
     (folder / f"{name}-{seed}.json").write_text(json.dumps(run))
@@ -64,7 +65,13 @@ def test_a_table(results):
 
 def test_runs_of_a_row_differ_in_seed_alone(results):
     write(results, "coarse", 3, {"retrieval/r@10": 1.0}, optimizer={"learning_rate": 2.0})
-    with pytest.raises(ConfigError, match=r"coarse-\*.*optimizer\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"coarse-\*.*optimizer\.learning_rate: 1.0 -> 2.0"):
+        tables.fill(PAGE, results)
+
+
+def test_runs_of_a_row_were_asked_the_same(results):
+    write(results, "coarse", 3, {"retrieval/r@10": 1.0}, clips=16)
+    with pytest.raises(ConfigError, match=r"coarse-\*.*different protocols"):
         tables.fill(PAGE, results)
 
 
