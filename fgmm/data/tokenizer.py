@@ -8,6 +8,7 @@ Training a model on the captions of any source, and looking at what one does::
 """
 
 import ast
+import functools
 import hashlib
 import io
 import itertools
@@ -74,6 +75,8 @@ class Tokenizer:
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
+        # Captions come back every epoch; a result takes about a kilobyte.
+        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
 
     def __getstate__(self) -> bytes:
         return self._model
@@ -110,7 +113,7 @@ class Tokenizer:
         for token, piece, (start, end) in zip(
             encoded["ids"], encoded["pieces"], encoded["offsets"], strict=True
         ):
-            while start < len(caption) and caption[start].isspace():
+            while caption[start : start + 1].isspace():
                 start += 1
             while at < len(spans) and spans[at][1] <= start:
                 at += 1
@@ -131,13 +134,18 @@ class Tokenizer:
           phrases: P; further phrases join the last.
 
         Returns:
-          Token ids and phrase ids from 1 to P, both [L] and 0 for padding.
+          Token ids and phrase ids from 1 to P, both [L] and 0 for padding; read-only, since they
+          are kept for the next time.
         """
+        return self._remembered(caption, segmenter, tokens, phrases)
+
+    def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
         token_ids = np.zeros(tokens, np.int32)
         phrase_ids = np.zeros(tokens, np.int32)
         found = self.pieces(caption, segmenter, phrases)[:tokens]
         token_ids[: len(found)] = [token for token, _, _ in found]
         phrase_ids[: len(found)] = [phrase for _, phrase, _ in found]
+        token_ids.flags.writeable = phrase_ids.flags.writeable = False
         return token_ids, phrase_ids
 
 

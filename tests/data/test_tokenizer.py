@@ -131,6 +131,27 @@ def test_a_pickled_tokenizer_is_the_same(small):
     np.testing.assert_array_equal(encode(other, "a red 日本"), encode(small, "a red 日本"))
 
 
+def test_captions_that_come_back_are_not_split_again(small):
+    split = []
+
+    def segmenter(caption):
+        split.append(caption)
+        return phrases.function_words(caption)
+
+    first = encode(small, "a red circle on the left", segmenter=segmenter)
+    again = encode(small, "a red circle on the left", segmenter=segmenter)
+    np.testing.assert_array_equal(first, again)
+    assert len(split) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        again[0][0] = 1
+    shorter, _ = encode(small, "a red circle on the left", segmenter=segmenter, tokens=3)
+    assert len(shorter) == 3
+    one, two = (encode(small, "a red circle on the left", count=count)[1] for count in (1, 2))
+    assert (one.max(), two.max()) == (1, 2)
+    _, whole = encode(small, "a red circle on the left", segmenter=phrases.whole)
+    assert whole.max() == 1
+
+
 def test_training_is_deterministic_and_frequent_words_become_pieces(small, model_path, tmp_path):
     again = tokenizer.train(iter(CAPTIONS), tmp_path / "again.model", vocabulary_size=200)
     assert (tmp_path / "again.model").read_bytes() == model_path.read_bytes()

@@ -1,6 +1,9 @@
 import json
+import math
+import struct
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from fgmm.train.metrics import MetricsWriter, cut_back
 
@@ -35,10 +38,32 @@ def test_steps_after_the_restored_one_are_cut(write):
     assert [line["step"] for line in write(2, [3])] == [1, 2, 3]
 
 
+def read_events(path):
+    """Records of a file of events: length, checksum, contents, checksum."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        yield Event.FromString(data[at + 12 : at + 12 + length])
+        at += 16 + length
+
+
 def test_events_are_written_for_tensorboard(write, tmp_path):
-    write(0, [1])
-    (events,) = (tmp_path / "events").iterdir()
-    assert b"loss" in events.read_bytes()
+    write(4, [5, 6])
+    (path,) = (tmp_path / "events").iterdir()
+    events = [event for event in read_events(path) if event.summary.value]
+    assert [event.step for event in events] == [5, 6]
+    for event in events:
+        values = {value.tag: value.simple_value for value in event.summary.value}
+        assert values.keys() == {"loss", "other"}
+        assert values["loss"] == event.step / 2
+        assert math.isnan(values["other"])
+
+
+def test_tensorboard_forgets_the_events_of_steps_that_are_repeated(write, tmp_path):
+    write(4, [5])
+    (path,) = (tmp_path / "events").iterdir()
+    (start,) = [event for event in read_events(path) if event.HasField("session_log")]
+    assert (start.step, start.session_log.status) == (5, SessionLog.START)
 
 
 def test_a_half_written_line_is_dropped(tmp_path):

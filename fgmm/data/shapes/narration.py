@@ -280,8 +280,8 @@ def _interval(rng: np.random.Generator, items: list[Item], world: World) -> tupl
     """When a sentence is said, in seconds: while what it tells goes on, give or take a quarter."""
     start = min(item.start for item in items) / world.fps
     stop = max(item.stop for item in items) / world.fps
-    late, early = rng.random(2) * (stop - start) / 4
-    return float(start + late), float(stop - early)
+    late, early = rng.random() * (stop - start) / 4, rng.random() * (stop - start) / 4
+    return start + late, stop - early
 
 
 def _name(rng: np.random.Generator, item: Item, article: str) -> str:

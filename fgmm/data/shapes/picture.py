@@ -39,8 +39,8 @@ class _Sprite(NamedTuple):
 
     Attributes:
       rows, cols: [1, M] offsets in pixels.
-      colour, beneath: uint16 [M, 1] share, out of 256, of the object's colour and of what lies
-        beneath it; the dark rim takes the rest.
+      colour, beneath: uint16 [M, 3] share, out of 256, of the object's colour and of what lies
+        beneath it, alike for red, green and blue; the dark rim takes the rest.
       box: first row, first column, last row + 1, last column + 1.
     """
 
@@ -75,19 +75,24 @@ def boxes(item: Item, world: World) -> Float64[np.ndarray, "T 4"]:
     Objects are cut by no border: where the picture wraps, a box reaches beyond 0 or 1.
     """
     sprite = _sprite(item.shape, item.size, item.turn, world.size)
-    return (np.tile(centres(item, world), 2) + sprite.box) / world.size
+    places = centres(item, world)
+    return (np.concatenate([places, places], axis=1) + sprite.box) / world.size
 
 
 def _paint(frames: np.ndarray, item: Item, places: np.ndarray) -> None:
     """Blends an object into frames uint8 [T, H, W, 3] with its centre at places [T, 2]."""
-    size = frames.shape[1]
+    count, size = frames.shape[:2]
     sprite = _sprite(item.shape, item.size, item.turn, size)
-    rows = (places[:, :1] + sprite.rows) % size
-    cols = (places[:, 1:] + sprite.cols) % size
-    pixels = (np.arange(len(frames))[:, None] * size + rows) * size + cols  # [T, M]
-    flat = frames.reshape(-1, 3)
+    ring = np.arange(2 * size) % size  # wraps places from -2 * size to 2 * size - 1
+    rows = ring[places[:, :1] + sprite.rows]
+    cols = ring[places[:, 1:] + sprite.cols]
+    chosen = (np.arange(count)[:, None] * size + rows) * size + cols  # [T, M]
+    # A pixel is one item of three bytes: NumPy moves those faster than rows of three items.
+    pixels = frames.reshape(-1).view("V3")
     ink = sprite.colour * np.array(_RGB[COLOURS[item.colour]], np.uint16)
-    flat[pixels] = (flat[pixels] * sprite.beneath + ink) >> 8
+    seen = pixels.take(chosen).view(np.uint8).reshape(*chosen.shape, 3)
+    blend = (seen * sprite.beneath + ink) >> 8
+    pixels[chosen] = blend.astype(np.uint8).reshape(len(blend), -1).view("V3")
 
 
 @functools.cache
@@ -111,13 +116,15 @@ def _sprite(shape: int, size: int, turn: int, width: int) -> _Sprite:
 
     rows, cols = np.nonzero(coverage(rim) > 0.1)
     offsets = np.stack([rows, cols]) - reach
-    colour = np.floor(256 * coverage(inside)[rows, cols, None])
-    beneath = np.floor(256 * (1 - coverage(rim)[rows, cols, None]))
+
+    def out_of_256(share):
+        return np.repeat(np.floor(256 * share[rows, cols, None]).astype(np.uint16), 3, axis=1)
+
     return _Sprite(
         rows=offsets[:1],
         cols=offsets[1:],
-        colour=colour.astype(np.uint16),
-        beneath=beneath.astype(np.uint16),
+        colour=out_of_256(coverage(inside)),
+        beneath=out_of_256(1 - coverage(rim)),
         box=np.concatenate([offsets.min(axis=1), offsets.max(axis=1) + 1]),
     )
 

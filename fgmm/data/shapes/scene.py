@@ -5,6 +5,9 @@ of everything else. So in every single frame its position is uniform whatever it
 still frame says nothing about motion.
 """
 
+import functools
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +115,8 @@ def draw_scene(
         order = np.argsort(shapes != shape, kind="stable")
         order[movers:] = rng.permutation(order[movers:])
         shapes, colours = shapes[order], colours[order]
-    items = _draw_items(rng, world, shapes, colours, movers + distractors)
+    pairs = itertools.islice(_zip(shapes, colours), movers + distractors)
+    items = _draw_items(rng, world, list(pairs))
     if motion is not None:
         items = [item._replace(motion=motion) for item in items]
     still = (item._replace(motion=None) for item in items[movers:])
@@ -123,9 +127,8 @@ def draw_absent(
     rng: np.random.Generator, world: World, present: set[tuple[int, int]], count: int
 ) -> list[Item]:
     """Draws ``count`` moving objects whose (shape, colour) is not among ``present``."""
-    shapes, colours = _draw_pairs(rng)
-    absent = [pair not in present for pair in zip(shapes.tolist(), colours.tolist(), strict=True)]
-    return _draw_items(rng, world, shapes[absent], colours[absent], count)
+    absent = (pair for pair in _zip(*_draw_pairs(rng)) if pair not in present)
+    return _draw_items(rng, world, list(itertools.islice(absent, count)))
 
 
 def _draw_pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -133,34 +136,42 @@ def _draw_pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(rng.permutation(len(SHAPES) * len(COLOURS)), len(COLOURS))
 
 
-def _draw_items(
-    rng: np.random.Generator, world: World, shapes: np.ndarray, colours: np.ndarray, count: int
-) -> list[Item]:
-    """``count`` moving objects of the first of the given shapes and colours."""
+def _draw_items(rng: np.random.Generator, world: World, pairs: list[tuple[int, int]]) -> list[Item]:
+    """Moving objects of the given (shape, colour) pairs."""
+    count = len(pairs)
     lengths = rng.integers(-(-world.frames // 2), world.frames, size=count)
     starts = rng.integers(0, world.frames - lengths + 1)
     columns = (
-        shapes[:count],
-        colours[:count],
-        rng.integers(len(SIZES), size=count),
-        rng.integers(TURNS, size=count),
-        rng.integers(world.size, size=count),
-        rng.integers(world.size, size=count),
-        rng.integers(len(MOTIONS), size=count),
+        *rng.integers(_choices(world.size, count)),
         starts,
         starts + lengths,
         rng.uniform(0.8, 1.25, size=count),
         rng.random(count),
     )
-    return [Item(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return [Item(*pair, *row) for pair, row in zip(pairs, _zip(*columns), strict=True)]
+
+
+@functools.cache
+def _choices(size: int, count: int) -> np.ndarray:
+    """Among how many sizes, turns, rows, columns and motions ``count`` objects choose."""
+    return np.repeat([[len(SIZES)], [TURNS], [size], [size], [len(MOTIONS)]], count, axis=1)
+
+
+def _zip(*columns: np.ndarray) -> Iterator[tuple]:
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def centres(item: Item, world: World) -> Int[np.ndarray, "T 2"]:
     """The object's centre in every frame as (row, column) in whole pixels, from 0 to size - 1."""
-    frames = np.arange(world.frames)
-    seconds = np.clip(frames - item.start, 0, item.stop - item.start) / world.fps
+    offset = _offset(item, _seconds_in_motion(item.start, item.stop, world))
     place = np.array([item.row, item.col])
-    return (place + np.rint(world.size * _offset(item, seconds)).astype(int)) % world.size
+    return (place + np.rint(world.size * offset).astype(int)) % world.size
+
+
+@functools.cache
+def _seconds_in_motion(start: int, stop: int, world: World) -> np.ndarray:
+    """How long an object has moved by each frame, [T]."""
+    return np.clip(np.arange(world.frames) - start, 0, stop - start) / world.fps
 
 
 def active(item: Item, world: World) -> Bool[np.ndarray, "T"]:
@@ -171,30 +182,28 @@ def active(item: Item, world: World) -> Bool[np.ndarray, "T"]:
 
 def _offset(item: Item, seconds: np.ndarray) -> np.ndarray:
     """How far the object has come from where it rested, [T, 2], in widths of the picture."""
-    still = np.zeros_like(seconds)
+    offset = np.zeros((len(seconds), 2))
+    rows, cols = offset.T
     way = item.pace * _SPEED * seconds
     match None if item.motion is None else MOTIONS[item.motion]:
-        case None:
-            rows, cols = still, still
         case "left":
-            rows, cols = still, -way
+            cols -= way
         case "right":
-            rows, cols = still, way
+            cols += way
         case "up":
-            rows, cols = -way, still
+            rows -= way
         case "down":
-            rows, cols = way, still
+            rows += way
         case "clockwise" | "counterclockwise" as sense:
             # Rows grow downwards, so a growing angle is seen turning clockwise.
             turns = seconds / _CIRCLE_SECONDS * (1 if sense == "clockwise" else -1)
             begin, angle = 2 * np.pi * item.phase, 2 * np.pi * (item.phase + turns)
             radius = item.pace * _CIRCLE_RADIUS
-            rows = radius * (np.sin(angle) - np.sin(begin))
-            cols = radius * (np.cos(angle) - np.cos(begin))
+            rows += radius * (np.sin(angle) - np.sin(begin))
+            cols += radius * (np.cos(angle) - np.cos(begin))
         case "shaking":
             reach = item.pace * _SHAKE_REACH * (1 if item.phase < 0.5 else -1)
-            rows, cols = still, reach * np.sin(2 * np.pi * seconds / _SHAKE_SECONDS)
+            cols += reach * np.sin(2 * np.pi * seconds / _SHAKE_SECONDS)
         case "bouncing":
-            height = item.pace * _HOP_HEIGHT * np.abs(np.sin(np.pi * seconds / _HOP_SECONDS))
-            rows, cols = -height, still
-    return np.stack([rows, cols], axis=1)
+            rows -= item.pace * _HOP_HEIGHT * np.abs(np.sin(np.pi * seconds / _HOP_SECONDS))
+    return offset
