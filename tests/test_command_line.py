@@ -37,7 +37,8 @@ QUICKSTART = "--config=configs/quickstart.py"
         ((f"{QUICKSTART}:noize=0.1",), "variant 'noize=0.1' is unknown; allowed: fine=info_nce"),
         (
             (QUICKSTART, "--config.data.source.name=kinetics"),
-            "data.source.name='kinetics' is unknown; allowed: flickr8k, narrated_shapes",
+            "data.source.name='kinetics' is unknown; "
+            "allowed: esc10, fight_clips, flickr8k, narrated_shapes, video_folder",
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),

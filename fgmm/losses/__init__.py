@@ -5,6 +5,9 @@ Similarities of clips and captions from their local embeddings (``similarity``):
     s = pooled_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)   # [B, C, P]
     S = clip_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)     # [B, C]
 
+They stream a [B, C, N, P] in blocks, unless it is small, and make it anew for the gradient, so that
+memory grows as a coarse loss's does; ``implementation="dense"`` holds all of it.
+
 Contrastive losses on them (``contrastive``)::
 
     loss = info_nce(S, temperature=0.07)

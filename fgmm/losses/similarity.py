@@ -5,27 +5,35 @@ local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[
 for each clip and phrase, and over p as well into S[b,c], one for each clip and caption. Embeddings
 are used as they come: whoever wants cosines hands over vectors of unit length.
 
-This is the dense definition: a is held in memory, B·C·N·P numbers.
+Two implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
+numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
+has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, ScalarLike
 
+from fgmm.losses import blockwise
 from fgmm.losses.options import check_choice
+from fgmm.losses.pools import Pooling
 
 POOLS = ("softmax", "logsumexp", "max", "mean", "sparc")
 POOLS_WITH_TEMPERATURE = ("softmax", "logsumexp")
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
 PHRASE_WEIGHTS = ("uniform", "softmax")
 
+# Bytes of a up to which dense is chosen: it is as fast there, and has every derivative.
+_DENSE_BYTES = 256 << 10
+
 # A score with phrase weights is one more pooling, of s over p.
 _POOL_OF_PHRASE_WEIGHTS = {"uniform": "mean", "softmax": "softmax"}
 
 
-@functools.partial(jax.jit, static_argnames=("pool", "precision"))
+@functools.partial(jax.jit, static_argnames=("pool", "implementation", "block", "precision"))
 def pooled_similarity(
     x: Float[Array, "B N D"],
     y: Float[Array, "C P D"],
@@ -34,6 +42,8 @@ def pooled_similarity(
     *,
     pool: str,
     temperature: ScalarLike | None = None,
+    implementation: str | None = None,
+    block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "B C P"]:
     """s[b,c,p]: the similarities of clip b's local embeddings to phrase (c,p), pooled over n.
@@ -59,19 +69,30 @@ def pooled_similarity(
         whatever it holds, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
+      implementation: 'dense', 'blockwise', or None for dense where a is at most 256 KiB.
+      block: how many clips and how many captions blockwise takes at a time; None for a choice by
+        shape, such that a block of a stays in cache.
       precision: of the products, as in ``jax.lax.dot``.
 
     Returns:
       s, in float32 or wider. It is 0 for a masked phrase and for a clip with nothing valid.
 
     Raises:
-      ValueError: unknown pool, or no temperature where the pool has one.
+      ValueError: unknown pool or implementation, no temperature where the pool has one, or a block
+        for dense.
     """
-    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
-    return pooled(a, mask, pool=pool, temperature=temperature, axis=2)
+    pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
+    s, _ = _similarities(x, y, x_mask, y_mask, temperature, None, pooling, implementation, block)
+    return s
 
 
-@functools.partial(jax.jit, static_argnames=("pool", "direction", "phrase_weights", "precision"))
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        *("pool", "direction", "phrase_weights"),
+        *("implementation", "block", "precision"),
+    ),
+)
 def clip_similarity(
     x: Float[Array, "B N D"],
     y: Float[Array, "C P D"],
@@ -83,6 +104,8 @@ def clip_similarity(
     direction: str = "y_to_x",
     phrase_weights: str = "uniform",
     phrase_temperature: ScalarLike | None = None,
+    implementation: str | None = None,
+    block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "B C"]:
     """S[b,c]: the similarity of clip b and caption c.
@@ -95,34 +118,38 @@ def clip_similarity(
     that is scored itself: a score depends on clip b and caption c alone, matched or not.
 
     Args:
-      x, y, x_mask, y_mask, pool, temperature, precision: as in ``pooled_similarity``.
+      x, y, x_mask, y_mask, pool, temperature: as in ``pooled_similarity``.
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
       phrase_weights: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
       phrase_temperature: of softmax weights, above 0.
+      implementation, block, precision: as in ``pooled_similarity``.
 
     Returns:
       S, in float32 or wider; 0 where either side has nothing valid.
 
     Raises:
-      ValueError: an unknown option, or no temperature where one is needed.
+      ValueError: an unknown option, no temperature where one is needed, or a block for dense.
     """
     check_choice("direction", direction, DIRECTIONS)
     check_choice("phrase_weights", phrase_weights, PHRASE_WEIGHTS)
     if phrase_weights == "softmax" and phrase_temperature is None:
         raise ValueError("phrase_weights 'softmax' needs a phrase_temperature; got None")
-    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
-    attended_axes = {"y_to_x": [2], "x_to_y": [3], "symmetric": [2, 3]}[direction]
-    scores = [
-        pooled(
-            pooled(a, mask, pool=pool, temperature=temperature, axis=axis),
-            mask.any(axis),
-            pool=_POOL_OF_PHRASE_WEIGHTS[phrase_weights],
-            temperature=phrase_temperature,
-            axis=2,
-        )
-        for axis in attended_axes
-    ]
-    return sum(scores) / len(scores)
+    over_phrases = _POOL_OF_PHRASE_WEIGHTS[phrase_weights]
+    pooling = Pooling(
+        pool,
+        y_to_x=direction != "x_to_y",
+        weights=over_phrases if direction != "y_to_x" else None,
+        precision=precision,
+    )
+    s, mirrored = _similarities(
+        *(x, y, x_mask, y_mask, temperature, phrase_temperature, pooling, implementation, block)
+    )
+    if s is None:
+        return mirrored
+    x_mask, y_mask = _masks(x, y, x_mask, y_mask)
+    mask = jnp.broadcast_to(x_mask.any(1)[:, None, None] & y_mask, s.shape)
+    S = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
+    return S if mirrored is None else (S + mirrored) / 2
 
 
 @functools.partial(jax.jit, static_argnames=("pool", "precision"))
@@ -160,11 +187,13 @@ def pooled(
         return _log_mean_exp(axis, a, mask, temperature).squeeze(axis)
     if pool == "max":
         return _extremum(jnp.max, a, mask, axis).squeeze(axis)
+    # Weights come from a itself: a difference may be rounded one way where its minimum is found and
+    # another way where entries are compared with that, depending on how XLA fuses them.
+    weights = pool_weights(a, mask, pool=pool, temperature=temperature, axis=axis)
     # The result does not depend on the origin of a, so neither does its gradient. Relative to the
     # mean, derivatives keep their digits when all of a is nearly the same.
     origin = jax.lax.stop_gradient(_mean(a, mask, axis))
     a = jnp.where(mask, a - origin, 0)
-    weights = pool_weights(a, mask, pool=pool, temperature=temperature, axis=axis)
     return (origin + jnp.sum(weights * a, axis, keepdims=True)).squeeze(axis)
 
 
@@ -190,11 +219,58 @@ def pool_weights(
     return _divided_by_sum(valid * jnp.exp(logits), axis)
 
 
+def _similarities(
+    x, y, x_mask, y_mask, temperature, weights_temperature, pooling, implementation, block
+):
+    """s and S of ``blockwise.similarities``, by whichever implementation."""
+    check_choice("pool", pooling.pool, POOLS)
+    if pooling.pool in POOLS_WITH_TEMPERATURE:
+        _needed(temperature, pooling.pool, x.dtype)
+    if block is not None and not (len(block) == 2 and min(block) >= 1):
+        raise ValueError(f"block must be two numbers of at least 1; got {block}")
+    if implementation is None:
+        implementation = "blockwise" if block else choose_implementation(x, y)
+    check_choice("implementation", implementation, tuple(IMPLEMENTATIONS))
+    return IMPLEMENTATIONS[implementation](
+        *(x, y, x_mask, y_mask, temperature, weights_temperature), pooling=pooling, block=block
+    )
+
+
+def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
+    """What ``implementation=None`` stands for; only shapes and types matter."""
+    itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
+    size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
+    return "dense" if size <= _DENSE_BYTES else "blockwise"
+
+
+def _dense_similarities(
+    x, y, x_mask, y_mask, temperature, weights_temperature, *, pooling, block=None
+):
+    if block is not None:
+        raise ValueError(f"block is of blockwise alone; got {block} for dense")
+    a, mask = _local_similarities(x, y, x_mask, y_mask, pooling.precision)
+    options = {"pool": pooling.pool, "temperature": temperature}
+    s = pooled(a, mask, axis=2, **options) if pooling.y_to_x else None
+    if pooling.weights is None:
+        return s, None
+    options_of_weights = {"pool": pooling.weights, "temperature": weights_temperature}
+    over_p = pooled(a, mask, axis=3, **options)
+    return s, pooled(over_p, mask.any(3), axis=2, **options_of_weights)
+
+
+IMPLEMENTATIONS = {"dense": _dense_similarities, "blockwise": blockwise.similarities}
+
+
+def _masks(x, y, x_mask, y_mask):
+    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
+    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+    return x_mask, y_mask
+
+
 def _local_similarities(x, y, x_mask, y_mask, precision):
     """a [B,C,N,P], in float32 or wider, and where both of its sides are valid."""
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
-    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
-    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+    x_mask, y_mask = _masks(x, y, x_mask, y_mask)
     # Were NaN left behind a mask, it would reach the other side's gradient as 0 · NaN.
     x = jnp.where(x_mask[:, :, None], x, 0)
     y = jnp.where(y_mask[:, :, None], y, 0)
@@ -258,7 +334,7 @@ def _sparc_weights(a, mask, axis):
     count = jnp.sum(mask, axis, keepdims=True)
     flat = spread < jnp.finfo(a.dtype).tiny
     normalised = above / jnp.where(flat, 1, spread)
-    kept = jnp.where(normalised * count >= 1, normalised, 0)
+    kept = jnp.where(above * count >= spread, normalised, 0)
     return _divided_by_sum(jnp.where(flat, mask.astype(a.dtype), kept), axis)
 
 

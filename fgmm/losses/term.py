@@ -133,15 +133,19 @@ class PooledTerm(Term):
       attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
         initial one if it is learned.
       learn_attention_temperature: whether it is learned, as its logarithm.
+      implementation: what computes similarities; None for a choice by size.
     """
 
     pool: str = "softmax"
     attention_temperature: float = 0.1
     learn_attention_temperature: bool = False
+    implementation: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("pool", self.pool, similarity.POOLS)
+        if self.implementation is not None:
+            check_choice("implementation", self.implementation, tuple(similarity.IMPLEMENTATIONS))
         check_positive(attention_temperature=self.attention_temperature)
         if self.learn_attention_temperature:
             option = "pool, with learn_attention_temperature,"
@@ -162,10 +166,10 @@ class PooledTerm(Term):
         return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
 
     def _pooling(self, parameters):
-        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
-            return {"pool": self.pool}
-        temperature = self.current("attention_temperature", parameters)
-        return {"pool": self.pool, "temperature": temperature}
+        options = {"pool": self.pool, "implementation": self.implementation}
+        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+            options["temperature"] = self.current("attention_temperature", parameters)
+        return options
 
     def _temperatures(self):
         temperatures = super()._temperatures()

@@ -1,0 +1,214 @@
+"""Time and memory of the fine-grained loss: dense, blockwise, PyTorch, and what bounds them all.
+
+    python benchmarks/loss.py [--batches=16,32,64,128,256] [--torch-python=PATH]
+
+What is timed is the value and the gradient of ``info_nce`` on ``clip_similarity`` with respect to
+both sides, on random unit vectors of B clips and as many captions. The limit is the time of the
+three products that cannot be avoided: of x and y, and of their product's gradient with each of
+them. It is taken for groups of clips, whose results stay in cache, because that is faster than in
+one piece. All kinds take turns in every round, since machines are noisy; the table has medians.
+
+``--torch-python`` is a Python that has PyTorch, in an environment of its own; it runs
+``loss_torch.py``. A kind whose a would take more than ``--dense-gib`` is left out.
+Needs JAX and jaxtyping beside this package's losses.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from fgmm.losses import clip_similarity, info_nce
+from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, POOLS, choose_implementation
+
+GROUP = 8  # clips whose products are timed together for the limit
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batches", default="16,32,64,128,256", help="values of B = C")
+    parser.add_argument("--N", type=int, default=196, help="local embeddings of a clip")
+    parser.add_argument("--P", type=int, default=16, help="phrases of a caption")
+    parser.add_argument("--D", type=int, default=256, help="embedding width")
+    parser.add_argument("--pool", choices=POOLS, default="softmax")
+    parser.add_argument("--direction", choices=DIRECTIONS, default="y_to_x")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--masked", action="store_true", help="give masks, all of them true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dense-gib", type=float, default=1.0, help="largest a for dense kinds")
+    parser.add_argument("--torch-python", help="a Python with PyTorch")
+    return parser.parse_args()
+
+
+class Jax:
+    """One implementation of the loss, compiled."""
+
+    def __init__(self, implementation, arguments, sides):
+        @functools.partial(jax.value_and_grad, argnums=(0, 1))
+        def loss(x, y, x_mask, y_mask):
+            options = {"pool": arguments.pool, "direction": arguments.direction}
+            s = clip_similarity(
+                *(x, y, x_mask, y_mask),
+                temperature=0.1 if arguments.pool in ("softmax", "logsumexp") else None,
+                implementation=implementation,
+                **options,
+            )
+            return info_nce(s, 0.07)
+
+        self._sides = sides
+        self._compiled = jax.jit(loss).lower(*sides).compile()
+        self.mebibytes = self._compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+    def __call__(self) -> float:
+        """Seconds of one run."""
+        start = time.perf_counter()
+        jax.block_until_ready(self._compiled(*self._sides))
+        return time.perf_counter() - start
+
+
+class Limit:
+    """The three products, for groups of clips."""
+
+    mebibytes = None
+
+    def __init__(self, x, y):
+        B, N, D = x.shape
+        group = min(B, GROUP)
+        self._repeats = B / group
+        rows, columns = x[:group].reshape(group * N, D), y.reshape(-1, D)
+        da = jnp.ones((len(rows), len(columns)), x.dtype)
+        product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+        self._products = [
+            (jax.jit(functools.partial(product, "nd,pd->np")), (rows, columns)),
+            (jax.jit(functools.partial(product, "np,pd->nd")), (da, columns)),
+            (jax.jit(functools.partial(product, "nd,np->dp")), (rows, da)),
+        ]
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        for _ in range(round(self._repeats)):
+            for product, operands in self._products:
+                jax.block_until_ready(product(*operands))
+        return (time.perf_counter() - start) * self._repeats / round(self._repeats)
+
+
+class Torch:
+    """A kind that ``loss_torch.py`` times in its own process."""
+
+    mebibytes = None
+
+    def __init__(self, process, kind):
+        self._process, self._kind = process, kind
+
+    def __call__(self) -> float:
+        return ask(self._process, run=self._kind)
+
+
+def start_torch(python):
+    script = pathlib.Path(__file__).with_name("loss_torch.py")
+    # Its threads are not to spin while it is JAX's turn.
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    return subprocess.Popen(
+        [python, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def ask(process, **request):
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        sys.exit(f"loss_torch.py ended with {process.wait()} at {request}")
+    return json.loads(answer)
+
+
+def unit_vectors(seed, shape, dtype):
+    vectors = jax.random.normal(jax.random.key(seed), shape)
+    return (vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)).astype(dtype)
+
+
+def kinds_of(arguments, B, torch):
+    """What is timed at a batch size, by name."""
+    N, P, D = arguments.N, arguments.P, arguments.D
+    x, y = unit_vectors(0, (B, N, D), arguments.dtype), unit_vectors(1, (B, P, D), arguments.dtype)
+    masks = jnp.ones((B, N), bool), jnp.ones((B, P), bool)
+    sides = (x, y, *(masks if arguments.masked else (None, None)))
+    dense_fits = arguments.dense_gib * 2**30 >= 4 * B * B * N * P
+    kinds = {"three products, jax": Limit(x, y)}
+    default = choose_implementation(x, y)
+    for implementation in IMPLEMENTATIONS:
+        if implementation != "dense" or dense_fits:
+            name = implementation + " (default)" * (implementation == default)
+            kinds[name] = Jax(implementation, arguments, sides)
+    if torch:
+        shape = {"B": B, "N": N, "P": P, "D": D, "masked": arguments.masked}
+        names = ask(torch, prepare=shape, dense=dense_fits)
+        kinds |= {f"{name}, torch": Torch(torch, name) for name in names}
+    return kinds
+
+
+def main():
+    arguments = parse_arguments()
+    torch = None
+    if arguments.torch_python:
+        if (arguments.pool, arguments.direction) != ("softmax", "y_to_x"):
+            sys.exit("--torch-python times pool softmax in direction y_to_x alone")
+        if arguments.dtype != "float32":
+            sys.exit("--torch-python times float32 alone")
+        torch = start_torch(arguments.torch_python)
+    device = jax.devices()[0]
+    print(
+        f"{jax.device_count()} x {device.device_kind}, {os.cpu_count()} cores, jax", jax.__version__
+    )
+    print("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") or "none")
+    print(
+        f"N {arguments.N}, P {arguments.P}, D {arguments.D}, {arguments.dtype}, {arguments.pool}, "
+        f"{arguments.direction}{', masked' if arguments.masked else ''}"
+    )
+    header = f"{'B = C':>6} {'kind':22}{'ms':>9}{'(min-max)':>18}{'of limit':>10}{'of dense':>10}"
+    print(header + f"{'temporary MiB':>15}")
+    for B in map(int, arguments.batches.split(",")):
+        kinds = kinds_of(arguments, B, torch)
+        for kind in kinds.values():
+            kind()
+        times = {name: [] for name in kinds}
+        for _ in range(arguments.rounds):
+            for name, kind in kinds.items():
+                times[name].append(kind())
+        dense_times = next((times[name] for name in times if name.split()[0] == "dense"), None)
+        for name, values in times.items():
+            own = "three products, " + ("torch" if name.endswith("torch") else "jax")
+            ms = [1000 * value for value in values]
+            spread = f"({min(ms):.1f}-{max(ms):.1f})"
+            dense = f"{ratio(dense_times, values):10.2f}" if dense_times else f"{'':10}"
+            memory = kinds[name].mebibytes
+            print(
+                f"{B:6} {name:22}{statistics.median(ms):9.1f}{spread:>18}"
+                f"{ratio(times[own], values):10.2f}{dense}"
+                + (f"{memory:15.1f}" if memory is not None else ""),
+                flush=True,
+            )
+    if torch:
+        torch.stdin.close()
+        torch.wait()
+
+
+def ratio(these, those):
+    """How many times faster those are, round by round."""
+    return statistics.median(a / b for a, b in zip(these, those, strict=True))
+
+
+if __name__ == "__main__":
+    main()
