@@ -34,8 +34,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``arm``: one of ``ARMS``.
     - ``examples``: clips seen in training, whatever the batch.
     - ``rate``, ``temperature``, ``pool``: the learning rate, the arm's own temperature (0 for that
-      of ``DEFAULTS``) and how coarse embeddings are pooled. The defaults were the best, or as good
-      as any, for every arm at a batch of 32.
+      of ``DEFAULTS``) and how coarse embeddings are pooled.
     - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
     """
     variant = configs.variant(
