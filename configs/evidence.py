@@ -25,7 +25,7 @@ ARMS = {
     "softmax_coarse": ({"coarse": COARSE, "fine": SOFTMAX}, "attention_temperature"),
     "weighted_coarse": ({"coarse": COARSE, "fine": WEIGHTED}, "phrase_temperature"),
 }
-DEFAULTS = {"temperature": 0.07, "attention_temperature": 0.1, "phrase_temperature": 0.1}
+DEFAULTS = {"temperature": 0.07, "attention_temperature": 0.1, "phrase_temperature": 0.5}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -33,8 +33,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``arm``: one of ``ARMS``.
     - ``examples``: clips seen in training, whatever the batch.
-    - ``rate``, ``temperature``, ``pool``: the learning rate, the arm's own temperature (0 for that
-      of ``DEFAULTS``) and how coarse embeddings are pooled.
+    - ``rate``, ``temperature_times``, ``pool``: the learning rate, a factor of the arm's own
+      temperature in ``DEFAULTS``, and how coarse embeddings are pooled.
     - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
     """
     variant = configs.variant(
@@ -43,7 +43,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         batch=32,
         examples=15_360,
         rate=8e-3,
-        temperature=0.0,
+        temperature_times=1.0,
         pool="mean",
         corpus=0,
     )
@@ -63,7 +63,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.model.spaces.joint.pool = variant.pool
 
     terms, tuned = ARMS[variant.arm]
-    temperature = variant.temperature or DEFAULTS[tuned]
+    temperature = variant.temperature_times * DEFAULTS[tuned]
     for pair, weight in PAIRS:
         for name, term in terms.items():
             entry = {"pair": pair, "space": "joint", "weight": weight, **term}

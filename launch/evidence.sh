@@ -1,39 +1,46 @@
 #!/usr/bin/env bash
 # The comparison of coarse and fine in docs/results.md, one core a run:
-#   bash launch/evidence.sh tune DIR   every arm at three learning rates, one seed
-#   bash launch/evidence.sh run DIR    every arm as tuned (TUNED in configs/evidence.py), three seeds,
-#                                      all evaluations, one JSON file a run in DIR/results
-# BATCHES="32 256" and JOBS=2 say which batch sizes, and how many runs at a time. What is done is
-# not done again, so it may be interrupted.
+#   bash launch/evidence.sh tune DIR   every arm at four learning rates and at twice its own
+#                                      temperature, one seed, retrieval alone
+#   bash launch/evidence.sh run DIR    every arm with the values in configs/evidence.py, three seeds,
+#                                      all evaluations
+# One JSON file a run in DIR/results. BATCHES="32 256", ARMS="coarse ..." and JOBS=2 say which, and
+# how many at a time. What is done is not done again, so it may be interrupted.
 set -euo pipefail
 stage=${1:?tune or run} folder=$(realpath -m "${2:?a folder for the runs}")
 cd "$(dirname "$0")/.."
 . launch/environment.sh
 mkdir -p "$folder"
 
-arms="coarse softmax logsumexp softmax_coarse weighted_coarse"
-
-jobs_of_stage() {
+list_runs() {
     for batch in ${BATCHES:-32 256}; do
-        for arm in $arms; do
-            if [ "$stage" = tune ]; then
-                for rate in 0.001 0.002 0.004; do
+        for arm in ${ARMS:-coarse softmax logsumexp softmax_coarse weighted_coarse}; do
+            case $stage in
+            tune)
+                for rate in 0.002 0.004 0.008 0.016; do
                     echo "tune-$arm-batch$batch-rate$rate 100" \
                         "arm=$arm,batch=$batch,examples=6400,rate=$rate,corpus=1"
                 done
-            else
+                echo "tune-$arm-batch$batch-twice 100" \
+                    "arm=$arm,batch=$batch,examples=6400,temperature_times=2.0,corpus=1"
+                ;;
+            run)
                 for seed in 0 1 2; do
                     echo "$arm-batch$batch-seed$seed $seed arm=$arm,batch=$batch"
                 done
-            fi
+                ;;
+            *)
+                echo "error: $stage is neither tune nor run" >&2
+                exit 2
+                ;;
+            esac
         done
     done
 }
 
 one_run() {
     local name=$1 seed=$2 variant=$3 workdir=$folder/$1
-    [ -e "$folder/results/$name.json" ] && return
-    echo "$name"
+    if [ -e "$folder/results/$name.json" ]; then return; fi
     taskset -c "$((SLOT % $(nproc)))" "$PYTHON" -m fgmm.main --workdir="$workdir" \
         --config="configs/evidence.py:$variant" --config.seed="$seed" --config.progress=False
     "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
@@ -48,7 +55,11 @@ one_run() {
     "$PYTHON" -m fgmm.report.result --workdir="$workdir" --output="$folder/results/$name.json"
 }
 
+runs=$(list_runs)
 export -f one_run
 export PYTHON folder stage
-jobs_of_stage | xargs -P "${JOBS:-2}" --process-slot-var=SLOT -L 1 \
-    bash -c 'set -eo pipefail; one_run "$@" >>"$folder/$1.log" 2>&1 || echo "failed: $1, see $folder/$1.log"' _
+# A shell of its own for each run: within `... || ...` a function would go on after a failure.
+xargs -P "${JOBS:-2}" --process-slot-var=SLOT -L 1 bash -c '
+    echo "$1"
+    bash -c "set -euo pipefail; one_run \"\$@\"" _ "$@" >"$folder/$1.log" 2>&1 ||
+        { echo "failed: $1, see $folder/$1.log" >&2; exit 1; }' _ <<<"$runs"

@@ -4,7 +4,7 @@ import io
 import math
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 from fgmm.data.schema import BadInput, Waveform
@@ -94,6 +94,13 @@ def _fit(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "H W 
     return np.array(image)
 
 
+def chosen_frames(available: int, count: int) -> Int[np.ndarray, "T"]:
+    """The frames of a clip that make up one of T: see ``fit_frames``."""
+    if available > count:
+        return (np.arange(count) * 2 + 1) * available // (2 * count)
+    return np.minimum(np.arange(count), available - 1)
+
+
 def fit_frames(
     frames: UInt8[np.ndarray, "t h w 3"], count: int, height: int, width: int
 ) -> UInt8[np.ndarray, "T H W 3"]:
@@ -110,11 +117,7 @@ def fit_frames(
     """
     if frames.size == 0:
         raise BadInput("no_video", f"frames of shape {frames.shape}")
-    available = len(frames)
-    if available > count:
-        chosen = (np.arange(count) * 2 + 1) * available // (2 * count)
-    else:
-        chosen = np.minimum(np.arange(count), available - 1)
+    chosen = chosen_frames(len(frames), count)
     if frames.shape[1:3] == (height, width):
         return frames[chosen]
     distinct, place = np.unique(chosen, return_inverse=True)

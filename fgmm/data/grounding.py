@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fgmm.data import decode
 from fgmm.data import phrases as phrases_lib
 from fgmm.data.schema import BatchShape, Clip
 
@@ -68,15 +69,8 @@ def references(
 
 
 def _in_batch(reference: Reference, count: int) -> Reference:
-    frames = _frames(len(reference.boxes), count)
+    frames = decode.chosen_frames(len(reference.boxes), count)
     return reference._replace(boxes=reference.boxes[frames], active=reference.active[frames])
-
-
-def _frames(available: int, count: int) -> np.ndarray:
-    """Which frames of a clip are those of the batch; see ``decode.fit_frames``."""
-    if available > count:
-        return (np.arange(count) * 2 + 1) * available // (2 * count)
-    return np.minimum(np.arange(count), available - 1)
 
 
 def _in_picture(boxes, size, target):

@@ -45,7 +45,7 @@ def _evaluate(name: str) -> None:
         result, step = bound(state), int(state.step)
         output = pathlib.Path(flags.FLAGS.output or workdir / f"{label}-{step}.json")
         batch_size = experiment.config.batch_size
-        _write(
+        write(
             output,
             {
                 "evaluation": name,
@@ -78,7 +78,8 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _write(path: pathlib.Path, report: dict[str, Any]) -> None:
+def write(path: pathlib.Path, report: dict[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
     os.replace(partial, path)

@@ -7,7 +7,8 @@ are used as they come: whoever wants cosines hands over vectors of unit length.
 
 Two implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
 numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
-has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only.
+has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Under
+plain ``jit`` with clips spread over devices it is right, but XLA gathers both sides for it.
 """
 
 import functools

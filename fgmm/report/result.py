@@ -6,7 +6,6 @@ It gathers the JSON files that the evaluations wrote into the workdir.
 """
 
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -14,6 +13,7 @@ from absl import flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
+from fgmm.eval import binary
 
 # Corpora that no camera, microphone or person has made.
 SYNTHETIC = ("narrated_shapes",)
@@ -73,9 +73,7 @@ def main(argv: list[str]) -> None:
     output = pathlib.Path(command_line.required("output"))
     result = gather(workdir, flags.FLAGS.step)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial, output)
+    binary.write(output, result)
     print(f"{', '.join(result['protocols'])}: written to {output}")
 
 
