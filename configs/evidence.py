@@ -25,7 +25,7 @@ ARMS = {
     "softmax_coarse": ({"coarse": COARSE, "fine": SOFTMAX}, "attention_temperature"),
     "weighted_coarse": ({"coarse": COARSE, "fine": WEIGHTED}, "phrase_temperature"),
 }
-DEFAULTS = {"temperature": 0.07, "attention_temperature": 0.1, "phrase_temperature": 0.5}
+DEFAULTS = {"temperature": 0.07, "attention_temperature": 0.1, "phrase_temperature": 1.0}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
