@@ -1,4 +1,4 @@
-"""Time and memory of the fine-grained loss: dense, blockwise, PyTorch, and what bounds them all.
+"""Time and memory of the fine-grained loss: dense, blockwise, kernel, PyTorch, and their bounds.
 
     python benchmarks/loss.py [--batches=16,32,64,128,256] [--torch-python=PATH]
 
@@ -6,7 +6,15 @@ What is timed is the value and the gradient of ``info_nce`` on ``clip_similarity
 both sides, on random unit vectors of B clips and as many captions. The limit is the time of the
 three products that cannot be avoided: of x and y, and of their product's gradient with each of
 them. It is taken for groups of clips, whose results stay in cache, because that is faster than in
-one piece. All kinds take turns in every round, since machines are noisy; the table has medians.
+one piece. On an accelerator groups are larger, and their products are waited for together. All
+kinds take turns in every round, since machines are noisy; the table has medians.
+
+TFLOP/s are those of these three products, whatever a kind computes beside or instead of them. ``of
+square`` is their share in the rate of one product of square matrices of the same type, than which
+nothing is faster. The kernel is there where it can run: pools softmax and logsumexp, --direction
+y_to_x, --dtype bfloat16, on a Hopper device, of which 512 clips make use::
+
+    python benchmarks/loss.py --dtype=bfloat16 --batches=512
 
 ``--torch-python`` is a Python that has PyTorch, in an environment of its own; it runs
 ``loss_torch.py``. A kind whose a would take more than ``--dense-gib`` is left out.
@@ -27,9 +35,12 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.losses import clip_similarity, info_nce
+from fgmm.losses.kernels import hopper
+from fgmm.losses.pools import Pooling
 from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, POOLS, choose_implementation
 
-GROUP = 8  # clips whose products are timed together for the limit
+# Clips whose products are timed together for the limit, and rows of a square matrix.
+GROUP, SQUARE = {"cpu": (8, 2048)}.get(jax.default_backend(), (64, 8192))
 
 
 def parse_arguments():
@@ -95,9 +106,30 @@ class Limit:
     def __call__(self) -> float:
         start = time.perf_counter()
         for _ in range(round(self._repeats)):
-            for product, operands in self._products:
-                jax.block_until_ready(product(*operands))
+            results = [self._started(product, operands) for product, operands in self._products]
+        jax.block_until_ready(results)
         return (time.perf_counter() - start) * self._repeats / round(self._repeats)
+
+    @staticmethod
+    def _started(product, operands):
+        """A CPU might work on the next product at the same time; an accelerator does not."""
+        result = product(*operands)
+        return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
+
+
+class Square:
+    """One product of square matrices."""
+
+    mebibytes = None
+
+    def __init__(self, dtype):
+        self._matrix = jnp.ones((SQUARE, SQUARE), dtype)
+        self._product = jax.jit(jnp.matmul)
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(self._product(self._matrix, self._matrix))
+        return time.perf_counter() - start
 
 
 class Torch:
@@ -146,10 +178,18 @@ def kinds_of(arguments, B, torch):
     masks = jnp.ones((B, N), bool), jnp.ones((B, P), bool)
     sides = (x, y, *(masks if arguments.masked else (None, None)))
     dense_fits = arguments.dense_gib * 2**30 >= 4 * B * B * N * P
-    kinds = {"three products, jax": Limit(x, y)}
-    default = choose_implementation(x, y)
+    kinds = {"square, jax": Square(x.dtype), "three products, jax": Limit(x, y)}
+    direction = arguments.direction
+    weights = None if direction == "y_to_x" else "mean"
+    pooling = Pooling(arguments.pool, direction != "x_to_y", weights, None)
+    default = choose_implementation(x, y, pooling)
+    fits = {
+        "dense": dense_fits,
+        "blockwise": True,
+        "kernel": hopper.unsupported(x, y, pooling) is None and hopper.device_fits(),
+    }
     for implementation in IMPLEMENTATIONS:
-        if implementation != "dense" or dense_fits:
+        if fits[implementation]:
             name = implementation + " (default)" * (implementation == default)
             kinds[name] = Jax(implementation, arguments, sides)
     if torch:
@@ -178,7 +218,7 @@ def main():
         f"{arguments.direction}{', masked' if arguments.masked else ''}"
     )
     header = f"{'B = C':>6} {'kind':22}{'ms':>9}{'(min-max)':>18}{'of limit':>10}{'of dense':>10}"
-    print(header + f"{'temporary MiB':>15}")
+    print(header + f"{'TFLOP/s':>10}{'of square':>11}{'temporary MiB':>15}")
     for B in map(int, arguments.batches.split(",")):
         kinds = kinds_of(arguments, B, torch)
         for kind in kinds.values():
@@ -192,11 +232,15 @@ def main():
             own = "three products, " + ("torch" if name.endswith("torch") else "jax")
             ms = [1000 * value for value in values]
             spread = f"({min(ms):.1f}-{max(ms):.1f})"
-            dense = f"{ratio(dense_times, values):10.2f}" if dense_times else f"{'':10}"
+            square = name.startswith("square")
+            dense = "" if square or not dense_times else f"{ratio(dense_times, values):.2f}"
             memory = kinds[name].mebibytes
+            limit = "" if square else f"{ratio(times[own], values):.2f}"
+            flops = 2 * SQUARE**3 if square else 6 * B * B * arguments.N * arguments.P * arguments.D
+            share = flops / (2 * SQUARE**3) * ratio(times["square, jax"], values)
             print(
-                f"{B:6} {name:22}{statistics.median(ms):9.1f}{spread:>18}"
-                f"{ratio(times[own], values):10.2f}{dense}"
+                f"{B:6} {name:22}{statistics.median(ms):9.1f}{spread:>18}{limit:>10}{dense:>10}"
+                f"{flops / statistics.median(values) / 1e12:10.3f}{share:11.2f}"
                 + (f"{memory:15.1f}" if memory is not None else ""),
                 flush=True,
             )

@@ -14,6 +14,9 @@ Contrastive losses on them (``contrastive``)::
     loss = fine_grained_nce(s, y_mask, temperature=0.07)
 
 These functions are jitted already and may be differentiated, vmapped and called inside a jit.
+With ``axis_name`` they do the same within a ``shard_map`` or ``pmap`` over clips that are shared
+among devices; ``sharded`` puts that around a loss of whole arrays.
+
 Learned temperatures in the conventions of CLIP and SigLIP are in ``temperature``; losses with their
 options and parameters in ``term`` and ``terms``; weighted sums of these in ``objective``.
 """
@@ -27,6 +30,7 @@ from fgmm.losses.contrastive import (
     sparc,
 )
 from fgmm.losses.objective import Embeddings, Objective, TermEntry
+from fgmm.losses.sharded import sharded
 from fgmm.losses.similarity import attention_weights, clip_similarity, pooled_similarity
 from fgmm.losses.temperature import (
     CLIP_INITIAL_LOGIT_SCALE,
@@ -56,6 +60,7 @@ __all__ = [
     "mil_nce",
     "phrase_weights",
     "pooled_similarity",
+    "sharded",
     "sigmoid",
     "sparc",
     "temperature_from_logit_scale",

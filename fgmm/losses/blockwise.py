@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from fgmm.losses.collectives import varying_alike
 from fgmm.losses.pools import CLOSED_FORMS, Pooling
 
 # Bytes of a in a block. On a CPU a block and what is made of it share the cache; an accelerator
@@ -136,7 +137,7 @@ def _in_blocks(shape, pooling, x, y, valid, temperatures):
         x_valid = _grouped(x_valid, b, fill=1)[:, :, :, None, None]
     if y_valid is not None:
         y_valid = jnp.swapaxes(_grouped(y_valid, c, fill=1), 1, 2)[:, None, None]
-    operands = _varying_alike((x, y, (x_valid, y_valid), temperatures))
+    operands = varying_alike((x, y, (x_valid, y_valid), temperatures))
     s, S = _streamed(shape, pooling, *operands)
     clips, captions = len(x) * b, len(y) * c
     if s is not None:
@@ -192,7 +193,7 @@ def _streamed_backward(shape, pooling, residuals, cotangents):
     y_rows = jnp.swapaxes(y, 1, 2)
 
     def zeros(shape):
-        return _varying_alike((jnp.zeros(shape, temperatures[0].dtype), x))[0]
+        return varying_alike((jnp.zeros(shape, temperatures[0].dtype), x))[0]
 
     def instantiated(cotangent):
         symbolic = isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
@@ -324,13 +325,3 @@ def _grouped(v, group, fill=0):
     """[B, ...] as [B/group, group, ...], filled up."""
     padding = [(0, -len(v) % group), *[(0, 0)] * (v.ndim - 1)]
     return jnp.pad(v, padding, constant_values=fill).reshape(-1, group, *v.shape[1:])
-
-
-def _varying_alike(operands):
-    """Operands that vary over the same axes of a mesh, as a loop within ``shard_map`` wants."""
-    leaves = jax.tree.leaves(operands)
-    axes = frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in leaves))
-    return jax.tree.map(
-        lambda leaf: lax.pcast(leaf, tuple(axes - jax.typeof(leaf).mat.varying), to="varying"),
-        operands,
-    )

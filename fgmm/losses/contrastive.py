@@ -5,6 +5,13 @@ no negative of anyone, its loss is 0 and so is its gradient; without a single va
 loss is 0. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each clip [B]. All is
 computed in float32 or wider.
 
+Within somebody's ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which
+clips are shared. A device hands over what is of its own b clips: their rows of s, [b,C] or [b,C,P]
+as from ``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean'
+is over the valid clips of all devices, the same number on each; 'none' are the losses [b] of the
+device's own. Of s nothing travels but sums over its columns. Without ``axis_name`` there is one
+device, and b is B. On gradients and bytes see ``sharded``.
+
 A softmax loss is written as log(m + Σ exp(negatives − positive)), which stays exact where the loss
 is small; m counts how often the positive stands in its own denominator, normally once.
 """
@@ -16,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
+from fgmm.losses import collectives
+from fgmm.losses.collectives import AxisName, gathered, summed, wide
 from fgmm.losses.options import check_choice
 from fgmm.losses.similarity import pool_weights
 
@@ -26,13 +35,14 @@ REDUCTIONS = ("mean", "none")
 _NEVER = -1e30
 
 
-@functools.partial(jax.jit, static_argnames=("reduction",))
+@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
 def info_nce(
-    s: Float[Array, "B C"],
+    s: Float[Array, "b C"],
     temperature: ScalarLike,
-    valid: Bool[Array, "B"] | None = None,
+    valid: Bool[Array, "b"] | None = None,
     *,
     reduction: str = "mean",
+    axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """The symmetric softmax loss of CLIP (Radford et al. 2021, arXiv 2103.00020, figure 3).
 
@@ -41,29 +51,30 @@ def info_nce(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
-      valid, reduction: see the module.
+      valid, reduction, axis_name: see the module.
 
     Raises:
       ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid)
+    pairs, own, valid = _pairs(s, valid, axis_name)
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own)
     negatives = pairs & ~own
     row = _log_sum_exp(logits, negatives, axis=1)
-    column = _log_sum_exp(logits, negatives, axis=0)
+    column = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
     loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
-    return _reduced(loss, valid, reduction)
+    return _reduced(loss, valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("reduction",))
+@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
 def sigmoid(
-    s: Float[Array, "B C"],
+    s: Float[Array, "b C"],
     temperature: ScalarLike,
     bias: ScalarLike,
-    valid: Bool[Array, "B"] | None = None,
+    valid: Bool[Array, "b"] | None = None,
     *,
     reduction: str = "mean",
+    axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, arXiv 2303.15343, equation 1).
 
@@ -74,26 +85,27 @@ def sigmoid(
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
       bias: added to every logit; strongly negative at first, as nearly all pairs are negative.
-      valid, reduction: see the module.
+      valid, reduction, axis_name: see the module.
 
     Raises:
       ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid)
-    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, _wide(s.dtype))
+    pairs, own, valid = _pairs(s, valid, axis_name)
+    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, wide(s.dtype))
     loss = jnp.where(pairs, jax.nn.softplus(jnp.where(own, -logits, logits)), 0)
-    return _reduced(loss.sum(1), valid, reduction)
+    return _reduced(loss.sum(1), valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("count_positives_twice", "reduction"))
+@functools.partial(jax.jit, static_argnames=("count_positives_twice", "reduction", "axis_name"))
 def mil_nce(
-    s: Float[Array, "B C J"],
-    mask: Bool[Array, "C J"] | None = None,
+    s: Float[Array, "b C J"],
+    mask: Bool[Array, "b J"] | None = None,
     temperature: ScalarLike = 1.0,
-    valid: Bool[Array, "B"] | None = None,
+    valid: Bool[Array, "b"] | None = None,
     count_positives_twice: bool = True,
     *,
     reduction: str = "mean",
+    axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """Contrast of bags of J candidates a clip (Miech et al. 2020, arXiv 1912.06430, equation 1).
 
@@ -107,31 +119,32 @@ def mil_nce(
       mask: which candidates are valid; None means all.
       temperature: τ, above 0, in the units of s.
       count_positives_twice: as the published code; else once, as in the equation.
-      valid, reduction: see the module; a clip without valid candidates is not valid.
+      valid, reduction, axis_name: see the module; a clip without valid candidates is not valid.
 
     Raises:
       ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid, mask)
+    pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
-    bag = _log_sum_exp(_matched(logits, own), pairs.any(0), axis=1)
+    bag = _log_sum_exp(_matched(logits, own), mask, axis=1)
     negatives = pairs & ~own
     row = _log_sum_exp(logits, negatives, axis=(1, 2))
-    column = _log_sum_exp(logits, negatives, axis=(0, 2))
+    column = _log_sum_exp_of_column(logits, negatives, (0, 2), axis_name)
     loss = _contrast(bag, jnp.logaddexp(row, column), 2 if count_positives_twice else 1)
-    return _reduced(loss, valid, reduction)
+    return _reduced(loss, valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("reduction",))
+@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
 def fine_grained_nce(
-    s: Float[Array, "B C P"],
-    mask: Bool[Array, "C P"] | None,
+    s: Float[Array, "b C P"],
+    mask: Bool[Array, "b P"] | None,
     temperature: ScalarLike,
-    weights: Float[Array, "C P"] | None = None,
-    valid: Bool[Array, "B"] | None = None,
+    weights: Float[Array, "b P"] | None = None,
+    valid: Bool[Array, "b"] | None = None,
     *,
-    phrase_ids: Int[Array, "C P"] | None = None,
+    phrase_ids: Int[Array, "b P"] | None = None,
     reduction: str = "mean",
+    axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """Contrast of single phrases, each weighted by how much it counts.
 
@@ -150,33 +163,35 @@ def fine_grained_nce(
       weights: β, such as ``phrase_weights``; None means uniform over the phrases of each clip. They
         are used as given, gradient included.
       phrase_ids: phrases with equal numbers are the same; None means that no two are.
-      valid, reduction: see the module; a clip without valid phrases is not valid.
+      valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
 
     Raises:
       ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid, mask)
+    pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
-    mask = pairs.any(0)
     positive = _matched(logits, own)
     negatives = pairs & ~own
     if phrase_ids is not None:
-        negatives &= ~_narrated(phrase_ids, mask)
-    other_clips = _log_sum_exp(logits, negatives, axis=0)
+        negatives &= ~_narrated(phrase_ids, mask, axis_name)
+    other_clips = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
     other_phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
     loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
     if weights is None:
         weights = pool_weights(positive, mask, pool="mean", axis=1)
-    return _reduced(jnp.sum(jnp.where(mask, weights * loss, 0), axis=1), valid, reduction)
+    loss = jnp.sum(jnp.where(mask, weights * loss, 0), axis=1)
+    return _reduced(loss, valid, reduction, axis_name)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("axis_name",))
 def phrase_weights(
-    s: Float[Array, "B C P"],
+    s: Float[Array, "b C P"],
     temperature: ScalarLike,
-    mask: Bool[Array, "C P"] | None = None,
+    mask: Bool[Array, "b P"] | None = None,
     null_score: ScalarLike | None = None,
-) -> Float[Array, "C P"]:
+    *,
+    axis_name: AxisName = None,
+) -> Float[Array, "b P"]:
     """β[c,p] = softmax_p(s[c,c,p] / temperature): the weights of phrases in their matched pair.
 
     They turn down phrases that the clip does not show. They belong on the terms of a loss and in no
@@ -188,16 +203,17 @@ def phrase_weights(
       mask: which phrases are valid; None means all.
       null_score: the score of a further slot, "nothing is described", which takes its share of the
         weight; then Σ_p β < 1. It has a gradient.
+      axis_name: see the module.
 
     Returns:
-      β; 0 for masked phrases.
+      β, of a device's own captions; 0 for masked phrases.
 
     Raises:
       ValueError: B and C differ.
     """
-    pairs, own, _ = _pairs(s, None, mask)
-    mask = pairs.any(0)
-    scores = jax.lax.stop_gradient(_matched(s.astype(_wide(s.dtype)), own))
+    own = _own(s, axis_name)[:, :, None]
+    mask = jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask
+    scores = jax.lax.stop_gradient(_matched(s.astype(wide(s.dtype)), own))
     if null_score is None:
         return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
     null = jnp.broadcast_to(jnp.asarray(null_score, scores.dtype), (len(scores), 1))
@@ -206,17 +222,18 @@ def phrase_weights(
     return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)[:, :-1]
 
 
-@functools.partial(jax.jit, static_argnames=("reduction", "precision"))
+@functools.partial(jax.jit, static_argnames=("reduction", "precision", "axis_name"))
 def sparc(
-    x: Float[Array, "B N D"],
-    y: Float[Array, "B P D"],
-    x_mask: Bool[Array, "B N"] | None = None,
-    y_mask: Bool[Array, "B P"] | None = None,
+    x: Float[Array, "b N D"],
+    y: Float[Array, "b P D"],
+    x_mask: Bool[Array, "b N"] | None = None,
+    y_mask: Bool[Array, "b P"] | None = None,
     *,
     temperature: ScalarLike,
-    caption: Int[Array, "B P"] | None = None,
+    caption: Int[Array, "b P"] | None = None,
     reduction: str = "mean",
     precision: jax.lax.PrecisionLike = None,
+    axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """The fine-grained loss of SPARC (Bica et al. 2024, arXiv 2401.09865, section 2).
 
@@ -231,13 +248,13 @@ def sparc(
       x_mask, y_mask: which of them are valid; None means all. A clip is valid with one of each.
       temperature: τ, above 0.
       caption: which caption of its clip a phrase belongs to; None means that there is one.
-      reduction: see the module.
+      reduction, axis_name: see the module.
       precision: of the products, as in ``jax.lax.dot``.
 
     Raises:
       ValueError: an unknown reduction.
     """
-    dtype = _wide(jnp.promote_types(x.dtype, y.dtype))
+    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
     einsum = functools.partial(jnp.einsum, precision=precision, preferred_element_type=dtype)
     x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
     y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
@@ -255,56 +272,74 @@ def sparc(
     own = jnp.eye(y.shape[1], dtype=bool)
     negatives = pairs & ~own
     logits = _logits(s, pairs, temperature)
-    positive = _matched(logits, own, axis=1)
+    positive = _matched(logits, own, axis=2)
     row = _log_sum_exp(logits, negatives, axis=2)
     column = _log_sum_exp(logits, negatives, axis=1)
     loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
     uniform = pool_weights(loss, mask, pool="mean", axis=1)
-    return _reduced(jnp.sum(uniform * loss, axis=1), mask.any(1), reduction)
+    return _reduced(jnp.sum(uniform * loss, axis=1), mask.any(1), reduction, axis_name)
 
 
-def _pairs(s, valid, mask=None):
+def _own(s, axis_name):
+    """[b,C]: which captions belong to this device's clips."""
+    (b, C), devices = s.shape[:2], collectives.devices(axis_name)
+    if b * devices != C:
+        clips = f"{b}" if axis_name is None else f"{b} on each of {devices} devices"
+        raise ValueError(
+            f"clip i belongs to caption i, so B and C must be equal; got {clips} and {C}"
+        )
+    first = collectives.first_clip(b, axis_name)
+    return (first + jnp.arange(b))[:, None] == jnp.arange(C)
+
+
+def _pairs(s, valid, axis_name):
     """Which scores take part, which belong to a matched pair, and which clips are valid."""
-    B, C = s.shape[:2]
-    if B != C:
-        raise ValueError(f"clip i belongs to caption i, so B and C must be equal; got {B} and {C}")
-    valid = jnp.ones(B, bool) if valid is None else valid
-    own = jnp.eye(B, dtype=bool)
-    if s.ndim == 2:
-        return valid[:, None] & valid[None, :], own, valid
-    mask = jnp.ones(s.shape[1:], bool) if mask is None else mask
-    valid = valid & mask.any(1)
-    pairs = valid[:, None, None] & (valid[:, None] & mask)[None]
-    return pairs, own[:, :, None], valid
+    own = _own(s, axis_name)
+    if valid is None:
+        return jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
+    return valid[:, None] & gathered(valid, axis_name), own, valid
 
 
-def _narrated(phrase_ids, mask):
-    """[B,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
+def _pairs_of_bags(s, valid, mask, axis_name):
+    """The same for s [b,C,J], and which candidates of this device's captions take part."""
+    own = _own(s, axis_name)
+    mask = jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask
+    valid = mask.any(1) if valid is None else valid & mask.any(1)
+    mask &= valid[:, None]
+    return valid[:, None, None] & gathered(mask, axis_name), own[:, :, None], valid, mask
+
+
+def _narrated(phrase_ids, mask, axis_name):
+    """[b,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
+    others = gathered(phrase_ids, axis_name)
 
     def compare(found, own_phrase):
         ids, valid = own_phrase
-        return found | (valid[:, None, None] & (ids[:, None, None] == phrase_ids)), None
+        return found | (valid[:, None, None] & (ids[:, None, None] == others)), None
 
-    nothing = jnp.zeros((len(phrase_ids), *phrase_ids.shape), bool)
-    return jax.lax.scan(compare, nothing, (phrase_ids.T, mask.T))[0]
+    nothing = jnp.zeros((len(phrase_ids), *others.shape), bool)
+    nothing, *own_phrases = collectives.varying_alike((nothing, phrase_ids.T, mask.T))
+    return jax.lax.scan(compare, nothing, tuple(own_phrases))[0]
 
 
-def _matched(s, own, axis=0):
+def _matched(s, own, axis=1):
     """The scores of matched pairs. A gather of the diagonal would move s between devices."""
     return jnp.sum(jnp.where(own, s, 0), axis)
 
 
-def _wide(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def _logits(s, taking_part, temperature):
-    dtype = _wide(s.dtype)
+    dtype = wide(s.dtype)
     return jnp.where(taking_part, s.astype(dtype), 0) / jnp.asarray(temperature, dtype)
 
 
 def _log_sum_exp(logits, taking_part, axis):
     return jax.nn.logsumexp(jnp.where(taking_part, logits, _NEVER), axis=axis)
+
+
+def _log_sum_exp_of_column(logits, taking_part, axis, axis_name):
+    """Over the clips of all devices, for this device's captions."""
+    of_devices = collectives.brought_home(_log_sum_exp(logits, taking_part, axis), axis_name)
+    return jax.nn.logsumexp(of_devices, axis=0)
 
 
 def _contrast(positive, negatives, count=1):
@@ -319,9 +354,9 @@ def _unit(vectors):
     return jnp.where(zero, 0, vectors / jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
-def _reduced(loss, valid, reduction):
+def _reduced(loss, valid, reduction, axis_name):
     check_choice("reduction", reduction, REDUCTIONS)
     loss = jnp.where(valid, loss, 0)
     if reduction == "none":
         return loss
-    return loss.sum() / jnp.maximum(valid.sum(), 1)
+    return summed(loss.sum(), axis_name) / jnp.maximum(summed(valid.sum(), axis_name), 1)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
+from fgmm.losses.collectives import AxisName, varying_alike
 from fgmm.losses.options import check_choice
 from fgmm.losses.term import Metrics, Parameters, Side, Term
 
@@ -88,6 +89,9 @@ class Objective:
         embeddings: Mapping[str, Mapping[str, Embeddings]],
         batch: Mapping[str, Array],
         step: ScalarLike,
+        *,
+        axis_name: AxisName = None,
+        exchange: str = "gather",
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss of a batch.
 
@@ -97,6 +101,8 @@ class Objective:
           batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
             where a pair has text.
           step: of training, from 0.
+          axis_name, exchange: as in ``similarity.pooled_similarity``: embeddings and batch are then
+            those of a device's own clips, loss and metrics those of all.
 
         Returns:
           The loss, and metrics named 'term/metric' beside 'loss/term', each term's unweighted loss.
@@ -114,7 +120,11 @@ class Objective:
                 phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
             side = _fine if entry.level == "fine" else _coarse
             term_loss, term_metrics = entry.term(
-                parameters[name], side(clips), side(captions), phrase_ids=phrase_ids, step=step
+                *(parameters[name], side(clips), side(captions)),
+                phrase_ids=phrase_ids,
+                step=step,
+                axis_name=axis_name,
+                exchange=exchange,
             )
             loss += entry.weight * term_loss
             metrics[f"loss/{name}"] = term_loss
@@ -147,7 +157,8 @@ def phrase_identities(
     B, K, _ = tokens.shape
     start = jnp.full((B, K, phrases), 0x9E3779B9, jnp.uint32)
     by_position = (jnp.moveaxis(tokens.astype(jnp.uint32), 2, 0), jnp.moveaxis(phrase_ids, 2, 0))
-    hashes, _ = jax.lax.scan(absorb, start, by_position)
+    start, *by_position = varying_alike((start, *by_position))
+    hashes, _ = jax.lax.scan(absorb, start, tuple(by_position))
     return jax.lax.bitcast_convert_type(hashes, jnp.int32).reshape(B, K * phrases)
 
 

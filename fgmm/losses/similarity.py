@@ -5,10 +5,18 @@ local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[
 for each clip and phrase, and over p as well into S[b,c], one for each clip and caption. Embeddings
 are used as they come: whoever wants cosines hands over vectors of unit length.
 
-Two implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
+Three implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
 numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
-has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Under
-plain ``jit`` with clips spread over devices it is right, but XLA gathers both sides for it.
+has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only.
+``kernel`` needs as little memory and is for NVIDIA's Hopper devices, pools softmax and logsumexp in
+direction y_to_x, bfloat16, and first derivatives (``kernels.hopper``).
+
+Within somebody's ``shard_map`` or ``pmap``, with ``axis_name``, a device hands over its own clips x
+[b,N,D] and its own captions y [c,P,D]; what it gets are the rows of its own clips against all
+captions of all devices, C = c · devices, in the order of ``axis_index``. Without ``axis_name`` B
+and b, C and c are the same. How captions travel is in ``exchange``, what all of it means for
+gradients in ``sharded``. Arrays that ``jit`` alone spreads over devices give the right results, but
+XLA gathers both sides for ``blockwise``: put ``sharded.sharded`` around the loss.
 """
 
 import functools
@@ -19,6 +27,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, ScalarLike
 
 from fgmm.losses import blockwise
+from fgmm.losses.collectives import AxisName, gathered, wide
+from fgmm.losses.exchange import with_all_captions
+from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice
 from fgmm.losses.pools import Pooling
 
@@ -34,19 +45,24 @@ _DENSE_BYTES = 256 << 10
 _POOL_OF_PHRASE_WEIGHTS = {"uniform": "mean", "softmax": "softmax"}
 
 
-@functools.partial(jax.jit, static_argnames=("pool", "implementation", "block", "precision"))
+@functools.partial(
+    jax.jit,
+    static_argnames=("pool", "implementation", "block", "precision", "axis_name", "exchange"),
+)
 def pooled_similarity(
-    x: Float[Array, "B N D"],
-    y: Float[Array, "C P D"],
-    x_mask: Bool[Array, "B N"] | None = None,
-    y_mask: Bool[Array, "C P"] | None = None,
+    x: Float[Array, "b N D"],
+    y: Float[Array, "c P D"],
+    x_mask: Bool[Array, "b N"] | None = None,
+    y_mask: Bool[Array, "c P"] | None = None,
     *,
     pool: str,
     temperature: ScalarLike | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
-) -> Float[Array, "B C P"]:
+    axis_name: AxisName = None,
+    exchange: str = "gather",
+) -> Float[Array, "b C P"]:
     """s[b,c,p]: the similarities of clip b's local embeddings to phrase (c,p), pooled over n.
 
     With a_n = <x_bn, y_cp>, n running over the valid entries of clip b:
@@ -70,20 +86,26 @@ def pooled_similarity(
         whatever it holds, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
-      implementation: 'dense', 'blockwise', or None for dense where a is at most 256 KiB.
+      implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
+        else for kernel where it can run, else for blockwise.
       block: how many clips and how many captions blockwise takes at a time; None for a choice by
         shape, such that a block of a stays in cache.
       precision: of the products, as in ``jax.lax.dot``.
+      axis_name: the mapped axis, or axes, over which clips are shared; None for a single device.
+      exchange: how embeddings travel between devices, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
       s, in float32 or wider. It is 0 for a masked phrase and for a clip with nothing valid.
 
     Raises:
-      ValueError: unknown pool or implementation, no temperature where the pool has one, or a block
-        for dense.
+      ValueError: an unknown option, no temperature where the pool has one, a block for any but
+        blockwise, or what kernel does not support.
     """
     pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
-    s, _ = _similarities(x, y, x_mask, y_mask, temperature, None, pooling, implementation, block)
+    s, _ = _similarities(
+        *(x, y, x_mask, gathered(y_mask, axis_name), temperature, None),
+        *(pooling, implementation, block, axis_name, exchange),
+    )
     return s
 
 
@@ -91,14 +113,14 @@ def pooled_similarity(
     jax.jit,
     static_argnames=(
         *("pool", "direction", "phrase_weights"),
-        *("implementation", "block", "precision"),
+        *("implementation", "block", "precision", "axis_name", "exchange"),
     ),
 )
 def clip_similarity(
-    x: Float[Array, "B N D"],
-    y: Float[Array, "C P D"],
-    x_mask: Bool[Array, "B N"] | None = None,
-    y_mask: Bool[Array, "C P"] | None = None,
+    x: Float[Array, "b N D"],
+    y: Float[Array, "c P D"],
+    x_mask: Bool[Array, "b N"] | None = None,
+    y_mask: Bool[Array, "c P"] | None = None,
     *,
     pool: str,
     temperature: ScalarLike | None = None,
@@ -108,7 +130,9 @@ def clip_similarity(
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
-) -> Float[Array, "B C"]:
+    axis_name: AxisName = None,
+    exchange: str = "gather",
+) -> Float[Array, "b C"]:
     """S[b,c]: the similarity of clip b and caption c.
 
     ``y_to_x``: every phrase attends over the clip, s[b,c,p] = pool_n a[b,c,n,p], and
@@ -123,13 +147,14 @@ def clip_similarity(
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
       phrase_weights: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
       phrase_temperature: of softmax weights, above 0.
-      implementation, block, precision: as in ``pooled_similarity``.
+      implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
     Returns:
       S, in float32 or wider; 0 where either side has nothing valid.
 
     Raises:
-      ValueError: an unknown option, no temperature where one is needed, or a block for dense.
+      ValueError: an unknown option, no temperature where one is needed, a block for any but
+        blockwise, or what kernel does not support.
     """
     check_choice("direction", direction, DIRECTIONS)
     check_choice("phrase_weights", phrase_weights, PHRASE_WEIGHTS)
@@ -142,13 +167,16 @@ def clip_similarity(
         weights=over_phrases if direction != "y_to_x" else None,
         precision=precision,
     )
+    y_mask = gathered(y_mask, axis_name)
     s, mirrored = _similarities(
-        *(x, y, x_mask, y_mask, temperature, phrase_temperature, pooling, implementation, block)
+        *(x, y, x_mask, y_mask, temperature, phrase_temperature),
+        *(pooling, implementation, block, axis_name, exchange),
     )
     if s is None:
         return mirrored
-    x_mask, y_mask = _masks(x, y, x_mask, y_mask)
-    mask = jnp.broadcast_to(x_mask.any(1)[:, None, None] & y_mask, s.shape)
+    mask = jnp.ones(s.shape, bool) if y_mask is None else jnp.broadcast_to(y_mask, s.shape)
+    if x_mask is not None:
+        mask &= x_mask.any(1)[:, None, None]
     S = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
     return S if mirrored is None else (S + mirrored) / 2
 
@@ -221,27 +249,57 @@ def pool_weights(
 
 
 def _similarities(
-    x, y, x_mask, y_mask, temperature, weights_temperature, pooling, implementation, block
+    x,
+    y,
+    x_mask,
+    y_mask,
+    temperature,
+    weights_temperature,
+    pooling,
+    implementation,
+    block,
+    axis_name,
+    exchange,
 ):
-    """s and S of ``blockwise.similarities``, by whichever implementation."""
+    """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of."""
     check_choice("pool", pooling.pool, POOLS)
     if pooling.pool in POOLS_WITH_TEMPERATURE:
         _needed(temperature, pooling.pool, x.dtype)
     if block is not None and not (len(block) == 2 and min(block) >= 1):
         raise ValueError(f"block must be two numbers of at least 1; got {block}")
-    if implementation is None:
-        implementation = "blockwise" if block else choose_implementation(x, y)
-    check_choice("implementation", implementation, tuple(IMPLEMENTATIONS))
-    return IMPLEMENTATIONS[implementation](
-        *(x, y, x_mask, y_mask, temperature, weights_temperature), pooling=pooling, block=block
+    if implementation is not None:
+        check_choice("implementation", implementation, tuple(IMPLEMENTATIONS))
+
+    def compute(operands, x_mask, y_mask):
+        x, y = operands["x"], operands["y"]
+        chosen = implementation or ("blockwise" if block else choose_implementation(x, y, pooling))
+        return IMPLEMENTATIONS[chosen](
+            *(x, y, x_mask, y_mask),
+            *(operands.get("temperature"), operands.get("weights_temperature")),
+            pooling=pooling,
+            block=block,
+        )
+
+    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+    scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
+    scalars = {name: jnp.asarray(t, dtype) for name, t in scalars.items() if t is not None}
+    operands = {"x": x, "y": y, **scalars}
+    return with_all_captions(
+        compute, operands, x_mask, y_mask, axis_name=axis_name, exchange=exchange
     )
 
 
-def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
-    """What ``implementation=None`` stands for; only shapes and types matter."""
+def choose_implementation(
+    x: Float[Array, "B N D"], y: Float[Array, "C P D"], pooling: Pooling
+) -> str:
+    """What ``implementation=None`` stands for: shapes, types, pool and default device matter."""
     itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
     size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
-    return "dense" if size <= _DENSE_BYTES else "blockwise"
+    if size <= _DENSE_BYTES:
+        return "dense"
+    # Over a single entry there is nothing to pool, and blockwise makes one plain product of it.
+    suits_kernel = x.shape[1] > 1 and hopper.unsupported(x, y, pooling) is None
+    return "kernel" if suits_kernel and hopper.device_fits() else "blockwise"
 
 
 def _dense_similarities(
@@ -259,7 +317,11 @@ def _dense_similarities(
     return s, pooled(over_p, mask.any(3), axis=2, **options_of_weights)
 
 
-IMPLEMENTATIONS = {"dense": _dense_similarities, "blockwise": blockwise.similarities}
+IMPLEMENTATIONS = {
+    "dense": _dense_similarities,
+    "blockwise": blockwise.similarities,
+    "kernel": hopper.similarities,
+}
 
 
 def _masks(x, y, x_mask, y_mask):

@@ -9,6 +9,9 @@ dataclass ``Term``, derived from one of the classes here, whose fields are its o
 
 Options are checked when a term is made; a ValueError names the option, its value and what is
 allowed.
+
+A term that is called with ``axis_name`` within a ``shard_map`` gets a device's own clips on both
+sides, b of B, and returns the loss and the metrics of all B: see ``contrastive`` and ``sharded``.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
+from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
@@ -88,8 +92,10 @@ class Term:
         x: Side,
         y: Side,
         *,
-        phrase_ids: Int[Array, "C P"] | None = None,
+        phrase_ids: Int[Array, "b P"] | None = None,
         step: ScalarLike,
+        axis_name: AxisName = None,
+        exchange: str = "gather",
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss of a batch, in which clip i of x belongs to clip i of y, and its metrics.
 
@@ -98,13 +104,23 @@ class Term:
           x, y: the two sides. A clip is valid if it has something valid on both.
           phrase_ids: equal for phrases of y that are the same; None where that is not known.
           step: of training, from 0.
+          axis_name, exchange: as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
 
-    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+    def score(
+        self,
+        parameters: Parameters,
+        x: Side,
+        y: Side,
+        *,
+        axis_name: AxisName = None,
+        exchange: str = "gather",
+    ) -> Float[Array, "b C"]:
         """How well each clip fits each caption, for ranking them, as the loss sees it.
 
         It depends on clip b and caption c alone, so that a gallery may be scored in parts.
+        ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
 
@@ -151,17 +167,30 @@ class PooledTerm(Term):
             option = "pool, with learn_attention_temperature,"
             check_choice(option, self.pool, similarity.POOLS_WITH_TEMPERATURE)
 
-    def pooled_similarity(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C P"]:
+    def pooled_similarity(
+        self,
+        parameters: Parameters,
+        x: Side,
+        y: Side,
+        *,
+        axis_name: AxisName = None,
+        exchange: str = "gather",
+    ) -> Float[Array, "b C P"]:
         return similarity.pooled_similarity(
-            x.local, y.local, x.mask, y.mask, **self._pooling(parameters)
+            *(x.local, y.local, x.mask, y.mask),
+            **self._pooling(parameters),
+            axis_name=axis_name,
+            exchange=exchange,
         )
 
-    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
-        return self.clip_scores(parameters, self.pooled_similarity(parameters, x, y), y.mask)
+    def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
+        across = {"axis_name": axis_name, "exchange": exchange}
+        s = self.pooled_similarity(parameters, x, y, **across)
+        return self.clip_scores(parameters, s, gathered(y.mask, axis_name))
 
     def clip_scores(
-        self, parameters: Parameters, s: Float[Array, "B C P"], mask: Bool[Array, "C P"]
-    ) -> Float[Array, "B C"]:
+        self, parameters: Parameters, s: Float[Array, "b C P"], mask: Bool[Array, "C P"]
+    ) -> Float[Array, "b C"]:
         """One score for each clip and caption from those of its phrases: their mean."""
         return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
 
@@ -198,16 +227,15 @@ class ScoredTerm(PooledTerm):
         check_choice("phrase_weights", self.phrase_weights, similarity.PHRASE_WEIGHTS)
         check_positive(phrase_temperature=self.phrase_temperature)
 
-    def score(self, parameters: Parameters, x: Side, y: Side) -> Float[Array, "B C"]:
+    def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         return similarity.clip_similarity(
-            x.local,
-            y.local,
-            x.mask,
-            y.mask,
+            *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
             phrase_weights=self.phrase_weights,
             phrase_temperature=self.phrase_temperature,
             **self._pooling(parameters),
+            axis_name=axis_name,
+            exchange=exchange,
         )
 
 
@@ -216,13 +244,18 @@ def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:
     return x.mask.any(1) & y.mask.any(1)
 
 
-def top1_accuracy(s: Float[Array, "B C"], valid: Bool[Array, "B"]) -> Float[Array, ""]:
+def top1_accuracy(
+    s: Float[Array, "b C"], valid: Bool[Array, "b"], axis_name: AxisName = None
+) -> Float[Array, ""]:
     """How often the own caption has the highest score for a clip, and the own clip for a caption.
 
-    The mean of both, over valid clips; a tie counts as an error.
+    The mean of both, over valid clips of all devices; a tie counts as an error.
     """
-    own = jnp.eye(len(s), dtype=bool)
-    positive = jnp.sum(jnp.where(own, s, 0), axis=0)
-    rival_scores = jnp.where(valid[:, None] & valid[None, :] & ~own, s, -jnp.inf)
-    found = [valid & (positive > rival_scores.max(axis)) for axis in (0, 1)]
-    return (found[0].sum() + found[1].sum()) / (2 * jnp.maximum(valid.sum(), 1))
+    own = (first_clip(len(s), axis_name) + jnp.arange(len(s)))[:, None] == jnp.arange(s.shape[1])
+    positive = jnp.sum(jnp.where(own, s, 0), axis=1)
+    rivals = valid[:, None] & gathered(valid, axis_name) & ~own
+    rival_scores = jnp.where(rivals, s, -jnp.inf)
+    best_caption = rival_scores.max(1)
+    best_clip = brought_home(rival_scores.max(0), axis_name).max(0)
+    found = (valid & (positive > best_caption)).sum() + (valid & (positive > best_clip)).sum()
+    return summed(found, axis_name) / (2 * jnp.maximum(summed(valid.sum(), axis_name), 1))

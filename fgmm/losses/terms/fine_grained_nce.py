@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
+from fgmm.losses.collectives import gathered, summed
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.similarity import pool_weights
 from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
@@ -60,37 +61,39 @@ class Term(PooledTerm):
         null = {"null_score": jnp.float32(self.null_score)} if self.null_slot else {}
         return {**super().init(), **null}
 
-    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
-        s = self.pooled_similarity(parameters, x, y)
+    def __call__(
+        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+    ):
+        s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
         valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
+        of_phrases = {"valid": valid, "phrase_ids": phrase_ids, "axis_name": axis_name}
 
-        top1 = top1_accuracy(self.clip_scores(parameters, s, y.mask), valid)
+        scores = self.clip_scores(parameters, s, gathered(y.mask, axis_name))
+        top1 = top1_accuracy(scores, valid, axis_name)
         metrics = {"top1": top1, **self.temperatures(parameters)}
         if self.weights == "uniform":
-            loss = contrastive.fine_grained_nce(
-                s, y.mask, temperature, valid=valid, phrase_ids=phrase_ids
-            )
-            return loss, metrics
+            return contrastive.fine_grained_nce(s, y.mask, temperature, **of_phrases), metrics
 
         null_score = parameters["null_score"] if self.null_slot else None
-        matched = contrastive.phrase_weights(s, self.weights_temperature, y.mask, null_score)
+        matched = contrastive.phrase_weights(
+            s, self.weights_temperature, y.mask, null_score, axis_name=axis_name
+        )
         uniform = pool_weights(jnp.zeros_like(matched), y.mask, pool="mean", axis=1)
         share = self.matched_share(step)
         weights = (1 - share) * uniform + share * matched
-        loss = contrastive.fine_grained_nce(
-            s, y.mask, temperature, weights, valid, phrase_ids=phrase_ids
-        )
+        loss = contrastive.fine_grained_nce(s, y.mask, temperature, weights, **of_phrases)
         metrics["matched_share"] = share
         if self.null_slot:
             guessing = contrastive.fine_grained_nce(
-                jnp.zeros_like(s), y.mask, 1.0, None, valid, phrase_ids=phrase_ids, reduction="none"
+                jnp.zeros_like(s), y.mask, 1.0, **of_phrases, reduction="none"
             )
             null_weight = jnp.where(valid, 1 - weights.sum(1), 0)
-            clips = jnp.maximum(valid.sum(), 1)
-            loss += jnp.sum(null_weight * guessing) / clips
-            metrics |= {"null_weight": null_weight.sum() / clips, "null_score": null_score}
+            clips = jnp.maximum(summed(valid.sum(), axis_name), 1)
+            loss += summed(jnp.sum(null_weight * guessing), axis_name) / clips
+            null_share = summed(null_weight.sum(), axis_name) / clips
+            metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
 
     def matched_share(self, step):

@@ -10,8 +10,11 @@ from fgmm.losses.term import ScoredTerm, top1_accuracy, valid_clips
 class Term(ScoredTerm):
     """``contrastive.info_nce`` on ``similarity.clip_similarity``. On coarse embeddings: CLIP."""
 
-    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
-        s = self.score(parameters, x, y)
+    def __call__(
+        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+    ):
+        s = self.score(parameters, x, y, axis_name=axis_name, exchange=exchange)
         valid = valid_clips(x, y)
-        loss = contrastive.info_nce(s, self.current("temperature", parameters), valid)
-        return loss, {"top1": top1_accuracy(s, valid), **self.temperatures(parameters)}
+        temperature = self.current("temperature", parameters)
+        loss = contrastive.info_nce(s, temperature, valid, axis_name=axis_name)
+        return loss, {"top1": top1_accuracy(s, valid, axis_name), **self.temperatures(parameters)}

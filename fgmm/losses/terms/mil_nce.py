@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive, similarity
+from fgmm.losses.collectives import gathered
 from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
 
 
@@ -21,12 +22,17 @@ class Term(PooledTerm):
 
     count_positives_twice: bool = True
 
-    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
-        s = self.pooled_similarity(parameters, x, y)
+    def __call__(
+        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+    ):
+        s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
         valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
-        loss = contrastive.mil_nce(s, y.mask, temperature, valid, self.count_positives_twice)
-        top1 = top1_accuracy(self.clip_scores(parameters, s, y.mask), valid)
+        loss = contrastive.mil_nce(
+            s, y.mask, temperature, valid, self.count_positives_twice, axis_name=axis_name
+        )
+        scores = self.clip_scores(parameters, s, gathered(y.mask, axis_name))
+        top1 = top1_accuracy(scores, valid, axis_name)
         return loss, {"top1": top1, **self.temperatures(parameters)}
 
     def clip_scores(self, parameters, s, mask):

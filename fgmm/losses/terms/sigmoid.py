@@ -26,10 +26,13 @@ class Term(ScoredTerm):
         bias = {"bias": jnp.float32(self.bias)} if self.learn_bias else {}
         return {**super().init(), **bias}
 
-    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
-        s = self.score(parameters, x, y)
+    def __call__(
+        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+    ):
+        s = self.score(parameters, x, y, axis_name=axis_name, exchange=exchange)
         valid = valid_clips(x, y)
         bias = parameters["bias"] if self.learn_bias else self.bias
-        loss = contrastive.sigmoid(s, self.current("temperature", parameters), bias, valid)
-        metrics = {"top1": top1_accuracy(s, valid), "bias": jnp.asarray(bias)}
+        temperature = self.current("temperature", parameters)
+        loss = contrastive.sigmoid(s, temperature, bias, valid, axis_name=axis_name)
+        metrics = {"top1": top1_accuracy(s, valid, axis_name), "bias": jnp.asarray(bias)}
         return loss, {**metrics, **self.temperatures(parameters)}

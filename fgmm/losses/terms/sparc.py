@@ -14,12 +14,22 @@ class Term(BaseTerm):
     # A coarse clip is one vector, in which phrases cannot choose their part.
     levels: ClassVar[tuple[str, ...]] = ("fine",)
 
-    def __call__(self, parameters, x, y, *, phrase_ids=None, step):
+    def __call__(
+        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+    ):
         temperature = self.current("temperature", parameters)
         loss = contrastive.sparc(
-            x.local, y.local, x.mask, y.mask, temperature=temperature, caption=y.caption
+            *(x.local, y.local, x.mask, y.mask),
+            temperature=temperature,
+            caption=y.caption,
+            axis_name=axis_name,
         )
         return loss, self.temperatures(parameters)
 
-    def score(self, parameters, x, y):
-        return similarity.clip_similarity(x.local, y.local, x.mask, y.mask, pool="sparc")
+    def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
+        return similarity.clip_similarity(
+            *(x.local, y.local, x.mask, y.mask),
+            pool="sparc",
+            axis_name=axis_name,
+            exchange=exchange,
+        )

@@ -1,0 +1,202 @@
+"""Similarities of a device's clips to the captions of all devices: who sends what to whom.
+
+Embeddings of one side have to travel, and it is y, the phrases, unless x is so much smaller that it
+pays to send x instead and to send back what was computed with it. The exchanges:
+
+``gather``
+    Every device gets all of y, [C,P,D], and computes at once. The gradient of y is summed up and
+    shared out by a reduce-scatter.
+
+``ring``
+    Each device's y goes around the ring of devices. A device computes with the chunk it holds while
+    that is already on its way to the next device, so that the two may overlap, and never holds more
+    than two. The backward pass sends y around once more, and the gradient of each chunk follows it
+    one step behind, collecting every device's part, until it is home; a reduce-scatter would need
+    the gradient of all of y in one place. Each chunk's similarities are computed again there, which
+    is one product more than with ``gather``.
+
+Gradients are added up over devices in float32 or wider, whatever the embeddings' type.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool
+
+from fgmm.losses.collectives import (
+    AxisName,
+    devices,
+    first_clip,
+    gathered,
+    passed_on,
+    varying_alike,
+    wide,
+)
+from fgmm.losses.options import check_choice
+
+EXCHANGES = ("gather", "ring")
+
+# x [b,N,D], y [c,P,D] and scalars.
+Operands = dict[str, Array]
+
+
+def with_all_captions(
+    compute: Callable,
+    operands: Operands,
+    x_mask: Bool[Array, "b N"] | None,
+    y_mask: Bool[Array, "C P"] | None,
+    *,
+    axis_name: AxisName,
+    exchange: str,
+):
+    """``compute(operands, x_mask, y_mask)`` of this device's x and every device's y.
+
+    Args:
+      compute: of x [b,N,D] and y [c,P,D] makes a pytree of arrays [b,c,...], each entry [b,c] of
+        clip b and caption c alone. It must close over nothing that is traced.
+      operands: this device's ``x`` and ``y``, and scalars by name.
+      x_mask: of this device's clips.
+      y_mask: of all captions of all devices.
+      axis_name: the mapped axis or axes; None for a single device.
+      exchange: 'gather' or 'ring'.
+
+    Returns:
+      The same pytree of arrays [b,C,...].
+
+    Raises:
+      ValueError: an unknown exchange.
+    """
+    check_choice("exchange", exchange, EXCHANGES)
+    if axis_name is None:
+        return compute(operands, x_mask, y_mask)
+    if exchange == "ring":
+        return _around(compute, axis_name, varying_alike(operands), (x_mask, y_mask))
+    x, y = operands["x"], operands["y"]
+    if not x_travels(x, y):
+        return compute({**operands, "y": _all_of(axis_name, y)}, x_mask, y_mask)
+    columns = compute(
+        {**operands, "x": _all_of(axis_name, x)},
+        gathered(x_mask, axis_name),
+        _captions_of(first_clip(len(y), axis_name), len(y), y_mask, axis=0),
+    )
+    return jax.tree.map(lambda v: lax.all_to_all(v, axis_name, 0, 1, tiled=True), columns)
+
+
+def x_travels(x, y) -> bool:
+    """Whether ``gather`` moves x there and similarities back, being fewer bytes than y; static.
+
+    From each other device come b·N·D and then b·c·P numbers, instead of c·P·D: never where a clip
+    has as many local embeddings as phrases. With one embedding a clip, D = 512 and P = 4 it is so
+    below 384 clips a device.
+    """
+    back = len(x) * math.prod(y.shape[:2]) * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
+    return x.size * x.dtype.itemsize + back < y.size * y.dtype.itemsize
+
+
+def _all_of(axis_name, v):
+    """[b, ...] of every device, differentiable."""
+    return gathered(v, axis_name) if v.dtype == wide(v.dtype) else _all_of_narrow(axis_name, v)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _all_of_narrow(axis_name, v):
+    return gathered(v, axis_name)
+
+
+def _summed_share(axis_name, _, cotangent):
+    total = cotangent.astype(wide(cotangent.dtype))
+    return (lax.psum_scatter(total, axis_name, tiled=True).astype(cotangent.dtype),)
+
+
+_all_of_narrow.defvjp(lambda axis_name, v: (gathered(v, axis_name), None), _summed_share)
+
+
+def _captions_of(first, count, v, axis):
+    """``count`` captions of ``v``, of all, from number ``first`` on."""
+    return None if v is None else lax.dynamic_slice_in_dim(v, first, count, axis)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """Of which operands gradients are asked for; known when a derivative is traced."""
+
+    names: frozenset[str]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _around(compute, axis_name, operands, masks):
+    x_mask, y_mask = masks
+    count, clips = devices(axis_name), len(operands["y"])
+
+    def step(y, sender):
+        following = passed_on(y, axis_name)
+        mask = _captions_of(sender * clips, clips, y_mask, axis=0)
+        return following, compute({**operands, "y": y}, x_mask, mask)
+
+    senders = _senders(axis_name)
+    _, found = lax.scan(step, operands["y"], senders)
+
+    def in_order(v):
+        # Seen from here senders count down, and so does the inverse of their permutation.
+        v = jnp.moveaxis(v[senders], 0, 1)
+        return v.reshape(len(v), count * clips, *v.shape[3:])
+
+    return jax.tree.map(in_order, found)
+
+
+def _senders(axis_name):
+    """Whose chunk of y this device holds, step by step."""
+    count = devices(axis_name)
+    return (lax.axis_index(axis_name) - jnp.arange(count)) % count
+
+
+def _around_forward(compute, axis_name, operands, masks):
+    wanted = _Wanted(frozenset(name for name, v in operands.items() if v.perturbed))
+    operands, masks = jax.tree.map(lambda v: v.value, (operands, masks))
+    return _around(compute, axis_name, operands, masks), (wanted, operands, masks)
+
+
+def _around_backward(compute, axis_name, residuals, cotangents):
+    wanted, operands, (x_mask, y_mask) = residuals
+    clips = len(operands["y"])
+
+    def instantiated(v):
+        symbolic = isinstance(v, jax.custom_derivatives.SymbolicZero)
+        return jnp.zeros(v.shape, v.dtype) if symbolic else v
+
+    cotangents = jax.tree.map(instantiated, cotangents)
+
+    def step(carry, sender):
+        y, gradients = carry
+        following = passed_on(y, axis_name)
+        held = {**operands, "y": y}
+        first = sender * clips
+        mask = _captions_of(first, clips, y_mask, axis=0)
+        _, pull_back = jax.vjp(
+            lambda some: compute({**held, **some}, x_mask, mask),
+            {name: held[name] for name in wanted.names},
+        )
+        cotangent = jax.tree.map(lambda v: _captions_of(first, clips, v, axis=1), cotangents)
+        (found,) = pull_back(cotangent)
+        if "y" in gradients:
+            gradients = {**gradients, "y": passed_on(gradients["y"], axis_name)}
+        return (following, jax.tree.map(jnp.add, gradients, found)), None
+
+    zeros = {n: jnp.zeros(v.shape, wide(v.dtype)) for n, v in operands.items() if n in wanted.names}
+    zeros, _ = varying_alike((zeros, operands["y"]))
+    (_, gradients), _ = lax.scan(step, (operands["y"], zeros), _senders(axis_name))
+    if "y" in gradients:
+        gradients["y"] = passed_on(gradients["y"], axis_name)
+    return {
+        name: gradients[name].astype(v.dtype) if name in gradients else None
+        for name, v in operands.items()
+    }, None
+
+
+_around.defvjp(_around_forward, _around_backward, symbolic_zeros=True)

@@ -1,0 +1,497 @@
+"""Losses of clips that are spread over devices are those of all clips on one device."""
+
+import functools
+import json
+import math
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from fgmm.losses import (
+    clip_similarity,
+    fine_grained_nce,
+    info_nce,
+    mil_nce,
+    phrase_weights,
+    pooled_similarity,
+    sharded,
+    sigmoid,
+    sparc,
+)
+from fgmm.losses.exchange import EXCHANGES, x_travels
+from fgmm.losses.sharded import received_bytes
+from fgmm.losses.similarity import POOLS
+
+DEVICES = 8
+B, N, P, D = 16, 3, 2, 4
+
+
+def mesh():
+    return Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
+
+
+def inputs(dtype, clips=B, seed=0):
+    """Clips 6 and 7, all of device 3, have nothing valid; clip 9 has no caption, clip 12 no x."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(clips, N, D)), rng.normal(size=(clips, P, D))
+    x, y = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (x, y))
+    x_mask, y_mask = rng.random((clips, N)) < 0.7, rng.random((clips, P)) < 0.7
+    x_mask[[6, 7, 12]] = y_mask[[6, 7, 9]] = False
+    given = {
+        "x": jnp.asarray(x, dtype),
+        "y": jnp.asarray(y, dtype),
+        "weights": jnp.asarray(rng.random((clips, P)), dtype),
+        # How much each similarity and each clip's loss count.
+        "cotangent": jnp.asarray(rng.normal(size=(clips, clips)), dtype),
+    }
+    masks = {
+        "x_mask": jnp.asarray(x_mask),
+        "y_mask": jnp.asarray(y_mask),
+        "ids": jnp.asarray(rng.integers(0, 12, (clips, P)), jnp.int32),
+    }
+    return given, masks
+
+
+def parameters(dtype):
+    values = {"attention": 0.2, "phrases": 0.3, "contrast": 0.1, "bias": -2.0, "null": 0.1}
+    names = (*POOLS, "matched", "given", "sigmoid", "mil_nce", "once", "info_nce", "local", "sparc")
+    return {name: {k: jnp.asarray(v, dtype) for k, v in values.items()} for name in names}
+
+
+def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", swapped=False):
+    """Every pool, in all directions, and every loss; each with temperatures of its own.
+
+    Over devices the pools take turns with exchanges and implementations, and ``swapped`` the other.
+    """
+    del exchange
+    x, y, weights, cotangent = (given[k] for k in ("x", "y", "weights", "cotangent"))
+    x_mask, y_mask, ids = (masks[k] for k in ("x_mask", "y_mask", "ids"))
+    valid = x_mask.any(1) & y_mask.any(1)
+    across = {"axis_name": axis_name}
+
+    def options(k):
+        if axis_name is None:
+            return {"implementation": "dense"}
+        exchange = EXCHANGES[(k + swapped) % 2]
+        implementation = ("dense", "blockwise")[(k // 2 + swapped) % 2]
+        return {**across, "exchange": exchange, "implementation": implementation}
+
+    def total(v):
+        return v.sum() if axis_name is None else jax.lax.psum(v.sum(), axis_name)
+
+    given_to_all = x, y, x_mask, y_mask
+    values, scores = {}, {}
+    for k, pool in enumerate(POOLS):
+        own = parameters[pool]
+        scores[pool] = clip_similarity(
+            *given_to_all,
+            pool=pool,
+            temperature=own["attention"],
+            direction="symmetric",
+            phrase_weights="softmax",
+            phrase_temperature=own["phrases"],
+            **options(k),
+        )
+        assert scores[pool].shape == cotangent.shape
+        values[pool] = total(cotangent * scores[pool])
+
+    of = {name: own["contrast"] for name, own in parameters.items()}
+    s = pooled_similarity(
+        *given_to_all, pool="softmax", temperature=parameters["matched"]["attention"], **options(1)
+    )
+    turned_down = phrase_weights(
+        s, parameters["matched"]["phrases"], y_mask, parameters["matched"]["null"], **across
+    )
+    values["matched"] = fine_grained_nce(
+        s, y_mask, of["matched"], turned_down, valid, phrase_ids=ids, **across
+    )
+    values["given"] = fine_grained_nce(s, y_mask, of["given"], weights, **across)
+    values["mil_nce"] = mil_nce(s, y_mask, of["mil_nce"], valid, **across)
+    values["once"] = mil_nce(s, None, of["once"], valid, False, **across)
+    S = scores["max"]
+    values["info_nce"] = info_nce(S, of["info_nce"], valid, **across)
+    values["sigmoid"] = sigmoid(S, of["sigmoid"], parameters["sigmoid"]["bias"], valid, **across)
+    local = info_nce(S, of["local"], reduction="none", **across)
+    assert local.shape == (len(x),)
+    values["local"] = total(cotangent[:, 0] * local)
+    values["sparc"] = sparc(x, y, x_mask, y_mask, temperature=of["sparc"], **across)
+    return values
+
+
+def value_and_gradients(losses):
+    """Every loss, and the gradients of their sum with unequal weights."""
+
+    def weighted(parameters, given, masks):
+        values = losses(parameters, given, masks)
+        in_order = enumerate(sorted(values.items()))
+        return sum((k + 1) * value for k, (_, value) in in_order), values
+
+    def compute(parameters, given, masks):
+        (_, values), gradients = jax.value_and_grad(weighted, argnums=(0, 1), has_aux=True)(
+            parameters, given, masks
+        )
+        return values, gradients
+
+    return jax.jit(compute)
+
+
+def check_equal(found, expected, tolerance):
+    """All numbers, and arrays relative to their norm."""
+    leaves, structure = jax.tree.flatten_with_path(expected)
+    others = structure.flatten_up_to(found)
+    for (path, leaf), other in zip(leaves, others, strict=True):
+        error = np.linalg.norm(np.asarray(other, np.float64) - np.asarray(leaf))
+        scale = max(np.linalg.norm(leaf), 1e-3)
+        assert error <= tolerance * scale, (jax.tree_util.keystr(path), error / scale)
+
+
+@functools.cache
+def on_one_device():
+    with jax.enable_x64(True):
+        found = value_and_gradients(all_losses)(parameters(jnp.float64), *inputs(jnp.float64))
+        return jax.device_get(found)
+
+
+@pytest.mark.parametrize(("dtype", "swapped"), [(jnp.float64, False), (jnp.float32, True)])
+def test_every_loss_and_pool_is_that_of_one_device(dtype, swapped):
+    expected = on_one_device()
+    with jax.enable_x64(dtype == jnp.float64):
+        losses = functools.partial(all_losses, swapped=swapped)
+        over_mesh = sharded(losses, mesh(), replicated=(0,))
+        found = value_and_gradients(over_mesh)(parameters(dtype), *inputs(dtype))
+    check_equal(found, expected, 1e-10 if dtype == jnp.float64 else 1e-5)
+    gradient_of_x = np.asarray(found[1][1]["x"])
+    assert found[1][1]["x"].dtype == dtype
+    assert np.abs(gradient_of_x[0]).sum() > 0
+    np.testing.assert_array_equal(gradient_of_x[[6, 7, 12]], 0)
+
+
+def one_loss(temperature, x, y, masks, *, axis_name=None, exchange="gather"):
+    pooling = {"pool": "softmax", "temperature": temperature}
+    s = pooled_similarity(x, y, *masks, **pooling, axis_name=axis_name, exchange=exchange)
+    return fine_grained_nce(s, masks[1], temperature, axis_name=axis_name)
+
+
+def given_to_one_loss():
+    given, masks = inputs(jnp.float32)
+    return jnp.float32(0.1), given["x"], given["y"], (masks["x_mask"], masks["y_mask"])
+
+
+@functools.cache
+def one_loss_on_one_device():
+    compute = jax.jit(jax.value_and_grad(one_loss, argnums=(0, 1, 2)))
+    return compute(*given_to_one_loss())
+
+
+def test_gradients_in_pmap_are_to_be_averaged():
+    """In pmap and without check_vma they are of the sum over devices of the one loss."""
+    arguments = given_to_one_loss()
+    expected = one_loss_on_one_device()
+
+    def local(*arguments):
+        loss = functools.partial(one_loss, axis_name="i", exchange="ring")
+        value, (dt, *along) = jax.value_and_grad(loss, argnums=(0, 1, 2))(*arguments)
+        return value, (jax.lax.pmean(dt, "i"), *(v / DEVICES for v in along))
+
+    temperature, *clips = arguments
+    shares = jax.tree.map(lambda v: v.reshape(DEVICES, -1, *v.shape[1:]), clips)
+    value, (dt, *along) = jax.pmap(local, "i", in_axes=(None, 0, 0, 0))(temperature, *shares)
+    np.testing.assert_allclose(value, np.full(DEVICES, expected[0]), rtol=1e-6)
+    joined = [v.reshape(B, *v.shape[2:]) for v in along]
+    check_equal((value[0], (dt[0], *joined)), expected, 1e-5)
+
+    by_clip, whole = PartitionSpec("i"), PartitionSpec()
+    unchecked = jax.shard_map(
+        local,
+        mesh=Mesh(np.array(jax.devices()), ("i",)),
+        in_specs=(whole, by_clip, by_clip, by_clip),
+        out_specs=(whole, (whole, by_clip, by_clip)),
+        check_vma=False,
+    )
+    check_equal(jax.jit(unchecked)(*arguments), expected, 1e-5)
+
+
+def test_local_losses_have_gradients_to_be_summed():
+    """Within a shard_map of one's own, of two axes as one, whether it checks or not."""
+    given, _ = inputs(jnp.float32)
+    x, y, factors = given["x"], given["y"], given["cotangent"][:, 0]
+
+    def loss(temperature, x, y, factors, axis_name=None):
+        S = clip_similarity(x, y, pool="logsumexp", temperature=0.2, axis_name=axis_name)
+        return jnp.sum(factors * info_nce(S, temperature, reduction="none", axis_name=axis_name))
+
+    def local(*arguments):
+        compute = functools.partial(loss, axis_name=("a", "b"))
+        dt, dx, dy = jax.grad(compute, argnums=(0, 1, 2))(*arguments)
+        return jax.lax.psum(dt, ("a", "b")), dx, dy
+
+    arguments = jnp.float32(0.1), x, y, factors
+    expected = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*arguments)
+    by_clip, whole = PartitionSpec(("a", "b")), PartitionSpec()
+    unchecked = jax.shard_map(
+        local,
+        mesh=Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b")),
+        in_specs=(whole, by_clip, by_clip, by_clip),
+        out_specs=(whole, by_clip, by_clip),
+        check_vma=False,
+    )
+    check_equal(jax.jit(unchecked)(*arguments), expected, 1e-5)
+
+
+def test_axes_of_any_type_will_do():
+    """A mesh with explicit axes, of which one has nothing to do with clips."""
+    arguments = given_to_one_loss()
+    explicit = jax.make_mesh((4, 2), ("data", "model"), (jax.sharding.AxisType.Explicit,) * 2)
+    over_mesh = sharded(one_loss, explicit, axes="data", replicated=(0,))
+    compute = jax.value_and_grad(over_mesh, argnums=(0, 1, 2))
+    by_clip = jax.NamedSharding(explicit, PartitionSpec("data"))
+    everywhere = jax.NamedSharding(explicit, PartitionSpec())
+    placed = jax.device_put(arguments[0], everywhere), *jax.device_put(arguments[1:], by_clip)
+    check_equal(jax.jit(compute)(*placed), one_loss_on_one_device(), 1e-5)
+
+
+def test_jit_alone_spreads_a_loss_rightly():
+    arguments = given_to_one_loss()
+    compute = jax.jit(jax.value_and_grad(one_loss, argnums=(0, 1, 2)))
+    by_clip = jax.NamedSharding(mesh(), PartitionSpec("data"))
+    placed = jax.device_put(arguments[1:], by_clip)
+    check_equal(compute(arguments[0], *placed), one_loss_on_one_device(), 1e-5)
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(ValueError, match="exchange must be one of gather, ring; got 'swap'"):
+        sharded(one_loss, mesh(), exchange="swap")
+    with pytest.raises(ValueError, match="axes of the mesh must be one of data; got 'model'"):
+        sharded(one_loss, mesh(), axes="model")
+    with pytest.raises(ValueError, match="exchange must be one of gather, ring; got 'swap'"):
+        one_loss(*given_to_one_loss(), exchange="swap")
+    x = jnp.ones((8, 2))
+    wrong = sharded(lambda s, axis_name, exchange: info_nce(s, 1.0, axis_name=axis_name), mesh())
+    with pytest.raises(ValueError, match="must be equal; got 1 on each of 8 devices and 2"):
+        wrong(x)
+
+
+def test_the_gradient_of_narrow_embeddings_is_summed_in_float32():
+    """Eight parts of which a sum in bfloat16 would keep the first alone."""
+    small = 2.0**-9
+    x = jnp.full((DEVICES, 1, 1), small, jnp.bfloat16).at[0].set(1)
+    y = jnp.ones((DEVICES, 1, 1), jnp.bfloat16)
+
+    def total(x, y, *, axis_name, exchange):
+        s = pooled_similarity(x, y, pool="mean", axis_name=axis_name, exchange=exchange)
+        return jax.lax.psum(s.sum(), axis_name)
+
+    for exchange in EXCHANGES:
+        over_mesh = sharded(total, mesh(), exchange=exchange)
+        gradient = jax.jit(jax.grad(over_mesh, argnums=1))(x, y)
+        assert gradient.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(gradient, jnp.bfloat16(1 + 7 * small))
+
+
+SIZES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1, "s8": 1, "u8": 1}
+COLLECTIVE = re.compile(
+    r" = (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\("
+)
+
+
+def received(compiled):
+    """Bytes that a device receives from others, scalars aside, and the shapes that are gathered.
+
+    Whatever a loop's body receives is multiplied by how often it runs.
+    """
+    times, where, lines = {}, None, []
+    for line in compiled.as_text().splitlines():
+        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            where = header.group(1)
+        lines.append((where, line))
+    loops = {}
+    for where, line in lines:
+        if body := re.search(r"body=%?([\w.\-]+)", line):
+            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', line)
+            loops[body.group(1)] = (where, int(trips.group(1)))
+    calls = {
+        called: where
+        for where, line in lines
+        for called in re.findall(r"(?:to_apply|calls)=%?([\w.\-]+)", line)
+    }
+
+    def runs(where):
+        if where not in times:
+            if where in loops:
+                outer, trips = loops[where]
+                times[where] = trips * runs(outer)
+            else:
+                times[where] = runs(calls[where]) if where in calls else 1
+        return times[where]
+
+    total, gathered = 0, []
+    for where, line in lines:
+        if not (found := COLLECTIVE.search(line)):
+            continue
+        shapes, kind = found.groups()
+        bytes_out, arrays = 0, []
+        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            arrays.append(tuple(int(n) for n in shape.split(",") if n))
+            bytes_out += SIZES[dtype] * math.prod(arrays[-1])
+        if kind == "all-reduce":
+            assert all(math.prod(shape) == 1 for shape in arrays), line
+            continue
+        share = {
+            "all-gather": (DEVICES - 1) / DEVICES,
+            "all-to-all": (DEVICES - 1) / DEVICES,
+            "reduce-scatter": DEVICES - 1,
+            "collective-permute": 1,
+        }[kind]
+        total += share * bytes_out * runs(where)
+        gathered += arrays if kind == "all-gather" else []
+    return total, gathered
+
+
+def measured_loss(name):
+    def loss(temperature, x, y, x_mask, y_mask, ids, *, axis_name, exchange):
+        across = {"axis_name": axis_name, "exchange": exchange}
+        given = (x, y, x_mask, y_mask)
+        valid = x_mask.any(1) & y_mask.any(1)
+        if name == "info_nce":
+            S = clip_similarity(*given, pool="softmax", temperature=temperature, **across)
+            return info_nce(S, temperature, valid, axis_name=axis_name)
+        s = pooled_similarity(*given, pool="softmax", temperature=temperature, **across)
+        if name == "mil_nce":
+            return mil_nce(s, y_mask, temperature, valid, axis_name=axis_name)
+        return fine_grained_nce(s, y_mask, temperature, phrase_ids=ids, axis_name=axis_name)
+
+    return loss
+
+
+def compiled_step(name, exchange, clips, N, P, D):
+    """Value and gradient of a loss, compiled for ``clips`` on each device."""
+    over_mesh = sharded(measured_loss(name), mesh(), replicated=(0,), exchange=exchange)
+    total = clips * DEVICES
+    shapes = [((), float), ((total, N, D), float), ((total, P, D), float)]
+    shapes += [((total, N), bool), ((total, P), bool), ((total, P), int)]
+    sharding = jax.NamedSharding(mesh(), PartitionSpec("data"))
+    arguments = [
+        jax.ShapeDtypeStruct(
+            shape,
+            {float: jnp.float32, int: jnp.int32}.get(kind, kind),
+            sharding=sharding if shape else jax.NamedSharding(mesh(), PartitionSpec()),
+        )
+        for shape, kind in shapes
+    ]
+    return jax.jit(jax.value_and_grad(over_mesh, argnums=(0, 1, 2))).lower(*arguments).compile()
+
+
+@pytest.mark.parametrize(
+    ("name", "exchange", "shape"),
+    [
+        ("fine_grained_nce", "gather", (4, 10, 3, 6)),
+        ("fine_grained_nce", "ring", (4, 10, 3, 6)),
+        ("mil_nce", "gather", (2, 1, 5, 32)),
+        ("info_nce", "gather", (4, 10, 3, 6)),
+    ],
+)
+def test_the_bytes_received_are_those_of_the_formula(name, exchange, shape):
+    clips, N, P, D = shape
+    total, gathered = received(compiled_step(name, exchange, *shape))
+    expected = received_bytes(name, devices=DEVICES, clips=clips, N=N, P=P, D=D, exchange=exchange)
+    assert total == expected
+    x, y = (jax.ShapeDtypeStruct((clips, n, D), jnp.float32) for n in (N, P))
+    assert x_travels(x, y) == (N == 1)
+    sizes = {math.prod(shape) for shape in gathered}
+    whole = DEVICES * clips * D
+    assert (whole * N in sizes) == x_travels(x, y)
+    assert (whole * P in sizes) == (exchange == "gather" and not x_travels(x, y))
+
+
+def test_x_travels_where_it_is_smaller():
+    """One embedding a clip against several captions, as of a coarse term."""
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.normal(size=(B, n, 16)), jnp.float32) for n in (1, 5))
+    assert x_travels(x[:2], y[:2])
+    assert not x_travels(y[:2], x[:2])
+    masks = jnp.asarray(rng.random((B, 1)) < 0.9), jnp.asarray(rng.random((B, 5)) < 0.7)
+
+    def compute(loss):
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(jnp.float32(1.0), x, y, masks)
+
+    check_equal(compute(sharded(one_loss, mesh(), replicated=(0,))), compute(one_loss), 1e-5)
+
+
+def test_a_ring_never_holds_all_of_y():
+    shape = 4, 8, 8, 512
+    held = {
+        exchange: compiled_step("info_nce", exchange, *shape).memory_analysis().temp_size_in_bytes
+        for exchange in EXCHANGES
+    }
+    chunk = 4 * shape[0] * shape[2] * shape[3]
+    # y of all devices and its gradient, once each at least.
+    assert held["gather"] > 2 * DEVICES * chunk
+    assert held["ring"] < held["gather"] - DEVICES * chunk
+
+
+PROCESS = """
+import json, sys
+import jax
+rank, port = int(sys.argv[1]), sys.argv[2]
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from fgmm.losses import sharded
+from tests.losses.test_sharded import given_to_one_loss, one_loss
+assert jax.process_count() == 2 and len(jax.devices()) == 8
+mesh = Mesh(np.array(jax.devices()), ("data",))
+temperature, *clips = given_to_one_loss()
+place = NamedSharding(mesh, PartitionSpec("data"))
+clips = jax.tree.map(
+    lambda v: jax.make_array_from_callback(v.shape, place, lambda i: np.asarray(v)[i]), clips
+)
+found = {}
+for exchange in ("gather", "ring"):
+    loss = sharded(one_loss, mesh, replicated=(0,), exchange=exchange)
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(temperature, *clips)
+    whole = multihost_utils.process_allgather(gradients, tiled=True)
+    found[exchange] = [float(value), [np.asarray(v).tolist() for v in whole]]
+print("FOUND" + json.dumps(found))
+"""
+
+
+def test_two_processes_find_the_same(repository):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {
+        **{"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository), "PATH": ""},
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(rank), port],
+            cwd=repository,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ended = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    value, gradients = one_loss_on_one_device()
+    for process, (out, errors) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, errors[-2000:]
+        (line,) = (line for line in out.splitlines() if line.startswith("FOUND"))
+        for found_value, found_gradients in json.loads(line[len("FOUND") :]).values():
+            found = (np.array(found_value), tuple(np.array(v) for v in found_gradients))
+            check_equal(found, (value, gradients), 1e-5)
