@@ -26,8 +26,10 @@ import importlib
 
 __version__ = "0.1.0"
 
+# A module, or a module and what is taken from it.
 _PUBLIC = {
-    "losses": "fgmm.losses",
+    "load": ("fgmm.trained", "load"),
+    "losses": ("fgmm.losses", None),
 }
 
 
@@ -35,7 +37,9 @@ def __getattr__(name: str):
     """Imports public names on first use (PEP 562), so that ``import fgmm`` costs nothing."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fgmm' has no attribute {name!r}; public: {sorted(_PUBLIC)}")
-    return importlib.import_module(_PUBLIC[name])
+    module, attribute = _PUBLIC[name]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,9 @@ def defaults() -> ml_collections.ConfigDict:
             # Micro-batches in which a batch too large for memory is embedded, for the gradient of
             # the whole batch (no accumulation: every clip still meets every other); 1 for none.
             "grad_cache": 1,
+            # How embeddings reach other devices: 'gather' all at once, or one after the other in a
+            # 'ring', with less memory; see fgmm/losses/exchange.py.
+            "exchange": "gather",
             # Bit-identical runs on GPU, at some cost in speed. On CPU they always are.
             "deterministic": False,
             "data": {
@@ -64,6 +67,9 @@ def defaults() -> ml_collections.ConfigDict:
                 "mel_window": 0.032,
                 "mel_hop": 0.016,
                 "mel_bands": 40,
+                # By which pixels 0..255 come to about unit variance around 0.
+                "pixel_mean": 127.5,
+                "pixel_spread": 64.0,
             },
             "model": {
                 "spaces": {
@@ -76,6 +82,9 @@ def defaults() -> ml_collections.ConfigDict:
                 },
             },
             "objective": {"terms": {}},
+            # Parameters to start with: a run's folder or converted weights, empty for random ones;
+            # which checkpoint; (regex, action) rules. See fgmm/train/init_from.py.
+            "init_from": {"path": "", "step": "latest", "rules": ()},
             "optimizer": {
                 "learning_rate": 1e-3,
                 "warmup_steps": 100,
@@ -108,7 +117,7 @@ def defaults() -> ml_collections.ConfigDict:
 
 
 # Keys whose change leaves a checkpoint's run what it was; all others must be equal to resume it.
-OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite")
+OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite", "exchange")
 # The tokenizer is known by its fingerprint, wherever it lies.
 OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "tokenizer")
 
@@ -140,6 +149,8 @@ _BOUNDS = {
     "checkpoint.keep_last": (1, None),
     "checkpoint.keep_best": (0, None),
 }
+
+_CHOICES = {"exchange": ("gather", "ring")}
 
 # Keys under which any component's options may stand.
 _OPEN = ("data.source", "model", "objective.terms", "evals")
@@ -210,7 +221,8 @@ def check_keys(config: Config) -> None:
     """Compares a config's keys and types with the defaults, and its numbers with their bounds.
 
     Raises:
-      ConfigError: a key is unknown or missing, or a value is of another type or out of bounds.
+      ConfigError: a key is unknown or missing, or a value is of another type, out of bounds or no
+        choice.
     """
 
     def compare(given: Config, expected: Config, path: str) -> None:
@@ -239,6 +251,10 @@ def check_keys(config: Config) -> None:
         if value < low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
             raise ConfigError(f"{key}={value!r} must be {limits}")
+    for key, allowed in _CHOICES.items():
+        if at(config, key) not in allowed:
+            choices = ", ".join(allowed)
+            raise ConfigError(f"{key}={at(config, key)!r} is unknown; allowed: {choices}")
 
 
 def with_new_keys(saved: Config) -> dict[str, Any]:

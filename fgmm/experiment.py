@@ -14,12 +14,13 @@ from jaxtyping import ScalarLike
 from fgmm import components
 from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type
 from fgmm.data import phrases, pipeline
+from fgmm.data import tokenizer as tokenizers
 from fgmm.data.schema import BatchShape
 from fgmm.data.tokenizer import Tokenizer
 from fgmm.data.transforms import Transforms
 from fgmm.losses.objective import PAIRS, Objective, TermEntry
 from fgmm.models.multimodal import MODALITIES, MultiModal
-from fgmm.train import optimizer
+from fgmm.train import init_rules, optimizer
 from fgmm.train.state import TrainState
 
 # Models shipped in fgmm/data/tokenizers go by their name alone.
@@ -134,7 +135,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     tokenizer = None
     if "text" in modalities:
         phrases.find(config.data.segmenter)
-        tokenizer = Tokenizer(tokenizer_path or _tokenizer_path(config.data.tokenizer))
+        tokenizer = tokenizers.load(tokenizer_path or _tokenizer_path(config.data.tokenizer))
         expected = config.data.tokenizer_fingerprint
         if expected and expected != tokenizer.fingerprint:
             raise ConfigError(
@@ -152,7 +153,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         model=_model(config, modalities, tokenizer, shape),
         transforms=_transforms(config, shape),
         objective=_objective(config),
-        optimizer=optimizer.from_config(config.optimizer, config.steps),
+        optimizer=optimizer.from_config(
+            config.optimizer, config.steps, init_rules.frozen(config.init_from)
+        ),
     )
 
 

@@ -36,10 +36,15 @@ def here() -> dict[str, Any]:
     }
 
 
-def note_start(workdir: pathlib.Path, step: int) -> None:
-    """Adds to a run's folder that this process trains it from ``step`` on."""
+def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
+    """Adds to a run's folder that this process trains it from ``step`` on, or made its step 0.
+
+    Args:
+      origin: what else there is to say of where its parameters come from; None says nothing.
+    """
+    known = {name: value for name, value in origin.items() if value is not None}
     with open(workdir / _FILE, "a") as file:
-        file.write(json.dumps({"from_step": step, **here()}) + "\n")
+        file.write(json.dumps({"from_step": step, **known, **here()}) + "\n")
 
 
 def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
       ``examples_seen``; ``train_seconds``: of all steps up to it, without compilation of the first,
       evaluations and saves.
     """
-    started = [entry for entry in _lines(workdir / _FILE) if entry["from_step"] < step]
+    started = [entry for entry in _lines(workdir / _FILE) if entry["from_step"] < max(step, 1)]
     rates = [
         entry["clips_per_second"]
         for entry in _lines(workdir / "metrics.jsonl")

@@ -22,6 +22,7 @@ class Transforms:
         inverse.
       mel_window, mel_hop: of the spectrogram, in seconds.
       mel_bands: F, its frequency bands.
+      pixel_mean, pixel_spread: what is taken from a pixel, 0..255, and what the rest is divided by.
     """
 
     sample_rate: int
@@ -31,8 +32,12 @@ class Transforms:
     mel_window: float = 0.032
     mel_hop: float = 0.016
     mel_bands: int = 40
+    pixel_mean: float = 127.5
+    pixel_spread: float = 64.0
 
     def __post_init__(self):
+        if not self.pixel_spread > 0:
+            raise ValueError(f"pixel_spread={self.pixel_spread} must be positive")
         if not 0 < self.crop_area <= 1 or not 0 < self.crop_aspect <= 1:
             raise ValueError(
                 f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
@@ -84,7 +89,8 @@ class Transforms:
             if "mirror" in draws:
                 mirror = draws["mirror"][:, None, None, None, None]
                 video = jnp.where(mirror, video[..., ::-1, :], video)
-            inputs["video"] = normalised(video)
+            video = video.astype(jnp.float32)
+            inputs["video"] = (video - self.pixel_mean) * (1 / self.pixel_spread)
         if "audio" in batch:
             inputs["log_mel"] = log_mel(
                 batch["audio"],
@@ -94,11 +100,6 @@ class Transforms:
                 bands=self.mel_bands,
             )
         return inputs
-
-
-def normalised(video: Array) -> Float[Array, "B T H W 3"]:
-    """Pixels 0..255 to about unit variance around 0."""
-    return (video.astype(jnp.float32) - 127.5) * (1 / 64)
 
 
 def cropped(

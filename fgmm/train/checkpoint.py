@@ -6,9 +6,10 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -188,11 +189,60 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
       ConfigError: there is no such checkpoint, or the tokenizer beside it is not its own.
     """
     workdir = pathlib.Path(workdir)
+    manager, chosen = _opened(workdir, step)
+    tokenizer = workdir / TOKENIZER
+    config = with_new_keys(_restore_json(manager, chosen, "config"))
+    experiment = build(config, tokenizer if tokenizer.exists() else None)
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    state = _restore_state(manager, chosen, experiment, sharding)
+    manager.close()
+    return experiment, state
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds for another run to start with, as numpy arrays.
+
+    Attributes:
+      step: finished steps.
+      config: as it was saved, with the keys that ``defaults`` has gained since.
+      params, statistics: as in ``TrainState``.
+    """
+
+    step: int
+    config: dict[str, Any]
+    params: dict[str, Any]
+    statistics: dict[str, Any]
+
+
+def read(workdir: pathlib.Path, step: str = "latest") -> Saved:
+    """Reads a checkpoint without building the model that it belongs to.
+
+    Args:
+      workdir, step: as in ``load``.
+
+    Raises:
+      ConfigError: there is no such checkpoint.
+    """
+    # What lies in a checkpoint is told by its handler alone, to be known beforehand.
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+    manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
+    config = with_new_keys(_restore_json(manager, chosen, "config"))
+    tree = manager.item_metadata(chosen)["state"].tree
+    wanted = {part: tree[part] for part in ("params", "statistics")}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
+    state = manager.restore(chosen, args=ocp.args.Composite(state=arguments))["state"]
+    manager.close()
+    return Saved(chosen, config, state["params"], state["statistics"])
+
+
+def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.CheckpointManager, int]:
+    """A run's checkpoints for reading, and the step that is meant."""
     folder = workdir / _FOLDER
     if not folder.is_dir():
         raise ConfigError(f"--workdir={workdir} holds no checkpoints ({folder} is missing)")
     manager = ocp.CheckpointManager(
-        folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)
+        folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True), **options
     )
     steps = sorted(manager.all_steps())
     if not steps:
@@ -204,13 +254,7 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
     chosen = (
         steps[-1] if step == "latest" else _best(manager, steps) if step == "best" else int(step)
     )
-    tokenizer = workdir / TOKENIZER
-    config = with_new_keys(_restore_json(manager, chosen, "config"))
-    experiment = build(config, tokenizer if tokenizer.exists() else None)
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    state = _restore_state(manager, chosen, experiment, sharding)
-    manager.close()
-    return experiment, state
+    return manager, chosen
 
 
 def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:

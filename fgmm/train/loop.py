@@ -16,6 +16,7 @@ from fgmm import provenance
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.experiment import Experiment
+from fgmm.train import init_from
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.metrics import MetricsWriter
@@ -76,6 +77,8 @@ def train(
 ) -> TrainState:
     """Trains to ``config.steps``, from the workdir's latest checkpoint if there is one.
 
+    Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
+
     Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved.
 
     Args:
@@ -85,7 +88,8 @@ def train(
       evaluators: by name.
 
     Raises:
-      ConfigError: the batch does not divide, or the workdir is in use or of another run.
+      ConfigError: the batch does not divide, the workdir is in use or of another run, or
+        ``config.init_from`` does not fit.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
     """
     if jax.process_count() > 1:
@@ -100,8 +104,7 @@ def train(
         interruption = stack.enter_context(Interruption())
         checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
-        state, step, problems = _start(experiment, checkpoints, mesh)
-        provenance.note_start(workdir, step)
+        state, step, problems = _start(experiment, workdir, checkpoints, mesh)
         writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
         stack.enter_context(contextlib.closing(writer))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
@@ -113,13 +116,21 @@ def train(
         return run.state
 
 
-def _start(experiment: Experiment, checkpoints: Checkpoints, mesh):
+def _start(experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, mesh):
     """The state to go on from, its finished steps and the problems counted until then."""
     sharding = meshes.everywhere(mesh)
     if checkpoints.latest is None:
+        given = init_from.read(experiment)
+        if given is not None:
+            print(given.report)
+        provenance.note_start(workdir, 0, init_from=given and given.origin)
         init = jax.jit(experiment.init, out_shardings=sharding)
-        return init(experiment.config.seed), 0, collections.Counter()
+        state = init(experiment.config.seed)
+        if given is not None:
+            state = jax.device_put(given.fill(state), sharding)
+        return state, 0, collections.Counter()
     state, position = checkpoints.restore(sharding)
+    provenance.note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from flax import traverse_util
 
 from fgmm.config import Config, ConfigError
+from fgmm.train.frozen import NOTHING, Frozen, path_of
 
 Rules = Sequence[tuple[str, float]]
 
@@ -22,15 +22,17 @@ class Optimizer(NamedTuple):
         still to be scaled by minus the learning rate.
       schedule: finished steps to learning rate.
       clip_norm: the global norm that gradients are clipped to; 0 for no limit.
+      frozen: the parameters that get no update.
     """
 
     init: Callable
     update: Callable
     schedule: optax.Schedule
     clip_norm: float
+    frozen: Frozen
 
 
-def from_config(options: Config, steps: int) -> Optimizer:
+def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimizer:
     """Makes the optimizer that ``config.optimizer`` describes, for a run of ``steps``.
 
     Raises:
@@ -50,12 +52,13 @@ def from_config(options: Config, steps: int) -> Optimizer:
     )
     decay = checked_rules(options["weight_decay"], "optimizer.weight_decay")
     scale = checked_rules(options["learning_rate_scale"], "optimizer.learning_rate_scale")
-    chain = optax.chain(
-        optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"]),
-        _add_decayed(decay),
-        _scaled(scale),
-    )
-    return Optimizer(chain.init, chain.update, schedule, options["clip_norm"])
+    adam = optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"])
+    parts = [adam, _add_decayed(decay), _scaled(scale)]
+    if frozen.rules:
+        # No moments of what never moves.
+        parts = [optax.masked(adam, frozen.moving), *parts[1:], _held(frozen)]
+    chain = optax.chain(*parts)
+    return Optimizer(chain.init, chain.update, schedule, options["clip_norm"], frozen)
 
 
 def checked_rules(rules: Any, key: str) -> Rules:
@@ -81,12 +84,12 @@ def by_rule(tree: Any, rules: Rules, default: float) -> Any:
     """A tree like ``tree`` with, for each leaf, the value of the first rule whose regex matches the
     whole of its path, such as ``model/encoders_text/Embed_0/embedding``.
     """
-    flat = traverse_util.flatten_dict(tree, sep="/")
-    values = {
-        path: next((value for pattern, value in rules if re.fullmatch(pattern, path)), default)
-        for path in flat
-    }
-    return traverse_util.unflatten_dict(values, sep="/")
+
+    def value_of(at, _):
+        path = path_of(at)
+        return next((value for pattern, value in rules if re.fullmatch(pattern, path)), default)
+
+    return jax.tree_util.tree_map_with_path(value_of, tree)
 
 
 def _add_decayed(rules: Rules) -> optax.GradientTransformation:
@@ -101,5 +104,13 @@ def _scaled(rules: Rules) -> optax.GradientTransformation:
     def update(updates, state, params):
         scales = by_rule(params, rules, 1.0)
         return jax.tree.map(lambda u, scale: u * scale, updates, scales), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _held(frozen: Frozen) -> optax.GradientTransformation:
+    def update(updates, state, params=None):
+        del params
+        return frozen.zeroed(updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from fgmm.experiment import Experiment
+from fgmm.losses.sharded import sharded
 from fgmm.train import grad_cache
 from fgmm.train.mesh import by_clip, everywhere
 from fgmm.train.state import TrainState
@@ -29,6 +30,7 @@ def make_train_step(
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         loss, metrics, statistics, gradients = _loss_and_gradients(experiment, mesh, state, batch)
+        gradients = experiment.optimizer.frozen.zeroed(gradients)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -72,16 +74,22 @@ def _loss_and_gradients(
     clips = (dict(batch), experiment.transforms.draw(augment_key, count))
 
     def embed(model_params, clips, key):
-        return experiment.model.apply(
-            {"params": model_params, **state.statistics},
-            experiment.transforms(*clips),
-            train=True,
-            mutable=list(state.statistics),
-            rngs={"dropout": key},
-        )
+        with experiment.optimizer.frozen.batch_norms():
+            return experiment.model.apply(
+                {"params": model_params, **state.statistics},
+                experiment.transforms(*clips),
+                train=True,
+                mutable=list(state.statistics),
+                rngs={"dropout": key},
+            )
+
+    objective = experiment.objective
+    if mesh.size > 1:
+        exchange = experiment.config.exchange
+        objective = sharded(objective, mesh, replicated=(0, 3), exchange=exchange)
 
     def contrast(objective_params, embeddings):
-        return experiment.objective(objective_params, embeddings, batch, state.step)
+        return objective(objective_params, embeddings, batch, state.step)
 
     parts = experiment.config.grad_cache
     if parts > 1:

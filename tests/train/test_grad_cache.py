@@ -10,6 +10,7 @@ from configs import quickstart
 from fgmm import components
 from fgmm import experiment as experiments
 from fgmm.losses.objective import Objective, TermEntry
+from fgmm.losses.sharded import sharded
 from fgmm.losses.terms import fine_grained_nce, info_nce
 from fgmm.models.embeddings import Embeddings
 from fgmm.models.heads import normalise
@@ -66,8 +67,10 @@ def gradients(params, batch, micro_batches, devices=1):
         del key
         return Model().apply({"params": params}, clips, train=True), {}
 
+    loss = sharded(objective(), small, replicated=(0, 3)) if devices > 1 else objective()
+
     def contrast(params, embeddings):
-        return objective()(params, embeddings, batch, jnp.int32(0))
+        return loss(params, embeddings, batch, jnp.int32(0))
 
     def whole(params):
         return contrast(params["objective"], embed(params["model"], batch, None)[0])[0]
@@ -108,16 +111,24 @@ def test_parts_give_the_gradient_of_the_whole(dtype, tolerance):
             assert error < tolerance, (micro_batches, devices)
 
 
-def small_experiment(clips, parts):
+def small_experiment(clips, parts, exchange="gather"):
     """Video and text with a coarse term alone, which compile fastest."""
     config = shrunken(quickstart.get_config("fine=none"), steps=10)
     del config.model.audio
     config.model.spaces.joint.modalities = ("video", "text")
     for term in ("coarse_video_audio", "coarse_audio_text"):
         del config.objective.terms[term]
-    config.batch_size, config.grad_cache = clips, parts
+    config.batch_size, config.grad_cache, config.exchange = clips, parts, exchange
     config.transforms.crop_area = 0.5
     return experiments.build(components.complete(config))
+
+
+@pytest.mark.parametrize(("parts", "exchange"), [(1, "gather"), (1, "ring"), (2, "ring")])
+def test_embeddings_travel_as_the_config_says(parts, exchange):
+    experiment = small_experiment(16, parts, exchange)
+    step = make_train_step(experiment, mesh.data_mesh())
+    lowered = step.lower(jax.eval_shape(experiment.init, 0), experiment.blank_batch(16))
+    assert ("collective_permute" in lowered.as_text()) == (exchange == "ring")
 
 
 def trained(parts, steps=1, devices=1):

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -6,6 +7,7 @@ import pytest
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.train import optimizer
+from fgmm.train.frozen import Frozen
 
 PARAMS = {"model": {"dense": {"kernel": jnp.ones(3), "bias": jnp.ones(3)}}}
 
@@ -54,6 +56,29 @@ def test_learning_rate_and_decay_follow_their_rules():
     updates, _ = frozen.update(gradients, frozen.init(PARAMS), PARAMS)
     np.testing.assert_array_equal(updates["model"]["dense"]["kernel"], np.zeros(3))
     np.testing.assert_allclose(updates["model"]["dense"]["bias"], 2.0, rtol=1e-5)
+
+
+def test_what_is_frozen_is_not_moved_by_anything():
+    held = Frozen((("model/dense/kernel", True), (".*", False)))
+    ours = optimizer.from_config(options(weight_decay=((".*", 0.5),)), steps=200, frozen=held)
+    free = optimizer.from_config(options(weight_decay=((".*", 0.5),)), steps=200)
+    # A term without learned parameters is an empty node.
+    params = {**PARAMS, "objective": {"term": {}}}
+    gradients = {
+        "model": {"dense": {"kernel": jnp.full(3, jnp.nan), "bias": jnp.ones(3)}},
+        "objective": {"term": {}},
+    }
+    state = ours.init(params)
+    assert [leaf.shape for leaf in jax.tree.leaves(state[0].inner_state.mu)] == [(3,)]
+    updates, _ = ours.update(gradients, state, params)
+    expected, _ = free.update(gradients, free.init(params), params)
+    np.testing.assert_array_equal(updates["model"]["dense"]["kernel"], np.zeros(3))
+    np.testing.assert_array_equal(
+        updates["model"]["dense"]["bias"], expected["model"]["dense"]["bias"]
+    )
+    zeroed = held.zeroed(gradients)
+    assert optax.tree.norm(zeroed) == pytest.approx(3**0.5)
+    assert free.frozen.zeroed(gradients) is gradients
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""S3D trained on HowTo100M with MIL-NCE (Miech et al., CVPR 2020, arXiv 1912.06430) as a run.
+
+The weights and the list of words that go with github.com/antoine77340/S3D_HowTo100M::
+
+    python -m fgmm.convert.s3d_howto100m --weights=s3d_howto100m.pth --words=s3d_dict.npy \\
+        --output=runs/s3d_howto100m
+    python -m fgmm.eval.retrieval --workdir=runs/s3d_howto100m --config=configs/eval/X.py
+
+Weights may also be an ``.npz`` file of the same names. What it writes is the folder of a run of no
+steps: evaluations open it, ``fgmm.load`` does, and another run starts from it by
+``config.init_from.path``, with ``config.data.tokenizer`` set to the folder's ``tokenizer.model``.
+
+The coarse embeddings are the published ones scaled to unit length; the local ones are what the same
+linear layers make of single cells and of phrases, which nobody trained.
+"""
+
+import hashlib
+import pathlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import flags
+
+from fgmm import command_line, components, experiment, provenance
+from fgmm import config as configs
+from fgmm.config import ConfigError
+from fgmm.convert import state_dict, word_list
+from fgmm.train.checkpoint import TOKENIZER, Checkpoints
+from fgmm.train.frozen import path_of
+from fgmm.train.state import TrainState
+
+# Words of a caption that the text tower reads, and the width of its hidden layer.
+_MAX_WORDS, _HIDDEN = 16, 2048
+# Of the last feature map and of the embeddings.
+_CHANNELS, _WIDTH = 1024, 512
+# Where the two linear layers after pooling stand in the state dict, by head.
+_LAST_LAYERS = {"heads_joint_video": "fc", "heads_joint_text": "text_module.fc2"}
+_LEAVES = {"kernel": "weight", "embedding": "weight", "bias": "bias"}
+_BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+# Arrays that an error names.
+_NAMED = 5
+
+
+class Converted(NamedTuple):
+    """What becomes of a published model.
+
+    Attributes:
+      experiment: of its config.
+      state: before the first step.
+    """
+
+    experiment: experiment.Experiment
+    state: TrainState
+
+
+def model_config(*, frames: int = 32, size: int = 224) -> ml_collections.ConfigDict:
+    """The published model's config; its tokenizer lies in the run's folder.
+
+    Args:
+      frames, size: of clips; 32 frames of 224 x 224 pixels are what its authors recommend.
+    """
+    config = configs.defaults()
+    # A caption is one phrase, so that every word counts, as published.
+    config.data.update(frames=frames, height=size, width=size, segmenter="whole", phrases=1)
+    config.data.update(tokens=_MAX_WORDS, tokenizer=TOKENIZER)
+    config.transforms.update(pixel_mean=0.0, pixel_spread=255.0)
+    config.model.video = {"name": "s3d"}
+    config.model.text = {"name": "phrase_bag", "hidden": _HIDDEN, "padding_counts": True}
+    config.model.spaces.joint.update(modalities=("video", "text"), width=_WIDTH, hidden=_HIDDEN)
+    config.objective.terms.coarse = {
+        "name": "mil_nce",
+        "pair": "video_text",
+        "level": "coarse",
+        "space": "joint",
+    }
+    return components.complete(config)
+
+
+def converted(
+    weights: Mapping[str, np.ndarray], words: Sequence[str], *, frames: int = 32, size: int = 224
+) -> Converted:
+    """Brings published arrays into this package's form.
+
+    Args:
+      weights: by the names of the state dict; counters of batches are left out.
+      words: of the dictionary; the embedding has a row for each, behind one for padding.
+      frames, size: as in ``model_config``.
+
+    Raises:
+      ConfigError: arrays are missing, unexpected, of another shape or not finite.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        listed = pathlib.Path(folder) / "words.npy"
+        np.save(listed, np.array(words))
+        built = experiment.build(model_config(frames=frames, size=size), listed)
+    blank = jax.eval_shape(built.init, built.config.seed)
+    needed = jax.tree_util.tree_leaves_with_path((blank.params["model"], blank.statistics))
+    _check_names(weights, {_published(path_of(at)) for at, _ in needed} - {""})
+
+    def taken(at, like):
+        name = _published(path_of(at))
+        if not name:
+            return _passing_on(like)
+        # Of the hidden layer of a head, a narrow tower fills the first units.
+        rows = _CHANNELS if name == "fc.weight" else like.shape[0]
+        array = _array(name, weights[name], (rows, *like.shape[1:]))
+        return np.pad(array, [(0, like.shape[0] - rows), *[(0, 0)] * (array.ndim - 1)])
+
+    params, statistics = jax.tree_util.tree_map_with_path(
+        taken, (blank.params["model"], blank.statistics)
+    )
+    params = {"model": params, "objective": built.objective.init()}
+    _, run_key = jax.random.split(jax.random.key(built.config.seed))
+    # An optimizer that has seen nothing is all zeros.
+    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank.opt_state)
+    return Converted(built, TrainState.create(params, statistics, opt_state, run_key))
+
+
+def _published(path: str) -> str:
+    """The published name of an array of the model; empty for what it has none of."""
+    # The first part tells parameters from collections of statistics, which have one level more.
+    parts = path.split("/")
+    parts = parts[1:] if parts[0] == "0" else parts[2:]
+    tower, *layers, leaf = parts
+    if tower in _LAST_LAYERS:
+        return f"{_LAST_LAYERS[tower]}.{_LEAVES[leaf]}" if layers[-1] == "layers_2" else ""
+    if layers[-1] == "BatchNorm_0":
+        name = [*layers[:-1], _BATCH_NORM[leaf]]
+    else:
+        name = [*layers, _LEAVES[leaf]]
+    return ".".join(["text_module", *name] if tower == "encoders_text" else name)
+
+
+def _passing_on(like: jax.ShapeDtypeStruct) -> np.ndarray:
+    """The hidden layer of a head as the identity.
+
+    A head has a bias behind a hidden layer alone, whose ReLU changes nothing here: what a tower
+    gives is never negative.
+    """
+    return (np.eye if like.ndim == 2 else np.zeros)(*like.shape, dtype=like.dtype)
+
+
+def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array as flax has it: convolutions from OIDHW to (H, W, D·I, O), or (D·I, O) where they
+    see one pixel; linear layers from (out, in) to (in, out).
+    """
+    given = array.shape
+    if array.ndim == 5:
+        array = array.transpose(3, 4, 2, 1, 0)
+        space = array.shape[:2]
+        array = array.reshape(*(() if space == (1, 1) else space), -1, array.shape[-1])
+    elif array.ndim == 2 and not name.endswith("word_embd.weight"):
+        array = array.T
+    if array.shape != shape:
+        words = " (a row for each of the words and one for padding)" if "word_embd" in name else ""
+        raise ConfigError(
+            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
+            f"{shape} is needed{words}"
+        )
+    if not np.isfinite(array).all():
+        raise ConfigError(f"--weights: {name} holds values that are not finite")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_names(weights: Mapping[str, Any], needed: set[str]) -> None:
+    given = {name for name in weights if not name.endswith(".num_batches_tracked")}
+    wrong = [
+        f"{what} {', '.join(sorted(names)[:_NAMED])}"
+        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        for what, names in (("missing", needed - given), ("unexpected", given - needed))
+        if names
+    ]
+    if wrong:
+        raise ConfigError(f"--weights is no S3D of HowTo100M: {'; '.join(wrong)}")
+
+
+def write(found: Converted, output: pathlib.Path, origin: Mapping[str, Any]) -> None:
+    """Writes the folder of a run of no steps.
+
+    Args:
+      found: the model.
+      output: the folder; made if missing.
+      origin: of the weights, for the provenance of what is measured with them.
+
+    Raises:
+      ConfigError: there is a run in it already.
+    """
+    if (output / "checkpoints").exists():
+        raise ConfigError(f"--output={output} holds checkpoints already; give another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(output, found.experiment, found.experiment.config.checkpoint)
+    checkpoints.save(0, found.state, {"next_step": 0, "problems": {}})
+    checkpoints.close()
+    provenance.note_start(output, 0, converted=dict(origin))
+
+
+def main(argv: list[str]) -> None:
+    """Reads, converts and writes."""
+    del argv
+    weights, words, output = (
+        pathlib.Path(command_line.required(name)) for name in ("weights", "words", "output")
+    )
+    arrays = state_dict.read(weights)
+    found = converted(
+        arrays, word_list.read(words), frames=flags.FLAGS.frames, size=flags.FLAGS.size
+    )
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (weights, words)}
+    write(found, output, {"model": "s3d_howto100m", "sha256": files})
+    count = sum(leaf.size for leaf in jax.tree.leaves(found.state.params["model"]))
+    print(
+        f"{output}: {len(arrays)} arrays read, {count:,} parameters; its tokenizer is "
+        f"{output / TOKENIZER}"
+    )
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("weights", None, "The published state dict, .pth or .npz.")
+    flags.DEFINE_string("words", None, "The published list of words, .npy.")
+    flags.DEFINE_string("output", None, "The folder to write.")
+    flags.DEFINE_integer("frames", 32, "Frames of a clip.", lower_bound=2)
+    flags.DEFINE_integer("size", 224, "Height and width of a clip.", lower_bound=2)
+    sys.exit(command_line.run(main))

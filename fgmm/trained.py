@@ -1,0 +1,409 @@
+"""A trained model in a few lines: ``fgmm.load(workdir)``."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Bool, Float
+
+from fgmm.config import ConfigError
+from fgmm.data import decode, phrases
+from fgmm.data.schema import Waveform
+from fgmm.eval import pairs
+from fgmm.experiment import Experiment
+from fgmm.losses.objective import PAIRS
+from fgmm.losses.term import Side
+from fgmm.train import checkpoint
+from fgmm.train.state import TrainState
+
+# Inputs of which fine similarities are computed at a time.
+_BLOCK = 64
+# Sound that FFmpeg decodes may go a little beyond 1; integers cast to floats go far beyond.
+_LOUDEST = 2.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedded:
+    """What ``embed_*`` returns with ``local=True``: unit vectors of B inputs.
+
+    Attributes:
+      modality: ``"video"``, ``"audio"`` or ``"text"``.
+      space: of the model, in which the vectors are.
+      coarse: one vector an input.
+      local: a vector a cell of the feature map, or a phrase.
+      mask: which of them are valid.
+      grid: N as the extent of the feature map: ``(T', H', W')`` of video, ``(T', F')`` of audio,
+        ``(P,)`` of text.
+      segments: of audio, stretches of time in the place of phrases, [B,P,D], and which are valid.
+    """
+
+    modality: str
+    space: str
+    coarse: Float[np.ndarray, "B D"]
+    local: Float[np.ndarray, "B N D"]
+    mask: Bool[np.ndarray, "B N"]
+    grid: tuple[int, ...]
+    segments: tuple[Float[np.ndarray, "B P D"], Bool[np.ndarray, "B P"]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+
+def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: int = 16) -> "Model":
+    """Opens the model that a run trained, or that was converted.
+
+    Args:
+      workdir: of the run.
+      step: ``"latest"``, ``"best"`` or a number.
+      batch_size: inputs embedded at a time; the last batch is filled up.
+
+    Raises:
+      ConfigError: there is no such checkpoint; it is a ``ValueError``.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} must be at least 1")
+    before = logging.get_verbosity()
+    # Orbax writes dozens of lines for a checkpoint.
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return Model(*checkpoint.load(pathlib.Path(workdir), str(step)), batch_size)
+    except ConfigError as error:
+        # The names of the flags are those of the arguments.
+        raise ConfigError(str(error).replace("--", "")) from error
+    finally:
+        logging.set_verbosity(before)
+
+
+class Model:
+    """Embeds clips, images, sound and text, and compares them.
+
+    Inputs are checked and brought to the sizes of training as evaluations do, so that the same clip
+    gets the same embedding here and there; nothing is augmented. Every ``embed_*`` takes any number
+    of inputs and returns numpy arrays: coarse embeddings [B,D], or ``Embedded`` if local ones are
+    wanted too.
+
+    Attributes:
+      experiment: everything the checkpoint's config describes.
+      state: the checkpoint's.
+      batch_size: inputs embedded at a time.
+    """
+
+    def __init__(self, experiment: Experiment, state: TrainState, batch_size: int = 16):
+        self.experiment, self.state, self.batch_size = experiment, state, batch_size
+        self._grids: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that it has encoders for."""
+        return tuple(self.experiment.model.encoders)
+
+    @property
+    def spaces(self) -> dict[str, tuple[str, ...]]:
+        """The modalities of each space."""
+        return {
+            name: tuple(entry["modalities"]) for name, entry in self.experiment.model.spaces.items()
+        }
+
+    def __repr__(self) -> str:
+        spaces = "; ".join(f"{name}: {', '.join(sides)}" for name, sides in self.spaces.items())
+        return f"<fgmm model after {int(self.state.step)} steps; {spaces}>"
+
+    def embed_video(
+        self, frames: Any, *, space: str = "", local: bool = False
+    ) -> Float[np.ndarray, "B D"] | Embedded:
+        """Embeds clips.
+
+        Args:
+          frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
+            of clips [T,H,W,3] of any sizes. Of more frames than the model takes, those in the
+            middle of equal stretches are taken; of fewer, the last is repeated. Pictures of another
+            size are cropped about the centre to the model's aspect and resized.
+          space: in which to embed; by default the one with most modalities, the first of several.
+          local: whether local embeddings are wanted too.
+
+        Raises:
+          TypeError, ValueError: pixels of another type or range, NaN among them, a clip of another
+            shape or without pixels, or a model without video.
+        """
+        clips = _sequence(frames, "frames", "[B,T,H,W,3], or a list of clips [T,H,W,3]")
+        return self._embed("video", clips, self._video, space, local)
+
+    def embed_image(
+        self, images: Any, *, space: str = "", local: bool = False
+    ) -> Float[np.ndarray, "B D"] | Embedded:
+        """Embeds images as clips on which nothing moves, as evaluations do.
+
+        Args:
+          images: [B,H,W,3], or a list of images [H,W,3]; otherwise as in ``embed_video``.
+          space, local: as in ``embed_video``.
+
+        Raises:
+          TypeError, ValueError: as ``embed_video``.
+        """
+        images = _sequence(images, "images", "[B,H,W,3], or a list of images [H,W,3]")
+        return self._embed("video", images, self._image, space, local)
+
+    def embed_audio(
+        self, waveform: Any, *, rate: int | None = None, space: str = "", local: bool = False
+    ) -> Float[np.ndarray, "B D"] | Embedded:
+        """Embeds sound.
+
+        Args:
+          waveform: mono, floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths. What is
+            longer than the model takes is cut at the end, what is shorter is followed by silence.
+          rate: in Hz, from which the sound is resampled; by default the model's own,
+            ``experiment.shape.sample_rate``.
+          space, local: as in ``embed_video``.
+
+        Raises:
+          TypeError, ValueError: samples of another type or range, NaN among them, a sound of
+            another shape or without samples, a rate below 1, or a model without audio.
+        """
+        sounds = _sequence(waveform, "waveform", "[B,S], or a list of sounds [S]")
+        rate = self.experiment.shape.sample_rate if rate is None else rate
+        if rate < 1:
+            raise ValueError(f"rate={rate} Hz must be at least 1")
+        return self._embed("audio", sounds, functools.partial(self._audio, rate=rate), space, local)
+
+    def embed_text(
+        self, texts: Sequence, *, space: str = "", local: bool = False
+    ) -> Float[np.ndarray, "B D"] | Embedded:
+        """Embeds captions; the local embeddings are those of phrases.
+
+        Args:
+          texts: a list of captions; tokens beyond L are cut off, as in training.
+          space, local: as in ``embed_video``.
+
+        Raises:
+          TypeError, ValueError: it is no list of strings, a string is empty or holds no word that
+            the tokenizer knows, or a model without text.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts={texts!r} is one string; give a list of strings")
+        return self._embed("text", texts, self._text, space, local)
+
+    def similarity(
+        self, x: Any, y: Any, *, level: str = "coarse", term: str = ""
+    ) -> Float[np.ndarray, "X Y"]:
+        """How well each of X inputs fits each of Y others.
+
+        Args:
+          x, y: what ``embed_*`` returned, with ``local=True`` for the fine level.
+          level: ``"coarse"``, the product of coarse embeddings; or ``"fine"``, the similarity of
+            local and phrase embeddings as a term of the objective computes it.
+          term: whose similarity is the fine one; empty for the first on these modalities.
+
+        Raises:
+          ValueError: they are not in the same space, or the objective has no such term.
+          TypeError: the fine level is asked for without local embeddings.
+        """
+        both = isinstance(x, Embedded) and isinstance(y, Embedded)
+        if both and x.space != y.space:
+            raise ValueError(f"x is in space {x.space!r}, y in {y.space!r}; embed both in one")
+        if level == "coarse":
+            x, y = (v.coarse if isinstance(v, Embedded) else np.asarray(v) for v in (x, y))
+            if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+                raise ValueError(
+                    f"x and y have shapes {x.shape} and {y.shape}; not [X,D] and [Y,D]"
+                )
+            return x @ y.T
+        if level != "fine":
+            raise ValueError(f"level={level!r} is unknown; allowed: coarse, fine")
+        if not both:
+            raise TypeError("the fine level needs what embed_* returns with local=True")
+        for pair in PAIRS:
+            if pair.split("_") == [x.modality, y.modality]:
+                return self._fine(pair, x, y, term)
+            if pair.split("_") == [y.modality, x.modality]:
+                return self._fine(pair, y, x, term).T
+        raise ValueError(f"{x.modality} and {y.modality} have no fine similarity; {[*PAIRS]} have")
+
+    def _fine(self, pair: str, clips: Embedded, captions: Embedded, term: str) -> np.ndarray:
+        found = pairs.fine_term(self.experiment, pair, clips.space, term, name="similarity")
+        if not found:
+            raise ValueError(f"the objective has no fine term on {pair} in space {clips.space!r}")
+        left = (clips.local, clips.mask)
+        right = captions.segments or (captions.local, captions.mask)
+        rows = [
+            np.concatenate(
+                [self._score(found, part, other)[:n, :m] for other, m in _blocks(right)], axis=1
+            )
+            for part, n in _blocks(left)
+        ]
+        return np.concatenate(rows)
+
+    def _score(self, term: str, clips: tuple, captions: tuple) -> np.ndarray:
+        parameters = self.state.params["objective"][term]
+        return np.asarray(self._scores[term](parameters, Side(*clips), Side(*captions)))
+
+    @functools.cached_property
+    def _scores(self) -> dict[str, Callable]:
+        terms = self.experiment.objective.terms
+        return {name: jax.jit(entry.term.score) for name, entry in terms.items()}
+
+    def _video(self, clip: Any, name: str) -> dict[str, np.ndarray]:
+        shape = self.experiment.shape
+        pixels = _pixels(clip, f"frames[{name}]", "[T,H,W,3]")
+        return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
+
+    def _image(self, image: Any, name: str) -> dict[str, np.ndarray]:
+        shape = self.experiment.shape
+        pixels = _pixels(image, f"images[{name}]", "[H,W,3]")[None]
+        return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
+
+    def _audio(self, sound: Any, name: str, rate: int) -> dict[str, np.ndarray]:
+        shape = self.experiment.shape
+        samples = _samples(sound, f"waveform[{name}]")
+        return {
+            "audio": decode.fit_sound(Waveform(samples, rate), shape.samples, shape.sample_rate)
+        }
+
+    def _text(self, text: Any, name: str) -> dict[str, np.ndarray]:
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{name}] is {type(text).__name__}; give a list of strings")
+        shape, data = self.experiment.shape, self.experiment.config.data
+        segmenter = phrases.find(data.segmenter)
+        tokens, phrase_ids = self.experiment.tokenizer.encode(
+            text, segmenter=segmenter, tokens=shape.tokens, phrases=shape.phrases
+        )
+        if not phrase_ids.any():
+            why = "holds no word that the tokenizer knows" if text.strip() else "is empty"
+            raise ValueError(f"texts[{name}]={text!r} {why}")
+        return {"tokens": tokens[None], "phrase_ids": phrase_ids[None]}
+
+    def _embed(
+        self,
+        modality: str,
+        inputs: Sequence | np.ndarray,
+        prepare: Callable,
+        space: str,
+        local: bool,
+    ) -> np.ndarray | Embedded:
+        space = self._space(modality, space)
+        # One batch of zeros tells the shapes of no embeddings at all.
+        starts = range(0, max(1, len(inputs)), self.batch_size)
+        parts = []
+        for start in starts:
+            chosen = inputs[start : start + self.batch_size]
+            examples = [prepare(x, str(start + i)) for i, x in enumerate(chosen)]
+            found = self.experiment.embed(self.state, self._batch(modality, examples))[space]
+            found = {name: found[name] for name in found if name.startswith(modality)}
+            wanted = found if local else found[modality].coarse
+            count = len(examples)
+            parts.append(jax.tree.map(lambda a, n=count: a[:n], jax.device_get(wanted)))
+        joined = jax.tree.map(lambda *a: np.concatenate(a), *parts)
+        return self._embedded(modality, space, joined) if local else _one_caption(joined)
+
+    def _batch(self, modality: str, examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        blank = self.experiment.blank_batch(self.batch_size)
+        names = {
+            "video": ("video", "video_mask"),
+            "audio": ("audio", "audio_mask"),
+            "text": ("tokens", "phrase_ids"),
+        }[modality]
+        batch = {name: blank[name].copy() for name in names}
+        if modality == "text":
+            batch = {name: ids[:, :1] for name, ids in batch.items()}
+        for name in examples[0] if examples else ():
+            batch[name][: len(examples)] = np.stack([example[name] for example in examples])
+        return batch
+
+    def _embedded(self, modality: str, space: str, found: Any) -> Embedded:
+        own, segments = found[modality], found.get(f"{modality}_segments")
+        return Embedded(
+            modality=modality,
+            space=space,
+            coarse=_one_caption(own.coarse),
+            local=own.local[:, 0] if modality == "text" else own.local,
+            mask=own.mask[:, 0] if modality == "text" else own.mask,
+            grid=self._grid(modality),
+            segments=None if segments is None else (segments.local[:, 0], segments.mask[:, 0]),
+        )
+
+    def _grid(self, modality: str) -> tuple[int, ...]:
+        if modality not in self._grids:
+            batch = jax.tree.map(jnp.asarray, self._batch(modality, []))
+            jax.eval_shape(lambda: self._note_grid(modality, batch))
+        return self._grids[modality]
+
+    def _note_grid(self, modality: str, batch: dict[str, Any]) -> jax.Array:
+        tokens = self.experiment.encode(self.state, batch)[modality]
+        self._grids[modality] = tokens.grid[1:] if modality == "text" else tokens.grid
+        return tokens.local
+
+    def _space(self, modality: str, space: str) -> str:
+        if modality not in self.modalities:
+            raise ValueError(
+                f"the model has no encoder of {modality}; it has {', '.join(self.modalities)}"
+            )
+        allowed = [name for name, sides in self.spaces.items() if modality in sides]
+        if not allowed or (space and space not in allowed):
+            raise ValueError(
+                f"space={space!r} has no {modality}; allowed: {', '.join(allowed) or 'none'}"
+            )
+        return space or max(allowed, key=lambda name: len(self.spaces[name]))
+
+
+def _one_caption(coarse: np.ndarray) -> np.ndarray:
+    """[B,D] of [B,D] or, of captions, [B,1,D]."""
+    return coarse.reshape(len(coarse), coarse.shape[-1])
+
+
+def _sequence(given: Any, name: str, expected: str) -> Sequence | np.ndarray:
+    if isinstance(given, list | tuple):
+        return given
+    array = np.asarray(given)
+    if array.ndim == 0 or array.dtype == object:
+        raise TypeError(f"{name} is {type(given).__name__}; give {expected}")
+    return array
+
+
+def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
+    """An array of uint8 in the shape expected."""
+    array = np.asarray(given)
+    if array.ndim != expected.count(",") + 1 or array.shape[-1] != 3:
+        raise ValueError(f"{name} has shape {array.shape}; expected {expected}, RGB last")
+    if array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: no pixels")
+    if array.dtype == np.uint8:
+        return array
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; give uint8, or floats in [0, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds pixels that are NaN or infinite")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
+    return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _samples(given: Any, name: str) -> np.ndarray:
+    """Samples as float32 [S]."""
+    array = np.asarray(given)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}; expected [S], mono and not empty")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; give floats in [-1, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds samples that are NaN or infinite")
+    if (loudest := float(np.abs(array).max())) > _LOUDEST:
+        raise ValueError(f"{name} reaches {loudest:g}; samples must be in [-1, 1]")
+    return array.astype(np.float32)
+
+
+def _blocks(side: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[tuple, int]]:
+    """Parts of a side, filled up to a power of two so that few shapes are compiled, and how many
+    of a part are true.
+    """
+    count = len(side[0])
+    size = min(_BLOCK, 1 << max(0, count - 1).bit_length())
+    for start in range(0, max(1, count), size):
+        part = tuple(array[start : start + size] for array in side)
+        n = len(part[0])
+        yield tuple(np.pad(a, [(0, size - n)] + [(0, 0)] * (a.ndim - 1)) for a in part), n
