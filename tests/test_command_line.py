@@ -38,7 +38,7 @@ QUICKSTART = "--config=configs/quickstart.py"
         (
             (QUICKSTART, "--config.data.source.name=kinetics"),
             "data.source.name='kinetics' is unknown; "
-            "allowed: esc10, fight_clips, flickr8k, narrated_shapes, video_folder",
+            "allowed: esc10, fight_clips, flickr8k, howto100m, narrated_shapes, video_folder",
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),

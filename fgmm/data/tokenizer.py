@@ -1,4 +1,4 @@
-"""Captions to token ids and phrase ids, with SentencePiece.
+"""Captions to token ids and phrase ids: with SentencePiece, or with a dictionary of words.
 
 Training a model on the captions of any source, and looking at what one does::
 
@@ -14,6 +14,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -34,6 +35,11 @@ UNKNOWN_ID = 1
 _MAX_CAPTION_BYTES = 1 << 20
 
 
+# The first bytes of a NumPy file.
+_NUMPY = b"\x93NUMPY"
+_WORD = re.compile(r"[\w']+")
+
+
 class Tokenizer:
     """A SentencePiece model; knows nothing of batches. Can be pickled.
 
@@ -41,7 +47,10 @@ class Tokenizer:
       vocabulary_size: number of token ids, padding (id 0) included.
       fingerprint: SHA-256 of the model file, in hex.
       model: its contents.
+      unknown_id: what words that the model cannot spell become; None where they are left out.
     """
+
+    unknown_id: int | None = UNKNOWN_ID
 
     def __init__(self, model_path: str | os.PathLike[str]):
         """Loads a model.
@@ -75,6 +84,9 @@ class Tokenizer:
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
+        self._remember()
+
+    def _remember(self) -> None:
         # Captions come back every epoch; a result takes about a kilobyte.
         self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
 
@@ -106,13 +118,10 @@ class Tokenizer:
         phrase, which is to say punctuation between phrases, are left out.
         """
         caption = _encodable(caption)
-        encoded = self._processor.Encode(caption, return_type="offset_mapping")
         spans = phrases_lib.limit(segmenter(caption), phrases)
         found = []
         at = 0  # both lists are in order of place
-        for token, piece, (start, end) in zip(
-            encoded["ids"], encoded["pieces"], encoded["offsets"], strict=True
-        ):
+        for token, piece, (start, end) in self._spelled(caption):
             while caption[start : start + 1].isspace():
                 start += 1
             while at < len(spans) and spans[at][1] <= start:
@@ -122,13 +131,18 @@ class Tokenizer:
                 found.append((token, at + 1, piece))
         return found
 
+    def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
+        """Token id, piece, and its place in the caption, in order."""
+        encoded = self._processor.Encode(caption, return_type="offset_mapping")
+        return zip(encoded["ids"], encoded["pieces"], encoded["offsets"], strict=True)
+
     def encode(
         self, caption: str, *, segmenter: phrases_lib.Segmenter, tokens: int, phrases: int
     ) -> tuple[Int32[np.ndarray, "L"], Int32[np.ndarray, "L"]]:
         """Token ids and phrase ids of a caption.
 
         Args:
-          caption: any text; lower-cased and NFKC-normalised by the model.
+          caption: any text; lower-cased and, by SentencePiece, NFKC-normalised.
           segmenter: spans of its phrases, from ``fgmm.data.phrases``.
           tokens: L; further tokens are cut off.
           phrases: P; further phrases join the last.
@@ -147,6 +161,76 @@ class Tokenizer:
         phrase_ids[: len(found)] = [phrase for _, phrase, _ in found]
         token_ids.flags.writeable = phrase_ids.flags.writeable = False
         return token_ids, phrase_ids
+
+
+class WordDictionary(Tokenizer):
+    """Whole words by their place in a list, for models published with one (MIL-NCE's text tower,
+    github.com/antoine77340/S3D_HowTo100M).
+
+    Words are runs of letters, digits, underscores and apostrophes in the lower-cased caption; those
+    that are not in the list are left out; an id is the place in the list plus 1. The published
+    models read at most 16 words a caption: ``config.data.tokens = 16``.
+    """
+
+    unknown_id = None
+
+    def __init__(self, model_path: str | os.PathLike[str]):
+        """Loads a list of words.
+
+        Args:
+          model_path: a .npy file, an array [words] of strings; of equal ones the last counts.
+
+        Raises:
+          ConfigError: the file is missing or no such array.
+        """
+        try:
+            self._load(pathlib.Path(model_path).read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror})"
+            ) from error
+        except (ValueError, EOFError) as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} is no dictionary of words: {error}"
+            ) from error
+
+    def _load(self, model: bytes) -> None:
+        words = np.load(io.BytesIO(model), allow_pickle=False)
+        if words.ndim != 1 or words.dtype.kind != "U" or not len(words):
+            raise ValueError(
+                f"it holds {words.dtype} of shape {words.shape}, not a list of strings"
+            )
+        self._model = model
+        self._vocabulary_size = len(words) + 1
+        self._ids = {word: place for place, word in enumerate(words.tolist(), start=1)}
+        self._remember()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._vocabulary_size
+
+    def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
+        # A few letters are longer in lower case.
+        origin = [place for place, letter in enumerate(caption) for _ in letter.lower()]
+        for match in _WORD.finditer(caption.lower()):
+            if match[0] in self._ids:
+                place = (origin[match.start()], origin[match.end() - 1] + 1)
+                yield self._ids[match[0]], match[0], place
+
+
+def load(model_path: str | os.PathLike[str]) -> Tokenizer:
+    """Opens a tokenizer of either kind: a NumPy file is a ``WordDictionary``, any other a
+    SentencePiece model.
+
+    Raises:
+      ConfigError: the file is missing or no tokenizer.
+    """
+    try:
+        with open(model_path, "rb") as file:
+            kind = WordDictionary if file.read(len(_NUMPY)) == _NUMPY else Tokenizer
+    except OSError:
+        kind = Tokenizer  # whose error says how to make one
+    return kind(model_path)
 
 
 def _training_command(output: str | os.PathLike[str]) -> str:
@@ -254,7 +338,7 @@ def _train_command(args: flags.FlagValues) -> None:
 
 def _show_command(args: flags.FlagValues) -> None:
     segmenter = phrases_lib.find(args.segmenter)
-    found = Tokenizer(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
+    found = load(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
     for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
         print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))
 

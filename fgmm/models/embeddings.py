@@ -1,6 +1,7 @@
 """What encoders and heads hand to each other and to a loss."""
 
 import flax.struct
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -22,6 +23,12 @@ class Tokens:
     local: Float[AnyArray, "B N E"]
     mask: Bool[AnyArray, "B N"]
     grid: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of_map(cls, x: Float[Array, "B *grid E"], mask: Bool[Array, "B"]) -> "Tokens":
+        """A feature map, cell by cell, in float32; ``mask`` says which clips are valid."""
+        local = x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
+        return cls(local, jnp.broadcast_to(mask[:, None], local.shape[:2]), x.shape[1:-1])
 
 
 @flax.struct.dataclass

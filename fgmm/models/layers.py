@@ -1,20 +1,79 @@
-"""Layers that several encoders share."""
+"""Layers that several encoders share.
+
+Parameters are float32 whatever the encoder's ``dtype``, which is that of its activations; the
+statistics of a batch are computed in float32.
+"""
+
+import re
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+DTYPES = ("float32", "bfloat16", "float16")
+
+# Rules (regex, policy) on which blocks are computed again in the backward pass; see ``rematted``.
+RematRules = tuple[tuple[str, str], ...]
+REMAT_POLICIES = (
+    "nothing_saveable",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+    "everything_saveable",
+)
+
+
+def check_options(dtype: str, remat: RematRules = ()) -> None:
+    """Checks two options that every encoder has.
+
+    Raises:
+      ValueError: the dtype or a policy is unknown, or a pattern is no regular expression.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    for pattern, policy in remat:
+        if policy not in REMAT_POLICIES:
+            raise ValueError(
+                f"remat policy {policy!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}"
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"remat pattern {pattern!r} is no regex: {error}") from error
+
+
+def rematted(block: type[nn.Module], name: str, rules: RematRules) -> type[nn.Module]:
+    """The class of a block, computed again in the backward pass where a rule says so.
+
+    Give the module its ``name`` explicitly: one by default would depend on the rules.
+
+    Args:
+      block: called as ``(x, mask, train)``, all by position.
+      name: of the module to be made.
+      rules: pairs (regex, name in ``jax.checkpoint_policies``): the first whose regex matches the
+        whole name holds; blocks without a rule keep everything.
+    """
+    for pattern, policy in rules:
+        if re.fullmatch(pattern, name):
+            if policy == "everything_saveable":
+                return block
+            kept = getattr(jax.checkpoint_policies, policy)
+            return nn.remat(block, policy=kept, static_argnums=(3,))
+    return block
+
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over valid clips only.
+    """Batch normalisation over valid clips only, epsilon 1e-5.
 
     On a mesh the batch is one global array, so the statistics are those of the global batch.
 
     Attributes:
       momentum: of the running statistics.
+      dtype: of the result.
     """
 
     momentum: float = 0.9
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -23,27 +82,88 @@ class BatchNorm(nn.Module):
         # With no valid clip at all the statistics would be 0/0; any finite ones will do then.
         mask = mask | ~jnp.any(mask)
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
-        return nn.BatchNorm(use_running_average=not train, momentum=self.momentum)(x, mask=mask)
+        return nn.BatchNorm(
+            use_running_average=not train, momentum=self.momentum, dtype=self.dtype
+        )(x, mask=mask)
+
+
+class GroupNorm(nn.Module):
+    """Normalisation of every clip by itself, over groups of 8 channels (Wu and He, arXiv
+    1803.08494); called as ``BatchNorm`` is.
+
+    Attributes:
+      dtype: of the result.
+    """
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "M *grid E"], mask: Bool[Array, "M"], train: bool
+    ) -> Float[Array, "M *grid E"]:
+        del mask, train
+        return nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
+
+
+NORMS = {"batch": BatchNorm, "group": GroupNorm}
 
 
 class ConvBlock2D(nn.Module):
-    """Convolution without bias, batch normalisation, optionally ReLU; "SAME" padding.
+    """Convolution without bias, batch normalisation, optionally ReLU.
 
     Attributes:
       width: output channels.
       kernel, stride: along both axes, or (rows, columns).
       activate: whether a ReLU follows.
+      symmetric: pad every side with half of the kernel, as PyTorch's networks do, and not as "SAME"
+        does, which for an even size and stride 2 pads the far side alone.
+      dtype: of the activations.
     """
 
     width: int
     kernel: tuple[int, int] = (3, 3)
     stride: tuple[int, int] = (1, 1)
     activate: bool = True
+    symmetric: bool = False
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "M H W E"], mask: Bool[Array, "M"], train: bool
-    ) -> Float[Array, "M h w F"]:
-        x = nn.Conv(self.width, self.kernel, self.stride, use_bias=False)(x)
-        x = BatchNorm()(x, mask, train)
+        self, x: Float[Array, "M *frames H W E"], mask: Bool[Array, "M"], train: bool
+    ) -> Float[Array, "M *frames h w F"]:
+        padding = [(k // 2, k // 2) for k in self.kernel] if self.symmetric else "SAME"
+        x = nn.Conv(
+            self.width, self.kernel, self.stride, padding, use_bias=False, dtype=self.dtype
+        )(x)
+        x = BatchNorm(dtype=self.dtype)(x, mask, train)
         return nn.relu(x) if self.activate else x
+
+
+def max_pool(
+    x: Float[Array, "B *grid E"], axis: int, kernel: int, stride: int, low: int | None = None
+) -> Float[Array, "B *pooled E"]:
+    """Largest of ``kernel`` neighbours along one axis; ceil(n / stride) results.
+
+    A pool over several axes is one after the other. Written as maxima of shifted slices, which a
+    compiler fuses and whose gradient needs no scatter.
+
+    Args:
+      x: any feature map.
+      axis: to pool over.
+      kernel, stride: of the windows.
+      low: padding before the first element; None for that of "SAME".
+    """
+    size = x.shape[axis]
+    results = -(-size // stride)
+    needed = max(0, (results - 1) * stride + kernel - size)
+    low = needed // 2 if low is None else low
+    high = max(0, needed - low)
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (low, high)
+    x = jnp.pad(x, widths, constant_values=jnp.finfo(x.dtype).min)
+    last = (results - 1) * stride + 1
+    pooled = jax.lax.slice_in_dim(x, 0, last, stride, axis)
+    for shift in range(1, kernel):
+        window = jax.lax.slice_in_dim(x, shift, shift + last, stride, axis)
+        pooled = jnp.maximum(pooled, window)
+    return pooled

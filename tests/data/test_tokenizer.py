@@ -281,3 +281,80 @@ def test_wrong_command_lines_give_one_line_and_code_2(capsys, arguments, message
     assert captured.out == ""
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("words") / "dictionary.npy"
+    np.save(path, np.array(["the", "dog", "don't", "grass", "ΟΔΟΣ".lower()]))
+    return path
+
+
+def test_a_dictionary_counts_words_from_one_and_drops_unknown_ones(words):
+    known = tokenizer.load(words)
+    assert known.vocabulary_size == 6
+    assert known.unknown_id is None
+    token_ids, phrase_ids = encode(known, "The DOG, I said: don't-eat the grass!", tokens=6)
+    assert token_ids.tolist() == [1, 2, 3, 1, 4, 0]
+    assert (phrase_ids[:5] > 0).all()
+    assert phrase_ids[5] == 0
+    assert encode(known, "Grass dog the dog grass", tokens=3)[0].tolist() == [4, 2, 1]
+    assert encode(known, "nothing 'known'", tokens=3)[0].tolist() == [0, 0, 0]
+
+
+def test_words_of_a_dictionary_fall_into_the_phrases_of_the_caption(words):
+    """Also behind letters that are longer in lower case."""
+    known = tokenizer.load(words)
+    found = known.pieces("İ the dog. ΟΔΟΣ, the grass", lambda text: [(0, 9), (11, 16), (17, 26)], 3)
+    assert [(phrase, word) for _, phrase, word in found] == [
+        (1, "the"),
+        (1, "dog"),
+        (2, "οδος"),
+        (3, "the"),
+        (3, "grass"),
+    ]
+
+
+def test_a_file_tells_which_tokenizer_it_is(words, model_path, tmp_path):
+    """Whatever its name: a checkpoint keeps either kind under the same one."""
+    copy = tmp_path / "tokenizer.model"
+    for path, kind in ((words, tokenizer.WordDictionary), (model_path, Tokenizer)):
+        copy.write_bytes(path.read_bytes())
+        opened = tokenizer.load(copy)
+        assert type(opened) is kind
+        assert opened.model == path.read_bytes()
+        again = pickle.loads(pickle.dumps(opened))
+        assert type(again) is kind
+        assert again.fingerprint == opened.fingerprint
+        np.testing.assert_array_equal(encode(again, "the dog"), encode(opened, "the dog"))
+
+
+def test_of_equal_words_the_last_counts(tmp_path):
+    np.save(tmp_path / "words.npy", np.array(["a", "b", "a"]))
+    twice = tokenizer.load(tmp_path / "words.npy")
+    assert (twice.vocabulary_size, encode(twice, "a b", tokens=2)[0].tolist()) == (4, [3, 2])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.arange(3), "it holds int64"),
+        (np.array([["a"]]), r"of shape \(1, 1\)"),
+        (np.array([], "U3"), r"of shape \(0,\)"),
+        (np.array(["a", None]), "allow_pickle=False"),
+        (None, "no dictionary of words"),
+    ],
+)
+def test_files_that_are_no_dictionary(words, tmp_path, array, message):
+    path = tmp_path / "words.npy"
+    if array is None:
+        path.write_bytes(words.read_bytes()[:-4])
+    else:
+        np.save(path, array, allow_pickle=True)
+    with pytest.raises(ConfigError, match=f"words.npy.*{message}"):
+        tokenizer.load(path)
+
+
+def test_a_missing_tokenizer_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"python -m fgmm\.data\.tokenizer train"):
+        tokenizer.load(tmp_path / "none.npy")

@@ -1,11 +1,12 @@
 """A small residual network over log-mel spectrograms (He et al., CVPR 2016, arXiv 1512.03385)."""
 
+import functools
+
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import ConvBlock2D
+from fgmm.models.layers import ConvBlock2D, check_options
 
 
 class Encoder(nn.Module):
@@ -17,24 +18,29 @@ class Encoder(nn.Module):
     Attributes:
       widths: channels of each stage.
       stem_stride: of the stem in (time, frequency); its kernel is twice as wide, plus one.
+      dtype: of the activations.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
     stem_stride: tuple[int, int] = (2, 2)
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_options(self.dtype)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
         self, log_mel: Float[Array, "B T F"], mask: Bool[Array, "B"], train: bool
     ) -> Tokens:
         kernel = (2 * self.stem_stride[0] + 1, 2 * self.stem_stride[1] + 1)
-        x = ConvBlock2D(self.widths[0], kernel, self.stem_stride)(log_mel[..., None], mask, train)
+        block = functools.partial(ConvBlock2D, dtype=self.dtype)
+        x = block(self.widths[0], kernel, self.stem_stride)(log_mel[..., None], mask, train)
         for stage, width in enumerate(self.widths):
             stride = (1, 1) if stage == 0 else (2, 2)
-            y = ConvBlock2D(width, stride=stride)(x, mask, train)
-            y = ConvBlock2D(width, activate=False)(y, mask, train)
+            y = block(width, stride=stride)(x, mask, train)
+            y = block(width, activate=False)(y, mask, train)
             if stage > 0:
-                x = ConvBlock2D(width, (1, 1), stride, activate=False)(x, mask, train)
+                x = block(width, (1, 1), stride, activate=False)(x, mask, train)
             x = nn.relu(x + y)
-        grid = x.shape[1:3]
-        local = x.reshape(x.shape[0], -1, x.shape[-1])
-        return Tokens(local, jnp.broadcast_to(mask[:, None], local.shape[:2]), grid)
+        return Tokens.of_map(x, mask)

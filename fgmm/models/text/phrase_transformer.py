@@ -5,47 +5,13 @@ Vaswani et al. 2017 (arXiv 1706.03762) with normalisation before each block and 
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Int32
 
+from fgmm.models.attention import Block, check_transformer, depth_rates
 from fgmm.models.embeddings import Tokens
-
-
-def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:
-    """Rotary position embedding, base 10,000 (arXiv 2104.09864, equation 34)."""
-    length, half = x.shape[1], x.shape[-1] // 2
-    frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = (jnp.arange(length)[:, None] * frequency)[None, :, None, :]
-    a, b = x[..., :half], x[..., half:]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-
-
-class Block(nn.Module):
-    """Self-attention and a two-layer perceptron, each with a residual connection.
-
-    Attributes:
-      heads: attention heads; they divide the width.
-    """
-
-    heads: int
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"]
-    ) -> Float[Array, "M L E"]:
-        width = x.shape[-1]
-        y = nn.LayerNorm()(x)
-        query, key, value = jnp.split(
-            nn.DenseGeneral((3 * self.heads, width // self.heads), use_bias=False)(y), 3, axis=2
-        )
-        y = jax.nn.dot_product_attention(
-            rotate(query), rotate(key), value, mask=attend[:, None, :, :]
-        )
-        x = x + nn.DenseGeneral(width, axis=(-2, -1))(y)
-        y = nn.Dense(4 * width)(nn.LayerNorm()(x))
-        return x + nn.Dense(width)(nn.gelu(y))
+from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.text.phrase_pooling import of_captions, phrase_members
 
 
 class Encoder(nn.Module):
@@ -59,6 +25,11 @@ class Encoder(nn.Module):
       heads: attention heads; they divide ``width``.
       context: what a token attends to: its whole ``"caption"``, or its ``"phrase"`` alone, so that
         a phrase is embedded without its neighbours.
+      dropout: share of each branch's elements set to 0 in training.
+      stochastic_depth: of the last block in training; 0 for the first, linear between.
+      dtype: of the activations.
+      remat: rules on the blocks ``Block_0``, ``Block_1``, ...; see
+        ``fgmm.models.layers.rematted``.
     """
 
     vocabulary: int
@@ -67,10 +38,14 @@ class Encoder(nn.Module):
     depth: int = 2
     heads: int = 4
     context: str = "caption"
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    dtype: str = "float32"
+    remat: RematRules = ()
 
     def __post_init__(self):
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
+        check_options(self.dtype, self.remat)
+        check_transformer(self.width, self.depth, self.heads, self.dropout, self.stochastic_depth)
         if self.context not in ("caption", "phrase"):
             raise ValueError(f"context={self.context!r} is unknown; allowed: caption, phrase")
         super().__post_init__()
@@ -79,8 +54,7 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Int32[Array, "B K L"], phrase_ids: Int32[Array, "B K L"], train: bool
     ) -> Tokens:
-        del train  # Nothing here behaves differently in training.
-        batch, captions, length = tokens.shape
+        captions, length = tokens.shape[1:]
         tokens = tokens.reshape(-1, length)
         ids = phrase_ids.reshape(-1, length)
         valid = ids > 0
@@ -90,17 +64,20 @@ class Encoder(nn.Module):
         # A padding token attends to itself, so that no row of the attention is empty.
         attend |= jnp.eye(length, dtype=bool)
 
-        x = nn.Embed(self.vocabulary, self.width)(tokens)
-        for _ in range(self.depth):
-            x = Block(self.heads)(x, attend)
-        x = nn.LayerNorm()(x)
+        x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype)(tokens)
+        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            name = f"Block_{number}"
+            x = rematted(Block, name, self.remat)(
+                heads=self.heads,
+                rotary=True,
+                dropout=self.dropout,
+                stochastic_depth=rate,
+                dtype=self.dtype,
+                name=name,
+            )(x, attend, train)
+        x = nn.LayerNorm(dtype=self.dtype)(x)
 
-        member = (ids[:, None, :] == jnp.arange(1, self.phrases + 1)[:, None]).astype(x.dtype)
+        member = phrase_members(phrase_ids, self.phrases).astype(jnp.float32)
         count = member.sum(axis=-1, keepdims=True)
         phrases = jnp.einsum("mpl,mle->mpe", member, x) / jnp.maximum(count, 1.0)
-        shape = (batch, captions * self.phrases)
-        return Tokens(
-            phrases.reshape(*shape, self.width),
-            (count > 0).reshape(shape),
-            (captions, self.phrases),
-        )
+        return of_captions(phrases, count[..., 0] > 0, captions)

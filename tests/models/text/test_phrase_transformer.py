@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgmm.models.text.phrase_transformer import Encoder, rotate
+from fgmm.models.text.phrase_transformer import Encoder
 
 TOKENS = jnp.array([[[5, 6, 7, 8, 0, 0]], [[9, 5, 6, 7, 8, 9]]], jnp.int32)
 PHRASES = jnp.array([[[1, 1, 2, 2, 0, 0]], [[1, 2, 2, 3, 3, 3]]], jnp.int32)
@@ -39,17 +39,6 @@ def test_what_a_phrase_knows_of_its_neighbours(context, changes):
     before = encoder.apply(variables, TOKENS, PHRASES, False).local[0, 0]
     after = encoder.apply(variables, other, PHRASES, False).local[0, 0]
     assert (np.abs(before - after).max() > 1e-4) == changes
-
-
-def test_rotation_keeps_lengths_and_depends_on_distance_alone():
-    x = jax.random.normal(jax.random.key(0), (1, 7, 1, 8))
-    turned = rotate(x)
-    np.testing.assert_allclose(
-        jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-5
-    )
-    same = jnp.broadcast_to(x[:, :1], x.shape)
-    products = jnp.einsum("mlhe,mkhe->lk", rotate(same), rotate(same))
-    np.testing.assert_allclose(products[0, 2], products[3, 5], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,12 @@
+"""ResNet-18 over log-mel spectrograms (He et al., arXiv 1512.03385 and 1603.05027)."""
+
+from fgmm.models.audio.residual import LogMelResNet
+
+
+class Encoder(LogMelResNet):
+    """A spectrogram to the feature map of the last stage, 512 channels at strides (32, 32); with
+    the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_1``.
+    """
+
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    bottleneck = False

@@ -1,0 +1,53 @@
+"""Patches of pictures and spectrograms as tokens: their places, and training on a part of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a b E"]:
+    """Fixed position embeddings of a grid of any size (Chen et al., "An Empirical Study of Training
+    Self-Supervised Vision Transformers", arXiv 2104.02057, section 4: sine and cosine in 2-D).
+
+    A quarter of the channels each: sine and cosine of the first axis, of the second; frequencies
+    10,000^(-i / (E/4)).
+
+    Raises:
+      ValueError: ``width`` is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width={width} must be a multiple of 4")
+    frequency = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
+
+    def waves(size: int) -> np.ndarray:
+        angle = np.arange(size)[:, None] * frequency
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    rows, columns = np.meshgrid(*map(np.arange, grid), indexing="ij")
+    both = np.concatenate([waves(grid[0])[rows], waves(grid[1])[columns]], axis=-1)
+    return both.astype(np.float32)
+
+
+def draw_kept(key: PRNGKeyArray, clips: int, cells: int, dropped: float) -> Int[Array, "B kept"]:
+    """For each clip the cells that are kept where a share of them is ``dropped``, in their order;
+    at least one.
+    """
+    kept = max(1, round(cells * (1 - dropped)))
+    order = jnp.argsort(jax.random.uniform(key, (clips, cells)), axis=1)
+    return jnp.sort(order[:, :kept], axis=1)
+
+
+def kept_only(x: Float[Array, "B T N E"], kept: Int[Array, "B kept"]) -> Float[Array, "B T kept E"]:
+    """The kept cells, the same ones at each step of time."""
+    return jnp.take_along_axis(x, kept[:, None, :, None], axis=2)
+
+
+def restored(
+    x: Float[Array, "B T kept E"], kept: Int[Array, "B kept"], cells: int
+) -> tuple[Float[Array, "B T N E"], Bool[Array, "B N"]]:
+    """The inverse of ``kept_only``, zero elsewhere, and which cells are not."""
+    batch, time, _, width = x.shape
+    clip = jnp.arange(batch)[:, None]
+    whole = jnp.zeros((batch, cells, time, width), x.dtype).at[clip, kept].set(x.swapaxes(1, 2))
+    return whole.swapaxes(1, 2), jnp.zeros((batch, cells), bool).at[clip, kept].set(True)

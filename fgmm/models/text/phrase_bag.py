@@ -1,0 +1,62 @@
+"""Words as a bag: each embedded, seen by a perceptron, and the largest of each feature kept.
+
+The text tower of MIL-NCE (Miech et al., CVPR 2020, arXiv 1912.06430, section 3.1; github.com/
+antoine77340/S3D_HowTo100M) with phrases as the unit. A linear head over the maximum of the phrases
+is its last layer: the maximum over a caption's phrases is that over its words.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Int32
+
+from fgmm.models.embeddings import Tokens
+from fgmm.models.layers import check_options
+from fgmm.models.text.phrase_pooling import of_captions, phrase_members
+
+
+class Encoder(nn.Module):
+    """Tokens to one feature a phrase, ``hidden`` channels.
+
+    Attributes:
+      vocabulary: ids of the tokenizer; set from the tokenizer, not by a config.
+      phrases: P; set from ``config.data.phrases``.
+      width: of a word's embedding.
+      hidden: of the layer with ReLU that the maximum is taken of.
+      padding_counts: whether the padding behind a caption of fewer than L tokens takes part in the
+        maximum of each of its phrases, as in the published network.
+      dropout: share of a word's embedding set to 0 in training.
+      dtype: of the activations.
+    """
+
+    vocabulary: int
+    phrases: int
+    width: int = 300
+    hidden: int = 2048
+    padding_counts: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_options(self.dtype)
+        if self.width < 1 or self.hidden < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"width={self.width} and hidden={self.hidden} must be at least 1, "
+                f"dropout={self.dropout} in [0, 1)"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int32[Array, "B K L"], phrase_ids: Int32[Array, "B K L"], train: bool
+    ) -> Tokens:
+        members = phrase_members(phrase_ids, self.phrases)
+        valid = jnp.any(members, axis=-1)
+        if self.padding_counts:
+            members |= (phrase_ids.reshape(-1, 1, tokens.shape[-1]) == 0) & valid[..., None]
+        words = tokens.reshape(-1, tokens.shape[-1])
+        x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, name="word_embd")(words)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="fc1")(x))
+        # Nothing is negative behind a ReLU, so a word that is no member may count as zero.
+        x = jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
+        return of_captions(x, valid, phrase_ids.shape[1])

@@ -1,0 +1,142 @@
+"""A video vision transformer with factorised self-attention over tubelets.
+
+Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv 2103.15691), model 3: each block
+attends over the patches of a frame, then over the frames at a patch, so that there is a token for
+every cell of the grid. Positions are computed, not learned, so that any grid will do: sine and
+cosine in space, rotary in time. Rotary ones do not change what identical frames look like, so a
+static clip and an image have the same features.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from fgmm.models.attention import (
+    Residual,
+    check_transformer,
+    depth_rates,
+    perceptron,
+    self_attention,
+)
+from fgmm.models.embeddings import Tokens
+from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
+from fgmm.models.temporal import repeated
+
+
+def tubelets(
+    frames: Float[Array, "B T H W 3"], length: int, patch: int
+) -> Float[Array, "B t h w E"]:
+    """The pixels of each box of ``length`` frames and ``patch`` x ``patch`` pixels.
+
+    Raises:
+      ValueError: the boxes do not fill the clip.
+    """
+    batch, time, height, width, colours = frames.shape
+    if time % length or height % patch or width % patch:
+        raise ValueError(
+            f"frames x height x width = {time} x {height} x {width} must be multiples of "
+            f"tubelet={length}, patch={patch} and patch={patch} (or frames 1, for images)"
+        )
+    t, h, w = time // length, height // patch, width // patch
+    x = frames.reshape(batch, t, length, h, patch, w, patch, colours)
+    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, t, h, w, -1)
+
+
+class Block(nn.Module):
+    """Attention over space, attention over time, a perceptron (arXiv 2103.15691, figure 5).
+
+    Attributes:
+      heads: attention heads; they divide the width.
+      dropout, stochastic_depth: of ``Residual``.
+      dtype: of the activations.
+    """
+
+    heads: int
+    dropout: float
+    stochastic_depth: float
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T N E"], mask: Bool[Array, "B"], train: bool
+    ) -> Float[Array, "B T N E"]:
+        del mask  # No clip sees another.
+        batch, time, cells, width = x.shape
+        add = Residual(self.dropout, self.stochastic_depth)
+        y = self_attention(x.reshape(batch * time, cells, width), self.heads, self.dtype)
+        x = add(x, y.reshape(x.shape), train)
+        by_cell = x.swapaxes(1, 2).reshape(batch * cells, time, width)
+        y = self_attention(by_cell, self.heads, self.dtype, rotary=True)
+        x = add(x, y.reshape(batch, cells, time, width).swapaxes(1, 2), train)
+        return add(x, perceptron(x, self.dtype), train)
+
+
+class Encoder(nn.Module):
+    """Frames to one feature a tubelet, ``width`` channels at strides (tubelet, patch, patch).
+
+    Sizes must be multiples of these strides; an image fills a tubelet.
+
+    Attributes:
+      width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B.
+      tubelet, patch: frames and pixels of a token.
+      drop_token: share of the patches left out in training, the same ones in all frames of a clip;
+        their features are masked.
+      dropout: share of each branch's elements set to 0 in training.
+      stochastic_depth: of the last block in training; 0 for the first, linear between.
+      image_frames: frames to which an image is repeated; 1 for a single tubelet.
+      dtype: of the activations.
+      remat: rules on the blocks ``block_0``, ``block_1``, ...; see
+        ``fgmm.models.layers.rematted``.
+    """
+
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    tubelet: int = 2
+    patch: int = 16
+    drop_token: float = 0.0
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    image_frames: int = 1
+    dtype: str = "float32"
+    remat: RematRules = ()
+
+    def __post_init__(self):
+        check_options(self.dtype, self.remat)
+        check_transformer(self.width, self.depth, self.heads, self.dropout, self.stochastic_depth)
+        if self.tubelet < 1 or self.patch < 1 or self.image_frames < 1:
+            raise ValueError(
+                f"tubelet={self.tubelet}, patch={self.patch} and image_frames={self.image_frames} "
+                "must be at least 1"
+            )
+        if not 0 <= self.drop_token < 1:
+            raise ValueError(f"drop_token={self.drop_token} must be in [0, 1)")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B"], train: bool
+    ) -> Tokens:
+        length = self.image_frames if self.image_frames > 1 else self.tubelet
+        x = tubelets(repeated(frames, length, self.dtype), self.tubelet, self.patch)
+        batch, *grid, _ = x.shape
+        x = nn.Dense(self.width, dtype=self.dtype, name="embedding")(x)
+        x = x + jnp.asarray(sincos_positions((grid[1], grid[2]), self.width), self.dtype)
+        x = x.reshape(batch, grid[0], grid[1] * grid[2], self.width)
+        valid = jnp.ones((batch, x.shape[2]), bool)
+
+        drops = train and self.drop_token > 0
+        if drops:
+            kept = draw_kept(self.make_rng("dropout"), batch, x.shape[2], self.drop_token)
+            x = kept_only(x, kept)
+        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            name = f"block_{number}"
+            block = rematted(Block, name, self.remat)
+            x = block(self.heads, self.dropout, rate, self.dtype, name=name)(x, mask, train)
+        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        if drops:
+            x, valid = restored(x, kept, grid[1] * grid[2])
+
+        tokens = Tokens.of_map(x.reshape(batch, *grid, self.width), mask)
+        return tokens.replace(mask=tokens.mask & jnp.tile(valid, (1, grid[0])))

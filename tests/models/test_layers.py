@@ -1,0 +1,96 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fgmm.models.layers import BatchNorm, ConvBlock2D, max_pool, rematted
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"), [(1, 3, 2), (8, 3, 2), (7, 3, 2), (6, 4, 3), (5, 3, 1), (5, 2, 3)]
+)
+def test_pools_of_same_padding(size, kernel, stride):
+    x = jax.random.normal(jax.random.key(size), (2, size, 3)) - 3.0
+    expected = nn.max_pool(x, (kernel,), (stride,), "SAME")
+    np.testing.assert_array_equal(max_pool(x, 1, kernel, stride), expected)
+
+
+@pytest.mark.parametrize(("size", "windows"), [(4, [1, 3]), (5, [1, 3, 4]), (1, [0])])
+def test_pools_with_padding_before(size, windows):
+    """Windows of 3 that start at -1, 1, 3: the last element of each, where it exists."""
+    x = jnp.arange(float(size)).reshape(1, size, 1)
+    np.testing.assert_array_equal(max_pool(x, 1, 3, 2, low=1)[0, :, 0], windows)
+
+
+def test_the_gradient_of_a_pool_goes_to_the_largest():
+    x = jnp.array([3.0, 1.0, 2.0, 5.0]).reshape(1, 4, 1)
+    gradient = jax.grad(lambda x: max_pool(x, 1, 2, 2).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, 0], [1, 0, 0, 1])
+
+
+def test_statistics_of_a_sharded_batch_are_those_of_the_whole():
+    """On 8 devices, with masked clips, unevenly: equal to one device."""
+    x = jax.random.normal(jax.random.key(0), (16, 3, 4)) * 2 + 1
+    x = x.at[:2].add(5.0)
+    mask = jnp.arange(16) % 5 != 0
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(1), x, mask, False)
+
+    def loss(variables, x, mask):
+        y, updates = norm.apply(variables, x, mask, True, mutable=["batch_stats"])
+        return (jnp.sin(y) * mask[:, None, None]).sum(), (y, updates)
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=1, has_aux=True))
+    whole = step(variables, x, mask)
+    devices = jax.devices()
+    assert len(devices) == 8
+    by_clip = NamedSharding(Mesh(np.array(devices), ("clips",)), PartitionSpec("clips"))
+    sharded = step(variables, *jax.device_put((x, mask), by_clip))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole, sharded
+    )
+    valid = np.asarray(x)[np.asarray(mask)]
+    stats = sharded[0][1][1]["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * valid.mean(axis=(0, 1)), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * valid.var(axis=(0, 1)), rtol=1e-4)
+
+
+def test_symmetric_padding_pads_before_as_much_as_behind():
+    x = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+    mask = jnp.ones(1, bool)
+    first = {}
+    for symmetric in (False, True):
+        block = ConvBlock2D(1, stride=(2, 2), activate=False, symmetric=symmetric)
+        variables = block.init(jax.random.key(0), x, mask, False)
+        kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
+        variables = {**variables, "params": {**variables["params"], "Conv_0": {"kernel": kernel}}}
+        first[symmetric] = block.apply(variables, x, mask, False)[0, :, :, 0]
+    scale = 1 / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(first[True], np.array([[0, 0], [0, 6]]) * scale, rtol=1e-5)
+    np.testing.assert_allclose(first[False], np.array([[1, 3], [9, 11]]) * scale, rtol=1e-5)
+
+
+def test_the_first_rule_that_matches_the_whole_name_holds():
+    rules = (("mixed_4.", "everything_saveable"), ("mixed.*", "nothing_saveable"))
+    assert rematted(ConvBlock2D, "mixed_4b", rules) is ConvBlock2D
+    assert rematted(ConvBlock2D, "mixed_5b", rules) is not ConvBlock2D
+    assert rematted(ConvBlock2D, "a_mixed_5b", rules) is ConvBlock2D
+
+
+def test_a_block_computed_again_has_the_same_gradient():
+    x, mask = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)), jnp.ones(2, bool)
+    gradients = []
+    for rules in ((), ((".*", "nothing_saveable"),)):
+        block = rematted(ConvBlock2D, "block", rules)(4)
+        variables = block.init(jax.random.key(1), x, mask, False)
+
+        def loss(params, block=block, stats=variables["batch_stats"]):
+            y, _ = block.apply(
+                {"params": params, "batch_stats": stats}, x, mask, True, mutable=["batch_stats"]
+            )
+            return jnp.square(y).sum()
+
+        gradients.append(jax.grad(loss)(variables["params"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)

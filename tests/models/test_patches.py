@@ -1,0 +1,37 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
+
+
+def test_positions_differ_and_depend_on_one_axis_each():
+    positions = sincos_positions((5, 7), 16)
+    assert positions.shape == (5, 7, 16)
+    rows = positions.reshape(35, 16)
+    distances = np.linalg.norm(rows[:, None] - rows[None], axis=-1) + 9 * np.eye(35)
+    assert distances.min() > 0.1
+    np.testing.assert_array_equal(positions[:, 0, :8], positions[:, 6, :8])
+    np.testing.assert_array_equal(positions[0, :, 8:], positions[4, :, 8:])
+    np.testing.assert_array_equal(sincos_positions((2, 3), 16), positions[:2, :3])
+    with pytest.raises(ValueError, match="width=6 must be a multiple of 4"):
+        sincos_positions((2, 2), 6)
+
+
+@pytest.mark.parametrize(("cells", "dropped"), [(1, 0.9), (7, 0.5), (6, 0.0)])
+def test_what_is_kept_comes_back_to_its_place(cells, dropped):
+    x = jax.random.normal(jax.random.key(0), (3, 2, cells, 4))
+    kept = draw_kept(jax.random.key(1), 3, cells, dropped)
+    assert kept.shape == (3, max(1, round(cells * (1 - dropped))))
+    assert (np.diff(kept, axis=1) > 0).all()
+    whole, mask = restored(kept_only(x, kept), kept, cells)
+    np.testing.assert_array_equal(mask.sum(axis=1), kept.shape[1])
+    np.testing.assert_array_equal(whole, jnp.where(mask[:, None, :, None], x, 0.0))
+
+
+def test_clips_keep_different_cells():
+    kept = np.asarray(draw_kept(jax.random.key(0), 50, 10, 0.5))
+    assert len({tuple(row) for row in kept.tolist()}) > 20
+    counts = np.bincount(kept.ravel(), minlength=10)
+    assert counts.min() > 10
