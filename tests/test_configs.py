@@ -14,7 +14,7 @@ from fgmm.data import tokenizer
 from fgmm.eval import inside_training
 from fgmm.train import loop
 from tests.data.flickr8k_fixture import write_flickr8k
-from tests.data.video_fixture import write_narrated_videos
+from tests.data.video_fixture import write_howto100m, write_narrated_videos
 from tests.shrunken import shrunken
 
 CONFIGS = sorted(
@@ -35,12 +35,16 @@ def variants(tmp_path):
     tokenizer.train(captions, model, 100)
     videos = write_narrated_videos(tmp_path / "videos", 16)
     on_videos = f"root={videos},tokenizer={model},validation=0.3"
+    narrated = write_howto100m(tmp_path / "howto100m", 16)
+    on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     return {
         "quickstart": [None, "fine=annealed"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
         ],
+        "howto100m_s3d": [on_howto100m, f"{on_howto100m},fine=none,recipe=small"],
+        "howto100m_tsm50": [on_howto100m, f"{on_howto100m},fine=none"],
         "video_folder": [on_videos, f"{on_videos},fine=mil_nce"],
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from fgmm.config import Config
+from fgmm.config import Config, ConfigError
 from fgmm.data import decode, phrases
 from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip
 from fgmm.data.tokenizer import Tokenizer
@@ -47,7 +47,8 @@ class Assemble:
     ``problems``.
 
     Attributes:
-      source: the corpus.
+      source: the corpus. What it draws from a record by itself, such as a stretch of a long
+        recording, it draws in ``draw(record, rng)``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
@@ -63,11 +64,17 @@ class Assemble:
 
     def __post_init__(self):
         self._frames: dict[int, np.ndarray] = {}
+        if self.cache and hasattr(self.source, "draw"):
+            raise ConfigError(
+                "data.cache=True would keep one stretch of each recording that data.source draws "
+                "anew every time; set it to False"
+            )
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
-        """The example of clip ``record``; with a generator, captions are drawn at random."""
-        clip = self.source[record]
-        problems: set[str] = set()
+        """The example of clip ``record``; with a generator, what chance may decide is drawn."""
+        draws = rng is not None and hasattr(self.source, "draw")
+        clip = self.source.draw(record, rng) if draws else self.source[record]
+        problems: set[str] = set(clip.problems)
         example = {"record": np.int32(record)}
         if self.shape.frames:
             video = self._read(problems, self._video, clip, record)

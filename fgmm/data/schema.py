@@ -89,6 +89,7 @@ class Clip:
       group: clips of one group, such as those cut from one recording, stay on one side of a split;
         empty where a clip stands alone.
       grounding: which phrases refer to what, where known.
+      problems: reasons why something of the clip was left out when its record was read.
     """
 
     clip_id: str
@@ -98,6 +99,7 @@ class Clip:
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
     group: str = ""
     grounding: tuple[Grounding, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,3 +110,16 @@ def write_narrated_videos(folder: pathlib.Path, videos: int) -> pathlib.Path:
         spoken = f"the number {number} is shown in black and white"
         (folder / f"{number}.vtt").write_text(f"WEBVTT\n\n00:00.000 --> 00:01.000\n{spoken}\n")
     return folder
+
+
+def write_howto100m(folder: pathlib.Path, videos: int) -> pathlib.Path:
+    """The videos of ``write_narrated_videos`` in HowTo100M's layout."""
+    write_narrated_videos(folder / "videos", videos)
+    (folder / "captions").mkdir()
+    for caption in (folder / "videos").glob("*.vtt"):
+        spoken = caption.read_text().splitlines()[-1]
+        rows = f"start,end,text\n0.0,0.5,{spoken}\n0.5,1.0,and then something else\n"
+        (folder / "captions" / f"{caption.stem}.csv").write_text(rows)
+    names = "".join(f"{number},Crafts\n" for number in range(videos))
+    (folder / "HowTo100M_v1.csv").write_text(f"video_id,category_1\n{names}")
+    return folder

@@ -92,7 +92,7 @@ class Source:
         self._frames = max(1, round(seconds * fps))
         self._candidates, self._reach = candidates, reach
         videos, caption_files = _listed(root)
-        names = [name for name in videos if (_place(name) < validation) == (split == "validation")]
+        names = [name for name in videos if (place(name) < validation) == (split == "validation")]
         if not names:
             raise ConfigError(
                 f"root={root!r}: none of its {len(videos)} videos is in split {split!r} with "
@@ -208,8 +208,8 @@ def _listed(root: str) -> tuple[list[str], dict[str, dict[str, str]]]:
     return sorted(videos), caption_files
 
 
-def _place(name: str) -> float:
-    """A number from 0 to 1 that depends on nothing but the name."""
+def place(name: str) -> float:
+    """A number from 0 to 1 that depends on nothing but a file's name without its ending."""
     stem = os.path.splitext(name)[0]
     digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
