@@ -44,7 +44,7 @@ def variants(tmp_path):
             f"root={corpus},tokenizer={model},objective=coarse",
         ],
         "howto100m_s3d": [on_howto100m, f"{on_howto100m},fine=none,recipe=small"],
-        "howto100m_tsm50": [on_howto100m, f"{on_howto100m},fine=none"],
+        "howto100m_tsm50": [on_howto100m],
         "video_folder": [on_videos, f"{on_videos},fine=mil_nce"],
     }
 

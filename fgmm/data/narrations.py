@@ -14,7 +14,6 @@ import mmap
 import os
 import pathlib
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 
@@ -124,10 +123,11 @@ class JsonFile:
 
     def _store(self) -> None:
         """Writes the index, as a whole or, where that is forbidden, not at all."""
+        unfinished = self._index.with_name(f"{self._index.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            with tempfile.NamedTemporaryFile(dir=self._index.parent, delete=False) as file:
+            with open(unfinished, "wb") as file:
                 np.save(file, np.concatenate([self._parts, self._state()]))
-            os.replace(file.name, self._index)
+            os.replace(unfinished, self._index)
 
     def _found_parts(self) -> np.ndarray:
         with open(self._path, "rb") as file:
