@@ -11,7 +11,9 @@ config (github.com/google-deepmind/deepmind-research, mmv/config.py). The corpus
 
 Not as published: heads have no batch normalisation, and the coarse space is reached by layers of
 its own, not through the fine one; word embeddings are learned and stop words kept; colours are not
-changed; the sound's rate, window and hop are ours; AudioSet takes no part. ``fine`` is this
+changed; the sound's rate, window and hop are ours; AudioSet takes no part.
+Learning rate, warmup, temperature, crop, weights and bands are not in the published config and have
+not been checked against the paper's text. ``fine`` is this
 project's own: with ``fine=none`` whole clips are compared with whole sounds and whole narrations.
 """
 

@@ -42,7 +42,7 @@ QUICKSTART = "--config=configs/quickstart.py"
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),
-            "model.video.name='s4d' is unknown; allowed: resnet2plus1d",
+            "model.video.name='s4d' is unknown; allowed: r2plus1d18, resnet2plus1d",
         ),
         (
             (QUICKSTART, "--config.objective.terms.fine_video_text.name=triplet"),
