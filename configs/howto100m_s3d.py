@@ -12,8 +12,8 @@ The corpus is as ``fgmm/data/sources/howto100m.py`` shows; a tokenizer is traine
 Not as published: embeddings have unit length and a learned temperature; the learning rate falls
 with a cosine, as in the authors' code, and not in two steps, as in the paper; word embeddings are
 learned and not word2vec's, except with ``init_from``; a random crop is scaled to its size; a video
-with fewer than K narrations has a smaller bag, not copies. Section numbers and the limit of 16 words
-have not been checked against the paper's text. ``fine`` is this project's own: with
+with fewer than K narrations has a smaller bag, not copies. Section numbers and the limit of 16
+words have not been checked against the paper's text. ``fine`` is this project's own: with
 ``fine=none`` the objective is MIL-NCE alone, on whole clips and whole narrations.
 """
 

@@ -22,7 +22,6 @@ from jaxtyping import Array, Float
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.data.schema import Caption, Clip
-from fgmm.data.tokenizer import UNKNOWN_ID
 from fgmm.eval import metrics, pairs
 from fgmm.eval.recordings import Batch, check_encoders, footnote, open_labelled
 from fgmm.experiment import Experiment
@@ -134,8 +133,10 @@ class _ZeroShot:
         """
         partly = 0
         for name, said in zip(self.recordings.classes, self.words, strict=True):
-            whole = self.experiment.tokenizer.pieces(said, lambda text: [(0, len(text))], 1)
-            unknown = [token == UNKNOWN_ID for token, _, piece in whole if piece != _SPACE]
+            tokenizer = self.experiment.tokenizer
+            pieces = tokenizer.pieces(said, lambda text: [(0, len(text))], 1)
+            spelled = [token for token, _, piece in pieces if piece != _SPACE]
+            unknown = [token == tokenizer.unknown_id for token in spelled]
             if all(unknown):
                 raise ConfigError(
                     f"zero_shot: the tokenizer knows no piece of {said!r}, the words of class "
