@@ -9,6 +9,14 @@ from tests.models.small import SMALL
 _SMALL_SOURCE = {"size": 32, "frames": 4, "fps": 4.0, "clips": 64}
 
 
+# Pictures of 16 pixels leave but one stage its cells.
+_ONE_STAGE = {
+    "resnet2plus1d": {"widths": (8,), "temporal_strides": (1,)},
+    "resnet": {"widths": (8,)},
+    "phrase_transformer": {"width": 16, "depth": 1, "heads": 2},
+}
+
+
 def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collections.ConfigDict:
     """The same experiment with small pictures, few channels, a small batch and few steps."""
     config = config.copy_and_resolve_references().unlock()
@@ -20,7 +28,8 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     _update_known(config.data.source, _SMALL_SOURCE)
     for modality, encoders in SMALL.items():
         if modality in config.model:
-            config.model[modality].update(encoders[config.model[modality].name])
+            name = config.model[modality].name
+            config.model[modality].update(_ONE_STAGE.get(name, encoders.get(name, {})))
     for space in config.model.spaces.values():
         space.width = 8
     for evaluation in config.evals.values():
