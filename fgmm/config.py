@@ -150,8 +150,6 @@ _BOUNDS = {
     "checkpoint.keep_best": (0, None),
 }
 
-_CHOICES = {"exchange": ("gather", "ring")}
-
 # Keys under which any component's options may stand.
 _OPEN = ("data.source", "model", "objective.terms", "evals")
 
@@ -221,8 +219,7 @@ def check_keys(config: Config) -> None:
     """Compares a config's keys and types with the defaults, and its numbers with their bounds.
 
     Raises:
-      ConfigError: a key is unknown or missing, or a value is of another type, out of bounds or no
-        choice.
+      ConfigError: a key is unknown or missing, or a value is of another type or out of bounds.
     """
 
     def compare(given: Config, expected: Config, path: str) -> None:
@@ -251,10 +248,6 @@ def check_keys(config: Config) -> None:
         if value < low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
             raise ConfigError(f"{key}={value!r} must be {limits}")
-    for key, allowed in _CHOICES.items():
-        if at(config, key) not in allowed:
-            choices = ", ".join(allowed)
-            raise ConfigError(f"{key}={at(config, key)!r} is unknown; allowed: {choices}")
 
 
 def with_new_keys(saved: Config) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fgmm.data import tokenizer as tokenizers
 from fgmm.data.schema import BatchShape
 from fgmm.data.tokenizer import Tokenizer
 from fgmm.data.transforms import Transforms
+from fgmm.losses.exchange import EXCHANGES
 from fgmm.losses.objective import PAIRS, Objective, TermEntry
 from fgmm.models.multimodal import MODALITIES, MultiModal
 from fgmm.train import init_rules, optimizer
@@ -144,6 +145,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
                 "give the tokenizer that the checkpoint was trained with"
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
+    if config.exchange not in EXCHANGES:
+        allowed = ", ".join(EXCHANGES)
+        raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
     _check_best_metric(config.checkpoint, config.evals)
     shape = pipeline.batch_shape(config.data, modalities)
     return Experiment(

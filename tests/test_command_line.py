@@ -58,6 +58,7 @@ QUICKSTART = "--config=configs/quickstart.py"
             "checkpoint.best_metric='x' must start",
         ),
         ((QUICKSTART, "--config.data.tokenizer=x"), "tokenizer 'x' cannot be read"),
+        ((QUICKSTART, "--config.exchange=x"), "exchange='x' is unknown; allowed: gather, ring"),
     ],
 )
 def test_a_wrong_command_is_one_line(arguments, message, repository, tmp_path):

@@ -43,7 +43,6 @@ def test_defaults_satisfy_their_own_check():
         ("data.frames", 0, "data.frames=0 must be at least 1"),
         ("optimizer.beta1", 1.5, "optimizer.beta1=1.5 must be from 0 to 1"),
         ("patience_nonfinite", 0, "patience_nonfinite=0 must be at least 1"),
-        ("exchange", "swap", "exchange='swap' is unknown; allowed: gather, ring"),
     ],
 )
 def test_wrong_keys_and_types_are_named(key, value, message):

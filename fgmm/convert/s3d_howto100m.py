@@ -31,7 +31,7 @@ from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.convert import state_dict, word_list
 from fgmm.train.checkpoint import TOKENIZER, Checkpoints
-from fgmm.train.frozen import path_of
+from fgmm.train.rules import path_of
 from fgmm.train.state import TrainState
 
 # Words of a caption that the text tower reads, and the width of its hidden layer.

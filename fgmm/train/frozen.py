@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.models.layers import BatchNorm
-
-
-def path_of(at: Any) -> str:
-    """Where a leaf stands in a tree of dicts, as JAX tells it, in the form that rules match."""
-    return jax.tree_util.keystr(at, simple=True, separator="/")
+from fgmm.train.rules import by_rule, path_of, value_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +29,11 @@ class Frozen:
 
     def holds(self, path: str) -> bool:
         """Whether ``path``, such as ``model/encoders_video/Conv_0/kernel``, is frozen."""
-        return next((held for regex, held in self.rules if re.fullmatch(regex, path)), False)
+        return value_for(path, self.rules, False)
 
     def mask(self, params: Any) -> Any:
         """A tree like ``params`` of booleans: True where frozen."""
-        return jax.tree_util.tree_map_with_path(lambda at, _: self.holds(path_of(at)), params)
+        return by_rule(params, self.rules, False)
 
     def moving(self, params: Any) -> Any:
         """The opposite of ``mask``."""

@@ -36,8 +36,8 @@ import jax
 from fgmm.config import Config, ConfigError
 from fgmm.experiment import Experiment
 from fgmm.train import checkpoint
-from fgmm.train.frozen import path_of
 from fgmm.train.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, checked_rules
+from fgmm.train.rules import path_of
 from fgmm.train.state import TrainState
 
 # What may become of an array, in the order of the table.

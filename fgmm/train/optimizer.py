@@ -8,7 +8,8 @@ import jax
 import optax
 
 from fgmm.config import Config, ConfigError
-from fgmm.train.frozen import NOTHING, Frozen, path_of
+from fgmm.train.frozen import NOTHING, Frozen
+from fgmm.train.rules import by_rule
 
 Rules = Sequence[tuple[str, float]]
 
@@ -56,7 +57,8 @@ def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimi
     parts = [adam, _add_decayed(decay), _scaled(scale)]
     if frozen.rules:
         # No moments of what never moves.
-        parts = [optax.masked(adam, frozen.moving), *parts[1:], _held(frozen)]
+        held = optax.masked(optax.set_to_zero(), frozen.mask)
+        parts = [optax.masked(adam, frozen.moving), *parts[1:], held]
     chain = optax.chain(*parts)
     return Optimizer(chain.init, chain.update, schedule, options["clip_norm"], frozen)
 
@@ -80,18 +82,6 @@ def checked_rules(rules: Any, key: str) -> Rules:
     return tuple(checked)
 
 
-def by_rule(tree: Any, rules: Rules, default: float) -> Any:
-    """A tree like ``tree`` with, for each leaf, the value of the first rule whose regex matches the
-    whole of its path, such as ``model/encoders_text/Embed_0/embedding``.
-    """
-
-    def value_of(at, _):
-        path = path_of(at)
-        return next((value for pattern, value in rules if re.fullmatch(pattern, path)), default)
-
-    return jax.tree_util.tree_map_with_path(value_of, tree)
-
-
 def _add_decayed(rules: Rules) -> optax.GradientTransformation:
     def update(updates, state, params):
         rates = by_rule(params, rules, 0.0)
@@ -104,13 +94,5 @@ def _scaled(rules: Rules) -> optax.GradientTransformation:
     def update(updates, state, params):
         scales = by_rule(params, rules, 1.0)
         return jax.tree.map(lambda u, scale: u * scale, updates, scales), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def _held(frozen: Frozen) -> optax.GradientTransformation:
-    def update(updates, state, params=None):
-        del params
-        return frozen.zeroed(updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

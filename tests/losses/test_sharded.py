@@ -359,8 +359,12 @@ def measured_loss(name):
         across = {"axis_name": axis_name, "exchange": exchange}
         given = (x, y, x_mask, y_mask)
         valid = x_mask.any(1) & y_mask.any(1)
-        if name == "info_nce":
+        if name == "sparc":
+            return sparc(*given, temperature=temperature, axis_name=axis_name)
+        if name in ("info_nce", "sigmoid"):
             S = clip_similarity(*given, pool="softmax", temperature=temperature, **across)
+            if name == "sigmoid":
+                return sigmoid(S, temperature, -10.0, valid, axis_name=axis_name)
             return info_nce(S, temperature, valid, axis_name=axis_name)
         s = pooled_similarity(*given, pool="softmax", temperature=temperature, **across)
         if name == "mil_nce":
@@ -395,6 +399,8 @@ def compiled_step(name, exchange, clips, N, P, D):
         ("fine_grained_nce", "ring", (4, 10, 3, 6)),
         ("mil_nce", "gather", (2, 1, 5, 32)),
         ("info_nce", "gather", (4, 10, 3, 6)),
+        ("sigmoid", "gather", (4, 10, 3, 6)),
+        ("sparc", "gather", (4, 10, 3, 6)),
     ],
 )
 def test_the_bytes_received_are_those_of_the_formula(name, exchange, shape):
@@ -407,7 +413,8 @@ def test_the_bytes_received_are_those_of_the_formula(name, exchange, shape):
     sizes = {math.prod(shape) for shape in gathered}
     whole = DEVICES * clips * D
     assert (whole * N in sizes) == x_travels(x, y)
-    assert (whole * P in sizes) == (exchange == "gather" and not x_travels(x, y))
+    y_gathered = exchange == "gather" and not x_travels(x, y) and name != "sparc"
+    assert (whole * P in sizes) == y_gathered
 
 
 def test_x_travels_where_it_is_smaller():

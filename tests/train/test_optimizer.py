@@ -36,13 +36,6 @@ def test_it_is_adamw_with_warmup_and_cosine():
             )
 
 
-def test_rules_hold_in_order_for_whole_paths():
-    rules = (("model/.*/bias", 0.0), (".*bias", 1.0), ("model.*", 2.0))
-    values = optimizer.by_rule(PARAMS, rules, 5.0)
-    assert values == {"model": {"dense": {"kernel": 2.0, "bias": 0.0}}}
-    assert optimizer.by_rule(PARAMS, (("dense", 1.0),), 5.0)["model"]["dense"]["kernel"] == 5.0
-
-
 def test_learning_rate_and_decay_follow_their_rules():
     frozen = optimizer.from_config(
         options(
