@@ -19,6 +19,11 @@ _CPU_CONVOLUTION_JAXLIB = "0.10."
 # These packages bring an XLA of their own, of another day, which reads the same variable.
 _ACCELERATORS = ("libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
+# Devices simulated on CPU take a thread for each collective they wait in, several at a time. In
+# XLA's default pool, of a thread a device, those who wait can keep out the one they wait for.
+_SIMULATED_DEVICES = "--xla_force_host_platform_device_count"
+_POOL, _THREADS_PER_DEVICE = "PJRT_NPROC", 4
+
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _TRUE = ("", "true", "1")
 
@@ -28,7 +33,8 @@ def configure(
 ) -> None:
     """Appends this project's flags to XLA_FLAGS; calling it again changes nothing.
 
-    A flag that is set already, to whatever value, is left as it is.
+    A flag that is set already, to whatever value, is left as it is. With simulated devices it
+    also sets PJRT_NPROC, the threads XLA runs them on, so that no collective hangs.
 
     Args:
       deterministic: have GPU kernels give the same bits each time, at some cost in speed. A flag
@@ -59,6 +65,9 @@ def configure(
     added = [f"{name}={value}" for name, value in wanted.items() if name not in present]
     if added:
         environ["XLA_FLAGS"] = " ".join(filter(None, [flags, *added]))
+    devices = present.get(_SIMULATED_DEVICES) or environ.get("JAX_NUM_CPU_DEVICES", "")
+    if devices.isdecimal() and int(devices) > 1:
+        environ.setdefault(_POOL, str(max(_THREADS_PER_DEVICE * int(devices), os.cpu_count() or 1)))
 
 
 def _version(package: str) -> str:

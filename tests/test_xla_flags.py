@@ -133,3 +133,25 @@ def test_installed_jaxlib_accepts_and_honours_the_flags(repository):
     assert not with_flags
     if not uses_ynn(repository):
         pytest.skip("XLA makes no use of YNNPACK on this CPU, with the flag or without")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_a=1"},
+        {"JAX_NUM_CPU_DEVICES": "8"},
+    ],
+)
+def test_simulated_devices_have_threads_to_wait_in(environ):
+    xla_flags.configure(environ=environ)
+    assert int(environ["PJRT_NPROC"]) >= 4 * 8
+    environ["PJRT_NPROC"] = "9"
+    xla_flags.configure(environ=environ)
+    assert environ["PJRT_NPROC"] == "9"
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_force_host_platform_device_count=1"])
+def test_one_device_keeps_the_default_threads(flags):
+    environ = {"XLA_FLAGS": flags}
+    xla_flags.configure(environ=environ)
+    assert "PJRT_NPROC" not in environ

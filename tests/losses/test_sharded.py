@@ -477,7 +477,7 @@ def test_two_processes_find_the_same(repository):
         port = str(free.getsockname()[1])
     environment = {
         **{"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository), "PATH": ""},
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        **{"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "16"},
     }
     processes = [
         subprocess.Popen(

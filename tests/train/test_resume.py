@@ -58,6 +58,7 @@ def wait_for_step(process, workdir, step) -> None:
     deadline = time.monotonic() + 120
     while not (now := lines(workdir)) or now[-1]["step"] < step:
         if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
             raise AssertionError(f"no step {step}: {process.communicate()[0]}")
         time.sleep(0.01)
 
