@@ -16,6 +16,22 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message is one line naming key, value and remedy."""
 
 
+# What a space of the model holds beside its modalities and its width.
+SPACE_DEFAULTS = {
+    # Width of a hidden layer in its heads, 0 for linear ones; or a dict of widths by modality.
+    "hidden": 0,
+    # "mean" or "max" over a clip's or a caption's features; that of the space passed through holds.
+    "pool": "mean",
+    # Whether linear heads have one.
+    "bias": False,
+    # Whether embeddings have unit length: products are then cosines.
+    "unit_length": True,
+    # Another space: modalities that are in it too are projected on from there, by one projection
+    # that they share; see fgmm/models/heads.py.
+    "through": "",
+}
+
+
 def defaults() -> ml_collections.ConfigDict:
     """The keys of every config with their types. A config file fills in the parts that name
     components: ``data.source``, ``model``, ``objective.terms`` and ``evals``.
@@ -29,6 +45,18 @@ def defaults() -> ml_collections.ConfigDict:
             # Micro-batches in which a batch too large for memory is embedded, for the gradient of
             # the whole batch (no accumulation: every clip still meets every other); 1 for none.
             "grad_cache": 1,
+            # Micro-batches of which each has a loss of its own, whose gradients are averaged; see
+            # fgmm/train/accumulation.py. 1 for none.
+            "accumulate": 1,
+            "mesh": {
+                # Devices that share the parameters and the optimizer's state among them; as many
+                # copies are held as that goes into all devices. The batch is spread over all.
+                "fsdp": 1,
+                # (regex, spec) on how arrays are shared; see fgmm/train/sharding.py.
+                "rules": (),
+                # Arrays of fewer numbers are held by every device, unless a rule matches.
+                "fsdp_minimum": 65536,
+            },
             # How embeddings reach other devices: 'gather' all at once, or one after the other in a
             # 'ring', with less memory; see fgmm/losses/exchange.py.
             "exchange": "gather",
@@ -64,6 +92,18 @@ def defaults() -> ml_collections.ConfigDict:
                 # Least area of a random crop, 1.0 for none, and least width : height of it.
                 "crop_area": 1.0,
                 "crop_aspect": 0.75,
+                # Greatest changes of colours; how many clips they happen to, and lose theirs.
+                "brightness": 0.0,
+                "contrast": 0.0,
+                "saturation": 0.0,
+                "hue": 0.0,
+                "colour_chance": 0.8,
+                "grey_chance": 0.0,
+                # SpecAugment: stretches hidden, and the longest of them as a share of the axis.
+                "time_masks": 0,
+                "time_mask": 0.2,
+                "band_masks": 0,
+                "band_mask": 0.2,
                 "mel_window": 0.032,
                 "mel_hop": 0.016,
                 "mel_bands": 40,
@@ -76,8 +116,7 @@ def defaults() -> ml_collections.ConfigDict:
                     "joint": {
                         "modalities": ("video", "audio", "text"),
                         "width": 64,
-                        "hidden": 0,
-                        "pool": "mean",
+                        **SPACE_DEFAULTS,
                     }
                 },
             },
@@ -117,7 +156,7 @@ def defaults() -> ml_collections.ConfigDict:
 
 
 # Keys whose change leaves a checkpoint's run what it was; all others must be equal to resume it.
-OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite", "exchange")
+OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite", "exchange", "mesh")
 # The tokenizer is known by its fingerprint, wherever it lies.
 OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "tokenizer")
 
@@ -128,6 +167,9 @@ _BOUNDS = {
     "patience_nonfinite": (1, None),
     "data.frames": (1, None),
     "grad_cache": (1, None),
+    "accumulate": (1, None),
+    "mesh.fsdp": (1, None),
+    "mesh.fsdp_minimum": (1, None),
     "data.height": (1, None),
     "data.width": (1, None),
     "data.sample_rate": (1, None),
@@ -137,6 +179,8 @@ _BOUNDS = {
     "data.workers": (0, None),
     "data.threads": (1, None),
     "data.prefetch": (1, None),
+    "transforms.time_masks": (0, None),
+    "transforms.band_masks": (0, None),
     "transforms.mel_bands": (1, None),
     "optimizer.learning_rate": (0, None),
     "optimizer.warmup_steps": (0, None),
@@ -266,7 +310,21 @@ def with_new_keys(saved: Config) -> dict[str, Any]:
                 result[name] = merged(given[name], default, key + ".")
         return result
 
-    return merged(saved, defaults(), "")
+    complete = merged(saved, defaults(), "")
+    complete["model"]["spaces"] = with_space_defaults(complete["model"].get("spaces", {}))
+    return complete
+
+
+def with_space_defaults(spaces: Config) -> dict[str, dict[str, Any]]:
+    """The spaces of a model with ``SPACE_DEFAULTS`` where an entry says nothing else.
+
+    Raises:
+      ConfigError: an entry is no dict.
+    """
+    for name, entry in spaces.items():
+        if not isinstance(entry, Config):
+            raise ConfigError(f"model.spaces.{name}={entry!r} must be a dict of keys")
+    return {name: SPACE_DEFAULTS | plain(entry) for name, entry in spaces.items()}
 
 
 def at(config: Config, key: str) -> Any:

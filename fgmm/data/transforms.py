@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from fgmm.data import colour, spec_augment
+
 
 @dataclasses.dataclass(frozen=True)
 class Transforms:
@@ -20,6 +22,11 @@ class Transforms:
       crop_area: least share of the picture in a random crop (in training); 1.0 for no crop.
       crop_aspect: least width : height of the crop relative to the picture's; the greatest is its
         inverse.
+      brightness, contrast, saturation, hue: greatest changes of a clip's colours (in training);
+        see ``colour.drawn``.
+      colour_chance, grey_chance: how likely a clip has its colours changed, and taken away.
+      time_masks, band_masks: stretches of a spectrogram hidden (in training), along each axis.
+      time_mask, band_mask: the longest of them, as a share of the axis.
       mel_window, mel_hop: of the spectrogram, in seconds.
       mel_bands: F, its frequency bands.
       pixel_mean, pixel_spread: what is taken from a pixel, 0..255, and what the rest is divided by.
@@ -29,6 +36,16 @@ class Transforms:
     flip: bool = False
     crop_area: float = 1.0
     crop_aspect: float = 0.75
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    colour_chance: float = 0.8
+    grey_chance: float = 0.0
+    time_masks: int = 0
+    time_mask: float = 0.2
+    band_masks: int = 0
+    band_mask: float = 0.2
     mel_window: float = 0.032
     mel_hop: float = 0.016
     mel_bands: int = 40
@@ -42,6 +59,11 @@ class Transforms:
             raise ValueError(
                 f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
             )
+        shares = ("brightness", "contrast", "saturation", "colour_chance", "grey_chance")
+        for name in (*shares, "hue", "time_mask", "band_mask"):
+            value, greatest = getattr(self, name), 0.5 if name == "hue" else 1.0
+            if not 0 <= value <= greatest:
+                raise ValueError(f"{name}={value} must be in [0, {greatest}]")
         if self.window < 2 or self.hop < 1:
             raise ValueError(
                 f"mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less than two "
@@ -60,7 +82,8 @@ class Transforms:
 
     def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
         """What chance decides for each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
-        crop in fractions of the picture, ``mirror`` [B]; only what is in use.
+        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and
+        ``times`` and ``bands`` [B,M,2] that are hidden; only what is in use.
         """
         area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
         draws = {}
@@ -75,6 +98,17 @@ class Transforms:
             draws |= {"corner": corner, "extent": extent}
         if self.flip:
             draws["mirror"] = jax.random.bernoulli(flip_key, shape=(clips,))
+        changes = {
+            name: getattr(self, name) for name in ("brightness", "contrast", "saturation", "hue")
+        }
+        colour_key, time_key, band_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+        if any(changes.values()) or self.grey_chance:
+            chances = {"chance": self.colour_chance, "grey": self.grey_chance}
+            draws |= colour.drawn(colour_key, clips, **changes, **chances)
+        if self.time_masks:
+            draws["times"] = spec_augment.drawn(time_key, clips, self.time_masks, self.time_mask)
+        if self.band_masks:
+            draws["bands"] = spec_augment.drawn(band_key, clips, self.band_masks, self.band_mask)
         return draws
 
     def __call__(
@@ -90,15 +124,23 @@ class Transforms:
                 mirror = draws["mirror"][:, None, None, None, None]
                 video = jnp.where(mirror, video[..., ::-1, :], video)
             video = video.astype(jnp.float32)
+            if "palette" in draws:
+                video = colour.recoloured(
+                    video, draws["shift"], draws["contrast"], draws["palette"]
+                )
             inputs["video"] = (video - self.pixel_mean) * (1 / self.pixel_spread)
         if "audio" in batch:
-            inputs["log_mel"] = log_mel(
+            spectrogram = log_mel(
                 batch["audio"],
                 rate=self.sample_rate,
                 window=self.window,
                 hop=self.hop,
                 bands=self.mel_bands,
             )
+            for name, axis in (("times", 1), ("bands", 2)):
+                if name in draws:
+                    spectrogram = spec_augment.masked(spectrogram, draws[name], axis)
+            inputs["log_mel"] = spectrogram
         return inputs
 
 
