@@ -7,7 +7,8 @@ both sides, on random unit vectors of B clips and as many captions. The limit is
 three products that cannot be avoided: of x and y, and of their product's gradient with each of
 them. It is taken for groups of clips, whose results stay in cache, because that is faster than in
 one piece. On an accelerator groups are larger, and their products are waited for together. All
-kinds take turns in every round, since machines are noisy; the table has medians.
+kinds take turns in every round, since machines are noisy; the table has medians. Before each timing
+the same kind runs once untimed: what another kind did with gigabytes slows down whatever follows.
 
 TFLOP/s are those of these three products, whatever a kind computes beside or instead of them. ``of
 square`` is their share in the rate of one product of square matrices of the same type, than which
@@ -226,6 +227,7 @@ def main():
         times = {name: [] for name in kinds}
         for _ in range(arguments.rounds):
             for name, kind in kinds.items():
+                kind()
                 times[name].append(kind())
         dense_times = next((times[name] for name in times if name.split()[0] == "dense"), None)
         for name, values in times.items():
