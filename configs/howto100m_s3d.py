@@ -9,12 +9,12 @@ The corpus is as ``fgmm/data/sources/howto100m.py`` shows; a tokenizer is traine
     python -m fgmm.main --config=configs/howto100m_s3d.py:root=howto100m,tokenizer=howto100m.model \
         --workdir=runs/howto100m_s3d
 
-Not as published: embeddings have unit length and a learned temperature; the learning rate falls
-with a cosine, as in the authors' code, and not in two steps, as in the paper; word embeddings are
-learned and not word2vec's, except with ``init_from``; a random crop is scaled to its size; a video
-with fewer than K narrations has a smaller bag, not copies. Section numbers and the limit of 16
-words have not been checked against the paper's text. ``fine`` is this project's own: with
-``fine=none`` the objective is MIL-NCE alone, on whole clips and whole narrations.
+Not as published: the learning rate falls with a cosine, as in the authors' code, and not in two
+steps, as in the paper; word embeddings are learned and not word2vec's, except with ``init_from``; a
+random crop is scaled to its size; a video with fewer than K narrations has a smaller bag, not
+copies. Section numbers and the limit of 16 words have not been checked against the paper's text.
+``fine`` is this project's own, with embeddings of unit length and learned temperatures: with
+``fine=none`` the objective is MIL-NCE alone, on the products of whole clips and whole narrations.
 """
 
 import ml_collections
@@ -52,7 +52,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
-    recipe = RECIPES[variant.recipe]
+    recipe, published = RECIPES[variant.recipe], variant.fine == "none"
     config = configs.defaults()
     config.steps = recipe["steps"]
     config.batch_size = recipe["batch"]
@@ -74,7 +74,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         width=200,
         captions=4,
         # Without a fine term a narration is one phrase, whose pool is the published maximum.
-        phrases=1 if variant.fine == "none" else 6,
+        phrases=1 if published else 6,
         # Pieces of the published 16 words.
         tokens=24,
         workers=16,
@@ -87,11 +87,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.model.video = {"name": "s3d"}
     config.model.text = {"name": "phrase_bag", "width": 300, "hidden": 2048}
-    config.model.spaces.joint.update(modalities=("video", "text"), width=512, hidden=0)
+    config.model.spaces.joint.update(
+        modalities=("video", "text"), width=512, bias=True, unit_length=not published
+    )
 
     common = {"name": "mil_nce", "pair": "video_text", "space": "joint"}
     config.objective.terms.coarse = {**common, "level": "coarse"}
-    if variant.fine != "none":
+    if published:
+        config.objective.terms.coarse.update(temperature=1.0, learn_temperature=False)
+    else:
         config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
 
     # Adam, 1e-3, linear warmup of 5,000 steps (section 4.1; args.py), nothing decayed or clipped.

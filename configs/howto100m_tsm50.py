@@ -9,12 +9,11 @@ config (github.com/google-deepmind/deepmind-research, mmv/config.py). The corpus
     python -m fgmm.main --workdir=runs/howto100m_tsm50 \
         --config=configs/howto100m_tsm50.py:root=howto100m,tokenizer=howto100m.model
 
-Not as published: heads have no batch normalisation, and the coarse space is reached by layers of
-its own, not through the fine one; word embeddings are learned and stop words kept; colours are not
-changed; the sound's rate, window and hop are ours; AudioSet takes no part.
+Not as published: heads have no batch normalisation; word embeddings are learned and stop words
+kept; the sound's rate, window and hop are ours; AudioSet takes no part.
 Learning rate, warmup, temperature, crop, weights and bands are not in the published config and have
-not been checked against the paper's text. ``fine`` is this
-project's own: with ``fine=none`` whole clips are compared with whole sounds and whole narrations.
+not been checked against the paper's text. ``fine`` is this project's own: with ``fine=none`` whole
+clips are compared with whole sounds and whole narrations.
 """
 
 import ml_collections
@@ -26,7 +25,8 @@ SECONDS, FPS = 3.2, 10.0
 FINE = ("mil_nce", "none")
 # Section 4.1: on HowTo100M video and text count ten times as much as video and audio.
 WEIGHTS = {"video_text": 1.0, "video_audio": 0.1}
-# "FAC": a finer space for video and audio, a coarser one that text takes part in.
+# "FAC": a fine space for video and audio, and a coarse one, reached through it, that adds text.
+# Of the published heads that of video to audio has a hidden layer, the others are linear.
 SPACES = {"video_text": "vat", "video_audio": "va"}
 
 
@@ -80,13 +80,25 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.tokenizer = variant.tokenizer
     # A crop of 200 x 200 from a shorter side of 224, jittered in scale; 80 bands.
     config.transforms.update(flip=True, crop_area=0.6, mel_bands=80)
+    # Colours as in the default of DMVR, the same authors' library.
+    config.transforms.update(brightness=32 / 255, contrast=0.4, saturation=0.4, hue=0.2)
 
     config.model.video = {"name": "tsm_resnet50"}
     config.model.audio = {"name": "resnet50"}
     config.model.text = {"name": "phrase_bag", "width": 300, "hidden": 2048}
     config.model.spaces = {
-        "va": {"modalities": ("video", "audio"), "width": 512},
-        "vat": {"modalities": ("video", "audio", "text"), "width": 256, "hidden": 512},
+        "va": {
+            "modalities": ("video", "audio"),
+            "width": 512,
+            "hidden": {"video": 512},
+            "bias": True,
+        },
+        "vat": {
+            "modalities": ("video", "audio", "text"),
+            "width": 256,
+            "bias": True,
+            "through": "va",
+        },
     }
 
     terms = {"video_text": "mil_nce", "video_audio": "info_nce"}

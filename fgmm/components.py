@@ -16,7 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from fgmm.config import Config, ConfigError, at, of_type, plain
+from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
 
 # Fields that flax gives to every module; they are no options.
 _FLAX_FIELDS = {"parent", "name"}
@@ -32,9 +32,8 @@ _ATTRIBUTES = {
     "eval": "Evaluation",
 }
 
-# What an entry holds beside the options of its component, and a space of the model.
+# What an entry holds beside the options of its component.
 _OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
-SPACE_DEFAULTS = {"hidden": 0, "pool": "mean"}
 
 
 def names(room: str) -> list[str]:
@@ -153,10 +152,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, value in defaults_of_entry.items():
             if name not in entry and value is not dataclasses.MISSING:
                 entry[name] = value
-    for space in config.model.spaces.values():
-        for name, value in SPACE_DEFAULTS.items():
-            if name not in space:
-                space[name] = value
+    config.model.spaces = with_space_defaults(config.model.spaces)
     return config
 
 

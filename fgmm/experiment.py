@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+import itertools
+import math
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -12,7 +15,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components
-from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type
+from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type, with_space_defaults
 from fgmm.data import phrases, pipeline
 from fgmm.data import tokenizer as tokenizers
 from fgmm.data.schema import BatchShape
@@ -20,6 +23,7 @@ from fgmm.data.tokenizer import Tokenizer
 from fgmm.data.transforms import Transforms
 from fgmm.losses.exchange import EXCHANGES
 from fgmm.losses.objective import PAIRS, Objective, TermEntry
+from fgmm.models import spaces
 from fgmm.models.multimodal import MODALITIES, MultiModal
 from fgmm.train import init_rules, optimizer
 from fgmm.train.state import TrainState
@@ -149,8 +153,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         allowed = ", ".join(EXCHANGES)
         raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
     _check_best_metric(config.checkpoint, config.evals)
+    config.model.spaces = with_space_defaults(config.model.spaces)
     shape = pipeline.batch_shape(config.data, modalities)
-    return Experiment(
+    experiment = Experiment(
         config=ml_collections.FrozenConfigDict(config),
         shape=shape,
         tokenizer=tokenizer,
@@ -161,6 +166,8 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
             config.optimizer, config.steps, init_rules.frozen(config.init_from)
         ),
     )
+    _check_sizes(experiment)
+    return experiment
 
 
 def _check_best_metric(options: Config, evals: Config) -> None:
@@ -191,31 +198,69 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
             key=f"model.{modality}",
             **fixed,
         )
-    spaces = {name: _space(name, entry, modalities) for name, entry in config.model.spaces.items()}
-    return MultiModal(encoders=encoders, spaces=spaces, phrases=shape.phrases)
+    checked = spaces.checked(config.model.spaces, modalities)
+    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
 
 
-def _space(name: str, entry: Config, modalities: tuple[str, ...]) -> dict[str, Any]:
-    key = f"model.spaces.{name}"
-    types = {"modalities": tuple, "width": int, "hidden": int, "pool": str}
-    for option, value in entry.items():
-        if option not in types:
-            raise ConfigError(f"{key}.{option}={value!r} is unknown; allowed: {', '.join(types)}")
-        if not of_type(value, types[option]):
-            raise ConfigError(f"{key}.{option}={value!r} is not of type {types[option].__name__}")
-    space = {**components.SPACE_DEFAULTS, **entry}
-    for option in types:
-        if option not in space:
-            raise ConfigError(f"{key}.{option} is required and not set")
-    if space["pool"] not in ("mean", "max"):
-        raise ConfigError(f"{key}.pool={space['pool']!r} is unknown; allowed: mean, max")
-    for modality in space["modalities"]:
-        if modality not in modalities:
+def _check_sizes(experiment: Experiment) -> None:
+    """Traces the encoders of video and audio on what they will receive; computes nothing.
+
+    Raises:
+      ConfigError: one cannot take it.
+    """
+    data, transforms = experiment.config.data, experiment.config.transforms
+    inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
+    settings = {
+        "video": ("video", f"{data.frames=}, {data.height=} and {data.width=}"),
+        "audio": (
+            "log_mel",
+            f"{data.audio_seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
+        ),
+    }
+    for modality, (name, sizes) in settings.items():
+        if modality not in experiment.model.encoders:
+            continue
+        encoder = experiment.model.encoders[modality]
+        shape = inputs[name].shape
+        why = _refusal(encoder, shape)
+        if why:
+            fitting = _fitting(encoder, shape) if modality == "video" else None
             raise ConfigError(
-                f"{key}.modalities names {modality!r}, which has no encoder; the model has: "
-                + ", ".join(modalities)
+                f"model.{modality}.name={experiment.config.model[modality].name!r} cannot take "
+                f"{sizes}: {why}"
+                + (f"; {' x '.join(map(str, fitting))} would do" if fitting else "")
             )
-    return {**space, "modalities": tuple(space["modalities"])}
+
+
+@functools.cache
+def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
+    """Why an encoder cannot take input of a shape, in one line; empty if it can."""
+    arguments = (
+        jax.eval_shape(lambda: jax.random.key(0)),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct(shape[:1], bool),
+    )
+    try:
+        jax.eval_shape(lambda key, x, mask: encoder.init(key, x, mask, False), *arguments)
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The smallest T, H and W above those of a shape, as multiples of powers of two, that an
+    encoder takes; None if there are none.
+    """
+    batch, *sizes, colours = shape
+    steps = [2**power for power in range(6)]
+    larger = {
+        (-(-sizes[0] // time) * time, *(-(-size // space) * space for size in sizes[1:]))
+        for time, space in itertools.product(steps, steps)
+    }
+    for candidate in sorted(larger, key=lambda sizes: (math.prod(sizes), sizes)):
+        if not _refusal(encoder, (batch, *candidate, colours)):
+            return candidate
+    return None
 
 
 def _transforms(config, shape: BatchShape) -> Transforms:

@@ -30,7 +30,7 @@ _LOUDEST = 2.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedded:
-    """What ``embed_*`` returns with ``local=True``: unit vectors of B inputs.
+    """What ``embed_*`` returns with ``local=True``: vectors of B inputs, as the heads give them.
 
     Attributes:
       modality: ``"video"``, ``"audio"`` or ``"text"``.
@@ -64,7 +64,7 @@ def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: in
       batch_size: inputs embedded at a time; the last batch is filled up.
 
     Raises:
-      ConfigError: there is no such checkpoint; it is a ``ValueError``.
+      ConfigError: there is no such checkpoint, or a file of it is damaged; it is a ``ValueError``.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1")
@@ -76,6 +76,12 @@ def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: in
     except ConfigError as error:
         # The names of the flags are those of the arguments.
         raise ConfigError(str(error).replace("--", "")) from error
+    except Exception as error:  # of damaged files nearly anything
+        why = str(error).partition("\n")[0][:200]
+        raise ConfigError(
+            f"workdir={workdir}: its checkpoint (step={step}) cannot be read, a file of it is "
+            f"damaged or missing: {type(error).__name__}: {why}"
+        ) from error
     finally:
         logging.set_verbosity(before)
 
@@ -85,8 +91,9 @@ class Model:
 
     Inputs are checked and brought to the sizes of training as evaluations do, so that the same clip
     gets the same embedding here and there; nothing is augmented. Every ``embed_*`` takes any number
-    of inputs and returns numpy arrays: coarse embeddings [B,D], or ``Embedded`` if local ones are
-    wanted too.
+    of inputs and returns numpy arrays: coarse embeddings [B,D] as the head gives them, of unit
+    length unless the config of the space has ``unit_length=False``, or ``Embedded`` if local ones
+    are wanted too.
 
     Attributes:
       experiment: everything the checkpoint's config describes.

@@ -1,6 +1,7 @@
 """A model in a notebook gives what evaluations give, and says what is wrong with its input."""
 
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -252,6 +253,21 @@ def test_a_wrong_path_is_named(tmp_path, workdir):
     assert "load" in dir(fgmm)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = fgmm.lode
+
+
+@pytest.mark.parametrize(
+    "part", ["state/_METADATA", "config/metadata", "state/ocdbt.process_0/d/*"]
+)
+def test_a_checkpoint_cut_short_is_named(tmp_path, workdir, part):
+    damaged = tmp_path / "run"
+    shutil.copytree(workdir, damaged)
+    largest = max(damaged.glob(f"checkpoints/3/{part}"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(
+        ConfigError, match=r"^workdir=.*\(step=latest\) cannot be read, .*"
+    ) as caught:
+        fgmm.load(damaged)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_example_of_the_readme_runs(repository, workdir, frames, monkeypatch):

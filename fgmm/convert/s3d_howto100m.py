@@ -10,8 +10,9 @@ Weights may also be an ``.npz`` file of the same names. What it writes is the fo
 steps: evaluations open it, ``fgmm.load`` does, and another run starts from it by
 ``config.init_from.path``, with ``config.data.tokenizer`` set to the folder's ``tokenizer.model``.
 
-The coarse embeddings are the published ones scaled to unit length; the local ones are what the same
-linear layers make of single cells and of phrases, which nobody trained.
+The coarse embeddings are the published ones, of any length; video and text are compared by their
+product. The local ones are what the same linear layers make of single cells and of phrases, which
+nobody trained.
 """
 
 import hashlib
@@ -34,11 +35,9 @@ from fgmm.train.checkpoint import TOKENIZER, Checkpoints
 from fgmm.train.rules import path_of
 from fgmm.train.state import TrainState
 
-# Words of a caption that the text tower reads, and the width of its hidden layer.
-_MAX_WORDS, _HIDDEN = 16, 2048
-# Of the last feature map and of the embeddings.
-_CHANNELS, _WIDTH = 1024, 512
-# Where the two linear layers after pooling stand in the state dict, by head.
+# Words of a caption that the text tower reads.
+_MAX_WORDS = 16
+# Where the linear layers after pooling stand in the state dict, by head.
 _LAST_LAYERS = {"heads_joint_video": "fc", "heads_joint_text": "text_module.fc2"}
 _LEAVES = {"kernel": "weight", "embedding": "weight", "bias": "bias"}
 _BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -70,13 +69,18 @@ def model_config(*, frames: int = 32, size: int = 224) -> ml_collections.ConfigD
     config.data.update(tokens=_MAX_WORDS, tokenizer=TOKENIZER)
     config.transforms.update(pixel_mean=0.0, pixel_spread=255.0)
     config.model.video = {"name": "s3d"}
-    config.model.text = {"name": "phrase_bag", "hidden": _HIDDEN, "padding_counts": True}
-    config.model.spaces.joint.update(modalities=("video", "text"), width=_WIDTH, hidden=_HIDDEN)
+    config.model.text = {"name": "phrase_bag", "padding_counts": True}
+    config.model.spaces.joint.update(
+        modalities=("video", "text"), width=512, bias=True, unit_length=False
+    )
+    # MIL-NCE on dot products as they are.
     config.objective.terms.coarse = {
         "name": "mil_nce",
         "pair": "video_text",
         "level": "coarse",
         "space": "joint",
+        "temperature": 1.0,
+        "learn_temperature": False,
     }
     return components.complete(config)
 
@@ -100,16 +104,11 @@ def converted(
         built = experiment.build(model_config(frames=frames, size=size), listed)
     blank = jax.eval_shape(built.init, built.config.seed)
     needed = jax.tree_util.tree_leaves_with_path((blank.params["model"], blank.statistics))
-    _check_names(weights, {_published(path_of(at)) for at, _ in needed} - {""})
+    _check_names(weights, {_published(path_of(at)) for at, _ in needed})
 
     def taken(at, like):
         name = _published(path_of(at))
-        if not name:
-            return _passing_on(like)
-        # Of the hidden layer of a head, a narrow tower fills the first units.
-        rows = _CHANNELS if name == "fc.weight" else like.shape[0]
-        array = _array(name, weights[name], (rows, *like.shape[1:]))
-        return np.pad(array, [(0, like.shape[0] - rows), *[(0, 0)] * (array.ndim - 1)])
+        return _array(name, weights[name], like.shape)
 
     params, statistics = jax.tree_util.tree_map_with_path(
         taken, (blank.params["model"], blank.statistics)
@@ -122,27 +121,18 @@ def converted(
 
 
 def _published(path: str) -> str:
-    """The published name of an array of the model; empty for what it has none of."""
+    """The published name of an array of the model."""
     # The first part tells parameters from collections of statistics, which have one level more.
     parts = path.split("/")
     parts = parts[1:] if parts[0] == "0" else parts[2:]
     tower, *layers, leaf = parts
     if tower in _LAST_LAYERS:
-        return f"{_LAST_LAYERS[tower]}.{_LEAVES[leaf]}" if layers[-1] == "layers_2" else ""
+        return f"{_LAST_LAYERS[tower]}.{_LEAVES[leaf]}"
     if layers[-1] == "BatchNorm_0":
         name = [*layers[:-1], _BATCH_NORM[leaf]]
     else:
         name = [*layers, _LEAVES[leaf]]
     return ".".join(["text_module", *name] if tower == "encoders_text" else name)
-
-
-def _passing_on(like: jax.ShapeDtypeStruct) -> np.ndarray:
-    """The hidden layer of a head as the identity.
-
-    A head has a bias behind a hidden layer alone, whose ReLU changes nothing here: what a tower
-    gives is never negative.
-    """
-    return (np.eye if like.ndim == 2 else np.zeros)(*like.shape, dtype=like.dtype)
 
 
 def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

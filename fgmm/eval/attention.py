@@ -26,7 +26,7 @@ from fgmm.losses.objective import PAIRS
 from fgmm.losses.similarity import POOLS_WITH_TEMPERATURE
 from fgmm.losses.term import PooledTerm, Term
 from fgmm.models.embeddings import AnyArray, Tokens
-from fgmm.models.heads import normalise, pooled, segmented
+from fgmm.models.heads import pooled, segmented
 from fgmm.train.state import TrainState
 
 KINDS = {"fine": "attention", "coarse": "cam"}
@@ -95,8 +95,8 @@ def maps(
     def term_maps(model, encoded, parameters, name):
         entry = experiment.objective.terms[name]
         clip, said = (encoded[modality] for modality in PAIRS[entry.pair])
-        # Segments of sound share the head of audio.
-        of_clip, of_said = (model.heads[f"{entry.space}_{m}"] for m in entry.pair.split("_"))
+        # Segments of sound share the route of audio.
+        of_clip, of_said = (model.route(entry.space, m) for m in entry.pair.split("_"))
         if entry.level == "fine":
             x = of_clip(clip.local, clip.mask).local
             y = of_said(said.local, said.mask).local
@@ -104,8 +104,8 @@ def maps(
             x = of_clip.coarse(_shares(clip, of_clip.pool))
             whole = of_clip.coarse(pooled(clip.local, clip.mask, of_clip.pool))
             length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
-            x = x / jnp.where(length > 0, length, 1)
-            y = normalise(of_said.coarse(said.local))
+            x = x / jnp.where(length > 0, length, 1) if of_clip.unit_length else x
+            y = of_said.scaled(of_said.coarse(said.local))
         a = jnp.einsum("bnd,bpd->bpn", x, y)
         if entry.level == "fine":
             arguments = pooling(entry.term, parameters)

@@ -195,7 +195,9 @@ class _ZeroShot:
         """Coarse scores of all classes, then fine ones if there is a term."""
         templates = len(self.options.templates)
         coarse = prompts.coarse.reshape(len(self.words), templates, -1)
-        scores = [clips.coarse @ normalise(coarse.mean(axis=1)).T]
+        mean = coarse.mean(axis=1)
+        unit_length = self.experiment.model.spaces[self.space]["unit_length"]
+        scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
             term = self.experiment.objective.terms[self.term].term
             x, y = Side(clips.local, clips.mask), Side(prompts.local, prompts.mask)

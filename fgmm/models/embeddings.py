@@ -33,7 +33,7 @@ class Tokens:
 
 @flax.struct.dataclass
 class Embeddings:
-    """The output of a head: vectors of unit length in a space shared with other modalities.
+    """Vectors in a space shared with other modalities, of unit length unless the config has others.
 
     For video and audio the axes are [B, N, D] and [B, D]; for text, and for audio pooled to time
     segments, they are [B, K, P, D] and [B, K, D].

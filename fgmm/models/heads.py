@@ -1,4 +1,19 @@
-"""Heads: encoder features to unit vectors in a shared space, coarse and local."""
+"""Heads: encoder features to vectors in spaces that modalities share, coarse and local.
+
+A space may be reached through another, as in MMV's "fine and coarse spaces" (Alayrac et al.,
+NeurIPS 2020, arXiv 2006.16228, section 3.2, FAC): video and audio are compared in a fine space,
+from which one projection leads on to a coarser one, where they meet text. Both share it, so that
+sound can be compared with text though no loss does. As in the published code
+(github.com/google-deepmind/deepmind-research, mmv/models/mm_embeddings.py, ``fac_relu``), what is
+projected on is the fine embedding before it is scaled to unit length, behind a ReLU.
+
+Heads have no batch normalisation, which the published ones have behind hidden layers and some
+projections: one projection serves cells and segments of sound here, or video and sound, and no one
+set of statistics would be that of both.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -44,19 +59,17 @@ def segmented(tokens: Tokens, segments: int) -> Tokens:
 
 
 class Head(nn.Module):
-    """Projects local features, and their pool, into one space.
-
-    The coarse embedding pools features first, then projects and normalises.
+    """A step into a space: a projection of local features, and another of pooled ones.
 
     Attributes:
       width: D.
       hidden: width of a hidden layer with ReLU before the projection; 0 for a linear head.
-      pool: ``"mean"`` or ``"max"`` over a clip's or a caption's features.
+      bias: whether a linear head has one; a hidden layer and what follows always have.
     """
 
     width: int
-    hidden: int
-    pool: str
+    hidden: int = 0
+    bias: bool = False
 
     def setup(self):
         self.local = self._projection()
@@ -64,12 +77,49 @@ class Head(nn.Module):
 
     def _projection(self) -> nn.Module:
         if not self.hidden:
-            return nn.Dense(self.width, use_bias=False)
+            return nn.Dense(self.width, use_bias=self.bias)
         return nn.Sequential([nn.Dense(self.hidden), nn.relu, nn.Dense(self.width)])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Route:
+    """How the features of an encoder reach a space: by one head, or by several with ReLU between.
+
+    The coarse embedding pools features first, then projects them.
+
+    Attributes:
+      heads: in the order in which features pass through.
+      pool: ``"mean"`` or ``"max"`` over a clip's or a caption's features.
+      unit_length: whether embeddings are scaled to length 1 at the end.
+    """
+
+    heads: tuple[Head, ...]
+    pool: str
+    unit_length: bool
+
+    def local(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
+        """Features projected one by one, of any length."""
+        return _chained([head.local for head in self.heads], x)
+
+    def coarse(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
+        """Pooled features projected, of any length."""
+        return _chained([head.coarse for head in self.heads], x)
+
+    def scaled(self, x: Float[Array, "*rest D"]) -> Float[Array, "*rest D"]:
+        """Vectors as long as the embeddings of the space are to be."""
+        return normalise(x) if self.unit_length else x
 
     def __call__(self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]) -> Embeddings:
         return Embeddings(
-            local=normalise(self.local(x)),
+            local=self.scaled(self.local(x)),
             mask=mask,
-            coarse=normalise(self.coarse(pooled(x, mask, self.pool))),
+            coarse=self.scaled(self.coarse(pooled(x, mask, self.pool))),
         )
+
+
+def _chained(projections: Sequence[Callable[[Array], Array]], x: Array) -> Array:
+    first, *others = projections
+    x = first(x)
+    for projection in others:
+        x = projection(nn.relu(x))
+    return x

@@ -1,4 +1,4 @@
-"""The whole model: an encoder for each modality and a head for each space it takes part in."""
+"""The whole model: an encoder for each modality and a route to each space it takes part in."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array
 
 from fgmm.models.embeddings import Embeddings, Tokens
-from fgmm.models.heads import Head, segmented
+from fgmm.models.heads import Head, Route, segmented
 
 MODALITIES = ("video", "audio", "text")
 
@@ -16,8 +16,8 @@ class MultiModal(nn.Module):
 
     Attributes:
       encoders: a module for each modality that the model has.
-      spaces: for each space the modalities in it and the options of their heads:
-        ``{"joint": {"modalities": ("video", "text"), "width": 64, "hidden": 0, "pool": "mean"}}``.
+      spaces: options of each space: ``modalities``, ``width``, and those of
+        ``fgmm.config.SPACE_DEFAULTS``, as ``fgmm.models.spaces.checked`` gives them.
       phrases: P; audio is also pooled to as many time segments, as the counterpart of phrases.
     """
 
@@ -26,11 +26,32 @@ class MultiModal(nn.Module):
     phrases: int
 
     def setup(self):
-        self.heads = {
-            f"{space}_{modality}": Head(entry["width"], entry["hidden"], entry["pool"])
-            for space, entry in self.spaces.items()
-            for modality in entry["modalities"]
-        }
+        heads = {}
+        for space, entry in self.spaces.items():
+            for modality in entry["modalities"]:
+                name = self._last_head(space, modality)
+                if name not in heads:
+                    heads[name] = Head(entry["width"], entry["hidden"][modality], entry["bias"])
+        self.heads = heads
+
+    def _earlier(self, space: str, modality: str) -> str:
+        """The space through which a modality reaches another; empty for none."""
+        through = self.spaces[space]["through"]
+        return through if through and modality in self.spaces[through]["modalities"] else ""
+
+    def _last_head(self, space: str, modality: str) -> str:
+        earlier = self._earlier(space, modality)
+        return f"{earlier}_to_{space}" if earlier else f"{space}_{modality}"
+
+    def route(self, space: str, modality: str) -> Route:
+        """The heads between an encoder and a space; that from an earlier space is shared."""
+        heads, at = [], space
+        while earlier := self._earlier(at, modality):
+            heads.append(self.heads[self._last_head(at, modality)])
+            at = earlier
+        heads.append(self.heads[self._last_head(at, modality)])
+        pool, unit_length = self.spaces[at]["pool"], self.spaces[space]["unit_length"]
+        return Route(tuple(reversed(heads)), pool, unit_length)
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
         """Encoder outputs of the modalities present in ``inputs``, before any head.
@@ -62,14 +83,14 @@ class MultiModal(nn.Module):
             for modality in entry["modalities"]:
                 if modality not in encoded:
                     continue
-                head, tokens = self.heads[f"{space}_{modality}"], encoded[modality]
+                route, tokens = self.route(space, modality), encoded[modality]
                 if modality == "text":
-                    members[modality] = head(*_by_caption(tokens))
+                    members[modality] = route(*_by_caption(tokens))
                     continue
-                members[modality] = head(tokens.local, tokens.mask)
+                members[modality] = route(tokens.local, tokens.mask)
                 if modality == "audio":
                     segments = segmented(tokens, self.phrases)
-                    members["audio_segments"] = head(*_by_caption(segments))
+                    members["audio_segments"] = route(*_by_caption(segments))
         return embeddings
 
 

@@ -55,11 +55,9 @@ def relative(ours, theirs) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def unit(x):
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def test_every_layer_of_the_video_tower(model, reference):
+@pytest.fixture(scope="module")
+def video(model, reference):
+    """Embeddings of the reference's clips, and the maps of ``LAYERS``."""
     frames = random_frames(int(reference["seed"]), tuple(reference["clips"]))
     batch = {"video": jnp.asarray(frames), "video_mask": jnp.ones(len(frames), bool)}
     experiment, state = model.experiment, model.state
@@ -74,25 +72,45 @@ def test_every_layer_of_the_video_tower(model, reference):
         )
 
     embeddings, found = run(batch)
-    maps = found["intermediates"]["encoders_video"]
+    return embeddings["joint"]["video"], found["intermediates"]["encoders_video"]
+
+
+def test_every_layer_of_the_video_tower(model, video, reference):
+    embeddings, maps = video
     for layer in LAYERS:
         steps = tuple(slice(None, None, int(step)) for step in reference[f"{layer}_steps"])
         ours = np.asarray(maps[layer]["__call__"][0]).transpose(0, 4, 1, 2, 3)[steps]
         assert relative(ours, reference[layer]) < 1e-4, layer
-    video = embeddings["joint"]["video"]
-    assert relative(video.coarse, unit(reference["video"])) < 1e-4
+    assert relative(embeddings.coarse, reference["video"]) < 1e-4
     # The last layer is linear, so the mean of what it makes of cells is what it makes of the mean.
-    head = state.params["model"]["heads_joint_video"]
-    for layer in ("layers_0", "layers_2"):
-        jax.tree.map(np.testing.assert_array_equal, head["local"][layer], head["coarse"][layer])
+    assert relative(embeddings.local.mean(axis=1), reference["video"]) < 1e-4
+    head = model.state.params["model"]["heads_joint_video"]
+    jax.tree.map(np.testing.assert_array_equal, head["local"], head["coarse"])
 
 
-def test_the_text_tower(model, reference):
+def known_captions(reference):
+    """Those with a word of the dictionary, and which these are."""
     captions = reference["captions"].tolist()
     known = [i for i, caption in enumerate(captions) if caption not in ("", "nothing known")]
     assert len(known) == 4
-    ours = model.embed_text([captions[i] for i in known])
-    assert relative(ours, unit(reference["text"][known])) < 1e-4
+    return [captions[i] for i in known], known
+
+
+def test_similarities_are_the_published_products(model, video, reference):
+    captions, known = known_captions(reference)
+    expected = reference["video"] @ reference["text"][known].T
+    # Of any size and sign, as cosines would not be.
+    assert np.abs(expected).max() > 2
+    ours = model.similarity(np.asarray(video[0].coarse), model.embed_text(captions))
+    assert relative(ours, expected) < 1e-4
+    # The loss compares them alike: no temperature, nothing scaled.
+    assert model.experiment.objective.init() == {"coarse": {}}
+    assert model.experiment.objective.terms["coarse"].term.current("temperature", {}) == 1
+
+
+def test_the_text_tower(model, reference):
+    captions, known = known_captions(reference)
+    assert relative(model.embed_text(captions), reference["text"][known]) < 1e-4
     # Published, a caption without a known word has an embedding like any other; here it is none.
     with pytest.raises(ValueError, match=r"'nothing known' holds no word"):
         model.embed_text(["nothing known"])
@@ -125,7 +143,8 @@ def test_another_run_starts_from_it(workdir, model):
             ("objective/.*", "initialise"),
         ),
     }
-    config.model.spaces.joint.update(width=16, hidden=0)
+    config.model.spaces.joint.update(width=16, bias=False, unit_length=True)
+    config.objective.terms.coarse.update(temperature=0.07, learn_temperature=True)
     experiment = experiments.build(config)
     given = init_from.read(experiment)
     rows = [line.split("|") for line in given.report.splitlines()[2:]]

@@ -1,10 +1,14 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fgmm import config
+from fgmm.models import spaces
 from fgmm.models.embeddings import Tokens
-from fgmm.models.heads import Head, normalise, pooled, segmented
+from fgmm.models.heads import normalise, pooled, segmented
+from fgmm.models.multimodal import MultiModal
 
 
 def test_normalise_is_safe_at_zero():
@@ -37,11 +41,186 @@ def test_segments_of_audio_are_means_over_stretches_of_time():
     assert segmented(Tokens(local, mask, (6, 2)), 100).grid == (1, 6)
 
 
+class Given(nn.Module):
+    """In the place of an encoder: what comes in are the features."""
+
+    grid: tuple[int, ...]
+
+    def __call__(self, x, mask, train):
+        del train
+        return Tokens(x, mask, self.grid)
+
+
+GRIDS = {"video": (2, 2, 1), "audio": (4, 2), "text": (2, 3)}
+FEATURES = {"video": 6, "audio": 5, "text": 7}
+
+
+def given(clips=3):
+    """Features of each modality, some of them not valid."""
+    names = {"video": "video", "audio": "log_mel", "text": "tokens"}
+    masks = {"video": "video_mask", "audio": "audio_mask", "text": "phrase_ids"}
+    generator, inputs = np.random.default_rng(0), {}
+    for modality, grid in GRIDS.items():
+        count = int(np.prod(grid))
+        features = generator.normal(size=(clips, count, FEATURES[modality])) + 0.3
+        inputs[names[modality]] = jnp.asarray(features, jnp.float32)
+        inputs[masks[modality]] = (
+            jnp.asarray(generator.random((clips, count)) < 0.8).at[:, 0].set(True)
+        )
+    return inputs
+
+
+def model_of(**entries):
+    encoders = {modality: Given(grid) for modality, grid in GRIDS.items()}
+    checked = spaces.checked(config.with_space_defaults(entries), tuple(GRIDS))
+    return MultiModal(encoders=encoders, spaces=checked, phrases=4)
+
+
+# The published graph of MMV, made small.
+FINE_AND_COARSE = {
+    "va": {"modalities": ("video", "audio"), "width": 8, "hidden": {"video": 9}, "bias": True},
+    "vat": {
+        "modalities": ("video", "audio", "text"),
+        "width": 4,
+        "through": "va",
+        "bias": True,
+        "pool": "max",
+    },
+}
+
+
+def variables_of(model, inputs):
+    """Parameters of any values, the biases as well, so that they count."""
+    generator = np.random.default_rng(1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    return jax.tree.map(lambda x: jnp.asarray(generator.normal(size=x.shape), x.dtype), shapes)
+
+
+def run(model, inputs):
+    variables = variables_of(model, inputs)
+    return jax.device_get((jax.jit(model.apply)(variables, inputs), variables["params"]))
+
+
 @pytest.mark.parametrize("hidden", [0, 7])
-def test_embeddings_have_length_one(hidden):
-    head = Head(width=4, hidden=hidden, pool="mean")
-    x, mask = jax.random.normal(jax.random.key(0), (2, 3, 5, 6)), jnp.ones((2, 3, 5), bool)
-    embeddings, _ = head.init_with_output(jax.random.key(1), x, mask)
-    assert (embeddings.local.shape, embeddings.coarse.shape) == ((2, 3, 5, 4), (2, 3, 4))
-    for part in (embeddings.local, embeddings.coarse):
-        np.testing.assert_allclose(jnp.linalg.norm(part, axis=-1), 1.0, rtol=1e-5)
+@pytest.mark.parametrize("unit_length", [True, False])
+def test_embeddings_are_projections_of_unit_length_or_any(hidden, unit_length):
+    entry = {"modalities": ("video", "text"), "width": 4, "hidden": hidden}
+    model = model_of(joint={**entry, "unit_length": unit_length})
+    inputs = given()
+    found, weights = run(model, inputs)
+    embeddings = found["joint"]
+    text = embeddings["text"]
+    assert (text.local.shape, text.coarse.shape) == ((3, 2, 3, 4), (3, 2, 4))
+    assert embeddings["video"].coarse.shape == (3, 4)
+    for found in embeddings.values():
+        for part in (found.local, found.coarse):
+            length = np.linalg.norm(part, axis=-1)
+            assert np.allclose(length, 1, rtol=1e-5) == unit_length
+    if not hidden:
+        weights = weights["heads_joint_video"]
+        expected = np.asarray(inputs["video"]) @ weights["local"]["kernel"]
+        if unit_length:
+            expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+        np.testing.assert_allclose(embeddings["video"].local, expected, atol=1e-5)
+        assert set(weights["local"]) == {"kernel"}
+
+
+def dense(x, layer):
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def unit(x):
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(length == 0, 1, length)
+
+
+def test_the_coarse_space_is_reached_through_the_fine_one():
+    model, inputs = model_of(**FINE_AND_COARSE), given()
+    found, weights = run(model, inputs)
+    heads = {"heads_va_video", "heads_va_audio", "heads_va_to_vat", "heads_vat_text"}
+    assert set(weights) == heads
+
+    def fine(modality, level, x):
+        layers = weights[f"heads_va_{modality}"][level]
+        if modality == "video":
+            return dense(relu(dense(x, layers["layers_0"])), layers["layers_2"])
+        return dense(x, layers)
+
+    for modality, name in (("video", "video"), ("audio", "log_mel")):
+        x, mask = np.asarray(inputs[name]), np.asarray(inputs[f"{modality}_mask"])
+        # Pooled as the fine space says.
+        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        for level, features in (("local", x), ("coarse", mean)):
+            raw = fine(modality, level, features)
+            coarser = dense(relu(raw), weights["heads_va_to_vat"][level])
+            ours = [getattr(found[space][modality], level) for space in ("va", "vat")]
+            np.testing.assert_allclose(ours[0], unit(raw), atol=1e-5)
+            np.testing.assert_allclose(ours[1], unit(coarser), atol=1e-5)
+    assert found["vat"]["audio_segments"].local.shape == (3, 1, 4, 4)
+
+    x = np.asarray(inputs["tokens"]).reshape(3, 2, 3, -1)
+    mask = np.asarray(inputs["phrase_ids"]).reshape(3, 2, 3, 1)
+    text = weights["heads_vat_text"]
+    np.testing.assert_allclose(found["vat"]["text"].local, unit(dense(x, text["local"])), atol=1e-5)
+    largest = np.where(mask, x, -np.inf).max(2)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    np.testing.assert_allclose(
+        found["vat"]["text"].coarse, unit(dense(largest, text["coarse"])), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("level", ["local", "coarse"])
+def test_a_loss_in_the_coarse_space_trains_the_fine_heads(level):
+    model, inputs = model_of(**FINE_AND_COARSE), given()
+    variables = variables_of(model, inputs)
+
+    def loss(params):
+        found = model.apply({"params": params}, inputs)["vat"]
+        video, text = getattr(found["video"], level), getattr(found["text"], level)
+        return jnp.vdot(video.reshape(-1, 4).mean(0), text.reshape(-1, 4).mean(0))
+
+    gradient = jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))
+
+    def reached(head, level):
+        return [bool(np.abs(leaf).max() > 0) for leaf in jax.tree.leaves(gradient[head][level])]
+
+    other = {"local": "coarse", "coarse": "local"}[level]
+    for head in ("heads_va_video", "heads_va_to_vat", "heads_vat_text"):
+        assert all(reached(head, level)), head
+        assert not any(reached(head, other)), head
+    assert not any(reached("heads_va_audio", level))
+
+
+def test_spaces_in_a_chain_and_beside_each_other():
+    model = model_of(
+        # In any order.
+        top={"modalities": ("video", "text"), "width": 2, "through": "vat"},
+        **FINE_AND_COARSE,
+        simple={"modalities": ("audio", "text"), "width": 3},
+    )
+    inputs = given()
+    found, weights = run(model, inputs)
+    assert set(weights) == {
+        *("heads_va_video", "heads_va_audio", "heads_va_to_vat", "heads_vat_text"),
+        *("heads_vat_to_top", "heads_simple_audio", "heads_simple_text"),
+    }
+    x = np.asarray(inputs["tokens"]).reshape(3, 2, 3, -1)
+    text = relu(dense(x, weights["heads_vat_text"]["local"]))
+    text = text @ weights["heads_vat_to_top"]["local"]["kernel"]
+    np.testing.assert_allclose(found["top"]["text"].local, unit(text), atol=1e-5)
+    assert set(found["top"]) == {"video", "text"}
+
+
+def test_a_missing_modality_is_left_out_everywhere():
+    model, inputs = model_of(**FINE_AND_COARSE), given()
+    variables = variables_of(model, inputs)
+    del inputs["tokens"], inputs["log_mel"]
+    found = jax.jit(model.apply)(variables, inputs)
+    assert {space: list(members) for space, members in found.items()} == {
+        "va": ["video"],
+        "vat": ["video"],
+    }
