@@ -20,6 +20,7 @@ setup(
     package_data={"fgmm.data": ["tokenizers/*.model"]},
     install_requires=[
         "absl-py",
+        "array_record>=0.8",
         "av>=15",
         "flax>=0.10",
         "grain>=0.2.10",
@@ -35,6 +36,7 @@ setup(
         "scipy",
         "sentencepiece>=0.2.2",
         "tensorboardX",
+        "tensorflow-datasets>=4.9.8",
         "threadpoolctl",
         "tqdm",
         "webvtt-py>=0.6",

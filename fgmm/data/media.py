@@ -62,8 +62,8 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
       BadInput: ``missing_file``, or ``reason`` where it is empty, damaged, or of no format of video
         or sound.
     """
-    with _opened(media, reason) as container:
-        video, audio = _first_video(container), _first_audio(container)
+    with opened(media, reason) as container:
+        video, audio = first_video(container), first_audio(container)
         longest = container.size / _LEAST_BYTES_A_SECOND
         duration = (container.duration or 0) / av.time_base
         if not 0 < duration <= longest:
@@ -100,8 +100,8 @@ def read_frames(
       BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
         ``unreadable_video``, no picture can be decoded, or the file is cut off before the window.
     """
-    with _opened(media, "unreadable_video") as container:
-        stream = _first_video(container)
+    with opened(media, "unreadable_video") as container:
+        stream = first_video(container)
         if stream is None:
             raise BadInput("no_video", "the file has no moving pictures")
         moments = [start + (i + 0.5) * seconds / count for i in range(count)]
@@ -135,26 +135,17 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
       BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
         window; ``unreadable_audio``, none can be decoded.
     """
-    with _opened(media, "unreadable_audio") as container:
-        stream = _first_audio(container)
+    with opened(media, "unreadable_audio") as container:
+        stream = first_audio(container)
         if stream is None:
             raise BadInput("no_audio", "the file has no sound")
-        # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
-        to_floats = av.AudioResampler(format="flt")
-        rate, samples, heard, cursor = 0, None, 0, None
-        for time, _, frame in _frames_from(container, stream, start - _WARM_UP):
+        rate, samples, heard = 0, None, 0
+        for rate, place, mono in sound_parts(container, stream, start - _WARM_UP):
             if samples is None:
-                rate = frame.sample_rate
-                samples = np.zeros(round(seconds * rate), np.float32)
-            place = (time - start) * rate
-            if cursor is None or abs(place - cursor) > _JITTER * rate:
-                cursor = round(place)
-            if cursor >= len(samples):
+                samples, first = np.zeros(round(seconds * rate), np.float32), round(start * rate)
+            if place - first >= len(samples):
                 break
-            for part in to_floats.resample(frame):
-                mono = part.to_ndarray().reshape(-1, part.layout.nb_channels).mean(axis=1)
-                heard += _lay(samples, mono, cursor)
-                cursor += len(mono)
+            heard += _lay(samples, mono, place - first)
         if samples is None:
             raise BadInput("unreadable_audio", "no sound can be decoded")
         if not heard:
@@ -200,8 +191,30 @@ class Recording:
             raise BadInput(reason, str(error)) from error
 
 
+def sound_parts(
+    container: av.container.InputContainer, stream: av.AudioStream, moment: float = 0.0
+) -> Iterator[tuple[int, int, Float32[np.ndarray, "s"]]]:
+    """The sound from what is due at ``moment`` on, its channels averaged.
+
+    Yields:
+      The rate, the number of the first sample counted from the start of the file, and the samples.
+      Parts follow each other without a gap unless the file has one.
+    """
+    # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
+    to_floats = av.AudioResampler(format="flt")
+    rate, cursor = 0, None
+    for time, _, frame in _frames_from(container, stream, moment):
+        rate = rate or frame.sample_rate
+        if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
+            cursor = round(time * rate)
+        for part in to_floats.resample(frame):
+            mono = part.to_ndarray().reshape(-1, part.layout.nb_channels).mean(axis=1)
+            yield rate, cursor, mono
+            cursor += len(mono)
+
+
 @contextlib.contextmanager
-def _opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
+def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
     """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``."""
     try:
         # Opening a pipe would wait for its other end.
@@ -224,17 +237,17 @@ def _opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
         raise BadInput(reason, f"{type(error).__name__}: {error}") from error
 
 
-def _first_video(container):
+def first_video(container):
     """The first stream of moving pictures; a song's cover is none."""
     cover = av.stream.Disposition.attached_pic
     return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
-def _first_audio(container):
+def first_audio(container):
     return next(iter(container.streams.audio), None)
 
 
-def _origin(container) -> float:
+def origin_of(container) -> float:
     """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; what comes
     before zero is there for decoders to warm up, and not played.
     """
@@ -248,10 +261,10 @@ def _measured_duration(container) -> float:
         for packet in container.demux():
             if packet.pts is not None:
                 ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return max(0.0, max(ends) - _origin(container))
+    return max(0.0, max(ends) - origin_of(container))
 
 
-def _decoded(container, stream) -> Iterator:
+def decoded(container, stream) -> Iterator:
     """Frames from here on; packets that cannot be decoded are passed over."""
     if stream.codec_context is None:
         raise ValueError("no decoder for this stream")
@@ -271,28 +284,29 @@ def _until_failure(packets: Iterable) -> Iterator:
 
 def _frames_from(container, stream, moment: float) -> Iterator:
     """Frames with time and length, in order, beginning no later than the one due at ``moment``."""
-    origin = _origin(container)
+    origin = origin_of(container)
     for back in _FURTHER_BACK:
         target = max(-1.0, moment - back)
-        _seek(container, stream, origin + target)
-        timed = _timed(_decoded(container, stream), stream, origin)
-        first = next(timed, None)
+        seek(container, stream, origin + target)
+        frames = timed(decoded(container, stream), stream, origin)
+        first = next(frames, None)
         # Time stamps to seek by are those of decoding, which are not in the order of display.
         if target <= 0 or (first is not None and first[0] <= moment):
             break
     if first is not None:
         yield first
-        yield from timed
+        yield from frames
 
 
-def _seek(container, stream, time: float) -> None:
+def seek(container, stream, time: float) -> None:
+    """Goes to a time stamp of a stream, in seconds, or before it."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except av.FFmpegError:  # some formats know no place before the first
         container.seek(stream.start_time or 0, stream=stream)
 
 
-def _timed(frames: Iterable, stream, origin: float) -> Iterator:
+def timed(frames: Iterable, stream, origin: float) -> Iterator:
     """Each frame with its time and its length; both are guessed where the file lacks them."""
     due = 0.0
     for frame in frames:
@@ -311,19 +325,34 @@ def _demand_whole(container, stream, moment: float, until: float) -> None:
     """Raises where the pictures ended before the window and before the end that was stated."""
     if stream.duration is not None:
         end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-        end -= _origin(container)
+        end -= origin_of(container)
     else:
         end = (container.duration or 0) / av.time_base
     if until < min(moment, end) - _EARLY_END:
         raise BadInput("unreadable_video", f"cut off: ends after {until:.2f} s of {end:.2f} s")
 
 
+def shown_size(frame: av.VideoFrame, stream: av.VideoStream, size: int | None) -> tuple[int, int]:
+    """Height and width of a picture with square pixels, before it is turned.
+
+    Args:
+      size: of the shorter side, to which a larger picture is shrunk; None for any.
+    """
+    height, width = float(frame.height), float(frame.width)
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if 1 < aspect <= _MAX_PIXEL_ASPECT:
+        width *= aspect
+    elif 1 / _MAX_PIXEL_ASPECT <= aspect < 1:
+        height /= aspect
+    scale = min(1.0, size / min(height, width)) if size else 1.0
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 class _Upright:
     """Frames as they are shown, with square pixels, shrunk; all as large as the first of them."""
 
     def __init__(self, stream, size: int):
-        self._aspect = float(stream.sample_aspect_ratio or 1)
-        self._size = size
+        self._stream, self._size = stream, size
         self._shape: tuple[int, int] | None = None
         # One for all frames: setting it up takes longer than its work on a frame.
         self._scaler = av.video.reformatter.VideoReformatter()
@@ -331,22 +360,12 @@ class _Upright:
     def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
         turns = round(frame.rotation / 90) % 4
         if self._shape is None:
-            height, width = self._shown_size(frame)
+            height, width = shown_size(frame, self._stream, self._size)
             self._shape = (height, width) if turns % 2 == 0 else (width, height)
         height, width = self._shape if turns % 2 == 0 else self._shape[::-1]
         # Scaling to RGB honours range and matrix of the colours, and smooths where it shrinks.
         scaled = self._scaler.reformat(frame, width=width, height=height, format="rgb24")
         return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
-
-    def _shown_size(self, frame) -> tuple[int, int]:
-        """Height and width before the picture is turned."""
-        height, width = float(frame.height), float(frame.width)
-        if 1 < self._aspect <= _MAX_PIXEL_ASPECT:
-            width *= self._aspect
-        elif 1 / _MAX_PIXEL_ASPECT <= self._aspect < 1:
-            height /= self._aspect
-        scale = min(1.0, self._size / min(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:

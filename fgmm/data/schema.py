@@ -21,6 +21,8 @@ REASONS = (
     "malformed_line",
     "missing_captions",
     "unreadable_captions",
+    "too_large",
+    "too_slow",
 )
 
 

@@ -9,4 +9,7 @@ options and the index alone, so that the data position of a run is one number.
     Reading media is deferred: a ``Clip`` carries bytes or readers, opening it never fails.
 ``source.report: collections.Counter``
     Entries left out when the corpus was opened, by reason.
+
+A module may define a class ``Raw`` beside it, for ``fgmm.data.prepare``:
+``fgmm/data/preparation/raw.py`` says how.
 """

@@ -9,21 +9,22 @@
 A list may name files instead, in a column ``video_path`` or ``path``, below ``videos``.
 """
 
-import array
 import collections
 import csv
 import functools
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.data import files, media, narrations
-from fgmm.data.schema import BadInput, Caption, Clip, Waveform
+from fgmm.data.preparation.raw import RawRecord
+from fgmm.data.schema import BadInput, Clip, Waveform
 from fgmm.data.sources.video_folder import ENDINGS, SPLITS, place
+from fgmm.data.texts import Texts
+from fgmm.data.windows import Narrated, Window
 
 _PATH_COLUMNS = ("video_path", "path")
 # Of the files that a list names, so many are looked for at once.
@@ -32,34 +33,71 @@ _LOOKED_FOR = 1000
 _NAME_BYTES = 64
 
 
-class Texts:
-    """Very many short texts in two pieces of memory; can be pickled."""
+class Raw:
+    """The videos of a split as they lie on disk, each with all its narration.
 
-    def __init__(self):
-        self._joined = bytearray()
-        self._bounds = array.array("q", [0])
-
-    def append(self, text: str) -> None:
-        self._joined += text.encode("utf-8", "surrogateescape")
-        self._bounds.append(len(self._joined))
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __getitem__(self, index: int) -> str:
-        index = range(len(self))[index]
-        part = self._joined[self._bounds[index] : self._bounds[index + 1]]
-        return part.decode("utf-8", "surrogateescape")
-
-
-class Window(NamedTuple):
-    """Where in a video a clip is taken from: ``seconds`` from ``start`` on; where ``start`` is
-    None, at ``share`` of what the video's length leaves, which is known when it is read.
+    Attributes:
+      videos: the ids, in the order of the list.
+      report: as that of ``Source``.
     """
 
-    start: float | None
-    seconds: float
-    share: float = 0.5
+    splits = SPLITS
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "train",
+        validation: float = 0.001,
+        listing: str = "HowTo100M_v1.csv",
+        videos: str = "videos",
+        captions: str = "captions",
+    ):
+        """Reads the list and, where that names no files, the folder's names.
+
+        Args:
+          root, split, validation, listing, videos, captions: as ``Source`` takes them.
+
+        Raises:
+          ConfigError: an unknown split, or something of the layout is missing.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
+        if not 0 <= validation < 1:
+            raise ConfigError(f"validation={validation!r} must be a share from 0 to below 1")
+        parts = {"root": root, "listing": listing, "videos": videos, "captions": captions}
+        self.listing, video_path, caption_path = _layout(**parts)
+        self.report: collections.Counter[str] = collections.Counter()
+        self.folder = files.Folder(video_path)
+        self.videos, self._paths = Texts(), Texts()
+        for name, path in _listed(self.listing, self.folder, self.report):
+            if (place(name) < validation) == (split == "validation"):
+                self.videos.append(name)
+                self._paths.append(path)
+        self._captions = (
+            narrations.CsvFolder(caption_path)
+            if caption_path.is_dir()
+            else narrations.JsonFile(caption_path)
+        )
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        name, path = self.videos[index], self.folder.path / self._paths[index]
+        spoken, left_out = self.narration(index)
+        return RawRecord(name, path, "video", spoken, group=name, problems=left_out)
+
+    def recording(self, index: int) -> media.Recording:
+        """The file of a video."""
+        return media.Recording(self.folder, self._paths[index])
+
+    def narration(self, index: int) -> narrations.Narration:
+        """All that is said in a video; nothing, with the reason, where it cannot be read."""
+        try:
+            return self._captions.read(self.videos[index])
+        except BadInput as error:
+            return (), collections.Counter({error.reason: 1})
 
 
 class Source:
@@ -112,39 +150,30 @@ class Source:
           ConfigError: an unknown split, something of the layout is missing, no listed video is
             there or in the split, or an option that makes no sense.
         """
-        if split not in SPLITS:
-            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
-        if not 0 <= validation < 1:
-            raise ConfigError(f"validation={validation!r} must be a share from 0 to below 1")
         numbers = {"seconds": seconds, "fps": fps, "size": size, "candidates": candidates}
         for key, value in numbers.items():
             if not value > 0:
                 raise ConfigError(f"{key}={value!r} must be greater than 0")
         if minimum < 0:
             raise ConfigError(f"minimum={minimum!r} must be at least 0")
-        self.report: collections.Counter[str] = collections.Counter()
-        self._seconds, self._size, self._minimum = seconds, size, minimum
-        self._frames, self._candidates = max(1, round(seconds * fps)), candidates
-        parts = {"root": root, "listing": listing, "videos": videos, "captions": captions}
-        listing_path, video_path, caption_path = _layout(**parts)
-        self._folder = files.Folder(video_path)
-        self.videos, self._paths = Texts(), Texts()
-        for name, path in _listed(listing_path, self._folder, self.report):
-            if (place(name) < validation) == (split == "validation"):
-                self.videos.append(name)
-                self._paths.append(path)
-        looked_for = range(min(_LOOKED_FOR, len(self)))
-        if not any(self._paths[i] in self._folder for i in looked_for):
+        self._raw = Raw(
+            root=root,
+            split=split,
+            validation=validation,
+            listing=listing,
+            videos=videos,
+            captions=captions,
+        )
+        self.videos, self.report = self._raw.videos, self._raw.report
+        self._window = Narrated(seconds, minimum, candidates)
+        self._frames, self._size = max(1, round(seconds * fps)), size
+        recordings = (self._raw.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
+        if not any(recording.name in self._raw.folder for recording in recordings):
             reasons = "".join(f"; {reason} {n}" for reason, n in sorted(self.report.items()))
             raise ConfigError(
-                f"listing={str(listing_path)!r} has no video of split {split!r} with "
-                f"validation={validation} that is in {str(video_path)!r}{reasons}"
+                f"listing={str(self._raw.listing)!r} has no video of split {split!r} with "
+                f"validation={validation} that is in {str(self._raw.folder.path)!r}{reasons}"
             )
-        self._captions = (
-            narrations.CsvFolder(caption_path)
-            if caption_path.is_dir()
-            else narrations.JsonFile(caption_path)
-        )
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -158,44 +187,23 @@ class Source:
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
         index = range(len(self))[index]
+        spoken, left_out = self._raw.narration(index)
+        window, near = self._window(spoken, rng)
+        read = {"recording": self._raw.recording(index), "window": window}
         name = self.videos[index]
-        try:
-            spoken, left_out = self._captions.read(name)
-        except BadInput as error:
-            spoken, left_out = (), {error.reason: 1}
-        share = 0.5 if rng is None else float(rng.random())
-        if spoken:
-            number = len(spoken) // 2 if rng is None else int(rng.integers(len(spoken)))
-            start = self._window_start(spoken[number], share)
-            window = Window(start, self._seconds)
-            first, past = narrations.nearest(spoken, number, self._candidates)
-            spoken = tuple(Caption(text, a - start, b - start) for text, a, b in spoken[first:past])
-        else:
-            window = Window(None, self._seconds, share)
-        recording = media.Recording(self._folder, self._paths[index])
-        read = {"recording": recording, "window": window}
         return Clip(
             clip_id=name,
             video=functools.partial(_frames, **read, count=self._frames, size=self._size),
             audio=functools.partial(_sound, **read),
-            captions=spoken,
+            captions=near,
             group=name,
             problems=tuple(sorted(left_out)),
         )
 
-    def _window_start(self, caption: Caption, share: float) -> float:
-        """At ``share`` of the places that a window has within a narration's stretch of time."""
-        start, end = caption.start, caption.end
-        if end - start < self._minimum:
-            start = max(0.0, (start + end - self._minimum) / 2)
-            end = start + self._minimum
-        return start + share * max(0.0, end - start - self._seconds)
-
 
 def _start(recording: media.Recording, window: Window) -> float:
-    if window.start is not None:
-        return window.start
-    return window.share * max(0.0, recording.header().duration - window.seconds)
+    duration = recording.header().duration if window.start is None else 0.0
+    return window.begins(duration)
 
 
 def _frames(recording: media.Recording, window: Window, count: int, size: int) -> np.ndarray:

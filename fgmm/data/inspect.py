@@ -1,0 +1,210 @@
+"""A look at a corpus before training on it: ``python -m fgmm.data.inspect``; docs/data.md.
+
+Random records and statistics of them, as one HTML file that needs nothing but a browser.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tqdm
+from absl import flags
+from jaxtyping import Float32, UInt8
+
+from fgmm import command_line
+from fgmm.config import ConfigError
+from fgmm.data import contact_sheet, decode, phrases
+from fgmm.data.preparation import raw as raws
+from fgmm.data.preparation.records import SILENCE
+from fgmm.data.schema import BadInput, Clip
+
+# Pixels of the shorter side of a still picture that is shown.
+_STILL = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What was found in a clip.
+
+    Attributes:
+      index: in the source.
+      clip: the record.
+      frames, sound, rate: what could be decoded of it, or None.
+      spans: of the phrases of each caption.
+      problems: reasons with details, of what could not be read.
+    """
+
+    index: int
+    clip: Clip
+    frames: UInt8[np.ndarray, "T h w 3"] | None
+    sound: Float32[np.ndarray, "S"] | None
+    rate: int
+    spans: tuple[tuple[phrases.Span, ...], ...]
+    problems: tuple[tuple[str, str], ...]
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is sound in which nothing is heard."""
+        return self.sound is not None and not bool((np.abs(self.sound) > SILENCE).any())
+
+
+def see(source: Any, index: int, segmenter: str, rng: np.random.Generator | None = None) -> Seen:
+    """Reads all of a clip; what cannot be read is a problem of it.
+
+    Args:
+      source: as ``fgmm/data/sources`` describes it.
+      index: of the clip.
+      segmenter: name of the one that finds phrases.
+      rng: draws what training draws of a record, where the source does so.
+    """
+    draws = rng is not None and hasattr(source, "draw")
+    clip = source.draw(index, rng) if draws else source[index]
+    problems = [(reason, "") for reason in clip.problems]
+
+    def read(reader: Callable[[], Any] | None) -> Any:
+        try:
+            return reader() if reader else None
+        except BadInput as error:
+            problems.append((error.reason, str(error).removeprefix(f"{error.reason}: ")))
+            return None
+
+    if isinstance(clip.video, bytes):
+        data = clip.video
+        frames = read(lambda: decode.read_image(data, _STILL, _STILL))
+    else:
+        frames = read(clip.video)
+    sound = read(clip.audio)
+    segment = phrases.find(segmenter)
+    return Seen(
+        index=index,
+        clip=clip,
+        frames=frames,
+        sound=None if sound is None else sound.samples,
+        rate=0 if sound is None else sound.rate,
+        spans=tuple(tuple(segment(caption.text)) for caption in clip.captions),
+        problems=tuple(problems),
+    )
+
+
+@dataclasses.dataclass
+class Statistics:
+    """Numbers of the clips looked at, one entry a clip, caption or phrase.
+
+    Attributes:
+      clips, without_video, without_sound, silent, without_captions: counts of clips; those without
+        video or sound include the ones that could not be read.
+      sound_seconds, captions, caption_seconds, words, phrases, phrase_words: of each clip with
+        sound; of each clip; of each caption with an end, twice; of each caption; of each phrase.
+      problems: clips with each.
+    """
+
+    clips: int = 0
+    without_video: int = 0
+    without_sound: int = 0
+    silent: int = 0
+    without_captions: int = 0
+    sound_seconds: list[float] = dataclasses.field(default_factory=list)
+    captions: list[int] = dataclasses.field(default_factory=list)
+    caption_seconds: list[float] = dataclasses.field(default_factory=list)
+    words: list[int] = dataclasses.field(default_factory=list)
+    phrases: list[int] = dataclasses.field(default_factory=list)
+    phrase_words: list[int] = dataclasses.field(default_factory=list)
+    problems: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def add(self, seen: Seen) -> None:
+        """Counts a clip."""
+        self.clips += 1
+        self.without_video += seen.frames is None
+        self.without_sound += seen.sound is None
+        self.silent += seen.silent
+        self.without_captions += not seen.clip.captions
+        if seen.sound is not None:
+            self.sound_seconds.append(len(seen.sound) / seen.rate)
+        self.captions.append(len(seen.clip.captions))
+        for caption, spans in zip(seen.clip.captions, seen.spans, strict=True):
+            if np.isfinite(caption.end):
+                self.caption_seconds.append(caption.end - caption.start)
+            self.words.append(len(caption.text.split()))
+            self.phrases.append(len(spans))
+            self.phrase_words += [len(caption.text[a:b].split()) for a, b in spans]
+        for reason in {reason for reason, _ in seen.problems}:
+            self.problems[reason] = self.problems.get(reason, 0) + 1
+
+
+def look(
+    source: Any, *, shown: int, counted: int, seed: int, segmenter: str
+) -> tuple[list[Seen], Statistics]:
+    """Reads random clips of a source, each once; ``draw``s them where the source does.
+
+    Args:
+      shown: how many of them are returned.
+      counted: how many the statistics are of, at most as many as there are.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(max(shown, counted), len(source))
+    statistics, kept = Statistics(), []
+    # Without an array as long as the corpus.
+    drawn = rng.choice(len(source), count, replace=False, shuffle=True)
+    for index in tqdm.tqdm(drawn.tolist(), unit=" clips", disable=None):
+        seen = see(source, index, segmenter, rng)
+        statistics.add(seen)
+        if len(kept) < shown:
+            kept.append(seen)
+    return kept, statistics
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string(
+        "source", None, "The corpus: a file's name in fgmm/data/sources; NAME:option=value,..."
+    )
+    flags.DEFINE_string("input", None, "Its folder, for a corpus that has one.")
+    flags.DEFINE_string("output", None, "The HTML file to be written.")
+    flags.DEFINE_integer("records", 24, "Clips to show.")
+    flags.DEFINE_integer("sample", 200, "Clips that the statistics are of.")
+    flags.DEFINE_integer("seed", 0, "Of the random choice.")
+    flags.DEFINE_string("segmenter", "function_words", "What finds the phrases of a caption.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    del argv
+    given = flags.FLAGS
+    output = pathlib.Path(command_line.required("output"))
+    for name in ("records", "sample"):
+        if given[name].value < 1:
+            raise ConfigError(f"--{name}={given[name].value} must be at least 1")
+    phrases.find(given.segmenter)
+    chosen = raws.choose(command_line.required("source"), raw=False)
+    source = raws.open_source(chosen, given.input)
+    kept, statistics = look(
+        source,
+        shown=given.records,
+        counted=given.sample,
+        seed=given.seed,
+        segmenter=given.segmenter,
+    )
+    options = " ".join(f"{name}={value}" for name, value in chosen.options.items())
+    page = contact_sheet.page(
+        heading=f"{chosen.name} {options}".strip(),
+        size=len(source),
+        left_out=dict(source.report),
+        segmenter=given.segmenter,
+        seen=kept,
+        statistics=statistics,
+    )
+    partial = output.with_name(output.name + ".partial")
+    try:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(partial, output)
+    except OSError as error:
+        sys.exit(f"error: --output={output} cannot be written: {error.strerror}")
+    print(f"{statistics.clips} of {len(source)} clips looked at; written to {output}")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    command_line.run(main)

@@ -1,0 +1,1 @@
+"""Raw files to sharded ArrayRecord: the parts of ``python -m fgmm.data.prepare``."""

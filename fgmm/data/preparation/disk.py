@@ -1,0 +1,91 @@
+"""Files that are on disk as a whole, or not at all."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from fgmm.config import ConfigError
+
+_BLOCK = 1 << 20
+
+
+class OutputFailed(Exception):
+    """A shard or the manifest could not be written; what was finished before stays."""
+
+
+@contextlib.contextmanager
+def sole_writer(output: pathlib.Path) -> Iterator[None]:
+    """Makes the folder, and holds it against other programs until it ends, however it ends.
+
+    Raises:
+      ConfigError: it cannot be written, or another program is at work there.
+    """
+    try:
+        for folder in (output, output / "finished", output / "unfinished"):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(output / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"--output={output} cannot be written ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise ConfigError(f"--output={output}: another program is preparing there") from error
+    try:
+        _clear(output / "unfinished")
+        yield
+    finally:
+        _clear(output / "unfinished")
+        os.close(lock)
+
+
+def _clear(folder: pathlib.Path) -> None:
+    for left in folder.iterdir():
+        left.unlink()
+
+
+def checksum(path: pathlib.Path) -> str:
+    """The sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file as a whole or not at all.
+
+    Raises:
+      OutputFailed: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        to_disk(partial)
+        os.replace(partial, path)
+        to_disk(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise OutputFailed(f"{path} cannot be written: {cause(error)}") from error
+
+
+def to_disk(path: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, would outlast a loss of power."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def cause(error: Exception) -> str:
+    """The operating system's words; those of ArrayRecord go on about where it happened."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error).split(";")[0]

@@ -1,0 +1,255 @@
+"""Recordings encoded again: smaller, of an even frame rate, with frequent key frames, 16 kHz mono.
+
+Pictures and sound keep the times at which players show and play them; what is not asked for is
+copied as it is.
+"""
+
+import dataclasses
+import fractions
+import io
+import itertools
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from fgmm.config import ConfigError
+from fgmm.data import media
+from fgmm.data.preparation.raw import KINDS
+from fgmm.data.schema import BadInput
+
+# x264's scale of quality, and how much time it may take.
+QUALITY, PRESET = "23", "fast"
+JPEG_QUALITY = 90
+# Ticks a second of the time stamps written.
+_CLOCK = 90_000
+# Seconds between key frames where only a size or a rate was asked for.
+_GOP_SECONDS = 1.0
+# Seconds of silence to put in where a file has none; more are damage.
+_LONGEST_GAP = 600
+# MP4 takes what recordings hold but for old codecs, which are copied into Matroska.
+_CONTAINERS = {"video": ("mp4", "matroska"), "audio": ("flac",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What is asked for; 0 leaves something as it is.
+
+    Attributes:
+      short_side: pixels of the shorter side of larger pictures, which are shrunk.
+      fps: pictures a second.
+      gop_seconds: seconds from one key frame to the next at most: what is decoded in vain to reach
+        a moment. Pictures encoded again for another reason have 1.
+      audio_rate: samples a second; the sound becomes mono.
+    """
+
+    short_side: int = 0
+    fps: float = 0.0
+    gop_seconds: float = 0.0
+    audio_rate: int = 0
+
+    def __post_init__(self):
+        for key, value in dataclasses.asdict(self).items():
+            if value < 0:
+                raise ConfigError(f"--{key}={value} must be at least 0")
+        for codec in ("libx264",) * self.pictures + ("aac", "flac") * bool(self.audio_rate):
+            if codec not in av.codecs_available:
+                raise ConfigError(f"this build of PyAV has no encoder {codec}; install its wheel")
+
+    @property
+    def pictures(self) -> bool:
+        """Whether pictures are encoded again."""
+        return bool(self.short_side or self.fps or self.gop_seconds)
+
+
+def encoded(data: bytes, kind: str, encoding: Encoding, *, sound: bool = True) -> bytes:
+    """A recording as it was asked for; the same bytes where nothing was.
+
+    Video becomes MP4 with H.264 and AAC, sound alone FLAC, a picture JPEG.
+
+    Args:
+      data: contents of a file that ``fgmm.data.media`` can read.
+      kind: one of ``KINDS``.
+      sound: False leaves out what sound a video has, which cannot be decoded.
+
+    Raises:
+      BadInput: ``unreadable_video`` or ``unreadable_audio``.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is unknown; known: {', '.join(KINDS)}")
+    if kind == "image":
+        return _smaller_picture(data, encoding.short_side) if encoding.short_side else data
+    if not encoding.audio_rate and not (encoding.pictures and kind == "video"):
+        return data
+    *others, last = _CONTAINERS[kind]
+    for form in others:
+        try:
+            return _written(data, form, encoding, kind == "video", sound)
+        except BadInput:
+            continue
+    return _written(data, last, encoding, kind == "video", sound)
+
+
+def _smaller_picture(data: bytes, short_side: int) -> bytes:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image)
+            scale = short_side / min(upright.size)
+            # Pillow would clip 16 bits, not scale them.
+            if scale >= 1 or upright.mode.startswith("I;16"):
+                return data
+            size = tuple(max(1, round(side * scale)) for side in upright.size)
+            out = io.BytesIO()
+            # Antialiased, and laid on white where it is transparent.
+            shrunk = upright.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
+            white = Image.new("RGBA", size, "white")
+            Image.alpha_composite(white, shrunk).convert("RGB").save(
+                out, "JPEG", quality=JPEG_QUALITY
+            )
+            return out.getvalue()
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
+
+
+def _written(data: bytes, form: str, encoding: Encoding, video: bool, sound: bool) -> bytes:
+    out = io.BytesIO()
+    with (
+        media.opened(data, f"unreadable_{'video' if video else 'audio'}") as source,
+        av.open(out, "w", format=form) as target,
+    ):
+        packets = []
+        pictures, heard = media.first_video(source), media.first_audio(source)
+        if video and pictures is not None:
+            convert = _pictures if encoding.pictures else _copied
+            packets += convert(source, pictures, target, encoding)
+        if sound and heard is not None:
+            convert = _sound if encoding.audio_rate else _copied
+            packets += convert(source, heard, target, encoding)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            target.mux(packet)
+    return out.getvalue()
+
+
+def _copied(source, stream, target, encoding: Encoding) -> list:
+    del encoding
+    result = target.add_stream_from_template(stream, opaque=True)
+    origin = round(media.origin_of(source) / stream.time_base)
+    _rewind(source, stream)
+    packets = []
+    for packet in source.demux(stream):
+        if packet.dts is not None and packet.pts is not None:
+            packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
+            packet.stream = result
+            packets.append(packet)
+    return packets
+
+
+def _pictures(source, stream, target, encoding: Encoding) -> list:
+    rate = fractions.Fraction(encoding.fps or stream.average_rate or 25).limit_denominator(1001)
+    graph = result = None
+    packets = []
+    for frame in itertools.chain(_from_zero(source, stream), [None]):
+        if frame is None and graph is None:
+            raise BadInput("unreadable_video", "no picture can be decoded")
+        if graph is None:
+            graph, (width, height) = _scaler(stream, frame, encoding)
+            result = target.add_stream("libx264", rate=rate)
+            result.width, result.height, result.pix_fmt = width, height, "yuv420p"
+            result.options = {"crf": QUALITY, "preset": PRESET}
+            _keep_colours(frame, result.codec_context)
+            result.codec_context.time_base = fractions.Fraction(1, _CLOCK)
+            result.codec_context.thread_count = 1
+            result.gop_size = max(1, round((encoding.gop_seconds or _GOP_SECONDS) * rate))
+        graph.vpush(frame)
+        for scaled in _pulled(graph):
+            scaled.pict_type = av.video.frame.PictureType.NONE
+            packets += result.encode(scaled)
+    return packets + result.encode(None)
+
+
+def _keep_colours(frame, context) -> None:
+    """Says what the numbers of a picture mean, which scaling leaves but for their range."""
+    context.color_range = av.video.reformatter.ColorRange.MPEG
+    for name in ("colorspace", "color_primaries", "color_trc"):
+        setattr(context, name, getattr(frame, name))
+
+
+def _from_zero(source, stream) -> Iterator:
+    """Frames stamped with the time of their display, which goes forward."""
+    _rewind(source, stream)
+    last = -1
+    for time, _, frame in media.timed(
+        media.decoded(source, stream), stream, media.origin_of(source)
+    ):
+        stamp = max(0, round(time * _CLOCK))
+        if stamp > last:
+            frame.pts, frame.time_base, last = stamp, fractions.Fraction(1, _CLOCK), stamp
+            yield frame
+
+
+def _rewind(source, stream) -> None:
+    """To the first packet of a stream, which may come before the file's start of time."""
+    media.seek(source, stream, media.origin_of(source) - 1)
+
+
+def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
+    """A filter to upright pictures with square pixels, of the size it returns."""
+    turns = round(frame.rotation / 90) % 4
+    height, width = media.shown_size(frame, stream, encoding.short_side or None)
+    height, width = (max(2, 2 * round(side / 2)) for side in (height, width))
+    filters = [("fps", f"{encoding.fps}:eof_action=pass")] if encoding.fps else []
+    filters += [("scale", f"{width}:{height}:out_range=tv"), ("setsar", "1"), ("format", "yuv420p")]
+    filters += {1: [("transpose", "cclock")], 3: [("transpose", "clock")]}.get(turns, [])
+    filters += [("hflip", ""), ("vflip", "")] if turns == 2 else []
+    graph = av.filter.Graph()
+    nodes = [
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=fractions.Fraction(1, _CLOCK),
+        )
+    ]
+    nodes += [graph.add(name, options or None) for name, options in filters]
+    nodes.append(graph.add("buffersink"))
+    for before, after in itertools.pairwise(nodes):
+        before.link_to(after)
+    graph.configure()
+    return graph, (width, height) if turns % 2 == 0 else (height, width)
+
+
+def _pulled(graph) -> Iterator:
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+
+
+def _sound(source, stream, target, encoding: Encoding) -> list:
+    lossless = target.format.name == "flac"
+    result = target.add_stream("flac" if lossless else "aac", rate=encoding.audio_rate)
+    result.layout = "mono"
+    to_rate = av.AudioResampler(
+        format="s16" if lossless else "fltp", layout="mono", rate=encoding.audio_rate
+    )
+    packets, rate, cursor = [], 0, 0
+    for rate, place, mono in media.sound_parts(source, stream):
+        if place - cursor > _LONGEST_GAP * rate:
+            raise BadInput("unreadable_audio", f"a gap of {(place - cursor) / rate:.0f} s")
+        # Silence where there is none yet, and in gaps; what comes twice is left out.
+        mono = np.concatenate([np.zeros(max(0, place - cursor), np.float32), mono])
+        part = np.clip(mono[max(0, cursor - place) :], -1, 1)[None]
+        if part.size:
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(part, np.float32), format="fltp", layout="mono"
+            )
+            frame.rate, frame.pts, frame.time_base = rate, cursor, fractions.Fraction(1, rate)
+            cursor += part.shape[1]
+            for resampled in to_rate.resample(frame):
+                packets += result.encode(resampled)
+    if rate:
+        for resampled in to_rate.resample(None):
+            packets += result.encode(resampled)
+    return packets + result.encode(None)

@@ -1,0 +1,241 @@
+"""One recording as a record: examined, encoded again where asked for, in TFDS's features."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
+
+from fgmm.data import decode, media
+from fgmm.data.preparation.encode import Encoding, encoded
+from fgmm.data.preparation.raw import RawRecord
+from fgmm.data.schema import BadInput
+
+# A record is one message of Protocol Buffers, which end at 2 GB.
+LARGEST = 1_900_000_000
+# Sound never louder than this, of 1, is none: three steps of 16 bits.
+SILENCE = 1e-4
+# Seconds after which a recording that takes too long is interrupted once more.
+_AGAIN = 0.2
+# Seconds of sound looked at first for whether there is any, and at most in one piece.
+_FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
+
+
+class Examined(NamedTuple):
+    """What a recording holds.
+
+    Attributes:
+      duration: in seconds; 0 of a picture.
+      has_video, has_audio: what can be decoded.
+      silent: whether there is sound that is never louder than ``SILENCE``.
+      problems: reasons why something of it cannot be used.
+    """
+
+    duration: float
+    has_video: bool
+    has_audio: bool
+    silent: bool
+    problems: tuple[str, ...] = ()
+
+
+class Record(NamedTuple):
+    """A record to be written: its bytes, and what the report counts of it."""
+
+    serialized: bytes
+    media_bytes: int
+    raw: RawRecord
+    examined: Examined
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """How recordings become records.
+
+    Attributes:
+      encoding: what is asked for.
+      time_limit: seconds for each recording.
+    """
+
+    encoding: Encoding
+    time_limit: float
+
+    def __call__(self, raw: RawRecord) -> Record:
+        """The record of a recording.
+
+        Raises:
+          BadInput: it is left out: ``missing_file``; ``too_large`` for a record; ``too_slow``, not
+            done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio`` or ``no_audio``,
+            it does not hold what its kind should.
+        """
+        with _time_limit(self.time_limit):
+            data = _contents(raw)
+            examined = examine(data, raw.kind)
+            data = encoded(data, raw.kind, self.encoding, sound=examined.has_audio)
+        return Record(_serialized(_example(raw, data, examined)), len(data), raw, examined)
+
+
+@functools.cache
+def features() -> tfds.features.FeaturesDict:
+    """The features of a record; strings and bytes come back from TFDS as bytes."""
+    text = tfds.features.Text
+    of = tfds.features.Tensor
+    return tfds.features.FeaturesDict(
+        {
+            "clip_id": text(),
+            "group": text(),
+            "kind": text(),
+            # The contents of a file as it can be written to disk and played.
+            "media": of(shape=(), dtype=np.bytes_),
+            "duration": of(shape=(), dtype=np.float32),
+            "has_video": of(shape=(), dtype=np.bool_),
+            "has_audio": of(shape=(), dtype=np.bool_),
+            "silent": of(shape=(), dtype=np.bool_),
+            # Seconds from the start of the recording; the end of a picture's captions is infinite.
+            "captions": tfds.features.Sequence(
+                {
+                    "text": text(),
+                    "start": of(shape=(), dtype=np.float32),
+                    "end": of(shape=(), dtype=np.float32),
+                }
+            ),
+            "labels": tfds.features.Sequence(
+                {"name": text(), "value": of(shape=(), dtype=np.int64)}
+            ),
+            "problems": tfds.features.Sequence(text()),
+        }
+    )
+
+
+@functools.cache
+def _serializer() -> example_serializer.ExampleSerializer:
+    return example_serializer.ExampleSerializer(features().get_serialized_info())
+
+
+def _serialized(example: dict[str, Any]) -> bytes:
+    """As TFDS does it, but the same bytes every time: the order of features is free otherwise."""
+    message = _serializer().get_tf_example(features().encode_example(example))
+    return message.SerializeToString(deterministic=True)
+
+
+def examine(data: bytes, kind: str) -> Examined:
+    """Looks at the first picture, and at as much sound as it takes to hear something.
+
+    Raises:
+      BadInput: it does not hold what its kind should.
+    """
+    if kind == "image":
+        decode.read_image(data, 32, 32)
+        return Examined(0.0, True, False, False)
+    wanted = "video" if kind == "video" else "audio"
+    header = media.read_header(data, f"unreadable_{wanted}")
+    if not getattr(header, wanted):
+        raise BadInput(f"no_{wanted}", "the file has no such stream")
+    if kind == "video":
+        media.read_frames(data, start=0.0, seconds=0.1, count=1, size=32)
+    problems, silent = [], False
+    has_audio = header.audio
+    if has_audio:
+        try:
+            silent = not _audible(data, header.duration)
+        except BadInput as error:
+            if kind == "audio":
+                raise
+            problems, has_audio = [error.reason], False
+    return Examined(header.duration, kind == "video", has_audio, silent, tuple(problems))
+
+
+def _audible(data: bytes, duration: float) -> bool:
+    """Whether there is a sound; raises ``BadInput`` where none can be decoded anywhere."""
+    start, length, found, failure = 0.0, _FIRST_LOOK, False, None
+    while start < duration:
+        try:
+            seconds = min(length, duration - start)
+            heard = media.read_sound(data, start=start, seconds=seconds).samples
+            found = True
+            if len(heard) and float(np.abs(heard).max()) > SILENCE:
+                return True
+        except BadInput as error:
+            failure = failure or error
+        start, length = start + length, min(2 * length, _LONGEST_LOOK)
+    if failure and not found:
+        raise failure
+    return False
+
+
+def _contents(raw: RawRecord) -> bytes:
+    if isinstance(raw.media, bytes):
+        data = raw.media
+    else:
+        try:
+            if not raw.media.is_file():
+                raise BadInput("missing_file", os.fspath(raw.media))
+            _demand_small(raw.media.stat().st_size)
+            data = pathlib.Path(raw.media).read_bytes()
+        except OSError as error:
+            what = "audio" if raw.kind == "audio" else "video"
+            raise BadInput(f"unreadable_{what}", str(error)) from error
+    _demand_small(len(data))
+    return data
+
+
+def _demand_small(size: int) -> None:
+    if size > LARGEST:
+        raise BadInput("too_large", f"{size} bytes; a record has {LARGEST} at most")
+
+
+def _example(raw: RawRecord, data: bytes, examined: Examined) -> dict[str, Any]:
+    def text(words: str) -> str:
+        return words.encode("utf-8", "replace").decode()
+
+    return {
+        "clip_id": text(raw.clip_id),
+        "group": text(raw.group),
+        "kind": raw.kind,
+        "media": data,
+        "duration": examined.duration,
+        "has_video": examined.has_video,
+        "has_audio": examined.has_audio,
+        "silent": examined.silent,
+        "captions": [
+            {"text": text(caption.text), "start": caption.start, "end": caption.end}
+            for caption in raw.captions
+        ],
+        "labels": [{"name": name, "value": value} for name, value in raw.labels.items()],
+        "problems": sorted({*raw.problems, *examined.problems}),
+    }
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raises ``BadInput("too_slow")`` in the main thread of a process; elsewhere there is none."""
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    expired = False
+
+    def stop(number, frame):
+        nonlocal expired
+        expired = True
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again and again, for what goes on to try another way.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        yield
+    except (TimeoutError, BadInput) as error:
+        # What decodes takes every exception for damage of the file.
+        if expired:
+            raise BadInput("too_slow", f"not done in {seconds:g} s") from error
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,101 @@
+"""A preparation: what is read, what is written, and how; planned before anything is."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from fgmm.config import ConfigError
+from fgmm.data.preparation import raw as raws
+from fgmm.data.preparation import shards
+from fgmm.data.preparation.encode import Encoding
+from fgmm.data.preparation.plan import Plan, measured
+from fgmm.data.preparation.records import Making
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """All that it takes to write any shard; can be pickled.
+
+    Attributes:
+      output: the folder.
+      plan: of it.
+      raw: the recordings of each split.
+      making: how they become records.
+    """
+
+    output: pathlib.Path
+    plan: Plan
+    raw: dict[str, Any]
+    making: Making
+
+    def remaining(self) -> list[tuple[str, int]]:
+        """The shards that have yet to be written, as (split, number)."""
+        return [
+            (split, shard)
+            for split, shard in self.plan.shards()
+            if shards.finished(self.output, self.plan, split, shard) is None
+        ]
+
+    def write(self, split: str, shard: int, **options: Any) -> dict[str, Any]:
+        """Writes a shard; see ``shards.write_shard``."""
+        return shards.write_shard(
+            self.output, self.plan, self.raw[split], self.making, split, shard, **options
+        )
+
+
+def open_task(
+    source: str,
+    root: str,
+    output: pathlib.Path,
+    *,
+    splits: Iterable[str] = (),
+    encoding: Encoding,
+    time_limit: float = 600.0,
+    shard_megabytes: float = 256.0,
+) -> Task:
+    """Opens a corpus and plans its shards; writes nothing.
+
+    Args:
+      source: as ``raw.choose`` takes it.
+      root: the folder of the corpus.
+      output: the folder to be written.
+      splits: those wanted; without any all that have recordings.
+      encoding: what is asked for.
+      time_limit: seconds for each recording; 0 for none.
+      shard_megabytes: of a shard, before anything is encoded again.
+
+    Raises:
+      ConfigError: the source, an option or the corpus is not as it should be.
+    """
+    chosen = raws.choose(source, raw=True)
+    for key, value in {"time_limit": time_limit, "shard_megabytes": shard_megabytes}.items():
+        if value < 0 or (key == "shard_megabytes" and value == 0):
+            raise ConfigError(f"--{key}={value} must be greater than 0")
+    known, wanted = raws.splits(chosen), tuple(splits)
+    for split in wanted:
+        if split not in known:
+            raise ConfigError(f"--splits={split} is unknown; allowed: {', '.join(known)}")
+    opened = {}
+    for split in wanted or known:
+        raw = raws.open_raw(chosen, root, split)
+        if len(raw) or split in wanted:
+            opened[split] = raw
+    if not any(map(len, opened.values())):
+        raise ConfigError(f"--input={root} has no recording to prepare; {_left_out(opened)}")
+    plan = Plan(
+        name=re.sub(r"\W+", "_", chosen.name.rpartition(".")[2]).lower(),
+        source=chosen.name,
+        options=chosen.options,
+        encoding=dataclasses.asdict(encoding),
+        time_limit=time_limit,
+        shard_megabytes=shard_megabytes,
+        splits={split: measured(raw, shard_megabytes) for split, raw in opened.items()},
+    )
+    return Task(output, plan, opened, Making(encoding, time_limit))
+
+
+def _left_out(opened: dict[str, Any]) -> str:
+    reasons = [f"{reason} {n}" for raw in opened.values() for reason, n in raw.report.items()]
+    return "left out: " + (", ".join(reasons) or "nothing")

@@ -1,0 +1,165 @@
+"""What ``python -m fgmm.data.prepare`` wrote: sharded records with encoded media; docs/data.md."""
+
+import collections
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import UInt8
+
+from fgmm.config import ConfigError
+from fgmm.data import media
+from fgmm.data.preparation import shards
+from fgmm.data.preparation.records import features
+from fgmm.data.schema import BadInput, Caption, Clip, Waveform
+from fgmm.data.windows import Narrated, Window
+
+
+class Source:
+    """A clip is a recording: a stretch around one of its narrations, and the narrations nearest to
+    it. A picture is one with all its captions.
+
+    ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
+    ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
+    windows from anywhere in it. Can be pickled, and read by many threads and processes.
+
+    Attributes:
+      report: empty; the folder's report.json says what was left out when it was prepared.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "train",
+        seconds: float = 3.2,
+        fps: float = 10.0,
+        size: int = 224,
+        candidates: int = 4,
+        minimum: float = 4.0,
+    ):
+        """Opens the folder: reads the list of its shards, and whether they are there and as long as
+        they were. ``python -m fgmm.data.prepare --verify`` compares their checksums.
+
+        Args:
+          root: the folder.
+          split: one of those prepared.
+          seconds: of a window.
+          fps: pictures a second.
+          size: pictures are shrunk to this many pixels on the shorter side while decoding.
+          candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
+          minimum: seconds to which the stretch of a shorter narration is widened, to both sides
+            alike; a window is taken from within it.
+
+        Raises:
+          ConfigError: the folder was not prepared, or not to the end, or a shard is missing or cut
+            short, or an unknown split, or an option that makes no sense.
+        """
+        numbers = {"seconds": seconds, "fps": fps, "size": size, "candidates": candidates}
+        for key, value in numbers.items():
+            if not value > 0:
+                raise ConfigError(f"{key}={value!r} must be greater than 0")
+        if minimum < 0:
+            raise ConfigError(f"minimum={minimum!r} must be at least 0")
+        self.report: collections.Counter[str] = collections.Counter()
+        self._root, self._split = pathlib.Path(root).absolute(), split
+        self._window = Narrated(seconds, minimum, candidates)
+        self._frames, self._size = max(1, round(seconds * fps)), size
+        entries = shards.read_manifest(self._root)
+        known = list(dict.fromkeys(entry["split"] for entry in entries))
+        if split not in known:
+            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(known)}")
+        for entry in entries:
+            if entry["split"] == split and (
+                damaged := shards.damage(self._root, entry, checksums=False)
+            ):
+                raise ConfigError(f"root={root!r}: {damaged}; prepare it again")
+        self._records = self._open()
+        if not len(self._records):
+            raise ConfigError(f"root={root!r} has no record in split {split!r}")
+
+    def _open(self) -> Any:
+        """TFDS's random access to the records."""
+        builder = tfds.builder_from_directory(self._root)
+        if set(builder.info.features) != set(features()):
+            raise ConfigError(
+                f"root={str(self._root)!r} was written by another version; prepare it again"
+            )
+        return builder.as_data_source(self._split)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_records"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._records = self._open()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clip(index, None)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Clip:
+        """The clip of a recording around a narration that ``rng`` draws."""
+        return self._clip(index, rng)
+
+    def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+        index = range(len(self))[index]
+        try:
+            record = self._records[index]
+        except Exception as error:  # ArrayRecord raises nearly anything for damaged shards
+            failed = _Unreadable(f"record {index} of {self._root}: {error}")
+            return Clip(clip_id=f"{self._split}[{index}]", video=failed)
+        names = {key: record[key].decode() for key in ("clip_id", "group", "kind")}
+        captions = record["captions"]
+        spoken = tuple(
+            Caption(text.decode(), float(start), float(end))
+            for text, start, end in zip(
+                *(captions[key] for key in ("text", "start", "end")), strict=True
+            )
+        )
+        labels = record["labels"]
+        described = {
+            "clip_id": names["clip_id"],
+            "group": names["group"],
+            "labels": {
+                name.decode(): int(value)
+                for name, value in zip(labels["name"], labels["value"], strict=True)
+            },
+            "problems": tuple(reason.decode() for reason in record["problems"]),
+        }
+        if names["kind"] == "image":
+            return Clip(video=record["media"], captions=spoken, **described)
+        window, near = self._window(spoken, rng)
+        read = {"data": record["media"], "duration": float(record["duration"]), "window": window}
+        video = functools.partial(_frames, **read, count=self._frames, size=self._size)
+        return Clip(
+            video=video if record["has_video"] else None,
+            audio=functools.partial(_sound, **read) if record["has_audio"] else None,
+            captions=near,
+            **described,
+        )
+
+
+class _Unreadable:
+    """The frames of a record that cannot be read."""
+
+    def __init__(self, detail: str):
+        self._detail = detail
+
+    def __call__(self) -> UInt8[np.ndarray, "T h w 3"]:
+        raise BadInput("unreadable_video", self._detail)
+
+
+def _frames(
+    data: bytes, duration: float, window: Window, count: int, size: int
+) -> UInt8[np.ndarray, "T h w 3"]:
+    start = window.begins(duration)
+    return media.read_frames(data, start=start, seconds=window.seconds, count=count, size=size)
+
+
+def _sound(data: bytes, duration: float, window: Window) -> Waveform:
+    return media.read_sound(data, start=window.begins(duration), seconds=window.seconds)

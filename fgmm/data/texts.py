@@ -1,0 +1,23 @@
+"""The names of a large corpus."""
+
+import array
+
+
+class Texts:
+    """Very many short texts in two pieces of memory; can be pickled."""
+
+    def __init__(self):
+        self._joined = bytearray()
+        self._bounds = array.array("q", [0])
+
+    def append(self, text: str) -> None:
+        self._joined += text.encode("utf-8", "surrogateescape")
+        self._bounds.append(len(self._joined))
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        part = self._joined[self._bounds[index] : self._bounds[index + 1]]
+        return part.decode("utf-8", "surrogateescape")

@@ -1,0 +1,67 @@
+"""Windows of narrated recordings: which stretch a clip is, and which narrations it goes with."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from fgmm.data import narrations
+from fgmm.data.schema import Caption
+
+
+class Window(NamedTuple):
+    """Where in a recording a clip is taken from: ``seconds`` from ``start`` on; where ``start`` is
+    None, at ``share`` of what the recording's length leaves.
+    """
+
+    start: float | None
+    seconds: float
+    share: float = 0.5
+
+    def begins(self, duration: float) -> float:
+        """Where it begins in a recording of a length, which matters where ``start`` is None."""
+        if self.start is not None:
+            return self.start
+        return self.share * max(0.0, duration - self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrated:
+    """A window around one narration, and the narrations nearest to it.
+
+    Attributes:
+      seconds: of a window.
+      minimum: seconds to which the stretch of a shorter narration is widened, to both sides alike;
+        a window is taken from within it.
+      candidates: K narrations at most, as ``narrations.nearest`` finds them.
+    """
+
+    seconds: float
+    minimum: float
+    candidates: int
+
+    def __call__(
+        self, spoken: tuple[Caption, ...], rng: np.random.Generator | None
+    ) -> tuple[Window, tuple[Caption, ...]]:
+        """The window, and its narrations with times counted from its start.
+
+        Args:
+          spoken: all narrations of a recording; without any the window is anywhere in it.
+          rng: draws narration and window; without it both are those in the middle.
+        """
+        share = 0.5 if rng is None else float(rng.random())
+        if not spoken:
+            return Window(None, self.seconds, share), ()
+        number = len(spoken) // 2 if rng is None else int(rng.integers(len(spoken)))
+        start = self._start(spoken[number], share)
+        first, past = narrations.nearest(spoken, number, self.candidates)
+        near = tuple(Caption(text, a - start, b - start) for text, a, b in spoken[first:past])
+        return Window(start, self.seconds), near
+
+    def _start(self, caption: Caption, share: float) -> float:
+        """At ``share`` of the places that a window has within a narration's stretch of time."""
+        start, end = caption.start, caption.end
+        if end - start < self.minimum:
+            start = max(0.0, (start + end - self.minimum) / 2)
+            end = start + self.minimum
+        return start + share * max(0.0, end - start - self.seconds)
