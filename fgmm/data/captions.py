@@ -1,16 +1,18 @@
-"""Captions of a video from a WebVTT or SubRip file."""
+"""Captions of a video from a WebVTT, SubRip or JSON-lines file."""
 
 import collections
 import html
 import io
+import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import webvtt
 
 from fgmm.data.schema import BadInput, Caption
 
-FORMATS = ("vtt", "srt")
+FORMATS = ("vtt", "srt", "jsonl")
 
 _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
@@ -19,19 +21,32 @@ _BYTE_ORDER_MARKS = {
 }
 # Styling that SubRip files borrow from other formats, such as {\an8}.
 _STYLE = re.compile(r"\{\\[^}]*\}")
+# What is heard and not said, in brackets: [Music], 【拍手】; in round ones where nothing else is in
+# the line, for these also hold what is said in passing.
+_SOUND = re.compile(
+    r"\[[^\[\]]*\]|［[^［］]*］|【[^【】]*】|^\W*\([^()]*\)\W*$|^\W*（[^（）]*）\W*$"
+)
+# Signs of singing, of the direction of writing, and of another speaker.
+_SIGNS = re.compile(r"[♩♪♫♬\u200e\u200f\u202a-\u202e\ufeff]|^\s*(?:>>+|[-–—](?=\s|[^\W\d]))")
 # Seconds between two cues that follow each other at once.
 _AT_ONCE = 0.05
+# Cues shown at once at most; more, as in a damaged file, would take time without end.
+_SHOWN = 8
+# Words at least that a line must share with the one before it, to be one that grows.
+_SHARED_WORDS = 3
 
 
 def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
     """The captions of a file in order of time, without markup, each in one line.
 
-    A cue that goes on showing lines of the one before it, as automatic captions do to make the text
-    roll, has only the new lines.
+    Sounds in brackets, such as ``[Music]``, are left out, and so are notes and signs of another
+    speaker. A cue that goes on showing what the ones before it showed, as automatic captions do to
+    make the text roll, has only what is new. Capitals stay; the tokenizer does without them.
 
     Args:
       data: contents of the file, in UTF-8, or in UTF-16 with a byte order mark.
-      form: ``vtt`` or ``srt``.
+      form: ``vtt``, ``srt``, or ``jsonl`` with ``{"text": ..., "start": ..., "end": ...}`` in
+        seconds a line.
 
     Returns:
       The captions, and what was left out: ``malformed_line`` counts cues whose times cannot be
@@ -40,20 +55,36 @@ def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collecti
     Raises:
       BadInput: ``unreadable_captions``; it is no such file.
     """
-    left_out: collections.Counter[str] = collections.Counter()
     try:
         encoding = _BYTE_ORDER_MARKS.get(data[:3], _BYTE_ORDER_MARKS.get(data[:2], "utf-8"))
         text = data.decode(encoding).lstrip()
-        cues = webvtt.WebVTT.from_buffer(io.StringIO(text), format=form).captions
-        timed = [(_seconds(cue.start_time), _seconds(cue.end_time), cue.text) for cue in cues]
+        timed, skipped = _json_lines(text) if form == "jsonl" else _cues(text, form)
     except Exception as error:  # the parser of damaged files raises nearly anything
         raise BadInput("unreadable_captions", f"{type(error).__name__}: {error}") from error
-    # The parser is silent about what it passes over.
-    skipped = sum("-->" in line for line in text.splitlines()) - len(timed)
-    forward = [cue for cue in timed if cue[0] < cue[1]]
-    left_out["malformed_line"] = max(0, skipped) + len(timed) - len(forward)
-    left_out["empty_caption"] = sum(not list(_lines(text)) for _, _, text in forward)
-    return tuple(_without_repeats(sorted(forward, key=lambda cue: cue[:2]))), +left_out
+    left_out: collections.Counter[str] = collections.Counter()
+    forward = [cue for cue in timed if 0 <= cue[0] < cue[1] < math.inf]
+    left_out["malformed_line"] = skipped + len(timed) - len(forward)
+    spoken = [(start, end, lines) for start, end, text in forward if (lines := said(text))]
+    left_out["empty_caption"] = len(forward) - len(spoken)
+    return tuple(_without_repeats(sorted(spoken, key=lambda cue: cue[:2]))), +left_out
+
+
+def said(text: str) -> list[str]:
+    """The lines of a caption that have words, without markup, sounds and signs."""
+    lines = (html.unescape(_STYLE.sub("", line)) for line in text.split("\n"))
+    lines = (" ".join(_SIGNS.sub("", _SOUND.sub("", line)).split()) for line in lines)
+    return [line for line in lines if any(letter.isalnum() for letter in line)]
+
+
+# Start, end and text of a cue.
+_Cue = tuple[float, float, str]
+
+
+def _cues(text: str, form: str) -> tuple[list[_Cue], int]:
+    """The cues of a file, and how many the parser passed over in silence."""
+    cues = webvtt.WebVTT.from_buffer(io.StringIO(text), format=form).captions
+    timed = [(_seconds(cue.start_time), _seconds(cue.end_time), cue.text) for cue in cues]
+    return timed, max(0, sum("-->" in line for line in text.splitlines()) - len(timed))
 
 
 def _seconds(time) -> float:
@@ -61,23 +92,45 @@ def _seconds(time) -> float:
     return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
 
 
-def _lines(text: str) -> Iterator[str]:
-    for line in text.split("\n"):
-        words = " ".join(html.unescape(_STYLE.sub("", line)).split())
-        if words:
-            yield words
+def _json_lines(text: str) -> tuple[list[_Cue], int]:
+    """The captions of a file, and how many lines are none."""
+    timed, skipped = [], 0
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            entry = json.loads(line)
+            cue = float(entry["start"]), float(entry["end"]), entry["text"]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            cue = (0.0, 0.0, None)
+        if isinstance(cue[2], str):
+            timed.append(cue)
+        else:
+            skipped += 1
+    if skipped and not timed:
+        raise ValueError("no line is a caption")
+    return timed, skipped
 
 
-def _without_repeats(cues) -> Iterator[Caption]:
-    shown: list[str] = []
-    shown_until = float("-inf")
-    for start, end, text in cues:
-        lines = list(_lines(text))
-        repeated = 0
-        if abs(start - shown_until) <= _AT_ONCE:
-            most = min(len(shown), len(lines))
-            repeated = max(n for n in range(most + 1) if shown[len(shown) - n :] == lines[:n])
-        if lines[repeated:]:
-            yield Caption(" ".join(lines[repeated:]), start, end)
-        if lines:
-            shown, shown_until = lines, end
+def _without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:
+    """What is new in each cue: all but what is still shown, or was until it began."""
+    shown: list[tuple[float, list[str]]] = []
+    for start, end, lines in cues:
+        shown = [(until, old) for until, old in shown if start <= until + _AT_ONCE]
+        new = lines
+        for _, old in shown:
+            new = _grown(old, new)
+        if new:
+            yield Caption(" ".join(new), start, end)
+        shown = [*shown[1 - _SHOWN :], (end, lines)]
+
+
+def _grown(old: list[str], new: list[str]) -> list[str]:
+    """Lines without those they begin with that the old ones end with, and, where a line went on
+    growing, without its old words.
+    """
+    most = min(len(old), len(new))
+    repeated = max(n for n in range(most + 1) if old[len(old) - n :] == new[:n])
+    if repeated or not new:
+        return new[repeated:]
+    before, words = " ".join(old).split(), new[0].split()
+    grown = len(before) >= _SHARED_WORDS and words[: len(before)] == before
+    return [line for line in (" ".join(words[len(before) :]), *new[1:]) if line] if grown else new

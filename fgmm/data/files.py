@@ -1,5 +1,6 @@
 """The files of a corpus, read by name from a folder or straight out of an archive."""
 
+import json
 import os
 import pathlib
 import posixpath
@@ -8,10 +9,17 @@ import tarfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from fgmm.config import ConfigError
+
+VIDEO_ENDINGS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".ts", ".webm", ".wmv"),
+)
+SOUND_ENDINGS = (".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _ZIP_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
@@ -29,6 +37,23 @@ class Folder:
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError or another OSError."""
         return (self.path / name).read_bytes()
+
+    def names(self) -> Iterator[str]:
+        """Of all files, in order of folders; without what begins with a dot."""
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            above = pathlib.Path(folder).relative_to(self.path)
+            for name in sorted(names):
+                if not name.startswith("."):
+                    yield (above / name).as_posix()
+
+    def folders(self) -> list[str]:
+        """The folders at the top."""
+        return sorted(path.name for path in self.path.glob("*") if path.is_dir())
+
+    def below(self, folder: str) -> "Folder":
+        """What is in one of its folders."""
+        return Folder(self.path / folder)
 
 
 class _Member(NamedTuple):
@@ -78,6 +103,27 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
+    def names(self) -> Iterator[str]:
+        """Of all members in alphabetic order; without what begins with a dot."""
+        for name in sorted(self._members):
+            if not any(part.startswith(".") for part in name.split("/")):
+                yield name
+
+    def folders(self) -> list[str]:
+        """The folders at the top."""
+        return sorted({name.split("/")[0] for name in self._members if "/" in name})
+
+    def below(self, folder: str) -> "Archive":
+        """What is in one of its folders."""
+        within = {
+            name.removeprefix(f"{folder}/"): member
+            for name, member in self._members.items()
+            if name.startswith(f"{folder}/")
+        }
+        part = Archive.__new__(Archive)
+        part.__setstate__({"path": self.path, "_members": within})
+        return part
+
     def read(self, name: str) -> bytes:
         """The bytes of a member. Raises FileNotFoundError or another OSError."""
         if name not in self._members:
@@ -101,6 +147,64 @@ def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
       ConfigError: there is no such thing, or it cannot be read.
     """
     return Folder(path) if os.path.isdir(path) else Archive(path)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a relative name would lead out of the folder that it is relative to."""
+    return posixpath.isabs(name) or ".." in name.split("/")
+
+
+def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
+    """The corpus from where it has the file ``name``: from its top, or from the one folder there
+    that has it, since many archives unpack into a folder. As it is where neither has it.
+    """
+    above = [folder for folder in corpus.folders() if f"{folder}/{name}" in corpus]
+    return corpus.below(above[0]) if name not in corpus and len(above) == 1 else corpus
+
+
+def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
+    """Where in a corpus files of these names are, in whatever folder, by the order of the names."""
+    places: dict[str, list[str]] = {name: [] for name in names}
+    for path in corpus.names():
+        if (name := posixpath.basename(path)) in places:
+            places[name].append(path)
+    return [path for name in names for path in places[name]]
+
+
+def stems(corpus: Folder | Archive, endings: Sequence[str]) -> dict[str, str]:
+    """Where files with these endings are, by their names without it; the first of equal ones."""
+    paths: dict[str, str] = {}
+    for path in corpus.names():
+        stem, ending = posixpath.splitext(posixpath.basename(path))
+        if ending.lower() in endings:
+            paths.setdefault(stem, path)
+    return paths
+
+
+def read_text(corpus: Folder | Archive, name: str) -> str:
+    """A file that the corpus must have, in UTF-8.
+
+    Raises:
+      ConfigError: it is missing, or no UTF-8.
+    """
+    try:
+        return corpus.read(name).decode("utf-8-sig").replace("\0", "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"root={str(corpus.path)!r} has no readable {name} ({error})") from error
+
+
+def read_json(corpus: Folder | Archive, name: str) -> Any:
+    """As ``read_text``, parsed.
+
+    Raises:
+      ConfigError: it is missing, or no JSON.
+    """
+    try:
+        return json.loads(read_text(corpus, name))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"root={str(corpus.path)!r}: {name} is no JSON ({error})") from error
 
 
 def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
@@ -129,6 +233,6 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
 
 def _inside(path: pathlib.Path, name: str) -> str:
     """The name without ``./``; refuses one that would leave the folder it is extracted to."""
-    if posixpath.isabs(name) or ".." in name.split("/"):
+    if leads_out(name):
         raise ConfigError(f"archive {str(path)!r} has a member with the unsafe name {name!r}")
     return posixpath.normpath(name)

@@ -1,15 +1,21 @@
-"""Corpora of labelled recordings: a table that names files, and windows of those files."""
+"""Corpora of labelled recordings: what names files and labels, and windows of those files."""
 
 import collections
+import concurrent.futures
 import csv
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+import tqdm
 
 from fgmm.config import ConfigError
 from fgmm.data import files, media
 from fgmm.data.schema import BadInput, Clip
+
+# Headers read at a time.
+_THREADS = 8
 
 
 class Entry(NamedTuple):
@@ -40,7 +46,7 @@ class LabelledRecordings:
         *,
         windows: int,
         seconds: float,
-        frames: int = 0,
+        fps: float | None = None,
         size: int = 0,
     ):
         """Reads the headers of the files.
@@ -49,31 +55,33 @@ class LabelledRecordings:
           corpus: where the files are.
           entries: the recordings.
           report: to be continued.
-          windows: of each recording.
+          windows: of each recording; a single one is in its middle.
           seconds: of a window.
-          frames: T, pictures of a window; 0 for sound alone.
-          size: the shorter side of the pictures, as in ``media.read_frames``.
+          fps: pictures a second; None for sound alone.
+          size: pictures are shrunk to this many pixels on the shorter side while decoding.
 
         Raises:
-          ConfigError: no recording can be read.
+          ConfigError: no recording can be read, or an option makes no sense.
         """
+        demand_positive(windows=windows, seconds=seconds)
+        if fps is not None:
+            demand_positive(fps=fps, size=size)
         self.report = report
         self._windows, self._seconds = windows, seconds
-        self._frames, self._size = frames, size
-        self._recordings: list[tuple[Entry, media.Recording, media.Header]] = []
-        wanted = "video" if frames else "audio"
+        self._frames, self._size = 0 if fps is None else max(1, round(seconds * fps)), size
+        safe = []
         for entry in entries:
-            if os.path.isabs(entry.name) or ".." in entry.name.split("/"):
+            if files.leads_out(entry.name):
                 report["malformed_line"] += 1
-                continue
-            recording = media.Recording(corpus, entry.name)
-            try:
-                header = recording.header(f"unreadable_{wanted}")
-                if not getattr(header, wanted):
-                    raise BadInput(f"no_{wanted}", entry.name)
-                self._recordings.append((entry, recording, header))
-            except BadInput as error:
-                report[error.reason] += 1
+            else:
+                safe.append(entry)
+        recordings = [media.Recording(corpus, entry.name) for entry in safe]
+        headers = readable(recordings, "video" if self._frames else "audio", report)
+        self._recordings = [
+            (entry, recording, header)
+            for entry, recording, header in zip(safe, recordings, headers, strict=True)
+            if header
+        ]
         if not self._recordings:
             reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(report.items()))
             raise ConfigError(
@@ -99,12 +107,46 @@ class LabelledRecordings:
         )
 
 
-def open_root(root: str, layout: str) -> files.Folder | files.Archive:
+def readable(
+    recordings: Sequence[media.Recording], wanted: str, report: collections.Counter[str]
+) -> list[media.Header | None]:
+    """The headers of recordings; None for those that cannot be used, which the report counts.
+
+    Args:
+      recordings: of a corpus.
+      wanted: ``video`` or ``audio``: the stream that each must have.
+      report: counts ``missing_file``, ``unreadable_`` and ``no_`` with what is wanted.
+    """
+
+    def read(recording: media.Recording) -> media.Header | BadInput:
+        try:
+            return recording.header(f"unreadable_{wanted}")
+        except BadInput as error:
+            return error
+
+    headers: list[media.Header | None] = []
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        shown = {"desc": "headers", "unit": "", "delay": 3, "leave": False, "disable": None}
+        for header in tqdm.tqdm(pool.map(read, recordings), total=len(recordings), **shown):
+            if isinstance(header, BadInput):
+                report[header.reason] += 1
+            elif not getattr(header, wanted):
+                report[f"no_{wanted}"] += 1
+            else:
+                headers.append(header)
+                continue
+            headers.append(None)
+    return headers
+
+
+def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | files.Archive:
     """The files of a corpus.
 
     Args:
       root: a folder, or a tar or zip file.
       layout: of it, for the error.
+      landmark: a file that is at the top of the corpus; where it is in a folder there instead, the
+        corpus begins with that.
 
     Raises:
       ConfigError: it does not exist or cannot be read.
@@ -113,7 +155,30 @@ def open_root(root: str, layout: str) -> files.Folder | files.Archive:
         raise ConfigError(
             f"root={root!r} does not exist; give the folder or archive of the corpus: {layout}"
         )
-    return files.open_files(root)
+    corpus = files.open_files(root)
+    return files.rooted(corpus, landmark) if landmark else corpus
+
+
+def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
+    """Where in a corpus a file is that it must have.
+
+    Raises:
+      ConfigError: it has none of that name; ``layout`` says what it should be.
+    """
+    found = files.find(corpus, [name])
+    if not found:
+        raise ConfigError(f"root={str(corpus.path)!r} has no {name}; {layout}")
+    return found[0]
+
+
+def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+    """The lines of a text file that are not blank, stripped.
+
+    Raises:
+      ConfigError: the file is missing, or no UTF-8.
+    """
+    lines = map(str.strip, files.read_text(corpus, name).splitlines())
+    return [line for line in lines if line]
 
 
 def read_table(
@@ -121,31 +186,28 @@ def read_table(
     name: str,
     columns: tuple[str, ...],
     report: collections.Counter[str],
+    optional: tuple[str, ...] = (),
 ) -> list[dict[str, str]]:
     """The rows of a CSV file whose first line names its columns.
 
     Args:
       corpus: where the file is.
       name: of the file.
-      columns: that it must have; others are left out.
+      columns: that it must have.
       report: counts rows without all of them as ``malformed_line``.
+      optional: columns that are empty where the file has none; all others are left out.
 
     Raises:
       ConfigError: the file is missing, no UTF-8, or lacks a column.
     """
-    where = f"root={str(corpus.path)!r}"
-    try:
-        lines = corpus.read(name).decode("utf-8-sig").replace("\0", "").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where} has no readable {name} ({error})") from error
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
     for column in columns:
         if column not in (reader.fieldnames or ()):
-            raise ConfigError(f"{where}: {name} has no column {column!r}")
+            raise ConfigError(f"root={str(corpus.path)!r}: {name} has no column {column!r}")
     rows = []
     for row in reader:
         if all(row[column] for column in columns):
-            rows.append({column: row[column] for column in columns})
+            rows.append({column: row.get(column) or "" for column in (*columns, *optional)})
         else:
             report["malformed_line"] += 1
     return rows
@@ -156,3 +218,12 @@ def demand_positive(**options: int | float) -> None:
     for key, value in options.items():
         if not value > 0:
             raise ConfigError(f"{key}={value!r} must be greater than 0")
+
+
+def demand_known(allowed: Sequence[str | int], **options: str | int) -> None:
+    """Raises ConfigError, naming the option, unless all are among those allowed."""
+    for key, value in options.items():
+        if value not in allowed:
+            raise ConfigError(
+                f"{key}={value!r} is unknown; allowed: {', '.join(map(str, allowed))}"
+            )

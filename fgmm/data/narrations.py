@@ -22,6 +22,7 @@ import tqdm
 
 from fgmm.config import ConfigError
 from fgmm.data import files
+from fgmm.data.captions import said
 from fgmm.data.schema import BadInput, Caption
 
 COLUMNS = ("start", "end", "text")
@@ -164,7 +165,7 @@ class JsonFile:
 
 
 def checked(rows: Iterable[tuple]) -> Narration:
-    """Rows (start, end, text) as captions in order of time, each in one line.
+    """Rows (start, end, text) as captions in order of time, cleaned as in ``captions.said``.
 
     Returns:
       The captions, and what was left out: ``malformed_line`` counts rows whose times are no
@@ -176,7 +177,7 @@ def checked(rows: Iterable[tuple]) -> Narration:
             begin, stop = float(start), float(end)
         except (TypeError, ValueError):
             begin, stop = math.nan, math.nan
-        words = " ".join(text.split()) if isinstance(text, str) else ""
+        words = " ".join(said(text)) if isinstance(text, str) else ""
         if not 0 <= begin <= stop < math.inf:
             left_out["malformed_line"] += 1
         elif not words:

@@ -173,8 +173,11 @@ def training_batches(
       workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
     """
     dataset = grain.MapDataset.range(len(assemble.source)).seed(seed).shuffle().repeat()
-    dataset = dataset.random_map(assemble)[process::processes]
-    dataset = dataset.batch(batch_size // processes, batch_fn=stacked)[start_step:]
+    dataset = dataset.random_map(assemble)
+    # Every process has consecutive clips, so that those of all are in one order for any number.
+    share = batch_size // processes
+    dataset = dataset.batch(share, drop_remainder=True, batch_fn=stacked)
+    dataset = dataset[process::processes][start_step:]
     if workers:
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1)
         buffer = max(1, prefetch // workers)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgmm.data.captions import read_captions
+from fgmm.data.captions import read_captions, said
 from fgmm.data.schema import BadInput, Caption
 
 VTT = """WEBVTT - made here
@@ -28,6 +28,9 @@ SRT = """1
 01:00:03,000 --> 01:00:04,250
 in two
 lines
+"""
+JSON_LINES = """{"text": "Cut the onion", "start": 1.0, "end": 2.5}
+{"text": "in two", "start": 3603.0, "end": 3604.25}
 """
 EXPECTED = (
     Caption("Cut the onion & fry it", 1.0, 2.5),
@@ -97,6 +100,97 @@ welcome back
     assert not left_out
 
 
+def cued(*cues):
+    """A WebVTT file of (start, end, text) in seconds."""
+    times = "\n".join(f"00:{a:06.3f} --> 00:{b:06.3f}\n{text}\n" for a, b, text in cues)
+    return f"WEBVTT\n\n{times}".encode()
+
+
+def test_text_that_grows_or_is_shown_twice_is_taken_once():
+    found, left_out = read_captions(
+        cued(
+            (0.0, 2.0, "first we cut"),
+            (2.0, 3.0, "first we cut the onion"),
+            (2.5, 4.0, "first we cut the onion\nvery small"),
+            (3.0, 4.0, "very small"),
+            (4.5, 5.0, "the"),
+            (5.0, 6.0, "the pan is hot"),
+            (7.0, 9.0, "now wait"),
+            (7.5, 8.0, "and in the meantime"),
+            (8.5, 9.5, "now wait"),
+        ),
+        "vtt",
+    )
+    assert found == (
+        Caption("first we cut", 0.0, 2.0),
+        Caption("the onion", 2.0, 3.0),
+        Caption("very small", 2.5, 4.0),
+        Caption("the", 4.5, 5.0),
+        # Too little in common to be more than chance.
+        Caption("the pan is hot", 5.0, 6.0),
+        Caption("now wait", 7.0, 9.0),
+        Caption("and in the meantime", 7.5, 8.0),
+    )
+    assert not left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("[Music]", []),
+        ("fry [sizzling] the onion [Applause]", ["fry the onion"]),
+        ("(DOOR SLAMS)\nwho is there", ["who is there"]),
+        ("♪ (soft music) ♪", []),
+        ("add salt (not too much) and stir", ["add salt (not too much) and stir"]),
+        (">> Hello.\n- Hi!\n–Good day", ["Hello.", "Hi!", "Good day"]),
+        ("-5 degrees", ["-5 degrees"]),
+        ("♪ happy birthday ♪", ["happy birthday"]),
+        ("【拍手】\n（音楽）\n玉ねぎを切ります", ["玉ねぎを切ります"]),
+        ("[музыка] режем лук", ["режем лук"]),
+        ("\u200fשלום\u200f", ["שלום"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("&gt;&gt; Cut &amp; fry &#39;em", ["Cut & fry 'em"]),
+        ("... \n?", []),
+        ("  THE   WHOLE\tONION ", ["THE WHOLE ONION"]),
+    ],
+)
+def test_what_is_not_said_is_left_out_in_any_language(text, lines):
+    assert said(text) == lines
+
+
+def test_cues_of_sounds_alone_are_counted_as_empty():
+    found, left_out = read_captions(cued((0, 1, "[Music]"), (1, 2, "hello")), "vtt")
+    assert found == (Caption("hello", 1.0, 2.0),)
+    assert left_out == {"empty_caption": 1}
+
+
+def test_notes_and_styles_are_no_captions():
+    text = cued((0, 1, "hello"), (2, 3, "bye")).decode()
+    noted = text.replace("WEBVTT\n", "WEBVTT\n\nSTYLE\n::cue { color: red }\n")
+    noted = noted.replace("hello\n", "hello\n\nNOTE not said\n")
+    assert read_captions(noted.encode(), "vtt") == read_captions(text.encode(), "vtt")
+
+
+def test_json_lines():
+    lines = (
+        '{"text": "second [noise]", "start": 2, "end": 3.5, "speaker": 1}',
+        '{"text": "first", "start": 0.25, "end": 1}',
+        "",
+        '{"text": "no end", "start": 1}',
+        '{"text": 3, "start": 1, "end": 2}',
+        "[]",
+        f'{{"text": "too late", "start": 1, "end": 1{"0" * 400}}}',
+        '{"text": "backward", "start": 5, "end": 4}',
+        '{"text": "for ever", "start": 5, "end": Infinity}',
+        '{"text": " ", "start": 5, "end": 6}',
+        '{"text": "cut o',
+    )
+    found, left_out = read_captions("\r\n".join(lines).encode("utf-8-sig"), "jsonl")
+    assert found == (Caption("first", 0.25, 1.0), Caption("second", 2.0, 3.5))
+    assert left_out == {"malformed_line": 7, "empty_caption": 1}
+    assert read_captions(b"", "jsonl") == ((), {})
+
+
 @pytest.mark.parametrize("form", ["vtt", "srt"])
 @pytest.mark.parametrize(
     "data", [b"", b"\x00\xff\xfe\x80", b"no captions", "café".encode("latin-1"), b"\xff\xfe\x00"]
@@ -107,7 +201,11 @@ def test_other_files_are_unreadable(data, form):
     assert caught.value.reason == "unreadable_captions"
 
 
-@given(st.binary(max_size=200), st.sampled_from([("vtt", VTT), ("srt", SRT)]), st.data())
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([("vtt", VTT), ("srt", SRT), ("jsonl", JSON_LINES)]),
+    st.data(),
+)
 def test_damage_is_bad_input_or_left_out(noise, file, data):
     form, text = file
     whole = text.encode()

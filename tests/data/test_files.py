@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.data.files import Archive, open_files
+from fgmm.data.files import Archive, find, open_files, read_json, read_text, rooted, stems
 
 CONTENT = {
     "a.txt": b"hello",
@@ -62,6 +62,52 @@ def test_files_are_read_by_name(packed):
     assert "deep" not in files
     with pytest.raises(FileNotFoundError):
         files.read("nothing")
+
+
+def test_names_folders_and_what_is_below_one(packed):
+    files = open_files(packed)
+    assert sorted(files.names()) == sorted(CONTENT)
+    assert files.folders() == ["deep", "long"]
+    below = pickle.loads(pickle.dumps(files.below("deep")))
+    assert sorted(below.names()) == ["empty", "er/b.bin"]
+    assert below.read("er/b.bin") == CONTENT["deep/er/b.bin"]
+    assert "a.txt" not in below
+
+
+def test_a_corpus_begins_where_its_landmark_is(packed):
+    files = open_files(packed)
+    assert rooted(files, "a.txt") is files
+    assert "er/b.bin" in rooted(files, "er/b.bin")
+    assert rooted(files, "nowhere") is files
+
+
+def test_files_are_found_by_their_last_names(packed):
+    files = open_files(packed)
+    assert find(files, ["b.bin", "a.txt", "none"]) == ["deep/er/b.bin", "a.txt"]
+    assert stems(files, (".bin",)) == {"b": "deep/er/b.bin"}
+
+
+def test_what_begins_with_a_dot_is_passed_over(tmp_path):
+    content = {"a.txt": b"", "._a.txt": b"", ".git/a.txt": b"", "deep/.b": b""}
+    archive = open_files(write_tar(tmp_path / "packed", content))
+    for name, data in content.items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(data)
+    folder = open_files(tmp_path / "folder")
+    assert list(archive.names()) == list(folder.names()) == ["a.txt"]
+
+
+def test_text_and_json_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "good.json").write_text('\ufeff{"a": 1}')
+    folder = open_files(tmp_path)
+    assert read_json(folder, "good.json") == {"a": 1}
+    for name in ("latin.txt", "none.txt"):
+        with pytest.raises(ConfigError, match=f"has no readable {name}"):
+            read_text(folder, name)
+    with pytest.raises(ConfigError, match=r"bad\.json is no JSON"):
+        read_json(folder, "bad.json")
 
 
 def test_files_can_be_pickled_and_read_by_many_threads(packed):

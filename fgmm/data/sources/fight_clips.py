@@ -64,7 +64,6 @@ class Source(labelled.LabelledRecordings):
                 entries.append(labelled.Entry(row["filename"], {"action": label}, group))
             else:
                 report["malformed_line"] += 1
-        frames = max(1, round(seconds * fps))
         super().__init__(
-            corpus, entries, report, windows=windows, seconds=seconds, frames=frames, size=size
+            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
         )

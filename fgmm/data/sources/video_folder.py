@@ -4,30 +4,26 @@
 
     cooking/first.mp4
     cooking/first.vtt          WebVTT, or SubRip with the ending .srt
-    second.webm                no captions: a clip without text
+    cooking/second.mkv
+    cooking/second.jsonl       or JSON lines, {"text": ..., "start": ..., "end": ...} in seconds
+    third.webm                 no captions: a clip without text
 """
 
 import collections
-import concurrent.futures
 import functools
 import hashlib
 import os
-import pathlib
 
 import numpy as np
-import tqdm
 
 from fgmm.config import ConfigError
-from fgmm.data import captions, files, media
+from fgmm.data import captions, files, labelled, media
+from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Caption, Clip
+from fgmm.data.texts import Texts
 
-ENDINGS = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".mxf", ".ogv", ".ts", ".webm", ".wmv"),
-)
+ENDINGS = files.VIDEO_ENDINGS
 SPLITS = ("train", "validation")
-# Headers read at a time.
-_THREADS = 8
 # Share of a window that a video may fall short of it and still count as one more.
 _SHORT = 0.1
 
@@ -99,7 +95,13 @@ class Source:
                 f"validation={validation}; change that share or add videos"
             )
         folder = files.Folder(root)
-        self._open([media.Recording(folder, name) for name in names])
+        recordings = [media.Recording(folder, name) for name in names]
+        headers = labelled.readable(recordings, "video", self.report)
+        self._recordings = [
+            (recording, header)
+            for recording, header in zip(recordings, headers, strict=True)
+            if header
+        ]
         if not self.videos:
             reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(self.report.items()))
             raise ConfigError(f"root={root!r} has no readable video in split {split!r}: {reasons}")
@@ -131,22 +133,6 @@ class Source:
     @property
     def videos(self) -> list[str]:
         return [recording.name for recording, _ in self._recordings]
-
-    def _open(self, recordings: list[media.Recording]) -> None:
-        """Keeps the recordings that can be read."""
-        self._recordings: list[tuple[media.Recording, media.Header]] = []
-        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-            headers = pool.map(_header_or_error, recordings)
-            shown = tqdm.tqdm(
-                headers, "headers", len(recordings), unit="", delay=3, leave=False, disable=None
-            )
-            for recording, header in zip(recordings, shown, strict=True):
-                if isinstance(header, BadInput):
-                    self.report[header.reason] += 1
-                elif not header.video:
-                    self.report["no_video"] += 1
-                else:
-                    self._recordings.append((recording, header))
 
     def _read_captions(self, folder, name, caption_files) -> tuple[Caption, ...]:
         """Captions of a video: those of the first file beside it that can be read."""
@@ -186,23 +172,18 @@ def _listed(root: str) -> tuple[list[str], dict[str, dict[str, str]]]:
     if not root or not os.path.isdir(root):
         found = "is no folder" if root and os.path.exists(root) else "does not exist"
         raise ConfigError(
-            f"root={root!r} {found}; give a folder of video files, with captions as .vtt or .srt "
-            "files of the same names beside them"
+            f"root={root!r} {found}; give a folder of video files, with captions as .vtt, .srt or "
+            ".jsonl files of the same names beside them"
         )
     videos: list[str] = []
     caption_files: dict[str, dict[str, str]] = collections.defaultdict(dict)
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = pathlib.Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            stem, ending = os.path.splitext(relative)
-            ending = ending.lower()
-            if name.startswith("."):  # what some systems leave beside a file is not the file
-                continue
-            if ending in ENDINGS:
-                videos.append(relative)
-            elif ending[1:] in captions.FORMATS:
-                caption_files[stem][ending[1:]] = relative
+    for name in files.Folder(root).names():
+        stem, ending = os.path.splitext(name)
+        ending = ending.lower()
+        if ending in ENDINGS:
+            videos.append(name)
+        elif ending[1:] in captions.FORMATS:
+            caption_files[stem][ending[1:]] = name
     if not videos:
         raise ConfigError(f"root={root!r} holds no video; known endings: {' '.join(ENDINGS)}")
     return sorted(videos), caption_files
@@ -215,8 +196,58 @@ def place(name: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _header_or_error(recording: media.Recording) -> media.Header | BadInput:
-    try:
-        return recording.header()
-    except BadInput as error:
-        return error
+class Raw:
+    """The videos of a split as they lie on disk, each with the captions beside it.
+
+    Attributes:
+      videos: names of the files, relative to the folder, in the order in which it lists them.
+      report: empty; what is wrong with a video is found when it is read.
+    """
+
+    splits = SPLITS
+
+    def __init__(self, *, root: str, split: str = "train", validation: float = 0.1):
+        """Reads the names of the files.
+
+        Args:
+          root, split, validation: as ``Source`` takes them.
+
+        Raises:
+          ConfigError: an unknown split, or no such folder.
+        """
+        labelled.demand_known(SPLITS, split=split)
+        if not 0 <= validation < 1:
+            raise ConfigError(f"validation={validation!r} must be a share from 0 to below 1")
+        if not os.path.isdir(root):
+            raise ConfigError(f"root={root!r} is no folder; give one of video files")
+        self.report: collections.Counter[str] = collections.Counter()
+        self.videos = Texts()
+        self._folder = files.Folder(root)
+        for name in self._folder.names():
+            if os.path.splitext(name)[1].lower() in ENDINGS and (
+                (place(name) < validation) == (split == "validation")
+            ):
+                self.videos.append(name)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        name = self.videos[index]
+        spoken, left_out = self._narration(os.path.splitext(name)[0])
+        path = self._folder.path / name
+        return RawRecord(name, path, "video", spoken, group=name, problems=left_out)
+
+    def _narration(self, stem: str) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+        """Captions of a video: those of the first file beside it that can be read."""
+        left_out: collections.Counter[str] = collections.Counter()
+        for form in captions.FORMATS:
+            for name in (f"{stem}.{form}", f"{stem}.{form.upper()}"):
+                if name in self._folder:
+                    try:
+                        read, cues = captions.read_captions(self._folder.read(name), form)
+                    except (BadInput, OSError):
+                        left_out["unreadable_captions"] += 1
+                    else:
+                        return read, left_out + cues
+        return (), left_out or collections.Counter({"missing_captions": 1})

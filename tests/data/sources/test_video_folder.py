@@ -130,6 +130,13 @@ def test_a_broken_caption_file_costs_its_captions_alone(own):
     assert texts(opened(own))[2:7] == [["instead"]] * 5
 
 
+def test_captions_as_json_lines(own):
+    (own / "short.jsonl").write_text('{"text": "[Music] told in JSON", "start": 0, "end": 0.4}\n')
+    source = opened(own)
+    assert not source.report
+    assert clips(source)[-1].captions == (Caption("told in JSON", 0.0, 0.4),)
+
+
 def test_unreadable_videos_are_left_out_and_counted(own):
     whole = (own / "long.mp4").read_bytes()
     (own / "broken.mp4").write_bytes(whole[: len(whole) // 2])

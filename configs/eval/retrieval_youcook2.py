@@ -1,0 +1,22 @@
+"""Retrieval of the steps of recipes by the sentences that describe them, on YouCook2."""
+
+import ml_collections
+
+from fgmm import config as configs
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: ``root`` of the corpus, ``split``; ``frames`` at equal distances in a window of
+    ``seconds``, 0 for the whole of a step, and ``size`` of the picture.
+    """
+    variant = configs.variant(
+        argument, root="youcook2", split="validation", seconds=0.0, frames=32, size=112
+    )
+    return ml_collections.ConfigDict(
+        {
+            "name": "retrieval",
+            "source": {"name": "youcook2", **variant},
+            "pair": "video_text",
+            "captions": 1,
+        }
+    )

@@ -1,0 +1,133 @@
+"""Corpora of described video: stretches of files, each with the sentences that describe it."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fgmm.config import ConfigError
+from fgmm.data import files, labelled, media
+from fgmm.data.schema import Caption, Clip, Waveform
+
+
+class Segment(NamedTuple):
+    """A stretch of a file.
+
+    Attributes:
+      clip_id: of the clip that it becomes.
+      name: of the file.
+      captions: with times from the start of the stretch.
+      group: as in ``Clip``.
+      start, end: in seconds; an ``end`` of None is that of the file.
+    """
+
+    clip_id: str
+    name: str
+    captions: tuple[Caption, ...]
+    group: str = ""
+    start: float = 0.0
+    end: float | None = None
+
+
+class DescribedSegments:
+    """A source of segments, one clip each.
+
+    ``source[i]`` takes the window in the middle of a segment; ``source.draw(i, rng)``, which
+    training calls, one from anywhere in it. Files are opened when they are read: those that are
+    broken, or without sound, are masked then and counted. Can be pickled, and read by many threads.
+
+    Attributes:
+      report: segments left out: ``missing_file``.
+    """
+
+    def __init__(
+        self,
+        corpus: files.Folder | files.Archive,
+        segments: Sequence[Segment],
+        report: collections.Counter[str],
+        *,
+        seconds: float,
+        frames: int,
+        size: int,
+    ):
+        """Looks for the files.
+
+        Args:
+          corpus: where they are.
+          segments: in order.
+          report: to be continued.
+          seconds: of a window; a segment that is no longer is one window, and with 0 all are.
+          frames: pictures at equal distances in a window, however long it is.
+          size: pictures are shrunk to this many pixels on the shorter side while decoding.
+
+        Raises:
+          ConfigError: no file is there, or an option makes no sense.
+        """
+        labelled.demand_positive(frames=frames, size=size)
+        if not seconds >= 0:
+            raise ConfigError(f"seconds={seconds!r} must be at least 0")
+        self.report = report
+        self._corpus, self._seconds, self._frames, self._size = corpus, seconds, frames, size
+        names = {segment.name for segment in segments}
+        present = {name for name in names if not files.leads_out(name) and name in corpus}
+        self._segments = [segment for segment in segments if segment.name in present]
+        report["missing_file"] += len(segments) - len(self._segments)
+        self.report = +report
+        if not self._segments:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(self.report.items()))
+            raise ConfigError(
+                f"{str(corpus.path)!r} has no video of this split ({reasons or 'none listed'})"
+            )
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clip(index, 0.5)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Clip:
+        """The clip of a segment with a window that ``rng`` draws."""
+        return self._clip(index, float(rng.random()))
+
+    def _clip(self, index: int, share: float) -> Clip:
+        segment = self._segments[range(len(self))[index]]
+        recording = media.Recording(self._corpus, segment.name)
+        window = _Window(recording, segment.start, segment.end, self._seconds, share)
+        return Clip(
+            clip_id=segment.clip_id,
+            video=functools.partial(window.frames, self._frames, self._size),
+            audio=window.sound,
+            captions=segment.captions,
+            group=segment.group,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """``seconds`` of a stretch of a recording, at ``share`` of what its length leaves."""
+
+    recording: media.Recording
+    start: float
+    end: float | None
+    seconds: float
+    share: float
+
+    def frames(self, count: int, size: int) -> UInt8[np.ndarray, "T h w 3"]:
+        """As ``media.read_frames``."""
+        start, seconds = self._place("unreadable_video")
+        return self.recording.frames(start=start, seconds=seconds, count=count, size=size)
+
+    def sound(self) -> Waveform:
+        """As ``media.read_sound``."""
+        start, seconds = self._place("unreadable_audio")
+        return self.recording.sound(start=start, seconds=seconds)
+
+    def _place(self, reason: str) -> tuple[float, float]:
+        end = self.recording.header(reason).duration if self.end is None else self.end
+        whole = max(0.0, end - self.start)
+        seconds = min(self.seconds or whole, whole)
+        return self.start + self.share * (whole - seconds), seconds

@@ -1,0 +1,90 @@
+"""HMDB51: clips of 51 human motions, with three splits into training and test.
+
+::
+
+    brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi
+    testTrainMulti_7030_splits/brush_hair_test_split1.txt    <file>.avi 1
+
+A mark of 1 is training, 2 is test, and 0 neither.
+
+Kuehne, Jhuang, Garrote, Poggio, Serre: HMDB: A Large Video Database for Human Motion Recognition,
+ICCV 2011.
+"""
+
+import collections
+import os
+import posixpath
+import re
+
+from fgmm.config import ConfigError
+from fgmm.data import files, labelled
+
+FOLDS = (1, 2, 3)
+_MARKS = {"train": "1", "test": "2"}
+_LAYOUT = "the layout is <class>/*.avi, testTrainMulti_7030_splits/<class>_test_split1.txt"
+_LIST = re.compile(r"(.+)_test_split(\d)\.txt")
+
+
+class Source(labelled.LabelledRecordings):
+    """One side of one split. ``Clip.labels["action"]`` says what is done. ``Clip.group`` is the
+    video that a clip was cut from, as its name says, within class and split: the official splits
+    are taken as they are.
+
+    Folders above the lists and the classes may have any names, and videos any ending, so that they
+    may be encoded anew.
+
+    Attributes:
+      classes: names of the classes, by label, in alphabetic order; as words.
+      report: recordings left out, and ``malformed_line`` for lines of the lists without a mark.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "train",
+        fold: int = 1,
+        windows: int = 1,
+        seconds: float = 2.0,
+        fps: float = 4.0,
+        size: int = 112,
+    ):
+        """Opens the corpus.
+
+        Args:
+          root: a folder with the layout above, or the same as one tar or zip file.
+          split: ``train`` or ``test``.
+          fold: which of the three official splits.
+          windows, seconds, fps, size: as in ``labelled.LabelledRecordings``.
+
+        Raises:
+          ConfigError: a missing or unreadable root, no lists of the fold, no readable recording, or
+            an option that makes no sense.
+        """
+        labelled.demand_known(tuple(_MARKS), split=split)
+        labelled.demand_known(FOLDS, fold=fold)
+        corpus = labelled.open_root(root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        lists = {}
+        for path in corpus.names():
+            match = _LIST.fullmatch(posixpath.basename(path))
+            if match and int(match[2]) == fold:
+                lists[match[1]] = path
+        if not lists:
+            raise ConfigError(f"root={root!r} has no lists of fold {fold}; {_LAYOUT}")
+        self.classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        entries = []
+        for label, name in enumerate(sorted(lists)):
+            for line in labelled.read_lines(corpus, lists[name]):
+                listed, _, mark = line.rpartition(" ")
+                stem = os.path.splitext(listed.strip())[0]
+                if not stem or mark not in ("0", "1", "2"):
+                    report["malformed_line"] += 1
+                elif mark == _MARKS[split]:
+                    path = paths.get(stem, f"{name}/{listed.strip()}")
+                    group = f"{split}/{name}/{stem.partition(f'_{name}_')[0]}"
+                    entries.append(labelled.Entry(path, {"action": label}, group))
+        super().__init__(
+            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
+        )

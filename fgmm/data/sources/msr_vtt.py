@@ -1,0 +1,126 @@
+"""MSR-VTT: short web videos with twenty sentences each, and the splits that retrieval uses.
+
+::
+
+    train_val_videodatainfo.json, test_videodatainfo.json     or one MSRVTT_data.json for both
+        {"videos": [{"video_id": "video0", "split": "train", ...}, ...],
+         "sentences": [{"video_id": "video0", "caption": ...}, ...]}
+    MSRVTT_JSFUSION_test.csv     key,vid_key,video_id,sentence: 1,000 videos, one sentence each
+    MSRVTT_train.9k.csv          video_id: the others; MSRVTT_train.7k.csv likewise
+    TrainValVideo/video0.mp4     in folders of any names, of any container
+
+Xu, Mei, Yao, Rui: MSR-VTT: A Large Video Description Dataset for Bridging Video and Language, CVPR
+2016. The list of 1,000 ("1k-A"): Yu, Kim, Kim: A Joint Sequence Fusion Model for Video Question
+Answering and Retrieval, ECCV 2018.
+"""
+
+import collections
+from collections.abc import Iterable
+
+from fgmm.config import ConfigError
+from fgmm.data import files, labelled, segments
+from fgmm.data.schema import Caption
+
+_ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
+_TEST_1K = "MSRVTT_JSFUSION_test.csv"
+_LISTS = {"train_9k": "MSRVTT_train.9k.csv", "train_7k": "MSRVTT_train.7k.csv"}
+OFFICIAL = ("train", "validate", "test")
+SPLITS = (*OFFICIAL, *_LISTS, "test_1k")
+_LAYOUT = f"the layout is {', '.join(_ANNOTATIONS[1:])}, {_TEST_1K}, <folders>/video0.mp4"
+
+
+class Source(segments.DescribedSegments):
+    """One split. A clip is a whole file, which was cut from a longer video before, with all its
+    sentences, or in ``test_1k`` with the one that the list gives it.
+
+    Attributes:
+      report: videos left out: ``missing_file``. Of the sentences, ``malformed_line`` counts entries
+        without a video, ``empty_caption`` those without words.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "test_1k",
+        seconds: float = 0.0,
+        frames: int = 32,
+        size: int = 224,
+    ):
+        """Opens the corpus.
+
+        Args:
+          root: a folder with the layout above, or the same as one tar or zip file; a split needs
+            the lists alone that it is made of.
+          split: ``train``, ``validate`` or ``test``, the official ones of 6,513, 497 and 2,990
+            videos; ``train_9k`` and ``test_1k``, or ``train_7k``, of retrieval.
+          seconds, frames, size: as in ``segments.DescribedSegments``.
+
+        Raises:
+          ConfigError: a missing or unreadable root or list, no video of the split, or an option
+            that makes no sense.
+        """
+        labelled.demand_known(SPLITS, split=split)
+        corpus = labelled.open_root(root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        if split == "test_1k":
+            table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
+            rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
+            pairs = [(row["video_id"], row["sentence"]) for row in rows]
+            videos = [video for video, _ in pairs]
+        else:
+            split_of, pairs = _annotations(corpus, root, report)
+            videos = [video for video, name in split_of.items() if name == split]
+            if split in _LISTS:
+                table = labelled.find_table(corpus, _LISTS[split], _LAYOUT)
+                rows = labelled.read_table(corpus, table, ("video_id",), report)
+                videos = [row["video_id"] for row in rows]
+        captions = _by_video(videos, pairs, report)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        found = [
+            segments.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
+            for video, said in captions.items()
+        ]
+        super().__init__(corpus, found, report, seconds=seconds, frames=frames, size=size)
+
+
+def _annotations(
+    corpus: files.Folder | files.Archive, root: str, report: collections.Counter[str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The official split of each video, and pairs of a video and a sentence."""
+    places = files.find(corpus, _ANNOTATIONS)
+    if not places:
+        raise ConfigError(f"root={root!r} has none of {', '.join(_ANNOTATIONS)}; {_LAYOUT}")
+    if places[0].endswith(_ANNOTATIONS[0]):  # it repeats what the others say
+        places = places[:1]
+    split_of, pairs = {}, []
+    for path in places:
+        content = files.read_json(corpus, path)
+        try:
+            split_of |= {entry["video_id"]: entry["split"] for entry in content["videos"]}
+            sentences = content["sentences"]
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"root={root!r}: {path} is not of the form that fgmm/data/sources/msr_vtt.py "
+                f"shows ({type(error).__name__}: {error})"
+            ) from error
+        for entry in sentences:
+            if isinstance(entry, dict) and {"video_id", "caption"} <= entry.keys():
+                pairs.append((entry["video_id"], str(entry["caption"])))
+            else:
+                report["malformed_line"] += 1
+    return split_of, pairs
+
+
+def _by_video(
+    videos: list[str], pairs: Iterable[tuple[str, str]], report: collections.Counter[str]
+) -> dict[str, tuple[Caption, ...]]:
+    """The sentences of each video, in their order."""
+    found: dict[str, list[Caption]] = {video: [] for video in videos}
+    for video, sentence in pairs:
+        text = " ".join(sentence.split())
+        if video in found and text:
+            found[video].append(Caption(text))
+        elif video in found:
+            report["empty_caption"] += 1
+    return {video: tuple(said) for video, said in found.items()}

@@ -1,0 +1,92 @@
+"""YouCook2: cooking videos, cut into the steps of their recipes, a sentence each.
+
+::
+
+    youcookii_annotations_trainval.json
+        {"database": {<id>: {"subset": "training", "recipe_type": "113",
+            "annotations": [{"id": 0, "segment": [41, 54], "sentence": ...}, ...]}, ...}}
+    raw_videos/training/113/<id>.mp4         in folders of any names, of any container
+
+Zhou, Xu, Corso: Towards Automatic Learning of Procedures from Web Instructional Videos, AAAI 2018.
+"""
+
+import collections
+import math
+
+from fgmm.config import ConfigError
+from fgmm.data import files, labelled, segments
+from fgmm.data.schema import Caption
+
+_SUBSETS = {"train": "training", "validation": "validation"}
+_ANNOTATIONS = "youcookii_annotations_trainval.json"
+_LAYOUT = f"the layout is {_ANNOTATIONS}, raw_videos/"
+
+
+class Source(segments.DescribedSegments):
+    """One split. A clip is a step of a recipe with its sentence; ``Clip.group`` is the video.
+
+    The sentences of the test set were never published. Many of the videos are gone from YouTube:
+    steps of those that are not there are counted.
+
+    Attributes:
+      report: steps left out: ``missing_file``; ``malformed_line`` without times that go forward,
+        ``empty_caption`` without words.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str = "validation",
+        seconds: float = 0.0,
+        frames: int = 32,
+        size: int = 224,
+    ):
+        """Opens the corpus.
+
+        Args:
+          root: a folder with the layout above, or the same as one tar or zip file.
+          split: ``train`` or ``validation``.
+          seconds, frames, size: as in ``segments.DescribedSegments``.
+
+        Raises:
+          ConfigError: a missing or unreadable root or JSON file, no video of the split, or an
+            option that makes no sense.
+        """
+        labelled.demand_known(tuple(_SUBSETS), split=split)
+        corpus = labelled.open_root(root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        steps = []
+        try:
+            for video, entry in files.read_json(corpus, path)["database"].items():
+                if entry["subset"] == _SUBSETS[split]:
+                    name = paths.get(video, f"{video}.mp4")
+                    for number, step in enumerate(entry.get("annotations", ())):
+                        steps += _read(step, f"{video}_{number}", name, video, report)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"root={root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
+                f"shows ({type(error).__name__}: {error})"
+            ) from error
+        super().__init__(corpus, steps, report, seconds=seconds, frames=frames, size=size)
+
+
+def _read(
+    step: dict, clip_id: str, name: str, video: str, report: collections.Counter[str]
+) -> list[segments.Segment]:
+    """The segment of a step, if it is one."""
+    try:
+        start, end = (float(time) for time in step["segment"])
+    except (TypeError, ValueError, KeyError):
+        start, end = math.nan, math.nan
+    text = " ".join(str(step.get("sentence") or "").split())
+    if not 0 <= start < end < math.inf:
+        report["malformed_line"] += 1
+    elif not text:
+        report["empty_caption"] += 1
+    else:
+        captions = (Caption(text, 0.0, end - start),)
+        return [segments.Segment(clip_id, name, captions, video, start, end)]
+    return []
