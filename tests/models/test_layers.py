@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -55,6 +57,48 @@ def test_statistics_of_a_sharded_batch_are_those_of_the_whole():
     stats = sharded[0][1][1]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * valid.mean(axis=(0, 1)), rtol=1e-4)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * valid.var(axis=(0, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("valid", [[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])
+def test_normalisation_is_that_of_flax(dtype, tolerance, valid):
+    key = jax.random.key(2)
+    x = (3 + 2 * jax.random.normal(key, (4, 5, 6, 7))).astype(dtype)
+    weights = jax.random.normal(jax.random.key(3), x.shape)
+    mask = jnp.array(valid, bool)
+    params = {"scale": jnp.linspace(0.5, 1.5, 7), "bias": jnp.linspace(-1, 1, 7)}
+    statistics = {"mean": jnp.full(7, 0.3), "var": jnp.full(7, 1.7)}
+    # Without a valid clip all of them count.
+    counted = jnp.where(mask.any(), mask, True).reshape(4, 1, 1, 1)
+    flax_norm = nn.BatchNorm(momentum=0.9, dtype=dtype)
+
+    def ours(params, x, train):
+        variables = {"params": {"BatchNorm_0": params}, "batch_stats": {"BatchNorm_0": statistics}}
+        y, new = BatchNorm(dtype=dtype).apply(variables, x, mask, train, mutable=["batch_stats"])
+        return y, new["batch_stats"]["BatchNorm_0"]
+
+    def theirs(params, x, train):
+        y, new = flax_norm.apply(
+            {"params": params, "batch_stats": statistics},
+            x,
+            mask=counted,
+            use_running_average=not train,
+            mutable=["batch_stats"],
+        )
+        return y, new["batch_stats"]
+
+    def outcome(norm, train):
+        def loss(params, x):
+            y, new = norm(params, x, train)
+            return jnp.sum(y * weights), (y, new)
+
+        (_, auxiliary), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        assert auxiliary[0].dtype == gradients[1].dtype == dtype
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (*auxiliary, gradients))
+
+    for train in (True, False):
+        close = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=10 * tolerance)
+        jax.tree.map(close, outcome(ours, train), outcome(theirs, train))
 
 
 def test_symmetric_padding_pads_before_as_much_as_behind():

@@ -1,0 +1,144 @@
+"""Parameters and floating-point operations of a model, part by part; nothing is computed.
+
+A FLOP is half a multiply-add. Counted are those of matrix products and convolutions, in the jaxpr
+of the forward pass: whatever platform it will be compiled for, the count is the same, what XLA
+makes of it beside (layouts, fusions, padding) changes nothing, and tracing takes less time than
+lowering, which XLA's own cost analysis needs. Additions, normalisation, activations and look-ups
+are left out, and what a convolution multiplies with its padding is counted, as in most papers.
+"""
+
+import collections
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+from jax.extend import core
+
+# Parameters and name scopes of an encoder of ``MultiModal`` begin so; all others are of heads.
+_ENCODER = "encoders_"
+
+
+class Part(NamedTuple):
+    """An encoder, or all heads.
+
+    Attributes:
+      name: such as ``"video, s3d"`` or ``"heads"``.
+      parameters: how many numbers are learned.
+      flops: of the forward pass on one clip, with all of its captions.
+    """
+
+    name: str
+    parameters: int
+    flops: float
+
+
+def flops(function: Callable, *arguments: Any) -> float:
+    """FLOPs of a function's matrix products and convolutions.
+
+    Args:
+      function: traced, not run.
+      arguments: arrays or their shapes.
+
+    Raises:
+      ValueError: there is a product in a loop without a fixed number of turns.
+    """
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    return sum((count for _, count in _products(jaxpr.jaxpr, "")), 0.0)
+
+
+def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
+    """What each encoder of a ``MultiModal`` has and takes, then its heads.
+
+    Args:
+      model: as of ``Experiment.model``.
+      inputs: what it receives, or the shapes of that; for any number of clips.
+    """
+
+    def run(key, inputs):
+        embeddings, variables = model.init_with_output(key, inputs)
+        return jax.tree.leaves(embeddings), variables["params"]
+
+    # flax names what it traces by modules only where its option says so.
+    with flax.config.temp_flip_flag("profile", True):
+        trace = jax.make_jaxpr(run, return_shape=True)
+        jaxpr, (_, params) = trace(jax.eval_shape(lambda: jax.random.key(0)), inputs)
+    parameters, operations = collections.Counter(), collections.Counter()
+    for name, tree in params.items():
+        owner = name if name.startswith(_ENCODER) else ""
+        parameters[owner] += sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    for scope, count in _products(jaxpr.jaxpr, ""):
+        operations[scope] += count
+    clips = jax.tree.leaves(inputs)[0].shape[0]
+    return [
+        Part(name, parameters[owner], operations[owner] / clips)
+        for owner, name in _names(model).items()
+    ]
+
+
+def _names(model: nn.Module) -> dict[str, str]:
+    """What is printed, by the beginning of a name; encoders go by their names in a config."""
+    encoders = {
+        f"{_ENCODER}{modality}": f"{modality}, {type(encoder).__module__.rpartition('.')[2]}"
+        for modality, encoder in model.encoders.items()
+    }
+    return {**encoders, "": "heads"}
+
+
+def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
+    """The table of ``parts``, with their sum, for a person.
+
+    Args:
+      model, inputs: as of ``parts``.
+    """
+    rows = parts(model, inputs)
+    rows.append(Part("all", sum(p.parameters for p in rows), sum(p.flops for p in rows)))
+    width = max(len(row.name) for row in rows)
+    lines = [f"{'':{width}} | {'parameters':>13} | GFLOP a clip, forward"]
+    for row in rows:
+        lines.append(f"{row.name:{width}} | {row.parameters:13,} | {row.flops / 1e9:21,.3f}")
+    return "\n".join(lines)
+
+
+def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
+    """The encoder, or ``""``, that each product of a jaxpr belongs to, and its FLOPs."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        within = _scope(equation) or scope
+        if name == "dot_general":
+            yield within, _of_dot(equation)
+        elif name == "conv_general_dilated":
+            yield within, _of_convolution(equation)
+        elif name == "cond":
+            branches = [list(_products(b.jaxpr, within)) for b in equation.params["branches"]]
+            yield from max(branches, key=lambda branch: sum(count for _, count in branch))
+        else:
+            turns = equation.params["length"] if name == "scan" else 1
+            for inner in core.jaxprs_in_params(equation.params):
+                for owner, count in _products(inner, within):
+                    if name == "while":
+                        raise ValueError("a product in a loop of unknown length cannot be counted")
+                    yield owner, turns * count
+
+
+def _scope(equation: Any) -> str:
+    """The encoder in whose name an equation was traced, or ``""``."""
+    scopes = str(equation.source_info.name_stack).split("/")
+    return next((scope for scope in scopes if scope.startswith(_ENCODER)), "")
+
+
+def _of_dot(equation: Any) -> float:
+    """Two for each element of the result and each element that is summed over."""
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    summed = math.prod(left[axis] for axis in contracted)
+    return 2.0 * math.prod(equation.outvars[0].aval.shape) * summed
+
+
+def _of_convolution(equation: Any) -> float:
+    """Two for each element of the result and each weight of its kernel."""
+    kernel = equation.invars[1].aval.shape
+    features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features
