@@ -64,7 +64,7 @@ class _Constant:
 
 def bare_step(experiment, source, steps: int) -> float:
     """Clips a second of the compiled step on one batch on the device."""
-    mesh = meshes.data_mesh()
+    mesh = meshes.make_mesh()
     batch_size = experiment.config.batch_size
     stream = pipeline.training_batches(experiment.assemble(source), seed=0, batch_size=batch_size)
     host = next(stream)

@@ -1,4 +1,7 @@
-"""Trains what a config describes: ``python -m fgmm.main --config=configs/X.py --workdir=DIR``."""
+"""Trains what a config describes: ``python -m fgmm.main --config=configs/X.py --workdir=DIR``.
+
+The same command on every process of several; see ``docs/distributed.md``.
+"""
 
 import pathlib
 import sys
@@ -11,30 +14,58 @@ from fgmm.config import flat
 
 config_flags.DEFINE_config_file("config", None, "The experiment, configs/X.py[:k=v,...].")
 flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
+flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "host:port of process 0 of several; SLURM, TPU and Open MPI tell by themselves.",
+)
+flags.DEFINE_integer("process_count", None, "How many processes there are.")
+flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
+flags.DEFINE_integer(
+    "heartbeat_timeout", 60, "Seconds after which a silent process counts as lost.", lower_bound=1
+)
 
 
 def main(argv: list[str]) -> None:
-    """Flags to config to objects to the loop."""
+    """Joins the other processes, if there are any, and trains."""
     del argv
-    config, workdir = command_line.required("config"), command_line.required("workdir")
+    config = command_line.required("config")
+    command_line.required("workdir")
 
     from fgmm import xla_flags
 
     xla_flags.configure(deterministic=config.deterministic)
 
-    from fgmm import experiment
-    from fgmm.eval import inside_training
-    from fgmm.train import loop
+    from fgmm.train import distributed
 
-    built = experiment.build(config)
-    source = built.source(built.config.data.source, "data.source")
+    distributed.initialise(
+        flags.FLAGS.coordinator_address,
+        flags.FLAGS.process_count,
+        flags.FLAGS.process_index,
+        heartbeat_timeout=flags.FLAGS.heartbeat_timeout,
+    )
+    distributed.run_together(_train)
+
+
+def _train() -> None:
+    """Config to objects to the loop."""
+    from fgmm import experiment, provenance
+    from fgmm.eval import inside_training
+    from fgmm.train import distributed, loop
+
+    workdir = pathlib.Path(flags.FLAGS.workdir)
+    with distributed.all_or_none():
+        built = experiment.build(flags.FLAGS.config)
+        source = built.source(built.config.data.source, "data.source")
+        evaluators = inside_training.from_config(built)
+    distributed.check_agreement(built.config, workdir, provenance.commit())
     for key, value in sorted(flat(built.config).items()):
-        print(f"{key} = {value!r}")
+        distributed.say(f"{key} = {value!r}")
     command_line.use_compilation_cache()
     try:
-        loop.train(built, source, pathlib.Path(workdir), inside_training.from_config(built))
+        loop.train(built, source, workdir, evaluators)
     except loop.Diverged as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}" if distributed.primary() else 1)
 
 
 if __name__ == "__main__":

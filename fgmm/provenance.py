@@ -27,7 +27,7 @@ def here() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "version": fgmm.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "jax": jax.__version__,
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "cpu": f"{len(os.sched_getaffinity(0))} cores of {_cpu_model()}",
@@ -79,7 +79,8 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Of the checkout that this package lies in, as in ``here``."""
     folder = pathlib.Path(fgmm.__file__).parent
     try:
         described = subprocess.run(

@@ -6,7 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
 from fgmm.experiment import Experiment, build
+from fgmm.train import distributed
 from fgmm.train.state import TrainState
 
 TOKENIZER = "tokenizer.model"
@@ -50,7 +51,7 @@ class Checkpoints:
         )
         if self.latest is not None:
             _check_continues(workdir, self._read(self.latest, "config"), self._config)
-        if experiment.tokenizer is not None:
+        if experiment.tokenizer is not None and distributed.primary():
             _keep_tokenizer(workdir, experiment.tokenizer.model)
 
     @property
@@ -58,9 +59,13 @@ class Checkpoints:
         """The last step saved, None before the first."""
         return self._manager.latest_step()
 
-    def restore(self, sharding: jax.sharding.Sharding) -> tuple[TrainState, dict[str, Any]]:
-        """The latest state, placed by ``sharding``, and the data position saved with it."""
-        state = _restore_state(self._manager, self.latest, self._experiment, sharding)
+    def restore(self, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The latest state and the data position saved with it.
+
+        Args:
+          shardings: where every array goes, whichever devices it was saved from.
+        """
+        state = _restore_state(self._manager, self.latest, self._experiment, shardings)
         return state, self._read(self.latest, "position")
 
     def due(self, step: int) -> bool:
@@ -166,11 +171,17 @@ def _restore_state(
     manager: ocp.CheckpointManager,
     step: int,
     experiment: Experiment,
-    sharding: jax.sharding.Sharding,
+    shardings: TrainState | jax.sharding.Sharding,
 ) -> TrainState:
+    """``shardings`` is a tree like the state, or one for all."""
+    state = jax.eval_shape(experiment.init, experiment.config.seed)
+    if isinstance(shardings, jax.sharding.Sharding):
+        one = shardings
+        shardings = jax.tree.map(lambda _: one, state)
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(lambda: experiment.init(experiment.config.seed)),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state,
+        shardings,
     )
     restored = manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
@@ -274,30 +285,62 @@ def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
 
 
 class WorkdirLock:
-    """Holds a workdir for one process; the kernel lets go of it however that process ends.
+    """Makes a workdir and holds it for one run; the kernel lets go of it however that ends.
+
+    Process 0 holds it for all; the others see that it is there.
 
     Raises:
-      ConfigError: another live process holds it.
+      ConfigError: another live run holds it, it cannot be written, or a process does not see it.
     """
 
     def __init__(self, workdir: pathlib.Path):
-        self._file = (workdir / ".lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise ConfigError(
-                f"--workdir={workdir} is in use by a live process (pid {holder}): "
-                "stop it or give another workdir"
-            ) from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        self._file = None
+        path = workdir / ".lock"
+        with distributed.all_or_none():
+            if distributed.primary():
+                self._file = _locked(workdir, path)
+        with distributed.all_or_none():
+            if not distributed.primary() and not _appears(path):
+                raise ConfigError(
+                    f"--workdir={workdir} is not what process 0 has by that name: it must lie on "
+                    "storage that all processes share"
+                )
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise ConfigError(
+            f"--workdir={workdir} is in use by a live process (pid {holder}): "
+            "stop it or give another workdir"
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _appears(path: pathlib.Path, seconds: float = 20.0) -> bool:
+    """Network storage may show a file a little later on other machines."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True

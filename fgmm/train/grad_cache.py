@@ -17,8 +17,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
+
+from fgmm.train.mesh import join, split
 
 Metrics = dict[str, Array]
 
@@ -45,7 +47,7 @@ def loss_and_gradients(
       clips: a pytree of arrays [B, ...].
       key: micro-batch m is embedded with ``fold_in(key, m)``, both times.
       micro_batches: M, a divisor of B over the number of devices.
-      mesh: with one axis, over clips.
+      mesh: over whose devices clips are spread.
     """
 
     structure = None
@@ -58,18 +60,18 @@ def loss_and_gradients(
         return floating, (others, statistics)
 
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(micro_batches))
-    parts = (_split(clips, micro_batches, mesh), keys)
+    parts = (split(clips, micro_batches, mesh), keys)
     floating, (others, statistics) = jax.lax.map(
         lambda part: embed_part(params["model"], part), parts
     )
 
     def loss_of(objective_params, floating):
-        embeddings = jax.tree.unflatten(structure, _whole(floating, _join(others)))
+        embeddings = jax.tree.unflatten(structure, _whole(floating, join(others)))
         return contrast(objective_params, embeddings)
 
     (loss, metrics), (objective_gradient, cotangents) = jax.value_and_grad(
         loss_of, argnums=(0, 1), has_aux=True
-    )(params["objective"], _join(floating))
+    )(params["objective"], join(floating))
 
     def replay(gradient, part_and_cotangent):
         part, cotangent = part_and_cotangent
@@ -78,26 +80,10 @@ def loss_and_gradients(
         return jax.tree.map(jnp.add, gradient, more), None
 
     zero = jax.tree.map(jnp.zeros_like, params["model"])
-    cotangents = _split(cotangents, micro_batches, mesh)
+    cotangents = split(cotangents, micro_batches, mesh)
     model_gradient, _ = jax.lax.scan(replay, zero, (parts, cotangents))
     statistics = jax.tree.map(lambda x: jnp.mean(x, axis=0).astype(x.dtype), statistics)
     return loss, metrics, statistics, {"model": model_gradient, "objective": objective_gradient}
-
-
-def _split(arrays, micro_batches: int, mesh: Mesh):
-    """[B, ...] to [M, B/M, ...], every device keeping its clips."""
-    sharding = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names[0]))
-
-    def split(x):
-        x = x.reshape(x.shape[0] // micro_batches, micro_batches, *x.shape[1:])
-        return jax.lax.with_sharding_constraint(x.swapaxes(0, 1), sharding)
-
-    return jax.tree.map(split, arrays)
-
-
-def _join(arrays):
-    """The inverse of ``_split``."""
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), arrays)
 
 
 def _partition(leaves):

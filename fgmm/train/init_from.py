@@ -35,7 +35,7 @@ import jax
 
 from fgmm.config import Config, ConfigError
 from fgmm.experiment import Experiment
-from fgmm.train import checkpoint
+from fgmm.train import checkpoint, distributed
 from fgmm.train.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, checked_rules
 from fgmm.train.rules import path_of
 from fgmm.train.state import TrainState
@@ -228,7 +228,7 @@ def read(experiment: Experiment) -> Given | None:
     decided = plan(rules, saved, leaves(blank.params, blank.statistics))
     report = f"init_from {entry.path}, step {found.step}\n{table(decided)}"
     if decided.unexplained:
-        print(report)
+        distributed.say(report)
         raise ConfigError(f"init_from.path={entry.path}: {_shown(decided.unexplained)}")
     _check_tokenizer(entry, decided, found.config["data"], config.data)
 

@@ -1,4 +1,8 @@
-"""The training loop: knows neither which losses nor which evaluations it runs."""
+"""The training loop: knows neither which losses nor which evaluations it runs.
+
+Of several processes all run it in step. What decides where it goes next is the same for all: the
+step's number, metrics, which all of them have, or what they tell each other.
+"""
 
 import collections
 import contextlib
@@ -13,13 +17,13 @@ import jax
 import numpy as np
 
 from fgmm import provenance
-from fgmm.config import ConfigError
 from fgmm.data import pipeline
+from fgmm.data.schema import REASONS
 from fgmm.experiment import Experiment
-from fgmm.train import init_from
+from fgmm.train import distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
-from fgmm.train.metrics import MetricsWriter
+from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.state import TrainState
 from fgmm.train.step import make_train_step
 
@@ -34,7 +38,8 @@ class Evaluator:
 
     Attributes:
       every: steps between evaluations; 0 for none but at the end.
-      run: a function of the state to named numbers.
+      run: a function of the state, on one device, to named numbers. Of several processes the first
+        runs it, and the others wait.
     """
 
     every: int
@@ -79,7 +84,8 @@ def train(
 
     Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
 
-    Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved.
+    Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved; of several
+    processes all stop after the same step, whichever was asked to.
 
     Args:
       experiment: what to train.
@@ -92,20 +98,25 @@ def train(
         ``config.init_from`` does not fit.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
     """
-    if jax.process_count() > 1:
-        raise ConfigError(
-            f"{jax.process_count()} processes: training runs in one process, on all its devices"
+    config = experiment.config
+    with distributed.all_or_none():
+        mesh = meshes.make_mesh(fsdp=config.mesh.fsdp)
+        meshes.check_batch_size(
+            config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache
         )
-    config, mesh = experiment.config, meshes.data_mesh()
-    meshes.check_batch_size(config.batch_size, mesh, config.grad_cache)
-    workdir.mkdir(parents=True, exist_ok=True)
+        shardings = sharding.of_state(experiment, mesh)
     with contextlib.ExitStack() as stack:
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption())
-        checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
+        with distributed.all_or_none():
+            checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
-        state, step, problems = _start(experiment, workdir, checkpoints, mesh)
-        writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
+        with distributed.all_or_none():
+            state, step, problems = _start(experiment, workdir, checkpoints, shardings)
+        distributed.say(startup.summary(experiment, mesh, state))
+        writer = NoWriter()
+        if distributed.primary():
+            writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
         stack.enter_context(contextlib.closing(writer))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
         run.state, run.step, run.problems = state, step, problems
@@ -116,30 +127,44 @@ def train(
         return run.state
 
 
-def _start(experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, mesh):
+def _start(
+    experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, shardings: TrainState
+):
     """The state to go on from, its finished steps and the problems counted until then."""
-    sharding = meshes.everywhere(mesh)
     if checkpoints.latest is None:
         given = init_from.read(experiment)
         if given is not None:
-            print(given.report)
-        provenance.note_start(workdir, 0, init_from=given and given.origin)
-        init = jax.jit(experiment.init, out_shardings=sharding)
+            distributed.say(given.report)
+        _note_start(workdir, 0, init_from=given and given.origin)
+        init = jax.jit(experiment.init, out_shardings=shardings)
         state = init(experiment.config.seed)
         if given is not None:
-            state = jax.device_put(given.fill(state), sharding)
+            state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()
-    state, position = checkpoints.restore(sharding)
-    provenance.note_start(workdir, position["next_step"])
+    state, position = checkpoints.restore(shardings)
+    _note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
 
+def _note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
+    if distributed.primary():
+        provenance.note_start(workdir, step, **origin)
+
+
 class _Step(NamedTuple):
-    """A step that was started and whose metrics may still be on their way."""
+    """A step that was started and whose metrics may still be on their way.
+
+    Attributes:
+      number: finished steps after it.
+      metrics: on the device.
+      problems: of its clips, over all processes.
+      records: this process's share of its clips.
+    """
 
     number: int
     metrics: dict[str, jax.Array]
-    batch: dict[str, np.ndarray]
+    problems: collections.Counter[str]
+    records: np.ndarray
 
 
 class _Run:
@@ -150,29 +175,49 @@ class _Run:
         self.evaluators, self.mesh, self.checkpoints = evaluators, mesh, checkpoints
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
+        self.sum = distributed.Sum(mesh)
+        self.stopping = self.save_due = False
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
         batches = self._batches()
-        while self.step < self.config.steps and not interruption.name:
+        while self.step < self.config.steps and not self.stopping:
             batch = next(batches)
             device_batch = meshes.put_batch(
                 {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}, self.mesh
             )
+            # Before the step, so that the device has come to it when it is read behind the step.
+            told = self._tell(batch["problems"], interruption)
             self.state, metrics = self.train_step(self.state, device_batch)
             self.step += 1
-            previous, self.pending = self.pending, _Step(self.step, metrics, batch)
+            problems = self._hear(told)
+            previous = self.pending
+            self.pending = _Step(self.step, metrics, problems, batch["record"])
             if previous is not None:
                 self._report(previous)
             self._evaluate_and_save()
         self._finish_reports()
         self._save()
         self.checkpoints.wait()
-        if interruption.name and self.step < self.config.steps:
+        if self.stopping and self.step < self.config.steps:
+            why = interruption.name or "another process was asked to stop"
             self.writer.message(
-                f"{interruption.name}: stopped at step {self.step} of {self.config.steps}, saved. "
+                f"{why}: stopped at step {self.step} of {self.config.steps}, saved. "
                 "To continue, start the same command again."
             )
+
+    def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
+        """Starts to tell the other processes what has to be the same, or is to be summed up."""
+        found = pipeline.count_problems(problems)
+        wishes = [bool(interruption.name), self.checkpoints.due(self.step + 1)]
+        return self.sum(np.array([*wishes, *(found[reason] for reason in REASONS)], np.int32))
+
+    def _hear(self, told: Any) -> collections.Counter[str]:
+        """Follows the wish of any process, and returns the problems of all."""
+        stop, save, *counts = np.asarray(told).tolist()
+        self.stopping, self.save_due = stop > 0, save > 0
+        problems = dict(zip(REASONS, counts, strict=True))
+        return collections.Counter({reason: n for reason, n in problems.items() if n})
 
     def report_problems(self) -> None:
         """Prints what was masked or left out, by reason."""
@@ -182,7 +227,7 @@ class _Run:
         ):
             if counts:
                 listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
-                print(f"{what}: {listed}")
+                distributed.say(f"{what}: {listed}")
 
     def _batches(self):
         data = self.config.data
@@ -191,6 +236,8 @@ class _Run:
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             start_step=self.step,
+            process=jax.process_index(),
+            processes=jax.process_count(),
             workers=data.workers,
             threads=data.threads,
             prefetch=data.prefetch,
@@ -202,7 +249,7 @@ class _Run:
             for name, evaluator in self.evaluators.items()
             if evaluator.due(self.step, self.config.steps)
         }
-        if due or self.checkpoints.due(self.step):
+        if due or self.save_due:
             scores = self._evaluate(due)
             self._finish_reports(scores)
             with self.writer.paused():
@@ -210,15 +257,21 @@ class _Run:
 
     def _evaluate(self, due: Mapping[str, Evaluator]) -> dict[str, float]:
         jax.block_until_ready(self.pending.metrics)
+        if not due:
+            return {}
+        state = meshes.on_one_device(self.state, self.mesh)
         try:
             with self.writer.paused():
-                return {
-                    f"{name}/{metric}": float(value)
-                    for name, evaluator in due.items()
-                    for metric, value in evaluator.run(self.state).items()
-                }
+                return distributed.from_primary(
+                    lambda: {
+                        f"{name}/{metric}": float(value)
+                        for name, evaluator in due.items()
+                        for metric, value in evaluator.run(state).items()
+                    }
+                )
         except Exception:
-            # A fault of an evaluation must not cost the training since the last save.
+            # A fault of an evaluation must not cost the training since the last save. All
+            # processes come here, for all of them learn of it.
             self._finish_reports()
             self._save()
             raise
@@ -236,7 +289,7 @@ class _Run:
     def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
         """Writes the line of a step, waiting for its metrics if need be."""
         metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
-        self.problems += pipeline.count_problems(done.batch["problems"])
+        self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
         counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
         self.writer.write(done.number, {**metrics, **counts, **scores})
@@ -248,7 +301,7 @@ class _Run:
             self._write(self.pending)
         self._save()
         self.checkpoints.wait()
-        clips = ", ".join(self.source[int(i)].clip_id for i in done.batch["record"][:8])
+        clips = ", ".join(self.source[int(i)].clip_id for i in done.records[:8])
         raise Diverged(
             f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
             f"the last at step {done.number} with clips {clips}, ...; the last good state is saved "

@@ -1,4 +1,8 @@
-"""Devices as a mesh: one device is a mesh too."""
+"""Devices as a mesh: one device is a mesh too.
+
+The mesh has two axes. Clips are spread over both. Parameters and the optimizer's state are shared
+out along ``fsdp`` (see ``fgmm.train.sharding``) and are held as often as ``data`` is long.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +13,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgmm.config import ConfigError
 
-
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices of all processes along the axis ``data``."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), ("data",))
+AXES = ("data", "fsdp")
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
+def make_mesh(devices: Sequence[jax.Device] | None = None, *, fsdp: int = 1) -> Mesh:
+    """All devices of all processes, those of a process one after the other.
+
+    Neighbours along ``fsdp`` are neighbours in that order, so that what is shared out and gathered
+    in every step stays within a process where it can.
+
+    Raises:
+      ConfigError: ``fsdp`` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % fsdp:
+        raise ConfigError(f"mesh.fsdp={fsdp} must divide the number of devices, {len(devices)}")
+    in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(in_order).reshape(-1, fsdp), AXES)
+
+
+def check_batch_size(
+    batch_size: int, mesh: Mesh, *, accumulate: int = 1, grad_cache: int = 1
+) -> None:
     """
     Raises:
       ConfigError: the devices cannot share the batch, or each of its micro-batches, evenly.
@@ -24,16 +43,18 @@ def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int = 1) -> Non
         raise ConfigError(
             f"batch_size={batch_size} must be a positive multiple of the {mesh.size} devices"
         )
-    if batch_size % (mesh.size * micro_batches):
+    if batch_size % (mesh.size * accumulate * grad_cache):
+        parts = {"accumulate": accumulate, "grad_cache": grad_cache}
+        named = " times ".join(f"{key}={n}" for key, n in parts.items() if n > 1)
         raise ConfigError(
-            f"grad_cache={micro_batches} must divide the {batch_size // mesh.size} clips of each "
-            f"device (batch_size={batch_size} on {mesh.size} devices)"
+            f"{named} must divide the {batch_size // mesh.size} clips of each device "
+            f"(batch_size={batch_size} on {mesh.size} devices)"
         )
 
 
 def by_clip(mesh: Mesh) -> NamedSharding:
     """The first axis, clips, is spread over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
@@ -48,3 +69,32 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
         name: jax.make_array_from_process_local_data(sharding, array)
         for name, array in batch.items()
     }
+
+
+def on_one_device(tree: Any, mesh: Mesh) -> Any:
+    """The whole arrays on one device of this process; every process has to call it.
+
+    What every device holds is not copied, so the result is gone when ``tree`` is.
+    """
+    if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        tree = jax.jit(lambda tree: tree, out_shardings=everywhere(mesh))(tree)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def split(arrays: Any, parts: int, mesh: Mesh) -> Any:
+    """Arrays [B, ...] as [M, B/M, ...], every device keeping its clips.
+
+    Part m holds the clips m, m + M, m + 2M, ..., however many devices there are.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
+
+    def of_array(x):
+        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
+        return jax.lax.with_sharding_constraint(x.swapaxes(0, 1), sharding)
+
+    return jax.tree.map(of_array, arrays)
+
+
+def join(arrays: Any) -> Any:
+    """The inverse of ``split``."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), arrays)

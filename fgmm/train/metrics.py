@@ -96,6 +96,26 @@ class MetricsWriter:
         self._bar.close()
 
 
+class NoWriter:
+    """Takes what a ``MetricsWriter`` takes and writes nothing; for all processes but the first."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """As ``MetricsWriter``."""
+
+    def paused(self) -> contextlib.AbstractContextManager:
+        """As ``MetricsWriter``."""
+        return contextlib.nullcontext()
+
+    def message(self, text: str) -> None:
+        """As ``MetricsWriter``."""
+
+    def flush(self) -> None:
+        """As ``MetricsWriter``."""
+
+    def close(self) -> None:
+        """As ``MetricsWriter``."""
+
+
 def cut_back(path: pathlib.Path, step: int) -> None:
     """Removes the lines after ``step``, and a last line that a kill left unfinished."""
     if not path.exists():

@@ -1,5 +1,6 @@
 """One training step, jitted on a mesh."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from fgmm.experiment import Experiment
 from fgmm.losses.sharded import sharded
-from fgmm.train import grad_cache
+from fgmm.train import accumulation, grad_cache, sharding
 from fgmm.train.mesh import by_clip, everywhere
 from fgmm.train.state import TrainState
 
@@ -28,8 +29,12 @@ def make_train_step(
     row.
     """
 
+    shardings = sharding.of_state(experiment, mesh)
+
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-        loss, metrics, statistics, gradients = _loss_and_gradients(experiment, mesh, state, batch)
+        loss, metrics, statistics, gradients = _loss_and_gradients(
+            experiment, mesh, shardings, state, batch
+        )
         gradients = experiment.optimizer.frozen.zeroed(gradients)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -56,27 +61,49 @@ def make_train_step(
         new_state = TrainState(state.step + 1, nonfinite, params, statistics, opt_state, state.key)
         return new_state, metrics
 
-    whole = everywhere(mesh)
     return jax.jit(
         step,
-        in_shardings=(whole, by_clip(mesh)),
-        out_shardings=(whole, whole),
+        in_shardings=(shardings, by_clip(mesh)),
+        out_shardings=(shardings, everywhere(mesh)),
         donate_argnums=0,
     )
 
 
 def _loss_and_gradients(
-    experiment: Experiment, mesh: Mesh, state: TrainState, batch: Mapping[str, Array]
+    experiment: Experiment,
+    mesh: Mesh,
+    shardings: TrainState,
+    state: TrainState,
+    batch: Mapping[str, Array],
 ) -> tuple[Array, Metrics, Any, Any]:
     """Loss, metrics, new statistics, gradient of the parameters."""
     augment_key, dropout_key = jax.random.split(state.step_key())
     (count,) = {len(array) for array in batch.values()}
     clips = (dict(batch), experiment.transforms.draw(augment_key, count))
+    of_clips = functools.partial(_of_clips, experiment, mesh, shardings, state)
+    parts = experiment.config.accumulate
+    if parts == 1:
+        return of_clips(clips, dropout_key)
+    return accumulation.loss_and_gradients(
+        of_clips, clips, dropout_key, micro_batches=parts, mesh=mesh
+    )
+
+
+def _of_clips(
+    experiment: Experiment,
+    mesh: Mesh,
+    shardings: TrainState,
+    state: TrainState,
+    clips: tuple[dict[str, Array], dict[str, Array]],
+    key: PRNGKeyArray,
+) -> tuple[Array, Metrics, Any, Any]:
+    """The same of clips with what chance decided for their augmentation."""
 
     def embed(model_params, clips, key):
+        params = sharding.gathered(model_params, shardings.params["model"])
         with experiment.optimizer.frozen.batch_norms():
             return experiment.model.apply(
-                {"params": model_params, **state.statistics},
+                {"params": params, **state.statistics},
                 experiment.transforms(*clips),
                 train=True,
                 mutable=list(state.statistics),
@@ -89,16 +116,16 @@ def _loss_and_gradients(
         objective = sharded(objective, mesh, replicated=(0, 3), exchange=exchange)
 
     def contrast(objective_params, embeddings):
-        return objective(objective_params, embeddings, batch, state.step)
+        return objective(objective_params, embeddings, clips[0], state.step)
 
     parts = experiment.config.grad_cache
     if parts > 1:
         return grad_cache.loss_and_gradients(
-            embed, contrast, state.params, clips, dropout_key, micro_batches=parts, mesh=mesh
+            embed, contrast, state.params, clips, key, micro_batches=parts, mesh=mesh
         )
 
     def loss_of(params):
-        embeddings, statistics = embed(params["model"], clips, dropout_key)
+        embeddings, statistics = embed(params["model"], clips, key)
         loss, metrics = contrast(params["objective"], embeddings)
         return loss, (metrics, statistics)
 

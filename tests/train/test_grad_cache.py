@@ -61,7 +61,7 @@ def linear_batch(dtype, clips=16):
 
 def gradients(params, batch, micro_batches, devices=1):
     """Loss and gradient; with 0 micro-batches, without a cache at all."""
-    small = mesh.data_mesh(jax.devices()[:devices])
+    small = mesh.make_mesh(jax.devices()[:devices])
 
     def embed(params, clips, key):
         del key
@@ -126,14 +126,14 @@ def small_experiment(clips, parts, exchange="gather"):
 @pytest.mark.parametrize(("parts", "exchange"), [(1, "gather"), (1, "ring"), (2, "ring")])
 def test_embeddings_travel_as_the_config_says(parts, exchange):
     experiment = small_experiment(16, parts, exchange)
-    step = make_train_step(experiment, mesh.data_mesh())
+    step = make_train_step(experiment, mesh.make_mesh())
     lowered = step.lower(jax.eval_shape(experiment.init, 0), experiment.blank_batch(16))
     assert ("collective_permute" in lowered.as_text()) == (exchange == "ring")
 
 
 def trained(parts, steps=1, devices=1):
     experiment = small_experiment(8, parts)
-    small = mesh.data_mesh(jax.devices()[:devices])
+    small = mesh.make_mesh(jax.devices()[:devices])
     state = jax.device_put(jax.jit(experiment.init)(0), mesh.everywhere(small))
     step = make_train_step(experiment, small)
     for batch in batches(experiment, steps):
@@ -161,7 +161,7 @@ def test_statistics_of_the_batch_are_the_one_difference():
 def test_the_activations_of_a_part_alone_are_held():
     def temporary(parts):
         experiment = small_experiment(64, parts)
-        one = mesh.data_mesh(jax.devices()[:1])
+        one = mesh.make_mesh(jax.devices()[:1])
         state = jax.eval_shape(experiment.init, 0)
         batch = experiment.blank_batch(64)
         compiled = make_train_step(experiment, one).lower(state, batch).compile()

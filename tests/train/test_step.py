@@ -34,7 +34,7 @@ def batches(experiment, count):
 
 
 def run(experiment, given, devices):
-    small = mesh.data_mesh(jax.devices()[:devices])
+    small = mesh.make_mesh(jax.devices()[:devices])
     state = jax.device_put(jax.jit(experiment.init)(0), mesh.everywhere(small))
     step = make_train_step(experiment, small)
     losses = []

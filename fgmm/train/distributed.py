@@ -1,0 +1,271 @@
+"""Several processes as one run: how they find each other, agree, and end together.
+
+All processes run the same program on the same command. Process 0 speaks for all of them: it prints,
+holds the workdir and writes everything in it but the checkpoints, which all write together. The
+others are silent unless they fail by themselves.
+
+What processes tell each other outside the step goes as text through the coordination service of
+``jax.distributed``, which runs in process 0. It notices within ``heartbeat_timeout`` that a process
+is gone, and ends the others.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import fgmm
+from fgmm.command_line import WRONG_COMMAND
+from fgmm.config import Config, ConfigError, as_dict, flat
+from fgmm.train.mesh import by_clip, everywhere
+
+# Seconds. The first is for processes to start, and the second for them all to come to the same
+# point, some of which may be reading a corpus or evaluating; one that died is noticed before.
+_START_TIMEOUT = 300
+_MEETING_TIMEOUT = 24 * 3600
+
+_numbers = itertools.count()
+
+
+class PeerFailed(RuntimeError):
+    """Another process failed, for no reason of the config's."""
+
+
+def initialise(
+    coordinator_address: str | None = None,
+    process_count: int | None = None,
+    process_index: int | None = None,
+    *,
+    heartbeat_timeout: int = 60,
+) -> None:
+    """Joins the other processes, if there are any; before JAX computes anything.
+
+    Without arguments JAX asks the environment: SLURM (``srun``), TPU and Open MPI (``mpirun``) tell
+    all of it. Where nothing tells of other processes there is one.
+
+    Args:
+      coordinator_address: of process 0, ``"host:port"``.
+      process_count, process_index: of all processes, and which of them this is.
+      heartbeat_timeout: seconds after which a silent process counts as lost.
+
+    Raises:
+      ConfigError: some of the first three are given but not all, or the others were not found.
+    """
+    given = {
+        "coordinator_address": coordinator_address,
+        "process_count": process_count,
+        "process_index": process_index,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < 3:
+        raise ConfigError(f"--{missing[0]} is missing; give --{', --'.join(given)} or none of them")
+    if not missing and not 0 <= process_index < process_count:
+        raise ConfigError(
+            f"--process_index={process_index} must be from 0 to --process_count={process_count} "
+            "less 1"
+        )
+    # JAX would take SIGTERM for itself; the loop has a handler and the processes agree in steps.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            process_count,
+            process_index,
+            # Processes that were started by hand see all of their devices.
+            cluster_detection_method=None if missing else "deactivate",
+            initialization_timeout=_START_TIMEOUT,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            shutdown_timeout_seconds=heartbeat_timeout,
+        )
+    except ValueError as error:
+        if not missing or "should be defined" not in str(error):
+            raise ConfigError(f"--coordinator_address={coordinator_address}: {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"process {process_index} of {process_count} did not meet the others at "
+            f"{coordinator_address} within {_START_TIMEOUT} s: {str(error).partition(chr(10))[0]}"
+        ) from error
+
+
+def primary() -> bool:
+    """Whether this is process 0, which speaks for all."""
+    return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Prints on process 0."""
+    if primary():
+        print(text, flush=True)
+
+
+def exchange(text: str) -> list[str]:
+    """What every process has to say, by their numbers, once all have said it."""
+    if jax.process_count() == 1:
+        return [text]
+    client, folder = _client(), f"fgmm/{next(_numbers)}"
+    client.key_value_set(f"{folder}/{jax.process_index()}", text)
+    client.wait_at_barrier(folder, 1000 * _MEETING_TIMEOUT)
+    said = {int(key.rpartition("/")[2]): value for key, value in client.key_value_dir_get(folder)}
+    return [said[index] for index in range(jax.process_count())]
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """What one process cannot do within it, none has done: they all learn of it and stop.
+
+    Raises:
+      ConfigError: as it was raised, here or in another process.
+      PeerFailed: another process raised anything else.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    wrong = isinstance(failure, ConfigError)
+    text = str(failure) if wrong else "".join(traceback.format_exception_only(failure)).strip()
+    said = exchange("" if failure is None else json.dumps([wrong, text]))
+    if failure is not None:
+        raise failure
+    for index, message in enumerate(said):
+        if message:
+            wrong, text = json.loads(message)
+            where = f"process {index} of {jax.process_count()}: {text}"
+            raise ConfigError(where) if wrong else PeerFailed(where)
+
+
+def from_primary(compute: Callable[[], Any]) -> Any:
+    """What ``compute`` returns on process 0, on every process; it must be fit for JSON.
+
+    Raises:
+      Exception: as ``all_or_none``.
+    """
+    result = None
+    with all_or_none():
+        if primary():
+            result = compute()
+    return json.loads(exchange(json.dumps(result))[0]) if jax.process_count() > 1 else result
+
+
+def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -> None:
+    """Compares what this process is about to do with what process 0 is.
+
+    Raises:
+      ConfigError: processes have another config, workdir or code.
+    """
+    mine = {
+        "--workdir": str(workdir.absolute()),
+        "commit": commit,
+        "code of fgmm": _digest_of_code(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        **{f"config.{key}": value for key, value in flat(as_dict(config)).items()},
+    }
+    theirs = from_primary(lambda: mine)
+    with all_or_none():
+        different = [
+            f"{key} is {mine.get(key)!r} here and {theirs.get(key)!r} on process 0"
+            for key in {**theirs, **mine}
+            if mine.get(key) != theirs.get(key)
+        ]
+        if different:
+            more = f"; and {len(different) - 3} more" if different[3:] else ""
+            raise ConfigError(f"{'; '.join(different[:3])}{more}: start the same on every process")
+
+
+class Sum:
+    """Small whole numbers of every process, added up over all while the device goes on.
+
+    With one process nothing is computed. Every process has to call it, as often as the others.
+
+    Args:
+      mesh: of all devices.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self._mesh, self._alone = mesh, jax.process_count() == 1
+        self._add = jax.jit(lambda rows: rows.sum(axis=0), out_shardings=everywhere(mesh))
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray | jax.Array:
+        """Starts the sum of the numbers [n]; ``np.asarray`` of the result waits for it."""
+        if self._alone:
+            return numbers
+        rows = np.zeros((jax.local_device_count(), len(numbers)), np.int32)
+        rows[0] = numbers
+        return self._add(jax.make_array_from_process_local_data(by_clip(self._mesh), rows))
+
+
+def run_together(program: Callable[[], None]) -> None:
+    """Runs a program on every process; those but the first end silently where it was wrong.
+
+    Raises:
+      Exception: as ``program`` does, in the only process; one of several ends at once and leaves a
+        note of why.
+    """
+    try:
+        program()
+    except ConfigError:
+        if primary():
+            raise
+        sys.exit(WRONG_COMMAND)
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        _end_alone(error)
+
+
+def _end_alone(error: BaseException) -> NoReturn:
+    """Ends a process of several that failed where the others may be waiting for it.
+
+    It leaves a note of why, which process 0 prints if that brings it down as well; at a normal exit
+    it would wait for the others, who wait for it.
+    """
+    traceback.print_exception(error)
+    with contextlib.suppress(Exception):
+        client, mine = _client(), jax.process_index()
+        why = "".join(traceback.format_exception_only(error)).strip()
+        client.key_value_set(f"fgmm/failed/{mine}", why)
+        if mine == 0:
+            time.sleep(1)  # for the notes of those whose end this may be the consequence of
+            notes = client.key_value_dir_get("fgmm/failed")
+            others = [(key.rpartition("/")[2], note) for key, note in notes]
+            for index, note in others:
+                if index != "0":
+                    print(f"process {index} failed: {note}", file=sys.stderr)
+        print(
+            f"error: process {mine} of {jax.process_count()} ends, and the others with it; if it "
+            "was not the first to fail, the cause is in the output of another",
+            file=sys.stderr,
+        )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _client() -> Any:
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _digest_of_code() -> str:
+    folder = pathlib.Path(fgmm.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

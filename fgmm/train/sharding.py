@@ -1,0 +1,143 @@
+"""How the train state is shared out among devices along the axis ``fsdp`` of the mesh.
+
+By default every array of at least ``config.mesh.fsdp_minimum`` numbers is cut along its longest
+axis that ``config.mesh.fsdp`` divides, the last of several; one that has none, and all smaller
+ones, are held by every device. ``config.mesh.rules`` are pairs (regex, spec) of which the first
+whose regex matches the whole path of a parameter holds; moments in the optimizer's state go as
+their parameter does::
+
+    config.mesh.rules = (
+        ("model/encoders_text/.*embedding", ("fsdp", "")),  # cut along its rows
+        ("model/heads_.*", ()),  # held by every device
+        (".*/kernel", "auto"),  # as by default, however small
+    )
+
+The step gathers a parameter where it is used and shares out its gradient, as in ZeRO stage 3
+(Rajbhandari et al., SC 2020, arXiv 1910.02054) and FSDP; the values are the same in any case.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fgmm.config import Config, ConfigError
+from fgmm.experiment import Experiment
+from fgmm.train.mesh import everywhere
+from fgmm.train.rules import path_of, value_for
+
+_AXIS = "fsdp"
+_AUTO = "auto"
+# What no rule speaks of; a rule's "auto" does not ask for a size.
+_DEFAULT = "default"
+
+Rules = tuple[tuple[str, str | tuple[str, ...]], ...]
+
+
+def checked_rules(rules: Any) -> Rules:
+    """The rules of ``config.mesh`` as tuples.
+
+    Raises:
+      ConfigError: an entry is no (regex, spec).
+    """
+    checked = []
+    for rule in rules:
+        where = f"mesh.rules holds {rule!r}"
+        if not isinstance(rule, list | tuple) or len(rule) != 2 or not isinstance(rule[0], str):
+            raise ConfigError(f"{where}; each entry must be (regex, spec)")
+        regex, spec = rule
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise ConfigError(f"{where}: {error}") from error
+        if spec != _AUTO:
+            if not isinstance(spec, list | tuple) or not set(spec) <= {"", _AXIS}:
+                raise ConfigError(f"{where}; a spec is 'auto' or names '' or 'fsdp' for each axis")
+            if list(spec).count(_AXIS) > 1:
+                raise ConfigError(f"{where}; one axis at most can be cut")
+            spec = tuple(spec)
+        checked.append((regex, spec))
+    return tuple(checked)
+
+
+def of_state(experiment: Experiment, mesh: Mesh) -> Any:
+    """The sharding of every array of the train state, as a tree like it; computes nothing.
+
+    Raises:
+      ConfigError: a rule is wrong, or cuts an axis that ``mesh.fsdp`` does not divide.
+    """
+    options = experiment.config.mesh
+    rules, ways = checked_rules(options.rules), mesh.shape.get(_AXIS, 1)
+    state = jax.eval_shape(experiment.init, experiment.config.seed)
+    if ways == 1:
+        return jax.tree.map(lambda _: everywhere(mesh), state)
+    specs = {
+        path_of(at): _spec(path_of(at), leaf.shape, rules, options, ways)
+        for at, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+    }
+    shapes = {
+        path_of(at): leaf.shape for at, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+    }
+
+    def of_leaf(at, leaf):
+        name = _parameter(path_of(at), shapes, leaf.shape)
+        return NamedSharding(mesh, specs[name] if name else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(of_leaf, state)
+
+
+def _spec(path: str, shape: tuple, rules: Rules, options: Config, ways: int) -> PartitionSpec:
+    spec = value_for(path, rules, _DEFAULT)
+    if spec == _DEFAULT and np.prod(shape) < options.fsdp_minimum:
+        return PartitionSpec()
+    if spec in (_DEFAULT, _AUTO):
+        divisible = [axis for axis, size in enumerate(shape) if size and size % ways == 0]
+        if not divisible:
+            return PartitionSpec()
+        longest = max(divisible, key=lambda axis: (shape[axis], axis))
+        return PartitionSpec(*(_AXIS if axis == longest else None for axis in range(len(shape))))
+    if len(spec) > len(shape):
+        raise ConfigError(f"mesh.rules: {spec} is for more axes than {path} has, {shape}")
+    if _AXIS in spec and shape[spec.index(_AXIS)] % ways:
+        raise ConfigError(
+            f"mesh.rules: {spec} cuts {path}, {shape}, along an axis that mesh.fsdp={ways} does "
+            "not divide"
+        )
+    return PartitionSpec(*(name or None for name in spec))
+
+
+def _parameter(path: str, shapes: Mapping[str, tuple], shape: tuple) -> str:
+    """The parameter that an array of the state is, or is a moment of; empty if there is none."""
+    parts = path.split("/")
+    tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return next((tail for tail in tails if shapes.get(tail) == shape), "")
+
+
+def gathered(params: Any, shardings: Any) -> Any:
+    """Parameters as whole arrays on every device, whose gradients are shared out again.
+
+    Args:
+      params: a tree of arrays.
+      shardings: how they are shared out, a tree like it.
+    """
+    return jax.tree.map(
+        lambda x, sharding: x if sharding.is_fully_replicated else _gathered(sharding, x),
+        params,
+        shardings,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gathered(sharding, x):
+    return jax.lax.with_sharding_constraint(x, everywhere(sharding.mesh))
+
+
+def _gathered_backward(sharding, _, cotangent):
+    return (jax.lax.with_sharding_constraint(cotangent, sharding),)
+
+
+_gathered.defvjp(lambda sharding, x: (_gathered(sharding, x), None), _gathered_backward)

@@ -1,0 +1,55 @@
+"""What a run prints before its first step."""
+
+import math
+import platform
+
+import flax
+import jax
+import jaxlib
+from jax.sharding import Mesh
+
+import fgmm
+from fgmm import provenance
+from fgmm.experiment import Experiment
+from fgmm.models import counts
+from fgmm.train.state import TrainState
+
+
+def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
+    """Devices, sizes of the batch, negatives, parameters and versions, a line each; then what each
+    encoder and the heads have of parameters and take of FLOPs.
+    """
+    config, captions = experiment.config, max(1, experiment.shape.captions)
+    of_loss = config.batch_size // config.accumulate
+    others = f"{of_loss - 1} clips"
+    if experiment.shape.tokens and captions > 1:
+        others += f" with up to {captions} captions each"
+    parts = [
+        f"{what} in {count} micro-batches"
+        for what, count in (("a loss each", config.accumulate), ("embedded", config.grad_cache))
+        if count > 1
+    ]
+    devices = mesh.devices.ravel()
+    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    held = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params)
+    )
+    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    lines = {
+        "devices": f"{len(devices)} x {devices[0].device_kind} in {_count(jax.process_count())}",
+        "mesh": axes,
+        "batch": f"{config.batch_size} clips, {config.batch_size // mesh.size} on each device"
+        + "".join(f"; {part}" for part in parts),
+        "negatives": f"each clip meets {others}",
+        "parameters": f"{total:,}" + (f", {held:,} on each device" if held < total else ""),
+        "versions": f"fgmm {fgmm.__version__} ({provenance.commit() or 'no commit'}), "
+        f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, flax {flax.__version__}, "
+        f"Python {platform.python_version()}",
+    }
+    inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
+    listed = [f"{name + ':':12}{text}" for name, text in lines.items()]
+    return "\n".join([*listed, counts.table(experiment.model, inputs)])
+
+
+def _count(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Trains with N processes on this machine:
+#   bash launch/local.sh [--dry-run] N --config=configs/X.py --workdir=DIR [flags of fgmm.main]
+# The output of process 0 is shown; that of the others goes to files in LOGS (a new folder in
+# ${TMPDIR:-/tmp}), and its end is shown if they fail. SIGTERM, SIGINT and SIGHUP are passed on to
+# all. When one process fails, the others get SIGTERM at once and SIGKILL 10 seconds (GRACE) later.
+# Exit code: 0, or that of the process that failed first. GPUs are shared out evenly where N divides
+# their number. PORT is where the processes meet, by default a free one; PYTHON is the interpreter,
+# by default that of .venv, which is made if it is missing.
+set -euo pipefail
+
+usage() {
+    echo "error: $1; use: bash launch/local.sh [--dry-run] N [flags of fgmm.main]" >&2
+    exit 2
+}
+
+dry_run=
+if [ "${1:-}" = --dry-run ]; then dry_run=1 && shift; fi
+count=${1:-}
+[[ $count =~ ^[1-9][0-9]*$ ]] || usage "the number of processes, '$count', is none"
+shift
+
+here=$PWD
+cd "$(dirname "$0")/.."
+if [ -z "${PYTHON:-}" ] && [ -z "$dry_run" ]; then . launch/environment.sh; fi
+PYTHON=${PYTHON:-$PWD/.venv/bin/python}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+cd "$here"
+
+if [ -z "${PORT:-}" ]; then
+    PORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])' 2>/dev/null) || PORT=12321
+fi
+gpus=0
+if command -v nvidia-smi >/dev/null; then gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l); fi
+
+# Sets the words of the command of process $1.
+command_of() {
+    words=()
+    if [ "$gpus" -ge "$count" ] && [ "$((gpus % count))" = 0 ]; then
+        local each=$((gpus / count)) devices
+        devices=$(seq -s, "$((each * $1))" "$((each * $1 + each - 1))")
+        words+=(env "CUDA_VISIBLE_DEVICES=$devices")
+    fi
+    words+=("$PYTHON" -m fgmm.main "${@:2}" "--coordinator_address=127.0.0.1:$PORT"
+        "--process_count=$count" "--process_index=$1")
+}
+
+if [ -n "$dry_run" ]; then
+    for ((i = 0; i < count; i++)); do
+        command_of "$i" "$@"
+        printf '%q ' "${words[@]}" && echo
+    done
+    exit
+fi
+
+LOGS=${LOGS:-$(mktemp -d "${TMPDIR:-/tmp}/fgmm-local.XXXXXX")}
+mkdir -p "$LOGS"
+
+pids=()
+pass_on() {
+    for pid in "${pids[@]}"; do kill -s "$1" "$pid" 2>/dev/null || true; done
+}
+alive() {
+    for pid in "${pids[@]}"; do if kill -0 "$pid" 2>/dev/null; then return 0; fi; done
+    return 1
+}
+for name in TERM INT HUP; do
+    # shellcheck disable=SC2064  # the name of now
+    trap "pass_on $name" "$name"
+done
+
+# With job control every process has a group of its own: Ctrl-C reaches this script alone, which
+# passes it on, once.
+set -m
+for ((i = 0; i < count; i++)); do
+    command_of "$i" "$@"
+    if [ "$i" = 0 ]; then
+        "${words[@]}" </dev/null &
+    else
+        "${words[@]}" </dev/null >"$LOGS/$i.log" 2>&1 &
+    fi
+    pids+=($!)
+done
+set +m
+
+left=("${!pids[@]}")
+while [ "${#left[@]}" -gt 0 ]; do
+    waited=("${left[@]}")
+    left=()
+    for i in "${waited[@]}"; do
+        if kill -0 "${pids[$i]}" 2>/dev/null; then
+            left+=("$i")
+            continue
+        fi
+        status=0
+        wait "${pids[$i]}" || status=$?
+        if [ "$status" != 0 ]; then
+            break 2
+        fi
+    done
+    # A signal ends the sleep, and is passed on then.
+    if [ "${#left[@]}" -gt 0 ]; then sleep 0.5 & wait $! || true; fi
+done
+if [ "${status:-0}" = 0 ]; then exit 0; fi
+
+# A wrong command ends all of them by themselves, process 0 with the reason.
+for ((tenths = 0; tenths < 20; tenths++)); do
+    if [ "$status" != 2 ] || ! alive; then break; fi
+    sleep 0.1
+done
+if alive || [ "$status" != 2 ]; then
+    echo "error: process $i of $count ended with code $status; ending the others" >&2
+fi
+pass_on TERM
+for ((tenths = 0; tenths < 10 * ${GRACE:-10}; tenths++)); do
+    if ! alive; then break; fi
+    sleep 0.1
+done
+pass_on KILL
+if [ "$i" != 0 ] && [ -s "$LOGS/$i.log" ]; then
+    echo "the end of $LOGS/$i.log:" >&2
+    tail -n 20 "$LOGS/$i.log" >&2
+fi
+exit "$status"
