@@ -76,12 +76,6 @@ def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: in
     except ConfigError as error:
         # The names of the flags are those of the arguments.
         raise ConfigError(str(error).replace("--", "")) from error
-    except Exception as error:  # of damaged files nearly anything
-        why = str(error).partition("\n")[0][:200]
-        raise ConfigError(
-            f"workdir={workdir}: its checkpoint (step={step}) cannot be read, a file of it is "
-            f"damaged or missing: {type(error).__name__}: {why}"
-        ) from error
     finally:
         logging.set_verbosity(before)
 

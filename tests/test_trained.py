@@ -268,6 +268,9 @@ def test_a_checkpoint_cut_short_is_named(tmp_path, workdir, part):
     ) as caught:
         fgmm.load(damaged)
     assert len(str(caught.value).splitlines()) == 1
+    # What evaluations and init_from open it with says the same, with the names of their flags.
+    with pytest.raises(ConfigError, match=r"^--workdir=.*\(--step=latest\) cannot be read, .*"):
+        checkpoint.read(damaged)
 
 
 def test_the_example_of_the_readme_runs(repository, workdir, frames, monkeypatch):

@@ -1,11 +1,12 @@
 """Checkpoints: state, data position and config, written together and asynchronously by Orbax."""
 
+import contextlib
 import fcntl
 import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 import jax
@@ -197,15 +198,18 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
       step: ``"latest"``, ``"best"`` (by ``config.checkpoint.best_metric``) or a number.
 
     Raises:
-      ConfigError: there is no such checkpoint, or the tokenizer beside it is not its own.
+      ConfigError: there is no such checkpoint, a file of it is damaged, or the tokenizer beside it
+        is not its own.
     """
     workdir = pathlib.Path(workdir)
-    manager, chosen = _opened(workdir, step)
+    with _damage_named(workdir, step):
+        manager, chosen = _opened(workdir, step)
+        config = with_new_keys(_restore_json(manager, chosen, "config"))
     tokenizer = workdir / TOKENIZER
-    config = with_new_keys(_restore_json(manager, chosen, "config"))
     experiment = build(config, tokenizer if tokenizer.exists() else None)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    state = _restore_state(manager, chosen, experiment, sharding)
+    with _damage_named(workdir, step):
+        state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
     return experiment, state
 
@@ -232,19 +236,35 @@ def read(workdir: pathlib.Path, step: str = "latest") -> Saved:
       workdir, step: as in ``load``.
 
     Raises:
-      ConfigError: there is no such checkpoint.
+      ConfigError: there is no such checkpoint, or a file of it is damaged.
     """
     # What lies in a checkpoint is told by its handler alone, to be known beforehand.
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
-    manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
-    config = with_new_keys(_restore_json(manager, chosen, "config"))
-    tree = manager.item_metadata(chosen)["state"].tree
-    wanted = {part: tree[part] for part in ("params", "statistics")}
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
-    state = manager.restore(chosen, args=ocp.args.Composite(state=arguments))["state"]
+    with _damage_named(workdir, step):
+        manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
+        config = with_new_keys(_restore_json(manager, chosen, "config"))
+        tree = manager.item_metadata(chosen)["state"].tree
+        wanted = {part: tree[part] for part in ("params", "statistics")}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
+        state = manager.restore(chosen, args=ocp.args.Composite(state=arguments))["state"]
     manager.close()
     return Saved(chosen, config, state["params"], state["statistics"])
+
+
+@contextlib.contextmanager
+def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
+    """Orbax raises nearly anything for files that are cut short or missing."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = str(error).partition("\n")[0][:200]
+        raise ConfigError(
+            f"--workdir={workdir}: its checkpoint (--step={step}) cannot be read, a file of it is "
+            f"damaged or missing: {type(error).__name__}: {why}; --step takes an older one"
+        ) from error
 
 
 def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.CheckpointManager, int]:
