@@ -149,6 +149,9 @@ def defaults() -> ml_collections.ConfigDict:
             },
             # Updates skipped in a row, for a loss or gradient that is not finite, before it stops.
             "patience_nonfinite": 10,
+            # Seconds in which no step completes (compilation, evaluations and saves included)
+            # before the process ends with the stack of every thread; 0 for no limit.
+            "watchdog_seconds": 0.0,
             "progress": True,
             "evals": {},
         }
@@ -156,7 +159,10 @@ def defaults() -> ml_collections.ConfigDict:
 
 
 # Keys whose change leaves a checkpoint's run what it was; all others must be equal to resume it.
-OPERATIONAL = ("checkpoint", "evals", "progress", "patience_nonfinite", "exchange", "mesh")
+OPERATIONAL = (
+    *("checkpoint", "evals", "progress", "patience_nonfinite", "watchdog_seconds"),
+    *("exchange", "mesh"),
+)
 # The tokenizer is known by its fingerprint, wherever it lies.
 OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "tokenizer")
 
@@ -165,6 +171,7 @@ _BOUNDS = {
     "seed": (0, None),
     "steps": (1, None),
     "patience_nonfinite": (1, None),
+    "watchdog_seconds": (0, None),
     "data.frames": (1, None),
     "grad_cache": (1, None),
     "accumulate": (1, None),

@@ -26,6 +26,7 @@ from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.state import TrainState
 from fgmm.train.step import make_train_step
+from fgmm.train.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
@@ -123,6 +124,7 @@ def train(
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
+        run.watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         run.until_done(interruption)
         return run.state
 
@@ -283,6 +285,7 @@ class _Run:
 
     def _report(self, done: _Step, scores: Mapping[str, float] = {}) -> None:
         metrics = self._write(done, scores)
+        self.watchdog.alive()
         if metrics["nonfinite_run"] >= self.config.patience_nonfinite:
             self._give_up(done, metrics)
 
