@@ -29,7 +29,7 @@ def test_changed_files_are_not_passed_off_as_a_commit(repository, tmp_path):
     subprocess.run(["git", "add", "-A"], cwd=clone, check=True)
     identity = ["-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run(["git", *identity, "commit", "-qm", "x", "--allow-empty"], cwd=clone, check=True)
-    command = [sys.executable, "-c", "from fgmm import provenance; print(provenance._commit())"]
+    command = [sys.executable, "-c", "from fgmm import provenance; print(provenance.commit())"]
 
     def commit(cwd):
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True).stdout.strip()
