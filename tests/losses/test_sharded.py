@@ -479,15 +479,10 @@ def test_two_processes_find_the_same(repository):
         **{"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository), "PATH": ""},
         **{"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "16"},
     }
+    command = [sys.executable, "-c", PROCESS]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), port],
-            cwd=repository,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen([*command, str(rank), port], cwd=repository, env=environment, **streams)
         for rank in range(2)
     ]
     try:
