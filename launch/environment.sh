@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes .venv with the pinned dependencies; to be sourced, with EXTRA set to an extra of setup.py.
 # Afterwards $PYTHON is its interpreter. Set PYTHON3 to choose the interpreter it is made from.
 

@@ -59,6 +59,7 @@ runs=$(list_runs)
 export -f one_run
 export PYTHON folder stage
 # A shell of its own for each run: within `... || ...` a function would go on after a failure.
+# shellcheck disable=SC2016  # it is the inner shells that expand it
 xargs -P "${JOBS:-2}" --process-slot-var=SLOT -L 1 bash -c '
     echo "$1"
     bash -c "set -euo pipefail; one_run \"\$@\"" _ "$@" >"$folder/$1.log" 2>&1 ||

@@ -2,7 +2,7 @@
 # Sets up and runs every check: bash launch/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-EXTRA=test
+EXTRA="test"
 . launch/environment.sh
 
 "$PYTHON" -m ruff check .
