@@ -23,6 +23,7 @@ IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 
 _ZIP_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
+_LARGEST = 1 << 31  # bytes of a deflated member when inflated; more are meant to fill the memory
 
 
 class Folder:
@@ -32,10 +33,13 @@ class Folder:
         self.path = pathlib.Path(path).absolute()
 
     def __contains__(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        # Unlike pathlib's, this is False for names that no file can have.
+        return not leads_out(name) and os.path.isfile(self.path / name)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError or another OSError."""
+        if name not in self:
+            raise FileNotFoundError(f"{self.path} has no file {name!r}")
         return (self.path / name).read_bytes()
 
     def names(self) -> Iterator[str]:
@@ -82,7 +86,10 @@ class Archive:
             self._open()
             is_zip = os.pread(self._file, 4, 0) == b"PK\3\4"
             members = _zip_members(self.path) if is_zip else _tar_members(self.path)
-            self._members = {_inside(self.path, name): member for name, member in members}
+            end = os.fstat(self._file).st_size
+            self._members = {
+                _inside(self.path, name): _whole(name, member, end) for name, member in members
+            }
         except (OSError, tarfile.TarError, zipfile.BadZipFile, struct.error) as error:
             raise ConfigError(
                 f"archive {str(self.path)!r} cannot be read ({error}); it must be an uncompressed "
@@ -134,10 +141,15 @@ class Archive:
             raise OSError(f"{self.path} ends within its member {name!r}")
         if not member.deflated:
             return data
+        if member.size > _LARGEST:
+            raise OSError(f"{self.path}: member {name!r} of {member.size} bytes is too large")
         try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size)
+            inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size)
         except zlib.error as error:
             raise OSError(f"{self.path}: member {name!r} is damaged ({error})") from error
+        if len(inflated) < member.size:
+            raise OSError(f"{self.path}: member {name!r} is damaged (it is too short)")
+        return inflated
 
 
 def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
@@ -219,7 +231,7 @@ def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
 def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
                 raise zipfile.BadZipFile(f"member {info.filename!r} is encrypted or not deflated")
@@ -229,6 +241,13 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
             offset = info.header_offset + _LOCAL_HEADER + name + extra
             deflated = _ZIP_METHODS[info.compress_type]
             yield info.filename, _Member(offset, info.compress_size, info.file_size, deflated)
+
+
+def _whole(name: str, member: _Member, end: int) -> _Member:
+    """The member; refuses one that would end behind the archive's own end."""
+    if not 0 <= member.offset <= member.offset + member.stored <= end:
+        raise tarfile.TarError(f"it ends within its member {name!r}")
+    return member
 
 
 def _inside(path: pathlib.Path, name: str) -> str:

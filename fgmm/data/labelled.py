@@ -201,15 +201,19 @@ def read_table(
       ConfigError: the file is missing, no UTF-8, or lacks a column.
     """
     reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
-    for column in columns:
-        if column not in (reader.fieldnames or ()):
-            raise ConfigError(f"root={str(corpus.path)!r}: {name} has no column {column!r}")
+    where = f"root={str(corpus.path)!r}: {name}"
     rows = []
-    for row in reader:
-        if all(row[column] for column in columns):
-            rows.append({column: row.get(column) or "" for column in (*columns, *optional)})
-        else:
-            report["malformed_line"] += 1
+    try:
+        for column in columns:
+            if column not in (reader.fieldnames or ()):
+                raise ConfigError(f"{where} has no column {column!r}")
+        for row in reader:
+            if all(row[column] for column in columns):
+                rows.append({column: row.get(column) or "" for column in (*columns, *optional)})
+            else:
+                report["malformed_line"] += 1
+    except csv.Error as error:
+        raise ConfigError(f"{where}, line {reader.line_num}, is no CSV ({error})") from error
     return rows
 
 

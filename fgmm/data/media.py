@@ -30,6 +30,8 @@ _FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
 _MAX_PIXELS = 1 << 26
 # Stretching a picture by more than this is damage as well.
 _MAX_PIXEL_ASPECT = 8
+# Sound of more samples a second than any recorder makes is damage.
+_HIGHEST_RATE = 768_000
 # A file that lasts longer for its size is damaged, and would give windows without end.
 _LEAST_BYTES_A_SECOND = 25
 # Seconds to go back further, where a seek has ended behind the moment that was asked for.
@@ -182,6 +184,8 @@ class Recording:
 
     def _media(self, reason: str) -> Media:
         if isinstance(self.corpus, files.Folder):
+            if files.leads_out(self.name):
+                raise BadInput("missing_file", self.name)
             return self.corpus.path / self.name
         try:
             return self.corpus.read(self.name)
@@ -205,6 +209,8 @@ def sound_parts(
     rate, cursor = 0, None
     for time, _, frame in _frames_from(container, stream, moment):
         rate = rate or frame.sample_rate
+        if rate > _HIGHEST_RATE:
+            raise BadInput("unreadable_audio", f"sound of {rate} Hz")
         if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
             cursor = round(time * rate)
         for part in to_floats.resample(frame):

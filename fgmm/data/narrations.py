@@ -60,9 +60,9 @@ class CsvFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput("unreadable_captions", f"{name}: {error}") from error
         rows = csv.DictReader(io.StringIO(text))
-        if not set(COLUMNS) <= set(rows.fieldnames or ()):
-            raise BadInput("unreadable_captions", f"{name}: no columns {', '.join(COLUMNS)}")
         try:
+            if not set(COLUMNS) <= set(rows.fieldnames or ()):
+                raise BadInput("unreadable_captions", f"{name}: no columns {', '.join(COLUMNS)}")
             return checked([tuple(row[column] for column in COLUMNS) for row in rows])
         except csv.Error as error:
             raise BadInput("unreadable_captions", f"{name}: {error}") from error
@@ -99,7 +99,7 @@ class JsonFile:
                 columns = json.loads(file.read(int(self._parts["size"][place])))
             rows = list(zip(*(columns[column] for column in COLUMNS), strict=False))
             longest = max(len(columns[column]) for column in COLUMNS)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadInput("unreadable_captions", f"{name}: {error}") from error
         captions, left_out = checked(rows)
         left_out["malformed_line"] += longest - len(rows)
@@ -147,7 +147,7 @@ class JsonFile:
             total=len(data), desc="captions", unit="B", unit_scale=True, delay=3, disable=None
         ) as shown:
             while not closed and (entry := _ENTRY.match(data, at)):
-                name = json.loads(entry[1].decode("utf-8", "replace")).encode("utf-8", "replace")
+                name = self._name(entry[1], at)
                 if len(name) <= _NAME_BYTES:
                     yield name, entry.start(2), entry.end(2) - entry.start(2)
                 closed = entry[3] == b"}"
@@ -156,6 +156,12 @@ class JsonFile:
         # A file without any video is closed by the end itself.
         if not _END.match(data, at) or (not closed and at != start.end()):
             raise self._malformed(at)
+
+    def _name(self, quoted: bytes, at: int) -> bytes:
+        try:
+            return json.loads(quoted.decode("utf-8", "replace")).encode("utf-8", "replace")
+        except ValueError as error:
+            raise self._malformed(at) from error
 
     def _malformed(self, at: int) -> ConfigError:
         return ConfigError(

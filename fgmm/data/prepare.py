@@ -128,10 +128,7 @@ def verify(output: pathlib.Path) -> Iterator[str]:
     Raises:
       ConfigError: nothing was prepared there, or not to the end.
     """
-    entries = shards.read_manifest(output)
-    for entry in tqdm.tqdm(entries, unit=" shards", disable=None):
-        if damaged := shards.damage(output, entry, checksums=True):
-            yield damaged
+    yield from shards.damaged(output, shards.read_manifest(output), checksums=True)
 
 
 def _define_flags() -> None:

@@ -23,6 +23,7 @@ REASONS = (
     "unreadable_captions",
     "too_large",
     "too_slow",
+    "unreadable_record",
 )
 
 

@@ -11,16 +11,19 @@ The folder of a prepared corpus::
     report.json, report.txt, skipped.csv             for people, likewise
 """
 
+import concurrent.futures
 import contextlib
 import csv
+import functools
 import json
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
+import tqdm
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from fgmm.config import ConfigError
@@ -34,6 +37,10 @@ from fgmm.data.schema import BadInput
 MANIFEST = "manifest.json"
 # Media are compressed already; each record can be read alone.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
+# Shards whose checksums are computed at a time.
+_THREADS = 8
+# What the manifest says of a shard, as far as readers need it.
+_ENTRY = {"file": str, "split": str, "records": int, "bytes": int, "sha256": str}
 
 
 def finished(output: pathlib.Path, plan: Plan, split: str, shard: int) -> dict[str, Any] | None:
@@ -197,21 +204,41 @@ def read_manifest(output: pathlib.Path) -> list[dict[str, Any]]:
     """The shards of a prepared corpus.
 
     Raises:
-      ConfigError: there is none, or it is not finished.
+      ConfigError: there is none, or it is not finished, or its manifest is damaged.
     """
     path = output / MANIFEST
     try:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}, not {FORMAT}")
-        return manifest["shards"]
+            raise ValueError(f"format {manifest['format']!r}, not {FORMAT}")
+        for entry in manifest["shards"]:
+            if not all(isinstance(entry[key], kind) for key, kind in _ENTRY.items()):
+                raise ValueError("an entry is not of the right form")
+            if "/" in entry["file"] or "\0" in entry["file"]:
+                raise ValueError(f"{entry['file']!r} is no shard of this folder")
+        return list(manifest["shards"])
     except FileNotFoundError as error:
         raise ConfigError(
             f"{str(output)!r} has no {MANIFEST}: nothing was prepared there, or not to the end; "
             "run python -m fgmm.data.prepare"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def damaged(
+    output: pathlib.Path, entries: Iterable[dict[str, Any]], *, checksums: bool
+) -> Iterator[str]:
+    """What is wrong with shards, as ``damage`` says it; several are read at a time.
+
+    Args:
+      checksums: read each shard as a whole, with a progress bar, and not its size alone.
+    """
+    entries = list(entries)
+    look = functools.partial(damage, output, checksums=checksums)
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        shown = {"desc": "checksums", "unit": " shards", "disable": None if checksums else True}
+        yield from filter(None, tqdm.tqdm(pool.map(look, entries), total=len(entries), **shown))
 
 
 def damage(output: pathlib.Path, entry: dict[str, Any], *, checksums: bool) -> str | None:

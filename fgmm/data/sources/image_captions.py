@@ -167,7 +167,8 @@ def _karpathy(
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise ConfigError(f'{where} is not of the form {{"images": [...]}}')
-    known = {entry.get("split") for entry in images if isinstance(entry, dict)} - {None}
+    named = [entry.get("split") for entry in images if isinstance(entry, dict)]
+    known = {name for name in named if isinstance(name, str)}
     wanted = known if split == "all" else set(split.split("+"))
     for name in sorted(wanted - known):
         allowed = ", ".join([*sorted(known), "all"])

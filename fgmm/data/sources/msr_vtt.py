@@ -97,8 +97,8 @@ def _annotations(
     for path in places:
         content = files.read_json(corpus, path)
         try:
-            split_of |= {entry["video_id"]: entry["split"] for entry in content["videos"]}
-            sentences = content["sentences"]
+            split_of |= {str(entry["video_id"]): entry["split"] for entry in content["videos"]}
+            sentences = list(content["sentences"])
         except (KeyError, TypeError) as error:
             raise ConfigError(
                 f"root={root!r}: {path} is not of the form that fgmm/data/sources/msr_vtt.py "
@@ -106,7 +106,7 @@ def _annotations(
             ) from error
         for entry in sentences:
             if isinstance(entry, dict) and {"video_id", "caption"} <= entry.keys():
-                pairs.append((entry["video_id"], str(entry["caption"])))
+                pairs.append((str(entry["video_id"]), str(entry["caption"])))
             else:
                 report["malformed_line"] += 1
     return split_of, pairs

@@ -2,8 +2,9 @@
 
 import collections
 import functools
+import math
 import pathlib
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,9 +13,13 @@ from jaxtyping import UInt8
 from fgmm.config import ConfigError
 from fgmm.data import media
 from fgmm.data.preparation import shards
+from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
-from fgmm.data.schema import BadInput, Caption, Clip, Waveform
+from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Waveform
 from fgmm.data.windows import Narrated, Window
+
+# Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
+_LONGEST_ERROR = 200
 
 
 class Source:
@@ -24,6 +29,9 @@ class Source:
     ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
     windows from anywhere in it. Can be pickled, and read by many threads and processes.
+
+    A record that cannot be read is masked as ``unreadable_record``, one of a shard that has gone
+    since it was opened as ``missing_file``; all other records stay in their places.
 
     Attributes:
       report: empty; the folder's report.json says what was left out when it was prepared.
@@ -39,9 +47,10 @@ class Source:
         size: int = 224,
         candidates: int = 4,
         minimum: float = 4.0,
+        verify: bool = False,
     ):
         """Opens the folder: reads the list of its shards, and whether they are there and as long as
-        they were. ``python -m fgmm.data.prepare --verify`` compares their checksums.
+        they were.
 
         Args:
           root: the folder.
@@ -52,10 +61,13 @@ class Source:
           candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
           minimum: seconds to which the stretch of a shorter narration is widened, to both sides
             alike; a window is taken from within it.
+          verify: compare the checksums of the split's shards, for which all of them are read; as
+            ``python -m fgmm.data.prepare --verify`` does for all splits.
 
         Raises:
-          ConfigError: the folder was not prepared, or not to the end, or a shard is missing or cut
-            short, or an unknown split, or an option that makes no sense.
+          ConfigError: the folder was not prepared, or not to the end, or a shard is missing, of
+            another length or, with ``verify``, changed, or an unknown split, or an option that
+            makes no sense.
         """
         numbers = {"seconds": seconds, "fps": fps, "size": size, "candidates": candidates}
         for key, value in numbers.items():
@@ -70,24 +82,40 @@ class Source:
         entries = shards.read_manifest(self._root)
         known = list(dict.fromkeys(entry["split"] for entry in entries))
         if split not in known:
-            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(known)}")
-        for entry in entries:
-            if entry["split"] == split and (
-                damaged := shards.damage(self._root, entry, checksums=False)
-            ):
-                raise ConfigError(f"root={root!r}: {damaged}; prepare it again")
+            raise ConfigError(
+                f"split={split!r} is unknown to {root!r}; allowed: {', '.join(known)}"
+            )
+        entries = [entry for entry in entries if entry["split"] == split]
+        if found := list(shards.damaged(self._root, entries, checksums=verify)):
+            more = f" (and {len(found) - 1} more shards)" if len(found) > 1 else ""
+            raise ConfigError(f"root={root!r}: {found[0]}{more}; delete it and prepare again")
+        self._shards = [entry["file"] for entry in entries]
+        self._ends = np.cumsum([entry["records"] for entry in entries])
         self._records = self._open()
+        if len(self._records) != self._ends[-1]:
+            raise ConfigError(
+                f"root={root!r}: dataset_info.json has {len(self._records)} records in split "
+                f"{split!r}, {shards.MANIFEST} {self._ends[-1]}; prepare it again"
+            )
         if not len(self._records):
             raise ConfigError(f"root={root!r} has no record in split {split!r}")
 
     def _open(self) -> Any:
         """TFDS's random access to the records."""
-        builder = tfds.builder_from_directory(self._root)
-        if set(builder.info.features) != set(features()):
+        try:
+            builder = tfds.builder_from_directory(self._root)
+            known = set(builder.info.features)
+            records = builder.as_data_source(self._split)
+        except Exception as error:  # TFDS raises nearly anything for damaged files
+            raise ConfigError(
+                f"root={str(self._root)!r}: TFDS cannot open it ({_one_line(error)}); dataset_info"
+                ".json or features.json is damaged, prepare it again"
+            ) from error
+        if known != set(features()):
             raise ConfigError(
                 f"root={str(self._root)!r} was written by another version; prepare it again"
             )
-        return builder.as_data_source(self._split)
+        return records
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
@@ -109,10 +137,19 @@ class Source:
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
         index = range(len(self))[index]
         try:
-            record = self._records[index]
-        except Exception as error:  # ArrayRecord raises nearly anything for damaged shards
-            failed = _Unreadable(f"record {index} of {self._root}: {error}")
-            return Clip(clip_id=f"{self._split}[{index}]", video=failed)
+            return self._described(self._records[index], rng)
+        except Exception as error:  # ArrayRecord and TFDS raise nearly anything for damaged shards
+            shard = int(np.searchsorted(self._ends, index, side="right"))
+            there = (self._root / self._shards[shard]).exists()
+            reason = "unreadable_record" if there else "missing_file"
+            failed = _Unreadable(
+                reason, f"record {index} in {self._shards[shard]}: {_one_line(error)}"
+            )
+            name = f"{self._split}[{index}]"
+            return Clip(clip_id=name, video=failed, audio=failed, problems=(reason,))
+
+    def _described(self, record: dict[str, Any], rng: np.random.Generator | None) -> Clip:
+        """The clip of a record as it was read."""
         names = {key: record[key].decode() for key in ("clip_id", "group", "kind")}
         captions = record["captions"]
         spoken = tuple(
@@ -131,6 +168,7 @@ class Source:
             },
             "problems": tuple(reason.decode() for reason in record["problems"]),
         }
+        _demand_sound(names, float(record["duration"]), spoken, described["problems"])
         if names["kind"] == "image":
             return Clip(video=record["media"], captions=spoken, **described)
         window, near = self._window(spoken, rng)
@@ -144,14 +182,29 @@ class Source:
         )
 
 
+def _demand_sound(
+    names: dict[str, str], duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
+) -> None:
+    """Raises ValueError for what the preparation never writes."""
+    if names["kind"] not in KINDS or not set(problems) <= set(REASONS):
+        raise ValueError(f"kind {names['kind']!r}, problems {problems}")
+    begins = (duration, *(caption.start for caption in spoken))
+    if not all(map(math.isfinite, begins)) or any(math.isnan(caption.end) for caption in spoken):
+        raise ValueError("times that are no numbers")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
+
+
 class _Unreadable:
-    """The frames of a record that cannot be read."""
+    """Pictures or sound of a record that cannot be read."""
 
-    def __init__(self, detail: str):
-        self._detail = detail
+    def __init__(self, reason: str, detail: str):
+        self._reason, self._detail = reason, detail
 
-    def __call__(self) -> UInt8[np.ndarray, "T h w 3"]:
-        raise BadInput("unreadable_video", self._detail)
+    def __call__(self) -> NoReturn:
+        raise BadInput(self._reason, self._detail)
 
 
 def _frames(

@@ -84,7 +84,7 @@ def test_a_damaged_record_is_masked_and_counted(folder):
 
 def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_path):
     for options, message in [
-        ({"split": "test"}, "split='test' is unknown; allowed: train"),
+        ({"split": "test"}, "split='test' is unknown to .*; allowed: train"),
         ({"fps": 0.0}, "fps=0.0 must be greater than 0"),
         ({"minimum": -1.0}, "minimum=-1.0 must be at least 0"),
     ]:
