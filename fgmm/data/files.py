@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import posixpath
+import stat
 import struct
 import tarfile
 import weakref
@@ -23,6 +24,7 @@ IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 
 _ZIP_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
+_LONGEST_LINK = 4096
 _LARGEST = 1 << 31  # bytes of a deflated member when inflated; more are meant to fill the memory
 
 
@@ -78,8 +80,8 @@ class Archive:
         """Opens an archive.
 
         Raises:
-          ConfigError: it is missing, damaged, compressed as a whole, or has a member whose name
-            leads out of the archive.
+          ConfigError: it is missing, damaged, compressed as a whole, or has a member that is a
+            device, or whose name, or whose target where it is a link, leads out of the archive.
         """
         self.path = pathlib.Path(path).absolute()
         try:
@@ -87,9 +89,7 @@ class Archive:
             is_zip = os.pread(self._file, 4, 0) == b"PK\3\4"
             members = _zip_members(self.path) if is_zip else _tar_members(self.path)
             end = os.fstat(self._file).st_size
-            self._members = {
-                _inside(self.path, name): _whole(name, member, end) for name, member in members
-            }
+            self._members = {name: _whole(name, member, end) for name, member in members}
         except (OSError, tarfile.TarError, zipfile.BadZipFile, struct.error) as error:
             raise ConfigError(
                 f"archive {str(self.path)!r} cannot be read ({error}); it must be an uncompressed "
@@ -222,25 +222,36 @@ def read_json(corpus: Folder | Archive, name: str) -> Any:
 def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
     with tarfile.open(path, "r:") as archive:
         for member in archive:
-            if member.issparse():
-                raise tarfile.TarError(f"member {member.name!r} is stored as a sparse file")
-            if member.isreg():
-                yield member.name, _Member(member.offset_data, member.size, member.size, False)
+            if member.issparse() or member.isdev():
+                kind = "a sparse file" if member.issparse() else "a device or a pipe"
+                raise tarfile.TarError(f"member {member.name!r} is {kind}")
+            name = _inside(path, member.name)
+            if member.issym():
+                _demand_link_inside(path, name, member.linkname)
+            elif member.islnk():  # these count from the top of the archive
+                _demand_link_inside(path, posixpath.basename(name), member.linkname)
+            elif member.isreg():
+                yield name, _Member(member.offset_data, member.size, member.size, False)
 
 
 def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for info in archive.infolist():
+            name = _inside(path, info.filename)
             if info.filename.endswith("/"):
                 continue
             if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
                 raise zipfile.BadZipFile(f"member {info.filename!r} is encrypted or not deflated")
+            if stat.S_ISLNK(info.external_attr >> 16):
+                target = archive.read(info)[:_LONGEST_LINK].decode("utf-8", "replace")
+                _demand_link_inside(path, name, target)
+                continue
             file.seek(info.header_offset)
             header = file.read(_LOCAL_HEADER)
-            name, extra = struct.unpack("<HH", header[26:30])
-            offset = info.header_offset + _LOCAL_HEADER + name + extra
+            lengths = struct.unpack("<HH", header[26:30])
+            offset = info.header_offset + _LOCAL_HEADER + sum(lengths)
             deflated = _ZIP_METHODS[info.compress_type]
-            yield info.filename, _Member(offset, info.compress_size, info.file_size, deflated)
+            yield name, _Member(offset, info.compress_size, info.file_size, deflated)
 
 
 def _whole(name: str, member: _Member, end: int) -> _Member:
@@ -255,3 +266,11 @@ def _inside(path: pathlib.Path, name: str) -> str:
     if leads_out(name):
         raise ConfigError(f"archive {str(path)!r} has a member with the unsafe name {name!r}")
     return posixpath.normpath(name)
+
+
+def _demand_link_inside(path: pathlib.Path, name: str, target: str) -> None:
+    """Links are never followed; one that leads out of the archive is refused all the same."""
+    if leads_out(posixpath.normpath(posixpath.join(posixpath.dirname(name), target))):
+        raise ConfigError(
+            f"archive {str(path)!r} has a link {name!r} that leads out, to {target!r}"
+        )

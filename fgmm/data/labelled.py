@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tqdm
 
 from fgmm.config import ConfigError
-from fgmm.data import files, media
+from fgmm.data import bad_input, files, media
 from fgmm.data.schema import BadInput, Clip
 
 # Headers read at a time.
@@ -127,9 +127,11 @@ def readable(
     headers: list[media.Header | None] = []
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         shown = {"desc": "headers", "unit": "", "delay": 3, "leave": False, "disable": None}
-        for header in tqdm.tqdm(pool.map(read, recordings), total=len(recordings), **shown):
+        read_headers = tqdm.tqdm(pool.map(read, recordings), total=len(recordings), **shown)
+        for recording, header in zip(recordings, read_headers, strict=True):
             if isinstance(header, BadInput):
                 report[header.reason] += 1
+                bad_input.tell(header.reason, recording.name, str(header))
             elif not getattr(header, wanted):
                 report[f"no_{wanted}"] += 1
             else:

@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from fgmm.config import Config, ConfigError
-from fgmm.data import decode, phrases
+from fgmm.data import bad_input, decode, phrases
 from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip
 from fgmm.data.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ class Assemble:
     """Makes one example of a batch from the index of a clip.
 
     Bad input is masked, never raised: the mask of the modality is False and the reason is a bit of
-    ``problems``.
+    ``problems``; ``bad_input`` names the first clips of each reason.
 
     Attributes:
       source: the corpus. What it draws from a record by itself, such as a stretch of a long
@@ -74,7 +74,7 @@ class Assemble:
         """The example of clip ``record``; with a generator, what chance may decide is drawn."""
         draws = rng is not None and hasattr(self.source, "draw")
         clip = self.source.draw(record, rng) if draws else self.source[record]
-        problems: set[str] = set(clip.problems)
+        problems = dict.fromkeys(clip.problems, "")
         example = {"record": np.int32(record)}
         if self.shape.frames:
             video = self._read(problems, self._video, clip, record)
@@ -88,6 +88,8 @@ class Assemble:
             example["audio_mask"] = np.bool_(audio is not None)
         if self.shape.tokens:
             example |= self._text(clip, rng, problems)
+        for reason, detail in problems.items():
+            bad_input.tell(reason, clip.clip_id, detail)
         bits = sum(1 << REASONS.index(reason) for reason in problems)
         return example | {"problems": np.int32(bits)}
 
@@ -95,7 +97,7 @@ class Assemble:
         try:
             return read(*arguments)
         except BadInput as error:
-            problems.add(error.reason)
+            problems[error.reason] = str(error)
             return None
 
     def _video(self, clip: Clip, record: int) -> np.ndarray:
@@ -133,9 +135,9 @@ class Assemble:
             )
         text_mask = (phrase_ids > 0).any(axis=-1)
         if not clip.captions:
-            problems.add("no_captions")
+            problems["no_captions"] = ""
         elif len(spoken) < len(clip.captions) or not text_mask[: len(chosen)].all():
-            problems.add("empty_caption")
+            problems["empty_caption"] = ""
         return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
 
     def chosen(self, captions: list[Caption], rng=None) -> list[Caption]:

@@ -56,7 +56,9 @@ def repair_checksums(data: bytearray) -> None:
     """Makes the checksums of Ogg's pages and PNG's chunks right again."""
     for found in re.finditer(rb"OggS", data):
         start = found.start()
-        lengths = data[start + 27 : start + 27 + data[start + 26]] if start + 26 < len(data) else b""
+        lengths = (
+            data[start + 27 : start + 27 + data[start + 26]] if start + 26 < len(data) else b""
+        )
         end = start + 27 + len(lengths) + sum(lengths)
         if lengths and end <= len(data):
             data[start + 22 : start + 26] = bytes(4)
@@ -158,7 +160,9 @@ def resize_part(data: bytearray, rng: random.Random) -> None:
     """
     boxes = [(found.start() - 4, 4) for found in _BOX.finditer(data)]
     boxes += [(found.start() + 5, 4) for found in re.finditer(rb"OggS", data)]
-    boxes += [(found.end(), 1) for found in re.finditer(rb"\x1a\x45\xdf\xa3|\x18\x53\x80\x67", data)]
+    boxes += [
+        (found.end(), 1) for found in re.finditer(rb"\x1a\x45\xdf\xa3|\x18\x53\x80\x67", data)
+    ]
     boxes += [(found.end(), 2) for found in re.finditer(rb"\xff[\xc0-\xfe]", data)]
     if not boxes:
         inflate(data, rng)

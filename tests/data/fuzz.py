@@ -30,7 +30,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 TARGETS = "tests.data.fuzz_targets:targets"
 # Of a mutation: seconds of processor time at most, and seconds after which the child is ended.
 PROCESSOR_SECONDS, PATIENCE = 5.0, 30.0
-# Megabytes by which a mutation may raise the most that the child has ever held in memory.
+# Megabytes that reading a damaged file may take.
 MEGABYTES = 512
 # Megabytes that the child may ask for at all, so that no mutation costs the machine its memory.
 _ADDRESS_SPACE = 16_384
@@ -72,7 +72,7 @@ class Outcome:
       refused: of how many there was a reason.
       reasons: how often each was counted.
       slowest: seconds of processor time of the slowest.
-      megabytes: most by which one raised the child's highest memory.
+      megabytes: of memory, most that one took.
       failures: what went wrong, each with the seed that repeats it.
     """
 
@@ -142,13 +142,13 @@ def run(
 
 
 def _run_child(task: dict, waiting: dict, outcomes: dict[str, Outcome], patience: float) -> bool:
-    """Runs a child until it ends; takes what it has done off ``waiting``. False: that is nothing."""
+    """Runs a child until it ends, and takes what it has done off ``waiting``; whether it has done
+    anything.
+    """
     command = [sys.executable, "-m", "tests.data.fuzz", "--child", json.dumps(task)]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors
-        ) as child,
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors) as child,
     ):
         current, done = "", 0
         for line in _lines(child, patience):
@@ -233,7 +233,7 @@ def _read(target: Target, seed: str, number: int) -> dict:
     data, done = damaged(originals[number // _REAL % len(originals)], seed)
     target.prepare()
     target.file.write_bytes(data)
-    before, started = _highest(), time.process_time()
+    held, started = _forget_peak(), time.process_time()
     try:
         decoded, reasons = target.read()
         told = {"decoded": decoded, "reasons": sorted(reasons - target.usual)}
@@ -241,12 +241,18 @@ def _read(target: Target, seed: str, number: int) -> dict:
         trace = "".join(traceback.format_exc().strip().splitlines(keepends=True)[-_TOLD:])
         told = {"failed": f"{done} of {len(data)} bytes\n{trace}"}
     told["seconds"] = time.process_time() - started
-    return told | {"megabytes": _highest() - before}
+    return told | {"megabytes": _memory("VmHWM") - held}
 
 
-def _highest() -> float:
-    """Megabytes of memory that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _forget_peak() -> float:
+    """Has the kernel measure the peak of memory anew; megabytes that are held now."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmHWM")
+
+
+def _memory(name: str) -> float:
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.partition(f"{name}:")[2].split()[0]) / 1024
 
 
 def table(outcomes: Mapping[str, Outcome]) -> str:
@@ -277,7 +283,11 @@ def main() -> None:
         _be_child(json.loads(arguments.child))
         return
     module, _, _ = TARGETS.partition(":")
-    names = arguments.formats.split(",") if arguments.formats else importlib.import_module(module).FORMATS
+    names = (
+        arguments.formats.split(",")
+        if arguments.formats
+        else importlib.import_module(module).FORMATS
+    )
     failed = False
     for form in names:
         outcomes = run(

@@ -1,5 +1,6 @@
 import io
 import pickle
+import stat
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,7 @@ def test_links_are_no_files(tmp_path):
     with tarfile.open(tmp_path / "links.tar", "w") as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
             member = tarfile.TarInfo(f"link{kind.decode()}")
-            member.type, member.linkname = kind, "/etc/hostname"
+            member.type, member.linkname = kind, "elsewhere"
             archive.addfile(member)
     files = open_files(tmp_path / "links.tar")
     assert "link1" not in files
@@ -161,3 +162,78 @@ def test_damage_that_shows_when_reading_is_an_os_error(tmp_path):
     path.write_bytes(data[:33])
     with pytest.raises(OSError, match="ends within"):
         archive.read("a")
+
+
+def link(name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        link("a/up", "../../passwd", tarfile.SYMTYPE),
+        link("absolute", "/etc/passwd", tarfile.SYMTYPE),
+        link("a/hard", "../passwd", tarfile.LNKTYPE),
+        link("a/hard", "/etc/passwd", tarfile.LNKTYPE),
+        link("../folder", "", tarfile.DIRTYPE),
+        link("../link", "a", tarfile.SYMTYPE),
+        link("device", "", tarfile.CHRTYPE),
+        link("disk", "", tarfile.BLKTYPE),
+        link("pipe", "", tarfile.FIFOTYPE),
+    ],
+)
+def test_links_that_lead_out_and_devices_are_refused(tmp_path, member):
+    with tarfile.open(tmp_path / "unsafe.tar", "w") as archive:
+        archive.addfile(member)
+    with pytest.raises(ConfigError, match=r"unsafe name|leads out|a device or a pipe"):
+        open_files(tmp_path / "unsafe.tar")
+
+
+@pytest.mark.parametrize(("target", "safe"), [("b.txt", True), ("../../etc/passwd", False)])
+def test_links_in_zip_files(tmp_path, target, safe):
+    info = zipfile.ZipInfo("a/link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "links.zip", "w") as archive:
+        archive.writestr(info, target)
+    if safe:
+        assert "a/link" not in open_files(tmp_path / "links.zip")
+    else:
+        with pytest.raises(ConfigError, match="leads out"):
+            open_files(tmp_path / "links.zip")
+
+
+def test_names_that_no_file_can_have_are_missing_files(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    folder = open_files(tmp_path / "folder")
+    for name in ("../secret", str(tmp_path / "secret"), "nul\0", "long" * 1000, "\ud800"):
+        assert name not in folder
+        with pytest.raises(FileNotFoundError):
+            folder.read(name)
+
+
+def test_a_member_larger_than_its_archive_is_refused(tmp_path):
+    data = bytearray(write_tar(tmp_path / "whole.tar", {"a": b"hello"}).read_bytes())
+    data[124:136] = b"77777777777\0"
+    data[148:156] = b"%06o\0 " % (sum(data[:148]) + sum(data[156:512]) + 8 * 32)
+    (tmp_path / "large.tar").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"ends within its member 'a'|unexpected end of data"):
+        open_files(tmp_path / "large.tar")
+
+
+def test_a_member_that_would_fill_the_memory_is_an_os_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("fgmm.data.files._LARGEST", 4000)
+    archive = Archive(write_zip(tmp_path / "bomb.zip", {"a": bytes(5000), "b": bytes(3000)}))
+    assert archive.read("b") == bytes(3000)
+    with pytest.raises(OSError, match="'a' of 5000 bytes is too large"):
+        archive.read("a")
+
+
+def test_a_zip_file_with_a_member_without_a_name_is_opened(tmp_path):
+    with zipfile.ZipFile(tmp_path / "nameless.zip", "w") as archive:
+        archive.writestr("a.txt", b"hello")
+        archive.writestr("b", b"hello")
+        archive.filelist[1].filename = ""
+    assert "a.txt" in open_files(tmp_path / "nameless.zip")

@@ -1,4 +1,7 @@
+import json
+import pathlib
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -6,11 +9,13 @@ import pytest
 
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
-from fgmm.data.schema import REASONS, BadInput, BatchShape
+from fgmm.data.schema import BadInput, BatchShape
 from fgmm.data.sources import howto100m, prepared
+from fgmm.data.tokenizer import Tokenizer
 from tests.data import video_fixture
 from tests.data.test_prepare import task_of, written
 
+TOKENIZER = pathlib.Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
 VIDEOS = 6
 OPTIONS = {"seconds": 0.4, "fps": 5.0, "size": 32, "candidates": 1, "minimum": 0.5}
 
@@ -20,10 +25,16 @@ def corpus(tmp_path_factory):
     return video_fixture.write_howto100m(tmp_path_factory.mktemp("corpus") / "h", VIDEOS)
 
 
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared") / "whole"
+    written(task_of(corpus, output, "howto100m:validation=0.0"))
+    return output
+
+
 @pytest.fixture
-def folder(corpus, tmp_path):
-    written(task_of(corpus, tmp_path / "prepared", "howto100m:validation=0.0"))
-    return tmp_path / "prepared"
+def folder(whole, tmp_path):
+    return pathlib.Path(shutil.copytree(whole, tmp_path / "prepared"))
 
 
 def opened(folder, **options):
@@ -67,19 +78,126 @@ def test_batches_for_training(folder):
     assert batch["video"].std() > 10
 
 
+def assembled(source, index):
+    """Masks of video, sound and text of an example, and its problems."""
+    shape = BatchShape(2, 32, 32, 1600, 4000, 1, 4, 8)
+    example = pipeline.Assemble(source, shape, Tokenizer(TOKENIZER), "function_words")(index)
+    masks = [bool(example[f"{name}_mask"].any()) for name in ("video", "audio", "text")]
+    return masks, set(pipeline.count_problems(np.asarray(example["problems"])))
+
+
+def shard_of(folder, index):
+    return next(iter(sorted(folder.glob(f"*.array_record-{index:05d}-*"))))
+
+
 def test_a_damaged_record_is_masked_and_counted(folder):
-    path = next(iter(sorted(folder.glob("*.array_record-00002-*"))))
+    path = shard_of(folder, 2)
     data = bytearray(path.read_bytes())
     data[200:-200] = bytes(len(data) - 400)
     path.write_bytes(data)
     source = opened(folder)
-    with pytest.raises(BadInput, match="unreadable_video: record 2 of"):
-        source[2].video()
+    for read in (source[2].video, source[2].audio):
+        with pytest.raises(BadInput, match=f"unreadable_record: record 2 in {path.name}: Runtime"):
+            read()
     assert source[1].video().shape == (2, 32, 42 + 1, 3)
-    shape = BatchShape(2, 32, 32, 0, 4000, 1, 4, 0)
-    example = pipeline.Assemble(source, shape, None, "function_words")(2)
-    assert not example["video_mask"]
-    assert example["problems"] == 1 << REASONS.index("unreadable_video")
+    assert assembled(source, 1) == ([True, True, True], set())
+    assert assembled(source, 2) == ([False] * 3, {"unreadable_record", "no_captions"})
+
+
+def test_a_damaged_end_of_a_shard_costs_its_records_and_no_others(folder):
+    path = shard_of(folder, 0)
+    data = bytearray(path.read_bytes())
+    last = len(data) - 65536  # where ArrayRecord begins its last block
+    data[last : last + 64] = bytes(64)
+    path.write_bytes(data)
+    source = opened(folder)
+    assert len(source) == VIDEOS
+    assert assembled(source, 0)[1] == {"unreadable_record", "no_captions"}
+    assert assembled(source, 1) == ([True, True, True], set())
+
+
+def test_a_shard_that_goes_while_it_is_in_use_is_masked_and_counted(folder):
+    source, other = opened(folder), opened(folder)
+    assert assembled(source, 3)[0] == [True, True, True]
+    shard_of(folder, 3).unlink()
+    # What is open can be read until it is closed.
+    assert assembled(source, 3)[0] == [True, True, True]
+    assert assembled(other, 3) == ([False] * 3, {"missing_file", "no_captions"})
+    assert assembled(other, 4) == ([True, True, True], set())
+    batches = pipeline.training_batches(
+        pipeline.Assemble(other, BatchShape(2, 32, 32, 0, 0, 1, 4, 0), None, ""),
+        seed=0,
+        batch_size=VIDEOS,
+    )
+    assert next(batches)["video_mask"].sum() == VIDEOS - 1
+
+
+def test_checksums_are_compared_when_asked(folder):
+    path = shard_of(folder, 1)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert opened(folder)[1].video().shape[0] == 2
+    with pytest.raises(ConfigError, match=f"{path.name} has been changed.*; delete it") as error:
+        opened(folder, verify=True)
+    assert len(str(error.value).splitlines()) == 1
+    shard_of(folder, 4).write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"{path.name} .*and 1 more shards"):
+        opened(folder, verify=True)
+
+
+def test_whole_shards_pass_the_comparison(folder):
+    assert len(opened(folder, verify=True)) == VIDEOS
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damage_of_what_tfds_reads_is_said_in_one_line(folder, name):
+    (folder / name).write_text("{")
+    with pytest.raises(ConfigError, match="TFDS cannot open it") as error:
+        opened(folder)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("file", "../elsewhere"), ("file", 3), ("bytes", "many"), ("records", None), ("sha256", None)],
+)
+def test_a_manifest_of_another_form_is_refused(folder, key, value):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0][key] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"manifest\.json cannot be read"):
+        opened(folder)
+
+
+def test_a_manifest_with_other_numbers_of_records_is_refused(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0]["records"] = 2
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=f"has {VIDEOS} records .* manifest.json {VIDEOS + 1}"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "hologram"},
+        {"problems": ["unheard_of"]},
+        {"duration": float("nan")},
+        {"clip_id": b"\xff\xfe"},
+    ],
+)
+def test_records_that_no_preparation_writes_are_unreadable(folder, change):
+    source = opened(folder)
+    record = source._records[0]
+    encoded = {
+        key: [word.encode() for word in value] if isinstance(value, list) else value
+        for key, value in change.items()
+    }
+    encoded = {k: v.encode() if isinstance(v, str) else v for k, v in encoded.items()}
+    source._records = [{**record, **encoded}, *[record] * (VIDEOS - 1)]
+    assert assembled(source, 0) == ([False] * 3, {"unreadable_record", "no_captions"})
+    assert assembled(source, 1)[1] == set()
 
 
 def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_path):
@@ -94,7 +212,7 @@ def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_pa
         opened(corpus)
     shard = min(folder.glob("*.array_record-*"))
     shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(ConfigError, match=r"bytes instead of .*; prepare it again"):
+    with pytest.raises(ConfigError, match=r"bytes instead of .*; delete it and prepare again"):
         opened(folder)
     shard.unlink()
     with pytest.raises(ConfigError, match="No such file"):

@@ -1,0 +1,28 @@
+"""Which files are bad: counts say how many, the program's log names the first of each reason."""
+
+import collections
+
+from absl import logging
+
+# Of each reason, so many files are named by a process.
+NAMED = 10
+# Reasons that say that something was never there, which is no damage.
+_LACKING = frozenset({"no_video", "no_audio", "no_captions", "missing_captions", "empty_caption"})
+
+_named: collections.Counter[str] = collections.Counter()
+
+
+def tell(reason: str, name: str, detail: str = "") -> None:
+    """Writes that a file is bad, unless many of its kind were named before.
+
+    Args:
+      reason: one of ``schema.REASONS``; those that are no damage are passed over.
+      name: of the clip or the file.
+      detail: what went wrong, if more is known.
+    """
+    if reason in _LACKING or _named[reason] >= NAMED:
+        return
+    _named[reason] += 1
+    last = "; further ones are only counted" if _named[reason] == NAMED else ""
+    said = " ".join(detail.removeprefix(f"{reason}: ").split())
+    logging.error("bad input, %s: %s%s%s", reason, name, f" ({said})" if said else "", last)
