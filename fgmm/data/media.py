@@ -1,8 +1,8 @@
 """Windows of video and sound files: the pictures shown and the sound heard in a stretch of time.
 
-Files are opened anew by every call and nothing is kept, so any number of threads may read. What a
-file holds is found by its content, not its name. Times are in seconds from the start of the file,
-as players count them.
+Files are opened anew by every call and nothing is kept but which of them took too long, so any
+number of threads may read. What a file holds is found by its content, not its name. Times are in
+seconds from the start of the file, as players count them.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator
+from time import thread_time
 from typing import NamedTuple
 
 import av
@@ -28,6 +29,8 @@ Media = str | os.PathLike[str] | bytes
 _FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
 # Larger pictures than 8192 x 8192 are damage.
 _MAX_PIXELS = 1 << 26
+# Seconds of processor time that a file may take to be opened, and a window to be decoded.
+_OPENING_LIMIT, _WINDOW_LIMIT = 1.0, 60.0
 # Stretching a picture by more than this is damage as well.
 _MAX_PIXEL_ASPECT = 8
 # Sound of more samples a second than any recorder makes is damage.
@@ -42,6 +45,10 @@ _WARM_UP = 0.1
 _JITTER = 0.02
 # Seconds by which a stream may end before the time that the header gives.
 _EARLY_END = 0.5
+
+
+# Files, by the hash of their path or contents, that took longer to be opened by this process.
+_slow: set[int] = set()
 
 
 class Header(NamedTuple):
@@ -100,7 +107,8 @@ def read_frames(
 
     Raises:
       BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
-        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window.
+        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window;
+        ``too_slow``, as for ``opened``, or it takes 60 s of processor time to decode the window.
     """
     with opened(media, "unreadable_video") as container:
         stream = first_video(container)
@@ -110,7 +118,7 @@ def read_frames(
         pictures: list[np.ndarray] = []
         upright = _Upright(stream, size)
         current, until = None, -math.inf
-        for time, length, frame in _frames_from(container, stream, moments[0]):
+        for time, length, frame in _in_time(_frames_from(container, stream, moments[0])):
             if current is not None and time > moments[len(pictures)]:
                 picture = upright(current)
                 while len(pictures) < count and time > moments[len(pictures)]:
@@ -135,14 +143,14 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
 
     Raises:
       BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
-        window; ``unreadable_audio``, none can be decoded.
+        window; ``unreadable_audio``, none can be decoded; ``too_slow``, as for ``read_frames``.
     """
     with opened(media, "unreadable_audio") as container:
         stream = first_audio(container)
         if stream is None:
             raise BadInput("no_audio", "the file has no sound")
         rate, samples, heard = 0, None, 0
-        for rate, place, mono in sound_parts(container, stream, start - _WARM_UP):
+        for rate, place, mono in _in_time(sound_parts(container, stream, start - _WARM_UP)):
             if samples is None:
                 samples, first = np.zeros(round(seconds * rate), np.float32), round(start * rate)
             if place - first >= len(samples):
@@ -221,16 +229,27 @@ def sound_parts(
 
 @contextlib.contextmanager
 def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
-    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``."""
+    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``.
+
+    A file that takes more than 1 s of processor time to be opened, as a damaged one of a few
+    kilobytes can, is ``BadInput("too_slow")``, and at once when it is asked for again.
+    """
     try:
         # Opening a pipe would wait for its other end.
         if not isinstance(media, bytes) and not os.path.isfile(media):
             raise BadInput("missing_file", os.fspath(media))
+        if _slow and hash(media) in _slow:
+            raise BadInput("too_slow", f"it took more than {_OPENING_LIMIT:g} s to open before")
+        begun = thread_time()
         with av.open(
             io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
         ) as container:
+            # What FFmpeg does meanwhile cannot be stopped, so it is not begun again.
+            if thread_time() - begun > _OPENING_LIMIT:
+                _slow.add(hash(media))
+                raise BadInput("too_slow", f"more than {_OPENING_LIMIT:g} s to open it")
             for stream in container.streams:
                 if stream.codec_context is not None:
                     # Clips are decoded side by side: a clip needs no threads of its own.
@@ -286,6 +305,15 @@ def decoded(container, stream) -> Iterator:
 def _until_failure(packets: Iterable) -> Iterator:
     with contextlib.suppress(av.FFmpegError):
         yield from packets
+
+
+def _in_time(parts: Iterable) -> Iterator:
+    """The same; raises ``BadInput("too_slow")`` where that takes longer than a window may."""
+    begun = thread_time()
+    for part in parts:
+        if thread_time() - begun > _WINDOW_LIMIT:
+            raise BadInput("too_slow", f"more than {_WINDOW_LIMIT:g} s to decode a window")
+        yield part
 
 
 def _frames_from(container, stream, moment: float) -> Iterator:

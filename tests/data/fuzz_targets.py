@@ -14,7 +14,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from fgmm.config import ConfigError
-from fgmm.data import bad_input, files, pipeline
+from fgmm.data import bad_input, files, media, pipeline
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.disk import sole_writer
 from fgmm.data.preparation.encode import Encoding
@@ -79,6 +79,7 @@ def _assembled(source, shape: BatchShape) -> tuple[dict[str, bool], set[str]]:
     """
     assemble = pipeline.Assemble(source, shape, _TOKENIZER, "function_words")
     _told.clear()
+    media._slow.clear()  # files of one name are many here
     usable, found = {"video": False, "audio": False, "text": False}, set(source.report)
     for record in range(len(source)):
         for rng in (None, np.random.default_rng(record)):
@@ -288,7 +289,7 @@ def _howto100m_captions(folder: pathlib.Path, form: str) -> Target:
 
 def _list(folder: pathlib.Path, form: str) -> Target:
     """The file that lists a corpus."""
-    media = {"video": _PICTURES, "audio": _SOUND}
+    shapes = {"video": _PICTURES, "audio": _SOUND}
     made, file, open_source, kind = {
         "csv_howto100m": (
             lambda path: write_howto100m(path, 2),
@@ -328,7 +329,7 @@ def _list(folder: pathlib.Path, form: str) -> Target:
 
     def read():
         usable, reasons = _opened(
-            lambda: open_source(str(corpus)), media[kind], path.name, str(corpus)
+            lambda: open_source(str(corpus)), shapes[kind], path.name, str(corpus)
         )
         return usable[kind], reasons - {"no_captions"}
 
@@ -415,8 +416,8 @@ def _array_record(folder: pathlib.Path) -> Target:
 
 def _plain(clip) -> tuple:
     """What a clip of a prepared corpus holds, to be compared."""
-    media = None if clip.problems else clip.video.keywords
-    return clip.clip_id, clip.captions, clip.group, media
+    read = None if clip.problems else clip.video.keywords
+    return clip.clip_id, clip.captions, clip.group, read
 
 
 def _record(folder: pathlib.Path) -> Target:

@@ -341,3 +341,39 @@ def test_times_of_sound_in_edge_cases(shared_data):
     both = media.read_sound(folder / "stereo_48khz.mp4", start=0.0, seconds=1.0)
     one = media.read_sound(folder / "one_side_silent.mp4", start=0.0, seconds=1.0)
     assert 0 < np.abs(one.samples).max() < np.abs(both.samples).max()
+
+
+def test_sound_of_an_absurd_rate_is_damage(tmp_path):
+    file = write_video(tmp_path / "a.wav", sound=sung(1.0), sound_codec="pcm_s16le")
+    data = bytearray(file.read_bytes())
+    place = data.index(b"fmt ") + 12
+    assert data[place : place + 4] == (16_000).to_bytes(4, "little")
+    data[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
+    # At that rate a window of an hour would have eight million million samples.
+    assert reason(media.read_sound, bytes(data), start=0.0, seconds=3600.0) == "unreadable_audio"
+
+
+def test_a_file_that_is_slow_to_open_is_not_opened_again(video, monkeypatch):
+    data = video.read_bytes()
+    monkeypatch.setattr(media, "_slow", set())
+    monkeypatch.setattr(media, "_OPENING_LIMIT", 0.0)
+    window = {"start": 0.0, "seconds": 1.0}
+    for file in (video, data):
+        assert reason(media.read_header, file) == "too_slow"
+    monkeypatch.setattr(media, "_OPENING_LIMIT", 60.0)
+    for file in (video, data):
+        assert reason(media.read_frames, file, **window, count=2, size=32) == "too_slow"
+        assert reason(media.read_sound, file, **window) == "too_slow"
+    assert media.read_header(data + b"other").video
+
+
+def test_a_window_that_is_slow_to_decode_is_given_up(video, monkeypatch):
+    monkeypatch.setattr(media, "_WINDOW_LIMIT", 0.0)
+    window = {"start": 0.0, "seconds": 1.0}
+    assert reason(media.read_frames, video, **window, count=2, size=32) == "too_slow"
+    assert reason(media.read_sound, video, **window) == "too_slow"
+
+
+def test_a_recording_whose_name_leads_out_is_missing(video):
+    recording = media.Recording(files.Folder(video.parent / "below"), "../a.mp4")
+    assert reason(recording.header) == "missing_file"

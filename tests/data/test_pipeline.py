@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import itertools
 import pathlib
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from fgmm.data import pipeline
+from fgmm.data import bad_input, pipeline
 from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip, Waveform
 from fgmm.data.tokenizer import Tokenizer
 
@@ -216,3 +217,15 @@ def test_evaluation_sees_every_clip_once_in_order():
 def test_it_can_be_sent_to_a_worker():
     again = pickle.loads(pickle.dumps(assemble()))
     assert_equal([again(3)], [assemble()(3)])
+
+
+def test_bad_clips_are_named_in_the_log(caplog, monkeypatch):
+    monkeypatch.setattr(bad_input, "_named", collections.Counter())
+    changes = {3: {"video": broken, "problems": ("malformed_line",)}, 4: {"audio": None}}
+    made = assemble(Source(changes=changes))
+    for record in range(10):
+        made(record)
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "bad input, malformed_line: clip3",
+        "bad input, unreadable_video: clip3 (test)",
+    ]

@@ -228,6 +228,7 @@ def test_the_index_of_a_json_file_is_stored_and_made_anew_when_the_file_changes(
         ('{"a": {"b": {}}}', 1),
         ('{"a": {}, "b": 1}', 9),
         ('{"a": {}} {', 9),
+        ('{"a\x01": {}}', 1),
     ],
 )
 def test_what_is_no_such_json_is_refused_with_its_place(tmp_path, text, at):
@@ -244,6 +245,21 @@ def test_broken_captions_cost_their_clip_its_text_alone(own):
     for i in (0, 1):
         assert (source[i].captions, source[i].problems) == ((), ("unreadable_captions",))
     assert len(source[0].video()) == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["start,end,te\rxt\n0,1,x\n", "start,end,text\n0,1," + "x" * 200_000]
+)
+def test_captions_that_are_no_csv_are_unreadable(own, text):
+    (own / "captions" / "long.csv").write_text(text, newline="")
+    assert opened(own)[0].problems == ("unreadable_captions",)
+
+
+def test_captions_nested_without_end_are_unreadable(tmp_path):
+    nested = "[" * 100_000
+    (tmp_path / "c.json").write_text(f'{{"a": {{"start": {nested}}}}}')
+    with pytest.raises(BadInput, match="unreadable_captions: a"):
+        narrations.JsonFile(tmp_path / "c.json").read("a")
 
 
 def test_a_list_may_name_files(own):

@@ -120,3 +120,19 @@ def test_wrong_options_are_refused(coco, flickr, tmp_path):
     with pytest.raises(ConfigError, match=r"as there are dataset_coco\.json, dataset_flickr8k"):
         Source(root=str(coco))
     assert len(Source(root=str(coco), annotations="dataset_coco.json")) == 4
+
+
+def test_entries_of_other_types_are_malformed(coco):
+    path = coco / "dataset_coco.json"
+    content = json.loads(path.read_text())
+    first = next(entry for entry in content["images"] if entry["split"] == "train")
+    before = len(Source(root=str(coco)))
+    content["images"] += [{**first, "split": {"a": 1}}, {**first, "filename": 3}, None]
+    content["images"] += [{**first, "filename": "nul\0.jpg"}, {**first, "filename": "x" * 5000}]
+    path.write_text(json.dumps(content))
+    source = Source(root=str(coco))
+    assert source.report["malformed_line"] >= 2
+    assert len(source) == before + 2
+    for clip in [source[before], source[before + 1]]:
+        with pytest.raises(BadInput, match="missing_file"):
+            clip.video()

@@ -65,3 +65,11 @@ def test_wrong_options_are_refused(corpus):
         Source(root=str(corpus), split="val")
     with pytest.raises(ConfigError, match="windows=0 must be greater than 0"):
         Source(root=str(corpus), windows=0)
+
+
+def test_a_table_that_is_no_csv_is_refused_with_its_line(corpus, tmp_path):
+    own = shutil.copytree(corpus, tmp_path / "own")
+    with open(own / "train.csv", "a") as file:
+        file.write("x" * 200_000 + ",a,0,10,train\n")
+    with pytest.raises(ConfigError, match=r"train\.csv, line \d+, is no CSV \(field larger"):
+        Source(root=str(own))

@@ -76,3 +76,16 @@ def test_wrong_options_are_refused(corpus, tmp_path):
     (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text("video_id,sentence\nvideo1,hello\n")
     with pytest.raises(ConfigError, match=r"has no video of this split \(missing_file 1\)"):
         Source(root=str(tmp_path))
+
+
+@pytest.mark.parametrize("sentences", [3, [{"video_id": ["a"], "caption": {}}], [{"caption": "a"}]])
+def test_annotations_of_other_types_are_refused_or_passed_over(corpus, tmp_path, sentences):
+    own = shutil.copytree(corpus, tmp_path / "own")
+    path = own / "train_val_videodatainfo.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "sentences": sentences}))
+    if isinstance(sentences, int):
+        with pytest.raises(ConfigError, match="is not of the form"):
+            Source(root=str(own), split="train")
+    else:
+        assert {clip.captions for clip in Source(root=str(own), split="train")} == {()}
