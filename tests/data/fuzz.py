@@ -71,7 +71,7 @@ class Outcome:
       decoded: of how many the file could still be used.
       refused: of how many there was a reason.
       reasons: how often each was counted.
-      slowest: seconds of processor time of the slowest.
+      spent, slowest: seconds of processor time of all, and of the slowest.
       megabytes: of memory, most that one took.
       failures: what went wrong, each with the seed that repeats it.
     """
@@ -80,6 +80,7 @@ class Outcome:
     decoded: int = 0
     refused: int = 0
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    spent: float = 0.0
     slowest: float = 0.0
     megabytes: float = 0.0
     failures: list[str] = dataclasses.field(default_factory=list)
@@ -90,6 +91,7 @@ class Outcome:
         self.decoded += told.get("decoded", False)
         self.refused += bool(told.get("reasons"))
         self.reasons.update(told.get("reasons", ()))
+        self.spent += told.get("seconds", 0.0)
         self.slowest = max(self.slowest, told.get("seconds", 0.0))
         self.megabytes = max(self.megabytes, told.get("megabytes", 0.0))
         if told.get("seconds", 0.0) > PROCESSOR_SECONDS:
@@ -135,7 +137,8 @@ def run(
     failed_starts = 0
     while waiting and failed_starts < 2:
         task = {"waiting": waiting, "targets": targets, "shared": shared and str(shared)}
-        failed_starts += not _run_child({**task, "seconds": seconds}, waiting, outcomes, patience)
+        task["seconds"] = {form: seconds - outcomes[form].spent for form in waiting if seconds}
+        failed_starts += not _run_child(task, waiting, outcomes, patience)
     if waiting:
         raise RuntimeError(f"the child does not start; left were {waiting}")
     return outcomes
@@ -207,12 +210,13 @@ def _be_child(task: dict) -> None:
         targets = make(pathlib.Path(folder), shared, tuple(task["waiting"]))
         for form, (first, past) in task["waiting"].items():
             _demand_readable(form, targets[form])
-            started = time.process_time()
+            left = task["seconds"].get(form, float("inf"))
             for number in range(first, past):
                 seed = f"{form}:{number}"
                 print(json.dumps({"seed": seed}), file=out)
                 told = _read(targets[form], seed, number)
-                over = 0 < task["seconds"] < time.process_time() - started
+                left -= told["seconds"]
+                over = left < 0
                 print(json.dumps({"seed": seed, "over": over, **told}), file=out)
                 if over:
                     break

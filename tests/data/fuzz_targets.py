@@ -500,7 +500,7 @@ def _archive(folder: pathlib.Path, form: str) -> Target:
 
     def read():
         usable, reasons = _opened(
-            lambda: image_captions.Source(root=str(file)), _PICTURES, file.name
+            lambda: image_captions.Source(root=str(file)), _PICTURES, file.name, "dataset.json"
         )
         return usable["video"], reasons
 
