@@ -1,6 +1,5 @@
 """Small corpora of each format with one file to be damaged, read as training and preparing do."""
 
-import dataclasses
 import io
 import json
 import pathlib
@@ -13,8 +12,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from fgmm.config import ConfigError
-from fgmm.data import bad_input, files, media, pipeline
+from fgmm.data import files
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.disk import sole_writer
 from fgmm.data.preparation.encode import Encoding
@@ -22,7 +20,6 @@ from fgmm.data.preparation.plan import settle
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.preparation.records import Making
 from fgmm.data.preparation.task import open_task
-from fgmm.data.schema import REASONS, BadInput, BatchShape
 from fgmm.data.sources import (
     esc50,
     howto100m,
@@ -33,101 +30,24 @@ from fgmm.data.sources import (
     video_folder,
     youcook2,
 )
-from fgmm.data.tokenizer import Tokenizer
 from tests.data import corpora_fixture
 from tests.data.fuzz import Target
+from tests.data.fuzz_reading import (
+    PICTURES,
+    SHAPE,
+    SOUND,
+    assembled,
+    opened_and_assembled,
+    prepared_alone,
+)
 from tests.data.video_fixture import numbered, sung, write_howto100m, write_video
 
-SHAPE = BatchShape(
-    frames=2,
-    height=24,
-    width=32,
-    samples=1600,
-    sample_rate=16_000,
-    captions=2,
-    phrases=3,
-    tokens=12,
-)
-_SOUND = dataclasses.replace(SHAPE, frames=0, tokens=0)
-_PICTURES = dataclasses.replace(SHAPE, samples=0)
-_TOKENIZER = Tokenizer(pathlib.Path(pipeline.__file__).parent / "tokenizers/narrated_shapes.model")
 _WINDOWS = {"seconds": 0.1, "fps": 20.0, "size": 24}
 _NARRATED = {**_WINDOWS, "minimum": 0.1}
 # Reasons that say that something was never there, which is no damage.
 _LACKS = {"no_video", "no_audio", "no_captions", "missing_captions"}
 # Seconds of a recording, and lines of a list, of what is made here.
 _SECONDS, _LISTED = 0.5, 4
-
-
-# The reasons that were told with a name since it was emptied.
-_told: set[str] = set()
-
-
-def _tell(reason: str, name: str, detail: str = "") -> None:
-    assert name, f"{reason} without a name"
-    _told.add(reason)
-
-
-bad_input.tell = _tell
-
-
-def _assembled(source, shape: BatchShape) -> tuple[dict[str, bool], set[str]]:
-    """Reads a source as training does: whether any clip has each modality, and all reasons.
-
-    Raises:
-      AssertionError: an example is not what the step expects, or lacks something without a reason.
-    """
-    assemble = pipeline.Assemble(source, shape, _TOKENIZER, "function_words")
-    _told.clear()
-    media._slow.clear()  # files of one name are many here
-    usable, found = {"video": False, "audio": False, "text": False}, set(source.report)
-    for record in range(len(source)):
-        for rng in (None, np.random.default_rng(record)):
-            example = assemble(record, rng)
-            reasons = pipeline.count_problems(example["problems"])
-            assert set(reasons) <= _told, f"{reasons} without a name"
-            for name in ("video", "audio"):
-                if name not in example:
-                    continue
-                assert example[name].any() <= example[f"{name}_mask"]
-                assert example[f"{name}_mask"] or reasons, f"{name} masked without a reason"
-                usable[name] |= bool(example[f"{name}_mask"])
-            if shape.frames:
-                assert example["video"].shape == (shape.frames, shape.height, shape.width, 3)
-                assert example["video"].dtype == np.uint8
-            if shape.samples:
-                assert example["audio"].shape == (shape.samples,)
-                assert example["audio"].dtype == np.float32
-                assert np.abs(example["audio"]).max() <= 2.0
-            if shape.tokens:
-                assert example["tokens"].shape == (shape.captions, shape.tokens)
-                assert example["text_mask"].any() or reasons, "no text without a reason"
-                usable["text"] |= bool(example["text_mask"].any())
-            found |= set(reasons)
-    assert found <= set(REASONS)
-    return usable, found
-
-
-def _opened(open_source: Callable, shape: BatchShape, *names: str) -> tuple[dict, set[str]]:
-    """As ``_assembled``; a corpus that is refused has said so in one line with the file's name."""
-    try:
-        source = open_source()
-    except ConfigError as error:
-        said = str(error)
-        assert len(said.splitlines()) == 1, said
-        assert any(name in said for name in names), f"{said} names none of {names}"
-        return {"video": False, "audio": False, "text": False}, {"refused"}
-    return _assembled(source, shape)
-
-
-def _made(data: pathlib.Path | bytes, kind: str, encoding: Encoding) -> set[str]:
-    """Reads a file as the preparation does; the reason for which it is left out, if it is."""
-    try:
-        record = Making(encoding, time_limit=20.0)(RawRecord("clip", data, kind))
-    except BadInput as error:
-        return {error.reason}
-    assert record.examined.duration >= 0
-    return set(record.examined.problems)
 
 
 def _video(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
@@ -157,8 +77,8 @@ def _video(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
 
     def read():
         turn[0] += 1
-        usable, reasons = _assembled(source, SHAPE)
-        left_out = _made(file, "video", encodings[turn[0] % 4 == 0])
+        usable, reasons = assembled(source, SHAPE)
+        left_out = prepared_alone(file, "video", encodings[turn[0] % 4 == 0])
         return usable["video"], (reasons | left_out) - _LACKS | left_out
 
     return Target(file, tuple(originals), read, tuple(real))
@@ -182,8 +102,8 @@ def _sound(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
     def read():
         source = esc50.Source(root=str(corpus), seconds=0.1)
         assert source.report or len(source) == 2
-        usable, reasons = _assembled(source, _SOUND)
-        left_out = _made(file, "audio", Encoding(audio_rate=8000))
+        usable, reasons = assembled(source, SOUND)
+        left_out = prepared_alone(file, "audio", Encoding(audio_rate=8000))
         decoded = len(source) == 2 and usable["audio"]
         return decoded, (reasons | left_out) - _LACKS | left_out
 
@@ -213,8 +133,8 @@ def _picture(folder: pathlib.Path, real: Iterable[bytes]) -> Target:
 
     def read():
         turn[0] += 1
-        usable, reasons = _assembled(source, _PICTURES)
-        left_out = _made(file, "image", Encoding(short_side=16 * (turn[0] % 2)))
+        usable, reasons = assembled(source, PICTURES)
+        left_out = prepared_alone(file, "image", Encoding(short_side=16 * (turn[0] % 2)))
         assert bool(left_out) == (not usable["video"]), (left_out, usable)
         return usable["video"], reasons | left_out
 
@@ -252,7 +172,7 @@ def _captions(folder: pathlib.Path, form: str) -> Target:
 
     def read():
         source = video_folder.Source(root=str(corpus), validation=0.0, **_WINDOWS)
-        usable, reasons = _assembled(source, SHAPE)
+        usable, reasons = assembled(source, SHAPE)
         record = raw[0]
         assert set(record.problems) >= (reasons & {"unreadable_captions", "malformed_line"})
         return usable["text"], (reasons | set(record.problems)) - {
@@ -281,7 +201,7 @@ def _howto100m_captions(folder: pathlib.Path, form: str) -> Target:
         turn[0] += 1
         options = {"captions": file.name if form == "json" else "captions", "validation": 0.0}
         opened = lambda: howto100m.Source(root=str(corpus), **options, **_NARRATED)  # noqa: E731
-        usable, reasons = _opened(opened, SHAPE, file.name)
+        usable, reasons = opened_and_assembled(opened, SHAPE, file.name)
         return usable["text"], reasons - {"no_captions"}
 
     return Target(file, (original,), read)
@@ -289,7 +209,7 @@ def _howto100m_captions(folder: pathlib.Path, form: str) -> Target:
 
 def _list(folder: pathlib.Path, form: str) -> Target:
     """The file that lists a corpus."""
-    shapes = {"video": _PICTURES, "audio": _SOUND}
+    shapes = {"video": PICTURES, "audio": SOUND}
     made, file, open_source, kind = {
         "csv_howto100m": (
             lambda path: write_howto100m(path, 2),
@@ -328,7 +248,7 @@ def _list(folder: pathlib.Path, form: str) -> Target:
     path = corpus / file
 
     def read():
-        usable, reasons = _opened(
+        usable, reasons = opened_and_assembled(
             lambda: open_source(str(corpus)), shapes[kind], path.name, str(corpus)
         )
         return usable[kind], reasons - {"no_captions"}
@@ -352,8 +272,8 @@ def _karpathy(folder: pathlib.Path) -> Target:
     file = corpus / "dataset.json"
 
     def read():
-        usable, reasons = _opened(
-            lambda: image_captions.Source(root=str(corpus)), _PICTURES, "dataset.json", "split="
+        usable, reasons = opened_and_assembled(
+            lambda: image_captions.Source(root=str(corpus)), PICTURES, "dataset.json", "split="
         )
         return usable["video"], reasons
 
@@ -404,10 +324,12 @@ def _array_record(folder: pathlib.Path) -> Target:
         shutil.copy(file, file.with_suffix(".new"))
         file.with_suffix(".new").write_bytes(damaged)
         file.with_suffix(".new").replace(file)
-        usable, reasons = _assembled(before, SHAPE)
+        usable, reasons = assembled(before, SHAPE)
         for clip, as_written in zip(before, whole, strict=True):
             assert clip.problems or _plain(clip) == as_written, "changed without a reason"
-        _, again = _opened(lambda: prepared.Source(root=str(root), **_NARRATED), SHAPE, file.name)
+        _, again = opened_and_assembled(
+            lambda: prepared.Source(root=str(root), **_NARRATED), SHAPE, file.name
+        )
         assert (len(damaged) != len(original)) == (again == {"refused"})
         return usable["video"], reasons | again
 
@@ -439,7 +361,7 @@ def _record(folder: pathlib.Path) -> Target:
         manifest.write_text(json.dumps(content))
         source = prepared.Source(root=str(root), **_NARRATED)
         source = _First(source, len(source) // 4)
-        usable, reasons = _assembled(source, SHAPE)
+        usable, reasons = assembled(source, SHAPE)
         return usable["video"], reasons - _LACKS
 
     return Target(file, originals, read)
@@ -470,7 +392,7 @@ def _manifest(folder: pathlib.Path, name: str) -> Target:
     file = root / name
 
     def read():
-        usable, reasons = _opened(
+        usable, reasons = opened_and_assembled(
             lambda: prepared.Source(root=str(root), **_NARRATED), SHAPE, str(root)
         )
         return usable["video"], reasons
@@ -499,8 +421,8 @@ def _archive(folder: pathlib.Path, form: str) -> Target:
                 archive.writestr(name, data)
 
     def read():
-        usable, reasons = _opened(
-            lambda: image_captions.Source(root=str(file)), _PICTURES, file.name, "dataset.json"
+        usable, reasons = opened_and_assembled(
+            lambda: image_captions.Source(root=str(file)), PICTURES, file.name, "dataset.json"
         )
         return usable["video"], reasons
 
