@@ -50,7 +50,6 @@ class Target:
       read: reads the corpus with the damaged file, and says whether what the file is for could
         still be used, and the reasons that were counted; raises anything where it misbehaves.
       real: contents that nobody made for this, if there are any.
-      prepare: brings the corpus into order before the file is damaged.
       usual: reasons that are counted where nothing is damaged.
     """
 
@@ -58,7 +57,6 @@ class Target:
     originals: tuple[bytes, ...]
     read: Callable[[], tuple[bool, set[str]]]
     real: tuple[bytes, ...] = ()
-    prepare: Callable[[], None] = lambda: None
     usual: frozenset[str] = frozenset()
 
 
@@ -225,7 +223,6 @@ def _be_child(task: dict) -> None:
 def _demand_readable(form: str, target: Target) -> None:
     """Raises where a whole file is not read as such: then damage would show nothing."""
     for number, data in enumerate((*target.originals, *target.real)):
-        target.prepare()
         target.file.write_bytes(data)
         decoded, reasons = target.read()
         if not decoded or reasons - target.usual:
@@ -235,7 +232,6 @@ def _demand_readable(form: str, target: Target) -> None:
 def _read(target: Target, seed: str, number: int) -> dict:
     originals = target.real if target.real and number % _REAL == 0 else target.originals
     data, done = damaged(originals[number // _REAL % len(originals)], seed)
-    target.prepare()
     target.file.write_bytes(data)
     held, started = _forget_peak(), time.process_time()
     try:
