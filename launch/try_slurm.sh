@@ -134,19 +134,26 @@ requeued_and_preempted() {
     check "$job" "requeued, then preempted" COMPLETED 1200 "Restarts=2 ExitCode=0:0"
     bash launch/local.sh 2 "${flags[@]}" "--workdir=$folder/whole" >"$folder/whole.log" 2>&1
     "$PYTHON" - "$folder/requeued" "$folder/whole" "$steps" <<'END'
-import json, pathlib, sys
+import json
+import pathlib
+import sys
 
-interrupted, whole = map(pathlib.Path, sys.argv[1:3])
-read = lambda path: [json.loads(line) for line in path.read_text().splitlines()]
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+interrupted, whole = (pathlib.Path(path) for path in sys.argv[1:3])
 starts = [start["from_step"] for start in read(interrupted / "provenance.jsonl")]
 print("  starts at steps", *starts)
 assert len(starts) == 3 and starts[0] == 0 < starts[1] < starts[2], starts
-a, b = (read(run / "metrics.jsonl") for run in (interrupted, whole))
-steps = list(range(1, int(sys.argv[3]) + 1))
-assert [line["step"] for line in a] == [line["step"] for line in b] == steps
-apart = [abs(x["loss"] / y["loss"] - 1) for x, y in zip(a, b)]
-print(f"  {sum(d == 0 for d in apart)} of {len(steps)} losses equal to the bit, farthest {max(apart):.0e}")
-assert max(apart) <= 1e-3
+pairs = list(zip(*(read(run / "metrics.jsonl") for run in (interrupted, whole)), strict=True))
+for step, (a, b) in enumerate(pairs, start=1):
+    assert a["step"] == b["step"] == step, step
+apart = [abs(a["loss"] / b["loss"] - 1) for a, b in pairs]
+equal = sum(difference == 0 for difference in apart)
+print(f"  {equal} of {sys.argv[3]} losses equal to the bit, farthest apart {max(apart):.0e}")
+assert len(pairs) == int(sys.argv[3]) and max(apart) <= 1e-3
 END
 }
 
