@@ -4,7 +4,8 @@
 # Installs SLURM's packages if they are missing, starts munged, slurmctld and slurmd in a temporary
 # folder on free ports, and submits jobs of two tasks on the CPU: one that is requeued and then
 # preempted must have the losses of an uninterrupted run of launch/local.sh, one comes to its time
-# limit, one is a wrong command. Takes about ten minutes; STEPS (200) is how many the first trains.
+# limit (MINUTES, 3: enough for a first step within half of it), one comes to it without a step, one
+# is a wrong command. Takes about ten minutes; STEPS (200) is how many the first trains.
 # Everything it started is ended when it ends; the logs stay where a check failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -152,23 +153,32 @@ for step, (a, b) in enumerate(pairs, start=1):
     assert a["step"] == b["step"] == step, step
 apart = [abs(a["loss"] / b["loss"] - 1) for a, b in pairs]
 equal = sum(difference == 0 for difference in apart)
-print(f"  {equal} of {sys.argv[3]} losses equal to the bit, farthest apart {max(apart):.0e}")
+print(f"  {equal} of {sys.argv[3]} losses equal to the bit, farthest {max(apart):.0e}")
 assert len(pairs) == int(sys.argv[3]) and max(apart) <= 1e-3
 END
 }
 
 time_limit() {
     local job
-    job=$(submit limited --time=3 --signal=B:USR1@60 launch/slurm.sbatch "${shrunken[@]}" \
-        --config.steps=1000000 "--workdir=$folder/limited")
-    await 600 has_gone_on limited
+    job=$(submit limited "--time=${MINUTES:-3}" --signal=B:USR1@60 launch/slurm.sbatch \
+        "${shrunken[@]}" --config.steps=1000000 "--workdir=$folder/limited")
+    await 1200 has_gone_on limited
     grep -h 'time limit is near\|stopped at step\|requeued\|continuing' "$folder/limited.log" |
         sed 's/^/  /'
     await 600 is_past_step limited "$(steps_of limited)"
     scancel "$job"
     check "$job" "time limit, then scancel" CANCELLED 120 "Restarts=[1-9] ExitCode=.*"
-    tail -n 1 "$folder/limited.log" | sed 's/^/  /'
-    tail -n 1 "$folder/limited.log" | grep -q 'stopped at step .* saved'
+    grep 'stopped at step' "$folder/limited.log" | tail -n 1 | sed 's/^/  /'
+    [ "$(grep -c 'stopped at step .* saved' "$folder/limited.log")" -ge 2 ]
+}
+
+# The time limit comes before the first step.
+no_progress() {
+    local job
+    job=$(MAX_STARTS=2 submit hopeless --time=1 --signal=B:USR1@59 launch/slurm.sbatch \
+        "${shrunken[@]}" --config.steps=1000000 "--workdir=$folder/hopeless")
+    check "$job" "no progress" FAILED 600 "Restarts=1 ExitCode=[1-9].*"
+    grep -h error: "$folder/hopeless.log" | tail -n 1 | sed 's/^/  /'
 }
 
 wrong_command() {
@@ -195,4 +205,5 @@ trap 'exit 130' INT TERM
 start_daemons
 requeued_and_preempted
 time_limit
+no_progress
 wrong_command
