@@ -152,6 +152,21 @@ def test_before_the_time_limit_the_tasks_save_and_the_job_is_requeued(slurm):
     assert slurm.calls("scontrol") == ["requeue 7"]
 
 
+def test_past_the_time_limit_the_job_is_requeued_as_well(slurm):
+    (slurm.folder / "scancel").write_text(SCONTROL)
+    process = slurm.start(code=143, waits=True)
+    slurm.wait_for_srun()
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGTERM)
+    time.sleep(0.3)
+    (slurm.folder / "srun.waits").unlink()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert slurm.calls("scancel") == ["--signal=TERM 7"]
+    assert slurm.calls("scontrol") == ["requeue 7"]
+
+
 def test_sigterm_to_all_of_the_job_leaves_srun_alive_and_requeueing_to_slurm(slurm):
     slurm.checkpoint(50)
     process = slurm.start(waits=True)
