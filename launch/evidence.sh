@@ -5,12 +5,15 @@
 #   bash launch/evidence.sh run DIR    every arm with the values in configs/evidence.py, three seeds,
 #                                      all evaluations
 # One JSON file a run in DIR/results. BATCHES="32 256", ARMS="coarse ..." and JOBS=2 say which, and
-# how many at a time. What is done is not done again, so it may be interrupted.
+# how many at a time. What is done is not done again, so it may be interrupted. With --dry-run in
+# front it prints what is left to do.
 set -euo pipefail
+# shellcheck source=launch/dry_run.sh
+. "$(dirname "$0")/dry_run.sh"
 stage=${1:?tune or run} folder=$(realpath -m "${2:?a folder for the runs}")
 cd "$(dirname "$0")/.."
 . launch/environment.sh
-mkdir -p "$folder"
+run mkdir -p "$folder"
 
 list_runs() {
     for batch in ${BATCHES:-32 256}; do
@@ -41,23 +44,27 @@ list_runs() {
 one_run() {
     local name=$1 seed=$2 variant=$3 workdir=$folder/$1
     if [ -e "$folder/results/$name.json" ]; then return; fi
-    taskset -c "$((SLOT % $(nproc)))" "$PYTHON" -m fgmm.main --workdir="$workdir" \
+    run taskset -c "$((SLOT % $(nproc)))" "$PYTHON" -m fgmm.main --workdir="$workdir" \
         --config="configs/evidence.py:$variant" --config.seed="$seed" --config.progress=False
-    "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
+    run "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
     if [ "$stage" = run ]; then
         for protocol in linear_probe_motion.py:size=48 linear_probe_sound.py; do
-            "$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" \
+            run "$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" \
                 --config="configs/eval/$protocol"
         done
-        "$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
+        run "$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
             --config=configs/eval/pointing_game_narrated_shapes.py:size=48
     fi
-    "$PYTHON" -m fgmm.report.result --workdir="$workdir" --output="$folder/results/$name.json"
+    run "$PYTHON" -m fgmm.report.result --workdir="$workdir" --output="$folder/results/$name.json"
 }
 
 runs=$(list_runs)
-export -f one_run
-export PYTHON folder stage
+if [ -n "$dry_run" ]; then
+    while read -r name seed variant; do SLOT=0 one_run "$name" "$seed" "$variant"; done <<<"$runs"
+    exit
+fi
+export -f one_run run
+export PYTHON folder stage dry_run
 # A shell of its own for each run: within `... || ...` a function would go on after a failure.
 # shellcheck disable=SC2016  # it is the inner shells that expand it
 xargs -P "${JOBS:-2}" --process-slot-var=SLOT -L 1 bash -c '

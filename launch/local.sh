@@ -4,8 +4,8 @@
 # The output of process 0 is shown; that of the others goes to files in LOGS (a new folder in
 # ${TMPDIR:-/tmp}), and its end is shown if they fail. SIGTERM, SIGINT and SIGHUP are passed on to
 # all. When one process fails, the others get SIGTERM at once and SIGKILL 10 seconds (GRACE) later.
-# Exit code: 0, or that of the process that failed first. GPUs are shared out evenly where N divides
-# their number. PORT is where the processes meet, by default a free one; PYTHON is the interpreter,
+# Exit code: 0, or that of the process that failed first. GPUs (of CUDA_VISIBLE_DEVICES, if it is
+# set) are shared out evenly where N divides their number. PORT is where the processes meet, by default a free one; PYTHON is the interpreter,
 # by default that of .venv, which is made if it is missing.
 set -euo pipefail
 
@@ -14,16 +14,15 @@ usage() {
     exit 2
 }
 
-dry_run=
-if [ "${1:-}" = --dry-run ]; then dry_run=1 && shift; fi
+# shellcheck source=launch/dry_run.sh
+. "$(dirname "$0")/dry_run.sh"
 count=${1:-}
 [[ $count =~ ^[1-9][0-9]*$ ]] || usage "the number of processes, '$count', is none"
 shift
 
 here=$PWD
 cd "$(dirname "$0")/.."
-if [ -z "${PYTHON:-}" ] && [ -z "$dry_run" ]; then . launch/environment.sh; fi
-PYTHON=${PYTHON:-$PWD/.venv/bin/python}
+if [ -z "${PYTHON:-}" ]; then . launch/environment.sh; fi
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 cd "$here"
 
@@ -31,16 +30,19 @@ if [ -z "${PORT:-}" ]; then
     PORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])' 2>/dev/null) || PORT=12321
 fi
-gpus=0
-if command -v nvidia-smi >/dev/null; then gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l); fi
+gpus=()
+if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    IFS=, read -ra gpus <<<"$CUDA_VISIBLE_DEVICES"
+elif command -v nvidia-smi >/dev/null; then
+    mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader | grep -x '[0-9]*')
+fi
 
 # Sets the words of the command of process $1.
 command_of() {
     words=()
-    if [ "$gpus" -ge "$count" ] && [ "$((gpus % count))" = 0 ]; then
-        local each=$((gpus / count)) devices
-        devices=$(seq -s, "$((each * $1))" "$((each * $1 + each - 1))")
-        words+=(env "CUDA_VISIBLE_DEVICES=$devices")
+    local each=$((${#gpus[@]} / count)) IFS=,
+    if [ "$each" -gt 0 ] && [ "$((${#gpus[@]} % count))" = 0 ]; then
+        words+=(env "CUDA_VISIBLE_DEVICES=${gpus[*]:each * $1:each}")
     fi
     words+=("$PYTHON" -m fgmm.main "${@:2}" "--coordinator_address=127.0.0.1:$PORT"
         "--process_count=$count" "--process_index=$1")
@@ -49,7 +51,7 @@ command_of() {
 if [ -n "$dry_run" ]; then
     for ((i = 0; i < count; i++)); do
         command_of "$i" "$@"
-        printf '%q ' "${words[@]}" && echo
+        run "${words[@]}"
     done
     exit
 fi

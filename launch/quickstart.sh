@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # Trains configs/quickstart.py on this machine, evaluates it and draws what it looks at:
-# bash launch/quickstart.sh [DIR]
+# bash launch/quickstart.sh [--dry-run] [DIR]
 set -euo pipefail
 trap 'exit 130' INT
+# shellcheck source=launch/dry_run.sh
+. "$(dirname "$0")/dry_run.sh"
 workdir=$(realpath -m "${1:-runs/quickstart}")
 cd "$(dirname "$0")/.."
 . launch/environment.sh
 
-"$PYTHON" -m fgmm.main --config=configs/quickstart.py --workdir="$workdir"
+run "$PYTHON" -m fgmm.main --config=configs/quickstart.py --workdir="$workdir"
 echo
-"$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
+run "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
 echo
-"$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" --config=configs/eval/linear_probe_motion.py
+run "$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" --config=configs/eval/linear_probe_motion.py
 echo
-"$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
+run "$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
     --config=configs/eval/pointing_game_narrated_shapes.py
 echo
-"$PYTHON" -m fgmm.report.alignment --workdir="$workdir"
+run "$PYTHON" -m fgmm.report.alignment --workdir="$workdir"
 echo
 echo "checkpoints:  $workdir/checkpoints"
 echo "every step:   $workdir/metrics.jsonl (TensorBoard: $workdir/events)"

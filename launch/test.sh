@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Sets up and runs every check: bash launch/test.sh [pytest arguments]
+# Sets up and runs every check: bash launch/test.sh [--dry-run] [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. launch/dry_run.sh
 EXTRA="test"
 . launch/environment.sh
 
-"$PYTHON" -m ruff check .
-"$PYTHON" -m ruff format --check .
-"$PYTHON" -m pytest --numprocesses="${TEST_PROCESSES:-2}" --dist=worksteal "$@"
+run "$PYTHON" -m ruff check .
+run "$PYTHON" -m ruff format --check .
+run "$PYTHON" -m pytest --numprocesses="${TEST_PROCESSES:-2}" --dist=worksteal "$@"

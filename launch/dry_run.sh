@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# To be sourced, without arguments, before the arguments are read: takes --dry-run from their front.
+# With it, `run COMMAND ...` prints the command instead of running it, and launch/environment.sh
+# makes nothing.
+
+dry_run=
+if [ "${1:-}" = --dry-run ]; then dry_run=1 && shift; fi
+
+run() {
+    if [ -z "$dry_run" ]; then
+        "$@"
+        return
+    fi
+    local word words=()
+    for word in "$@"; do
+        if [[ ! $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then word=${word@Q}; fi
+        words+=("$word")
+    done
+    echo "${words[*]}"
+}
