@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from fgmm.train import speed
+
 INTERVAL, STEPS = 10, 60
 
 
@@ -51,7 +53,7 @@ def lines(workdir) -> list[dict]:
 
 def numbers(workdir) -> list[dict]:
     """All metrics but the speed, which no run repeats."""
-    return [{k: v for k, v in line.items() if k != "clips_per_second"} for line in lines(workdir)]
+    return [{k: v for k, v in line.items() if k not in speed.KEYS} for line in lines(workdir)]
 
 
 def wait_for_step(process, workdir, step) -> None:
