@@ -18,7 +18,7 @@ from fgmm.train.step import make_train_step
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
-# (config, variant, devices, how many of them share the parameters); {words} is a tokenizer. All that
+# (config, variant, devices, how many of them share the parameters); {words} is a tokenizer. What
 # changes the program is here, losses, modalities and sizes, and not a corpus or a rate.
 CASES = [
     ("quickstart", "", 1, 1),
@@ -28,7 +28,6 @@ CASES = [
     ("quickstart", "fine=mil_nce", 8, 2),
     ("quickstart", "fine=none", 8, 2),
     ("evidence", "arm=coarse,pool=max", 8, 2),
-    ("evidence", "arm=softmax", 8, 2),
     ("evidence", "arm=logsumexp", 8, 2),
     ("evidence", "arm=softmax_coarse,batch=256", 8, 2),
     ("evidence", "arm=weighted_coarse", 8, 2),

@@ -121,7 +121,7 @@ def restored_step(output: str) -> int | None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterrupted, tmp_path):
     expected = reference(start, uninterrupted)
-    process = start(tmp_path)
+    process = start(tmp_path, "--profile=5:8")
     wait_for_step(process, tmp_path, 15)
     process.send_signal(number)
     output = finish(process)
@@ -131,6 +131,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterr
     assert "start the same command again" in output
     assert restored_step(finish(start(tmp_path))) == stopped
     assert numbers(tmp_path) == expected
+    # A trace of some steps is beside the numbers, which it has not changed.
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
 def test_a_workdir_in_use_is_refused(start, tmp_path):
