@@ -134,7 +134,7 @@ class Speed:
         self._batch_size, self._total, self._flops, self._peak = batch_size, total, flops, peak
         self._last, self._waited = time.perf_counter(), 0.0
         # Means over the last steps, the later the more, of seconds and of seconds waited.
-        self._smooth: tuple[float, float] | None = None
+        self._smooth, self._steps = (0.0, 0.0), 0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -155,10 +155,13 @@ class Speed:
         now = time.perf_counter()
         seconds, waited = max(now - self._last, 1e-9), self._waited
         self._last, self._waited = now, 0.0
-        before = self._smooth or (seconds, waited)
+        # The first step is no sign of the others: it compiles.
+        past = 0.9 if self._steps > 1 else 0.0
         self._smooth = tuple(
-            0.9 * old + 0.1 * new for old, new in zip(before, (seconds, waited), strict=True)
+            past * old + (1 - past) * new
+            for old, new in zip(self._smooth, (seconds, waited), strict=True)
         )
+        self._steps += 1
         left = (self._total - step) * self._smooth[0]
         return {**self._rates(seconds, waited), "seconds_left": left, **memory()}
 
@@ -177,7 +180,7 @@ class Speed:
         if "flop_utilisation" in rates:
             work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s"
         else:
-            work = f"{rates['flops_per_second'] / 1e9:,.0f} GFLOP/s"
+            work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s"
         ((where, peak),) = memory().items()
         return (
             f"{rates['clips_per_second']:.0f} clips/s, {work}, "

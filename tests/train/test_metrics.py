@@ -44,7 +44,7 @@ def test_the_progress_line_says_how_it_goes(tmp_path, capsys):
     writer.close()
     last = capsys.readouterr().err.rpartition("\r")[2]
     assert "| 4/4 [" in last
-    assert re.search(r"<.*step.*, loss 1\.250, \d+ clips/s, [\d,]+ GFLOP/s, 0% data wait, ", last)
+    assert re.search(r"<.*step.*, loss 1\.250, \d+ clips/s, [\d,.]+ GFLOP/s, 0% data wait, ", last)
     assert last.strip().endswith("GiB host]")
 
 
