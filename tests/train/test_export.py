@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import quickstart
 from fgmm import experiment as experiments
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
@@ -66,10 +67,8 @@ def sizes(arrays):
     return [(array.shape, array.dtype) for array in arrays]
 
 
-@pytest.mark.parametrize(("name", "variant", "devices", "fsdp"), CASES)
-def test_the_step_lowers_for_tpu(name, variant, devices, fsdp, words):
-    get_config = importlib.import_module(f"configs.{name}").get_config
-    config = get_config(variant.format(words=words))
+def lowered(config, devices, fsdp) -> str:
+    """The program's text, once it is what it has to be."""
     config.mesh.fsdp = fsdp
     experiment = experiments.build(config)
     state = jax.eval_shape(experiment.init, config.seed)
@@ -78,7 +77,8 @@ def test_the_step_lowers_for_tpu(name, variant, devices, fsdp, words):
         for key, array in experiment.blank_batch(1).items()
     }
     mesh = meshes.make_mesh(jax.devices()[:devices], fsdp=fsdp)
-    meshes.check_batch_size(config.batch_size, mesh)
+    parts = {key: config[key] for key in ("accumulate", "grad_cache")}
+    meshes.check_batch_size(config.batch_size, mesh, **parts)
     exported = jax.export.export(make_train_step(experiment, mesh), platforms=["tpu"])(state, batch)
 
     assert exported.platforms == ("tpu",)
@@ -92,3 +92,24 @@ def test_the_step_lowers_for_tpu(name, variant, devices, fsdp, words):
     # The state is given away: its memory is that of the new one.
     given_away = text.count("tf.aliasing_output") + text.count("jax.buffer_donor")
     assert given_away == len(before)
+    return text
+
+
+@pytest.mark.parametrize(("name", "variant", "devices", "fsdp"), CASES)
+def test_the_step_lowers_for_tpu(name, variant, devices, fsdp, words):
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    text = lowered(get_config(variant.format(words=words)), devices, fsdp)
+    assert "bf16" not in text
+    assert "optimization_barrier" not in text
+
+
+def test_with_every_key_that_saves_memory():
+    config = quickstart.get_config()
+    config.update(accumulate=2, grad_cache=2, exchange="ring")
+    for modality in ("video", "audio", "text"):
+        config.model[modality].update(dtype="bfloat16", remat=((".*", "nothing_saveable"),))
+    text = lowered(config, 8, 2)
+    assert "bf16" in text
+    # Around what is computed again, so that it is not merged with what was computed before.
+    assert "optimization_barrier" in text
+    assert "collective_permute" in text
