@@ -14,7 +14,7 @@ class Prefetch:
     """An iterator that runs ahead of who asks, in a thread, by a few items and no more.
 
     Items come in their order, and an error of the other iterator is raised where its item would
-    have come. A context, at whose end the thread has stopped; what it had made by then is dropped.
+    have come. A context, at whose end the thread stops; what it had made by then is dropped.
 
     Args:
       items: iterated over in the thread alone.
