@@ -85,6 +85,8 @@ def defaults() -> ml_collections.ConfigDict:
                 "workers": 0,
                 "threads": 2,
                 "prefetch": 4,
+                # Batches on the device ahead of the step that takes them.
+                "device_prefetch": 2,
             },
             # On the device, inside the step.
             "transforms": {
@@ -164,7 +166,7 @@ OPERATIONAL = (
     *("exchange", "mesh"),
 )
 # The tokenizer is known by its fingerprint, wherever it lies.
-OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "tokenizer")
+OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "device_prefetch", "tokenizer")
 
 # Least and greatest values of numbers; None for no limit.
 _BOUNDS = {
@@ -186,6 +188,7 @@ _BOUNDS = {
     "data.workers": (0, None),
     "data.threads": (1, None),
     "data.prefetch": (1, None),
+    "data.device_prefetch": (1, None),
     "transforms.time_masks": (0, None),
     "transforms.band_masks": (0, None),
     "transforms.mel_bands": (1, None),

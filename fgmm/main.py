@@ -24,6 +24,9 @@ flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
 flags.DEFINE_integer(
     "heartbeat_timeout", 60, "Seconds after which a silent process counts as lost.", lower_bound=1
 )
+flags.DEFINE_string(
+    "profile", "", "START:STOP: write a trace of the steps after START up to STOP to the workdir."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -63,7 +66,7 @@ def _train() -> None:
         distributed.say(f"{key} = {value!r}")
     command_line.use_compilation_cache()
     try:
-        loop.train(built, source, workdir, evaluators)
+        loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
 

@@ -9,7 +9,7 @@ are left out, and what a convolution multiplies with its padding is counted, as 
 
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax
@@ -49,6 +49,16 @@ def flops(function: Callable, *arguments: Any) -> float:
     return sum((count for _, count in _products(jaxpr.jaxpr, "")), 0.0)
 
 
+def by_encoder(function: Callable, *arguments: Any) -> dict[str, float]:
+    """The same by the name of the encoder, ``"encoders_video"``, in which a product is; those of no
+    encoder under ``""``.
+
+    Args:
+      function, arguments: as of ``flops``; it applies a ``MultiModal``.
+    """
+    return _by_encoder(_named(function)(*arguments))
+
+
 def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
     """What each encoder of a ``MultiModal`` has and takes, then its heads.
 
@@ -61,16 +71,12 @@ def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
         embeddings, variables = model.init_with_output(key, inputs)
         return jax.tree.leaves(embeddings), variables["params"]
 
-    # flax names what it traces by modules only where its option says so.
-    with flax.config.temp_flip_flag("profile", True):
-        trace = jax.make_jaxpr(run, return_shape=True)
-        jaxpr, (_, params) = trace(jax.eval_shape(lambda: jax.random.key(0)), inputs)
-    parameters, operations = collections.Counter(), collections.Counter()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jaxpr, (_, params) = _named(run, return_shape=True)(key, inputs)
+    parameters, operations = collections.Counter(), _by_encoder(jaxpr)
     for name, tree in params.items():
         owner = name if name.startswith(_ENCODER) else ""
         parameters[owner] += sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-    for scope, count in _products(jaxpr.jaxpr, ""):
-        operations[scope] += count
     clips = jax.tree.leaves(inputs)[0].shape[0]
     return [
         Part(name, parameters[owner], operations[owner] / clips)
@@ -102,6 +108,23 @@ def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _named(function: Callable, **options: Any) -> Callable:
+    """``jax.make_jaxpr``; flax names what is traced by modules only where its option says so."""
+
+    def trace(*arguments):
+        with flax.config.temp_flip_flag("profile", True):
+            return jax.make_jaxpr(function, **options)(*arguments)
+
+    return trace
+
+
+def _by_encoder(jaxpr: Any) -> dict[str, float]:
+    operations = collections.defaultdict(float)
+    for scope, count in _products(jaxpr.jaxpr, ""):
+        operations[scope] += count
+    return operations
+
+
 def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
     """The encoder, or ``""``, that each product of a jaxpr belongs to, and its FLOPs."""
     for equation in jaxpr.eqns:
@@ -112,7 +135,7 @@ def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
         elif name == "conv_general_dilated":
             yield within, _of_convolution(equation)
         elif name == "cond":
-            branches = [list(_products(b.jaxpr, within)) for b in equation.params["branches"]]
+            branches = [list(_products(b.jaxpr, within)) for b in _branches(equation)]
             yield from max(branches, key=lambda branch: sum(count for _, count in branch))
         else:
             turns = equation.params["length"] if name == "scan" else 1
@@ -121,6 +144,13 @@ def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
                     if name == "while":
                         raise ValueError("a product in a loop of unknown length cannot be counted")
                     yield owner, turns * count
+
+
+def _branches(equation: Any) -> Sequence[Any]:
+    """What a ``cond`` may do; only what it does by default where that depends on the platform."""
+    branches = equation.params["branches"]
+    platforms = equation.params.get("branches_platforms")
+    return [branches[platforms.index(None)]] if platforms and None in platforms else branches
 
 
 def _scope(equation: Any) -> str:

@@ -5,6 +5,7 @@ statistics of a batch are computed in float32.
 """
 
 import re
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -42,23 +43,27 @@ def check_options(dtype: str, remat: RematRules = ()) -> None:
             raise ValueError(f"remat pattern {pattern!r} is no regex: {error}") from error
 
 
-def rematted(block: type[nn.Module], name: str, rules: RematRules) -> type[nn.Module]:
-    """The class of a block, computed again in the backward pass where a rule says so.
+def rematted(
+    block: Callable, name: str, rules: RematRules, static_argnums: tuple[int, ...] = (3,)
+) -> Callable:
+    """A block that is computed again in the backward pass where a rule says so.
 
     Give the module its ``name`` explicitly: one by default would depend on the rules.
 
     Args:
-      block: called as ``(x, mask, train)``, all by position.
+      block: the class of a module called as ``(x, mask, train)``, all by position, or a function
+        of a module and arrays.
       name: of the module to be made.
       rules: pairs (regex, name in ``jax.checkpoint_policies``): the first whose regex matches the
         whole name holds; blocks without a rule keep everything.
+      static_argnums: which arguments are no arrays, the module being the first: ``train``.
     """
     for pattern, policy in rules:
         if re.fullmatch(pattern, name):
             if policy == "everything_saveable":
                 return block
             kept = getattr(jax.checkpoint_policies, policy)
-            return nn.remat(block, policy=kept, static_argnums=(3,))
+            return nn.remat(block, policy=kept, static_argnums=static_argnums)
     return block
 
 

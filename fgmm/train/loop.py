@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from fgmm import provenance
 from fgmm.data import pipeline
@@ -24,6 +25,9 @@ from fgmm.train import distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.metrics import MetricsWriter, NoWriter
+from fgmm.train.prefetch import Prefetch
+from fgmm.train.profile import Profile
+from fgmm.train.speed import Speed, peak_flops, step_flops
 from fgmm.train.state import TrainState
 from fgmm.train.step import make_train_step
 from fgmm.train.watchdog import Watchdog
@@ -80,6 +84,7 @@ def train(
     source: Any,
     workdir: pathlib.Path,
     evaluators: Mapping[str, Evaluator] = {},
+    profile: str = "",
 ) -> TrainState:
     """Trains to ``config.steps``, from the workdir's latest checkpoint if there is one.
 
@@ -93,10 +98,11 @@ def train(
       source: clips to train on.
       workdir: for checkpoints, metrics and events; made if missing.
       evaluators: by name.
+      profile: the steps to trace, as of ``fgmm.train.profile.Profile``.
 
     Raises:
-      ConfigError: the batch does not divide, the workdir is in use or of another run, or
-        ``config.init_from`` does not fit.
+      ConfigError: the batch does not divide, the workdir is in use or of another run,
+        ``config.init_from`` does not fit, or there are no steps ``profile``.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
     """
     config = experiment.config
@@ -106,6 +112,7 @@ def train(
             config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache
         )
         shardings = sharding.of_state(experiment, mesh)
+        trace = Profile(profile, config.steps, workdir / "profile")
     with contextlib.ExitStack() as stack:
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption())
@@ -115,11 +122,14 @@ def train(
         with distributed.all_or_none():
             state, step, problems = _start(experiment, workdir, checkpoints, shardings)
         distributed.say(startup.summary(experiment, mesh, state))
+        speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
-            writer = MetricsWriter(workdir, step, config.steps, config.batch_size, config.progress)
+            writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
+        stack.enter_context(contextlib.closing(trace))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
+        run.speed, run.trace = speed, trace
         run.state, run.step, run.problems = state, step, problems
         if step:
             writer.message(f"continuing from step {step}")
@@ -153,6 +163,12 @@ def _note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
         provenance.note_start(workdir, step, **origin)
 
 
+def _speed(experiment: Experiment, mesh: Mesh) -> Speed:
+    config = experiment.config
+    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    return Speed(config.batch_size, config.steps, step_flops(experiment), peak and peak * mesh.size)
+
+
 class _Step(NamedTuple):
     """A step that was started and whose metrics may still be on their way.
 
@@ -182,22 +198,9 @@ class _Run:
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
-        batches = self._batches()
-        while self.step < self.config.steps and not self.stopping:
-            batch = next(batches)
-            device_batch = meshes.put_batch(
-                {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}, self.mesh
-            )
-            # Before the step, so that the device has come to it when it is read behind the step.
-            told = self._tell(batch["problems"], interruption)
-            self.state, metrics = self.train_step(self.state, device_batch)
-            self.step += 1
-            problems = self._hear(told)
-            previous = self.pending
-            self.pending = _Step(self.step, metrics, problems, batch["record"])
-            if previous is not None:
-                self._report(previous)
-            self._evaluate_and_save()
+        with self._batches() as batches:
+            while self.step < self.config.steps and not self.stopping:
+                self._one_step(batches, interruption)
         self._finish_reports()
         self._save()
         self.checkpoints.wait()
@@ -207,6 +210,22 @@ class _Run:
                 f"{why}: stopped at step {self.step} of {self.config.steps}, saved. "
                 "To continue, start the same command again."
             )
+
+    def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
+        self.trace.follow(self.step, self.pending and self.pending.metrics)
+        with self.speed.waiting():
+            batch, device_batch = next(batches)
+        # Before the step, so that the device has come to it when it is read behind the step.
+        told = self._tell(batch["problems"], interruption)
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
+            self.state, metrics = self.train_step(self.state, device_batch)
+        self.step += 1
+        problems = self._hear(told)
+        previous = self.pending
+        self.pending = _Step(self.step, metrics, problems, batch["record"])
+        if previous is not None:
+            self._report(previous)
+        self._evaluate_and_save()
 
     def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
         """Starts to tell the other processes what has to be the same, or is to be summed up."""
@@ -231,9 +250,10 @@ class _Run:
                 listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
                 distributed.say(f"{what}: {listed}")
 
-    def _batches(self):
+    def _batches(self) -> Prefetch:
+        """What stays on the host of each batch, and what is on the device."""
         data = self.config.data
-        return pipeline.training_batches(
+        batches = pipeline.training_batches(
             self.experiment.assemble(self.source),
             seed=self.config.seed,
             batch_size=self.config.batch_size,
@@ -245,6 +265,12 @@ class _Run:
             prefetch=data.prefetch,
         )
 
+        def put(batch):
+            kept = {name: batch.pop(name) for name in pipeline.HOST_ONLY}
+            return kept, meshes.put_batch(batch, self.mesh)
+
+        return Prefetch(batches, put, data.device_prefetch)
+
     def _evaluate_and_save(self) -> None:
         due = {
             name: evaluator
@@ -254,7 +280,7 @@ class _Run:
         if due or self.save_due:
             scores = self._evaluate(due)
             self._finish_reports(scores)
-            with self.writer.paused():
+            with self.speed.paused():
                 self._save(scores)
 
     def _evaluate(self, due: Mapping[str, Evaluator]) -> dict[str, float]:
@@ -263,7 +289,7 @@ class _Run:
             return {}
         state = meshes.on_one_device(self.state, self.mesh)
         try:
-            with self.writer.paused():
+            with self.speed.paused():
                 return distributed.from_primary(
                     lambda: {
                         f"{name}/{metric}": float(value)

@@ -1,17 +1,17 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
 
-import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import tensorboardX
 import tqdm
 from tensorboardX.proto.summary_pb2 import Summary
+
+from fgmm.train.speed import Speed
 
 
 class MetricsWriter:
@@ -23,7 +23,7 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-      batch_size: clips a step.
+      speed: of its steps, written beside their metrics.
       progress: whether to show a progress bar on standard error.
     """
 
@@ -32,7 +32,7 @@ class MetricsWriter:
         workdir: pathlib.Path,
         restored_step: int,
         total: int,
-        batch_size: int,
+        speed: Speed,
         progress: bool,
     ):
         path = workdir / "metrics.jsonl"
@@ -51,33 +51,19 @@ class MetricsWriter:
             # In a log file every update is one more line.
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
         )
-        self._batch_size = batch_size
-        self._last = time.perf_counter()
-        self._rate = None
+        self._speed = speed
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the line of a finished step and moves the progress bar."""
-        now = time.perf_counter()
-        rate = self._batch_size / max(now - self._last, 1e-9)
-        self._last = now
-        self._rate = rate if self._rate is None else 0.9 * self._rate + 0.1 * rate
-        line = {"step": step, **metrics, "clips_per_second": rate}
+        metrics = {**metrics, **self._speed.finished(step)}
+        line = {"step": step, **metrics}
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")
         # As one event: each one crosses a queue and is sealed with a checksum, both in Python.
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._events.file_writer.add_summary(Summary(value=scalars), step)
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(
-            f"loss {metrics['loss']:.3f}, {self._rate:.0f} clips/s", refresh=False
-        )
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens meanwhile is left out of the speed."""
-        start = time.perf_counter()
-        yield
-        self._last += time.perf_counter() - start
+        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {self._speed}", refresh=False)
 
     def message(self, text: str) -> None:
         """Prints a line without tearing the progress bar."""
@@ -101,10 +87,6 @@ class NoWriter:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """As ``MetricsWriter``."""
-
-    def paused(self) -> contextlib.AbstractContextManager:
-        """As ``MetricsWriter``."""
-        return contextlib.nullcontext()
 
     def message(self, text: str) -> None:
         """As ``MetricsWriter``."""

@@ -36,6 +36,12 @@ def shapes(*sizes):
         (jax.vmap(lambda x: x @ x), [(7, 3, 3)], 7 * 54),
         (lambda x: jax.lax.scan(lambda y, _: (y @ x, None), x, length=5)[0], [(3, 3)], 5 * 54),
         (lambda x: jax.lax.cond(x[0, 0] > 0, lambda y: y @ y, lambda y: y, x), [(3, 3)], 54),
+        # Another form for one platform changes nothing.
+        (
+            lambda x: jax.lax.platform_dependent(x, cpu=lambda x: x @ x, default=jnp.tanh),
+            [(3, 3)],
+            0,
+        ),
         # The product itself and its two in the backward pass.
         (jax.grad(lambda x, y: jnp.sum(x @ y), (0, 1)), [(4, 5), (5, 6)], 3 * 2 * 4 * 5 * 6),
     ],

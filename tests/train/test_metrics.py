@@ -1,10 +1,12 @@
 import json
 import math
+import re
 import struct
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from fgmm.train import speed
 from fgmm.train.metrics import MetricsWriter, cut_back
 
 
@@ -15,7 +17,8 @@ def read(path):
 @pytest.fixture
 def write(tmp_path):
     def write(restored, steps):
-        writer = MetricsWriter(tmp_path, restored, total=10, batch_size=4, progress=False)
+        clock = speed.Speed(batch_size=4, total=10, flops=8e9, peak=None)
+        writer = MetricsWriter(tmp_path, restored, total=10, speed=clock, progress=False)
         for step in steps:
             writer.write(step, {"loss": step / 2, "other": float("nan")})
         writer.close()
@@ -31,6 +34,18 @@ def test_one_line_a_step_and_no_nan_in_json(write):
         (2, 1.0, None),
     ]
     assert all(line["clips_per_second"] > 0 for line in lines)
+
+
+def test_the_progress_line_says_how_it_goes(tmp_path, capsys):
+    clock = speed.Speed(batch_size=4, total=4, flops=8e9, peak=None)
+    writer = MetricsWriter(tmp_path, 1, total=4, speed=clock, progress=True)
+    for step in (2, 3, 4):
+        writer.write(step, {"loss": 1.25})
+    writer.close()
+    last = capsys.readouterr().err.rpartition("\r")[2]
+    assert "| 4/4 [" in last
+    assert re.search(r"<.*step.*, loss 1\.250, \d+ clips/s, [\d,.]+ GFLOP/s, 0% data wait, ", last)
+    assert last.strip().endswith("GiB host]")
 
 
 def test_steps_after_the_restored_one_are_cut(write):
@@ -54,7 +69,9 @@ def test_events_are_written_for_tensorboard(write, tmp_path):
     assert [event.step for event in events] == [5, 6]
     for event in events:
         values = {value.tag: value.simple_value for value in event.summary.value}
-        assert values.keys() == {"loss", "other"}
+        assert values.keys() == {"loss", "other", *speed.KEYS} - {
+            *("flop_utilisation", "device_peak_bytes")
+        }
         assert values["loss"] == event.step / 2
         assert math.isnan(values["other"])
 

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from fgmm.train import speed
+
 INTERVAL, STEPS = 10, 60
 
 
@@ -51,7 +53,7 @@ def lines(workdir) -> list[dict]:
 
 def numbers(workdir) -> list[dict]:
     """All metrics but the speed, which no run repeats."""
-    return [{k: v for k, v in line.items() if k != "clips_per_second"} for line in lines(workdir)]
+    return [{k: v for k, v in line.items() if k not in speed.KEYS} for line in lines(workdir)]
 
 
 def wait_for_step(process, workdir, step) -> None:
@@ -119,7 +121,7 @@ def restored_step(output: str) -> int | None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterrupted, tmp_path):
     expected = reference(start, uninterrupted)
-    process = start(tmp_path)
+    process = start(tmp_path, "--profile=5:8")
     wait_for_step(process, tmp_path, 15)
     process.send_signal(number)
     output = finish(process)
@@ -129,6 +131,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterr
     assert "start the same command again" in output
     assert restored_step(finish(start(tmp_path))) == stopped
     assert numbers(tmp_path) == expected
+    # A trace of some steps is beside the numbers, which it has not changed.
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
 def test_a_workdir_in_use_is_refused(start, tmp_path):

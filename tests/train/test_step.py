@@ -65,6 +65,16 @@ def test_eight_devices_do_what_one_does():
     assert int(one.step) == int(eight.step) == 3
 
 
+def test_the_state_given_is_consumed():
+    experiment = make()
+    alone = mesh.make_mesh(jax.devices()[:1])
+    state = jax.jit(experiment.init)(0)
+    (batch,) = batches(experiment, 1)
+    after, _ = make_train_step(experiment, alone)(state, mesh.put_batch(batch, alone))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
 def test_a_loss_that_is_not_finite_changes_nothing_but_the_count():
     experiment = make()
     good, poisoned = batches(experiment, 2)

@@ -1,12 +1,12 @@
 """A small residual network over log-mel spectrograms (He et al., CVPR 2016, arXiv 1512.03385)."""
 
-import functools
+import itertools
 
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import ConvBlock2D, check_options
+from fgmm.models.layers import ConvBlock2D, RematRules, check_options, rematted
 
 
 class Encoder(nn.Module):
@@ -19,14 +19,17 @@ class Encoder(nn.Module):
       widths: channels of each stage.
       stem_stride: of the stem in (time, frequency); its kernel is twice as wide, plus one.
       dtype: of the activations.
+      remat: rules on the convolutions ``ConvBlock2D_0``, the stem, ``ConvBlock2D_1``, ...; see
+        ``fgmm.models.layers.rematted``.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
     stem_stride: tuple[int, int] = (2, 2)
     dtype: str = "float32"
+    remat: RematRules = ()
 
     def __post_init__(self):
-        check_options(self.dtype)
+        check_options(self.dtype, self.remat)
         super().__post_init__()
 
     @nn.compact
@@ -34,7 +37,13 @@ class Encoder(nn.Module):
         self, log_mel: Float[Array, "B T F"], mask: Bool[Array, "B"], train: bool
     ) -> Tokens:
         kernel = (2 * self.stem_stride[0] + 1, 2 * self.stem_stride[1] + 1)
-        block = functools.partial(ConvBlock2D, dtype=self.dtype)
+        names = map("ConvBlock2D_{}".format, itertools.count())
+
+        def block(*sizes, **options):
+            name = next(names)
+            made = rematted(ConvBlock2D, name, self.remat)
+            return made(*sizes, dtype=self.dtype, name=name, **options)
+
         x = block(self.widths[0], kernel, self.stem_stride)(log_mel[..., None], mask, train)
         for stage, width in enumerate(self.widths):
             stride = (1, 1) if stage == 0 else (2, 2)

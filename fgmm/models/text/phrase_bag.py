@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int32
 
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import check_options
+from fgmm.models.layers import RematRules, check_options, rematted
 from fgmm.models.text.phrase_pooling import of_captions, phrase_members
 
 
@@ -26,6 +26,8 @@ class Encoder(nn.Module):
         maximum of each of its phrases, as in the published network.
       dropout: share of a word's embedding set to 0 in training.
       dtype: of the activations.
+      remat: rules on its one block ``fc1``, the layer and the maximum; see
+        ``fgmm.models.layers.rematted``.
     """
 
     vocabulary: int
@@ -35,9 +37,10 @@ class Encoder(nn.Module):
     padding_counts: bool = False
     dropout: float = 0.0
     dtype: str = "float32"
+    remat: RematRules = ()
 
     def __post_init__(self):
-        check_options(self.dtype)
+        check_options(self.dtype, self.remat)
         if self.width < 1 or self.hidden < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"width={self.width} and hidden={self.hidden} must be at least 1, "
@@ -56,7 +59,11 @@ class Encoder(nn.Module):
         words = tokens.reshape(-1, tokens.shape[-1])
         x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, name="word_embd")(words)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="fc1")(x))
-        # Nothing is negative behind a ReLU, so a word that is no member may count as zero.
-        x = jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
+
+        def largest(module, x, members):
+            x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
+            # Nothing is negative behind a ReLU, so a word that is no member may count as zero.
+            return jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
+
+        x = rematted(largest, "fc1", self.remat, static_argnums=())(self, x, members)
         return of_captions(x, valid, phrase_ids.shape[1])

@@ -8,7 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import BatchNorm, ConvBlock2D, check_options
+from fgmm.models.layers import BatchNorm, ConvBlock2D, RematRules, check_options, rematted
 from fgmm.models.temporal import TemporalConv
 
 
@@ -53,6 +53,8 @@ class Encoder(nn.Module):
       stem_stride: pixels between the stem's outputs; its kernel is twice as wide, less one.
       temporal_strides: frame stride of each stage's first block; 1 or 2.
       dtype: of the activations.
+      remat: rules on the blocks ``Block_0``, ``Block_1``, ...; see
+        ``fgmm.models.layers.rematted``.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -60,9 +62,10 @@ class Encoder(nn.Module):
     stem_stride: int = 4
     temporal_strides: tuple[int, ...] = (1, 2, 1)
     dtype: str = "float32"
+    remat: RematRules = ()
 
     def __post_init__(self):
-        check_options(self.dtype)
+        check_options(self.dtype, self.remat)
         if len(self.temporal_strides) != len(self.widths):
             raise ValueError(
                 f"temporal_strides={self.temporal_strides} must have one entry for each of "
@@ -80,11 +83,12 @@ class Encoder(nn.Module):
         )(frames, mask, train)
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks):
-                first = block == 0
-                x = Block(
+                first, name = block == 0, f"Block_{stage * self.blocks + block}"
+                x = rematted(Block, name, self.remat)(
                     width,
                     stride=2 if first and stage > 0 else 1,
                     temporal_stride=self.temporal_strides[stage] if first else 1,
                     dtype=self.dtype,
+                    name=name,
                 )(x, mask, train)
         return Tokens.of_map(x, mask)

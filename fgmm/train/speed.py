@@ -1,0 +1,198 @@
+"""How fast a run goes and what it waits for, in numbers of every step.
+
+=================== ==============================================================================
+clips_per_second    over all devices
+flops_per_second    model FLOPs, over all devices: see ``step_flops``
+flop_utilisation    these as a share of what the devices could do in bfloat16 at most; only where
+                    ``PEAK_FLOPS`` knows them
+data_wait           share of the time in which the loop stood still until a batch was ready
+seconds_left        at the speed of the last steps, without evaluations and saves
+device_peak_bytes   most memory in use on the first device, where its backend counts that,
+host_peak_bytes     or else most of the process, as the operating system counts it (resident set)
+=================== ==============================================================================
+
+They are those of process 0 where there are several. Evaluations and saves are left out. Metrics are
+read a step late, so the time between two lines is that of a step but not exactly of its own.
+"""
+
+import contextlib
+import dataclasses
+import re
+import resource
+import time
+from collections.abc import Iterator
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from fgmm.experiment import Experiment
+from fgmm.losses.objective import Objective
+from fgmm.models import counts
+
+# What no run repeats: all that a line of metrics has of this module.
+KEYS = (
+    *("clips_per_second", "flops_per_second", "flop_utilisation", "data_wait", "seconds_left"),
+    *("device_peak_bytes", "host_peak_bytes"),
+)
+
+# FLOP/s of dense products of bfloat16 with sums in float32, by the beginning of the name that JAX
+# has for a device; of those that fit, the longest holds. From NVIDIA's data sheets of A100, H100,
+# H200 and B200, whose figures "with sparsity" are twice these, and the pages "TPU v4" to "TPU v6e"
+# of Google's Cloud TPU documentation, where a chip is a device.
+PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989.4e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835.5e12,
+    "NVIDIA H200": 989.4e12,
+    "NVIDIA H200 NVL": 835.5e12,
+    "NVIDIA B200": 2250e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """FLOP/s of a device at most, in bfloat16; None where that is not known, as of a CPU or of a
+    part of a GPU (MIG).
+    """
+    fitting = [kind for kind in PEAK_FLOPS if re.match(rf"{kind}\b", device_kind)]
+    if not fitting or "MIG" in device_kind:
+        return None
+    return PEAK_FLOPS[max(fitting, key=len)]
+
+
+def step_flops(experiment: Experiment) -> float:
+    """Model FLOPs of a training step, over all devices; traces the forward pass.
+
+    Three times those of the forward pass, for the backward pass takes two products for each of it
+    (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B); once for an encoder that is frozen as
+    a whole, which has no backward pass. Encoders, heads and the similarities of the loss count, by
+    their definition and not by what an implementation does; what is computed again to save memory
+    (``remat``, ``grad_cache``, blocks of the loss) does not, nor do augmentation and spectrogram.
+    """
+    config = experiment.config
+    clips = config.batch_size // config.accumulate
+    state = jax.eval_shape(experiment.init, config.seed)
+    batch = {
+        name: jax.ShapeDtypeStruct((clips, *array.shape[1:]), array.dtype)
+        for name, array in experiment.blank_batch(1).items()
+    }
+    objective = _by_definition(experiment.objective)
+
+    def forward(params, statistics, inputs, batch, key: PRNGKeyArray):
+        embeddings, _ = experiment.model.apply(
+            {"params": params["model"], **statistics},
+            inputs,
+            train=True,
+            mutable=list(statistics),
+            rngs={"dropout": key},
+        )
+        return objective(params["objective"], embeddings, batch, 0)[0]
+
+    inputs = jax.eval_shape(experiment.transforms, batch)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    by_owner = counts.by_encoder(forward, state.params, state.statistics, inputs, batch, key)
+    held = experiment.optimizer.frozen.mask(state.params)["model"]
+    passes = {
+        owner: 1 if owner and all(jax.tree.leaves(held.get(owner, False))) else 3
+        for owner in by_owner
+    }
+    return config.accumulate * sum(passes[owner] * count for owner, count in by_owner.items())
+
+
+def _by_definition(objective: Objective) -> Objective:
+    """The same objective, its similarities as the plain products that define them."""
+
+    def dense(entry):
+        options = {field.name for field in dataclasses.fields(entry.term)}
+        if "implementation" not in options:
+            return entry
+        return dataclasses.replace(
+            entry, term=dataclasses.replace(entry.term, implementation="dense")
+        )
+
+    return Objective({name: dense(entry) for name, entry in objective.terms.items()})
+
+
+class Speed:
+    """A clock of training steps.
+
+    Args:
+      batch_size: clips of a step, over all devices.
+      total: steps of the whole run.
+      flops: model FLOPs of a step, over all devices.
+      peak: FLOP/s of all devices at most; None where that is not known.
+    """
+
+    def __init__(self, batch_size: int, total: int, flops: float, peak: float | None):
+        self._batch_size, self._total, self._flops, self._peak = batch_size, total, flops, peak
+        self._last, self._waited = time.perf_counter(), 0.0
+        # Means over the last steps, the later the more, of seconds and of seconds waited.
+        self._smooth, self._steps = (0.0, 0.0), 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What happens meanwhile is the wait for a batch."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is left out."""
+        start = time.perf_counter()
+        yield
+        self._last += time.perf_counter() - start
+
+    def finished(self, step: int) -> dict[str, float]:
+        """The numbers of a step that has just been finished, the ``step``-th of the run."""
+        now = time.perf_counter()
+        seconds, waited = max(now - self._last, 1e-9), self._waited
+        self._last, self._waited = now, 0.0
+        # The first step is no sign of the others: it compiles.
+        past = 0.9 if self._steps > 1 else 0.0
+        self._smooth = tuple(
+            past * old + (1 - past) * new
+            for old, new in zip(self._smooth, (seconds, waited), strict=True)
+        )
+        self._steps += 1
+        left = (self._total - step) * self._smooth[0]
+        return {**self._rates(seconds, waited), "seconds_left": left, **memory()}
+
+    def _rates(self, seconds: float, waited: float) -> dict[str, float]:
+        rates = {
+            "clips_per_second": self._batch_size / seconds,
+            "flops_per_second": self._flops / seconds,
+        }
+        if self._peak is not None:
+            rates["flop_utilisation"] = rates["flops_per_second"] / self._peak
+        return {**rates, "data_wait": min(waited / seconds, 1.0)}
+
+    def __str__(self) -> str:
+        """The speed of the last steps, for a person."""
+        rates = self._rates(*self._smooth)
+        if "flop_utilisation" in rates:
+            work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s"
+        else:
+            work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s"
+        ((where, peak),) = memory().items()
+        return (
+            f"{rates['clips_per_second']:.0f} clips/s, {work}, "
+            f"{rates['data_wait']:.0%} data wait, "
+            f"{peak / 2**30:.1f} GiB {where.partition('_')[0]}"
+        )
+
+
+def memory() -> dict[str, int]:
+    """The most memory that was in use until now, in bytes, by what was measured."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return {"device_peak_bytes": stats["peak_bytes_in_use"]}
+    # Linux counts in KiB.
+    return {"host_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
