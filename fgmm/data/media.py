@@ -5,20 +5,22 @@ file holds is found by its content, not its name. Times are in seconds from the 
 as players count them.
 """
 
+import bisect
 import contextlib
 import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fgmm.data import files
+from fgmm.data import deadline, decode, files
 from fgmm.data.schema import BadInput, Waveform
+from fgmm.data.skipping import skipping
 
 # A path, or the contents of a file.
 Media = str | os.PathLike[str] | bytes
@@ -34,6 +36,8 @@ _MAX_PIXEL_ASPECT = 8
 _LEAST_BYTES_A_SECOND = 25
 # Seconds to go back further, where a seek has ended behind the moment that was asked for.
 _FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
+# Formats of pixels that FFmpeg converts to RGB with vector instructions where sizes stay.
+_FAST_COLOURS = ("yuv420p", "yuvj420p")
 # Decoders of sound need a few packets before they are right.
 _WARM_UP = 0.1
 # Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
@@ -83,8 +87,14 @@ def window_start(duration: float, seconds: float, number: int, count: int) -> fl
 
 
 def read_frames(
-    media: Media, *, start: float, seconds: float, count: int, size: int
-) -> UInt8[np.ndarray, "T h w 3"]:
+    media: Media,
+    *,
+    start: float,
+    seconds: float,
+    count: int,
+    size: int,
+    out: UInt8[np.ndarray, "T H W 3"] | None = None,
+) -> UInt8[np.ndarray, "t h w 3"]:
     """The pictures on display in a window, by their time and not by their number.
 
     They are upright and have square pixels. Where there is no picture yet, the first one is taken;
@@ -92,37 +102,34 @@ def read_frames(
 
     Args:
       start, seconds: of the window.
-      count: T. Pictures are taken in the middle of T equal stretches of the window.
+      count: t. Pictures are taken in the middle of t equal stretches of the window.
       size: a larger picture is shrunk, its aspect kept, until the shorter of h and w is this many
         pixels. A smaller one stays as it is.
+      out: written and returned, instead of a new array: of those pictures as many as it holds, as
+        ``decode.fit_frames`` chooses and crops them. Each is cropped and brought to H x W while it
+        is decoded, and then copied once.
 
     Raises:
       BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
-        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window.
+        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window;
+        ``too_slow``.
     """
+    if out is not None and size < min(out.shape[1:3]):
+        read = read_frames(media, start=start, seconds=seconds, count=count, size=size)
+        return decode.fit_frames(read, *out.shape[:3], out=out)
+    chosen = range(count) if out is None else decode.chosen_frames(count, len(out)).tolist()
+    moments = [start + (i + 0.5) * seconds / count for i in chosen]
     with opened(media, "unreadable_video") as container:
         stream = first_video(container)
         if stream is None:
             raise BadInput("no_video", "the file has no moving pictures")
-        moments = [start + (i + 0.5) * seconds / count for i in range(count)]
-        pictures: list[np.ndarray] = []
-        upright = _Upright(stream, size)
-        current, until = None, -math.inf
-        for time, length, frame in _frames_from(container, stream, moments[0]):
-            if current is not None and time > moments[len(pictures)]:
-                picture = upright(current)
-                while len(pictures) < count and time > moments[len(pictures)]:
-                    pictures.append(picture)
-            if len(pictures) == count:
-                break
-            current, until = frame, time + length
-        if current is None:
-            raise BadInput("unreadable_video", "no picture can be decoded")
-        if len(pictures) < count:
-            if not pictures:
-                _demand_whole(container, stream, moments[0], until)
-            pictures += [upright(current)] * (count - len(pictures))
-        return np.stack(pictures)
+        scaler = _Scaler(stream, size, None if out is None else out.shape[1:3])
+        for first, past, frame in _on_display(container, stream, moments):
+            picture = scaler(frame)
+            if out is None:
+                out = np.empty((count, *picture.shape), np.uint8)
+            out[first:past] = picture
+        return out
 
 
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
@@ -154,6 +161,25 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of a window, as a ``FittingReader``.
+
+    Attributes:
+      read: returns them as ``read_frames`` does, and takes its ``out``.
+    """
+
+    read: Callable[..., np.ndarray]
+
+    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """The pictures, whole."""
+        return self.read()
+
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes the pictures that make up a clip of a batch."""
+        self.read(out=out)
+
+
+@dataclasses.dataclass(frozen=True)
 class Recording:
     """A video or sound file of a corpus, for readers of a clip. Can be pickled.
 
@@ -170,11 +196,17 @@ class Recording:
         return read_header(self._media(reason), reason)
 
     def frames(
-        self, *, start: float, seconds: float, count: int, size: int
-    ) -> UInt8[np.ndarray, "T h w 3"]:
+        self,
+        *,
+        start: float,
+        seconds: float,
+        count: int,
+        size: int,
+        out: UInt8[np.ndarray, "T H W 3"] | None = None,
+    ) -> UInt8[np.ndarray, "t h w 3"]:
         """As ``read_frames``."""
         media = self._media("unreadable_video")
-        return read_frames(media, start=start, seconds=seconds, count=count, size=size)
+        return read_frames(media, start=start, seconds=seconds, count=count, size=size, out=out)
 
     def sound(self, *, start: float, seconds: float) -> Waveform:
         """As ``read_sound``."""
@@ -203,7 +235,7 @@ def sound_parts(
     # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
     to_floats = av.AudioResampler(format="flt")
     rate, cursor = 0, None
-    for time, _, frame in _frames_from(container, stream, moment):
+    for time, _, frame in _frames_from(container, stream, [moment]):
         rate = rate or frame.sample_rate
         if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
             cursor = round(time * rate)
@@ -215,7 +247,9 @@ def sound_parts(
 
 @contextlib.contextmanager
 def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
-    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``."""
+    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``, or
+    ``too_slow`` where the time that ``deadline`` gives is over.
+    """
     try:
         # Opening a pipe would wait for its other end.
         if not isinstance(media, bytes) and not os.path.isfile(media):
@@ -224,6 +258,8 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
             io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
+            # For opening and for each packet, where reading waits for data.
+            timeout=deadline.remaining(),
         ) as container:
             for stream in container.streams:
                 if stream.codec_context is not None:
@@ -234,6 +270,7 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
     except BadInput:
         raise
     except Exception as error:  # damaged files raise nearly anything
+        deadline.check()
         raise BadInput(reason, f"{type(error).__name__}: {error}") from error
 
 
@@ -257,19 +294,37 @@ def origin_of(container) -> float:
 def _measured_duration(container) -> float:
     """In seconds, of a file whose header does not state it: by the last of its packets."""
     ends = [0.0]
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux():
-            if packet.pts is not None:
-                ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    for packet in _packets(container):
+        if packet.pts is not None:
+            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return max(0.0, max(ends) - origin_of(container))
 
 
-def decoded(container, stream) -> Iterator:
-    """Frames from here on; packets that cannot be decoded are passed over."""
+def _packets(container) -> Iterator[av.Packet]:
+    """Packets of all streams from here on, until reading fails or takes too long."""
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux():
+            deadline.check()
+            yield packet
+    deadline.check()
+
+
+def decoded(container, stream, moments: Sequence[float] = ()) -> Iterator:
+    """Frames from here on; packets that cannot be decoded are passed over.
+
+    Args:
+      container, stream: of the file.
+      moments: time stamps in seconds, in order. Frames that are on display at none of them may be
+        left out.
+    """
     if stream.codec_context is None:
         raise ValueError("no decoder for this stream")
-    packets = container.demux(stream)
-    for packet in _until_failure(packets):
+    # All streams are read and those of others dropped here, where the time is looked at: FFmpeg
+    # would go through any number of them at once.
+    packets: Iterable = (packet for packet in _packets(container) if packet.stream is stream)
+    if moments and stream.codec_context.name == "h264":
+        packets = skipping(packets, stream, moments)
+    for packet in packets:
         with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
     # What the decoder still holds, where the file broke off.
@@ -277,25 +332,45 @@ def decoded(container, stream) -> Iterator:
         yield from stream.codec_context.decode(None)
 
 
-def _until_failure(packets: Iterable) -> Iterator:
-    with contextlib.suppress(av.FFmpegError):
-        yield from packets
-
-
-def _frames_from(container, stream, moment: float) -> Iterator:
-    """Frames with time and length, in order, beginning no later than the one due at ``moment``."""
+def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with time and length, in order, beginning no later than the one due at the first of
+    ``moments``. Pictures on display at none of these may be left out.
+    """
     origin = origin_of(container)
     for back in _FURTHER_BACK:
-        target = max(-1.0, moment - back)
+        target = max(-1.0, moments[0] - back)
         seek(container, stream, origin + target)
-        frames = timed(decoded(container, stream), stream, origin)
+        stamps = [origin + moment for moment in moments]
+        frames = timed(decoded(container, stream, stamps), stream, origin)
         first = next(frames, None)
         # Time stamps to seek by are those of decoding, which are not in the order of display.
-        if target <= 0 or (first is not None and first[0] <= moment):
+        if target <= 0 or (first is not None and first[0] <= moments[0]):
             break
     if first is not None:
         yield first
         yield from frames
+
+
+def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with the moments at which they are on display, as (first, past the last, frame).
+
+    Raises:
+      BadInput: ``unreadable_video``; there is no frame, or the file is cut off before the moments.
+    """
+    done, current, until = 0, None, -math.inf
+    for time, length, frame in _frames_from(container, stream, moments):
+        past = bisect.bisect_left(moments, time)
+        if current is not None and past > done:
+            yield done, past, current
+            done = past
+            if done == len(moments):
+                return
+        current, until = frame, time + length
+    if current is None:
+        raise BadInput("unreadable_video", "no picture can be decoded")
+    if not done:
+        _demand_whole(container, stream, moments[0], until)
+    yield done, len(moments), current
 
 
 def seek(container, stream, time: float) -> None:
@@ -348,24 +423,62 @@ def shown_size(frame: av.VideoFrame, stream: av.VideoStream, size: int | None) -
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-class _Upright:
-    """Frames as they are shown, with square pixels, shrunk; all as large as the first of them."""
+class _Scaler:
+    """Frames as they are shown, upright and with square pixels, in RGB.
 
-    def __init__(self, stream, size: int):
-        self._stream, self._size = stream, size
+    Either whole, shrunk to ``size`` on the shorter side and all as large as the first of them, or
+    cropped about their centre and brought to ``target``, height and width.
+    """
+
+    def __init__(self, stream, size: int, target: tuple[int, int] | None):
+        self._stream, self._size, self._target = stream, size, target
         self._shape: tuple[int, int] | None = None
-        # One for all frames: setting it up takes longer than its work on a frame.
-        self._scaler = av.video.reformatter.VideoReformatter()
+        # One for all frames: setting them up takes longer than their work on a frame.
+        self._resize = av.video.reformatter.VideoReformatter().reformat
+        self._convert = av.video.reformatter.VideoReformatter().reformat
 
     def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture, in the memory that FFmpeg's scaler wrote."""
         turns = round(frame.rotation / 90) % 4
+        if self._target is None:
+            height, width = self._whole(frame, turns)
+            picture = _pixels(self._scaled(frame, height, width))
+        else:
+            height, width = self._target if turns % 2 == 0 else self._target[::-1]
+            scaled = self._scaled(frame, *self._covering(frame, height, width))
+            top, left = (scaled.height - height) // 2, (scaled.width - width) // 2
+            picture = _pixels(scaled)[top : top + height, left : left + width]
+        return np.rot90(picture, turns)
+
+    def _whole(self, frame, turns: int) -> tuple[int, int]:
         if self._shape is None:
             height, width = shown_size(frame, self._stream, self._size)
             self._shape = (height, width) if turns % 2 == 0 else (width, height)
-        height, width = self._shape if turns % 2 == 0 else self._shape[::-1]
-        # Scaling to RGB honours range and matrix of the colours, and smooths where it shrinks.
-        scaled = self._scaler.reformat(frame, width=width, height=height, format="rgb24")
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
+        return self._shape if turns % 2 == 0 else self._shape[::-1]
+
+    def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
+        """The least size of the whole picture that covers the target, in even numbers, with which
+        the scaler is faster.
+        """
+        shown = shown_size(frame, self._stream, None)
+        scale = max(height / shown[0], width / shown[1])
+        rows, columns = max(height, round(shown[0] * scale)), max(width, round(shown[1] * scale))
+        return rows + rows % 2, columns + columns % 2
+
+    def _scaled(self, frame, height: int, width: int) -> av.VideoFrame:
+        if frame.format.name in _FAST_COLOURS and (frame.height, frame.width) != (height, width):
+            # Size first and colours then take a third of the time of both at once.
+            frame = self._resize(frame, width=width, height=height, threads=1)
+        # Scaling to RGB honours range and matrix of the colours.
+        return self._convert(frame, width=width, height=height, format="rgb24", threads=1)
+
+
+def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """The memory of a picture in RGB as an array."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, abs(plane.line_size))
+    upright = rows if plane.line_size > 0 else rows[::-1]
+    return upright[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
 def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:
