@@ -24,7 +24,7 @@ _limit = contextvars.ContextVar("limit", default=_NONE)
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: int | float) -> Iterator[None]:
     """Gives what is called within it so many seconds, 0 for no limit; an earlier end stays."""
     limit = _Limit(time.monotonic() + (seconds or math.inf), seconds)
     token = _limit.set(min(limit, _limit.get()))
