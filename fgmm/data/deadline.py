@@ -1,7 +1,8 @@
 """A limit to the time that reading takes, kept by whatever is called within it, in any thread.
 
 Threads cannot be interrupted from outside, so what reads in a loop calls ``check`` in every turn.
-A single call that never returns, such as a read from a network drive that is gone, is not ended.
+A single call is not ended: FFmpeg's search for a moment in a file without an index, which reads all
+up to there, or a read from a network drive that is gone, which the system itself waits for.
 """
 
 import contextlib

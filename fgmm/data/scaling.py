@@ -4,10 +4,15 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from fgmm.data import decode
+
 # Stretching a picture by more than this is damage.
 _MAX_PIXEL_ASPECT = 8
 # Formats of pixels that FFmpeg converts to RGB with vector instructions where sizes stay.
 _FAST_COLOURS = ("yuv420p", "yuvj420p")
+# How many times the target a picture may be before it is cropped: one of a few long lines, enlarged
+# until it covers the target, would fill the memory.
+_MOST_CUT_OFF = 32
 
 
 class Scaler:
@@ -25,16 +30,14 @@ class Scaler:
         self._convert = av.video.reformatter.VideoReformatter().reformat
 
     def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture, in the memory that FFmpeg's scaler wrote."""
+        """The picture, in the memory that FFmpeg's scaler wrote; it is yet to be copied."""
         turns = round(frame.rotation / 90) % 4
         if self._target is None:
             height, width = self._whole(frame, turns)
             picture = _pixels(self._scaled(frame, height, width))
         else:
             height, width = self._target if turns % 2 == 0 else self._target[::-1]
-            scaled = self._scaled(frame, *self._covering(frame, height, width))
-            top, left = (scaled.height - height) // 2, (scaled.width - width) // 2
-            picture = _pixels(scaled)[top : top + height, left : left + width]
+            picture = self._cropped(frame, height, width)
         return np.rot90(picture, turns)
 
     def _whole(self, frame, turns: int) -> tuple[int, int]:
@@ -42,6 +45,15 @@ class Scaler:
             height, width = shown_size(frame, self._stream, self._size)
             self._shape = (height, width) if turns % 2 == 0 else (width, height)
         return self._shape if turns % 2 == 0 else self._shape[::-1]
+
+    def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+        rows, columns = self._covering(frame, height, width)
+        if rows * columns > _MOST_CUT_OFF * height * width:
+            whole = _pixels(self._scaled(frame, *shown_size(frame, self._stream, None)))
+            return decode.fit_frames(whole[None], 1, height, width)[0]
+        top, left = (rows - height) // 2, (columns - width) // 2
+        picture = _pixels(self._scaled(frame, rows, columns))
+        return picture[top : top + height, left : left + width]
 
     def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
         """The least size of the whole picture that covers the target, in even numbers, with which

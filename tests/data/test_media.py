@@ -1,3 +1,4 @@
+import contextlib
 import fractions
 import io
 import json
@@ -354,15 +355,28 @@ def test_packets_of_another_stream_are_not_read_without_end(tmp_path):
             next(media.decoded(container, sound))
 
 
-def test_slow_reading_is_given_up(tmp_path, monkeypatch):
+def test_slow_reading_is_given_up(video, monkeypatch):
+    data = video.read_bytes()
+
     class Slow(io.BytesIO):
+        opened = False
+
         def read(self, size):
-            time.sleep(0.01)
+            time.sleep(0.02 if self.opened else 0)
             return super().read(min(size, 500))
 
-    data = write_video(tmp_path / "a.mkv", PICTURES, sound=sung(SECONDS)).read_bytes()
+    opened = media.opened
+
+    @contextlib.contextmanager
+    def then_slow(*arguments):
+        Slow.opened = False
+        with opened(*arguments) as container:
+            Slow.opened = True
+            yield container
+
     monkeypatch.setattr(media, "io", types.SimpleNamespace(BytesIO=Slow))
-    window = {"start": 3.0, "seconds": 1.0}
+    monkeypatch.setattr(media, "opened", then_slow)
+    window = {"start": 1.0, "seconds": 3.0}
     assert too_slow(0.1, media.read_frames, data, **window, count=4, size=16)
     assert too_slow(0.1, media.read_sound, data, **window)
 

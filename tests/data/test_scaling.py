@@ -57,6 +57,23 @@ def read_square(video, count: int, frames: int) -> np.ndarray:
     return media.read_frames(video, start=0.4, seconds=1.5, count=count, size=24, out=out)
 
 
+def test_long_and_low_pictures_are_not_enlarged_whole(tmp_path, monkeypatch):
+    video = write_video(tmp_path / "a.mp4", [smooth(i, 16, 2048) for i in range(3)])
+    monkeypatch.setattr(scaling.Scaler, "_scaled", small_enough(scaling.Scaler._scaled))
+    out = np.zeros((1, 64, 64, 3), np.uint8)
+    media.read_frames(video, start=0.0, seconds=0.1, count=1, size=64, out=out)
+    whole = media.read_frames(video, start=0.0, seconds=0.1, count=1, size=64)
+    np.testing.assert_array_equal(out, decode.fit_frames(whole, 1, 64, 64))
+
+
+def small_enough(scaled):
+    def checked(self, frame, height, width):
+        assert height * width <= 16 * 2048
+        return scaled(self, frame, height, width)
+
+    return checked
+
+
 def test_a_size_below_that_of_the_batch_is_enlarged_again(tmp_path):
     video = write_video(tmp_path / "a.mp4", [numbered(85, 96, 128)] * 3)
     out = np.zeros((1, 96, 128, 3), np.uint8)
