@@ -9,7 +9,7 @@ import ctypes
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -201,6 +201,21 @@ class Assemble:
         return captions[: self.shape.captions]
 
 
+class HandedOver(grain.multiprocessing.SharedMemoryArray):
+    """An array in shared memory that goes with it, unless another process has been told of it."""
+
+    def __new__(cls, shape: Iterable[int], dtype: Any):
+        array = super().__new__(cls, shape, dtype)
+        array.unlink_on_del()
+        return array
+
+    @property
+    def metadata(self) -> grain.multiprocessing.SharedMemoryArrayMetadata:
+        """What the other process finds it by, and frees it."""
+        self._unlink_on_del = False
+        return super().metadata
+
+
 def training_batches(
     assemble: Assemble,
     *,
@@ -224,7 +239,7 @@ def training_batches(
     # Every process has consecutive clips, so that those of all are in one order for any number.
     share = batch_size // processes
     # Workers hand batches over in shared memory, which is written in the first place.
-    zeros = grain.multiprocessing.SharedMemoryArray if workers else np.zeros
+    zeros = HandedOver if workers else np.zeros
     read = functools.partial(assemble.batch, zeros=zeros)
     dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
     dataset = dataset[process::processes][start_step:]
