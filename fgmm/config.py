@@ -81,6 +81,9 @@ def defaults() -> ml_collections.ConfigDict:
                 "segmenter": "function_words",
                 # Keep decoded frames in memory: for small corpora of images.
                 "cache": False,
+                # Seconds for reading the video or the sound of one clip, which is masked where it
+                # takes longer; 0 for any.
+                "time_limit": 60.0,
                 # Worker processes; 0 reads in threads of the main process.
                 "workers": 0,
                 "threads": 2,
@@ -166,7 +169,10 @@ OPERATIONAL = (
     *("exchange", "mesh"),
 )
 # The tokenizer is known by its fingerprint, wherever it lies.
-OPERATIONAL_DATA = ("cache", "workers", "threads", "prefetch", "device_prefetch", "tokenizer")
+OPERATIONAL_DATA = (
+    *("cache", "time_limit", "workers", "threads", "prefetch", "device_prefetch"),
+    "tokenizer",
+)
 
 # Least and greatest values of numbers; None for no limit.
 _BOUNDS = {
@@ -185,6 +191,7 @@ _BOUNDS = {
     "data.captions": (1, None),
     "data.phrases": (1, None),
     "data.tokens": (1, None),
+    "data.time_limit": (0, None),
     "data.workers": (0, None),
     "data.threads": (1, None),
     "data.prefetch": (1, None),

@@ -65,23 +65,14 @@ class Experiment:
             segmenter=data.segmenter,
             join_captions=data.join_captions,
             cache=data.cache,
+            time_limit=data.time_limit,
         )
 
     def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
-        """Zeros in the shapes that the model receives."""
-        shape = self.shape
-        batch: dict[str, np.ndarray] = {}
-        if shape.frames:
-            frames = (batch_size, shape.frames, shape.height, shape.width, 3)
-            batch |= {"video": np.zeros(frames, np.uint8), "video_mask": np.ones(batch_size, bool)}
-        if shape.samples:
-            sound = np.zeros((batch_size, shape.samples), np.float32)
-            batch |= {"audio": sound, "audio_mask": np.ones(batch_size, bool)}
-        if shape.tokens:
-            text = np.zeros((batch_size, shape.captions, shape.tokens), np.int32)
-            mask = np.ones((batch_size, shape.captions), bool)
-            batch |= {"tokens": text, "phrase_ids": text, "text_mask": mask}
-        return batch
+        """Zeros in the shapes that the model receives, nothing masked."""
+        batch = self.shape.zeros(batch_size)
+        received = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+        return {k: np.ones_like(v) if v.dtype == bool else v for k, v in received.items()}
 
     def init(self, seed: ScalarLike) -> TrainState:
         """The state before the first step, a function of the seed alone."""

@@ -102,7 +102,11 @@ def chosen_frames(available: int, count: int) -> Int[np.ndarray, "T"]:
 
 
 def fit_frames(
-    frames: UInt8[np.ndarray, "t h w 3"], count: int, height: int, width: int
+    frames: UInt8[np.ndarray, "t h w 3"],
+    count: int,
+    height: int,
+    width: int,
+    out: UInt8[np.ndarray, "T H W 3"] | None = None,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Brings a clip to a fixed number and size of frames.
 
@@ -111,18 +115,22 @@ def fit_frames(
       count: T. Of a longer clip, the frames in the middle of T equal stretches are taken; the last
         frame of a shorter one is repeated.
       height, width: H and W; other sizes are cropped to this aspect and resized.
+      out: written and returned; without it ``frames`` themselves are where nothing is to be done.
 
     Raises:
       BadInput: ``no_video``; there is no frame, or frames have no pixels.
     """
     if frames.size == 0:
         raise BadInput("no_video", f"frames of shape {frames.shape}")
-    chosen = chosen_frames(len(frames), count)
-    if frames.shape[1:3] == (height, width):
-        return frames[chosen]
-    distinct, place = np.unique(chosen, return_inverse=True)
-    fitted = [_fit(Image.fromarray(frames[i]), height, width) for i in distinct]
-    return np.stack(fitted)[place]
+    fits = frames.shape[1:3] == (height, width)
+    if out is None:
+        if fits and len(frames) == count:
+            return frames
+        out = np.empty((count, height, width, 3), np.uint8)
+    distinct, starts = np.unique(chosen_frames(len(frames), count), return_index=True)
+    for i, start, past in zip(distinct, starts, [*starts[1:], count], strict=True):
+        out[start:past] = frames[i] if fits else _fit(Image.fromarray(frames[i]), height, width)
+    return out
 
 
 def fit_sound(waveform: Waveform, samples: int, rate: int) -> Float32[np.ndarray, "S"]:

@@ -19,8 +19,7 @@ from fgmm import command_line
 from fgmm.config import ConfigError
 from fgmm.data import contact_sheet, decode, phrases
 from fgmm.data.preparation import raw as raws
-from fgmm.data.preparation.records import SILENCE
-from fgmm.data.schema import BadInput, Clip
+from fgmm.data.schema import SILENCE, BadInput, Clip
 
 # Pixels of the shorter side of a still picture that is shown.
 _STILL = 160

@@ -99,7 +99,7 @@ class LabelledRecordings:
         video = audio = None
         if self._frames:
             pictures = {"count": self._frames, "size": self._size}
-            video = functools.partial(recording.frames, **stretch, **pictures)
+            video = media.Pictures(functools.partial(recording.frames, **stretch, **pictures))
         if header.audio:
             audio = functools.partial(recording.sound, **stretch)
         return Clip(

@@ -5,12 +5,13 @@ number of threads may read. What a file holds is found by its content, not its n
 seconds from the start of the file, as players count them.
 """
 
+import bisect
 import contextlib
 import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import thread_time
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fgmm.data import files
+from fgmm.data import deadline, decode, files
+from fgmm.data.scaling import Scaler
 from fgmm.data.schema import BadInput, Waveform
+from fgmm.data.skipping import skipping
 
 # A path, or the contents of a file.
 Media = str | os.PathLike[str] | bytes
@@ -29,10 +32,8 @@ Media = str | os.PathLike[str] | bytes
 _FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
 # Larger pictures than 8192 x 8192 are damage.
 _MAX_PIXELS = 1 << 26
-# Seconds of processor time that a file may take to be opened, and a window to be decoded.
-_OPENING_LIMIT, _WINDOW_LIMIT = 1.0, 60.0
-# Stretching a picture by more than this is damage as well.
-_MAX_PIXEL_ASPECT = 8
+# Seconds of processor time that a file may take to be opened.
+_OPENING_LIMIT = 1.0
 # Sound of more samples a second than any recorder makes is damage.
 _HIGHEST_RATE = 768_000
 # A file that lasts longer for its size is damaged, and would give windows without end.
@@ -92,8 +93,14 @@ def window_start(duration: float, seconds: float, number: int, count: int) -> fl
 
 
 def read_frames(
-    media: Media, *, start: float, seconds: float, count: int, size: int
-) -> UInt8[np.ndarray, "T h w 3"]:
+    media: Media,
+    *,
+    start: float,
+    seconds: float,
+    count: int,
+    size: int,
+    out: UInt8[np.ndarray, "T H W 3"] | None = None,
+) -> UInt8[np.ndarray, "t h w 3"]:
     """The pictures on display in a window, by their time and not by their number.
 
     They are upright and have square pixels. Where there is no picture yet, the first one is taken;
@@ -101,38 +108,34 @@ def read_frames(
 
     Args:
       start, seconds: of the window.
-      count: T. Pictures are taken in the middle of T equal stretches of the window.
+      count: t. Pictures are taken in the middle of t equal stretches of the window.
       size: a larger picture is shrunk, its aspect kept, until the shorter of h and w is this many
         pixels. A smaller one stays as it is.
+      out: written and returned, instead of a new array: of those pictures as many as it holds, as
+        ``decode.fit_frames`` chooses and crops them. Each is cropped and brought to H x W while it
+        is decoded, and then copied once.
 
     Raises:
       BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
         ``unreadable_video``, no picture can be decoded, or the file is cut off before the window;
-        ``too_slow``, as for ``opened``, or it takes 60 s of processor time to decode the window.
+        ``too_slow``, as for ``opened``.
     """
+    if out is not None and size < min(out.shape[1:3]):
+        read = read_frames(media, start=start, seconds=seconds, count=count, size=size)
+        return decode.fit_frames(read, *out.shape[:3], out=out)
+    chosen = range(count) if out is None else decode.chosen_frames(count, len(out)).tolist()
+    moments = [start + (i + 0.5) * seconds / count for i in chosen]
     with opened(media, "unreadable_video") as container:
         stream = first_video(container)
         if stream is None:
             raise BadInput("no_video", "the file has no moving pictures")
-        moments = [start + (i + 0.5) * seconds / count for i in range(count)]
-        pictures: list[np.ndarray] = []
-        upright = _Upright(stream, size)
-        current, until = None, -math.inf
-        for time, length, frame in _in_time(_frames_from(container, stream, moments[0])):
-            if current is not None and time > moments[len(pictures)]:
-                picture = upright(current)
-                while len(pictures) < count and time > moments[len(pictures)]:
-                    pictures.append(picture)
-            if len(pictures) == count:
-                break
-            current, until = frame, time + length
-        if current is None:
-            raise BadInput("unreadable_video", "no picture can be decoded")
-        if len(pictures) < count:
-            if not pictures:
-                _demand_whole(container, stream, moments[0], until)
-            pictures += [upright(current)] * (count - len(pictures))
-        return np.stack(pictures)
+        scaler = Scaler(stream, size, None if out is None else out.shape[1:3])
+        for first, past, frame in _on_display(container, stream, moments):
+            picture = scaler(frame)
+            if out is None:
+                out = np.empty((count, *picture.shape), np.uint8)
+            out[first:past] = picture
+        return out
 
 
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
@@ -150,7 +153,7 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
         if stream is None:
             raise BadInput("no_audio", "the file has no sound")
         rate, samples, heard = 0, None, 0
-        for rate, place, mono in _in_time(sound_parts(container, stream, start - _WARM_UP)):
+        for rate, place, mono in sound_parts(container, stream, start - _WARM_UP):
             if samples is None:
                 samples, first = np.zeros(round(seconds * rate), np.float32), round(start * rate)
             if place - first >= len(samples):
@@ -161,6 +164,25 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
         if not heard:
             raise BadInput("no_audio", f"no sound from {start:g} s to {start + seconds:g} s")
         return Waveform(np.clip(samples, -1, 1), rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of a window, as a ``FittingReader``.
+
+    Attributes:
+      read: returns them as ``read_frames`` does, and takes its ``out``.
+    """
+
+    read: Callable[..., np.ndarray]
+
+    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """The pictures, whole."""
+        return self.read()
+
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes the pictures that make up a clip of a batch."""
+        self.read(out=out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,11 +202,17 @@ class Recording:
         return read_header(self._media(reason), reason)
 
     def frames(
-        self, *, start: float, seconds: float, count: int, size: int
-    ) -> UInt8[np.ndarray, "T h w 3"]:
+        self,
+        *,
+        start: float,
+        seconds: float,
+        count: int,
+        size: int,
+        out: UInt8[np.ndarray, "T H W 3"] | None = None,
+    ) -> UInt8[np.ndarray, "t h w 3"]:
         """As ``read_frames``."""
         media = self._media("unreadable_video")
-        return read_frames(media, start=start, seconds=seconds, count=count, size=size)
+        return read_frames(media, start=start, seconds=seconds, count=count, size=size, out=out)
 
     def sound(self, *, start: float, seconds: float) -> Waveform:
         """As ``read_sound``."""
@@ -215,24 +243,29 @@ def sound_parts(
     # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
     to_floats = av.AudioResampler(format="flt")
     rate, cursor = 0, None
-    for time, _, frame in _frames_from(container, stream, moment):
+    for time, _, frame in _frames_from(container, stream, [moment]):
         rate = rate or frame.sample_rate
         if rate > _HIGHEST_RATE:
             raise BadInput("unreadable_audio", f"sound of {rate} Hz")
         if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
             cursor = round(time * rate)
-        for part in to_floats.resample(frame):
-            mono = part.to_ndarray().reshape(-1, part.layout.nb_channels).mean(axis=1)
-            yield rate, cursor, mono
-            cursor += len(mono)
+        # What most decoders hand out needs no conversion.
+        ready = frame.format.name == "fltp" and frame.layout.nb_channels <= 2
+        for part in [frame] if ready else to_floats.resample(frame):
+            samples = part.to_ndarray()
+            if not ready:
+                samples = samples.reshape(-1, part.layout.nb_channels).T
+            yield rate, cursor, samples.mean(axis=0)
+            cursor += samples.shape[1]
 
 
 @contextlib.contextmanager
 def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
-    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``.
+    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``, or
+    ``too_slow`` where the time that ``deadline`` gives is over.
 
     A file that takes more than 1 s of processor time to be opened, as a damaged one of a few
-    kilobytes can, is ``BadInput("too_slow")``, and at once when it is asked for again.
+    kilobytes can, is ``too_slow`` as well, and at once when it is asked for again.
     """
     try:
         # Opening a pipe would wait for its other end.
@@ -245,6 +278,8 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
             io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
+            # For opening and for each packet, where reading waits for data.
+            timeout=deadline.remaining(),
         ) as container:
             # What FFmpeg does meanwhile cannot be stopped, so it is not begun again.
             if thread_time() - begun > _OPENING_LIMIT:
@@ -259,6 +294,7 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
     except BadInput:
         raise
     except Exception as error:  # damaged files raise nearly anything
+        deadline.check()
         raise BadInput(reason, f"{type(error).__name__}: {error}") from error
 
 
@@ -282,19 +318,37 @@ def origin_of(container) -> float:
 def _measured_duration(container) -> float:
     """In seconds, of a file whose header does not state it: by the last of its packets."""
     ends = [0.0]
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux():
-            if packet.pts is not None:
-                ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    for packet in _packets(container):
+        if packet.pts is not None:
+            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return max(0.0, max(ends) - origin_of(container))
 
 
-def decoded(container, stream) -> Iterator:
-    """Frames from here on; packets that cannot be decoded are passed over."""
+def _packets(container) -> Iterator[av.Packet]:
+    """Packets of all streams from here on, until reading fails or takes too long."""
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux():
+            deadline.check()
+            yield packet
+    deadline.check()
+
+
+def decoded(container, stream, moments: Sequence[float] = ()) -> Iterator:
+    """Frames from here on; packets that cannot be decoded are passed over.
+
+    Args:
+      container, stream: of the file.
+      moments: time stamps in seconds, in order. Frames that are on display at none of them may be
+        left out.
+    """
     if stream.codec_context is None:
         raise ValueError("no decoder for this stream")
-    packets = container.demux(stream)
-    for packet in _until_failure(packets):
+    # All streams are read and those of others dropped here, where the time is looked at: FFmpeg
+    # would go through any number of them at once.
+    packets: Iterable = (packet for packet in _packets(container) if packet.stream is stream)
+    if moments and stream.codec_context.name == "h264":
+        packets = skipping(packets, stream, moments)
+    for packet in packets:
         with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
     # What the decoder still holds, where the file broke off.
@@ -302,34 +356,45 @@ def decoded(container, stream) -> Iterator:
         yield from stream.codec_context.decode(None)
 
 
-def _until_failure(packets: Iterable) -> Iterator:
-    with contextlib.suppress(av.FFmpegError):
-        yield from packets
-
-
-def _in_time(parts: Iterable) -> Iterator:
-    """The same; raises ``BadInput("too_slow")`` where that takes longer than a window may."""
-    begun = thread_time()
-    for part in parts:
-        if thread_time() - begun > _WINDOW_LIMIT:
-            raise BadInput("too_slow", f"more than {_WINDOW_LIMIT:g} s to decode a window")
-        yield part
-
-
-def _frames_from(container, stream, moment: float) -> Iterator:
-    """Frames with time and length, in order, beginning no later than the one due at ``moment``."""
+def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with time and length, in order, beginning no later than the one due at the first of
+    ``moments``. Pictures on display at none of these may be left out.
+    """
     origin = origin_of(container)
     for back in _FURTHER_BACK:
-        target = max(-1.0, moment - back)
+        target = max(-1.0, moments[0] - back)
         seek(container, stream, origin + target)
-        frames = timed(decoded(container, stream), stream, origin)
+        stamps = [origin + moment for moment in moments]
+        frames = timed(decoded(container, stream, stamps), stream, origin)
         first = next(frames, None)
         # Time stamps to seek by are those of decoding, which are not in the order of display.
-        if target <= 0 or (first is not None and first[0] <= moment):
+        if target <= 0 or (first is not None and first[0] <= moments[0]):
             break
     if first is not None:
         yield first
         yield from frames
+
+
+def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with the moments at which they are on display, as (first, past the last, frame).
+
+    Raises:
+      BadInput: ``unreadable_video``; there is no frame, or the file is cut off before the moments.
+    """
+    done, current, until = 0, None, -math.inf
+    for time, length, frame in _frames_from(container, stream, moments):
+        past = bisect.bisect_left(moments, time)
+        if current is not None and past > done:
+            yield done, past, current
+            done = past
+            if done == len(moments):
+                return
+        current, until = frame, time + length
+    if current is None:
+        raise BadInput("unreadable_video", "no picture can be decoded")
+    if not done:
+        _demand_whole(container, stream, moments[0], until)
+    yield done, len(moments), current
 
 
 def seek(container, stream, time: float) -> None:
@@ -364,42 +429,6 @@ def _demand_whole(container, stream, moment: float, until: float) -> None:
         end = (container.duration or 0) / av.time_base
     if until < min(moment, end) - _EARLY_END:
         raise BadInput("unreadable_video", f"cut off: ends after {until:.2f} s of {end:.2f} s")
-
-
-def shown_size(frame: av.VideoFrame, stream: av.VideoStream, size: int | None) -> tuple[int, int]:
-    """Height and width of a picture with square pixels, before it is turned.
-
-    Args:
-      size: of the shorter side, to which a larger picture is shrunk; None for any.
-    """
-    height, width = float(frame.height), float(frame.width)
-    aspect = float(stream.sample_aspect_ratio or 1)
-    if 1 < aspect <= _MAX_PIXEL_ASPECT:
-        width *= aspect
-    elif 1 / _MAX_PIXEL_ASPECT <= aspect < 1:
-        height /= aspect
-    scale = min(1.0, size / min(height, width)) if size else 1.0
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-class _Upright:
-    """Frames as they are shown, with square pixels, shrunk; all as large as the first of them."""
-
-    def __init__(self, stream, size: int):
-        self._stream, self._size = stream, size
-        self._shape: tuple[int, int] | None = None
-        # One for all frames: setting it up takes longer than its work on a frame.
-        self._scaler = av.video.reformatter.VideoReformatter()
-
-    def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
-        turns = round(frame.rotation / 90) % 4
-        if self._shape is None:
-            height, width = shown_size(frame, self._stream, self._size)
-            self._shape = (height, width) if turns % 2 == 0 else (width, height)
-        height, width = self._shape if turns % 2 == 0 else self._shape[::-1]
-        # Scaling to RGB honours range and matrix of the colours, and smooths where it shrinks.
-        scaled = self._scaler.reformat(frame, width=width, height=height, format="rgb24")
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
 
 
 def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:

@@ -7,19 +7,22 @@ workers, nor of where a run was interrupted.
 import collections
 import ctypes
 import dataclasses
+import functools
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from fgmm.config import Config, ConfigError
-from fgmm.data import bad_input, decode, phrases
-from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip
+from fgmm.data import bad_input, deadline, decode, phrases
+from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, FittingReader
 from fgmm.data.tokenizer import Tokenizer
 
+# One clip of a batch: views of its arrays.
 Example = dict[str, np.ndarray | np.generic]
+Batch = dict[str, np.ndarray]
 
 # Arrays of a batch that stay on the host.
 HOST_ONLY = ("record", "problems")
@@ -39,12 +42,26 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
     )
 
 
+class Drawn(NamedTuple):
+    """A clip to be read.
+
+    Attributes:
+      record: its index.
+      state: of the generator of Philox's random numbers that draws what chance may decide; None
+        where nothing is drawn.
+    """
+
+    record: int
+    state: dict[str, Any] | None = None
+
+
 @dataclasses.dataclass
 class Assemble:
-    """Makes one example of a batch from the index of a clip.
+    """Makes batches, or single examples of one, from indices of clips.
 
     Bad input is masked, never raised: the mask of the modality is False and the reason is a bit of
-    ``problems``; ``bad_input`` names the first clips of each reason.
+    ``problems``; ``bad_input`` names the first clips of each reason. Sound that is nowhere louder
+    than ``SILENCE`` is masked too, as ``silent_audio``.
 
     Attributes:
       source: the corpus. What it draws from a record by itself, such as a stretch of a long
@@ -53,6 +70,7 @@ class Assemble:
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
       cache: keep decoded frames in memory.
+      time_limit: seconds for reading one modality of a clip, 0 for any; see ``deadline``.
     """
 
     source: Any
@@ -61,6 +79,7 @@ class Assemble:
     segmenter: str
     join_captions: bool = False
     cache: bool = False
+    time_limit: float = 0.0
 
     def __post_init__(self):
         self._frames: dict[int, np.ndarray] = {}
@@ -72,53 +91,87 @@ class Assemble:
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
         """The example of clip ``record``; with a generator, what chance may decide is drawn."""
+        batch = self.shape.zeros(1)
+        self._write(record, rng, batch, 0)
+        return {name: array[0] for name, array in batch.items()}
+
+    def batch(
+        self,
+        drawn: Sequence[Drawn],
+        size: int | None = None,
+        zeros: Callable[..., np.ndarray] = np.zeros,
+    ) -> Batch:
+        """Clips as one batch. Each is read straight into its place: frames that FFmpeg decodes are
+        copied once, out of the memory of its scaler.
+
+        Args:
+          drawn: the clips.
+          size: of the batch, if it is to be larger; the rest are copies of the first clip.
+          zeros: allocates an array of a shape and a type.
+        """
+        batch = self.shape.zeros(size or len(drawn), zeros)
+        rng = np.random.Generator(np.random.Philox(0))
+        for row, (record, state) in enumerate(drawn):
+            if state is not None:
+                rng.bit_generator.state = state
+            self._write(record, None if state is None else rng, batch, row)
+        for array in batch.values():
+            array[len(drawn) :] = array[:1]
+        return batch
+
+    def _write(self, record: int, rng, batch: Batch, row: int) -> None:
+        """Reads a clip into a row of a batch that is zero there."""
         draws = rng is not None and hasattr(self.source, "draw")
         clip = self.source.draw(record, rng) if draws else self.source[record]
         problems = dict.fromkeys(clip.problems, "")
-        example = {"record": np.int32(record)}
+        batch["record"][row] = record
         if self.shape.frames:
-            video = self._read(problems, self._video, clip, record)
-            shape = (self.shape.frames, self.shape.height, self.shape.width, 3)
-            example["video"] = np.zeros(shape, np.uint8) if video is None else video
-            example["video_mask"] = np.bool_(video is not None)
+            out = np.asarray(batch["video"][row])
+            batch["video_mask"][row] = self._read(problems, self._video, out, clip, record)
         if self.shape.samples:
-            audio = self._read(problems, self._audio, clip)
-            silence = np.zeros(self.shape.samples, np.float32)
-            example["audio"] = silence if audio is None else audio
-            example["audio_mask"] = np.bool_(audio is not None)
+            out = np.asarray(batch["audio"][row])
+            batch["audio_mask"][row] = self._read(problems, self._audio, out, clip)
         if self.shape.tokens:
-            example |= self._text(clip, rng, problems)
+            for name, array in self._text(clip, rng, problems).items():
+                batch[name][row] = array
         for reason, detail in problems.items():
             bad_input.tell(reason, clip.clip_id, detail)
-        bits = sum(1 << REASONS.index(reason) for reason in problems)
-        return example | {"problems": np.int32(bits)}
+        batch["problems"][row] = sum(1 << REASONS.index(reason) for reason in problems)
 
-    def _read(self, problems, read, *arguments):
+    def _read(self, problems: dict[str, str], read: Callable, out: np.ndarray, *arguments) -> bool:
+        """Whether a modality could be read; where it could not, ``out`` is zero."""
         try:
-            return read(*arguments)
+            with deadline.within(self.time_limit):
+                read(out, *arguments)
+            return True
         except BadInput as error:
             problems[error.reason] = str(error)
-            return None
+            out[...] = 0
+            return False
 
-    def _video(self, clip: Clip, record: int) -> np.ndarray:
+    def _video(self, out: np.ndarray, clip: Clip, record: int) -> None:
         if record in self._frames:
-            return self._frames[record]
+            out[...] = self._frames[record]
+            return
         if clip.video is None:
             raise BadInput("no_video", clip.clip_id)
-        height, width = self.shape.height, self.shape.width
-        if isinstance(clip.video, bytes):
-            frames = decode.read_image(clip.video, height, width)
+        video, (count, height, width) = clip.video, out.shape[:3]
+        if isinstance(video, FittingReader):
+            video.fill(out)
         else:
-            frames = clip.video()
-        frames = decode.fit_frames(frames, self.shape.frames, height, width)
+            frames = (
+                decode.read_image(video, height, width) if isinstance(video, bytes) else video()
+            )
+            decode.fit_frames(frames, count, height, width, out)
         if self.cache:
-            self._frames[record] = frames
-        return frames
+            self._frames[record] = out.copy()
 
-    def _audio(self, clip: Clip) -> np.ndarray:
+    def _audio(self, out: np.ndarray, clip: Clip) -> None:
         if clip.audio is None:
             raise BadInput("no_audio", clip.clip_id)
-        return decode.fit_sound(clip.audio(), self.shape.samples, self.shape.sample_rate)
+        out[:] = decode.fit_sound(clip.audio(), self.shape.samples, self.shape.sample_rate)
+        if not (np.abs(out) > SILENCE).any():
+            raise BadInput("silent_audio", clip.clip_id)
 
     def _text(self, clip: Clip, rng, problems) -> Example:
         captions, length = self.shape.captions, self.shape.tokens
@@ -151,9 +204,19 @@ class Assemble:
         return captions[: self.shape.captions]
 
 
-def stacked(examples: Sequence[Example]) -> Example:
-    """Examples as one batch, each array copied once."""
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+class HandedOver(grain.multiprocessing.SharedMemoryArray):
+    """An array in shared memory that goes with it, unless another process has been told of it."""
+
+    def __new__(cls, shape: Iterable[int], dtype: Any):
+        array = super().__new__(cls, shape, dtype)
+        array.unlink_on_del()
+        return array
+
+    @property
+    def metadata(self) -> grain.multiprocessing.SharedMemoryArrayMetadata:
+        """What the other process finds it by, and frees it."""
+        self._unlink_on_del = False
+        return super().metadata
 
 
 def training_batches(
@@ -175,10 +238,13 @@ def training_batches(
       workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
     """
     dataset = grain.MapDataset.range(len(assemble.source)).seed(seed).shuffle().repeat()
-    dataset = dataset.random_map(assemble)
+    dataset = dataset.random_map(_drawn)
     # Every process has consecutive clips, so that those of all are in one order for any number.
     share = batch_size // processes
-    dataset = dataset.batch(share, drop_remainder=True, batch_fn=stacked)
+    # Workers hand batches over in shared memory, which is written in the first place.
+    zeros = HandedOver if workers else np.zeros
+    read = functools.partial(assemble.batch, zeros=zeros)
+    dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
     dataset = dataset[process::processes][start_step:]
     if workers:
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1)
@@ -191,6 +257,11 @@ def training_batches(
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
         iterable = dataset.to_iter_dataset(reading)
     return iter(iterable)
+
+
+def _drawn(record: int, rng: np.random.Generator) -> Drawn:
+    # The generator is another record's a moment later; its state stays.
+    return Drawn(int(record), rng.bit_generator.state)
 
 
 def _as_worker(index: int, count: int) -> None:
@@ -212,10 +283,8 @@ def evaluation_batches(
     """
     records = range(len(assemble.source))
     for start in range(0, len(records), batch_size):
-        examples = [assemble(record) for record in records[start : start + batch_size]]
-        count = len(examples)
-        examples += [examples[0]] * (batch_size - count)
-        yield stacked(examples), count
+        drawn = [Drawn(record) for record in records[start : start + batch_size]]
+        yield assemble.batch(drawn, batch_size), len(drawn)
 
 
 def count_problems(problems: np.ndarray) -> collections.Counter[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -24,7 +24,10 @@ REASONS = (
     "too_large",
     "too_slow",
     "unreadable_record",
+    "silent_audio",
 )
+# Sound never louder than this, of 1, is none: three steps of 16 bits.
+SILENCE = 1e-4
 
 
 class BadInput(Exception):
@@ -75,6 +78,19 @@ class Grounding(NamedTuple):
 
 
 FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
+
+
+@runtime_checkable
+class FittingReader(Protocol):
+    """A reader of frames that can write them where a batch wants them."""
+
+    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """The frames as they are."""
+
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes them, chosen and cropped as ``decode.fit_frames`` does it."""
+
+
 SoundReader = Callable[[], Waveform]
 
 
@@ -85,7 +101,8 @@ class Clip:
     Attributes:
       clip_id: stable name of the clip within its corpus; windows of one recording, each a record
         of its own, share it.
-      video: an encoded image, or a function that returns the frames. Raises ``BadInput``.
+      video: an encoded image, or a function that returns the frames. Raises ``BadInput``. Where it
+        is a ``FittingReader`` as well, a batch has it write them.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
       labels: class indices for evaluation, such as ``{"motion": 3}``.
@@ -129,3 +146,25 @@ class BatchShape:
     captions: int
     phrases: int
     tokens: int
+
+    def zeros(
+        self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
+    ) -> dict[str, np.ndarray]:
+        """A batch of ``size`` clips in which nothing is known yet.
+
+        Args:
+          size: B.
+          zeros: allocates an array of a shape and a type.
+        """
+        video = (size, self.frames, self.height, self.width, 3)
+        text = (size, self.captions, self.tokens)
+        batch = {}
+        if self.frames:
+            batch |= {"video": zeros(video, np.uint8), "video_mask": zeros((size,), bool)}
+        if self.samples:
+            sound = zeros((size, self.samples), np.float32)
+            batch |= {"audio": sound, "audio_mask": zeros((size,), bool)}
+        if self.tokens:
+            batch |= {"tokens": zeros(text, np.int32), "phrase_ids": zeros(text, np.int32)}
+            batch["text_mask"] = zeros(text[:2], bool)
+        return batch | {name: zeros((size,), np.int32) for name in ("record", "problems")}

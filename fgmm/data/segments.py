@@ -99,7 +99,7 @@ class DescribedSegments:
         window = _Window(recording, segment.start, segment.end, self._seconds, share)
         return Clip(
             clip_id=segment.clip_id,
-            video=functools.partial(window.frames, self._frames, self._size),
+            video=media.Pictures(functools.partial(window.frames, self._frames, self._size)),
             audio=window.sound,
             captions=segment.captions,
             group=segment.group,
@@ -116,10 +116,12 @@ class _Window:
     seconds: float
     share: float
 
-    def frames(self, count: int, size: int) -> UInt8[np.ndarray, "T h w 3"]:
+    def frames(
+        self, count: int, size: int, out: UInt8[np.ndarray, "T H W 3"] | None = None
+    ) -> UInt8[np.ndarray, "t h w 3"]:
         """As ``media.read_frames``."""
         start, seconds = self._place("unreadable_video")
-        return self.recording.frames(start=start, seconds=seconds, count=count, size=size)
+        return self.recording.frames(start=start, seconds=seconds, count=count, size=size, out=out)
 
     def sound(self) -> Waveform:
         """As ``media.read_sound``."""

@@ -1,15 +1,19 @@
+import contextlib
 import fractions
+import io
 import json
 import os
 import pickle
 import tarfile
+import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
 import pytest
 
-from fgmm.data import files, media
+from fgmm.data import deadline, files, media
 from fgmm.data.schema import BadInput
 from tests.data.video_fixture import FPS, RATE, number_of, numbered, sung, write_video
 
@@ -121,6 +125,81 @@ def test_before_the_first_frame_the_first_is_shown_and_after_the_last_the_last(t
     )
     assert numbers(video, 0.0, 2.0, 8) == [1, 1, 3, 8, 10, 10, 10, 10]
     assert numbers(video, 1.5, 0.5, 2) == [10, 10]
+
+
+# Samples that the sound codecs used here put into a frame.
+AUDIO_FRAME = 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound_codec"),
+    [
+        ("a.mp4", "mpeg4", "aac"),
+        ("a.mp4", "libx264", "aac"),
+        ("a.mkv", "libx264", "pcm_s16le"),
+        ("a.ts", "mpeg2video", "mp2"),
+    ],
+)
+def test_a_flash_and_a_beep_stay_together(tmp_path, name, codec, sound_codec):
+    """Both happen at 1.6 s, wherever the window begins."""
+    happens = 1.6
+    pictures = [np.full((48, 64, 3), 255 * (i / FPS >= happens), np.uint8) for i in range(3 * FPS)]
+    sound = np.where(np.arange(3 * RATE) < happens * RATE, 0, sung(3.0))
+    video = write_video(
+        tmp_path / name,
+        pictures,
+        sound=sound.astype(np.float32),
+        codec=codec,
+        sound_codec=sound_codec,
+    )
+    for start in (0.3, 0.33, 0.95, 1.5):
+        window = {"start": start, "seconds": 1.4}
+        heard = media.read_sound(video, **window)
+        loud = np.abs(heard.samples) > 0.1
+        assert loud.any()
+        beep = np.argmax(loud) / heard.rate
+        shown = media.read_frames(video, **window, count=140, size=48).mean(axis=(1, 2, 3)) > 127
+        flash = (np.argmax(shown) + 0.5) / 100
+        assert shown.any()
+        assert not shown[0]
+        for happened in (start + flash, start + beep):
+            assert abs(happened - happens) <= AUDIO_FRAME / RATE
+        assert abs(flash - beep) <= AUDIO_FRAME / RATE
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.25, 0.25])
+def test_time_stamps_may_be_negative_or_begin_late(tmp_path, shift):
+    """What is stamped before zero is not played; a file that begins later begins there."""
+    video = write_video(
+        tmp_path / "a.mkv",
+        PICTURES,
+        times=[i / FPS + shift for i in range(len(PICTURES))],
+        options={"avoid_negative_ts": "disabled"},
+    )
+    with av.open(str(video)) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert min(stamps) == round(1000 * shift)
+    for start in (0.3, 1.0, 2.2):
+        moments = [start + (i + 0.5) * 0.25 for i in range(4)]
+        assert numbers(video, start, 1.0, 4) == [
+            int((moment - min(0, shift)) * FPS + 1e-6) for moment in moments
+        ]
+
+
+def test_pictures_without_time_stamps_follow_each_other(tmp_path, monkeypatch):
+    video = write_video(tmp_path / "a.mkv", PICTURES, codec="mpeg2video")
+    packets = media._packets
+
+    def of_key_frames_alone(container):
+        for packet in packets(container):
+            if not packet.is_keyframe:
+                packet.pts = packet.dts = None
+            yield packet
+
+    monkeypatch.setattr(media, "_packets", of_key_frames_alone)
+    for start in (0.02, 1.32):
+        moments = [start + (i + 0.5) * 0.1 for i in range(20)]
+        assert numbers(video, start, 2.0, 20) == [int(m * FPS + 1e-6) for m in moments]
 
 
 def test_late_short_and_missing_sound(tmp_path):
@@ -235,6 +314,78 @@ def test_what_is_cut_off_is_not_filled_up(tmp_path):
     options = {"count": 4, "size": 16}
     assert reason(media.read_frames, cut, start=3.0, seconds=1.0, **options) == "unreadable_video"
     assert reason(media.read_sound, cut, start=3.0, seconds=1.0) in ("no_audio", "unreadable_audio")
+
+
+def garbage(path, packets):
+    """A file without an index or a length, of packets that are no video."""
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("mpeg4", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.encode(av.VideoFrame.from_ndarray(PICTURES[0]))
+        for number in range(packets):
+            packet = av.Packet(b"\0\0\1\1\1")
+            packet.stream, packet.time_base = stream, fractions.Fraction(1, 1000)
+            packet.pts = packet.dts = number * 50
+            packet.is_keyframe = number % 50 == 0
+            container.mux(packet)
+    return path
+
+
+def too_slow(limit, read, *arguments, **options):
+    """Whether reading ends with that reason, and not much later than it should."""
+    start = time.monotonic()
+    with deadline.within(limit):
+        found = reason(read, *arguments, **options)
+    return found == "too_slow" and time.monotonic() - start < limit + 1
+
+
+def test_a_search_through_packets_without_end_is_given_up(tmp_path):
+    file = garbage(tmp_path / "a.mkv", 20_000)
+    window = {"start": 9.0, "seconds": 1.0}
+    assert too_slow(0.05, media.read_frames, file, **window, count=4, size=16)
+    assert too_slow(0.01, media.read_header, file), "its length is that of its packets"
+
+
+def test_packets_of_another_stream_are_not_read_without_end(tmp_path):
+    video = write_video(tmp_path / "a.mkv", PICTURES, sound=sung(SECONDS))
+    with deadline.within(0.02), media.opened(video, "unreadable_audio") as container:
+        time.sleep(0.03)
+        sound = media.first_audio(container)
+        with pytest.raises(BadInput, match="too_slow"):
+            next(media.decoded(container, sound))
+
+
+def test_slow_reading_is_given_up(video, monkeypatch):
+    data = video.read_bytes()
+
+    class Slow(io.BytesIO):
+        opened = False
+
+        def read(self, size):
+            time.sleep(0.02 if self.opened else 0)
+            return super().read(min(size, 500))
+
+    opened = media.opened
+
+    @contextlib.contextmanager
+    def then_slow(*arguments):
+        Slow.opened = False
+        with opened(*arguments) as container:
+            Slow.opened = True
+            yield container
+
+    monkeypatch.setattr(media, "io", types.SimpleNamespace(BytesIO=Slow))
+    monkeypatch.setattr(media, "opened", then_slow)
+    window = {"start": 1.0, "seconds": 3.0}
+    assert too_slow(0.1, media.read_frames, data, **window, count=4, size=16)
+    assert too_slow(0.1, media.read_sound, data, **window)
+
+
+def test_waiting_for_data_is_interrupted(video):
+    """Of a path, which FFmpeg reads by itself: it asks before it reads."""
+    with deadline.within(1e-9), pytest.raises(BadInput, match="too_slow") as caught:
+        media.read_header(video)
+    assert isinstance(caught.value.__context__, av.error.ExitError)
 
 
 def test_pictures_of_absurd_size_are_refused(video, monkeypatch):

@@ -3,14 +3,20 @@ import dataclasses
 import itertools
 import pathlib
 import pickle
+import time
+import tracemalloc
+from multiprocessing import shared_memory
 
+import grain
 import numpy as np
 import pytest
 from absl import flags
 
-from fgmm.data import bad_input, pipeline
-from fgmm.data.schema import REASONS, BadInput, BatchShape, Caption, Clip, Waveform
+from fgmm.data import bad_input, deadline, pipeline
+from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, Waveform
+from fgmm.data.sources import video_folder
 from fgmm.data.tokenizer import Tokenizer
+from tests.data.video_fixture import FPS, numbered, write_video
 
 TOKENIZER = pathlib.Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
 SHAPE = BatchShape(
@@ -43,6 +49,13 @@ class Sound:
 
 def broken():
     raise BadInput("unreadable_video", "test")
+
+
+def endless():
+    """Reads on and on, as through a damaged file."""
+    while True:
+        deadline.check()
+        time.sleep(0.001)
 
 
 class Source:
@@ -140,8 +153,13 @@ def test_processes_share_the_global_batch():
 
 
 def test_worker_processes_change_nothing():
+    """Not even where some clips are stopped because they take too long."""
     flags.FLAGS.mark_as_parsed()  # which grain's workers insist on
-    assert_equal(take(4, workers=2, start_step=1), take(4, start_step=1))
+    maker = assemble(Source(changes={5: {"video": endless}}), time_limit=0.02)
+    batches = take(4, workers=2, start_step=1, assemble=maker)
+    assert_equal(batches, take(4, start_step=1, assemble=maker))
+    too_slow = np.concatenate([batch["record"][batch["problems"] > 0] for batch in batches])
+    assert set(too_slow.tolist()) >= {5}
 
 
 @pytest.mark.parametrize(
@@ -151,19 +169,88 @@ def test_worker_processes_change_nothing():
         ({"video": b"no picture"}, "video", "unreadable_video"),
         ({"video": None}, "video", "no_video"),
         ({"audio": None}, "audio", "no_audio"),
+        ({"video": endless}, "video", "too_slow"),
+        ({"audio": endless}, "audio", "too_slow"),
+        ({"audio": Sound(0.0)}, "audio", "silent_audio"),
+        ({"audio": Sound(-SILENCE)}, "audio", "silent_audio"),
         ({"captions": ()}, "text", "no_captions"),
         ({"captions": (Caption(" "), Caption("a star"))}, None, "empty_caption"),
         ({"captions": (Caption("..."),)}, "text", "empty_caption"),
     ],
 )
 def test_bad_input_is_masked_and_counted(changes, masked, reason):
-    example = assemble(Source(changes={5: changes}))(5)
+    start = time.monotonic()
+    example = assemble(Source(changes={5: changes}), time_limit=0.05)(5)
+    assert time.monotonic() - start < 10
     for modality in ("video", "audio", "text"):
         assert example[f"{modality}_mask"].any() == (modality != masked)
     counts = pipeline.count_problems(example["problems"][None])
     assert counts == {reason: 1}
-    if masked == "video":
-        assert not example["video"].any()
+    if masked in ("video", "audio"):
+        assert not example[masked].any()
+
+
+def test_sound_just_above_silence_is_kept():
+    example = assemble(Source(changes={5: {"audio": Sound(2 * SILENCE)}}))(5)
+    assert example["audio_mask"]
+    assert not example["problems"]
+
+
+def test_what_was_begun_and_not_finished_leaves_no_trace():
+    class Breaks:
+        def __call__(self):
+            raise AssertionError("a batch has it write")
+
+        def fill(self, out):
+            out[...] = 7
+            raise BadInput("unreadable_video", "test")
+
+    example = assemble(Source(changes={5: {"video": Breaks()}}))(5)
+    assert not example["video"].any()
+    assert not example["video_mask"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A maker of batches of two videos, one of them on its side, without anything but pictures."""
+    folder = tmp_path_factory.mktemp("videos")
+    pictures = [numbered(i, 300, 480) for i in range(FPS)]
+    write_video(folder / "a.mp4", pictures, codec="libx264")
+    write_video(folder / "b.mp4", pictures, rotation=90)
+    source = video_folder.Source(root=str(folder), validation=0.0, seconds=1.0, fps=4.0, size=256)
+    shape = dataclasses.replace(SHAPE, frames=4, height=256, width=256, samples=0, tokens=0)
+    return pipeline.Assemble(source, shape, None, "function_words")
+
+
+def test_frames_are_copied_once_into_the_batch(videos):
+    """Nothing as large as a frame is allocated for numbers but the batch, and frames are written
+    into its own memory.
+    """
+    drawn = [pipeline.Drawn(0), pipeline.Drawn(1)]
+    videos.batch(drawn)
+    tracemalloc.start()
+    batch = videos.batch(drawn)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert batch["video_mask"].all()
+    assert held >= batch["video"].nbytes
+    assert peak - held < batch["video"][0, 0].nbytes
+
+
+def test_workers_write_into_memory_that_they_share(videos):
+    drawn = [pipeline.Drawn(0), pipeline.Drawn(1)]
+    batch = videos.batch(drawn, zeros=pipeline.HandedOver)
+    expected = videos.batch(drawn)
+    for name, array in batch.items():
+        assert isinstance(array, grain.multiprocessing.SharedMemoryArray), "grain copies others"
+        np.testing.assert_array_equal(array, expected[name])
+    kept = batch["video"].metadata.name
+    others = {name: array.shm.name for name, array in batch.items() if name != "video"}
+    del batch, array
+    shared_memory.SharedMemory(kept).unlink()
+    for name in others.values():
+        with pytest.raises(FileNotFoundError):
+            shared_memory.SharedMemory(name)
 
 
 def test_problems_are_counted_by_reason():

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from fgmm.config import ConfigError
 from fgmm.data import media
 from fgmm.data.preparation.raw import KINDS
+from fgmm.data.scaling import shown_size
 from fgmm.data.schema import BadInput
 
 # x264's scale of quality, and how much time it may take.
@@ -196,7 +197,7 @@ def _rewind(source, stream) -> None:
 def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
     """A filter to upright pictures with square pixels, of the size it returns."""
     turns = round(frame.rotation / 90) % 4
-    height, width = media.shown_size(frame, stream, encoding.short_side or None)
+    height, width = shown_size(frame, stream, encoding.short_side or None)
     height, width = (max(2, 2 * round(side / 2)) for side in (height, width))
     filters = [("fps", f"{encoding.fps}:eof_action=pass")] if encoding.fps else []
     filters += [("scale", f"{width}:{height}:out_range=tv"), ("setsar", "1"), ("format", "yuv420p")]

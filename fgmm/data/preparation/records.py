@@ -1,30 +1,22 @@
 """One recording as a record: examined, encoded again where asked for, in TFDS's features."""
 
-import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-import signal
-import threading
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
-from fgmm.data import decode, media
+from fgmm.data import deadline, decode, media
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.schema import BadInput
+from fgmm.data.schema import SILENCE, BadInput
 
 # A record is one message of Protocol Buffers, which end at 2 GB.
 LARGEST = 1_900_000_000
-# Sound never louder than this, of 1, is none: three steps of 16 bits.
-SILENCE = 1e-4
-# Seconds after which a recording that takes too long is interrupted once more.
-_AGAIN = 0.2
 # Seconds of sound looked at first for whether there is any, and at most in one piece.
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
 
@@ -75,10 +67,12 @@ class Making:
             done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio`` or ``no_audio``,
             it does not hold what its kind should.
         """
-        with _time_limit(self.time_limit):
+        with deadline.within(self.time_limit):
             data = _contents(raw)
             examined = examine(data, raw.kind)
             data = encoded(data, raw.kind, self.encoding, sound=examined.has_audio)
+            # What found the time over may have gone on without what it was reading.
+            deadline.check()
         return Record(_serialized(_example(raw, data, examined)), len(data), raw, examined)
 
 
@@ -211,31 +205,3 @@ def _example(raw: RawRecord, data: bytes, examined: Examined) -> dict[str, Any]:
         "labels": [{"name": name, "value": value} for name, value in raw.labels.items()],
         "problems": sorted({*raw.problems, *examined.problems}),
     }
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises ``BadInput("too_slow")`` in the main thread of a process; elsewhere there is none."""
-    if not seconds or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    expired = False
-
-    def stop(number, frame):
-        nonlocal expired
-        expired = True
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    # Again and again, for what goes on to try another way.
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-    try:
-        yield
-    except (TimeoutError, BadInput) as error:
-        # What decodes takes every exception for damage of the file.
-        if expired:
-            raise BadInput("too_slow", f"not done in {seconds:g} s") from error
-        raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -15,6 +15,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -193,7 +194,9 @@ class Source:
         name = self.videos[index]
         return Clip(
             clip_id=name,
-            video=functools.partial(_frames, **read, count=self._frames, size=self._size),
+            video=media.Pictures(
+                functools.partial(_frames, **read, count=self._frames, size=self._size)
+            ),
             audio=functools.partial(_sound, **read),
             captions=near,
             group=name,
@@ -206,9 +209,9 @@ def _start(recording: media.Recording, window: Window) -> float:
     return window.begins(duration)
 
 
-def _frames(recording: media.Recording, window: Window, count: int, size: int) -> np.ndarray:
+def _frames(recording: media.Recording, window: Window, **options: Any) -> np.ndarray:
     start = _start(recording, window)
-    return recording.frames(start=start, seconds=window.seconds, count=count, size=size)
+    return recording.frames(start=start, seconds=window.seconds, **options)
 
 
 def _sound(recording: media.Recording, window: Window) -> Waveform:

@@ -173,9 +173,9 @@ class Source:
             return Clip(video=record["media"], captions=spoken, **described)
         window, near = self._window(spoken, rng)
         read = {"data": record["media"], "duration": float(record["duration"]), "window": window}
-        video = functools.partial(_frames, **read, count=self._frames, size=self._size)
+        frames = functools.partial(_frames, **read, count=self._frames, size=self._size)
         return Clip(
-            video=video if record["has_video"] else None,
+            video=media.Pictures(frames) if record["has_video"] else None,
             audio=functools.partial(_sound, **read) if record["has_audio"] else None,
             captions=near,
             **described,
@@ -208,10 +208,10 @@ class _Unreadable:
 
 
 def _frames(
-    data: bytes, duration: float, window: Window, count: int, size: int
-) -> UInt8[np.ndarray, "T h w 3"]:
+    data: bytes, duration: float, window: Window, **options: Any
+) -> UInt8[np.ndarray, "t h w 3"]:
     start = window.begins(duration)
-    return media.read_frames(data, start=start, seconds=window.seconds, count=count, size=size)
+    return media.read_frames(data, start=start, seconds=window.seconds, **options)
 
 
 def _sound(data: bytes, duration: float, window: Window) -> Waveform:

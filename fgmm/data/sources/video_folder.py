@@ -122,8 +122,8 @@ class Source:
         stretch = {"start": start, "seconds": self._seconds}
         return Clip(
             clip_id=recording.name,
-            video=functools.partial(
-                recording.frames, **stretch, count=self._frames, size=self._size
+            video=media.Pictures(
+                functools.partial(recording.frames, **stretch, count=self._frames, size=self._size)
             ),
             audio=functools.partial(recording.sound, **stretch) if header.audio else None,
             captions=self._near(self._captions[number], start),

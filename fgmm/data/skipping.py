@@ -1,0 +1,59 @@
+"""Pictures of H.264 that need not be decoded: nobody sees them, and no other refers to them."""
+
+import bisect
+import collections
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import av
+
+# Packets looked at before and behind one, for what is shown next: pictures are coded out of order.
+_NEAR = 8
+# Seconds by which a time may be off, for a moment that falls together with a picture's time.
+_ROUNDING = 1e-6
+
+
+def skipping(
+    packets: Iterable[av.Packet], stream: av.VideoStream, moments: Sequence[float]
+) -> Iterator[av.Packet]:
+    """Packets of a stream, each yielded with the decoder told whether its picture may be left out.
+
+    A picture of H.264 says itself whether others refer to it. One that is not referred to, and is
+    on display at none of the moments, can be left out and every other stays what it is.
+
+    Args:
+      packets: in the order of decoding.
+      stream: theirs.
+      moments: time stamps in seconds, in order.
+    """
+    tick = float(stream.time_base)
+    waiting: collections.deque[tuple[av.Packet, float | None]] = collections.deque()
+    near: collections.deque[float] = collections.deque(maxlen=2 * _NEAR)
+    first = math.inf
+
+    def told() -> av.Packet:
+        packet, time = waiting.popleft()
+        needed = time is None or _seen(time, near, first, moments)
+        stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        return packet
+
+    for packet in packets:
+        time = None if packet.pts is None else packet.pts * tick
+        waiting.append((packet, time))
+        if time is not None:
+            near.append(time)
+            first = min(first, time)
+        if len(waiting) > _NEAR:
+            yield told()
+    while waiting:
+        yield told()
+
+
+def _seen(time: float, near: Iterable[float], first: float, moments: Sequence[float]) -> bool:
+    """Whether the picture of a time may be on display at a moment, for all that is known."""
+    following = min((other for other in near if other > time), default=None)
+    # The first picture is on display at all moments before it too.
+    if following is None or (time == first and moments[0] < following + _ROUNDING):
+        return True
+    place = bisect.bisect_left(moments, time - _ROUNDING)
+    return place < len(moments) and moments[place] < following + _ROUNDING
