@@ -14,7 +14,7 @@ from fgmm.data import media
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.records import features
 from fgmm.data.schema import BadInput, Caption, Clip, Waveform
-from fgmm.data.windows import Narrated, Window
+from fgmm.data.windows import Narrated, Spread, Window
 
 
 class Source:
@@ -25,7 +25,11 @@ class Source:
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
     windows from anywhere in it. Can be pickled, and read by many threads and processes.
 
+    With ``windows`` every recording is so many clips instead, at fixed places, as labelled sources
+    have them: nothing is drawn.
+
     Attributes:
+      classes: names of the classes, by kind of label and label.
       report: empty; the folder's report.json says what was left out when it was prepared.
     """
 
@@ -39,6 +43,7 @@ class Source:
         size: int = 224,
         candidates: int = 4,
         minimum: float = 4.0,
+        windows: int = 0,
     ):
         """Opens the folder: reads the list of its shards, and whether they are there and as long as
         they were. ``python -m fgmm.data.prepare --verify`` compares their checksums.
@@ -52,6 +57,8 @@ class Source:
           candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
           minimum: seconds to which the stretch of a shorter narration is widened, to both sides
             alike; a window is taken from within it.
+          windows: clips of each recording, spread from its start to its end, with what is said in
+            them; 0 for one around a narration.
 
         Raises:
           ConfigError: the folder was not prepared, or not to the end, or a shard is missing or cut
@@ -61,11 +68,14 @@ class Source:
         for key, value in numbers.items():
             if not value > 0:
                 raise ConfigError(f"{key}={value!r} must be greater than 0")
-        if minimum < 0:
-            raise ConfigError(f"minimum={minimum!r} must be at least 0")
+        for key, value in {"minimum": minimum, "windows": windows}.items():
+            if value < 0:
+                raise ConfigError(f"{key}={value!r} must be at least 0")
         self.report: collections.Counter[str] = collections.Counter()
         self._root, self._split = pathlib.Path(root).absolute(), split
-        self._window = Narrated(seconds, minimum, candidates)
+        self._window, self._spread = Narrated(seconds, minimum, candidates), None
+        if windows:
+            self._spread = Spread(seconds, windows)
         self._frames, self._size = max(1, round(seconds * fps)), size
         entries = shards.read_manifest(self._root)
         known = list(dict.fromkeys(entry["split"] for entry in entries))
@@ -76,6 +86,7 @@ class Source:
                 damaged := shards.damage(self._root, entry, checksums=False)
             ):
                 raise ConfigError(f"root={root!r}: {damaged}; prepare it again")
+        self.classes = shards.read_classes(self._root)
         self._records = self._open()
         if not len(self._records):
             raise ConfigError(f"root={root!r} has no record in split {split!r}")
@@ -97,7 +108,12 @@ class Source:
         self._records = self._open()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._records) * self._windows
+
+    @property
+    def _windows(self) -> int:
+        """Clips of a record."""
+        return self._spread.count if self._spread else 1
 
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
@@ -107,7 +123,7 @@ class Source:
         return self._clip(index, rng)
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
-        index = range(len(self))[index]
+        index, place = divmod(range(len(self))[index], self._windows)
         try:
             record = self._records[index]
         except Exception as error:  # ArrayRecord raises nearly anything for damaged shards
@@ -133,8 +149,12 @@ class Source:
         }
         if names["kind"] == "image":
             return Clip(video=record["media"], captions=spoken, **described)
-        window, near = self._window(spoken, rng)
-        read = {"data": record["media"], "duration": float(record["duration"]), "window": window}
+        duration = float(record["duration"])
+        if self._spread:
+            window, near = self._spread(spoken, duration, place)
+        else:
+            window, near = self._window(spoken, rng)
+        read = {"data": record["media"], "duration": duration, "window": window}
         video = functools.partial(_frames, **read, count=self._frames, size=self._size)
         return Clip(
             video=video if record["has_video"] else None,
