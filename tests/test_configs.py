@@ -68,10 +68,7 @@ def variants(tmp_path):
             f"{on_howto100m},fine=none,recipe=small",
         ],
         "howto100m_tsm50": [on_howto100m],
-        "prepared": [
-            on_prepared["howto100m"],
-            f"{on_prepared['both']},fine=mil_nce,weights=1+2",
-        ],
+        "prepared": [f"{on_prepared['both']},fine=mil_nce,weights=1+2"],
         "video_folder": [on_videos, f"{on_videos},fine=mil_nce"],
     }
 
