@@ -7,7 +7,7 @@ A tokenizer is trained on the captions first::
     python -m fgmm.main --config=configs/prepared.py:root=prepared,tokenizer=prepared.model \
         --workdir=runs/prepared
 
-A corpus may lack what another one has: pictures with captions beside sounds without.
+A corpus may lack what another one has: a clip counts in the pairs of which it has both sides.
 """
 
 import pathlib
