@@ -15,7 +15,7 @@ prepare() { # name, source, archive, flags: shows the report and how long it too
     local name=$1 source=$2 archive=$3 began=$SECONDS
     shift 3
     "$PYTHON" -m fgmm.data.prepare --source="$source" --input="$data/$archive" \
-        --output="$folder/$name" --workers=2 "$@"
+        --output="$folder/$name" --shard_megabytes=16 "$@"
     echo "$name: $((SECONDS - began)) s, $(du -sm "$folder/$name" | cut -f1) MB"
 }
 

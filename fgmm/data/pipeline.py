@@ -196,9 +196,13 @@ def training_batches(
     return iter(iterable)
 
 
-def order(source: Any, seed: int) -> grain.MapDataset:
-    """The indices of clips for ever: those of a corpus, or of each part of a mixture by its weight,
-    all of them once, in a new order every time. ``seed`` is also that of what is drawn of them.
+def order(source: Any, seed: int) -> Any:
+    """The indices of clips for ever, as a ``grain.MapDataset``: of a corpus, or of each part of a
+    mixture by its weight, all of them once, in a new order every time. ``seed`` is also that of
+    what is drawn of them.
+
+    Raises:
+      ConfigError: the source has no clip.
     """
     if not len(source):
         raise ConfigError("data.source has no clip to train on")
