@@ -30,16 +30,19 @@ RECIPES = {
 }
 SECONDS = 3.2
 FINE = ("mil_nce", "none")
+SOURCES = ("howto100m", "prepared")
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``captions`` (a folder in it or ``raw_caption.json``), ``tokenizer``, a
     SentencePiece model or MIL-NCE's list of words; ``validation`` is the share of videos kept for
-    evaluation; ``recipe`` is ``large`` or ``small``; ``fine`` adds ``mil_nce`` on cells and phrases
-    or ``none``.
+    evaluation; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of the corpus,
+    validation included; ``recipe`` is ``large`` or ``small``; ``fine`` adds ``mil_nce`` on cells
+    and phrases or ``none``.
     """
     variant = configs.variant(
         argument,
+        source="howto100m",
         root="howto100m",
         captions="captions",
         tokenizer="howto100m.model",
@@ -47,20 +50,20 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         recipe="large",
         fine="mil_nce",
     )
-    for key, allowed in (("recipe", tuple(RECIPES)), ("fine", FINE)):
+    for key, allowed in (("recipe", tuple(RECIPES)), ("fine", FINE), ("source", SOURCES)):
         if variant[key] not in allowed:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
     recipe, published = RECIPES[variant.recipe], variant.fine == "none"
+    files = {"captions": variant.captions, "validation": variant.validation}
     config = configs.defaults()
     config.steps = recipe["steps"]
     config.batch_size = recipe["batch"]
     source = {
-        "name": "howto100m",
+        "name": variant.source,
         "root": variant.root,
-        "captions": variant.captions,
-        "validation": variant.validation,
+        **({} if variant.source == "prepared" else files),
         "seconds": SECONDS,
         "fps": recipe["frames"] / SECONDS,
         "size": 200,

@@ -23,6 +23,7 @@ from fgmm import config as configs
 
 SECONDS, FPS = 3.2, 10.0
 FINE = ("mil_nce", "none")
+SOURCES = ("howto100m", "prepared")
 # Section 4.1: on HowTo100M video and text count ten times as much as video and audio.
 WEIGHTS = {"video_text": 1.0, "video_audio": 0.1}
 # "FAC": a fine space for video and audio, and a coarse one, reached through it, that adds text.
@@ -33,11 +34,13 @@ SPACES = {"video_text": "vat", "video_audio": "va"}
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``captions`` (a folder in it or ``raw_caption.json``), ``tokenizer``, a
     SentencePiece model or a list of words; ``validation`` is the share of videos kept for
-    evaluation; ``batch`` and ``steps``; ``fine`` adds terms on cells, phrases and segments of sound
-    (``mil_nce``) or ``none``.
+    evaluation; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of the corpus,
+    validation included; ``batch`` and ``steps``; ``fine`` adds terms on cells, phrases and segments
+    of sound (``mil_nce``) or ``none``.
     """
     variant = configs.variant(
         argument,
+        source="howto100m",
         root="howto100m",
         captions="captions",
         tokenizer="howto100m.model",
@@ -46,18 +49,19 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         steps=500_000,
         fine="mil_nce",
     )
-    if variant.fine not in FINE:
-        raise configs.ConfigError(
-            f"variant fine={variant.fine!r} is unknown; allowed: {', '.join(FINE)}"
-        )
+    for key, allowed in (("fine", FINE), ("source", SOURCES)):
+        if variant[key] not in allowed:
+            raise configs.ConfigError(
+                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
+            )
+    files = {"captions": variant.captions, "validation": variant.validation}
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = variant.batch
     source = {
-        "name": "howto100m",
+        "name": variant.source,
         "root": variant.root,
-        "captions": variant.captions,
-        "validation": variant.validation,
+        **({} if variant.source == "prepared" else files),
         "seconds": SECONDS,
         "fps": FPS,
         "size": 200,

@@ -11,9 +11,13 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm import experiment as experiments
 from fgmm.data import tokenizer
+from fgmm.data.preparation.encode import Encoding
+from fgmm.data.preparation.task import open_task
 from fgmm.eval import inside_training
 from fgmm.train import loop
+from tests.data import corpora_fixture
 from tests.data.flickr8k_fixture import write_flickr8k
+from tests.data.test_prepare import written
 from tests.data.video_fixture import write_howto100m, write_narrated_videos
 from tests.shrunken import shrunken
 
@@ -22,6 +26,21 @@ CONFIGS = sorted(
     for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
     if path.stem != "__init__"
 )
+
+
+def prepared_variants(folder, narrated, model):
+    """Of two corpora that were prepared: videos with narration, and the sounds of a few classes."""
+    sounds = folder / "sounds"
+    sounds.mkdir()
+    roots = {"howto100m:validation=0.3": narrated, "esc50": corpora_fixture.write_esc50(sounds)}
+    for source, root in roots.items():
+        output = folder / f"prepared_{source.partition(':')[0]}"
+        written(open_task(source, str(root), output, encoding=Encoding()))
+    first = f"root={folder / 'prepared_howto100m'}"
+    return {
+        "howto100m": f"{first},tokenizer={model}",
+        "both": f"{first}+{folder / 'prepared_esc50'}@whole,tokenizer={model}",
+    }
 
 
 @pytest.fixture
@@ -37,14 +56,19 @@ def variants(tmp_path):
     on_videos = f"root={videos},tokenizer={model},validation=0.3"
     narrated = write_howto100m(tmp_path / "howto100m", 16)
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
+    on_prepared = prepared_variants(tmp_path, narrated, model)
     return {
         "quickstart": [None, "fine=annealed"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
         ],
-        "howto100m_s3d": [on_howto100m, f"{on_howto100m},fine=none,recipe=small"],
+        "howto100m_s3d": [
+            f"{on_prepared['howto100m']},source=prepared",
+            f"{on_howto100m},fine=none,recipe=small",
+        ],
         "howto100m_tsm50": [on_howto100m],
+        "prepared": [f"{on_prepared['both']},fine=mil_nce,weights=1+2"],
         "video_folder": [on_videos, f"{on_videos},fine=mil_nce"],
     }
 

@@ -32,8 +32,11 @@ _SIGNS = re.compile(r"[♩♪♫♬\u200e\u200f\u202a-\u202e\ufeff]|^\s*(?:>>+|[
 _AT_ONCE = 0.05
 # Cues shown at once at most; more, as in a damaged file, would take time without end.
 _SHOWN = 8
-# Words at least that a line must share with the one before it, to be one that grows.
-_SHARED_WORDS = 3
+# A word; in writing that puts no spaces between them, from Thai to Chinese, a character.
+_SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
+# Words and letters at least that a line must begin with of the one before it, to be one that rolls.
+_SHARED_WORDS, _SHARED_LETTERS = 3, 5
 
 
 def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
@@ -66,7 +69,7 @@ def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collecti
     left_out["malformed_line"] = skipped + len(timed) - len(forward)
     spoken = [(start, end, lines) for start, end, text in forward if (lines := said(text))]
     left_out["empty_caption"] = len(forward) - len(spoken)
-    return tuple(_without_repeats(sorted(spoken, key=lambda cue: cue[:2]))), +left_out
+    return tuple(without_repeats(sorted(spoken, key=lambda cue: cue[:2]))), +left_out
 
 
 def said(text: str) -> list[str]:
@@ -110,8 +113,12 @@ def _json_lines(text: str) -> tuple[list[_Cue], int]:
     return timed, skipped
 
 
-def _without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:
-    """What is new in each cue: all but what is still shown, or was until it began."""
+def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:
+    """What is new in each cue: all but what is still shown, or was until it began.
+
+    Args:
+      cues: starts, ends and lines, as ``said`` gives them, in order of time.
+    """
     shown: list[tuple[float, list[str]]] = []
     for start, end, lines in cues:
         shown = [(until, old) for until, old in shown if start <= until + _AT_ONCE]
@@ -125,12 +132,16 @@ def _without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator
 
 def _grown(old: list[str], new: list[str]) -> list[str]:
     """Lines without those they begin with that the old ones end with, and, where a line went on
-    growing, without its old words.
+    growing or rolling, without its old words.
     """
     most = min(len(old), len(new))
     repeated = max(n for n in range(most + 1) if old[len(old) - n :] == new[:n])
     if repeated or not new:
         return new[repeated:]
-    before, words = " ".join(old).split(), new[0].split()
-    grown = len(before) >= _SHARED_WORDS and words[: len(before)] == before
-    return [line for line in (" ".join(words[len(before) :]), *new[1:]) if line] if grown else new
+    before, words = _WORD.findall(" ".join(old)), [*_WORD.finditer(new[0])]
+    for n in range(min(len(before), len(words)), _SHARED_WORDS - 1, -1):
+        same = before[len(before) - n :] == [word[0] for word in words[:n]]
+        if same and sum(map(len, before[len(before) - n :])) >= _SHARED_LETTERS:
+            rest = new[0][words[n - 1].end() :].strip()
+            return [line for line in (rest, *new[1:]) if line]
+    return new

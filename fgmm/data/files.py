@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fgmm.config import ConfigError
+from fgmm.data.schema import BadInput
 
 VIDEO_ENDINGS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
@@ -191,6 +192,22 @@ def stems(corpus: Folder | Archive, endings: Sequence[str]) -> dict[str, str]:
         if ending.lower() in endings:
             paths.setdefault(stem, path)
     return paths
+
+
+def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathlib.Path | bytes:
+    """Where a file of a folder is, which may be missing, or the contents of a member of an archive.
+
+    Raises:
+      BadInput: ``missing_file``, or ``reason`` where the archive cannot be read there.
+    """
+    if isinstance(corpus, Folder):
+        return corpus.path / name
+    try:
+        return corpus.read(name)
+    except FileNotFoundError as error:
+        raise BadInput("missing_file", name) from error
+    except OSError as error:
+        raise BadInput(reason, str(error)) from error
 
 
 def read_text(corpus: Folder | Archive, name: str) -> str:

@@ -1,18 +1,21 @@
 """Corpora of labelled recordings: what names files and labels, and windows of those files."""
 
+import array
 import collections
 import concurrent.futures
 import csv
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tqdm
 
 from fgmm.config import ConfigError
 from fgmm.data import bad_input, files, media
+from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
+from fgmm.data.texts import Texts
 
 # Headers read at a time.
 _THREADS = 8
@@ -26,6 +29,67 @@ class Entry(NamedTuple):
     group: str
 
 
+class Listing(NamedTuple):
+    """What a corpus says of itself.
+
+    Attributes:
+      corpus: where the files are.
+      entries: the recordings of a split, in order.
+      classes: names of the classes, by kind of label and label.
+      report: what was left out, by reason; to be continued.
+    """
+
+    corpus: files.Folder | files.Archive
+    entries: Sequence[Entry]
+    classes: Mapping[str, tuple[str, ...]]
+    report: collections.Counter[str]
+
+    def safe(self) -> list[Entry]:
+        """The entries whose names stay in the corpus; the others count as ``malformed_line``."""
+        safe = [entry for entry in self.entries if not files.leads_out(entry.name)]
+        if outside := len(self.entries) - len(safe):
+            self.report["malformed_line"] += outside
+        return safe
+
+
+class RawRecordings:
+    """The recordings of a listing as they lie on disk, for ``fgmm.data.prepare``.
+
+    Attributes:
+      videos: names of the files.
+      classes, report: as in ``Listing``.
+    """
+
+    def __init__(self, listing: Listing, kind: str = "video"):
+        """Opens nothing.
+
+        Args:
+          listing: with one kind of label.
+          kind: of the files, as in ``RawRecord``.
+        """
+        (self._label,) = listing.classes
+        self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
+        self.videos, self._groups, self._labels = Texts(), Texts(), array.array("q")
+        for entry in listing.safe():
+            self.videos.append(entry.name)
+            self._groups.append(entry.group)
+            self._labels.append(entry.labels[self._label])
+        self.report = +listing.report
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        name = self.videos[index]
+        return RawRecord(
+            name,
+            files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}"),
+            self._kind,
+            labels={self._label: self._labels[index]},
+            group=self._groups[index],
+        )
+
+
 class LabelledRecordings:
     """A source of windows of recordings, several of each, spread from its start to its end.
 
@@ -33,6 +97,7 @@ class LabelledRecordings:
     stream of sound has no audio. Can be pickled, and read by many threads.
 
     Attributes:
+      classes: as in ``Listing``.
       report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
         ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
         what is wanted; ``malformed_line`` where its name leads out of the corpus.
@@ -40,9 +105,7 @@ class LabelledRecordings:
 
     def __init__(
         self,
-        corpus: files.Folder | files.Archive,
-        entries: Iterable[Entry],
-        report: collections.Counter[str],
+        listing: Listing,
         *,
         windows: int,
         seconds: float,
@@ -52,9 +115,7 @@ class LabelledRecordings:
         """Reads the headers of the files.
 
         Args:
-          corpus: where the files are.
-          entries: the recordings.
-          report: to be continued.
+          listing: of the recordings.
           windows: of each recording; a single one is in its middle.
           seconds: of a window.
           fps: pictures a second; None for sound alone.
@@ -66,15 +127,11 @@ class LabelledRecordings:
         demand_positive(windows=windows, seconds=seconds)
         if fps is not None:
             demand_positive(fps=fps, size=size)
-        self.report = report
+        corpus, report = listing.corpus, listing.report
+        self.classes, self.report = listing.classes, report
         self._windows, self._seconds = windows, seconds
         self._frames, self._size = 0 if fps is None else max(1, round(seconds * fps)), size
-        safe = []
-        for entry in entries:
-            if files.leads_out(entry.name):
-                report["malformed_line"] += 1
-            else:
-                safe.append(entry)
+        safe = listing.safe()
         recordings = [media.Recording(corpus, entry.name) for entry in safe]
         headers = readable(recordings, "video" if self._frames else "audio", report)
         self._recordings = [

@@ -22,7 +22,7 @@ import tqdm
 
 from fgmm.config import ConfigError
 from fgmm.data import files
-from fgmm.data.captions import said
+from fgmm.data.captions import said, without_repeats
 from fgmm.data.schema import BadInput, Caption
 
 COLUMNS = ("start", "end", "text")
@@ -171,26 +171,27 @@ class JsonFile:
 
 
 def checked(rows: Iterable[tuple]) -> Narration:
-    """Rows (start, end, text) as captions in order of time, cleaned as in ``captions.said``.
+    """Rows (start, end, text) as captions in order of time, cleaned as in ``captions.said`` and
+    ``captions.without_repeats``.
 
     Returns:
       The captions, and what was left out: ``malformed_line`` counts rows whose times are no
       numbers, are negative or go backward, ``empty_caption`` those without words.
     """
-    captions, left_out = [], collections.Counter()
+    cues, left_out = [], collections.Counter()
     for start, end, text in rows:
         try:
             begin, stop = float(start), float(end)
         except (TypeError, ValueError):
             begin, stop = math.nan, math.nan
-        words = " ".join(said(text)) if isinstance(text, str) else ""
+        lines = said(text) if isinstance(text, str) else []
         if not 0 <= begin <= stop < math.inf:
             left_out["malformed_line"] += 1
-        elif not words:
+        elif not lines:
             left_out["empty_caption"] += 1
         else:
-            captions.append(Caption(words, begin, stop))
-    return tuple(sorted(captions, key=lambda caption: caption[1:])), left_out
+            cues.append((begin, stop, lines))
+    return tuple(without_repeats(sorted(cues, key=lambda cue: cue[:2]))), left_out
 
 
 def nearest(captions: tuple[Caption, ...], index: int, count: int) -> tuple[int, int]:

@@ -233,12 +233,17 @@ def training_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of this process from ``start_step`` on, for ever; every epoch is shuffled anew.
 
+    Batches follow each other without regard to epochs, so a corpus may have any number of clips,
+    also fewer than a batch.
+
     Args:
       batch_size: clips over all processes; a multiple of ``processes``.
       workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
+
+    Raises:
+      ConfigError: the source has no clip.
     """
-    dataset = grain.MapDataset.range(len(assemble.source)).seed(seed).shuffle().repeat()
-    dataset = dataset.random_map(_drawn)
+    dataset = order(assemble.source, seed).random_map(_drawn)
     # Every process has consecutive clips, so that those of all are in one order for any number.
     share = batch_size // processes
     # Workers hand batches over in shared memory, which is written in the first place.
@@ -262,6 +267,31 @@ def training_batches(
 def _drawn(record: int, rng: np.random.Generator) -> Drawn:
     # The generator is another record's a moment later; its state stays.
     return Drawn(int(record), rng.bit_generator.state)
+
+
+def order(source: Any, seed: int) -> Any:
+    """The indices of clips for ever, as a ``grain.MapDataset``: of a corpus, or of each part of a
+    mixture by its weight, all of them once, in a new order every time. ``seed`` is also that of
+    what is drawn of them.
+
+    Raises:
+      ConfigError: the source has no clip.
+    """
+    if not len(source):
+        raise ConfigError("data.source has no clip to train on")
+    parts = getattr(source, "parts", ())
+    if not parts:
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    # Seeds apart, for grain counts on from a seed with every epoch.
+    seeds = np.random.SeedSequence(seed).generate_state(len(parts)).tolist()
+    orders = [
+        grain.MapDataset.range(part.clips.start, part.clips.stop).seed(own).shuffle().repeat()
+        for part, own in zip(parts, seeds, strict=True)
+    ]
+    # Whole numbers with a hundred for the least, as grain makes them, but rounded.
+    least = min(part.weight for part in parts)
+    weights = [round(100 * part.weight / least) for part in parts]
+    return grain.MapDataset.mix(orders, weights).seed(seed)
 
 
 def _as_worker(index: int, count: int) -> None:

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
 from fgmm.data import files, labelled, media
-from fgmm.data.schema import Caption, Clip, Waveform
+from fgmm.data.preparation.raw import RawRecord
+from fgmm.data.schema import BadInput, Caption, Clip, Waveform
 
 
 class Segment(NamedTuple):
@@ -31,6 +32,53 @@ class Segment(NamedTuple):
     group: str = ""
     start: float = 0.0
     end: float | None = None
+
+
+# Where the files are, the segments in order, and what was left out, to be continued.
+Listed = tuple[files.Folder | files.Archive, list[Segment], collections.Counter[str]]
+
+
+class RawFiles:
+    """The files of segments as they lie on disk, for ``fgmm.data.prepare``: each as a whole, with
+    the sentences of all its segments at their times.
+
+    Attributes:
+      videos: names of the files.
+      report: as it was given; files that are missing are found so when they are read.
+    """
+
+    def __init__(
+        self,
+        corpus: files.Folder | files.Archive,
+        segments: Sequence[Segment],
+        report: collections.Counter[str],
+    ):
+        """Opens nothing; the arguments are those of ``DescribedSegments``."""
+        self.report, self._corpus = +report, corpus
+        self._segments: dict[str, list[Segment]] = collections.defaultdict(list)
+        for segment in segments:
+            self._segments[segment.name].append(segment)
+        self.videos = list(self._segments)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        name = self.videos[index]
+        segments = self._segments[name]
+        if files.leads_out(name):
+            raise BadInput("missing_file", name)
+        said = sorted(
+            (
+                Caption(text, segment.start + start, segment.start + end)
+                for segment in segments
+                for text, start, end in segment.captions
+            ),
+            key=lambda caption: caption.start,
+        )
+        media = files.path_or_contents(self._corpus, name, "unreadable_video")
+        group = segments[0].group
+        return RawRecord(group or name, media, "video", tuple(said), group=group)
 
 
 class DescribedSegments:

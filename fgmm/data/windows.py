@@ -1,11 +1,12 @@
 """Windows of narrated recordings: which stretch a clip is, and which narrations it goes with."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from fgmm.data import narrations
+from fgmm.data import media, narrations
 from fgmm.data.schema import Caption
 
 
@@ -46,12 +47,13 @@ class Narrated:
         """The window, and its narrations with times counted from its start.
 
         Args:
-          spoken: all narrations of a recording; without any the window is anywhere in it.
+          spoken: all narrations of a recording. Without any the window is anywhere in it, and so
+            it is where one has no end: they are then of the recording as a whole, and all stay.
           rng: draws narration and window; without it both are those in the middle.
         """
         share = 0.5 if rng is None else float(rng.random())
-        if not spoken:
-            return Window(None, self.seconds, share), ()
+        if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
+            return Window(None, self.seconds, share), spoken
         number = len(spoken) // 2 if rng is None else int(rng.integers(len(spoken)))
         start = self._start(spoken[number], share)
         first, past = narrations.nearest(spoken, number, self.candidates)
@@ -65,3 +67,34 @@ class Narrated:
             start = max(0.0, (start + end - self.minimum) / 2)
             end = start + self.minimum
         return start + share * max(0.0, end - start - self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Windows at equal distances from a recording's start to its end, each with what is said in it.
+
+    Attributes:
+      seconds: of a window.
+      count: of windows; a single one is in the middle.
+    """
+
+    seconds: float
+    count: int
+
+    def __call__(
+        self, spoken: tuple[Caption, ...], duration: float, number: int
+    ) -> tuple[Window, tuple[Caption, ...]]:
+        """The window of a number, and its narrations with times counted from its start.
+
+        Args:
+          spoken: all narrations of a recording.
+          duration: of it, in seconds.
+          number: of the window, from 0.
+        """
+        start = media.window_start(duration, self.seconds, number, self.count)
+        within = tuple(
+            Caption(text, a - start, b - start)
+            for text, a, b in spoken
+            if a < start + self.seconds and b > start
+        )
+        return Window(start, self.seconds), within

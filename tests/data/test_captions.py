@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgmm.data import narrations
 from fgmm.data.captions import read_captions, said
 from fgmm.data.schema import BadInput, Caption
 
@@ -131,6 +132,48 @@ def test_text_that_grows_or_is_shown_twice_is_taken_once():
         Caption("now wait", 7.0, 9.0),
         Caption("and in the meantime", 7.5, 8.0),
     )
+    assert not left_out
+
+
+@pytest.mark.parametrize(
+    ("shown", "new"),
+    [
+        # As automatic captions are where both of their lines were made one.
+        (
+            ["hello everyone welcome", "hello everyone welcome to my kitchen"],
+            ["hello everyone welcome", "to my kitchen"],
+        ),
+        (
+            ["to my kitchen today", "to my kitchen today we cut", "today we cut", "we fry"],
+            ["to my kitchen today", "we cut", "we fry"],
+        ),
+        (
+            ["we cut the red onion", "the red onion and fry it", "and fry it until brown"],
+            ["we cut the red onion", "and fry it", "until brown"],
+        ),
+        (
+            ["玉ねぎを切ります", "玉ねぎを切りますそして炒めます"],
+            ["玉ねぎを切ります", "そして炒めます"],
+        ),
+        (["หั่นหัวหอม", "หั่นหัวหอมแล้วผัด"], ["หั่นหัวหอม", "แล้วผัด"]),
+        (
+            ["режем лук очень мелко", "режем лук очень мелко и жарим"],
+            ["режем лук очень мелко", "и жарим"],
+        ),
+        # Too little in common to be more than chance.
+        (["です", "ですから"], ["です", "ですから"]),
+        (["cut it in two", "in two minutes"], ["cut it in two", "in two minutes"]),
+        (["a b c", "c b a"], ["a b c", "c b a"]),
+    ],
+)
+@pytest.mark.parametrize("form", ["vtt", "rows"])
+def test_lines_that_roll_are_taken_once_in_any_language(shown, new, form):
+    timed = [(float(i), i + 1.5, text) for i, text in enumerate(shown)]
+    if form == "vtt":
+        found, left_out = read_captions(cued(*timed), form)
+    else:
+        found, left_out = narrations.checked(timed)
+    assert [caption.text for caption in found] == new
     assert not left_out
 
 

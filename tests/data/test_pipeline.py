@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from fgmm.config import ConfigError
 from fgmm.data import bad_input, deadline, pipeline
 from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, Waveform
 from fgmm.data.sources import video_folder
@@ -29,6 +30,9 @@ SHAPE = BatchShape(
     phrases=3,
     tokens=12,
 )
+
+# Where the order alone matters.
+ONE_NUMBER = dataclasses.replace(SHAPE, frames=0, samples=1, tokens=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +159,47 @@ def test_processes_share_the_global_batch():
 def test_worker_processes_change_nothing():
     """Not even where some clips are stopped because they take too long."""
     flags.FLAGS.mark_as_parsed()  # which grain's workers insist on
-    maker = assemble(Source(changes={5: {"video": endless}}), time_limit=0.02)
-    batches = take(4, workers=2, start_step=1, assemble=maker)
-    assert_equal(batches, take(4, start_step=1, assemble=maker))
+    maker = assemble(Source(changes={5: {"video": endless}}), time_limit=0.2)
+    expected = take(4, start_step=1, assemble=maker)
+    for workers in (1, 2):
+        batches = take(4, workers=workers, start_step=1, assemble=maker)
+        assert_equal(batches, expected)
     too_slow = np.concatenate([batch["record"][batch["problems"] > 0] for batch in batches])
     assert set(too_slow.tolist()) >= {5}
+
+
+def records_of(count, **options):
+    """Of all processes in the global order: clips of step 0, then of step 1, ..."""
+    processes = options.get("processes", 1)
+    parts = [take(count, process=i, **options) for i in range(processes)]
+    return np.concatenate([part[step]["record"] for step in range(count) for part in parts])
+
+
+@pytest.mark.parametrize("clips", [1, 3, 10])
+def test_no_clip_is_lost_or_repeated_in_an_epoch_of_any_number_of_processes(clips):
+    """Nor of a corpus with fewer clips than a batch, or than there are processes."""
+    maker = dataclasses.replace(assemble(Source(clips)), shape=ONE_NUMBER)
+    whole = records_of(6, assemble=maker)
+    assert len(whole) == 24
+    for start in range(0, len(whole) - clips + 1, clips):
+        assert sorted(whole[start : start + clips]) == list(range(clips))
+    for processes in (2, 4):
+        np.testing.assert_array_equal(records_of(6, assemble=maker, processes=processes), whole)
+
+
+def test_a_run_goes_on_in_the_same_order_on_another_number_of_processes_and_workers():
+    flags.FLAGS.mark_as_parsed()
+    maker = dataclasses.replace(assemble(), shape=ONE_NUMBER)
+    whole = records_of(7, assemble=maker)
+    first = records_of(2, assemble=maker)
+    then = records_of(2, assemble=maker, processes=4, start_step=2)
+    last = records_of(3, assemble=maker, processes=2, workers=1, start_step=4)
+    np.testing.assert_array_equal(np.concatenate([first, then, last]), whole)
+
+
+def test_a_source_without_clips_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.source has no clip"):
+        take(1, assemble=dataclasses.replace(assemble(), source=Source(0)))
 
 
 @pytest.mark.parametrize(

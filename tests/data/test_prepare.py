@@ -277,7 +277,7 @@ def test_wrong_commands_are_one_line(corpus, repository, tmp_path):
         ({"source": "narrated_shapes"}, "it has no files"),
         ({"corpus": tmp_path / "nope"}, "does not exist"),
         ({"corpus": tmp_path}, "there is no file"),
-        ({"splits": ["test"]}, "--splits=test is unknown; allowed: train, validation"),
+        ({"splits": ["test"]}, "split='test' is unknown; allowed: train, validation"),
         ({"shard_megabytes": 0.0}, "--shard_megabytes=0.0 must be"),
         ({"output": file}, "cannot be written"),
         ({"output": file / "below"}, "cannot be written"),

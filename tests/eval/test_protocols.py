@@ -16,7 +16,7 @@ LABELLED = [
     for path in sorted((REPOSITORY / "configs" / "eval").glob(f"{evaluation}_*.py"))
 ]
 # Sources whose classes are those of the files they are given.
-OF_FILES = ("ucf101", "hmdb51", "kinetics")
+OF_FILES = ("ucf101", "hmdb51", "kinetics", "prepared")
 
 
 @pytest.mark.parametrize("name", LABELLED)

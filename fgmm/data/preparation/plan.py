@@ -37,6 +37,7 @@ class Plan:
       name: of the dataset, as TFDS knows it.
       source, options, encoding, time_limit, shard_megabytes: what was asked for.
       splits: by name.
+      classes: names of the classes, by kind of label and label.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Plan:
     time_limit: float
     shard_megabytes: float
     splits: dict[str, Split]
+    classes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     def shard_name(self, split: str, shard: int) -> str:

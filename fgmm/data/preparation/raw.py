@@ -2,15 +2,17 @@
 
 A source module may define a class ``Raw`` beside its ``Source``::
 
-    Raw(*, root: str, split: str, **options)    raises ConfigError
-    Raw.splits: Iterable[str]
+    Raw(*, root: str, split: str, **options)    raises ConfigError; no split where there is but one
+    Raw.splits: Iterable[str]                   those prepared if no others are asked for,
+                                                or a function of root to them
     raw.videos: Sequence[str]                   names of the recordings
     len(raw), raw[index] -> RawRecord           raises BadInput for one that is left out
     raw.report: collections.Counter             what was left out when the list was read
+    raw.classes: dict[str, tuple[str, ...]]     as of ``Source``, where there are labels
 
-It can be pickled, keeps no Python object for each recording, and gives the recordings in an order
-that depends on the corpus alone. A source without one is prepared as well where its clips carry
-encoded pictures and no sound.
+It can be pickled, and gives the recordings in an order that depends on the corpus alone. That of a
+corpus which may have millions keeps no Python object for each. A source without one is prepared as
+well where its clips carry encoded pictures and no sound.
 """
 
 import os
@@ -24,8 +26,8 @@ from fgmm.config import ConfigError, variant
 from fgmm.data.schema import Caption
 
 KINDS = ("video", "audio", "image")
-# The split of a source that has none.
-WHOLE = "all"
+# The split of a source that has none; TFDS takes "all" for a name of its own.
+WHOLE = "whole"
 # Clips by which a source without a ``Raw`` is judged.
 _LOOKED_AT = 100
 
@@ -56,12 +58,14 @@ class Pictures:
 
     def __init__(self, source: Any, name: str):
         self._source, self.report = source, source.report
+        self.classes = getattr(source, "classes", {})
         first = [source[i] for i in range(min(_LOOKED_AT, len(source)))]
         pictures = any(isinstance(clip.video, bytes) for clip in first)
         if not pictures or any(clip.audio is not None for clip in first):
             raise ConfigError(
-                f"source {name!r} cannot be prepared: neither does fgmm/data/sources/{name}.py "
-                "define a class Raw, nor are its clips encoded pictures without sound"
+                f"source {name!r} cannot be prepared: a record holds one file, and its clips are "
+                f"neither pictures without sound nor files that a class Raw in "
+                f"fgmm/data/sources/{name}.py names"
             )
 
     def __len__(self) -> int:
@@ -106,15 +110,16 @@ def choose(text: str, *, raw: bool) -> Chosen:
     return Chosen(name, {key: given[key] for key in allowed if given[key] != allowed[key]})
 
 
-def splits(chosen: Chosen) -> tuple[str, ...]:
-    """The splits that a source has.
+def splits(chosen: Chosen, root: str) -> tuple[str, ...]:
+    """The splits of a corpus that are prepared if no others are asked for.
 
     Raises:
-      ConfigError: it is made from no files.
+      ConfigError: the source is made from no files, or the corpus is not as it should be.
     """
     target, own = _target(chosen.name, raw=True)
     if own:
-        return tuple(target.splits)
+        _demand_there(root)
+        return tuple(target.splits(root) if callable(target.splits) else target.splits)
     options = components.options(target)
     if "root" not in options:
         raise ConfigError(f"source {chosen.name!r} cannot be prepared: it has no files")
@@ -130,8 +135,9 @@ def open_raw(chosen: Chosen, root: str, split: str) -> Any:
     """
     target, own = _target(chosen.name, raw=True)
     allowed = components.options(target)
-    if not os.path.exists(root):
-        raise ConfigError(f"--input={root} does not exist; give the folder of the corpus")
+    _demand_there(root)
+    if "split" not in allowed and split != WHOLE:
+        raise ConfigError(f"--splits={split} is unknown; {chosen.name} has none but {WHOLE!r}")
     given = {**chosen.options, "root": root} | ({"split": split} if "split" in allowed else {})
     opened = target(**components.check(target, given, key="--source"))
     return opened if own else Pictures(opened, chosen.name)
@@ -145,6 +151,11 @@ def open_source(chosen: Chosen, root: str | None) -> Any:
     """
     entry = {"name": chosen.name, **chosen.options} | ({"root": root} if root else {})
     return components.build("data.sources", entry, key="--source")
+
+
+def _demand_there(root: str) -> None:
+    if not os.path.exists(root):
+        raise ConfigError(f"--input={root} does not exist; give the folder of the corpus")
 
 
 def _target(name: str, raw: bool) -> tuple[type, bool]:

@@ -7,7 +7,7 @@ The folder of a prepared corpus::
     finished/howto100m-train....json                 of each shard: checksum, counts, what it lacks
     unfinished/                                      what is being written
     manifest.json                                    all shards, when all are there
-    dataset_info.json, features.json                 for tfds.builder_from_directory, likewise
+    dataset_info.json, features.json, metadata.json  for tfds.builder_from_directory, likewise
     report.json, report.txt, skipped.csv             for people, likewise
 """
 
@@ -166,7 +166,8 @@ def complete(
     as_dicts = {split: report.as_dict() for split, report in reports.items()}
     numbers = {"splits": as_dicts, "not_listed": left_out}
     write_json(output / "report.json", numbers)
-    write_json(output / MANIFEST, {"format": FORMAT, "name": plan.name, "shards": shards})
+    manifest = {"format": FORMAT, "name": plan.name, "classes": plan.classes, "shards": shards}
+    write_json(output / MANIFEST, manifest)
     return reports
 
 
@@ -178,8 +179,13 @@ def _write_dataset_info(output: pathlib.Path, plan: Plan, shards: list[dict[str,
         module_name="",
     )
     description = f"{plan.source}, prepared by fgmm.data.prepare"
+    metadata = tfds.core.MetadataDict(classes=plan.classes) if plan.classes else None
     info = tfds.core.DatasetInfo(
-        builder=identity, features=features(), description=description, disable_shuffling=True
+        builder=identity,
+        features=features(),
+        description=description,
+        metadata=metadata,
+        disable_shuffling=True,
     )
     info.set_file_format("array_record")
     template = tfds.core.ShardedFileTemplate(
@@ -239,6 +245,21 @@ def damaged(
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         shown = {"desc": "checksums", "unit": " shards", "disable": None if checksums else True}
         yield from filter(None, tqdm.tqdm(pool.map(look, entries), total=len(entries), **shown))
+
+
+def read_classes(output: pathlib.Path) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of a prepared corpus whose manifest can be read, by kind of label.
+
+    Raises:
+      ConfigError: they are not of that form.
+    """
+    classes = json.loads((output / MANIFEST).read_text()).get("classes", {})
+    try:
+        return {str(kind): tuple(map(str, names)) for kind, names in classes.items()}
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{output / MANIFEST}: classes={classes!r} is no dict of lists"
+        ) from error
 
 
 def damage(output: pathlib.Path, entry: dict[str, Any], *, checksums: bool) -> str | None:

@@ -61,7 +61,7 @@ def open_task(
       source: as ``raw.choose`` takes it.
       root: the folder of the corpus.
       output: the folder to be written.
-      splits: those wanted; without any all that have recordings.
+      splits: those wanted; without any those of ``raw.splits`` that have recordings.
       encoding: what is asked for.
       time_limit: seconds for each recording; 0 for none.
       shard_megabytes: of a shard, before anything is encoded again.
@@ -73,12 +73,11 @@ def open_task(
     for key, value in {"time_limit": time_limit, "shard_megabytes": shard_megabytes}.items():
         if value < 0 or (key == "shard_megabytes" and value == 0):
             raise ConfigError(f"--{key}={value} must be greater than 0")
-    known, wanted = raws.splits(chosen), tuple(splits)
-    for split in wanted:
-        if split not in known:
-            raise ConfigError(f"--splits={split} is unknown; allowed: {', '.join(known)}")
+    wanted = tuple(splits)
     opened = {}
-    for split in wanted or known:
+    for split in wanted or raws.splits(chosen, root):
+        if split == "all" or not re.fullmatch(r"\w+", split):
+            raise ConfigError(f"--splits={split} is no name that TFDS has for a split")
         raw = raws.open_raw(chosen, root, split)
         if len(raw) or split in wanted:
             opened[split] = raw
@@ -92,8 +91,23 @@ def open_task(
         time_limit=time_limit,
         shard_megabytes=shard_megabytes,
         splits={split: measured(raw, shard_megabytes) for split, raw in opened.items()},
+        classes=_classes(opened),
     )
     return Task(output, plan, opened, Making(encoding, time_limit))
+
+
+def _classes(opened: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of the classes, which must be the same in all splits."""
+    of_splits = [
+        {kind: [*names] for kind, names in getattr(raw, "classes", {}).items()}
+        for raw in opened.values()
+    ]
+    if any(classes != of_splits[0] for classes in of_splits):
+        raise ConfigError(
+            f"the classes of the splits {', '.join(opened)} differ; prepare each in a folder of "
+            "its own, by --splits"
+        )
+    return of_splits[0]
 
 
 def _left_out(opened: dict[str, Any]) -> str:

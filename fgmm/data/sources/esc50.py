@@ -12,6 +12,7 @@ import collections
 from typing import ClassVar
 
 from fgmm.data import labelled
+from fgmm.data.preparation.raw import WHOLE
 
 _TABLE = "meta/esc50.csv"
 _LAYOUT = f"the layout is {_TABLE}, audio/"
@@ -59,17 +60,38 @@ class Source(labelled.LabelledRecordings):
             that makes no sense.
         """
         labelled.demand_positive(windows=windows, seconds=seconds)
-        corpus = labelled.open_root(root, _LAYOUT, _TABLE)
-        report: collections.Counter[str] = collections.Counter()
-        entries = []
-        for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
-            category = row["category"].replace("_", " ")
-            if self._marked_only and row["esc10"].lower() != "true":
-                continue
-            if category in self.classes["sound"]:
-                label = self.classes["sound"].index(category)
-                name = f"audio/{row['filename']}"
-                entries.append(labelled.Entry(name, {"sound": label}, row["fold"]))
-            else:
-                report["malformed_line"] += 1
-        super().__init__(corpus, entries, report, windows=windows, seconds=seconds)
+        listing = listed(root, self.classes, self._marked_only)
+        super().__init__(listing, windows=windows, seconds=seconds)
+
+
+class Raw(labelled.RawRecordings):
+    """The files, for ``fgmm.data.prepare``."""
+
+    splits = (WHOLE,)
+
+    def __init__(self, *, root: str):
+        """Reads the table of the corpus at ``root``."""
+        super().__init__(listed(root, Source.classes, marked_only=False), "audio")
+
+
+def listed(root: str, classes: dict[str, tuple[str, ...]], marked_only: bool) -> labelled.Listing:
+    """The recordings of these classes, or of them those that are marked as ESC-10.
+
+    Raises:
+      ConfigError: a missing or unreadable root or table.
+    """
+    corpus = labelled.open_root(root, _LAYOUT, _TABLE)
+    report: collections.Counter[str] = collections.Counter()
+    entries = []
+    for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
+        category = row["category"].replace("_", " ")
+        if marked_only and row["esc10"].lower() != "true":
+            continue
+        if category in classes["sound"]:
+            label = classes["sound"].index(category)
+            entries.append(
+                labelled.Entry(f"audio/{row['filename']}", {"sound": label}, row["fold"])
+            )
+        else:
+            report["malformed_line"] += 1
+    return labelled.Listing(corpus, entries, classes, report)

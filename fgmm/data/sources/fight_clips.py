@@ -13,9 +13,11 @@ import collections
 from typing import ClassVar
 
 from fgmm.data import labelled
+from fgmm.data.preparation.raw import WHOLE
 
 _TABLE = "clips.csv"
 _LAYOUT = f"the layout is {_TABLE}, fight/, noFight/"
+CLASSES = {"action": ("noFight", "fight")}
 # Clips that the authors list under two source videos each tie these together.
 _SAME_GROUP = {"IZjLv7alWTk": "g0x9-0pOuhw", "Synopsis": "CamNet"}
 
@@ -29,7 +31,7 @@ class Source(labelled.LabelledRecordings):
       report: clips left out, and ``malformed_line`` for lines of the table without a known label.
     """
 
-    classes: ClassVar[dict[str, tuple[str, ...]]] = {"action": ("noFight", "fight")}
+    classes: ClassVar[dict[str, tuple[str, ...]]] = CLASSES
 
     def __init__(
         self,
@@ -54,16 +56,29 @@ class Source(labelled.LabelledRecordings):
             makes no sense.
         """
         labelled.demand_positive(windows=windows, seconds=seconds, fps=fps, size=size)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        entries = []
-        for row in labelled.read_table(corpus, _TABLE, ("filename", "label", "group"), report):
-            if row["label"] in self.classes["action"]:
-                label = self.classes["action"].index(row["label"])
-                group = _SAME_GROUP.get(row["group"], row["group"])
-                entries.append(labelled.Entry(row["filename"], {"action": label}, group))
-            else:
-                report["malformed_line"] += 1
-        super().__init__(
-            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
-        )
+        listing = _listed(root)
+        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
+
+
+class Raw(labelled.RawRecordings):
+    """The files, for ``fgmm.data.prepare``."""
+
+    splits = (WHOLE,)
+
+    def __init__(self, *, root: str):
+        """Reads the table of the corpus at ``root``."""
+        super().__init__(_listed(root))
+
+
+def _listed(root: str) -> labelled.Listing:
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    entries = []
+    for row in labelled.read_table(corpus, _TABLE, ("filename", "label", "group"), report):
+        if row["label"] in CLASSES["action"]:
+            label = CLASSES["action"].index(row["label"])
+            group = _SAME_GROUP.get(row["group"], row["group"])
+            entries.append(labelled.Entry(row["filename"], {"action": label}, group))
+        else:
+            report["malformed_line"] += 1
+    return labelled.Listing(corpus, entries, CLASSES, report)

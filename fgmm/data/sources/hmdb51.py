@@ -61,30 +61,43 @@ class Source(labelled.LabelledRecordings):
           ConfigError: a missing or unreadable root, no lists of the fold, no readable recording, or
             an option that makes no sense.
         """
-        labelled.demand_known(tuple(_MARKS), split=split)
-        labelled.demand_known(FOLDS, fold=fold)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        lists = {}
-        for path in corpus.names():
-            match = _LIST.fullmatch(posixpath.basename(path))
-            if match and int(match[2]) == fold:
-                lists[match[1]] = path
-        if not lists:
-            raise ConfigError(f"root={root!r} has no lists of fold {fold}; {_LAYOUT}")
-        self.classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
-        entries = []
-        for label, name in enumerate(sorted(lists)):
-            for line in labelled.read_lines(corpus, lists[name]):
-                listed, _, mark = line.rpartition(" ")
-                stem = os.path.splitext(listed.strip())[0]
-                if not stem or mark not in ("0", "1", "2"):
-                    report["malformed_line"] += 1
-                elif mark == _MARKS[split]:
-                    path = paths.get(stem, f"{name}/{listed.strip()}")
-                    group = f"{split}/{name}/{stem.partition(f'_{name}_')[0]}"
-                    entries.append(labelled.Entry(path, {"action": label}, group))
-        super().__init__(
-            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
-        )
+        listing = _listed(root, split, fold)
+        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
+
+
+class Raw(labelled.RawRecordings):
+    """The files of one side of one split, for ``fgmm.data.prepare``."""
+
+    splits = tuple(_MARKS)
+
+    def __init__(self, *, root: str, split: str = "train", fold: int = 1):
+        """Reads the lists; the arguments are those of ``Source``."""
+        super().__init__(_listed(root, split, fold))
+
+
+def _listed(root: str, split: str, fold: int) -> labelled.Listing:
+    labelled.demand_known(tuple(_MARKS), split=split)
+    labelled.demand_known(FOLDS, fold=fold)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    lists = {}
+    for path in corpus.names():
+        match = _LIST.fullmatch(posixpath.basename(path))
+        if match and int(match[2]) == fold:
+            lists[match[1]] = path
+    if not lists:
+        raise ConfigError(f"root={root!r} has no lists of fold {fold}; {_LAYOUT}")
+    classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
+    paths = files.stems(corpus, files.VIDEO_ENDINGS)
+    entries = []
+    for label, name in enumerate(sorted(lists)):
+        for line in labelled.read_lines(corpus, lists[name]):
+            listed, _, mark = line.rpartition(" ")
+            stem = os.path.splitext(listed.strip())[0]
+            if not stem or mark not in ("0", "1", "2"):
+                report["malformed_line"] += 1
+            elif mark == _MARKS[split]:
+                path = paths.get(stem, f"{name}/{listed.strip()}")
+                group = f"{split}/{name}/{stem.partition(f'_{name}_')[0]}"
+                entries.append(labelled.Entry(path, {"action": label}, group))
+    return labelled.Listing(corpus, entries, classes, report)

@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
 from fgmm.data import decode, files, labelled
+from fgmm.data.preparation import raw
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.sources import image_captions
 
@@ -72,14 +73,7 @@ class Source:
         self._corpus = labelled.open_root(root, _LAYOUT, _STORIES)
         self.report: collections.Counter[str] = collections.Counter()
         self._frames, self._candidates, self._size = frames, candidates, size
-        stories: dict[str, list[tuple[str, list[Page]]]] = collections.defaultdict(list)
-        for line in labelled.read_lines(self._corpus, _STORIES):
-            try:
-                story = json.loads(line)
-                pages = [_page(page, self.report) for page in story["pages"]]
-                stories[story["split"]].append((story["id"], [page for page in pages if page]))
-            except (ValueError, KeyError, TypeError, RecursionError):
-                self.report["malformed_line"] += 1
+        stories = _stories(self._corpus, self.report)
         labelled.demand_known(sorted(stories), split=split)
         self._stories = [(name, pages) for name, pages in stories[split] if pages]
         self._ends = np.cumsum([len(pages) for _, pages in self._stories])
@@ -112,6 +106,37 @@ class Source:
             ),
             group=name,
         )
+
+
+class Raw(raw.Pictures):
+    """The pages of one split for ``fgmm.data.prepare``: each a picture with its text alone, and its
+    story as group.
+    """
+
+    def __init__(self, *, root: str, split: str = "train"):
+        """Reads the list; the arguments are those of ``Source``."""
+        super().__init__(Source(root=root, split=split), "image_sequence")
+
+    @staticmethod
+    def splits(root: str) -> tuple[str, ...]:
+        """Those that stories are in."""
+        corpus = labelled.open_root(root, _LAYOUT, _STORIES)
+        return tuple(sorted(_stories(corpus, collections.Counter())))
+
+
+def _stories(
+    corpus: files.Folder | files.Archive, report: collections.Counter[str]
+) -> dict[str, list[tuple[str, list[Page]]]]:
+    """Names and pages of the stories, by split."""
+    stories: dict[str, list[tuple[str, list[Page]]]] = collections.defaultdict(list)
+    for line in labelled.read_lines(corpus, _STORIES):
+        try:
+            story = json.loads(line)
+            pages = [_page(page, report) for page in story["pages"]]
+            stories[story["split"]].append((story["id"], [page for page in pages if page]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            report["malformed_line"] += 1
+    return stories
 
 
 def around(index: int, count: int, whole: int) -> range:

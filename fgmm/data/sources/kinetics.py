@@ -63,34 +63,51 @@ class Source(labelled.LabelledRecordings):
           ConfigError: a missing or unreadable root or table, no readable recording, or an option
             that makes no sense.
         """
-        labelled.demand_known(tuple(_TABLES), split=split)
+        listing = _listed(root, split, table)
+        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
+
+
+class Raw(labelled.RawRecordings):
+    """The files of one split, for ``fgmm.data.prepare``."""
+
+    def __init__(self, *, root: str, split: str = "train", table: str = ""):
+        """Reads the tables; the arguments are those of ``Source``."""
+        super().__init__(_listed(root, split, table))
+
+    @staticmethod
+    def splits(root: str) -> tuple[str, ...]:
+        """Those whose tables the corpus has."""
         corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        found = {name: files.find(corpus, names) for name, names in _TABLES.items()}
-        found[split] = [table] if table else found[split]
-        if not found[split]:
-            raise ConfigError(f"root={root!r} has no {_TABLES[split][0]}; {_LAYOUT}")
-        rows = labelled.read_table(corpus, found[split][0], _COLUMNS, report)
-        labels = {row["label"] for row in rows}
-        for path in {path for places in found.values() for path in places[:1]} - {found[split][0]}:
-            # What is wrong with the tables of other splits is theirs to count.
-            uncounted: collections.Counter[str] = collections.Counter()
-            others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
-            labels |= {row["label"] for row in others} - {""}
-        self.classes = {"action": tuple(sorted(labels))}
-        label = {name: {"action": i} for i, name in enumerate(self.classes["action"])}
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
-        entries = []
-        for row in rows:
-            try:
-                start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
-            except (ValueError, OverflowError):
-                report["malformed_line"] += 1
-                continue
-            stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
-            group = f"{split}/{row['youtube_id']}"
-            path = paths.get(stem, f"{stem}.mp4")
-            entries.append(labelled.Entry(path, label[row["label"]], group))
-        super().__init__(
-            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
-        )
+        return tuple(name for name, tables in _TABLES.items() if files.find(corpus, tables))
+
+
+def _listed(root: str, split: str, table: str) -> labelled.Listing:
+    labelled.demand_known(tuple(_TABLES), split=split)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    found = {name: files.find(corpus, names) for name, names in _TABLES.items()}
+    found[split] = [table] if table else found[split]
+    if not found[split]:
+        raise ConfigError(f"root={root!r} has no {_TABLES[split][0]}; {_LAYOUT}")
+    rows = labelled.read_table(corpus, found[split][0], _COLUMNS, report)
+    labels = {row["label"] for row in rows}
+    for path in {path for places in found.values() for path in places[:1]} - {found[split][0]}:
+        # What is wrong with the tables of other splits is theirs to count.
+        uncounted: collections.Counter[str] = collections.Counter()
+        others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
+        labels |= {row["label"] for row in others} - {""}
+    classes = {"action": tuple(sorted(labels))}
+    label = {name: {"action": i} for i, name in enumerate(classes["action"])}
+    paths = files.stems(corpus, files.VIDEO_ENDINGS)
+    entries = []
+    for row in rows:
+        try:
+            start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
+        except (ValueError, OverflowError):
+            report["malformed_line"] += 1
+            continue
+        stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        group = f"{split}/{row['youtube_id']}"
+        path = paths.get(stem, f"{stem}.mp4")
+        entries.append(labelled.Entry(path, label[row["label"]], group))
+    return labelled.Listing(corpus, entries, classes, report)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from fgmm.config import ConfigError
 from fgmm.data import files, labelled
+from fgmm.data.preparation.raw import WHOLE
 
 _ENDINGS = {"video": files.VIDEO_ENDINGS, "audio": files.SOUND_ENDINGS}
 _LAYOUT = "the layout is <class>/<file>, or a listing; see fgmm/data/sources/labelled_folder.py"
@@ -61,31 +62,40 @@ class Source(labelled.LabelledRecordings):
           ConfigError: a missing or unreadable root or listing, no file of the split, no readable
             recording, or an option that makes no sense.
         """
-        labelled.demand_known(tuple(_ENDINGS), modality=modality)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        if listing.endswith(".csv"):
-            found, names = _of_table(corpus, listing, split, report)
-        else:
-            depth = 1 if split else 0
-            present = [n for n in corpus.names() if _ending(n) in _ENDINGS[modality]]
-            names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
-            listed = labelled.read_lines(corpus, listing) if listing else present
-            found = list(_of_folders(listed, split, names, report if listing else None))
-        if not found:
-            raise ConfigError(f"root={root!r} has no {modality} of split={split!r}; {_LAYOUT}")
-        self.classes = {"label": tuple(sorted(names))}
-        labels = {name: {"label": i} for i, name in enumerate(self.classes["label"])}
-        entries = [labelled.Entry(name, labels[label], group) for name, label, group in found]
-        super().__init__(
-            corpus,
-            entries,
-            report,
-            windows=windows,
-            seconds=seconds,
-            fps=fps if modality == "video" else None,
-            size=size,
-        )
+        fps = fps if modality == "video" else None
+        listing = _listed(root, split, listing, modality)
+        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
+
+
+class Raw(labelled.RawRecordings):
+    """The files of a split, or of all together, for ``fgmm.data.prepare``."""
+
+    splits = (WHOLE,)
+
+    def __init__(self, *, root: str, split: str = "", listing: str = "", modality: str = "video"):
+        """Reads the names; the arguments are those of ``Source``; ``whole`` is its empty split."""
+        split = "" if split == WHOLE else split
+        super().__init__(_listed(root, split, listing, modality), modality)
+
+
+def _listed(root: str, split: str, listing: str, modality: str) -> labelled.Listing:
+    labelled.demand_known(tuple(_ENDINGS), modality=modality)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    if listing.endswith(".csv"):
+        found, names = _of_table(corpus, listing, split, report)
+    else:
+        depth = 1 if split else 0
+        present = [n for n in corpus.names() if _ending(n) in _ENDINGS[modality]]
+        names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
+        listed = labelled.read_lines(corpus, listing) if listing else present
+        found = list(_of_folders(listed, split, names, report if listing else None))
+    if not found:
+        raise ConfigError(f"root={root!r} has no {modality} of split={split!r}; {_LAYOUT}")
+    classes = {"label": tuple(sorted(names))}
+    labels = {name: {"label": i} for i, name in enumerate(classes["label"])}
+    entries = [labelled.Entry(name, labels[label], group) for name, label, group in found]
+    return labelled.Listing(corpus, entries, classes, report)
 
 
 def _of_table(

@@ -60,28 +60,43 @@ class Source(segments.DescribedSegments):
           ConfigError: a missing or unreadable root or list, no video of the split, or an option
             that makes no sense.
         """
-        labelled.demand_known(SPLITS, split=split)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        if split == "test_1k":
-            table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
-            rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
-            pairs = [(row["video_id"], row["sentence"]) for row in rows]
-            videos = [video for video, _ in pairs]
-        else:
-            split_of, pairs = _annotations(corpus, root, report)
-            videos = [video for video, name in split_of.items() if name == split]
-            if split in _LISTS:
-                table = labelled.find_table(corpus, _LISTS[split], _LAYOUT)
-                rows = labelled.read_table(corpus, table, ("video_id",), report)
-                videos = [row["video_id"] for row in rows]
-        captions = _by_video(videos, pairs, report)
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
-        found = [
-            segments.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
-            for video, said in captions.items()
-        ]
-        super().__init__(corpus, found, report, seconds=seconds, frames=frames, size=size)
+        listed = _listed(root, split)
+        super().__init__(*listed, seconds=seconds, frames=frames, size=size)
+
+
+class Raw(segments.RawFiles):
+    """The videos of one split with all their sentences, for ``fgmm.data.prepare``."""
+
+    splits = OFFICIAL
+
+    def __init__(self, *, root: str, split: str = "test_1k"):
+        """Reads the lists; the arguments are those of ``Source``."""
+        super().__init__(*_listed(root, split))
+
+
+def _listed(root: str, split: str) -> segments.Listed:
+    labelled.demand_known(SPLITS, split=split)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    if split == "test_1k":
+        table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
+        rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
+        pairs = [(row["video_id"], row["sentence"]) for row in rows]
+        videos = [video for video, _ in pairs]
+    else:
+        split_of, pairs = _annotations(corpus, root, report)
+        videos = [video for video, name in split_of.items() if name == split]
+        if split in _LISTS:
+            table = labelled.find_table(corpus, _LISTS[split], _LAYOUT)
+            rows = labelled.read_table(corpus, table, ("video_id",), report)
+            videos = [row["video_id"] for row in rows]
+    captions = _by_video(videos, pairs, report)
+    paths = files.stems(corpus, files.VIDEO_ENDINGS)
+    found = [
+        segments.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
+        for video, said in captions.items()
+    ]
+    return corpus, found, report
 
 
 def _annotations(

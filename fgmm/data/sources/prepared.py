@@ -16,7 +16,7 @@ from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
 from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Waveform
-from fgmm.data.windows import Narrated, Window
+from fgmm.data.windows import Narrated, Spread, Window
 
 # Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
 _LONGEST_ERROR = 200
@@ -30,10 +30,14 @@ class Source:
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
     windows from anywhere in it. Can be pickled, and read by many threads and processes.
 
+    With ``windows`` every recording is so many clips instead, at fixed places, as labelled sources
+    have them: nothing is drawn.
+
     A record that cannot be read is masked as ``unreadable_record``, one of a shard that has gone
     since it was opened as ``missing_file``; all other records stay in their places.
 
     Attributes:
+      classes: names of the classes, by kind of label and label.
       report: empty; the folder's report.json says what was left out when it was prepared.
     """
 
@@ -47,6 +51,7 @@ class Source:
         size: int = 224,
         candidates: int = 4,
         minimum: float = 4.0,
+        windows: int = 0,
         verify: bool = False,
     ):
         """Opens the folder: reads the list of its shards, and whether they are there and as long as
@@ -61,6 +66,8 @@ class Source:
           candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
           minimum: seconds to which the stretch of a shorter narration is widened, to both sides
             alike; a window is taken from within it.
+          windows: clips of each recording, spread from its start to its end, with what is said in
+            them; 0 for one around a narration.
           verify: compare the checksums of the split's shards, for which all of them are read; as
             ``python -m fgmm.data.prepare --verify`` does for all splits.
 
@@ -73,11 +80,14 @@ class Source:
         for key, value in numbers.items():
             if not value > 0:
                 raise ConfigError(f"{key}={value!r} must be greater than 0")
-        if minimum < 0:
-            raise ConfigError(f"minimum={minimum!r} must be at least 0")
+        for key, value in {"minimum": minimum, "windows": windows}.items():
+            if value < 0:
+                raise ConfigError(f"{key}={value!r} must be at least 0")
         self.report: collections.Counter[str] = collections.Counter()
         self._root, self._split = pathlib.Path(root).absolute(), split
-        self._window = Narrated(seconds, minimum, candidates)
+        self._window, self._spread = Narrated(seconds, minimum, candidates), None
+        if windows:
+            self._spread = Spread(seconds, windows)
         self._frames, self._size = max(1, round(seconds * fps)), size
         entries = shards.read_manifest(self._root)
         known = list(dict.fromkeys(entry["split"] for entry in entries))
@@ -91,6 +101,7 @@ class Source:
             raise ConfigError(f"root={root!r}: {found[0]}{more}; delete it and prepare again")
         self._shards = [entry["file"] for entry in entries]
         self._ends = np.cumsum([entry["records"] for entry in entries])
+        self.classes = shards.read_classes(self._root)
         self._records = self._open()
         if len(self._records) != self._ends[-1]:
             raise ConfigError(
@@ -125,7 +136,12 @@ class Source:
         self._records = self._open()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._records) * self._windows
+
+    @property
+    def _windows(self) -> int:
+        """Clips of a record."""
+        return self._spread.count if self._spread else 1
 
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
@@ -135,9 +151,9 @@ class Source:
         return self._clip(index, rng)
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
-        index = range(len(self))[index]
+        index, place = divmod(range(len(self))[index], self._windows)
         try:
-            return self._described(self._records[index], rng)
+            return self._described(self._records[index], place, rng)
         except Exception as error:  # ArrayRecord and TFDS raise nearly anything for damaged shards
             shard = int(np.searchsorted(self._ends, index, side="right"))
             there = (self._root / self._shards[shard]).exists()
@@ -148,7 +164,9 @@ class Source:
             name = f"{self._split}[{index}]"
             return Clip(clip_id=name, video=failed, audio=failed, problems=(reason,))
 
-    def _described(self, record: dict[str, Any], rng: np.random.Generator | None) -> Clip:
+    def _described(
+        self, record: dict[str, Any], place: int, rng: np.random.Generator | None
+    ) -> Clip:
         """The clip of a record as it was read."""
         names = {key: record[key].decode() for key in ("clip_id", "group", "kind")}
         captions = record["captions"]
@@ -171,8 +189,12 @@ class Source:
         _demand_sound(names, float(record["duration"]), spoken, described["problems"])
         if names["kind"] == "image":
             return Clip(video=record["media"], captions=spoken, **described)
-        window, near = self._window(spoken, rng)
-        read = {"data": record["media"], "duration": float(record["duration"]), "window": window}
+        duration = float(record["duration"])
+        if self._spread:
+            window, near = self._spread(spoken, duration, place)
+        else:
+            window, near = self._window(spoken, rng)
+        read = {"data": record["media"], "duration": duration, "window": window}
         frames = functools.partial(_frames, **read, count=self._frames, size=self._size)
         return Clip(
             video=media.Pictures(frames) if record["has_video"] else None,

@@ -61,28 +61,42 @@ class Source(labelled.LabelledRecordings):
           ConfigError: a missing or unreadable root or list, no readable recording, or an option
             that makes no sense.
         """
-        labelled.demand_known(SPLITS, split=split)
-        labelled.demand_known(FOLDS, fold=fold)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        numbered = map(_NUMBERED.fullmatch, self._lines(corpus, _CLASSES))
-        names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
-        self.classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
-        found = files.stems(corpus, files.VIDEO_ENDINGS)
-        paths = {stem.lower(): path for stem, path in found.items()}
-        entries = []
-        for line in self._lines(corpus, f"{split}list{fold:02d}.txt"):
-            listed = line.split()[0]
-            stem = posixpath.splitext(posixpath.basename(listed))[0]
-            if (folder := listed.split("/")[0]) in names:
-                label = {"action": names.index(folder)}
-                group = stem.rpartition("_c")[0]
-                entries.append(labelled.Entry(paths.get(stem.lower(), listed), label, group))
-            else:
-                report["malformed_line"] += 1
-        super().__init__(
-            corpus, entries, report, windows=windows, seconds=seconds, fps=fps, size=size
-        )
+        listing = _listed(root, split, fold)
+        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
 
-    def _lines(self, corpus: files.Folder | files.Archive, name: str) -> list[str]:
-        return labelled.read_lines(corpus, labelled.find_table(corpus, name, _LAYOUT))
+
+class Raw(labelled.RawRecordings):
+    """The files of one side of one split, for ``fgmm.data.prepare``."""
+
+    splits = SPLITS
+
+    def __init__(self, *, root: str, split: str = "train", fold: int = 1):
+        """Reads the lists; the arguments are those of ``Source``."""
+        super().__init__(_listed(root, split, fold))
+
+
+def _listed(root: str, split: str, fold: int) -> labelled.Listing:
+    labelled.demand_known(SPLITS, split=split)
+    labelled.demand_known(FOLDS, fold=fold)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    numbered = map(_NUMBERED.fullmatch, _lines(corpus, _CLASSES))
+    names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
+    classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
+    found = files.stems(corpus, files.VIDEO_ENDINGS)
+    paths = {stem.lower(): path for stem, path in found.items()}
+    entries = []
+    for line in _lines(corpus, f"{split}list{fold:02d}.txt"):
+        listed = line.split()[0]
+        stem = posixpath.splitext(posixpath.basename(listed))[0]
+        if (folder := listed.split("/")[0]) in names:
+            label = {"action": names.index(folder)}
+            group = stem.rpartition("_c")[0]
+            entries.append(labelled.Entry(paths.get(stem.lower(), listed), label, group))
+        else:
+            report["malformed_line"] += 1
+    return labelled.Listing(corpus, entries, classes, report)
+
+
+def _lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+    return labelled.read_lines(corpus, labelled.find_table(corpus, name, _LAYOUT))

@@ -53,24 +53,39 @@ class Source(segments.DescribedSegments):
           ConfigError: a missing or unreadable root or JSON file, no video of the split, or an
             option that makes no sense.
         """
-        labelled.demand_known(tuple(_SUBSETS), split=split)
-        corpus = labelled.open_root(root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
-        path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
-        steps = []
-        try:
-            for video, entry in files.read_json(corpus, path)["database"].items():
-                if entry["subset"] == _SUBSETS[split]:
-                    name = paths.get(video, f"{video}.mp4")
-                    for number, step in enumerate(entry.get("annotations", ())):
-                        steps += _read(step, f"{video}_{number}", name, video, report)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"root={root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
-                f"shows ({type(error).__name__}: {error})"
-            ) from error
-        super().__init__(corpus, steps, report, seconds=seconds, frames=frames, size=size)
+        listed = _listed(root, split)
+        super().__init__(*listed, seconds=seconds, frames=frames, size=size)
+
+
+class Raw(segments.RawFiles):
+    """The videos of one split with the sentences of their steps, for ``fgmm.data.prepare``."""
+
+    splits = tuple(_SUBSETS)
+
+    def __init__(self, *, root: str, split: str = "validation"):
+        """Reads the JSON file; the arguments are those of ``Source``."""
+        super().__init__(*_listed(root, split))
+
+
+def _listed(root: str, split: str) -> segments.Listed:
+    labelled.demand_known(tuple(_SUBSETS), split=split)
+    corpus = labelled.open_root(root, _LAYOUT)
+    report: collections.Counter[str] = collections.Counter()
+    path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
+    paths = files.stems(corpus, files.VIDEO_ENDINGS)
+    steps = []
+    try:
+        for video, entry in files.read_json(corpus, path)["database"].items():
+            if entry["subset"] == _SUBSETS[split]:
+                name = paths.get(video, f"{video}.mp4")
+                for number, step in enumerate(entry.get("annotations", ())):
+                    steps += _read(step, f"{video}_{number}", name, video, report)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"root={root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
+            f"shows ({type(error).__name__}: {error})"
+        ) from error
+    return corpus, steps, report
 
 
 def _read(

@@ -1,0 +1,110 @@
+"""What ``fgmm.data.prepare`` wrote, one corpus or several together, sized for two CPU cores.
+
+A tokenizer is trained on the captions first::
+
+    python -m fgmm.data.tokenizer train --source=prepared --option=root=prepared \
+        --vocabulary_size=4000 --output=prepared.model
+    python -m fgmm.main --config=configs/prepared.py:root=prepared,tokenizer=prepared.model \
+        --workdir=runs/prepared
+
+A corpus may lack what another one has: a clip counts in the pairs of which it has both sides.
+"""
+
+import pathlib
+
+import ml_collections
+
+from fgmm import components
+from fgmm import config as configs
+
+# The fine term by name, and how many captions a clip draws from those near it.
+FINE = {"info_nce": 1, "mil_nce": 4}
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: ``root``, a folder, or several joined by ``+``, each with ``@SPLIT`` behind it
+    where it is another than ``split``; ``weights`` of several, joined by ``+``, all alike if empty;
+    ``validation``, the split of the first folder for evaluation; ``tokenizer``, ``steps`` and
+    ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its pictures; ``fine`` is the
+    loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of captions spoken nearby.
+    """
+    variant = configs.variant(
+        argument,
+        root="prepared",
+        split="train",
+        weights="",
+        validation="validation",
+        tokenizer="prepared.model",
+        steps=2000,
+        batch=32,
+        seconds=2.0,
+        fps=4.0,
+        size=64,
+        fine="info_nce",
+    )
+    if variant.fine not in FINE:
+        raise configs.ConfigError(
+            f"variant fine={variant.fine!r} is unknown; allowed: {', '.join(FINE)}"
+        )
+    config = configs.defaults()
+    config.steps = variant.steps
+    config.batch_size = variant.batch
+    window = {"seconds": variant.seconds, "fps": variant.fps, "size": variant.size}
+    parts = _parts(variant, {**window, "candidates": FINE[variant.fine]})
+    first = next(iter(parts.values()))
+    config.data.source = first if len(parts) == 1 else {"name": "mixture", "sources": parts}
+    config.data.update(
+        frames=max(1, round(variant.seconds * variant.fps)),
+        height=variant.size,
+        width=variant.size,
+        audio_seconds=variant.seconds,
+        sample_rate=16000,
+        captions=FINE[variant.fine],
+        phrases=8,
+        tokens=48,
+    )
+    config.data.tokenizer = variant.tokenizer
+    config.transforms.update(flip=True, crop_area=0.5)
+
+    config.model.video = {"name": "resnet2plus1d", "widths": (32, 64), "temporal_strides": (1, 2)}
+    config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
+    config.model.text = {"name": "phrase_transformer", "width": 64}
+
+    for pair, weight in (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5)):
+        common = {"pair": pair, "space": "joint", "weight": weight}
+        config.objective.terms[f"coarse_{pair}"] = {**common, "name": "info_nce", "level": "coarse"}
+        config.objective.terms[f"fine_{pair}"] = {**common, "name": variant.fine, "level": "fine"}
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = min(100, variant.steps // 10)
+    config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
+    evaluated = {"root": first["root"], "split": variant.validation, "candidates": 1}
+    config.evals.validation = {
+        "name": "retrieval",
+        "every": 500,
+        "source": {"name": "prepared", **window, **evaluated},
+    }
+    return components.complete(config)
+
+
+def _parts(variant: ml_collections.ConfigDict, options: dict) -> dict[str, dict]:
+    """The entry of each folder, by its name; with weights where there are several."""
+    roots = variant.root.split("+")
+    weights = variant.weights.split("+") if variant.weights else ["1"] * len(roots)
+    parts = {}
+    for root, weight in zip(roots, weights, strict=False):
+        folder, _, split = root.partition("@")
+        name = pathlib.PurePath(folder).name
+        parts[name] = {"name": "prepared", "root": folder, "split": split or variant.split}
+        parts[name] |= options
+        if len(roots) > 1:
+            try:
+                parts[name]["weight"] = float(weight)
+            except ValueError as error:
+                raise configs.ConfigError(f"variant weights: {weight!r} is no number") from error
+    if not len(parts) == len(roots) == len(weights):
+        raise configs.ConfigError(
+            f"variant root={variant.root!r} must be folders of different names, and "
+            f"weights={variant.weights!r} as many numbers"
+        )
+    return parts

@@ -1,0 +1,120 @@
+"""Several corpora as one, each with a weight: its share of the clips of a batch.
+
+In a config::
+
+    config.data.source = {"name": "mixture", "sources": {
+        "howto": {"name": "howto100m", "root": ..., "weight": 3.0},
+        "sounds": {"name": "esc50", "root": ..., "weight": 1.0},
+    }}
+"""
+
+import bisect
+import collections
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgmm import components
+from fgmm.config import Config, ConfigError, of_type
+from fgmm.data.schema import Clip
+
+
+class Part(NamedTuple):
+    """A corpus of a mixture.
+
+    Attributes:
+      clips: where its clips are among those of the mixture.
+      weight: its share of a batch is this over the sum of all weights.
+    """
+
+    clips: range
+    weight: float
+
+
+class Source:
+    """The clips of all parts, one part after the other in the order of their names.
+
+    Evaluations thus see every clip once, whatever the weights. Training draws from the parts by
+    their weights (``fgmm.data.pipeline``), so that a small one comes round more often than a large
+    one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group`` begin with the
+    name of the part. ``source.draw(i, rng)`` is there where a part has it.
+
+    Attributes:
+      parts: by which training draws.
+      classes: names of the classes, by label, of those kinds of label on which the parts that have
+        them agree.
+      report: sums of what the parts left out.
+    """
+
+    def __init__(self, *, sources: Mapping):
+        """Opens the parts.
+
+        Args:
+          sources: by name; each as in ``config.data.source``, with a ``weight`` above 0, or 1.0.
+
+        Raises:
+          ConfigError: there are none, a part is wrong by itself, or a weight is not above 0.
+        """
+        if not sources:
+            raise ConfigError("mixture: sources is empty; name at least one")
+        # A config forgets the order of its keys.
+        self._names = sorted(sources)
+        self._sources = [_open(sources[name], f"mixture: sources.{name}") for name in self._names]
+        self._ends = list(itertools.accumulate(map(len, self._sources)))
+        starts = [0, *self._ends]
+        weights = [float(sources[name].get("weight", 1.0)) for name in self._names]
+        self.parts = tuple(
+            Part(range(*ends), weight)
+            for ends, weight in zip(itertools.pairwise(starts), weights, strict=True)
+        )
+        self.report = sum((source.report for source in self._sources), collections.Counter())
+        self.classes = _agreed([getattr(source, "classes", {}) for source in self._sources])
+        # A method that is always there would say that all clips are drawn anew every time.
+        if any(hasattr(source, "draw") for source in self._sources):
+            self.draw = self._draw
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clip(index, None)
+
+    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
+        return self._clip(index, rng)
+
+    def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+        index = range(len(self))[index]
+        number = bisect.bisect_right(self._ends, index)
+        name, source = self._names[number], self._sources[number]
+        within = index - self.parts[number].clips.start
+        drawn = rng is not None and hasattr(source, "draw")
+        clip = source.draw(within, rng) if drawn else source[within]
+        group = f"{name}/{clip.group}" if clip.group else ""
+        return dataclasses.replace(clip, clip_id=f"{name}/{clip.clip_id}", group=group)
+
+
+def _open(entry: Any, key: str) -> Any:
+    if not isinstance(entry, Config):
+        raise ConfigError(f"{key}={entry!r} must be a dict with the name of a source")
+    weight = entry.get("weight", 1.0)
+    if not of_type(weight, float) or not 0 < weight < float("inf"):
+        raise ConfigError(f"{key}.weight={weight!r} must be a number above 0")
+    if entry.get("name") == "mixture":
+        raise ConfigError(f"{key}.name='mixture' cannot be a part of another; name its own parts")
+    options = {option: value for option, value in entry.items() if option != "weight"}
+    source = components.build("data.sources", options, key=key)
+    if not len(source):
+        raise ConfigError(f"{key} has no clip; leave it out")
+    return source
+
+
+def _agreed(classes: list[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """The kinds of label that have the same names wherever they are, with these."""
+    found: dict[str, set[tuple[str, ...]]] = collections.defaultdict(set)
+    for own in classes:
+        for kind, names in own.items():
+            found[kind].add(tuple(names))
+    return {kind: next(iter(names)) for kind, names in found.items() if len(names) == 1}
