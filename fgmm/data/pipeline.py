@@ -11,7 +11,6 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 
 from fgmm.config import Config, ConfigError
@@ -172,6 +171,8 @@ def training_batches(
       batch_size: clips over all processes; a multiple of ``processes``.
       workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
     """
+    import grain  # Only reading needs it: what computes on a batch already there does without.
+
     dataset = grain.MapDataset.range(len(assemble.source)).seed(seed).shuffle().repeat()
     dataset = dataset.random_map(assemble)
     # Every process has consecutive clips, so that those of all are in one order for any number.
