@@ -8,7 +8,7 @@ not run. Printed are the bytes a device receives and the FLOPs of its products, 
 products of ``fgmm.report.scaling``), and what share of the loss's time would be communication on
 ``--machine``. Other modes:
 
-``--count``   FLOPs, parameters and activations of S3D and ViViT-B on 32 frames of 224 x 224, traced.
+``--count``   FLOPs, parameters, activations of S3D and ViViT-B on 32 frames of 224 x 224, traced.
 ``--model``   the tables of the model on paper, made of these; see ``fgmm.report.scaling``.
 ``--device``  step time, FLOP utilisation and memory of both on the device that is there, coarse
               terms alone and with the fine-grained one, at the first of ``--clips`` that fits. It
@@ -18,6 +18,7 @@ products of ``fgmm.report.scaling``), and what share of the loss's time would be
 """
 
 import collections
+import dataclasses
 import functools
 import json
 import os
@@ -27,7 +28,6 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
@@ -50,6 +50,8 @@ LARGE = {
     "ViViT-B": {"name": "vivit", "width": 768, "depth": 12, "heads": 12, "dtype": "bfloat16"},
 }
 LARGE_FRAMES, LARGE_SIZE = 32, 224
+# Of a corpus such as HowTo100M; what is compiled here has the shipped tokenizer's.
+VOCABULARY = 32_000
 # Tubelets of 2 x 16 x 16 pixels, so that 8 x 112 x 112 has S3D's N = 196.
 SMALL = {"name": "vivit", "width": 32, "depth": 1, "heads": 2}
 MIB = 2**20
@@ -197,6 +199,9 @@ def measure() -> list[dict]:
 def counted(name: str) -> model.Workload:
     """An encoder beside text, by tracing alone."""
     experiment = experiment_of(LARGE[name], batch=1, frames=LARGE_FRAMES, size=LARGE_SIZE)
+    encoders = dict(experiment.model.encoders)
+    encoders["text"] = encoders["text"].clone(vocabulary=VOCABULARY)
+    experiment = dataclasses.replace(experiment, model=experiment.model.clone(encoders=encoders))
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
     parts = counts.parts(experiment.model, inputs)
     state = jax.eval_shape(experiment.init, 0)

@@ -2,8 +2,8 @@
 
     python -m fgmm.report.scaling --page=docs/scaling.md --figure=docs/figures/scaling.png
 
-It fills the tables of the page from ``docs/results/scaling.json`` and draws the figure. No time here
-was measured. Of n devices each has b clips, so that C = n·b are compared; a clip has N local
+It fills the tables of the page from ``docs/results/scaling.json`` and draws the figure. No time
+here was measured. Of n devices each has b clips, so that C = n·b are compared; a clip has N local
 embeddings and J = K·P phrases, all of width D; u is the share of a device's peak that products
 reach, the same for encoders and for the loss::
 
@@ -66,7 +66,7 @@ class Machine:
     peak_float32: float
     memory: float
     capacity: float
-    node: float
+    node: int | float
     inside: float
     outside: float
     hop_inside: float
@@ -112,7 +112,7 @@ class Workload:
     name: str
     forward_flops: float
     parameters: int
-    kept_bytes: float
+    kept_bytes: int
     N: int
     K: int
     P: int
@@ -300,7 +300,7 @@ def _workloads(workloads) -> str:
     return markdown(rows)
 
 
-def _gb(value: float) -> str:
+def _gb(value: int) -> str:
     return f"{value / 1e9:.2f}"
 
 
