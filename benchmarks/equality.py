@@ -298,6 +298,13 @@ def main(argv):
     if options.worker is not None:
         return _work()
     start, rows = time.monotonic(), []
+    result = {
+        "made": provenance.here(),
+        "steps": options.steps,
+        "allowed": ALLOWED,
+        "rows": rows,
+        "config": as_dict(_experiment(Run(), options.steps).config),
+    }
     print(f"{'':80}{'first 3 steps':>15}{f'{options.steps} steps':>12}")
     for dtype in options.dtypes:
         for row in _comparisons(dtype, options.steps, [int(n) for n in options.processes]):
@@ -306,18 +313,10 @@ def main(argv):
             mark = "" if row["within"] else "  too far"
             apart = f"{row['first_steps']:15.1e}{row['all_steps']:12.1e}"
             print(f"{dtype + ', ' + label:80}{apart}{mark}", flush=True)
-    seconds = round(time.monotonic() - start)
-    print(f"{len(rows)} runs in {seconds} s")
-    if options.output:
-        result = {
-            "made": provenance.here(),
-            "steps": options.steps,
-            "seconds": seconds,
-            "allowed": ALLOWED,
-            "rows": rows,
-            "config": as_dict(_experiment(Run(), options.steps).config),
-        }
-        binary.write(pathlib.Path(options.output), result)
+            result["seconds"] = round(time.monotonic() - start)
+            if options.output:
+                binary.write(pathlib.Path(options.output), result)
+    print(f"{len(rows)} runs in {result['seconds']} s")
     return 0 if all(row["within"] for row in rows) else 1
 
 

@@ -204,30 +204,44 @@ def counted(name: str) -> model.Workload:
     experiment = dataclasses.replace(experiment, model=experiment.model.clone(encoders=encoders))
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
     parts = counts.parts(experiment.model, inputs)
-    state = jax.eval_shape(experiment.init, 0)
-
-    def kept(params, statistics, inputs):
-        def embed(params):
-            variables = {"params": params, **statistics}
-            rngs = {"dropout": jax.random.key(0)}
-            return experiment.model.apply(
-                variables, inputs, train=True, mutable=list(statistics), rngs=rngs
-            )
-
-        return jax.vjp(embed, params)
-
-    params = state.params["model"]
-    (embeddings, _), pull_back = jax.eval_shape(kept, params, state.statistics, inputs)
-    of_params = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-    of_all = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pull_back))
     return model.Workload(
         name=name,
         forward_flops=sum(part.flops for part in parts),
         parameters=sum(part.parameters for part in parts),
-        kept_bytes=of_all - of_params,
-        N=embeddings["joint"]["video"].local.shape[1],
+        # Parameters are kept as well, once for all clips.
+        kept_bytes=_kept(experiment, 2) - _kept(experiment, 1),
+        N=_cells(experiment, inputs),
         **{axis: SIZES[axis] for axis in ("K", "P", "D")},
     )
+
+
+def _kept(experiment, clips):
+    """Bytes that the traced forward pass hands to the backward pass."""
+
+    def pull_back(params, statistics, inputs):
+        def embed(params):
+            return experiment.model.apply(
+                {"params": params, **statistics},
+                inputs,
+                train=True,
+                mutable=list(statistics),
+                rngs={"dropout": jax.random.key(0)},
+            )
+
+        return jax.vjp(embed, params)[1]
+
+    inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(clips))
+    state = jax.eval_shape(experiment.init, 0)
+    kept = jax.eval_shape(pull_back, state.params["model"], state.statistics, inputs)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kept))
+
+
+def _cells(experiment, inputs):
+    """N of the video's embeddings."""
+    params = jax.eval_shape(experiment.init, 0)
+    variables = {"params": params.params["model"], **params.statistics}
+    found = jax.eval_shape(experiment.model.apply, variables, inputs)
+    return found["joint"]["video"].local.shape[1]
 
 
 def timed(name: str, clips: int, fine: bool) -> dict | None:

@@ -50,7 +50,8 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(["**allowed**", "", *allowed])
     made = result["made"]
     origin = (
-        f"{len(result['rows'])} runs in {result['seconds']} s; commit {made['commit']}; "
+        f"{len(result['rows'])} runs in {result['seconds']:,} s, learning rate "
+        f"{result['config']['optimizer']['learning_rate']:g}; commit {made['commit']}; "
         f"{made['cpu']}, jax {made['jax']}; {made['date']}."
     )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{origin}"

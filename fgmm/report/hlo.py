@@ -164,7 +164,7 @@ def _arrays(text: str) -> list[tuple[str, Shape]]:
 
 def _itemsize(name: str) -> float:
     """Bytes of a number of an XLA type such as ``f32`` or ``pred``."""
-    return 1 if name == "pred" else int(re.sub(r"\D", "", name)) / 8
+    return 1.0 if name == "pred" else int(re.sub(r"\D", "", name)) / 8
 
 
 def _scope(line: str) -> str:
