@@ -303,7 +303,7 @@ def main(argv):
         "steps": options.steps,
         "allowed": ALLOWED,
         "rows": rows,
-        "config": as_dict(_experiment(Run(), options.steps).config),
+        "config": as_dict(_experiment(Run("float32"), options.steps).config),
     }
     print(f"{'':80}{'first 3 steps':>15}{f'{options.steps} steps':>12}")
     for dtype in options.dtypes:

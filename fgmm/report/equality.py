@@ -49,8 +49,9 @@ def table(result: Mapping[str, Any]) -> str:
     allowed = [f"{most:.0e}" for t in types for most in result["allowed"][t]]
     lines.append(["**allowed**", "", *allowed])
     made = result["made"]
+    counts = ", ".join(str(n) for n in sorted({row["processes"] for row in result["rows"]}))
     origin = (
-        f"{len(result['rows'])} runs in {result['seconds']:,} s, learning rate "
+        f"Processes: {counts}; what is blank was not run. {len(result['rows'])} runs in {result['seconds']:,} s, learning rate "
         f"{result['config']['optimizer']['learning_rate']:g}; commit {made['commit']}; "
         f"{made['cpu']}, jax {made['jax']}; {made['date']}."
     )
