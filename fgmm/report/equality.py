@@ -51,7 +51,8 @@ def table(result: Mapping[str, Any]) -> str:
     made = result["made"]
     counts = ", ".join(str(n) for n in sorted({row["processes"] for row in result["rows"]}))
     origin = (
-        f"Processes: {counts}; what is blank was not run. {len(result['rows'])} runs in {result['seconds']:,} s, learning rate "
+        f"Processes: {counts}; what is blank was not run. {len(result['rows'])} runs in "
+        f"{result['seconds']:,} s, learning rate "
         f"{result['config']['optimizer']['learning_rate']:g}; commit {made['commit']}; "
         f"{made['cpu']}, jax {made['jax']}; {made['date']}."
     )
