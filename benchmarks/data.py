@@ -30,6 +30,7 @@ from PIL import Image
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.sources import video_folder
+from fgmm.data.stream import training_batches
 
 VIDEO_FPS, KEY_SECONDS = 30, 2
 # Pictures of a clip for each second of it.
@@ -220,7 +221,7 @@ def assembly(case: Case) -> tuple[float, float]:
 
 def with_workers(case: Case, workers: int, batches: int, batch_size: int) -> float:
     """Clips a second by the clock, the consumer idle, once as many batches wait as may."""
-    stream = pipeline.training_batches(
+    stream = training_batches(
         case.assemble, seed=0, batch_size=batch_size, workers=workers, threads=1, prefetch=2
     )
     for _ in range(4):

@@ -1,11 +1,15 @@
 """The same config on other devices and processes: how far its losses are apart.
 
-    python benchmarks/equality.py [--steps=50] [--processes=1,2,4]
+    python benchmarks/equality.py [--steps=50] [--processes=1,2,4] [--output=FILE.json]
 
 A small model with batch normalisation, dropout and augmentation is trained in float64 and float32
 on 1, 2, 4 and 8 simulated devices, its parameters shared out or not, in one process and in several,
-and with ``grad_cache`` and ``accumulate`` on and off. Every loss is compared with that of the first
-run of the same kind, on one device. The exit code is 1 if any is further away than this allows:
+and with ``grad_cache`` and ``accumulate`` on and off. Every loss is compared with that of the run
+of the same kind on one device. ``accumulate`` makes the loss another one, that of fewer negatives,
+and batch normalisation sees the parts of ``grad_cache``: such runs are compared with those that
+have the same on one device. Without dropout and batch normalisation ``grad_cache`` is compared with
+a run that has none. ``python -m fgmm.report.equality --page=docs/distributed.md`` makes a table of
+``docs/results/equality.json``. The exit code is 1 if any is further away than this allows:
 
 =======  ============================  =====================
 type     first 3 steps                 all steps
@@ -19,10 +23,12 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from unittest import mock
 
 import jax
@@ -30,15 +36,21 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from configs import quickstart
-from fgmm import components, xla_flags
+from fgmm import components, provenance, xla_flags
 from fgmm import experiment as experiments
+from fgmm.config import as_dict
 from fgmm.data import pipeline
+from fgmm.data.stream import training_batches
+from fgmm.eval import binary
 from fgmm.models import layers
+from fgmm.report import equality as report
 from fgmm.train import distributed, sharding
 from fgmm.train import mesh as meshes
 from fgmm.train.rules import path_of
 from fgmm.train.step import make_train_step
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from configs import quickstart
 
 DEVICES = 8
 # Largest differences of losses, relative: in the first 3 steps and in all.
@@ -131,7 +143,7 @@ def _computing_in(dtype: str):
 
 
 def _initial(experiment):
-    """A state of arrays drawn by NumPy, which compiles nothing."""
+    """A state of arrays drawn by NumPy, which compiles nothing; temperatures are as in training."""
     chance = np.random.default_rng(0)
 
     def drawn(at, like):
@@ -143,15 +155,15 @@ def _initial(experiment):
         dtype = jnp.float32  # which may be float64 here
         if name.startswith("opt_state"):
             return np.zeros(like.shape, dtype)
-        if name.startswith("params/objective"):
-            return np.full(like.shape, 0.1, dtype)
         if name.endswith(("kernel", "embedding")):
             fan_in = 1 if name.endswith("embedding") else np.prod(like.shape[:-1])
             return (chance.normal(size=like.shape) / np.sqrt(fan_in)).astype(dtype)
         return np.full(like.shape, float(name.endswith(("scale", "var"))), dtype)
 
     blank = jax.eval_shape(experiment.init, 0)
-    return jax.tree_util.tree_map_with_path(drawn, blank)
+    state = jax.tree_util.tree_map_with_path(drawn, blank)
+    temperatures = jax.tree.map(np.asarray, experiment.objective.init())
+    return state.replace(params={**state.params, "objective": temperatures})
 
 
 def _as(dtype, x):
@@ -160,7 +172,7 @@ def _as(dtype, x):
 
 def _batches(experiment, steps) -> Iterable[dict[str, np.ndarray]]:
     source = experiment.source(experiment.config.data.source, "data.source")
-    stream = pipeline.training_batches(
+    stream = training_batches(
         experiment.assemble(source),
         seed=0,
         batch_size=experiment.config.batch_size,
@@ -218,7 +230,9 @@ def difference(found: list[float], expected: list[float]) -> np.ndarray:
 
 def _flags() -> None:
     flags.DEFINE_integer("steps", 50, "Steps of each run.")
+    flags.DEFINE_list("dtypes", list(ALLOWED), "Types of parameters and activations.")
     flags.DEFINE_list("processes", ["1", "2", "4"], "Numbers of processes, divisors of 8.")
+    flags.DEFINE_string("output", None, "A JSON file of all differences.")
     flags.DEFINE_integer("worker", None, "Which process of several this is; started by itself.")
     flags.DEFINE_string("runs", None, "What a worker runs.")
     flags.DEFINE_integer("port", None, "Where workers meet.")
@@ -232,55 +246,79 @@ def _work() -> None:
     print(json.dumps([losses(run, options.steps) for run in runs]))
 
 
-def main(argv):
-    del argv
-    logging.set_verbosity(logging.ERROR)
-    if flags.FLAGS.worker is not None:
-        return _work()
-    steps = flags.FLAGS.steps
-    baseline, failed = {}, 0
-    print(f"{'':58}{'first 3 steps':>15}{f'{steps} steps':>12}")
+def compared(run: Run, processes: int, found: list[float], expected: list[float]) -> dict:
+    """What a run was, how far its losses are from those expected, and whether that is allowed."""
+    apart = difference(found, expected)
+    first, every = float(apart[:3].max()), float(apart.max())
+    most_first, most = ALLOWED[run.dtype]
+    return {
+        **dataclasses.asdict(run),
+        "processes": processes,
+        "first_steps": first,
+        "all_steps": every,
+        "within": bool(first <= most_first and every <= most),
+        "last_loss": found[-1],
+    }
 
-    def compare(run, processes, found):
-        nonlocal failed
+
+def _comparisons(dtype: str, steps: int, processes: list[int]) -> Iterator[dict]:
+    expected = {}
+    for run in _in_one_process(dtype):
+        found = losses(run, steps)
         if run == run.kind():
-            baseline[run] = found
-        apart = difference(found, baseline[run.kind()])
-        first, all_steps = apart[:3].max(), apart.max()
-        allowed = ALLOWED[run.dtype]
-        wrong = not (first <= allowed[0] and all_steps <= allowed[1])
-        failed += wrong
-        named = ", ".join(
-            f"{name} {value}"
-            for name, value in dataclasses.asdict(run).items()
-            if name not in ("dtype", "devices", "plain") and value > 1
-        )
-        label = f"{run.dtype}, {processes} x {run.devices // processes} devices, {named or '-'}"
-        label += ", no dropout or batch norm" if run.plain else ""
-        mark = "  too far" if wrong else ""
-        print(f"{label:58}{first:15.1e}{all_steps:12.1e}{mark}", flush=True)
-
-    for dtype in ALLOWED:
-        for run in _in_one_process(dtype):
-            compare(run, 1, losses(run, steps))
-        for count in map(int, flags.FLAGS.processes):
-            if count > 1:
-                runs = [Run(dtype, 8, 1), Run(dtype, 8, 2), Run(dtype, 8, 4, grad_cache=2)]
-                for run, found in zip(
-                    runs, in_processes(runs, steps, count, timeout=3600), strict=True
-                ):
-                    compare(run, count, found)
-    return 1 if failed else 0
+            expected[run] = found
+        yield compared(run, 1, found, expected[run.kind()])
+    runs = _in_several_processes(dtype)
+    for count in processes:
+        if count > 1:
+            for run, found in zip(runs, in_processes(runs, steps, count, 1200), strict=True):
+                yield compared(run, count, found, expected[run.kind()])
 
 
 def _in_one_process(dtype: str) -> list[Run]:
+    both = {"accumulate": 2, "grad_cache": 2}
     return [
         *(Run(dtype, devices) for devices in (1, 2, 4, 8)),
         *(Run(dtype, devices, fsdp) for devices, fsdp in ((2, 2), (4, 2), (8, 2), (8, 8))),
         *(Run(dtype, *mesh, grad_cache=2) for mesh in ((1, 1), (4, 2), (8, 1))),
         *(Run(dtype, *mesh, accumulate=2) for mesh in ((1, 1), (4, 2), (8, 1))),
+        *(Run(dtype, *mesh, **both) for mesh in ((1, 1), (4, 2))),
         *(Run(dtype, *mesh, grad_cache=n, plain=True) for mesh, n in (((1, 1), 1), ((4, 2), 2))),
     ]
+
+
+def _in_several_processes(dtype: str) -> list[Run]:
+    parts = Run(dtype, 8, 4, grad_cache=2), Run(dtype, 8, 2, accumulate=2)
+    return [Run(dtype, 8, 1), Run(dtype, 8, 2), *parts]
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.ERROR)
+    options = flags.FLAGS
+    if options.worker is not None:
+        return _work()
+    start, rows = time.monotonic(), []
+    result = {
+        "made": provenance.here(),
+        "steps": options.steps,
+        "allowed": ALLOWED,
+        "rows": rows,
+        "config": as_dict(_experiment(Run("float32"), options.steps).config),
+    }
+    print(f"{'':80}{'first 3 steps':>15}{f'{options.steps} steps':>12}")
+    for dtype in options.dtypes:
+        for row in _comparisons(dtype, options.steps, [int(n) for n in options.processes]):
+            rows.append(row)
+            label = ", ".join(report.described(row))
+            mark = "" if row["within"] else "  too far"
+            apart = f"{row['first_steps']:15.1e}{row['all_steps']:12.1e}"
+            print(f"{dtype + ', ' + label:80}{apart}{mark}", flush=True)
+            result["seconds"] = round(time.monotonic() - start)
+            if options.output:
+                binary.write(pathlib.Path(options.output), result)
+    print(f"{len(rows)} runs in {result['seconds']} s")
+    return 0 if all(row["within"] for row in rows) else 1
 
 
 if __name__ == "__main__":

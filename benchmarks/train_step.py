@@ -22,6 +22,7 @@ from ml_collections import config_flags
 from fgmm import experiment as experiments
 from fgmm import xla_flags
 from fgmm.data import pipeline
+from fgmm.data.stream import training_batches
 from fgmm.train import loop
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
@@ -66,7 +67,7 @@ def bare_step(experiment, source, steps: int) -> float:
     """Clips a second of the compiled step on one batch on the device."""
     mesh = meshes.make_mesh()
     batch_size = experiment.config.batch_size
-    stream = pipeline.training_batches(experiment.assemble(source), seed=0, batch_size=batch_size)
+    stream = training_batches(experiment.assemble(source), seed=0, batch_size=batch_size)
     host = next(stream)
     batch = meshes.put_batch({k: v for k, v in host.items() if k not in pipeline.HOST_ONLY}, mesh)
     state = jax.jit(experiment.init, out_shardings=meshes.everywhere(mesh))(0)

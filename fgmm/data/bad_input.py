@@ -7,7 +7,12 @@ from absl import logging
 # Of each reason, so many files are named by a process.
 NAMED = 10
 # Reasons that say that something was never there, which is no damage.
-_LACKING = frozenset({"no_video", "no_audio", "no_captions", "missing_captions", "empty_caption"})
+_LACKING = frozenset(
+    {
+        *("no_video", "no_audio", "silent_audio"),
+        *("no_captions", "missing_captions", "empty_caption"),
+    }
+)
 
 _named: collections.Counter[str] = collections.Counter()
 

@@ -16,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.data import bad_input, deadline, pipeline
 from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, Waveform
 from fgmm.data.sources import video_folder
+from fgmm.data.stream import HandedOver, training_batches
 from fgmm.data.tokenizer import Tokenizer
 from tests.data.video_fixture import FPS, numbered, write_video
 
@@ -93,7 +94,7 @@ def assemble(source=None, **changes):
 
 def take(count, **options):
     given = {"seed": 3, "batch_size": 4, **options}
-    batches = pipeline.training_batches(given.pop("assemble", None) or assemble(), **given)
+    batches = training_batches(given.pop("assemble", None) or assemble(), **given)
     return list(itertools.islice(batches, count))
 
 
@@ -279,7 +280,7 @@ def test_frames_are_copied_once_into_the_batch(videos):
 
 def test_workers_write_into_memory_that_they_share(videos):
     drawn = [pipeline.Drawn(0), pipeline.Drawn(1)]
-    batch = videos.batch(drawn, zeros=pipeline.HandedOver)
+    batch = videos.batch(drawn, zeros=HandedOver)
     expected = videos.batch(drawn)
     for name, array in batch.items():
         assert isinstance(array, grain.multiprocessing.SharedMemoryArray), "grain copies others"

@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import re
 import socket
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from fgmm.losses import (
 from fgmm.losses.exchange import EXCHANGES, x_travels
 from fgmm.losses.sharded import received_bytes
 from fgmm.losses.similarity import POOLS
+from fgmm.report import hlo
 
 DEVICES = 8
 B, N, P, D = 16, 3, 2, 4
@@ -295,62 +295,15 @@ def test_the_gradient_of_narrow_embeddings_is_summed_in_float32():
         np.testing.assert_array_equal(gradient, jnp.bfloat16(1 + 7 * small))
 
 
-SIZES = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1, "s8": 1, "u8": 1}
-COLLECTIVE = re.compile(
-    r" = (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\("
-)
-
-
 def received(compiled):
-    """Bytes that a device receives from others, scalars aside, and the shapes that are gathered.
-
-    Whatever a loop's body receives is multiplied by how often it runs.
-    """
-    times, where, lines = {}, None, []
-    for line in compiled.as_text().splitlines():
-        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            where = header.group(1)
-        lines.append((where, line))
-    loops = {}
-    for where, line in lines:
-        if body := re.search(r"body=%?([\w.\-]+)", line):
-            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', line)
-            loops[body.group(1)] = (where, int(trips.group(1)))
-    calls = {
-        called: where
-        for where, line in lines
-        for called in re.findall(r"(?:to_apply|calls)=%?([\w.\-]+)", line)
-    }
-
-    def runs(where):
-        if where not in times:
-            if where in loops:
-                outer, trips = loops[where]
-                times[where] = trips * runs(outer)
-            else:
-                times[where] = runs(calls[where]) if where in calls else 1
-        return times[where]
-
+    """Bytes that a device receives from others, scalars aside, and the shapes that are gathered."""
     total, gathered = 0, []
-    for where, line in lines:
-        if not (found := COLLECTIVE.search(line)):
+    for transfer in hlo.transfers(compiled.as_text()):
+        if transfer.kind == "all-reduce":
+            assert all(math.prod(shape) == 1 for shape in transfer.shapes), transfer
             continue
-        shapes, kind = found.groups()
-        bytes_out, arrays = 0, []
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            arrays.append(tuple(int(n) for n in shape.split(",") if n))
-            bytes_out += SIZES[dtype] * math.prod(arrays[-1])
-        if kind == "all-reduce":
-            assert all(math.prod(shape) == 1 for shape in arrays), line
-            continue
-        share = {
-            "all-gather": (DEVICES - 1) / DEVICES,
-            "all-to-all": (DEVICES - 1) / DEVICES,
-            "reduce-scatter": DEVICES - 1,
-            "collective-permute": 1,
-        }[kind]
-        total += share * bytes_out * runs(where)
-        gathered += arrays if kind == "all-gather" else []
+        total += transfer.received
+        gathered += transfer.shapes if transfer.kind == "all-gather" else ()
     return total, gathered
 
 

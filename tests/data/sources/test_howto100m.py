@@ -13,6 +13,7 @@ from fgmm.config import ConfigError
 from fgmm.data import narrations, pipeline
 from fgmm.data.schema import BadInput, BatchShape, Caption
 from fgmm.data.sources.howto100m import Source
+from fgmm.data.stream import training_batches
 from fgmm.data.tokenizer import Tokenizer
 from tests.data.video_fixture import FPS, number_of, numbered, sung, write_video
 
@@ -317,7 +318,7 @@ def test_training_batches_are_a_function_of_seed_and_step(corpus):
     )
 
     def batches(first, count, processes=1, process=0):
-        iterator = pipeline.training_batches(
+        iterator = training_batches(
             assemble,
             seed=5,
             batch_size=4,

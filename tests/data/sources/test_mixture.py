@@ -16,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape, Clip
 from fgmm.data.sources import mixture
+from fgmm.data.stream import order, training_batches
 from fgmm.train import loop
 from tests.shrunken import shrunken
 
@@ -39,7 +40,7 @@ def opened(**sources):
 
 def take(count, *, source=None, **options):
     assemble = pipeline.Assemble(source or opened(), SHAPE, None, "function_words")
-    batches = pipeline.training_batches(assemble, **{"seed": 3, "batch_size": 8, **options})
+    batches = training_batches(assemble, **{"seed": 3, "batch_size": 8, **options})
     return list(itertools.islice(batches, count))
 
 
@@ -84,8 +85,8 @@ def test_what_is_drawn_of_a_part_is_drawn_of_the_mixture(monkeypatch):
 @pytest.mark.parametrize("weights", [(2.0, 0.5, 0.5), (0.1, 0.3, 0.7)])
 def test_shares_are_those_of_the_weights(weights):
     sources = {n: {**SOURCES[n], "weight": w} for n, w in zip("abc", weights, strict=True)}
-    order = pipeline.order(opened(**sources), seed=3)
-    drawn = np.array([order[i] for i in range(2000)])
+    indices = order(opened(**sources), seed=3)
+    drawn = np.array([indices[i] for i in range(2000)])
     for name, weight in zip("abc", weights, strict=True):
         within = BOUNDS[name]
         share = np.mean((drawn >= within.start) & (drawn < within.stop))
@@ -93,15 +94,15 @@ def test_shares_are_those_of_the_weights(weights):
 
 
 def test_no_clip_of_a_part_comes_again_before_all_others_and_then_in_another_order():
-    order = pipeline.order(opened(), seed=3)
-    drawn = np.array([order[i] for i in range(1000)])
+    indices = order(opened(), seed=3)
+    drawn = np.array([indices[i] for i in range(1000)])
     for within in BOUNDS.values():
         own = drawn[(drawn >= within.start) & (drawn < within.stop)]
         epochs = [own[i : i + len(within)] for i in range(0, len(own), len(within))]
         orders = [tuple(epoch.tolist()) for epoch in epochs[:-1]]
         assert len(set(orders)) == len(orders) >= 2
-        for order in orders:
-            assert sorted(order) == list(within)
+        for epoch in orders:
+            assert sorted(epoch) == list(within)
 
 
 def test_batches_are_a_function_of_seed_and_step_on_any_number_of_processes_and_workers():

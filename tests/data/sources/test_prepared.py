@@ -11,6 +11,7 @@ from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.data.schema import BadInput, BatchShape
 from fgmm.data.sources import howto100m, prepared
+from fgmm.data.stream import training_batches
 from fgmm.data.tokenizer import Tokenizer
 from tests.data import video_fixture
 from tests.data.test_prepare import task_of, written
@@ -72,7 +73,7 @@ def test_can_be_pickled_and_read_by_many_threads(folder):
 def test_batches_for_training(folder):
     shape = BatchShape(2, 32, 32, 1600, 4000, 1, 4, 0)
     assemble = pipeline.Assemble(opened(folder), shape, None, "function_words")
-    batch = next(pipeline.training_batches(assemble, seed=0, batch_size=4))
+    batch = next(training_batches(assemble, seed=0, batch_size=4))
     assert batch["video_mask"].all()
     assert batch["audio_mask"].all()
     assert batch["video"].std() > 10
@@ -124,7 +125,7 @@ def test_a_shard_that_goes_while_it_is_in_use_is_masked_and_counted(folder):
     assert assembled(source, 3)[0] == [True, True, True]
     assert assembled(other, 3) == ([False] * 3, {"missing_file", "no_captions"})
     assert assembled(other, 4) == ([True, True, True], set())
-    batches = pipeline.training_batches(
+    batches = training_batches(
         pipeline.Assemble(other, BatchShape(2, 32, 32, 0, 0, 1, 4, 0), None, ""),
         seed=0,
         batch_size=VIDEOS,

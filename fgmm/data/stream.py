@@ -1,0 +1,117 @@
+"""The stream of training batches: their order, the workers that read them, where it goes on.
+
+The global batch of step s is a function of (seed, s) alone: not of the number of processes or of
+workers, nor of where a run was interrupted.
+"""
+
+import ctypes
+import functools
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from fgmm.config import ConfigError
+from fgmm.data.pipeline import Assemble, Drawn
+
+
+class HandedOver(grain.multiprocessing.SharedMemoryArray):
+    """An array in shared memory that goes with it, unless another process has been told of it."""
+
+    def __new__(cls, shape: Iterable[int], dtype: Any):
+        array = super().__new__(cls, shape, dtype)
+        array.unlink_on_del()
+        return array
+
+    @property
+    def metadata(self) -> grain.multiprocessing.SharedMemoryArrayMetadata:
+        """What the other process finds it by, and frees it."""
+        self._unlink_on_del = False
+        return super().metadata
+
+
+def training_batches(
+    assemble: Assemble,
+    *,
+    seed: int,
+    batch_size: int,
+    start_step: int = 0,
+    process: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+    threads: int = 2,
+    prefetch: int = 4,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of this process from ``start_step`` on, for ever; every epoch is shuffled anew.
+
+    Batches follow each other without regard to epochs, so a corpus may have any number of clips,
+    also fewer than a batch.
+
+    Args:
+      batch_size: clips over all processes; a multiple of ``processes``.
+      workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
+
+    Raises:
+      ConfigError: the source has no clip.
+    """
+    dataset = order(assemble.source, seed).random_map(_drawn)
+    # Every process has consecutive clips, so that those of all are in one order for any number.
+    share = batch_size // processes
+    # Workers hand batches over in shared memory, which is written in the first place.
+    zeros = HandedOver if workers else np.zeros
+    read = functools.partial(assemble.batch, zeros=zeros)
+    dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
+    dataset = dataset[process::processes][start_step:]
+    if workers:
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1)
+        buffer = max(1, prefetch // workers)
+        iterable = dataset.to_iter_dataset(reading).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer),
+            worker_init_fn=_as_worker,
+        )
+    else:
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        iterable = dataset.to_iter_dataset(reading)
+    return iter(iterable)
+
+
+def _drawn(record: int, rng: np.random.Generator) -> Drawn:
+    # The generator is another record's a moment later; its state stays.
+    return Drawn(int(record), rng.bit_generator.state)
+
+
+def order(source: Any, seed: int) -> Any:
+    """The indices of clips for ever, as a ``grain.MapDataset``: of a corpus, or of each part of a
+    mixture by its weight, all of them once, in a new order every time. ``seed`` is also that of
+    what is drawn of them.
+
+    Raises:
+      ConfigError: the source has no clip.
+    """
+    if not len(source):
+        raise ConfigError("data.source has no clip to train on")
+    parts = getattr(source, "parts", ())
+    if not parts:
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    # Seeds apart, for grain counts on from a seed with every epoch.
+    seeds = np.random.SeedSequence(seed).generate_state(len(parts)).tolist()
+    orders = [
+        grain.MapDataset.range(part.clips.start, part.clips.stop).seed(own).shuffle().repeat()
+        for part, own in zip(parts, seeds, strict=True)
+    ]
+    # Whole numbers with a hundred for the least, as grain makes them, but rounded.
+    least = min(part.weight for part in parts)
+    weights = [round(100 * part.weight / least) for part in parts]
+    return grain.MapDataset.mix(orders, weights).seed(seed)
+
+
+def _as_worker(index: int, count: int) -> None:
+    """A worker leaves signals to its parent and ends with it, however that ends."""
+    del index, count
+    # A terminal or a scheduler signals the whole group; the parent still wants its batch.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -1,0 +1,45 @@
+"""The table of how far losses on other devices are apart."""
+
+import json
+
+import pytest
+
+from fgmm.config import ConfigError
+from fgmm.report import equality
+
+ROW = {
+    "dtype": "float64",
+    "devices": 8,
+    "fsdp": 2,
+    "grad_cache": 1,
+    "accumulate": 1,
+    "plain": False,
+    "processes": 2,
+    "first_steps": 1e-15,
+    "all_steps": 2e-14,
+}
+
+
+def test_runs_are_described():
+    assert equality.described(ROW) == ("2 processes of 4 devices", "fsdp=2")
+    alone = {**ROW, "devices": 1, "fsdp": 1, "processes": 1}
+    assert equality.described(alone) == ("1 process of 1 device", "as it is")
+
+
+def test_a_page_without_a_place():
+    with pytest.raises(ConfigError, match="no <!-- equality -->"):
+        equality.filled("# Page\n", {"rows": [ROW]})
+
+
+def test_the_page_is_what_its_file_says(repository):
+    """All devices, in both types and for all steps, and none was too far."""
+    path = repository / "docs" / "distributed.md"
+    result = json.loads((path.parent / "results" / "equality.json").read_text())
+    assert equality.filled(path.read_text(), result) == path.read_text()
+    assert result["steps"] == 50
+    for row in result["rows"]:
+        most_first, most = result["allowed"][row["dtype"]]
+        assert row["first_steps"] <= most_first
+        assert row["all_steps"] <= most
+    ran = {(row["dtype"], row["devices"]) for row in result["rows"]}
+    assert ran == {(t, n) for t in ("float32", "float64") for n in (1, 2, 4, 8)}
