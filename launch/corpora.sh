@@ -27,7 +27,8 @@ look() { # name, split, options
 train() { # workdir: on pictures with captions, sounds, picture books and clips of cameras
     local all="$folder/flickr8k+$folder/storybook+$folder/esc10@whole+$folder/fight_clips@whole"
     local variants="root=$all,weights=4+2+1+1,validation=dev,steps=$steps,batch=32,size=64"
-    "$PYTHON" -m fgmm.main --workdir="$folder/$1" \
+    # In the place of the shell, so that it is what is killed.
+    exec "$PYTHON" -m fgmm.main --workdir="$folder/$1" \
         --config="configs/prepared.py:$variants,tokenizer=$folder/captions.model" \
         --config.checkpoint.every_steps=10 --config.evals.validation.every=0
 }
@@ -45,7 +46,7 @@ entry() { echo "'$1': {'name': 'prepared', 'root': '$folder/$1'}"; }
 "$PYTHON" -m fgmm.data.tokenizer train --source=mixture --vocabulary_size=4000 \
     --option="sources={$(entry flickr8k), $(entry storybook)}" --output="$folder/captions.model"
 
-train whole
+(train whole)
 rm -rf "$folder/killed"
 train killed &
 process=$!
@@ -55,7 +56,7 @@ until [ -d "$folder/killed/checkpoints/20" ]; do
 done
 kill -9 "$process"
 wait "$process" || true
-train killed
+(train killed)
 "$PYTHON" - "$folder" <<'COMPARE'
 import json, pathlib, sys
 
