@@ -103,13 +103,13 @@ def _unreadable(older: Sequence[int], glance: Callable[[int], Any]) -> dict[str,
 
 def _silence_reads_in_flight() -> None:
     """Where one array cannot be read TensorStore reports each of the others, in pages of traces."""
-    before = sys.excepthook
+    before = sys.unraisablehook
 
-    def hook(kind, error, trace):
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            before(kind, error, trace)
+    def hook(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 def set_aside(folder: pathlib.Path, damaged: Mapping[int, str]) -> None:

@@ -265,30 +265,43 @@ def _fill(path: pathlib.Path) -> None:
 
 
 def nan_in_a_batch(bench: Bench) -> Trial:
-    """Two updates are skipped and counted, nothing else changes; killed and started again too."""
-    first = bench.chance.randint(SAVED_EVERY + 1, STEPS - 12)
-    spoiled = [first, first + 1]
-    nan = {"NAN_STEPS": ",".join(map(str, spoiled))}
+    """Two updates are skipped and counted, and nothing else changes; killed after them, the run
+    goes on to the same curve.
+    """
+    spoiled, nan = _spoiled(bench)
     job = bench.job(environment={**nan, "PAUSE": "0.03"})
     with job.start() as running:
         until(lambda: job.step() > spoiled[-1], running)
         codes = running.kill()
     assert codes == [-signal.SIGKILL]
-    at = job.step()
-    trial = _resumed(
-        bench, job, Trial("nan in a batch", f"steps {spoiled}", codes, at, None), environment=nan
-    )
-    curve = job.curve()
-    clean = bench.expected()
-    skipped = [line["step"] for line in curve if line["skipped"]]
-    assert skipped == spoiled
+    trial = Trial("nan in a batch", f"steps {spoiled}", codes, job.step(), None)
+    _resumed(bench, job, trial, environment=nan)
+    check_skipped(job.curve(), bench.expected(), spoiled)
+    return trial
+
+
+def nan_without_a_kill(bench: Bench) -> None:
+    """As ``nan_in_a_batch``, in one go."""
+    spoiled, nan = _spoiled(bench)
+    check_skipped(bench.expected(environment=nan), bench.expected(), spoiled)
+
+
+def _spoiled(bench: Bench) -> tuple[list[int], dict[str, str]]:
+    first = bench.chance.randint(SAVED_EVERY + 1, STEPS - 12)
+    return [first, first + 1], {"NAN_STEPS": f"{first},{first + 1}"}
+
+
+def check_skipped(curve: list[dict], clean: list[dict], spoiled: list[int]) -> None:
+    """Compares a curve with that of a run whose every batch was good."""
+    assert [line["step"] for line in curve if line["skipped"]] == spoiled
     assert [curve[step - 1]["loss"] for step in spoiled] == [None, None]
     assert [curve[step - 1]["nonfinite_run"] for step in spoiled] == [1, 2]
-    assert curve[: first - 1] == clean[: first - 1]
-    # The clips after them are the same, and the learning rate goes by steps.
-    after = [(line["loss"] is not None, line["learning_rate"]) for line in curve[first + 1 :]]
-    assert after == [(True, line["learning_rate"]) for line in clean[first + 1 :]]
-    return trial
+    before, after = spoiled[0] - 1, spoiled[-1]
+    assert curve[:before] == clean[:before]
+    # From there on the parameters lack two updates; the learning rate goes by steps all the same.
+    assert all(line["loss"] is not None and line["nonfinite_run"] == 0 for line in curve[after:])
+    rates = [[line["learning_rate"] for line in run[after:]] for run in (curve, clean)]
+    assert rates[0] == rates[1]
 
 
 FAULTS = {
