@@ -121,6 +121,7 @@ def train(
         watchdog.alive()
         with distributed.all_or_none():
             state, step, problems = _start(experiment, workdir, restored, shardings)
+        watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
         writer = NoWriter()
         if distributed.primary():

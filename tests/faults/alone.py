@@ -13,7 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from tests.faults.harness import Bench, Job, Trial, continued_from, hit
+from tests.data import test_prepare, video_fixture
+from tests.faults.harness import CONFIG, Bench, Job, Trial, continued_from, hit
 from tests.faults.harness import wait_until as until
 from tests.faults.small import SAVED_EVERY, STEPS
 
@@ -304,6 +305,44 @@ def check_skipped(curve: list[dict], clean: list[dict], spoiled: list[int]) -> N
     assert rates[0] == rates[1]
 
 
+def shard_deleted(bench: Bench) -> Trial:
+    """A shard of a prepared corpus goes away: the run goes on, with what is missing counted, and a
+    new start names the shard.
+    """
+    root = bench.folder / "prepared"
+    if not root.exists():
+        corpus = video_fixture.write_howto100m(bench.folder / "corpus", 16)
+        test_prepare.written(test_prepare.task_of(corpus, root, "howto100m:validation=0.0"))
+    config = f"{CONFIG}:root={root}"
+    expected = bench.expected(config=config)
+    job = bench.job(config=config, environment={"PAUSE": "0.03"})
+    shard = bench.chance.choice(sorted(root.glob("*.array_record-*")))
+    away, reached = bench.folder / "away", bench.chance.randint(0, STEPS - 10)
+    shutil.copy(shard, away)
+    with job.start() as running:
+        until(lambda: job.step() >= reached, running)
+        at = job.step()
+        shard.unlink()
+        codes = running.ended()
+        assert not shard.exists()
+        assert codes == [0], running.output()
+    trial = Trial("shard deleted", f"step {at}", codes, at, None, equal=job.curve() == expected)
+    counted = job.lines()[-1].get("bad_input/unreadable_video", 0)
+    assert job.saved()[-1] == STEPS
+    assert trial.equal or counted
+    # An open file stays readable until it is closed.
+    trial.noted = f"{counted:.0f} clips masked"
+    with job.start() as running:
+        assert running.ended() == [2], running.output()
+        assert shard.name in running.output(), running.output()
+    shutil.move(away, shard)
+    with job.start() as running:
+        trial.continued_from = continued_from(running.finish())
+    if counted:
+        trial.equal = None
+    return trial
+
+
 FAULTS = {
     "sigkill": sigkill,
     "sigterm": sigterm,
@@ -311,4 +350,5 @@ FAULTS = {
     "none_whole": no_whole_checkpoint,
     "disk_full": disk_full,
     "nan": nan_in_a_batch,
+    "shard_deleted": shard_deleted,
 }

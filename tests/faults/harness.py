@@ -110,6 +110,7 @@ class Job:
       flags: of ``fgmm.main``.
       environment: of ``tests/faults/instrumented.py``.
       processes, devices: how many, and how many devices each of them simulates.
+      config: and its variant.
       folders: where the code of each process lies, if not all have that of this repository.
     """
 
@@ -119,6 +120,7 @@ class Job:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     processes: int = 1
     devices: int = 1
+    config: str = CONFIG
     folders: tuple[pathlib.Path, ...] = ()
 
     def start(self) -> Running:
@@ -131,7 +133,7 @@ class Job:
         for index in range(self.processes):
             folder = self.folders[index] if self.folders else REPOSITORY
             command = [
-                *(sys.executable, "-m", "tests.faults.instrumented", f"--config={CONFIG}"),
+                *(sys.executable, "-m", "tests.faults.instrumented", f"--config={self.config}"),
                 *(f"--workdir={self.workdir}", *self.flags),
             ]
             if self.processes > 1:

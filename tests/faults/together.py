@@ -4,7 +4,9 @@ A function here takes a ``Bench`` and returns a ``Trial``, as in ``alone.py``.
 """
 
 import json
+import os
 import pathlib
+import shutil
 import signal
 import time
 
@@ -77,6 +79,28 @@ def _explains(said: str) -> bool:
     """Whether a process says that it ends because of another."""
     words = ("the others with it", "heartbeat timeout", "coordination service", "unhealthy")
     return any(word in said for word in words)
+
+
+def damaged_for_two(bench: Bench) -> Trial:
+    """Both take the checkpoint before the one that cannot be read."""
+    flags = (f"--heartbeat_timeout={HEARTBEAT}",)
+    job = bench.job(*flags, processes=2)
+    shutil.copytree(bench.finished(*flags, processes=2).workdir, job.workdir)
+    newest, before = job.saved()[-1], job.saved()[-2]
+    folder = job.workdir / "checkpoints" / str(newest) / "state"
+    path = bench.chance.choice([folder / "manifest.ocdbt", folder / "_METADATA"])
+    size = path.stat().st_size
+    os.truncate(path, size // 2)
+    assert path.stat().st_size == size // 2
+    trial = Trial("damaged checkpoint, two processes", f"{path.name}: half left", [0], STEPS, None)
+    with job.start() as running:
+        output = running.finish()
+    assert f"the checkpoint of step {newest} cannot be read" in output
+    trial.continued_from = continued_from(output)
+    trial.equal = job.curve() == bench.expected(*flags, processes=2)
+    assert trial.equal, trial
+    assert trial.continued_from == before, output
+    return trial
 
 
 def one_never_comes(bench: Bench) -> Trial:
@@ -172,6 +196,7 @@ def refused(job: Job) -> list[str]:
 FAULTS = {
     "one_killed": one_is_killed,
     "one_stopped": one_stands_still,
+    "damaged_for_two": damaged_for_two,
     "never_comes": one_never_comes,
     "sigterm_to_one": sigterm_to_one,
 }

@@ -111,5 +111,24 @@ def test_none_is_whole(whole, experiment, states, tmp_path):
     assert not (tmp_path / "run" / "damaged").exists()
 
 
+def test_processes_agree_on_one_that_all_can_read(tmp_path, monkeypatch):
+    for step in "123":
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+    another = iter(["OSError: not here", "", ""])
+
+    def exchange(why):
+        return [why, next(another)]
+
+    def read(step):
+        if step == 2:
+            raise ValueError("cut short")
+        return f"state {step}"
+
+    monkeypatch.setattr(recovery.distributed, "exchange", exchange)
+    found = recovery.newest_whole(tmp_path / "checkpoints", read, glance=read)
+    assert found.contents == "state 1"
+    assert found.damaged == {3: "OSError: not here", 2: "ValueError: cut short"}
+
+
 def test_without_any(experiment, states, tmp_path):
     assert restored(opened(tmp_path, experiment), states) is None
