@@ -35,7 +35,10 @@ def full_disk_named(workdir: pathlib.Path, checkpoints: pathlib.Path) -> Iterato
             raise
         newest = next(iter(recovery.steps(checkpoints)), None)
         saved = "nothing was saved yet" if newest is None else f"step {newest} is saved"
-        free = shutil.disk_usage(workdir).free / 1e6
+        there = next(
+            path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
+        )
+        free = shutil.disk_usage(there).free / 1e6
         raise DiskFull(
             f"no space left to write to on the disk of --workdir={workdir} ({free:.1f} MB free); "
             f"{saved}. Make space, or raise the quota, and start the same command again"

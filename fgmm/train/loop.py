@@ -111,8 +111,8 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before all that waits for a disk or for other processes, and so ended after it.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
-        stack.enter_context(WorkdirLock(workdir))
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
+        stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption())
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import itertools
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -242,6 +243,22 @@ def disk_full(bench: Bench) -> Trial:
         return _resumed(bench, job, trial, saved)
 
 
+def no_larger_files(bench: Bench) -> Trial:
+    """As a full disk, where none can be mounted: no file may become larger than it is."""
+    job = bench.job(environment={"PAUSE": "0.03"})
+    wanted = bench.chance.randint(SAVED_EVERY, STEPS - 2 * SAVED_EVERY)
+    with job.start() as running:
+        until(lambda: job.step() >= wanted and bool(job.saved()), running)
+        limited_at, size = job.step(), (job.workdir / "metrics.jsonl").stat().st_size
+        resource.prlimit(running.processes[0].pid, resource.RLIMIT_FSIZE, (size, size))
+        codes = running.ended()
+    # 120 where its last words, which are in a file too, do not fit either.
+    assert codes in ([1], [120]), running.output()
+    assert (job.workdir / "metrics.jsonl").stat().st_size <= max(size, 1)
+    trial = Trial("no larger files", f"step {limited_at}", codes, job.step(), None)
+    return _resumed(bench, job, trial, job.saved()[-1])
+
+
 @contextlib.contextmanager
 def _small_disk(folder: pathlib.Path, megabytes: int) -> Iterator[pathlib.Path]:
     folder.mkdir(exist_ok=True)
@@ -349,6 +366,7 @@ FAULTS = {
     "damaged": damaged_checkpoint,
     "none_whole": no_whole_checkpoint,
     "disk_full": disk_full,
+    "no_larger_files": no_larger_files,
     "nan": nan_in_a_batch,
     "shard_deleted": shard_deleted,
 }
