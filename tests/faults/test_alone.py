@@ -1,14 +1,6 @@
 """Faults of one process, the short form of ``benchmarks/faults.py``."""
 
-import pytest
-
 from tests.faults import alone
-from tests.faults.harness import Bench
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("faults"))
 
 
 def test_sigkill_while_it_writes_and_while_it_evaluates(bench):

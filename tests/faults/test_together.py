@@ -2,16 +2,9 @@
 
 import shutil
 
-import pytest
-
 from fgmm.train.checkpoint import WorkdirLock
 from tests.faults import together
-from tests.faults.harness import REPOSITORY, Bench
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("faults"))
+from tests.faults.harness import REPOSITORY
 
 
 def test_the_other_ends_when_one_stands_still(bench):
