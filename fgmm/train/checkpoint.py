@@ -140,8 +140,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written and lets go of the folder."""
-        self.wait()
-        self._manager.close()
+        # One process of several may close what the others have not opened.
+        if "_manager" in vars(self):
+            self.wait()
+            self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         """The number by which checkpoints are compared, higher is better."""
