@@ -11,6 +11,9 @@ from fgmm.config import ConfigError
 from fgmm.train import checkpoint, recovery
 from tests.faults import small
 
+# TensorStore's other reads are still under way when one fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SCORE = "retrieval/coarse/text_to_audio/r@1"
 
 
