@@ -154,9 +154,9 @@ def defaults() -> ml_collections.ConfigDict:
             },
             # Updates skipped in a row, for a loss or gradient that is not finite, before it stops.
             "patience_nonfinite": 10,
-            # Seconds in which no step completes (compilation, evaluations and saves included)
-            # before the process ends with the stack of every thread; 0 for no limit.
-            "watchdog_seconds": 0.0,
+            # Seconds in which no step, evaluation or restore completes (compilation and saves
+            # included) before the process ends with the stack of every thread; 0 for no limit.
+            "watchdog_seconds": 3600.0,
             "progress": True,
             "evals": {},
         }

@@ -24,6 +24,12 @@ flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
 flags.DEFINE_integer(
     "heartbeat_timeout", 60, "Seconds after which a silent process counts as lost.", lower_bound=1
 )
+flags.DEFINE_integer(
+    "meeting_timeout",
+    3600,
+    "Seconds after which a process that is alive, but does not come to the others, counts as lost.",
+    lower_bound=1,
+)
 flags.DEFINE_string(
     "profile", "", "START:STOP: write a trace of the steps after START up to STOP to the workdir."
 )
@@ -46,15 +52,18 @@ def main(argv: list[str]) -> None:
         flags.FLAGS.process_count,
         flags.FLAGS.process_index,
         heartbeat_timeout=flags.FLAGS.heartbeat_timeout,
+        meeting_timeout=flags.FLAGS.meeting_timeout,
     )
     distributed.run_together(_train)
 
 
 def _train() -> None:
     """Config to objects to the loop."""
+    import jax
+
     from fgmm import experiment, provenance
     from fgmm.eval import inside_training
-    from fgmm.train import distributed, loop
+    from fgmm.train import disk_space, distributed, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
@@ -69,6 +78,10 @@ def _train() -> None:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
+    except disk_space.DiskFull as error:
+        if jax.process_count() > 1:  # the others know nothing of it
+            raise
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

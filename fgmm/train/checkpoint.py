@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import math
 import os
 import pathlib
@@ -16,11 +17,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
 from fgmm.experiment import Experiment, build
-from fgmm.train import distributed
+from fgmm.train import distributed, recovery
 from fgmm.train.state import TrainState
 
 TOKENIZER = "tokenizer.model"
-_FOLDER = "checkpoints"
+FOLDER = "checkpoints"
 
 
 class Checkpoints:
@@ -40,34 +41,63 @@ class Checkpoints:
         self._experiment = experiment
         self._config = as_dict(experiment.config)
         self._last_save = time.monotonic()
-        self._manager = ocp.CheckpointManager(
-            (workdir / _FOLDER).absolute(),
+        self._folder = (workdir / FOLDER).absolute()
+        for step in recovery.steps(self._folder):
+            try:
+                saved = _restore_json(self._reader, step, "config")
+            except Exception:  # as for all that is damaged: ``restore`` deals with it
+                continue
+            _check_continues(workdir, saved, self._config)
+            break
+        if experiment.tokenizer is not None and distributed.primary():
+            _keep_tokenizer(workdir, experiment.tokenizer.model)
+
+    @functools.cached_property
+    def _reader(self) -> ocp.CheckpointManager:
+        return recovery.reader(self._folder)
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Made when damaged checkpoints are out of its way; by all processes together."""
+        return ocp.CheckpointManager(
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
-                preservation_policy=_preserved(options, self._score),
+                preservation_policy=_preserved(self._options, self._score),
                 # Orbax stores metrics, and so knows the best after a restart, only with this.
                 best_fn=self._score,
             ),
         )
-        if self.latest is not None:
-            _check_continues(workdir, self._read(self.latest, "config"), self._config)
-        if experiment.tokenizer is not None and distributed.primary():
-            _keep_tokenizer(workdir, experiment.tokenizer.model)
 
     @property
     def latest(self) -> int | None:
         """The last step saved, None before the first."""
         return self._manager.latest_step()
 
-    def restore(self, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The latest state and the data position saved with it.
+    def restore(self, shardings: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest state that is whole, and the data position saved with it; None if nothing was
+        saved yet. Damaged ones that are newer are moved away; every process has to call it.
 
         Args:
           shardings: where every array goes, whichever devices it was saved from.
+
+        Raises:
+          ConfigError: there are checkpoints, but none can be read.
         """
-        state = _restore_state(self._manager, self.latest, self._experiment, shardings)
-        return state, self._read(self.latest, "position")
+
+        def read(step: int) -> tuple[TrainState, dict[str, Any]]:
+            self._reader.metrics(step)
+            position = _restore_json(self._reader, step, "position")
+            _restore_json(self._reader, step, "config")
+            state = _restore_state(self._reader, step, self._experiment, shardings)
+            return state, position
+
+        found = recovery.newest_whole(
+            self._folder, read, glance=lambda step: self._reader.metrics(step)
+        )
+        recovery.set_aside(self._folder, found.damaged)
+        return found.contents
 
     def due(self, step: int) -> bool:
         """Whether the interval in steps or in minutes has passed."""
@@ -110,8 +140,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written and lets go of the folder."""
-        self.wait()
-        self._manager.close()
+        # One process of several may close what the others have not opened.
+        if "_manager" in vars(self):
+            self.wait()
+            self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         """The number by which checkpoints are compared, higher is better."""
@@ -123,9 +155,6 @@ class Checkpoints:
     def _of_interest(self, metrics: Mapping[str, float] | None) -> dict[str, float] | None:
         name = self._options["best_metric"]
         return {name: float(metrics[name])} if metrics and name in metrics else None
-
-    def _read(self, step: int, item: str) -> dict[str, Any]:
-        return _restore_json(self._manager, step, item)
 
 
 def _preserved(
@@ -158,6 +187,7 @@ def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
     target = workdir / TOKENIZER
     # One without a checkpoint beside it may be left from a run that never saved anything.
     if not target.exists() or target.read_bytes() != model:
+        workdir.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         partial.write_bytes(model)
         os.replace(partial, target)
@@ -260,16 +290,15 @@ def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        why = str(error).partition("\n")[0][:200]
         raise ConfigError(
             f"--workdir={workdir}: its checkpoint (--step={step}) cannot be read, a file of it is "
-            f"damaged or missing: {type(error).__name__}: {why}; --step takes an older one"
+            f"damaged or missing: {recovery.said_in_a_line(error)}; --step takes an older one"
         ) from error
 
 
 def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.CheckpointManager, int]:
     """A run's checkpoints for reading, and the step that is meant."""
-    folder = workdir / _FOLDER
+    folder = workdir / FOLDER
     if not folder.is_dir():
         raise ConfigError(f"--workdir={workdir} holds no checkpoints ({folder} is missing)")
     manager = ocp.CheckpointManager(

@@ -31,16 +31,18 @@ from fgmm.command_line import WRONG_COMMAND
 from fgmm.config import Config, ConfigError, as_dict, flat
 from fgmm.train.mesh import by_clip, everywhere
 
-# Seconds. The first is for processes to start, and the second for them all to come to the same
-# point, some of which may be reading a corpus or evaluating; one that died is noticed before.
+# Seconds for processes to start.
 _START_TIMEOUT = 300
-_MEETING_TIMEOUT = 24 * 3600
+# Seconds for them all to come to the same point, some of which may be reading a corpus or
+# evaluating; one that died is noticed before.
+MEETING_TIMEOUT = 3600
 
+_meeting_timeout = MEETING_TIMEOUT
 _numbers = itertools.count()
 
 
 class PeerFailed(RuntimeError):
-    """Another process failed, for no reason of the config's."""
+    """Another process failed, or did not come, for no reason of the config's."""
 
 
 def initialise(
@@ -49,6 +51,7 @@ def initialise(
     process_index: int | None = None,
     *,
     heartbeat_timeout: int = 60,
+    meeting_timeout: int = MEETING_TIMEOUT,
 ) -> None:
     """Joins the other processes, if there are any; before JAX computes anything.
 
@@ -59,6 +62,8 @@ def initialise(
       coordinator_address: of process 0, ``"host:port"``.
       process_count, process_index: of all processes, and which of them this is.
       heartbeat_timeout: seconds after which a silent process counts as lost.
+      meeting_timeout: seconds after which one that is alive, but does not come where the others
+        wait for it, counts as lost; they wait for its start 300 seconds at most.
 
     Raises:
       ConfigError: some of the first three are given but not all, or the others were not found.
@@ -76,6 +81,9 @@ def initialise(
             f"--process_index={process_index} must be from 0 to --process_count={process_count} "
             "less 1"
         )
+    global _meeting_timeout
+    _meeting_timeout = meeting_timeout
+    start_timeout = min(_START_TIMEOUT, meeting_timeout)
     # JAX would take SIGTERM for itself; the loop has a handler and the processes agree in steps.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -85,7 +93,7 @@ def initialise(
             process_index,
             # Processes that were started by hand see all of their devices.
             cluster_detection_method=None if missing else "deactivate",
-            initialization_timeout=_START_TIMEOUT,
+            initialization_timeout=start_timeout,
             heartbeat_timeout_seconds=heartbeat_timeout,
             shutdown_timeout_seconds=heartbeat_timeout,
         )
@@ -95,7 +103,7 @@ def initialise(
     except RuntimeError as error:
         raise ConfigError(
             f"process {process_index} of {process_count} did not meet the others at "
-            f"{coordinator_address} within {_START_TIMEOUT} s: {str(error).partition(chr(10))[0]}"
+            f"{coordinator_address} within {start_timeout} s: {str(error).partition(chr(10))[0]}"
         ) from error
 
 
@@ -111,14 +119,31 @@ def say(text: str) -> None:
 
 
 def exchange(text: str) -> list[str]:
-    """What every process has to say, by their numbers, once all have said it."""
+    """What every process has to say, by their numbers, once all have said it.
+
+    Raises:
+      PeerFailed: one did not come within ``meeting_timeout``.
+    """
     if jax.process_count() == 1:
         return [text]
     client, folder = _client(), f"fgmm/{next(_numbers)}"
     client.key_value_set(f"{folder}/{jax.process_index()}", text)
-    client.wait_at_barrier(folder, 1000 * _MEETING_TIMEOUT)
-    said = {int(key.rpartition("/")[2]): value for key, value in client.key_value_dir_get(folder)}
+    try:
+        client.wait_at_barrier(folder, 1000 * _meeting_timeout)
+    except jax.errors.JaxRuntimeError as error:
+        missing = sorted(set(range(jax.process_count())) - set(_said(client, folder)))
+        if not missing:
+            raise
+        raise PeerFailed(
+            f"process {', '.join(map(str, missing))} of {jax.process_count()} did not come where "
+            f"the others wait within {_meeting_timeout} s (--meeting_timeout); look at what it does"
+        ) from error
+    said = _said(client, folder)
     return [said[index] for index in range(jax.process_count())]
+
+
+def _said(client: Any, folder: str) -> dict[int, str]:
+    return {int(key.rpartition("/")[2]): value for key, value in client.key_value_dir_get(folder)}
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ from fgmm.data import pipeline
 from fgmm.data.schema import REASONS
 from fgmm.data.stream import training_batches
 from fgmm.experiment import Experiment
-from fgmm.train import distributed, init_from, sharding, startup
+from fgmm.train import checkpoint, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
+from fgmm.train.disk_space import full_disk_named
 from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
@@ -105,6 +106,7 @@ def train(
       ConfigError: the batch does not divide, the workdir is in use or of another run,
         ``config.init_from`` does not fit, or there are no steps ``profile``.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
+      DiskFull: a checkpoint or a metric could not be written for want of space.
     """
     config = experiment.config
     with distributed.all_or_none():
@@ -115,13 +117,19 @@ def train(
         shardings = sharding.of_state(experiment, mesh)
         trace = Profile(profile, config.steps, workdir / "profile")
     with contextlib.ExitStack() as stack:
+        # Before all that waits for a disk or for other processes, and so ended after it.
+        watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
+        stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption())
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
+        restored = checkpoints.restore(shardings)
+        watchdog.alive()
         with distributed.all_or_none():
-            state, step, problems = _start(experiment, workdir, checkpoints, shardings)
+            state, step, problems = _start(experiment, workdir, restored, shardings)
+        watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
         speed = _speed(experiment, mesh)
         writer = NoWriter()
@@ -135,16 +143,19 @@ def train(
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
-        run.watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
+        run.watchdog = watchdog
         run.until_done(interruption)
         return run.state
 
 
 def _start(
-    experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, shardings: TrainState
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    restored: tuple[TrainState, Mapping[str, Any]] | None,
+    shardings: TrainState,
 ):
     """The state to go on from, its finished steps and the problems counted until then."""
-    if checkpoints.latest is None:
+    if restored is None:
         given = init_from.read(experiment)
         if given is not None:
             distributed.say(given.report)
@@ -154,7 +165,7 @@ def _start(
         if given is not None:
             state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()
-    state, position = checkpoints.restore(shardings)
+    state, position = restored
     _note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
@@ -289,15 +300,18 @@ class _Run:
         if not due:
             return {}
         state = meshes.on_one_device(self.state, self.mesh)
+        scores = {}
         try:
             with self.speed.paused():
-                return distributed.from_primary(
-                    lambda: {
-                        f"{name}/{metric}": float(value)
-                        for name, evaluator in due.items()
-                        for metric, value in evaluator.run(state).items()
-                    }
-                )
+                for name, evaluator in due.items():
+                    scores |= distributed.from_primary(
+                        lambda name=name, evaluator=evaluator: {
+                            f"{name}/{metric}": float(value)
+                            for metric, value in evaluator.run(state).items()
+                        }
+                    )
+                    self.watchdog.alive()
+                return scores
         except Exception:
             # A fault of an evaluation must not cost the training since the last save. All
             # processes come here, for all of them learn of it.

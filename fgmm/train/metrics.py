@@ -7,10 +7,9 @@ import pathlib
 import sys
 from collections.abc import Mapping
 
-import tensorboardX
 import tqdm
-from tensorboardX.proto.summary_pb2 import Summary
 
+from fgmm.train.events import EventFile
 from fgmm.train.speed import Speed
 
 
@@ -39,9 +38,7 @@ class MetricsWriter:
         cut_back(path, restored_step)
         # By lines, so that whoever follows the file sees every step.
         self._file = path.open("a", buffering=1)
-        self._events = tensorboardX.SummaryWriter(
-            str(workdir / "events"), purge_step=restored_step + 1, write_to_disk=True
-        )
+        self._events = EventFile(workdir / "events", restored_step)
         self._bar = tqdm.tqdm(
             total=total,
             initial=restored_step,
@@ -59,9 +56,7 @@ class MetricsWriter:
         line = {"step": step, **metrics}
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")
-        # As one event: each one crosses a queue and is sealed with a checksum, both in Python.
-        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._events.file_writer.add_summary(Summary(value=scalars), step)
+        self._events.write(step, metrics)
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {self._speed}", refresh=False)
 

@@ -1,7 +1,6 @@
 import contextlib
 import fractions
 import io
-import json
 import os
 import pickle
 import tarfile
@@ -435,65 +434,6 @@ def test_threads_do_not_disturb_each_other(video):
         assert list(pool.map(read, starts)) == [read(start) for start in starts]
 
 
-# Files whose pictures are turned or stretched, or depend on what the decoder makes of damage.
-NOT_AS_CODED = ("rotated_90.mp4", "anamorphic.mp4", "corrupt_bytes.mp4", "truncated_faststart.mp4")
-
-
-def test_edge_cases(shared_data):
-    folder = shared_data("video_edge_cases")
-    cases = json.loads((folder / "cases.json").read_text())
-    assert len(cases) == 44
-    for name, case in cases.items():
-        for file in (folder / name, (folder / name).read_bytes()):
-            header, frames, sound = read_all(file)
-            if case["expect"] == "skip":
-                expected = "no_video" if name == "audio_only.mp4" else "unreadable_video"
-                assert isinstance(frames, str), name
-                assert frames == expected, name
-                continue
-            assert frames.shape[0] == 2, name
-            assert min(frames.shape[1:3]) <= 32, name
-            assert header.video, name
-            assert header.audio == bool(case["measured"]["audio_tracks"]), name
-            if header.audio:
-                assert sound.rate == case["measured"]["audio_rate"], name
-                assert len(sound.samples) == sound.rate, name
-                assert sound.samples.any() == (name != "silent_audio.mp4"), name
-            else:
-                assert sound == "no_audio", name
-
-
-def test_windows_of_edge_cases_are_those_of_a_pass_from_the_start(shared_data):
-    folder = shared_data("video_edge_cases")
-    cases = json.loads((folder / "cases.json").read_text())
-    for name, case in cases.items():
-        if case["expect"] == "skip" or name in NOT_AS_CODED:
-            continue
-        with av.open(str(folder / name)) as container:
-            shown = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-        assert len(shown) == case["measured"]["frames"], name
-        for start in (0.0, 0.55, 1.2):
-            read = media.read_frames(folder / name, start=start, seconds=0.63, count=3, size=10_000)
-            for i, picture in enumerate(read):
-                moment = start + (i + 0.5) * 0.21
-                due = [array for time, array in shown if time <= moment] or [shown[0][1]]
-                np.testing.assert_array_equal(picture, due[-1], err_msg=f"{name} at {moment}")
-
-
-def test_times_of_sound_in_edge_cases(shared_data):
-    folder = shared_data("video_edge_cases")
-    late = media.read_sound(folder / "late_audio.mp4", start=0.0, seconds=1.5)
-    assert np.flatnonzero(late.samples)[0] / late.rate == pytest.approx(0.728, abs=0.001)
-    short = media.read_sound(folder / "short_audio.mp4", start=0.0, seconds=2.0)
-    assert np.flatnonzero(short.samples)[-1] / short.rate == pytest.approx(0.5, abs=0.02)
-    assert (
-        reason(media.read_sound, folder / "short_audio.mp4", start=0.8, seconds=1.0) == "no_audio"
-    )
-    both = media.read_sound(folder / "stereo_48khz.mp4", start=0.0, seconds=1.0)
-    one = media.read_sound(folder / "one_side_silent.mp4", start=0.0, seconds=1.0)
-    assert 0 < np.abs(one.samples).max() < np.abs(both.samples).max()
-
-
 def test_sound_of_an_absurd_rate_is_damage(tmp_path):
     file = write_video(tmp_path / "a.wav", sound=sung(1.0), sound_codec="pcm_s16le")
     data = bytearray(file.read_bytes())
@@ -516,13 +456,6 @@ def test_a_file_that_is_slow_to_open_is_not_opened_again(video, monkeypatch):
         assert reason(media.read_frames, file, **window, count=2, size=32) == "too_slow"
         assert reason(media.read_sound, file, **window) == "too_slow"
     assert media.read_header(data + b"other").video
-
-
-def test_a_window_that_is_slow_to_decode_is_given_up(video, monkeypatch):
-    monkeypatch.setattr(media, "_WINDOW_LIMIT", 0.0)
-    window = {"start": 0.0, "seconds": 1.0}
-    assert reason(media.read_frames, video, **window, count=2, size=32) == "too_slow"
-    assert reason(media.read_sound, video, **window) == "too_slow"
 
 
 def test_a_recording_whose_name_leads_out_is_missing(video):

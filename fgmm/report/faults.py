@@ -1,0 +1,110 @@
+"""The tables of docs/reliability.md, filled in from what ``benchmarks/faults.py`` wrote.
+
+    python -m fgmm.report.faults --page=docs/reliability.md
+
+They stand between ``<!-- faults -->`` and ``<!-- end -->``; the trials are in the file
+``results/faults.json`` beside the page.
+"""
+
+import collections
+import json
+import pathlib
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from fgmm import command_line
+from fgmm.config import ConfigError
+
+_PLACE = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Trial = Mapping[str, Any]
+
+
+def fill(page: str, result: Mapping[str, Any]) -> str:
+    """The page with its table made anew.
+
+    Args:
+      page: Markdown.
+      result: what ``benchmarks/faults.py`` wrote.
+
+    Raises:
+      ConfigError: the page has no place for the table.
+    """
+    if not _PLACE.search(page):
+        raise ConfigError("the page has no <!-- faults --> ... <!-- end -->")
+    return _PLACE.sub(lambda match: f"{match[1]}\n{_table(result)}\n\n{match[2]}", page)
+
+
+def _table(result: Mapping[str, Any]) -> str:
+    lines = [
+        ["fault", "when", "trials", "ended with", "within", "went on to the same curve"],
+        ["---", "---", "---:", "---", "---:", "---:"],
+    ]
+    for entry in result["faults"].values():
+        if "not_possible" in entry:
+            lines.append([entry["not_possible"], "", "0", "", "", ""])
+        moments = collections.defaultdict(list)
+        for trial in entry["trials"]:
+            moments[trial["fault"], _kind(trial["moment"])].append(trial)
+        lines += [_row(*name, trials) for name, trials in moments.items()]
+        if entry["failures"]:
+            lines.append(
+                ["failed", entry["failures"][0][:80], str(len(entry["failures"]))] + [""] * 3
+            )
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{table}\n\n{_origin(result['faults'].values())}"
+
+
+def _kind(moment: str) -> str:
+    """A moment without its numbers, or without what was left of which file."""
+    file, _, left = moment.rpartition(": ")
+    if file:
+        return f"{file.split('/')[0]}: {left}"
+    return "" if re.search(r"\d", moment) else moment
+
+
+def _row(fault: str, moment: str, trials: Sequence[Trial]) -> list[str]:
+    codes = sorted({_code(code) for trial in trials for code in trial["ended"]})
+    seconds = [trial["seconds"] for trial in trials if trial["seconds"] is not None]
+    compared = [trial["equal"] for trial in trials if trial["equal"] is not None]
+    return [
+        fault,
+        moment,
+        str(len(trials)),
+        ", ".join(codes),
+        f"{max(seconds):.0f} s" if seconds else "",
+        f"{sum(compared)} of {len(compared)}" if compared else "–",
+    ]
+
+
+def _code(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else str(code)
+
+
+def _origin(entries: Any) -> str:
+    def joined(key: str) -> str:
+        return ", ".join(sorted({str(entry[key]) for entry in entries}))
+
+    return (
+        f"Commit {joined('commit')}; {joined('cpu')}, jax {joined('jax')}; seeds {joined('seed')}; "
+        f"{joined('date')}."
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    path = pathlib.Path(command_line.required("page"))
+    results = path.parent / "results" / "faults.json"
+    for needed in (path, results):
+        if not needed.exists():
+            raise ConfigError(f"--page={path}: {needed} is missing")
+    path.write_text(fill(path.read_text(), json.loads(results.read_text())))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("page", "docs/reliability.md", "The page whose table is filled in.")
+    command_line.run(main)

@@ -1,0 +1,57 @@
+"""What a run says when the disk of its workdir is full."""
+
+import contextlib
+import errno
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from fgmm.train import recovery
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# As the C library says it: TensorStore passes nothing but the words on.
+_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+class DiskFull(RuntimeError):
+    """Nothing more can be written; what was saved before is whole."""
+
+
+@contextlib.contextmanager
+def full_disk_named(workdir: pathlib.Path, checkpoints: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a writer raises on a full disk into one line.
+
+    Args:
+      workdir: of the run.
+      checkpoints: their folder in it.
+
+    Raises:
+      DiskFull: something within it found no space to write to.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        newest = next(iter(recovery.steps(checkpoints)), None)
+        saved = "nothing was saved yet" if newest is None else f"step {newest} is saved"
+        there = next(
+            path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
+        )
+        free = shutil.disk_usage(there).free / 1e6
+        raise DiskFull(
+            f"no space left to write to on the disk of --workdir={workdir} ({free:.1f} MB free); "
+            f"{saved}. Make space, or raise the quota, and start the same command again"
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(words in str(error) for words in _WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

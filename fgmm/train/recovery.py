@@ -1,0 +1,148 @@
+"""Which checkpoint to go on from: the newest that can be read; damaged ones are set aside.
+
+A kill leaves whole checkpoints only, for Orbax writes under another name and renames at the end. A
+machine that loses power, a disk or a person may leave files that are cut short or missing.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from fgmm.config import ConfigError
+from fgmm.train import distributed
+
+# Where damaged checkpoints go, beside the folder of the others.
+DAMAGED = "damaged"
+
+
+class Found(NamedTuple):
+    """The checkpoint to go on from.
+
+    Attributes:
+      step: finished steps; None where there is no checkpoint.
+      contents: what was read of it.
+      damaged: what is wrong with others, by step.
+    """
+
+    step: int | None
+    contents: Any
+    damaged: dict[int, str]
+
+
+def reader(folder: pathlib.Path) -> ocp.CheckpointManager:
+    """Reads checkpoints without meeting other processes, which would wait for one that cannot.
+
+    It changes nothing in the folder and looks into no checkpoint before it is asked to.
+    """
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"reader{here}"
+    )
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            read_only=True, multiprocessing_options=alone, lightweight_initialize=True
+        ),
+    )
+
+
+def steps(folder: pathlib.Path) -> list[int]:
+    """Those with a folder of their own, the newest first."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def newest_whole(
+    folder: pathlib.Path, read: Callable[[int], Any], glance: Callable[[int], Any]
+) -> Found:
+    """Reads checkpoints, the newest first, until there is one that every process can read.
+
+    Args:
+      folder: of the checkpoints.
+      read: returns what a step holds or raises anything, without meeting other processes.
+      glance: reads what Orbax wants of older ones too, as ``read`` does.
+
+    Raises:
+      ConfigError: there are some, but none can be read. The cause may lie elsewhere.
+    """
+    damaged: dict[int, str] = {}
+    listed = distributed.from_primary(lambda: steps(folder))
+    for i, step in enumerate(listed):
+        contents, why = _tried(read, step)
+        reasons = [reason for reason in distributed.exchange(why) if reason]
+        if reasons:
+            damaged[step] = reasons[0]
+            continue
+        older = distributed.from_primary(lambda i=i: _unreadable(listed[i + 1 :], glance))
+        return Found(step, contents, damaged | {int(old): reason for old, reason in older.items()})
+    if damaged:
+        reasons = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
+        raise ConfigError(
+            f"--workdir={folder.parent}: none of its checkpoints can be read ({reasons}). Nothing "
+            f"was changed: bring their files back, or move {folder} away to start anew"
+        )
+    return Found(None, None, damaged)
+
+
+def _tried(read: Callable[[int], Any], step: int) -> tuple[Any, str]:
+    try:
+        return read(step), ""
+    except Exception as error:  # Orbax raises nearly anything
+        _silence_reads_in_flight()
+        return None, said_in_a_line(error)
+
+
+def _unreadable(older: Sequence[int], glance: Callable[[int], Any]) -> dict[str, str]:
+    return {str(step): why for step in older if (why := _tried(glance, step)[1])}
+
+
+def _silence_reads_in_flight() -> None:
+    """Where one array cannot be read TensorStore reports each of the others, in pages of traces."""
+    before = sys.unraisablehook
+
+    def hook(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def set_aside(folder: pathlib.Path, damaged: Mapping[int, str]) -> None:
+    """Moves damaged checkpoints away, so that their steps can be saved again; says so.
+
+    Raises:
+      ConfigError: one cannot be moved.
+    """
+    with distributed.all_or_none():
+        for step, why in damaged.items() if distributed.primary() else ():
+            target = _free_name(folder.parent / DAMAGED / str(step))
+            try:
+                target.parent.mkdir(exist_ok=True)
+                os.rename(folder / str(step), target)
+            except OSError as error:
+                raise ConfigError(
+                    f"the checkpoint of step {step} is damaged ({why}) and cannot be moved to "
+                    f"{target}: {error.strerror}; move it away"
+                ) from error
+            distributed.say(
+                f"the checkpoint of step {step} cannot be read, a file of it is damaged or "
+                f"missing ({why}); moved to {target}"
+            )
+
+
+def said_in_a_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+
+
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+    number, free = 0, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
