@@ -5,30 +5,7 @@ import numpy as np
 import pytest
 
 from fgmm.data import media
-from fgmm.data.schema import BadInput
-
-
-def reason(read, *arguments, **options):
-    with pytest.raises(BadInput) as caught:
-        read(*arguments, **options)
-    return caught.value.reason
-
-
-def read_all(file):
-    """Every reader on a file; the reasons where they fail."""
-    window = {"start": 0.0, "seconds": 1.0}
-    found = []
-    for read, options in (
-        (media.read_header, {}),
-        (media.read_frames, {**window, "count": 2, "size": 32}),
-        (media.read_sound, window),
-    ):
-        try:
-            found.append(read(file, **options))
-        except BadInput as error:
-            found.append(error.reason)
-    return found
-
+from tests.data.video_fixture import read_all, reason
 
 # Files whose pictures are turned or stretched, or depend on what the decoder makes of damage.
 NOT_AS_CODED = ("rotated_90.mp4", "anamorphic.mp4", "corrupt_bytes.mp4", "truncated_faststart.mp4")

@@ -14,7 +14,16 @@ import pytest
 
 from fgmm.data import deadline, files, media
 from fgmm.data.schema import BadInput
-from tests.data.video_fixture import FPS, RATE, number_of, numbered, sung, write_video
+from tests.data.video_fixture import (
+    FPS,
+    RATE,
+    number_of,
+    numbered,
+    read_all,
+    reason,
+    sung,
+    write_video,
+)
 
 SECONDS = 4.0
 PICTURES = [numbered(i) for i in range(round(SECONDS * FPS))]
@@ -28,28 +37,6 @@ def video(tmp_path_factory):
 def numbers(file, start, seconds, count, size=1000):
     pictures = media.read_frames(file, start=start, seconds=seconds, count=count, size=size)
     return [number_of(picture) for picture in pictures]
-
-
-def reason(read, *arguments, **options):
-    with pytest.raises(BadInput) as caught:
-        read(*arguments, **options)
-    return caught.value.reason
-
-
-def read_all(file):
-    """Every reader on a file; the reasons where they fail."""
-    window = {"start": 0.0, "seconds": 1.0}
-    found = []
-    for read, options in (
-        (media.read_header, {}),
-        (media.read_frames, {**window, "count": 2, "size": 32}),
-        (media.read_sound, window),
-    ):
-        try:
-            found.append(read(file, **options))
-        except BadInput as error:
-            found.append(error.reason)
-    return found
 
 
 @pytest.mark.parametrize("start", [0.0, 0.37, 1.5, 2.0])

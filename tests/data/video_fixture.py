@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import av
 import numpy as np
+import pytest
 from jaxtyping import Float32, UInt8
+
+from fgmm.data import media
+from fgmm.data.schema import BadInput
 
 # Bits of a picture's number, in two rows of four blocks.
 _ROWS, _COLUMNS = 2, 4
@@ -123,3 +127,26 @@ def write_howto100m(folder: pathlib.Path, videos: int) -> pathlib.Path:
     names = "".join(f"{number},Crafts\n" for number in range(videos))
     (folder / "HowTo100M_v1.csv").write_text(f"video_id,category_1\n{names}")
     return folder
+
+
+def reason(read, *arguments, **options) -> str:
+    """Why a reader refuses, which it must."""
+    with pytest.raises(BadInput) as caught:
+        read(*arguments, **options)
+    return caught.value.reason
+
+
+def read_all(file):
+    """Every reader on a file; the reasons where they fail."""
+    window = {"start": 0.0, "seconds": 1.0}
+    found = []
+    for read, options in (
+        (media.read_header, {}),
+        (media.read_frames, {**window, "count": 2, "size": 32}),
+        (media.read_sound, window),
+    ):
+        try:
+            found.append(read(file, **options))
+        except BadInput as error:
+            found.append(error.reason)
+    return found
