@@ -51,6 +51,10 @@ class Trial:
     noted: str = ""
 
 
+class Missed(AssertionError):
+    """The run came to its good end before the moment that was waited for."""
+
+
 class Running:
     """Processes of one run; whatever is left of them is killed at the end of a ``with``."""
 
@@ -218,7 +222,8 @@ def wait_until(happened: Callable[[], bool], running: Running, timeout: float = 
         gone = any(code is not None for code in codes)
         if (gone and not happened()) or time.monotonic() > deadline:
             outputs = [running.output(index) for index in range(len(codes))]
-            raise AssertionError(f"it did not happen; exit codes {codes}: {outputs}")
+            kind = Missed if set(codes) == {0} else AssertionError
+            raise kind(f"it did not happen; {outputs}; exit codes {codes}")
         time.sleep(0.002)
 
 
