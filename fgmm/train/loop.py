@@ -18,9 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgmm import provenance
-from fgmm.data import pipeline
+from fgmm.data import pipeline, stream
 from fgmm.data.schema import REASONS
-from fgmm.data.stream import training_batches
 from fgmm.experiment import Experiment
 from fgmm.train import checkpoint, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
@@ -265,7 +264,7 @@ class _Run:
     def _batches(self) -> Prefetch:
         """What stays on the host of each batch, and what is on the device."""
         data = self.config.data
-        batches = training_batches(
+        batches = stream.training_batches(
             self.experiment.assemble(self.source),
             seed=self.config.seed,
             batch_size=self.config.batch_size,

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from fgmm import command_line, experiment, main
-from fgmm.data import pipeline
+from fgmm.data import stream
 from fgmm.eval import inside_training
 from fgmm.train import loop
 
@@ -28,15 +28,15 @@ WANTED = {
     for name in ("RECORDS", "EVALUATING", "PAUSE", "NAN_STEPS", "NEVER_COMES")
 }
 
-_batches = pipeline.training_batches
+_batches = stream.training_batches
 _evaluators = inside_training.from_config
 
 
 def batches(assemble, *, start_step=0, process=0, **options):
-    """As ``pipeline.training_batches``."""
+    """As ``stream.training_batches``."""
     spoiled = [int(step) for step in WANTED["NAN_STEPS"].split(",") if step]
-    stream = _batches(assemble, start_step=start_step, process=process, **options)
-    for step, batch in enumerate(stream, start_step + 1):
+    given = _batches(assemble, start_step=start_step, process=process, **options)
+    for step, batch in enumerate(given, start_step + 1):
         time.sleep(float(WANTED["PAUSE"] or 0))
         if step in spoiled:
             batch["audio"] = np.full_like(batch["audio"], np.nan)
@@ -77,7 +77,7 @@ if __name__ == "__main__":
     index = command_line.given("process_index")
     absent = index and index == WANTED["NEVER_COMES"]
     with (
-        mock.patch.object(pipeline, "training_batches", batches),
+        mock.patch.object(stream, "training_batches", batches),
         mock.patch.object(inside_training, "from_config", evaluators),
         mock.patch.object(experiment, "build", never_comes if absent else experiment.build),
     ):
