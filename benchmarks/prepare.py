@@ -55,7 +55,7 @@ def encoding(root: str, clips: int, rounds: int) -> None:
         making, times = Making(how, 0.0), []
         for _ in range(rounds):
             began = time.process_time()
-            records = [making(one) for one in found]
+            records = [record for one in found for record in making(one)]
             times.append(time.process_time() - began)
         length = sum(record.examined.duration for record in records)
         size = sum(record.media_bytes for record in records)

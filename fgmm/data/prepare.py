@@ -144,6 +144,9 @@ def _define_flags() -> None:
         "gop_seconds", 0.0, "Encode again with key frames at most so far apart; 0: do not, or 1."
     )
     flags.DEFINE_integer("audio_rate", 0, "Sound to mono of this rate, such as 16000; 0: do not.")
+    flags.DEFINE_float(
+        "piece_seconds", 0.0, "Cut what is encoded again into records about so long; 0: do not."
+    )
     flags.DEFINE_float("shard_megabytes", 256.0, "Of a shard, before anything is encoded again.")
     flags.DEFINE_float("time_limit", 600.0, "Seconds for each recording; 0 for none.")
     flags.DEFINE_integer("workers", 0, "Processes; 0 for one on each core.")
@@ -164,7 +167,8 @@ def main(argv: list[str]) -> None:
         if given.workers < 0:
             raise ConfigError(f"--workers={given.workers} must be at least 0")
         source, root = command_line.required("source"), command_line.required("input")
-        encoding = Encoding(given.short_side, given.fps, given.gop_seconds, given.audio_rate)
+        asked = ("short_side", "fps", "gop_seconds", "audio_rate", "piece_seconds")
+        encoding = Encoding(**{name: given[name].value for name in asked})
         task = open_task(
             source,
             root,

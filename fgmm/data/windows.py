@@ -42,31 +42,41 @@ class Narrated:
     candidates: int
 
     def __call__(
-        self, spoken: tuple[Caption, ...], rng: np.random.Generator | None
+        self,
+        spoken: tuple[Caption, ...],
+        rng: np.random.Generator | None,
+        duration: float = math.inf,
     ) -> tuple[Window, tuple[Caption, ...]]:
         """The window, and its narrations with times counted from its start.
 
         Args:
           spoken: all narrations of a recording. Without any the window is anywhere in it, and so
             it is where one has no end: they are then of the recording as a whole, and all stay.
-          rng: draws narration and window; without it both are those in the middle.
+          rng: draws narration and window; without it both are those in the middle. A narration that
+            began before the recording, which is then a piece of one, is drawn only where all did.
+          duration: of it, in seconds. A window ends before it does, where the recording is long
+            enough and the narration begins within it.
         """
         share = 0.5 if rng is None else float(rng.random())
         if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
             return Window(None, self.seconds, share), spoken
-        number = len(spoken) // 2 if rng is None else int(rng.integers(len(spoken)))
-        start = self._start(spoken[number], share)
+        drawn = [i for i, caption in enumerate(spoken) if caption.start >= 0] or range(len(spoken))
+        number = drawn[len(drawn) // 2 if rng is None else int(rng.integers(len(drawn)))]
+        start = self._start(spoken[number], share, duration)
         first, past = narrations.nearest(spoken, number, self.candidates)
         near = tuple(Caption(text, a - start, b - start) for text, a, b in spoken[first:past])
         return Window(start, self.seconds), near
 
-    def _start(self, caption: Caption, share: float) -> float:
+    def _start(self, caption: Caption, share: float, duration: float) -> float:
         """At ``share`` of the places that a window has within a narration's stretch of time."""
-        start, end = caption.start, caption.end
+        # What is said after the end stays out of reach: its pictures are missing.
+        past = duration if caption.start < duration else math.inf
+        start, end = max(0.0, caption.start), min(caption.end, past)
         if end - start < self.minimum:
             start = max(0.0, (start + end - self.minimum) / 2)
             end = start + self.minimum
-        return start + share * max(0.0, end - start - self.seconds)
+        start += share * max(0.0, end - start - self.seconds)
+        return min(start, max(0.0, past - self.seconds))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,8 +93,8 @@ def opened_and_assembled(
 def prepared_alone(data: pathlib.Path | bytes, kind: str, encoding: Encoding) -> set[str]:
     """Reads a file as the preparation does; the reason for which it is left out, if it is."""
     try:
-        record = Making(encoding, time_limit=20.0)(RawRecord("clip", data, kind))
+        records = Making(encoding, time_limit=20.0)(RawRecord("clip", data, kind))
     except BadInput as error:
         return {error.reason}
-    assert record.examined.duration >= 0
-    return set(record.examined.problems)
+    assert all(record.examined.duration >= 0 for record in records)
+    return {reason for record in records for reason in record.examined.problems}

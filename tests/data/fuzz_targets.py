@@ -72,7 +72,7 @@ def _video(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
         originals.append(path.read_bytes())
     file = corpus / "videos" / "0.mp4"
     source = howto100m.Source(root=str(corpus), **_NARRATED, validation=0.0)
-    encodings = [Encoding(), Encoding(short_side=16, fps=5.0, audio_rate=16_000)]
+    encodings = [Encoding(), Encoding(16, 5.0, audio_rate=16_000, piece_seconds=0.4)]
     turn = [0]
 
     def read():
@@ -349,7 +349,7 @@ def _record(folder: pathlib.Path) -> Target:
     manifest = root / shards.MANIFEST
     raw = howto100m.Raw(root=str(folder / "howto100m"), validation=0.0)
     picture = RawRecord("picture", _jpeg(), "image", labels={"class": 3}, problems={"no_audio": 1})
-    originals = tuple(Making(Encoding(), 0.0)(r).serialized for r in (raw[0], picture))
+    originals = tuple(Making(Encoding(), 0.0)(r)[0].serialized for r in (raw[0], picture))
     file = folder / "record"
 
     def read():

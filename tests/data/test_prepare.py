@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import math
 import pathlib
 import resource
 import signal
@@ -25,8 +26,8 @@ from fgmm.data.preparation.plan import measured, settle
 from fgmm.data.preparation.task import open_task
 from fgmm.data.sources import flickr8k, prepared
 from fgmm.data.sources.howto100m import Raw
-from tests.data import flickr8k_fixture, video_fixture
-from tests.data.video_fixture import numbered, sung, write_video
+from tests.data import corpora_fixture, flickr8k_fixture, video_fixture
+from tests.data.video_fixture import FPS, numbered, sung, write_video
 
 VIDEOS = 8
 # Of one shard, less than a video: so a shard for each.
@@ -345,3 +346,73 @@ def test_pictures_are_prepared(tmp_path):
             else:
                 with Image.open(io.BytesIO(after.video)) as picture:
                     assert min(picture.size) == 16
+
+
+@pytest.fixture(scope="module")
+def long_videos(tmp_path_factory):
+    """Three videos in HowTo100M's layout: of 1 s, one that cannot be read, and one of 5 s."""
+    root = video_fixture.write_howto100m(tmp_path_factory.mktemp("long") / "h", 3)
+    (root / "videos" / "1.mp4").write_text("no video")
+    pictures = [numbered(i) for i in range(5 * FPS)]
+    write_video(root / "videos" / "2.mp4", pictures, sound=sung(5.0))
+    rows = "".join(f"{i}.5,{i + 1}.5,the second {i} is told\n" for i in range(4))
+    (root / "captions" / "2.csv").write_text(f"start,end,text\nnever,2,word\n{rows}")
+    return root
+
+
+PIECES = {
+    "source": "howto100m:validation=0.0",
+    "encoding": Encoding(fps=10.0, audio_rate=16000, piece_seconds=2.0),
+    "shard_megabytes": 100.0,
+}
+
+
+def test_pieces_are_counted_as_records(long_videos, tmp_path):
+    task = task_of(long_videos, tmp_path / "out", **PIECES)
+    report = written(task)["train"]
+    assert (report.listed, report.kept, report.records) == (3, 2, 4)
+    assert report.skipped == {"unreadable_video": 1}
+    assert report.problems == {"malformed_line": 1}
+    assert (report.with_audio, report.captionless, report.durations.total()) == (4, 0, 4)
+    assert report.seconds == pytest.approx(6.0, abs=0.4)
+    text = (task.output / "report.txt").read_text()
+    assert "kept                           2\n  in pieces                      4\n" in text
+    assert "with video                     4  100.0%" in text
+    (entry,) = shards.read_manifest(task.output)
+    assert entry["records"] == 4
+    # Where a run was killed before it entered the shard, the next one writes it again.
+    (task.output / "finished" / f"{entry['file']}.json").unlink()
+    assert written(task)["train"] == report
+    other = {**PIECES, "encoding": Encoding(fps=10.0, audio_rate=16000, piece_seconds=3.0)}
+    with pytest.raises(ConfigError, match="another encoding"):
+        prepare.prepare(task_of(long_videos, task.output, **other))
+
+
+def test_clips_are_read_from_their_pieces(long_videos, tmp_path):
+    written(task_of(long_videos, tmp_path, **PIECES))
+    read = prepared.Source(root=str(tmp_path), seconds=0.8, minimum=1.0, fps=10.0, size=48)
+    assert [read[i].clip_id for i in range(4)] == ["0", "2/0", "2/1", "2/2"]
+    assert {read[i].group for i in range(1, 4)} == {"2"}
+    for index, first in ((1, 0), (2, 2 * FPS), (3, 4 * FPS)):
+        for seed in range(5):
+            clip = read.draw(index, np.random.default_rng(seed))
+            shown = [video_fixture.number_of(picture) for picture in clip.video()]
+            assert first <= min(shown) < max(shown) < first + 2 * FPS
+            # What is said at a picture has the number of the second, which began half of one later.
+            said = [c.text for c in clip.captions if c.start + 0.1 < 0.45 < c.end - 0.1]
+            assert said in ([], [f"the second {math.floor(shown[4] / FPS - 0.5)} is told"])
+            assert len(clip.audio().samples) == 0.8 * 16000
+
+
+def test_pieces_of_what_is_copied_are_refused(long_videos, tmp_path):
+    sound = corpora_fixture.write_esc50(tmp_path / "sound")
+    for root, source, encoding, flags in [
+        (long_videos, "howto100m", {}, "--short_side, --fps or --gop_seconds"),
+        (long_videos, "howto100m", {"audio_rate": 16000}, "--short_side, --fps or --gop_seconds"),
+        (sound, "esc50", {"short_side": 64}, "--audio_rate"),
+    ]:
+        message = f"--piece_seconds=60.0 cuts .* only where it is encoded again; add {flags}"
+        with pytest.raises(ConfigError, match=message):
+            task_of(
+                root, tmp_path / "out", source, encoding=Encoding(**encoding, piece_seconds=60.0)
+            )

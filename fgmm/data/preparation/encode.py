@@ -8,7 +8,8 @@ import dataclasses
 import fractions
 import io
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
@@ -27,6 +28,8 @@ JPEG_QUALITY = 90
 _CLOCK = 90_000
 # Seconds between key frames where only a size or a rate was asked for.
 _GOP_SECONDS = 1.0
+# What a picture becomes: a key frame, or what x264 chooses.
+_KEY, _ANY = av.video.frame.PictureType.I, av.video.frame.PictureType.NONE
 # Seconds of silence to put in where a file has none; more are damage.
 _LONGEST_GAP = 600
 # MP4 takes what recordings hold but for old codecs, which are copied into Matroska.
@@ -43,12 +46,15 @@ class Encoding:
       gop_seconds: seconds from one key frame to the next at most: what is decoded in vain to reach
         a moment. Pictures encoded again for another reason have 1.
       audio_rate: samples a second; the sound becomes mono.
+      piece_seconds: of the pieces that ``pieces.cut`` makes, each of which gets a key frame where
+        it is due.
     """
 
     short_side: int = 0
     fps: float = 0.0
     gop_seconds: float = 0.0
     audio_rate: int = 0
+    piece_seconds: float = 0.0
 
     def __post_init__(self):
         for key, value in dataclasses.asdict(self).items():
@@ -62,6 +68,10 @@ class Encoding:
     def pictures(self) -> bool:
         """Whether pictures are encoded again."""
         return bool(self.short_side or self.fps or self.gop_seconds)
+
+    def again(self, kind: str) -> bool:
+        """Whether pictures of a video, or sound alone, are encoded again and so can be cut."""
+        return {"video": self.pictures, "audio": self.audio_rate > 0}.get(kind, False)
 
 
 def encoded(data: bytes, kind: str, encoding: Encoding, *, sound: bool = True) -> bytes:
@@ -137,19 +147,29 @@ def _copied(source, stream, target, encoding: Encoding) -> list:
     result = target.add_stream_from_template(stream, opaque=True)
     origin = round(media.origin_of(source) / stream.time_base)
     _rewind(source, stream)
-    packets = []
-    for packet in source.demux(stream):
-        if packet.dts is not None and packet.pts is not None:
-            packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
-            packet.stream = result
-            packets.append(packet)
+    packets = with_decoding_times(source.demux(stream))
+    for packet in packets:
+        packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
+        packet.stream = result
     return packets
+
+
+def with_decoding_times(packets: Iterable[av.Packet]) -> list[av.Packet]:
+    """Packets of a stream that are shown at some time, each with a time to decode it, which
+    Matroska leaves open for the first ones: as late as those after it allow.
+    """
+    shown, after = [packet for packet in packets if packet.pts is not None], math.inf
+    for packet in reversed(shown):
+        if packet.dts is None:
+            packet.dts = min(packet.pts, after - 1)
+        after = packet.dts
+    return shown
 
 
 def _pictures(source, stream, target, encoding: Encoding) -> list:
     rate = fractions.Fraction(encoding.fps or stream.average_rate or 25).limit_denominator(1001)
     graph = result = None
-    packets = []
+    packets, piece = [], 0.0
     for frame in itertools.chain(_from_zero(source, stream), [None]):
         if frame is None and graph is None:
             raise BadInput("unreadable_video", "no picture can be decoded")
@@ -164,7 +184,8 @@ def _pictures(source, stream, target, encoding: Encoding) -> list:
             result.gop_size = max(1, round((encoding.gop_seconds or _GOP_SECONDS) * rate))
         graph.vpush(frame)
         for scaled in _pulled(graph):
-            scaled.pict_type = av.video.frame.PictureType.NONE
+            before, piece = piece, scaled.time // (encoding.piece_seconds or math.inf)
+            scaled.pict_type = _KEY if piece > before else _ANY
             packets += result.encode(scaled)
     return packets + result.encode(None)
 

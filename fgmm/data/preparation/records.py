@@ -1,4 +1,6 @@
-"""One recording as a record: examined, encoded again where asked for, in TFDS's features."""
+"""A recording as a record, or as one for each piece: examined, encoded again where asked for, in
+TFDS's features.
+"""
 
 import dataclasses
 import functools
@@ -11,6 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
 from fgmm.data import deadline, decode, media
+from fgmm.data.preparation import pieces
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import SILENCE, BadInput
@@ -59,8 +62,8 @@ class Making:
     encoding: Encoding
     time_limit: float
 
-    def __call__(self, raw: RawRecord) -> Record:
-        """The record of a recording.
+    def __call__(self, raw: RawRecord) -> list[Record]:
+        """The record of a recording, or those of its pieces in order: all of them or none.
 
         Raises:
           BadInput: it is left out: ``missing_file``; ``too_large`` for a record; ``too_slow``, not
@@ -71,9 +74,25 @@ class Making:
             data = _contents(raw)
             examined = examine(data, raw.kind)
             data = encoded(data, raw.kind, self.encoding, sound=examined.has_audio)
+            made = []
+            if self.encoding.piece_seconds and self.encoding.again(raw.kind):
+                cut = pieces.cut(data, raw.kind, self.encoding.piece_seconds)
+                made = [_of_piece(raw, *numbered, examined) for numbered in enumerate(cut)]
+            made = made or [_made(raw, data, examined)]
             # What found the time over may have gone on without what it was reading.
             deadline.check()
-        return Record(_serialized(_example(raw, data, examined)), len(data), raw, examined)
+        return made
+
+
+def _made(raw: RawRecord, data: bytes, examined: Examined) -> Record:
+    _demand_small(len(data))
+    return Record(_serialized(_example(raw, data, examined)), len(data), raw, examined)
+
+
+def _of_piece(raw: RawRecord, number: int, piece: pieces.Piece, whole: Examined) -> Record:
+    found = examine(piece.data, raw.kind)
+    found = found._replace(problems=tuple(dict.fromkeys(whole.problems + found.problems)))
+    return _made(pieces.described(raw, piece, number), piece.data, found)
 
 
 @functools.cache
@@ -92,7 +111,8 @@ def features() -> tfds.features.FeaturesDict:
             "has_video": of(shape=(), dtype=np.bool_),
             "has_audio": of(shape=(), dtype=np.bool_),
             "silent": of(shape=(), dtype=np.bool_),
-            # Seconds from the start of the recording; the end of a picture's captions is infinite.
+            # Seconds from the start, negative of what began before a piece; the end of a picture's
+            # captions is infinite.
             "captions": tfds.features.Sequence(
                 {
                     "text": text(),

@@ -4,6 +4,7 @@ import bisect
 import collections
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fgmm.data.preparation.records import Record
@@ -15,25 +16,27 @@ _BAR = 40
 
 @dataclasses.dataclass
 class Report:
-    """Counts of records.
+    """Counts of recordings and of the records that they became.
 
     Attributes:
       listed: recordings of the list.
-      kept: records written.
+      kept: recordings written.
+      records: written: as many, or more where recordings are cut into pieces.
       bytes: of their media.
-      seconds: of their recordings.
+      seconds: of what they hold.
       with_video, with_audio, silent: records with moving pictures or a picture; with a stream of
         sound; with one in which nothing is heard.
       captionless: records without captions.
       captions, words: of all records.
       skipped: recordings left out, by reason.
-      problems: records of which something was left out, by reason; rows of caption files count one
-        by one.
+      problems: recordings of which something was left out, by reason; rows of caption files count
+        one by one.
       durations: records of each bin of ``DURATIONS``, by its lower end.
     """
 
     listed: int = 0
     kept: int = 0
+    records: int = 0
     bytes: int = 0
     seconds: float = 0.0
     with_video: int = 0
@@ -46,10 +49,17 @@ class Report:
     problems: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     durations: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
-    def keep(self, record: Record) -> None:
-        """Counts a record written."""
-        raw, examined = record.raw, record.examined
+    def keep(self, records: Sequence[Record]) -> None:
+        """Counts the records of a recording, which are written."""
         self.kept += 1
+        self.problems.update(records[0].raw.problems)
+        self.problems.update({reason for one in records for reason in one.examined.problems})
+        for record in records:
+            self._count(record)
+
+    def _count(self, record: Record) -> None:
+        raw, examined = record.raw, record.examined
+        self.records += 1
         self.bytes += record.media_bytes
         self.seconds += examined.duration
         self.with_video += examined.has_video
@@ -58,8 +68,6 @@ class Report:
         self.captionless += not raw.captions
         self.captions += len(raw.captions)
         self.words += sum(len(caption.text.split()) for caption in raw.captions)
-        self.problems.update(raw.problems)
-        self.problems.update(examined.problems)
         self.durations[str(DURATIONS[bisect.bisect_right(DURATIONS, examined.duration) - 1])] += 1
 
     def __add__(self, other: "Report") -> "Report":
@@ -97,12 +105,15 @@ def table(reports: dict[str, Report], left_out: dict[str, dict[str, int]]) -> st
 
 def _of_split(name: str, report: Report, left_out: dict[str, int]) -> str:
     def share(count: int) -> str:
-        return f"{count:>10,}  {count / report.kept:>6.1%}" if report.kept else f"{count:>10,}"
+        return (
+            f"{count:>10,}  {count / report.records:>6.1%}" if report.records else f"{count:>10,}"
+        )
 
     rows = [
         f"split {name}",
         f"  listed                {report.listed:>10,}",
         f"  kept                  {report.kept:>10,}",
+        *([f"  in pieces             {report.records:>10,}"] * (report.records > report.kept)),
         *(f"  skipped, {reason:<19}{n:>4,}" for reason, n in sorted(report.skipped.items())),
         *(f"  not listed, {reason:<16}{n:>4,}" for reason, n in sorted(left_out.items())),
         f"  with video            {share(report.with_video)}",

@@ -87,26 +87,27 @@ def write_shard(
             found: RawRecord | None = None
             try:
                 found = raw[index]
-                record = making(found)
+                records = making(found)
             except (BadInput, TimeoutError) as error:
                 reason = error.reason if isinstance(error, BadInput) else "too_slow"
                 clip_id = found.clip_id if found else listed_name(raw, index)
                 report.skipped[reason] += 1
                 skipped.append([clip_id, reason, str(error).removeprefix(f"{reason}: ")])
             else:
-                writer.write(record.serialized)
+                for record in records:
+                    writer.write(record.serialized)
                 if not writer.ok():
                     break  # closing says why
-                report.keep(record)
+                report.keep(records)
             report.listed += 1
             advance()
         writer.close()
-        _demand_complete(partial, report.kept)
+        _demand_complete(partial, report.records)
         entry = {
             "file": name,
             "split": split,
             "shard": shard,
-            "records": report.kept,
+            "records": report.records,
             "bytes": partial.stat().st_size,
             "sha256": checksum(partial),
             "report": report.as_dict(),

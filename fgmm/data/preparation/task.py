@@ -1,5 +1,6 @@
 """A preparation: what is read, what is written, and how; planned before anything is."""
 
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -12,6 +13,12 @@ from fgmm.data.preparation import shards
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.plan import Plan, measured
 from fgmm.data.preparation.records import Making
+from fgmm.data.schema import BadInput
+
+# Recordings of a split that are asked for their kind.
+_LOOKED_AT = 100
+# The flags by which a kind is encoded again.
+_NEEDED = {"video": "--short_side, --fps or --gop_seconds", "audio": "--audio_rate"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +90,8 @@ def open_task(
             opened[split] = raw
     if not any(map(len, opened.values())):
         raise ConfigError(f"--input={root} has no recording to prepare; {_left_out(opened)}")
+    if encoding.piece_seconds:
+        _demand_cut(opened, encoding)
     plan = Plan(
         name=re.sub(r"\W+", "_", chosen.name.rpartition(".")[2]).lower(),
         source=chosen.name,
@@ -94,6 +103,21 @@ def open_task(
         classes=_classes(opened),
     )
     return Task(output, plan, opened, Making(encoding, time_limit))
+
+
+def _demand_cut(opened: dict[str, Any], encoding: Encoding) -> None:
+    """Raises where recordings would stay whole, by the first ones of each split."""
+    kinds = set()
+    for raw in opened.values():
+        for index in range(min(_LOOKED_AT, len(raw))):
+            with contextlib.suppress(BadInput):
+                kinds.add(raw[index].kind)
+    for kind, needed in _NEEDED.items():
+        if kind in kinds and not encoding.again(kind):
+            raise ConfigError(
+                f"--piece_seconds={encoding.piece_seconds} cuts {kind} only where it is encoded "
+                f"again; add {needed}"
+            )
 
 
 def _classes(opened: dict[str, Any]) -> dict[str, list[str]]:

@@ -23,8 +23,8 @@ _LONGEST_ERROR = 200
 
 
 class Source:
-    """A clip is a recording: a stretch around one of its narrations, and the narrations nearest to
-    it. A picture is one with all its captions.
+    """A clip is a recording, or a piece of one where it was cut: a stretch around one of its
+    narrations, and the narrations nearest to it. A picture is one with all its captions.
 
     ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
@@ -193,7 +193,7 @@ class Source:
         if self._spread:
             window, near = self._spread(spoken, duration, place)
         else:
-            window, near = self._window(spoken, rng)
+            window, near = self._window(spoken, rng, duration)
         read = {"data": record["media"], "duration": duration, "window": window}
         frames = functools.partial(_frames, **read, count=self._frames, size=self._size)
         return Clip(

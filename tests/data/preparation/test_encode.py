@@ -8,6 +8,7 @@ import pytest
 
 from fgmm.config import ConfigError
 from fgmm.data import media
+from fgmm.data.preparation import encode
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.schema import BadInput
 from tests.data.video_fixture import FPS, RATE, number_of, numbered, sung, write_video
@@ -71,6 +72,18 @@ def test_pictures_are_copied_where_only_sound_is_asked_for(video):
             [bytes(p) for p in container.demux(video=0) if p.size] for container in (before, after)
         ]
     assert packets[0] == packets[1]
+
+
+def test_pictures_out_of_matroska_are_copied_from_the_first_one_on(video, monkeypatch):
+    # Which has no times of decoding for the first of pictures that refer to later ones.
+    monkeypatch.setitem(encode._CONTAINERS, "video", ("matroska",))
+    again = encoded(video, "video", Encoding(short_side=48))
+    monkeypatch.undo()
+    copied = encoded(again, "video", Encoding(audio_rate=16000))
+    with opened(copied) as container:
+        assert "mp4" in container.format.name
+        shown = [number_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+    assert shown == [*range(3 * FPS)]
 
 
 @pytest.mark.parametrize("sound_start", [0.0, 0.4])
@@ -161,6 +174,7 @@ def test_numbers_that_make_no_sense_are_refused():
         ("fps", -1.0),
         ("gop_seconds", -0.5),
         ("audio_rate", -1),
+        ("piece_seconds", -1.0),
     ]:
         with pytest.raises(ConfigError, match=f"--{key}={value} must be at least 0"):
             Encoding(**{key: value})

@@ -43,7 +43,7 @@ def test_video_whose_sound_is_broken_is_kept_without_it(tmp_path, monkeypatch):
         raise BadInput("unreadable_audio", "broken")
 
     monkeypatch.setattr(records.media, "read_sound", broken)
-    record = Making(Encoding(), 0.0)(RawRecord("a", data, "video"))
+    (record,) = Making(Encoding(), 0.0)(RawRecord("a", data, "video"))
     assert record.examined[1:] == (True, False, False, ("unreadable_audio",))
     read = records.features().deserialize_example_np(record.serialized)
     assert (read["has_audio"], read["problems"]) == (False, [b"unreadable_audio"])
@@ -55,8 +55,8 @@ def test_a_record_holds_all_that_is_known(tmp_path):
     path = write_video(tmp_path / "a.mp4", PICTURES, sound=sung(1.0))
     spoken = (Caption("grüße\ud800", 0.5, 1.25), Caption("二", 2.0, float("inf")))
     raw = RawRecord("ä", path, "video", spoken, {"motion": 3}, "g", {"malformed_line": 2})
-    record = Making(Encoding(), 0.0)(raw)
-    assert record.serialized == Making(Encoding(), 0.0)(raw).serialized
+    (record,) = Making(Encoding(), 0.0)(raw)
+    assert record.serialized == Making(Encoding(), 0.0)(raw)[0].serialized
     read = records.features().deserialize_example_np(record.serialized)
     assert read["media"] == path.read_bytes()
     assert (read["clip_id"].decode(), read["group"], read["kind"]) == ("ä", b"g", b"video")
