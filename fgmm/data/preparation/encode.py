@@ -28,6 +28,8 @@ JPEG_QUALITY = 90
 _CLOCK = 90_000
 # Seconds between key frames where only a size or a rate was asked for.
 _GOP_SECONDS = 1.0
+# For containers: Matroska draws numbers at random otherwise.
+REPRODUCIBLE = {"fflags": "+bitexact"}
 # What a picture becomes: a key frame, or what x264 chooses.
 _KEY, _ANY = av.video.frame.PictureType.I, av.video.frame.PictureType.NONE
 # Seconds of silence to put in where a file has none; more are damage.
@@ -127,7 +129,7 @@ def _written(data: bytes, form: str, encoding: Encoding, video: bool, sound: boo
     out = io.BytesIO()
     with (
         media.opened(data, f"unreadable_{'video' if video else 'audio'}") as source,
-        av.open(out, "w", format=form) as target,
+        av.open(out, "w", format=form, options=REPRODUCIBLE) as target,
     ):
         packets = []
         pictures, heard = media.first_video(source), media.first_audio(source)

@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from fgmm.data import deadline, media
-from fgmm.data.preparation.encode import with_decoding_times
+from fgmm.data.preparation.encode import REPRODUCIBLE, with_decoding_times
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import Caption, Waveform
 
@@ -123,7 +123,7 @@ def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
 def _muxed(form: str, parts: Sequence[list[av.Packet]], start: float) -> bytes:
     """A file with the packets of each stream, whose times are counted from ``start``."""
     out = io.BytesIO()
-    with av.open(out, "w", format=form) as target:
+    with av.open(out, "w", format=form, options=REPRODUCIBLE) as target:
         packets = []
         for part in parts:
             stream = target.add_stream_from_template(part[0].stream, opaque=True)
@@ -153,7 +153,7 @@ def _flac(sound: Waveform) -> bytes:
     """Encoded without loss: the samples had 16 bits before they were decoded."""
     samples = np.clip(np.round(sound.samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
     out = io.BytesIO()
-    with av.open(out, "w", format="flac") as target:
+    with av.open(out, "w", format="flac", options=REPRODUCIBLE) as target:
         stream = target.add_stream("flac", rate=sound.rate)
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
