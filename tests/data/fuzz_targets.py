@@ -72,7 +72,7 @@ def _video(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
         originals.append(path.read_bytes())
     file = corpus / "videos" / "0.mp4"
     source = howto100m.Source(root=str(corpus), **_NARRATED, validation=0.0)
-    encodings = [Encoding(), Encoding(16, 5.0, audio_rate=16_000, piece_seconds=0.4)]
+    encodings = [Encoding(), Encoding(16, 5.0, audio_rate=16_000, piece_seconds=0.2)]
     turn = [0]
 
     def read():
@@ -103,7 +103,7 @@ def _sound(folder: pathlib.Path, form: str, real: Iterable[bytes]) -> Target:
         source = esc50.Source(root=str(corpus), seconds=0.1)
         assert source.report or len(source) == 2
         usable, reasons = assembled(source, SOUND)
-        left_out = prepared_alone(file, "audio", Encoding(audio_rate=8000))
+        left_out = prepared_alone(file, "audio", Encoding(audio_rate=8000, piece_seconds=0.2))
         decoded = len(source) == 2 and usable["audio"]
         return decoded, (reasons | left_out) - _LACKS | left_out
 
