@@ -38,7 +38,7 @@ class Piece(NamedTuple):
 
 def cut(data: bytes, kind: str, seconds: float) -> Iterator[Piece]:
     """Pieces of about a length, the last between half of it and half more; none of a recording that
-    is shorter than 1.5 of it, which stays whole.
+    stays whole: one shorter than 1.5 of it, or without a picture where a piece would begin.
 
     A piece of a video begins at the first key frame that is due a whole number of lengths from the
     start, and lasts until the next one begins; sound after the last picture is in the last piece.
@@ -106,6 +106,8 @@ def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
             places.append(place)
             starts.append(time(packet))
             due = number + 1
+    if len(places) < 2:
+        return
     form = "mp4" if "mp4" in source.format.name else "matroska"
     warm_up, times = _WARM_UP if form == "mp4" else 0.0, [time(packet) for packet in sound]
     for place, past, start, end in zip(

@@ -126,6 +126,15 @@ def test_pieces_are_records_with_what_is_known(tmp_path):
     assert (second.raw.group, second.raw.captions) == ("g", named.captions)
 
 
+def test_sound_without_pictures_is_no_piece_of_a_video(tmp_path):
+    pictures = [numbered(i) for i in range(FPS)]
+    path = write_video(tmp_path / "a.mp4", pictures, sound=sung(4.0))
+    making = Making(Encoding(fps=10.0, audio_rate=RATE, piece_seconds=2.0), 0.0)
+    (record,) = making(RawRecord("a", path, "video"))
+    assert record.raw.clip_id == "a"
+    assert record.examined.duration == pytest.approx(4.0, abs=0.1)
+
+
 def test_pictures_and_copied_video_stay_whole(video):
     cutting = Encoding(audio_rate=RATE, piece_seconds=2.0)
     (record,) = Making(cutting, 0.0)(RawRecord("a", video, "video"))
