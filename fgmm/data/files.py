@@ -41,7 +41,8 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError or another OSError."""
-        if name not in self:
+        # ``exists``, for a folder of that name is there and cannot be read.
+        if leads_out(name) or not os.path.exists(self.path / name):
             raise FileNotFoundError(f"{self.path} has no file {name!r}")
         return (self.path / name).read_bytes()
 

@@ -338,7 +338,7 @@ def _array_record(folder: pathlib.Path) -> Target:
 
 def _plain(clip) -> tuple:
     """What a clip of a prepared corpus holds, to be compared."""
-    read = None if clip.problems else clip.video.keywords
+    read = None if clip.problems else clip.video.read.keywords
     return clip.clip_id, clip.captions, clip.group, read
 
 

@@ -114,11 +114,10 @@ def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
         places, [*places[1:], None], starts, [*starts[1:], math.inf], strict=True
     ):
         deadline.check()
-        heard = slice(
-            bisect.bisect_left(times, start - warm_up) if place else 0,
-            bisect.bisect_left(times, end),
-        )
-        parts = [pictures[place:past], sound[heard]]
+        first, begun, over = (bisect.bisect_left(times, t) for t in (start - warm_up, start, end))
+        # Where the sound has ended before, what warms up would be a track without sound.
+        heard = sound[first if place else 0 : over] if begun < over else []
+        parts = [pictures[place:past], heard]
         yield Piece(start, end, _muxed(form, [part for part in parts if part], start + origin))
 
 
