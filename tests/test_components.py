@@ -30,7 +30,7 @@ def test_a_component_may_live_elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 3}, r"model\.video\.width=3 is unknown; allowed: blocks, dtype, remat, stem_stride"),
+        ({"width": 3}, r"model\.video\.width=3 is unknown; allowed: blocks, dtype, remat, "),
         ({"blocks": "two"}, r"model\.video\.blocks='two' is not of type int"),
         ({"blocks": True}, r"model\.video\.blocks=True is not of type int"),
         ({"widths": (8, "x", 8)}, r"model\.video\.widths=.* is not of type tuple\[int"),

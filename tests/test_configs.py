@@ -43,9 +43,10 @@ def prepared_variants(folder, narrated, model):
     }
 
 
-@pytest.fixture
-def variants(tmp_path):
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
     """Variants of the configs that read files, pointing to small ones made here."""
+    tmp_path = tmp_path_factory.mktemp("variants")
     corpus = tmp_path / "corpus"
     write_flickr8k(corpus, 16, 0)
     source = importlib.import_module("fgmm.data.sources.flickr8k").Source(root=str(corpus))

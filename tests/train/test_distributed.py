@@ -59,31 +59,6 @@ def wait_for_step(process, workdir, step):
         time.sleep(0.05)
 
 
-def test_two_processes_stop_together_and_go_on_as_one(start, tmp_path):
-    together, alone = tmp_path / "together", tmp_path / "alone"
-    short = ("--config.steps=20", "--config.evals.retrieval.every=0")
-    first = start(2, together, *short)
-    wait_for_step(first, together, 4)
-    first.send_signal(signal.SIGTERM)
-    output, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, output
-    stopped = lines(together)[-1]["step"]
-    assert 4 <= stopped < 20
-    assert f"SIGTERM: stopped at step {stopped} of 20, saved" in output
-    assert output.count("stopped at step") == 1
-
-    rest = start(1, together, *short)
-    output, _ = rest.communicate(timeout=180)
-    assert rest.returncode == 0, output
-    assert f"continuing from step {stopped}" in output
-    one = start(1, alone, *short)
-    output, _ = one.communicate(timeout=180)
-    assert one.returncode == 0, output
-    found, expected = ([line["loss"] for line in lines(run)] for run in (together, alone))
-    assert found == pytest.approx(expected, rel=1e-3)
-    assert found[:3] == pytest.approx(expected[:3], rel=1e-5)
-
-
 def test_a_process_that_dies_takes_the_others_with_it(start, tmp_path):
     run = start(2, tmp_path / "run", "--config.steps=100000", "--config.evals.retrieval.every=0")
     wait_for_step(run, tmp_path / "run", 2)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -80,37 +79,6 @@ def reference(start, uninterrupted) -> list[dict]:
     if not lines(uninterrupted):
         finish(start(uninterrupted))
     return numbers(uninterrupted)
-
-
-def test_sigkill_at_random_points_changes_nothing(start, uninterrupted, tmp_path):
-    expected = reference(start, uninterrupted)
-    assert [line["step"] for line in expected] == list(range(1, STEPS + 1))
-    assert any("retrieval/coarse/text_to_video/r@10" in line for line in expected)
-    chance = random.Random(0)
-    on_disk = None
-    for low, high in ((1, 5), (INTERVAL + 2, 22), (24, 36), (38, 50)):
-        process = start(tmp_path)
-        wait_for_step(process, tmp_path, chance.randint(low, high))
-        time.sleep(chance.random() * 0.2)
-        process.kill()
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, output
-        assert restored_step(output) == on_disk
-        on_disk = newest_checkpoint(tmp_path)
-        reached = lines(tmp_path)[-1]["step"]
-        assert reached < STEPS
-        if reached >= 2 * INTERVAL:
-            # Only the save that was being written when the kill came may be missing.
-            assert on_disk >= INTERVAL * (reached // INTERVAL - 1) > 0
-    assert restored_step(finish(start(tmp_path))) == on_disk
-    assert numbers(tmp_path) == expected
-    assert newest_checkpoint(tmp_path) == STEPS
-
-
-def newest_checkpoint(workdir) -> int | None:
-    """The newest folder that Orbax has given its final name; it does so when all is written."""
-    finished = [int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
-    return max(finished, default=None)
 
 
 def restored_step(output: str) -> int | None:

@@ -38,7 +38,7 @@ class Source:
     """The clips of all parts, one part after the other in the order of their names.
 
     Evaluations thus see every clip once, whatever the weights. Training draws from the parts by
-    their weights (``fgmm.data.pipeline``), so that a small one comes round more often than a large
+    their weights (``fgmm.data.stream``), so that a small one comes round more often than a large
     one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group`` begin with the
     name of the part. ``source.draw(i, rng)`` is there where a part has it.
 
