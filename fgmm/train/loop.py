@@ -259,7 +259,7 @@ class _Run:
         ):
             if counts:
                 listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
-                distributed.say(f"{what}: {listed}")
+                self.writer.message(f"{what}: {listed}")
 
     def _batches(self) -> Prefetch:
         """What stays on the host of each batch, and what is on the device."""
