@@ -44,8 +44,8 @@ from tests.data.video_fixture import numbered, sung, write_howto100m, write_vide
 
 _WINDOWS = {"seconds": 0.1, "fps": 20.0, "size": 24}
 _NARRATED = {**_WINDOWS, "minimum": 0.1}
-# Reasons that say that something was never there, which is no damage.
-_LACKS = {"no_video", "no_audio", "no_captions", "missing_captions"}
+# Reasons that say that something was never there, sound among it, which is no damage.
+_LACKS = {"no_video", "no_audio", "silent_audio", "no_captions", "missing_captions"}
 # Seconds of a recording, and lines of a list, of what is made here.
 _SECONDS, _LISTED = 0.5, 4
 
