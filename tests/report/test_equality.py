@@ -43,3 +43,4 @@ def test_the_page_is_what_its_file_says(repository):
         assert row["all_steps"] <= most
     ran = {(row["dtype"], row["devices"]) for row in result["rows"]}
     assert ran == {(t, n) for t in ("float32", "float64") for n in (1, 2, 4, 8)}
+    assert {row["processes"] for row in result["rows"]} == {1, 2, 4}
