@@ -77,7 +77,7 @@ def _both_again(bench: Bench, job: Job, trial: Trial) -> Trial:
 
 def _explains(said: str) -> bool:
     """Whether a process says that it ends because of another."""
-    words = ("the others with it", "heartbeat timeout", "coordination service", "unhealthy")
+    words = ("the others with it", "heartbeat timeout", "another task died", "unhealthy")
     return any(word in said for word in words)
 
 
