@@ -175,7 +175,11 @@ time_limit() {
 # The time limit comes before the first step.
 no_progress() {
     local job
-    job=$(MAX_STARTS=2 submit hopeless --time=1 --signal=B:USR1@59 launch/slurm.sbatch \
+    # What trains in its place never comes to a step.
+    printf '#!/bin/sh\nexec sleep 3600\n' >"$folder/hopeless.sh"
+    chmod +x "$folder/hopeless.sh"
+    job=$(PYTHON=$folder/hopeless.sh MAX_STARTS=2 submit hopeless --time=1 --signal=B:USR1@40 \
+        launch/slurm.sbatch \
         "${shrunken[@]}" --config.steps=1000000 "--workdir=$folder/hopeless")
     check "$job" "no progress" FAILED 600 "Restarts=1 ExitCode=[1-9].*"
     grep -h error: "$folder/hopeless.log" | tail -n 1 | sed 's/^/  /'
