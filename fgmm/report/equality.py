@@ -8,7 +8,6 @@ page between ``<!-- equality -->`` and ``<!-- end -->``.
 
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,7 @@ from absl import flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
-
-_TABLE = re.compile(r"(<!-- equality -->\n).*?(<!-- end -->)", re.DOTALL)
+from fgmm.report import page as pages
 
 
 def described(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -56,7 +54,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['config']['optimizer']['learning_rate']:g}; commit {made['commit']}; "
         f"{made['cpu']}, jax {made['jax']}; {made['date']}."
     )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{origin}"
+    return f"{pages.markdown(lines)}\n\n{origin}"
 
 
 def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -75,9 +73,7 @@ def filled(page: str, result: Mapping[str, Any]) -> str:
     Raises:
       ConfigError: the page has no place for it.
     """
-    if not _TABLE.search(page):
-        raise ConfigError("the page has no <!-- equality --> and <!-- end -->")
-    return _TABLE.sub(lambda match: f"{match[1]}\n{table(result)}\n\n{match[2]}", page)
+    return pages.filled(page, {"equality": table(result)})
 
 
 def main(argv: list[str]) -> None:

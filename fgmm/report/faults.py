@@ -18,8 +18,7 @@ from absl import flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
-
-_PLACE = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
+from fgmm.report import page as pages
 
 Trial = Mapping[str, Any]
 
@@ -34,9 +33,7 @@ def fill(page: str, result: Mapping[str, Any]) -> str:
     Raises:
       ConfigError: the page has no place for the table.
     """
-    if not _PLACE.search(page):
-        raise ConfigError("the page has no <!-- faults --> ... <!-- end -->")
-    return _PLACE.sub(lambda match: f"{match[1]}\n{_table(result)}\n\n{match[2]}", page)
+    return pages.filled(page, {"faults": _table(result)})
 
 
 def _table(result: Mapping[str, Any]) -> str:
@@ -55,8 +52,7 @@ def _table(result: Mapping[str, Any]) -> str:
             lines.append(
                 ["failed", entry["failures"][0][:80], str(len(entry["failures"]))] + [""] * 3
             )
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{_origin(result['faults'].values())}"
+    return f"{pages.markdown(lines)}\n\n{_origin(result['faults'].values())}"
 
 
 def _kind(moment: str) -> str:

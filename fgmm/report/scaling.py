@@ -27,7 +27,6 @@ import dataclasses
 import json
 import math
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +38,7 @@ from matplotlib.figure import Figure
 from fgmm import command_line
 from fgmm.config import ConfigError
 from fgmm.losses.sharded import received_bytes
+from fgmm.report import page as pages
 
 COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 TARGET = 0.15
@@ -268,8 +268,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table of which all columns but the first are numbers."""
     head, *body = rows
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return pages.markdown([head, ["---"] + ["---:"] * (len(head) - 1), *body])
 
 
 def _machines() -> str:
@@ -392,22 +391,13 @@ def _programs(results) -> str:
     return f"{markdown(rows)}\n\nMiB that a device receives in a step; {origin}."
 
 
-_PLACE = re.compile(r"(<!-- scaling: (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-
-
 def filled(page: str, made: Mapping[str, str]) -> str:
-    """The page with its tables made anew; each stands between a comment with its name and the end.
+    """The page with its tables made anew; the place of each is named ``scaling:`` and its name.
 
     Raises:
-      ConfigError: the page asks for a table that there is none of.
+      ConfigError: the page has no place for one of them.
     """
-
-    def table(match: re.Match) -> str:
-        if match[2] not in made:
-            raise ConfigError(f"there is no table {match[2]!r}; there are: {', '.join(made)}")
-        return f"{match[1]}\n{made[match[2]]}\n\n{match[4]}"
-
-    return _PLACE.sub(table, page)
+    return pages.filled(page, {f"scaling: {name}": table for name, table in made.items()})
 
 
 _PARTS = {
@@ -451,8 +441,9 @@ def main(argv: list[str]) -> None:
     if not path.exists():
         raise ConfigError(f"--page={path}: there is no such file")
     results = json.loads((path.parent / "results" / "scaling.json").read_text())
-    path.write_text(filled(path.read_text(), tables(results)))
-    print(f"{len(_PLACE.findall(path.read_text()))} tables of {path} filled in")
+    made = tables(results)
+    path.write_text(filled(path.read_text(), made))
+    print(f"{len(made)} tables of {path} filled in")
     if flags.FLAGS.figure:
         workloads = [Workload(**entry) for entry in results["workloads"]]
         draw(workloads, pathlib.Path(flags.FLAGS.figure))

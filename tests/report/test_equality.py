@@ -2,9 +2,6 @@
 
 import json
 
-import pytest
-
-from fgmm.config import ConfigError
 from fgmm.report import equality
 
 ROW = {
@@ -24,11 +21,6 @@ def test_runs_are_described():
     assert equality.described(ROW) == ("2 processes of 4 devices", "fsdp=2")
     alone = {**ROW, "devices": 1, "fsdp": 1, "processes": 1}
     assert equality.described(alone) == ("1 process of 1 device", "as it is")
-
-
-def test_a_page_without_a_place():
-    with pytest.raises(ConfigError, match="no <!-- equality -->"):
-        equality.filled("# Page\n", {"rows": [ROW]})
 
 
 def test_the_page_is_what_its_file_says(repository):
