@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fgmm", "fgmm.*"]),
-    package_data={"fgmm.data": ["tokenizers/*.model"]},
+    package_data={"fgmm.data.text": ["shipped_tokenizers/*.model"]},
     install_requires=[
         "absl-py",
         "array_record>=0.8",

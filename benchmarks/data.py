@@ -5,7 +5,7 @@
 The videos are made first, in a temporary folder: moving texture and sound, H.264 (x264, preset
 veryfast, CRF 23, three B-frames, a key frame every 2 s) at 30 frames a second, and AAC.
 
-*fgmm* is what training does: a source's clip through ``Assemble`` into its place in a batch.
+*fgmm* is what training does: a source's clip through ``Assembler`` into its place in a batch.
 *PyAV* is the least that has to be done with the packets of that clip, from the last key frame
 before it to the last picture in it: decode all, and have FFmpeg's scaler make the needed ones RGB
 of the size of the batch, squashed, in memory of its own; nothing is copied to Python. Both use one
@@ -111,7 +111,7 @@ class Case:
     samples: int = 0
 
     @functools.cached_property
-    def assemble(self) -> pipeline.Assemble:
+    def assembler(self) -> pipeline.Assembler:
         seconds = self.count / FPS
         source = video_folder.Source(
             root=str(self.path.parent), validation=0.0, seconds=seconds, fps=FPS, size=self.size
@@ -126,20 +126,20 @@ class Case:
             phrases=1,
             tokens=0,
         )
-        return pipeline.Assemble(source, shape, None, "function_words", time_limit=60.0)
+        return pipeline.Assembler(source, shape, None, "function_words", time_limit=60.0)
 
     def read(self, record: int) -> None:
-        batch = self.assemble.batch([pipeline.Drawn(record)])
+        batch = self.assembler.batch([pipeline.Draw(record)])
         assert not batch["problems"].any(), pipeline.count_problems(batch["problems"])
 
     def moments(self, record: int) -> list[float]:
         """Seconds at which the pictures of a clip are on display."""
-        start = self.assemble.source[record].video.read.keywords["start"]
+        start = self.assembler.source[record].video.read.keywords["start"]
         return [start + (i + 0.5) / FPS for i in range(self.count)]
 
     @property
     def clips(self) -> int:
-        return len(self.assemble.source)
+        return len(self.assembler.source)
 
 
 def processor_seconds(work, *arguments) -> float:
@@ -209,10 +209,10 @@ def assembly(case: Case) -> tuple[float, float]:
             row[...] = scaled
 
     milliseconds = 1e3 * statistics.median(processor_seconds(copy) for _ in range(20))
-    drawn = [pipeline.Drawn(record % case.clips) for record in range(4)]
-    case.assemble.batch(drawn)
+    drawn = [pipeline.Draw(record % case.clips) for record in range(4)]
+    case.assembler.batch(drawn)
     tracemalloc.start()
-    batch = case.assemble.batch(drawn)
+    batch = case.assembler.batch(drawn)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del batch
@@ -222,7 +222,7 @@ def assembly(case: Case) -> tuple[float, float]:
 def with_workers(case: Case, workers: int, batches: int, batch_size: int) -> float:
     """Clips a second by the clock, the consumer idle, once as many batches wait as may."""
     stream = training_batches(
-        case.assemble, seed=0, batch_size=batch_size, workers=workers, threads=1, prefetch=2
+        case.assembler, seed=0, batch_size=batch_size, workers=workers, threads=1, prefetch=2
     )
     for _ in range(4):
         next(stream)

@@ -37,16 +37,16 @@ import numpy as np
 from absl import app, flags, logging
 
 from fgmm import components, provenance, xla_flags
-from fgmm import experiment as experiments
 from fgmm.config import as_dict
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
 from fgmm.eval import binary
+from fgmm.experiment import build as experiments
+from fgmm.experiment.rules import path_of
 from fgmm.models import layers
 from fgmm.report import equality as report
 from fgmm.train import distributed, sharding
 from fgmm.train import mesh as meshes
-from fgmm.train.rules import path_of
 from fgmm.train.step import make_train_step
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -173,7 +173,7 @@ def _as(dtype, x):
 def _batches(experiment, steps) -> Iterable[dict[str, np.ndarray]]:
     source = experiment.source(experiment.config.data.source, "data.source")
     stream = training_batches(
-        experiment.assemble(source),
+        experiment.assembler(source),
         seed=0,
         batch_size=experiment.config.batch_size,
         process=jax.process_index(),

@@ -33,7 +33,7 @@ from absl import app, flags, logging
 
 from fgmm import components, provenance, xla_flags
 from fgmm import config as configs
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from fgmm.losses import blockwise
 from fgmm.losses.sharded import received_bytes
 from fgmm.models import counts

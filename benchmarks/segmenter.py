@@ -16,7 +16,7 @@ import re
 import numpy as np
 from absl import app, flags
 
-from fgmm.data import phrases
+from fgmm.data.text import phrases
 
 SENTENCES = (
     pathlib.Path(__file__).resolve().parent.parent / "tests/data/instructional_sentences.jsonl"

@@ -19,10 +19,10 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fgmm import experiment as experiments
 from fgmm import xla_flags
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
@@ -67,7 +67,7 @@ def bare_step(experiment, source, steps: int) -> float:
     """Clips a second of the compiled step on one batch on the device."""
     mesh = meshes.make_mesh()
     batch_size = experiment.config.batch_size
-    stream = training_batches(experiment.assemble(source), seed=0, batch_size=batch_size)
+    stream = training_batches(experiment.assembler(source), seed=0, batch_size=batch_size)
     host = next(stream)
     batch = meshes.put_batch({k: v for k, v in host.items() if k not in pipeline.HOST_ONLY}, mesh)
     state = jax.jit(experiment.init, out_shardings=meshes.everywhere(mesh))(0)
@@ -90,7 +90,7 @@ def trainer(experiment, source, steps: int) -> float:
         times.append(time.perf_counter())
         return {}
 
-    clock = loop.Evaluator(every=steps, run=note_the_time)
+    clock = evaluator.Evaluator(every=steps, run=note_the_time)
     with tempfile.TemporaryDirectory() as folder:
         loop.train(experiment, source, pathlib.Path(folder), {"clock": clock})
     return experiment.config.batch_size * steps / (times[1] - times[0])
@@ -98,13 +98,13 @@ def trainer(experiment, source, steps: int) -> float:
 
 def core_milliseconds(experiment, source) -> float:
     """What it takes one core to read a clip and make it an example of a batch."""
-    assemble = experiment.assemble(source)
+    assembler = experiment.assembler(source)
     clips = min(1000, len(source) // 2)
     for record in range(clips):  # shapes that are drawn once for all clips
-        assemble(record)
+        assembler(record)
     start = time.process_time()
     for record in range(clips, 2 * clips):
-        assemble(record)
+        assembler(record)
     return 1e3 * (time.process_time() - start) / clips
 
 

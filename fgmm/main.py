@@ -61,13 +61,14 @@ def _train() -> None:
     """Config to objects to the loop."""
     import jax
 
-    from fgmm import experiment, provenance
+    from fgmm import provenance
     from fgmm.eval import inside_training
+    from fgmm.experiment import build as experiments
     from fgmm.train import disk_space, distributed, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
-        built = experiment.build(flags.FLAGS.config)
+        built = experiments.build(flags.FLAGS.config)
         source = built.source(built.config.data.source, "data.source")
         evaluators = inside_training.from_config(built)
     distributed.check_agreement(built.config, workdir, provenance.commit())

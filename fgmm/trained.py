@@ -13,14 +13,15 @@ from absl import logging
 from jaxtyping import Bool, Float
 
 from fgmm.config import ConfigError
-from fgmm.data import decode, phrases
+from fgmm.data.media import decode
 from fgmm.data.schema import Waveform
+from fgmm.data.text import phrases
 from fgmm.eval import pairs
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import PAIRS
 from fgmm.losses.term import Side
 from fgmm.train import checkpoint
-from fgmm.train.state import TrainState
 
 # Inputs of which fine similarities are computed at a time.
 _BLOCK = 64

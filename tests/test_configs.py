@@ -9,11 +9,11 @@ import pytest
 
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
-from fgmm.data import tokenizer
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
+from fgmm.data.text import tokenizers
 from fgmm.eval import inside_training
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.data import corpora_fixture
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -52,7 +52,7 @@ def variants(tmp_path_factory):
     source = importlib.import_module("fgmm.data.sources.flickr8k").Source(root=str(corpus))
     captions = (c.text for i in range(len(source)) for c in source[i].captions)
     model = tmp_path / "model"
-    tokenizer.train(captions, model, 100)
+    tokenizers.train(captions, model, 100)
     videos = write_narrated_videos(tmp_path / "videos", 16)
     on_videos = f"root={videos},tokenizer={model},validation=0.3"
     narrated = write_howto100m(tmp_path / "howto100m", 16)

@@ -7,8 +7,8 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.eval import inside_training
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.models.small import small
 

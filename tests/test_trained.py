@@ -9,10 +9,10 @@ import pytest
 
 import fgmm
 from configs import quickstart
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.eval import retrieval
+from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint
 from tests.shrunken import shrunken
 
@@ -64,7 +64,7 @@ def texts(clips):
 def test_embeddings_are_those_of_evaluations(model, clips, frames, texts):
     experiment = model.experiment
     source = experiment.source(experiment.config.evals.retrieval.source, "source")
-    ((batch, count),) = pipeline.evaluation_batches(experiment.assemble(source), CLIPS)
+    ((batch, count),) = pipeline.evaluation_batches(experiment.assembler(source), CLIPS)
     assert count == CLIPS
     batch = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
     expected = experiment.embed(model.state, batch)

@@ -27,13 +27,14 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from fgmm import command_line, components, experiment, provenance
+from fgmm import command_line, components, provenance
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.convert import state_dict, word_list
+from fgmm.experiment import build as experiments
+from fgmm.experiment.rules import path_of
+from fgmm.experiment.state import TrainState
 from fgmm.train.checkpoint import TOKENIZER, Checkpoints
-from fgmm.train.rules import path_of
-from fgmm.train.state import TrainState
 
 # Words of a caption that the text tower reads.
 _MAX_WORDS = 16
@@ -53,7 +54,7 @@ class Converted(NamedTuple):
       state: before the first step.
     """
 
-    experiment: experiment.Experiment
+    experiment: experiments.Experiment
     state: TrainState
 
 
@@ -101,7 +102,7 @@ def converted(
     with tempfile.TemporaryDirectory() as folder:
         listed = pathlib.Path(folder) / "words.npy"
         np.save(listed, np.array(words))
-        built = experiment.build(model_config(frames=frames, size=size), listed)
+        built = experiments.build(model_config(frames=frames, size=size), listed)
     blank = jax.eval_shape(built.init, built.config.seed)
     needed = jax.tree_util.tree_leaves_with_path((blank.params["model"], blank.statistics))
     _check_names(weights, {_published(path_of(at)) for at, _ in needed})

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fgmm.data import decode
-from fgmm.data import phrases as phrases_lib
+from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape, Clip
+from fgmm.data.text import phrases as phrases_lib
 
 
 class Reference(NamedTuple):

@@ -17,9 +17,11 @@ from jaxtyping import Float32, UInt8
 
 from fgmm import command_line
 from fgmm.config import ConfigError
-from fgmm.data import contact_sheet, decode, phrases
+from fgmm.data import contact_sheet
+from fgmm.data.media import decode
 from fgmm.data.preparation import raw as raws
 from fgmm.data.schema import SILENCE, BadInput, Clip
+from fgmm.data.text import phrases
 
 # Pixels of the shorter side of a still picture that is shown.
 _STILL = 160

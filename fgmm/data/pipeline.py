@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgmm.config import Config, ConfigError
-from fgmm.data import bad_input, deadline, decode, phrases
+from fgmm.data import bad_input
+from fgmm.data.media import deadline, decode
 from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, FittingReader
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.text import phrases
+from fgmm.data.text.tokenizers import Tokenizer
 
 # One clip of a batch: views of its arrays.
 Example = dict[str, np.ndarray | np.generic]
@@ -34,7 +36,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
     )
 
 
-class Drawn(NamedTuple):
+class Draw(NamedTuple):
     """A clip to be read.
 
     Attributes:
@@ -48,7 +50,7 @@ class Drawn(NamedTuple):
 
 
 @dataclasses.dataclass
-class Assemble:
+class Assembler:
     """Makes batches, or single examples of one, from indices of clips.
 
     Bad input is masked, never raised: the mask of the modality is False and the reason is a bit of
@@ -89,7 +91,7 @@ class Assemble:
 
     def batch(
         self,
-        drawn: Sequence[Drawn],
+        drawn: Sequence[Draw],
         size: int | None = None,
         zeros: Callable[..., np.ndarray] = np.zeros,
     ) -> Batch:
@@ -197,16 +199,16 @@ class Assemble:
 
 
 def evaluation_batches(
-    assemble: Assemble, batch_size: int
+    assembler: Assembler, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """Every clip of a source once, in order; yields batches with the number of true clips in them.
 
     The last batch is filled up with copies of its first clip, so that all have one shape.
     """
-    records = range(len(assemble.source))
+    records = range(len(assembler.source))
     for start in range(0, len(records), batch_size):
-        drawn = [Drawn(record) for record in records[start : start + batch_size]]
-        yield assemble.batch(drawn, batch_size), len(drawn)
+        drawn = [Draw(record) for record in records[start : start + batch_size]]
+        yield assembler.batch(drawn, batch_size), len(drawn)
 
 
 def count_problems(problems: np.ndarray) -> collections.Counter[str]:

@@ -14,10 +14,10 @@ import grain
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.data.pipeline import Assemble, Drawn
+from fgmm.data.pipeline import Assembler, Draw
 
 
-class HandedOver(grain.multiprocessing.SharedMemoryArray):
+class SharedArray(grain.multiprocessing.SharedMemoryArray):
     """An array in shared memory that goes with it, unless another process has been told of it."""
 
     def __new__(cls, shape: Iterable[int], dtype: Any):
@@ -33,7 +33,7 @@ class HandedOver(grain.multiprocessing.SharedMemoryArray):
 
 
 def training_batches(
-    assemble: Assemble,
+    assembler: Assembler,
     *,
     seed: int,
     batch_size: int,
@@ -56,12 +56,12 @@ def training_batches(
     Raises:
       ConfigError: the source has no clip.
     """
-    dataset = order(assemble.source, seed).random_map(_drawn)
+    dataset = order(assembler.source, seed).random_map(_drawn)
     # Every process has consecutive clips, so that those of all are in one order for any number.
     share = batch_size // processes
     # Workers hand batches over in shared memory, which is written in the first place.
-    zeros = HandedOver if workers else np.zeros
-    read = functools.partial(assemble.batch, zeros=zeros)
+    zeros = SharedArray if workers else np.zeros
+    read = functools.partial(assembler.batch, zeros=zeros)
     dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
     dataset = dataset[process::processes][start_step:]
     if workers:
@@ -77,9 +77,9 @@ def training_batches(
     return iter(iterable)
 
 
-def _drawn(record: int, rng: np.random.Generator) -> Drawn:
+def _drawn(record: int, rng: np.random.Generator) -> Draw:
     # The generator is another record's a moment later; its state stays.
-    return Drawn(int(record), rng.bit_generator.state)
+    return Draw(int(record), rng.bit_generator.state)
 
 
 def order(source: Any, seed: int) -> Any:

@@ -20,14 +20,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from fgmm.config import ConfigError
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.losses import attention_weights, pooled_similarity
 from fgmm.losses.objective import PAIRS
 from fgmm.losses.similarity import POOLS_WITH_TEMPERATURE
 from fgmm.losses.term import PooledTerm, Term
 from fgmm.models.embeddings import AnyArray, Tokens
 from fgmm.models.heads import pooled, segmented
-from fgmm.train.state import TrainState
 
 KINDS = {"fine": "attention", "coarse": "cam"}
 

@@ -2,8 +2,8 @@
 
 from fgmm import components
 from fgmm.config import ConfigError, of_type
-from fgmm.experiment import Experiment
-from fgmm.train.loop import Evaluator
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.evaluator import Evaluator
 
 
 def from_config(experiment: Experiment) -> dict[str, Evaluator]:

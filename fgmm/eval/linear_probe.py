@@ -36,10 +36,10 @@ from sklearn.svm import LinearSVC
 from fgmm.config import ConfigError
 from fgmm.eval import metrics
 from fgmm.eval.recordings import Averages, Batch, check_encoders, footnote, open_labelled
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.models.embeddings import Tokens
 from fgmm.models.heads import pooled
-from fgmm.train.state import TrainState
 
 POOLS = {"mean": ("mean",), "max": ("max",), "mean_max": ("mean", "max")}
 CLASSIFIERS = ("logistic_regression", "linear_svm")

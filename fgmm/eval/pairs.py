@@ -1,7 +1,7 @@
 """Where clips are compared with text: the space of the heads, and the term of fine scores."""
 
 from fgmm.config import ConfigError
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:

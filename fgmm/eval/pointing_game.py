@@ -26,11 +26,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fgmm.config import ConfigError
-from fgmm.data import grounding, phrases, pipeline
+from fgmm.data import grounding, pipeline
 from fgmm.data.schema import Clip
+from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics
-from fgmm.experiment import Experiment
-from fgmm.train.state import TrainState
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 
 KINDS = ("object", "action")
 MEASURES = ("hit", "other", "frame_hit")
@@ -112,8 +113,8 @@ class _PointingGame:
                 "phrases refer to"
             )
         # Joined captions would be cut off, and phrases that do not fit would be joined as well.
-        self.assemble = dataclasses.replace(
-            experiment.assemble(source, captions=options.captions, samples=0), join_captions=False
+        self.assembler = dataclasses.replace(
+            experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
         )
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
         # It runs once, and XLA would take more than twice as long to make it fast.
@@ -128,13 +129,13 @@ class _PointingGame:
         targets: list[_Targets] = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assemble, self.batch_size):
+        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
             problems += pipeline.count_problems(batch["problems"][:count])
             ways = self._ways({"": state, "untrained_": untrained}, batch)
             mask = next(iter(ways.values())).mask
             for row in np.flatnonzero(batch["video_mask"][:count]).tolist():
                 record = int(batch["record"][row])
-                references = self._references(self.assemble.source[record])
+                references = self._references(self.assembler.source[record])
                 for reference in references:
                     place = row, reference.caption, reference.phrase
                     if not mask[place]:
@@ -149,7 +150,7 @@ class _PointingGame:
         stacked = _Targets(*map(np.stack, zip(*targets, strict=True)))
         result = _summary(stacked, {way: np.stack(of_way) for way, of_way in maps.items()})
         result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
-        left_out = self.assemble.source.report
+        left_out = self.assembler.source.report
         return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
 
     def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
@@ -166,9 +167,9 @@ class _PointingGame:
             return []
         if isinstance(clip.video, bytes):
             raise ConfigError("pointing_game.source: boxes in encoded images are not supported")
-        segmenter = phrases.find(self.assemble.segmenter)
+        segmenter = phrases.find(self.assembler.segmenter)
         size = clip.video().shape[1:3]
-        return grounding.references(clip, size, self.assemble.shape, segmenter)
+        return grounding.references(clip, size, self.assembler.shape, segmenter)
 
 
 class _Targets(NamedTuple):

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 
 from fgmm.config import Config, ConfigError
 from fgmm.data import pipeline
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
 
 MODALITIES = ("video", "audio")
 # Sizes of a batch that, set to zero, leave all other modalities out.
@@ -72,7 +72,7 @@ class Recordings:
     """The recordings of a source that have a label of one kind.
 
     Attributes:
-      assemble: examples of one modality, nothing else.
+      assembler: examples of one modality, nothing else.
       modality: which.
       classes: their names, by label.
       owner: the recording of each record of the source; -1 where it has no label.
@@ -81,7 +81,7 @@ class Recordings:
         recording stands alone.
     """
 
-    assemble: pipeline.Assemble
+    assembler: pipeline.Assembler
     modality: str
     classes: tuple[str, ...]
     owner: Int64[np.ndarray, "records"]
@@ -98,7 +98,7 @@ class Recordings:
         sums: dict[str, np.ndarray] = {}
         windows = np.zeros(len(self.labels), np.int64)
         problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assemble, batch_size):
+        for batch, count in pipeline.evaluation_batches(self.assembler, batch_size):
             arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
             problems += pipeline.count_problems(batch["problems"][:count])
             owner = self.owner[batch["record"][:count]]
@@ -126,12 +126,12 @@ class Recordings:
             "unlabelled": int((self.owner < 0).sum()),
         }
         counts |= {f"bad_input/{reason}": n for reason, n in averages.problems.items()}
-        left_out = self.assemble.source.report
+        left_out = self.assembler.source.report
         return counts | {f"left_out/{reason}": n for reason, n in left_out.items()}
 
     def protocol(self) -> dict[str, Any]:
         """What a protocol states of the clips."""
-        shape = self.assemble.shape
+        shape = self.assembler.shape
         sizes = {
             "video": {"frames": shape.frames, "height": shape.height, "width": shape.width},
             "audio": {"samples": shape.samples, "sample_rate": shape.sample_rate},
@@ -181,7 +181,7 @@ def open_labelled(
     if not known:
         raise ConfigError(f"{key}: no clip has a label {label!r}; is it another split that does?")
     return Recordings(
-        assemble=experiment.assemble(source, **dict.fromkeys(_OTHERS[modality], 0)),
+        assembler=experiment.assembler(source, **dict.fromkeys(_OTHERS[modality], 0)),
         modality=modality,
         classes=tuple(classes[label]),
         owner=owner,

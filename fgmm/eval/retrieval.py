@@ -19,9 +19,9 @@ import numpy as np
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.eval import metrics, pairs
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.losses.term import Side
-from fgmm.train.state import TrainState
 
 # Clips and captions whose similarity is computed at a time.
 _CLIPS, _CAPTIONS = 64, 256
@@ -89,7 +89,7 @@ class _Retrieval:
         source = experiment.source(options.source, "retrieval.source")
         captions = 1 if experiment.config.data.join_captions else options.captions
         other = {"audio": {"frames": 0}, "video": {"samples": 0}}[self.modality]
-        self.assemble = experiment.assemble(source, captions=captions, **other)
+        self.assembler = experiment.assembler(source, captions=captions, **other)
         self._score = jax.jit(self._score_block)
 
     def __call__(self, state: TrainState) -> dict[str, float]:
@@ -97,7 +97,7 @@ class _Retrieval:
         owner, text_to_clip = metrics.caption_relevance(gallery.captions)
         result = {"clips": len(gallery.captions), "captions": len(owner)}
         result |= {f"bad_input/{reason}": n for reason, n in gallery.problems.items()}
-        left_out = self.assemble.source.report
+        left_out = self.assembler.source.report
         result |= {f"left_out/{reason}": n for reason, n in left_out.items()}
         parameters = state.params["objective"].get(self.term, {})
         for name, scores in self._scores(parameters, gallery):
@@ -113,7 +113,7 @@ class _Retrieval:
     def _embed(self, state: TrainState) -> "_Gallery":
         clips, texts, captions = [], [], []
         problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assemble, self.batch_size):
+        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
             arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
             space = jax.device_get(self.experiment.embed(state, arrays))[self.space]
             problems += pipeline.count_problems(batch["problems"][:count])
@@ -129,8 +129,8 @@ class _Retrieval:
         return _Gallery(*joined, captions, problems)
 
     def _captions(self, batch: Mapping[str, np.ndarray], row: int) -> list[str]:
-        clip = self.assemble.source[int(batch["record"][row])]
-        chosen = self.assemble.chosen([c for c in clip.captions if c.text.strip()])
+        clip = self.assembler.source[int(batch["record"][row])]
+        chosen = self.assembler.chosen([c for c in clip.captions if c.text.strip()])
         said = batch["text_mask"][row][: len(chosen)]
         return [caption.text for caption, valid in zip(chosen, said, strict=True) if valid]
 

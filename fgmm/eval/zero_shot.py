@@ -24,11 +24,11 @@ from fgmm.data import pipeline
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import metrics, pairs
 from fgmm.eval.recordings import Batch, check_encoders, footnote, open_labelled
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.models.heads import normalise
-from fgmm.train.state import TrainState
 
 # What SentencePiece puts before a word; alone it spells nothing.
 _SPACE = "▁"
@@ -108,7 +108,7 @@ class _ZeroShot:
         classes = self.recordings.classes
         self.words = _said(classes, options.words)
         # The prompts of a class are neighbours.
-        self.prompts = experiment.assemble(
+        self.prompts = experiment.assembler(
             _Prompts([t.replace("{}", said) for said in self.words for t in options.templates]),
             captions=1,
             frames=0,

@@ -58,7 +58,7 @@ class MultiModal(nn.Module):
 
         Args:
           inputs: ``video`` [B,T,H,W,3] and ``log_mel`` [B,T,F] as floats with their masks [B],
-            ``tokens`` and ``phrase_ids`` [B,K,L]; see ``fgmm.data.transforms``.
+            ``tokens`` and ``phrase_ids`` [B,K,L]; see ``fgmm.data.augmentation.transforms``.
         """
         tokens = {}
         if "video" in self.encoders and "video" in inputs:

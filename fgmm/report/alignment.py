@@ -26,13 +26,14 @@ from ml_collections import config_flags
 
 from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
-from fgmm.data import grounding, phrases, pipeline
+from fgmm.data import grounding, pipeline
 from fgmm.data.schema import Clip
+from fgmm.data.text import phrases
 from fgmm.eval import attention
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.report import strips
 from fgmm.report.weighting import weights_of_phrases
-from fgmm.train.state import TrainState
 
 _WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
 _PHRASES = 8  # of a clip's captions together
@@ -73,11 +74,11 @@ class Alignment:
         }
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
         self.corpus = "/".join([source["name"], *filter(None, [source.get("split")])])
-        self.assemble = dataclasses.replace(
-            experiment.assemble(experiment.source(source, "source"), captions=_PHRASES),
+        self.assembler = dataclasses.replace(
+            experiment.assembler(experiment.source(source, "source"), captions=_PHRASES),
             join_captions=False,
         )
-        self.segmenter = phrases.find(self.assemble.segmenter)
+        self.segmenter = phrases.find(self.assembler.segmenter)
         self.problems: collections.Counter[str] = collections.Counter()
 
     def sheets(self, clips: int) -> Iterator[tuple[Clip, strips.Sheet]]:
@@ -86,11 +87,11 @@ class Alignment:
         What is wrong with them is counted in ``problems``; a clip without a phrase, or anything to
         compare one with, is left out.
         """
-        source = self.assemble.source
+        source = self.assembler.source
         count = min(clips, len(source))
         chosen = [source[i * len(source) // count] for i in range(count)]
-        assemble = dataclasses.replace(self.assemble, source=chosen)
-        for batch, valid in pipeline.evaluation_batches(assemble, min(_BATCH, count)):
+        assembler = dataclasses.replace(self.assembler, source=chosen)
+        for batch, valid in pipeline.evaluation_batches(assembler, min(_BATCH, count)):
             self.problems += pipeline.count_problems(batch["problems"][:valid])
             arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
             maps = jax.device_get(self._maps(self.state, arrays))
@@ -184,14 +185,14 @@ class Alignment:
         return self.experiment.objective.terms[self.terms[pair]].level == "fine"
 
     def _phrase(self, text: str, phrase: int) -> str:
-        start, end = phrases.limit(self.segmenter(text), self.assemble.shape.phrases)[phrase]
+        start, end = phrases.limit(self.segmenter(text), self.assembler.shape.phrases)[phrase]
         return text[start:end]
 
     def _references(self, clip: Clip) -> list[grounding.Reference]:
         if not clip.grounding or not callable(clip.video):
             return []
         size = clip.video().shape[1:3]
-        return grounding.references(clip, size, self.assemble.shape, self.segmenter)
+        return grounding.references(clip, size, self.assembler.shape, self.segmenter)
 
     def _mel_ticks(self) -> list[tuple[float, str]]:
         transforms = self.experiment.transforms
@@ -205,7 +206,7 @@ class Alignment:
 
 
 def _mel(hz):
-    """The scale of ``fgmm.data.transforms.mel_filters``."""
+    """The scale of ``fgmm.data.augmentation.transforms.mel_filters``."""
     return 2595 * np.log10(1 + hz / 700)
 
 

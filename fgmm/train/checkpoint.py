@@ -16,9 +16,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
-from fgmm.experiment import Experiment, build
+from fgmm.experiment.build import Experiment, build
+from fgmm.experiment.state import TrainState
 from fgmm.train import distributed, recovery
-from fgmm.train.state import TrainState
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"

@@ -21,7 +21,7 @@ rules are followed in order, and of each kind the first that matches holds:
   name, with ``\\1`` for what the first group matched;
 - on the names in the model, and those in the checkpoint after renaming: ``initialise`` keeps the
   random values, whatever the checkpoint has; ``freeze`` loads a parameter and holds it through
-  training, see ``fgmm.train.frozen``.
+  training, see ``fgmm.experiment.frozen``.
 
 Whatever no rule speaks of must be found on both sides, in the same shape but for axes of length 1.
 """
@@ -34,11 +34,11 @@ from typing import Any, NamedTuple
 import jax
 
 from fgmm.config import Config, ConfigError
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, checked_rules
+from fgmm.experiment.rules import path_of
+from fgmm.experiment.state import TrainState
 from fgmm.train import checkpoint, distributed
-from fgmm.train.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, checked_rules
-from fgmm.train.rules import path_of
-from fgmm.train.state import TrainState
 
 # What may become of an array, in the order of the table.
 _OUTCOMES = [
@@ -191,7 +191,7 @@ def table(outcome: Plan) -> str:
     return "\n".join([*lines, *outcome.details])
 
 
-class Given(NamedTuple):
+class StartingPoint(NamedTuple):
     """What ``config.init_from`` gives to a run, checked.
 
     Attributes:
@@ -205,7 +205,7 @@ class Given(NamedTuple):
     fill: Callable[[TrainState], TrainState]
 
 
-def read(experiment: Experiment) -> Given | None:
+def read(experiment: Experiment) -> StartingPoint | None:
     """Reads what ``config.init_from`` names; None if it names nothing. Compiles nothing.
 
     What becomes of the arrays is printed before anything that is wrong stops it.
@@ -236,7 +236,7 @@ def read(experiment: Experiment) -> Given | None:
         params, statistics = _filled(decided.taken, saved, state.params, state.statistics)
         return state.replace(params=params, statistics=statistics)
 
-    return Given(report, {"path": entry.path, "step": found.step}, fill)
+    return StartingPoint(report, {"path": entry.path, "step": found.step}, fill)
 
 
 def _shown(unexplained: list[str]) -> str:

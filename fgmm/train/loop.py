@@ -6,11 +6,10 @@ step's number, metrics, which all of them have, or what they tell each other.
 
 import collections
 import contextlib
-import dataclasses
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -20,7 +19,9 @@ from jax.sharding import Mesh
 from fgmm import provenance
 from fgmm.data import pipeline, stream
 from fgmm.data.schema import REASONS
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.evaluator import Evaluator
+from fgmm.experiment.state import TrainState
 from fgmm.train import checkpoint, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
@@ -29,31 +30,12 @@ from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
 from fgmm.train.speed import Speed, peak_flops, step_flops
-from fgmm.train.state import TrainState
 from fgmm.train.step import make_train_step
 from fgmm.train.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """An evaluation inside training.
-
-    Attributes:
-      every: steps between evaluations; 0 for none but at the end.
-      run: a function of the state, on one device, to named numbers. Of several processes the first
-        runs it, and the others wait.
-    """
-
-    every: int
-    run: Callable[[TrainState], Mapping[str, float]]
-
-    def due(self, step: int, total: int) -> bool:
-        """Whether it runs after ``step`` finished steps of ``total``."""
-        return step == total or bool(self.every and step % self.every == 0)
 
 
 class Interruption:
@@ -265,7 +247,7 @@ class _Run:
         """What stays on the host of each batch, and what is on the device."""
         data = self.config.data
         batches = stream.training_batches(
-            self.experiment.assemble(self.source),
+            self.experiment.assembler(self.source),
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             start_step=self.step,

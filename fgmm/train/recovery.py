@@ -20,7 +20,7 @@ from fgmm.train import distributed
 DAMAGED = "damaged"
 
 
-class Found(NamedTuple):
+class Recovery(NamedTuple):
     """The checkpoint to go on from.
 
     Attributes:
@@ -59,7 +59,7 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 def newest_whole(
     folder: pathlib.Path, read: Callable[[int], Any], glance: Callable[[int], Any]
-) -> Found:
+) -> Recovery:
     """Reads checkpoints, the newest first, until there is one that every process can read.
 
     Args:
@@ -79,14 +79,16 @@ def newest_whole(
             damaged[step] = reasons[0]
             continue
         older = distributed.from_primary(lambda i=i: _unreadable(listed[i + 1 :], glance))
-        return Found(step, contents, damaged | {int(old): reason for old, reason in older.items()})
+        return Recovery(
+            step, contents, damaged | {int(old): reason for old, reason in older.items()}
+        )
     if damaged:
         reasons = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
         raise ConfigError(
             f"--workdir={folder.parent}: none of its checkpoints can be read ({reasons}). Nothing "
             f"was changed: bring their files back, or move {folder} away to start anew"
         )
-    return Found(None, None, damaged)
+    return Recovery(None, None, damaged)
 
 
 def _tried(read: Callable[[int], Any], step: int) -> tuple[Any, str]:

@@ -26,9 +26,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgmm.config import Config, ConfigError
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.rules import path_of, value_for
 from fgmm.train.mesh import everywhere
-from fgmm.train.rules import path_of, value_for
 
 _AXIS = "fsdp"
 _AUTO = "auto"

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import jax
 from jaxtyping import PRNGKeyArray
 
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
 from fgmm.losses.objective import Objective
 from fgmm.models import counts
 

@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 import fgmm
 from fgmm import provenance
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.models import counts
-from fgmm.train.state import TrainState
 
 
 def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:

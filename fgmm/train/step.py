@@ -10,11 +10,11 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
-from fgmm.experiment import Experiment
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
 from fgmm.losses.sharded import sharded
 from fgmm.train import accumulation, grad_cache, sharding
 from fgmm.train.mesh import by_clip, everywhere
-from fgmm.train.state import TrainState
 
 Metrics = dict[str, Array]
 

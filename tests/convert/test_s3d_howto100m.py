@@ -13,10 +13,10 @@ import pytest
 
 import fgmm
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm import provenance
 from fgmm.config import ConfigError
 from fgmm.convert import s3d_howto100m
+from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint, init_from
 from tests.convert.s3d_weights import random_frames, random_weights
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.data import bad_input, media, pipeline
+from fgmm.data import bad_input, pipeline
+from fgmm.data.media import av_files
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.preparation.records import Making
 from fgmm.data.schema import REASONS, BadInput, BatchShape
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.text.tokenizers import Tokenizer
 
 SHAPE = BatchShape(
     frames=2,
@@ -45,13 +46,13 @@ def assembled(source, shape: BatchShape) -> tuple[dict[str, bool], set[str]]:
     Raises:
       AssertionError: an example is not what the step expects, or lacks something without a reason.
     """
-    assemble = pipeline.Assemble(source, shape, _TOKENIZER, "function_words")
+    assembler = pipeline.Assembler(source, shape, _TOKENIZER, "function_words")
     _told.clear()
-    media._slow.clear()  # files of one name are many here
+    av_files._slow.clear()  # files of one name are many here
     usable, found = {"video": False, "audio": False, "text": False}, set(source.report)
     for record in range(len(source)):
         for rng in (None, np.random.default_rng(record)):
-            example = assemble(record, rng)
+            example = assembler(record, rng)
             reasons = pipeline.count_problems(example["problems"])
             assert set(reasons) <= _told, f"{reasons} without a name"
             for name in ("video", "audio"):

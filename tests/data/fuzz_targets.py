@@ -12,7 +12,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from fgmm.data import files
+from fgmm.data.corpora import files
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.disk import sole_writer
 from fgmm.data.preparation.encode import Encoding

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from fgmm.data import media
+from fgmm.data.media import av_files
 from tests.data.video_fixture import read_all, reason
 
 # Files whose pictures are turned or stretched, or depend on what the decoder makes of damage.
@@ -45,7 +45,9 @@ def test_windows_of_edge_cases_are_those_of_a_pass_from_the_start(shared_data):
             shown = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
         assert len(shown) == case["measured"]["frames"], name
         for start in (0.0, 0.55, 1.2):
-            read = media.read_frames(folder / name, start=start, seconds=0.63, count=3, size=10_000)
+            read = av_files.read_frames(
+                folder / name, start=start, seconds=0.63, count=3, size=10_000
+            )
             for i, picture in enumerate(read):
                 moment = start + (i + 0.5) * 0.21
                 due = [array for time, array in shown if time <= moment] or [shown[0][1]]
@@ -54,13 +56,14 @@ def test_windows_of_edge_cases_are_those_of_a_pass_from_the_start(shared_data):
 
 def test_times_of_sound_in_edge_cases(shared_data):
     folder = shared_data("video_edge_cases")
-    late = media.read_sound(folder / "late_audio.mp4", start=0.0, seconds=1.5)
+    late = av_files.read_sound(folder / "late_audio.mp4", start=0.0, seconds=1.5)
     assert np.flatnonzero(late.samples)[0] / late.rate == pytest.approx(0.728, abs=0.001)
-    short = media.read_sound(folder / "short_audio.mp4", start=0.0, seconds=2.0)
+    short = av_files.read_sound(folder / "short_audio.mp4", start=0.0, seconds=2.0)
     assert np.flatnonzero(short.samples)[-1] / short.rate == pytest.approx(0.5, abs=0.02)
     assert (
-        reason(media.read_sound, folder / "short_audio.mp4", start=0.8, seconds=1.0) == "no_audio"
+        reason(av_files.read_sound, folder / "short_audio.mp4", start=0.8, seconds=1.0)
+        == "no_audio"
     )
-    both = media.read_sound(folder / "stereo_48khz.mp4", start=0.0, seconds=1.0)
-    one = media.read_sound(folder / "one_side_silent.mp4", start=0.0, seconds=1.0)
+    both = av_files.read_sound(folder / "stereo_48khz.mp4", start=0.0, seconds=1.0)
+    one = av_files.read_sound(folder / "one_side_silent.mp4", start=0.0, seconds=1.0)
     assert 0 < np.abs(one.samples).max() < np.abs(both.samples).max()

@@ -3,9 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgmm.data import decode, grounding, phrases
+from fgmm.data import grounding
+from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape, Caption, Clip, Grounding
 from fgmm.data.sources.narrated_shapes import Source
+from fgmm.data.text import phrases
 
 
 def shape(**changes) -> BatchShape:

@@ -1,7 +1,6 @@
 import collections
 import dataclasses
 import itertools
-import pathlib
 import pickle
 import time
 import tracemalloc
@@ -13,14 +12,16 @@ import pytest
 from absl import flags
 
 from fgmm.config import ConfigError
-from fgmm.data import bad_input, deadline, pipeline
+from fgmm.data import bad_input, pipeline
+from fgmm.data.media import deadline
 from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, Waveform
 from fgmm.data.sources import video_folder
-from fgmm.data.stream import HandedOver, training_batches
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.stream import SharedArray, training_batches
+from fgmm.data.text import tokenizers
+from fgmm.data.text.tokenizers import Tokenizer
 from tests.data.video_fixture import FPS, numbered, write_video
 
-TOKENIZER = pathlib.Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
+TOKENIZER = tokenizers.path_of("narrated_shapes")
 SHAPE = BatchShape(
     frames=2,
     height=4,
@@ -82,8 +83,8 @@ class Source:
         return dataclasses.replace(clip, **self.changes.get(int(index), {}))
 
 
-def assemble(source=None, **changes):
-    return pipeline.Assemble(
+def assembler(source=None, **changes):
+    return pipeline.Assembler(
         source=source or Source(),
         shape=SHAPE,
         tokenizer=Tokenizer(TOKENIZER),
@@ -94,7 +95,7 @@ def assemble(source=None, **changes):
 
 def take(count, **options):
     given = {"seed": 3, "batch_size": 4, **options}
-    batches = training_batches(given.pop("assemble", None) or assemble(), **given)
+    batches = training_batches(given.pop("assembler", None) or assembler(), **given)
     return list(itertools.islice(batches, count))
 
 
@@ -126,7 +127,7 @@ def test_shapes_and_types_of_a_batch():
 
 def test_a_modality_of_size_zero_is_left_out():
     shape = dataclasses.replace(SHAPE, samples=0, tokens=0)
-    (batch,) = take(1, assemble=dataclasses.replace(assemble(), shape=shape))
+    (batch,) = take(1, assembler=dataclasses.replace(assembler(), shape=shape))
     assert batch.keys() == {"video", "video_mask", "record", "problems"}
 
 
@@ -160,10 +161,10 @@ def test_processes_share_the_global_batch():
 def test_worker_processes_change_nothing():
     """Not even where some clips are stopped because they take too long."""
     flags.FLAGS.mark_as_parsed()  # which grain's workers insist on
-    maker = assemble(Source(changes={5: {"video": endless}}), time_limit=0.2)
-    expected = take(4, start_step=1, assemble=maker)
+    maker = assembler(Source(changes={5: {"video": endless}}), time_limit=0.2)
+    expected = take(4, start_step=1, assembler=maker)
     for workers in (1, 2):
-        batches = take(4, workers=workers, start_step=1, assemble=maker)
+        batches = take(4, workers=workers, start_step=1, assembler=maker)
         assert_equal(batches, expected)
     too_slow = np.concatenate([batch["record"][batch["problems"] > 0] for batch in batches])
     assert set(too_slow.tolist()) >= {5}
@@ -179,28 +180,28 @@ def records_of(count, **options):
 @pytest.mark.parametrize("clips", [1, 3, 10])
 def test_no_clip_is_lost_or_repeated_in_an_epoch_of_any_number_of_processes(clips):
     """Nor of a corpus with fewer clips than a batch, or than there are processes."""
-    maker = dataclasses.replace(assemble(Source(clips)), shape=ONE_NUMBER)
-    whole = records_of(6, assemble=maker)
+    maker = dataclasses.replace(assembler(Source(clips)), shape=ONE_NUMBER)
+    whole = records_of(6, assembler=maker)
     assert len(whole) == 24
     for start in range(0, len(whole) - clips + 1, clips):
         assert sorted(whole[start : start + clips]) == list(range(clips))
     for processes in (2, 4):
-        np.testing.assert_array_equal(records_of(6, assemble=maker, processes=processes), whole)
+        np.testing.assert_array_equal(records_of(6, assembler=maker, processes=processes), whole)
 
 
 def test_a_run_goes_on_in_the_same_order_on_another_number_of_processes_and_workers():
     flags.FLAGS.mark_as_parsed()
-    maker = dataclasses.replace(assemble(), shape=ONE_NUMBER)
-    whole = records_of(7, assemble=maker)
-    first = records_of(2, assemble=maker)
-    then = records_of(2, assemble=maker, processes=4, start_step=2)
-    last = records_of(3, assemble=maker, processes=2, workers=1, start_step=4)
+    maker = dataclasses.replace(assembler(), shape=ONE_NUMBER)
+    whole = records_of(7, assembler=maker)
+    first = records_of(2, assembler=maker)
+    then = records_of(2, assembler=maker, processes=4, start_step=2)
+    last = records_of(3, assembler=maker, processes=2, workers=1, start_step=4)
     np.testing.assert_array_equal(np.concatenate([first, then, last]), whole)
 
 
 def test_a_source_without_clips_is_refused():
     with pytest.raises(ConfigError, match=r"data\.source has no clip"):
-        take(1, assemble=dataclasses.replace(assemble(), source=Source(0)))
+        take(1, assembler=dataclasses.replace(assembler(), source=Source(0)))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_a_source_without_clips_is_refused():
 )
 def test_bad_input_is_masked_and_counted(changes, masked, reason):
     start = time.monotonic()
-    example = assemble(Source(changes={5: changes}), time_limit=0.05)(5)
+    example = assembler(Source(changes={5: changes}), time_limit=0.05)(5)
     assert time.monotonic() - start < 10
     for modality in ("video", "audio", "text"):
         assert example[f"{modality}_mask"].any() == (modality != masked)
@@ -232,7 +233,7 @@ def test_bad_input_is_masked_and_counted(changes, masked, reason):
 
 
 def test_sound_just_above_silence_is_kept():
-    example = assemble(Source(changes={5: {"audio": Sound(2 * SILENCE)}}))(5)
+    example = assembler(Source(changes={5: {"audio": Sound(2 * SILENCE)}}))(5)
     assert example["audio_mask"]
     assert not example["problems"]
 
@@ -246,7 +247,7 @@ def test_what_was_begun_and_not_finished_leaves_no_trace():
             out[...] = 7
             raise BadInput("unreadable_video", "test")
 
-    example = assemble(Source(changes={5: {"video": Breaks()}}))(5)
+    example = assembler(Source(changes={5: {"video": Breaks()}}))(5)
     assert not example["video"].any()
     assert not example["video_mask"]
 
@@ -260,14 +261,14 @@ def videos(tmp_path_factory):
     write_video(folder / "b.mp4", pictures, rotation=90)
     source = video_folder.Source(root=str(folder), validation=0.0, seconds=1.0, fps=4.0, size=256)
     shape = dataclasses.replace(SHAPE, frames=4, height=256, width=256, samples=0, tokens=0)
-    return pipeline.Assemble(source, shape, None, "function_words")
+    return pipeline.Assembler(source, shape, None, "function_words")
 
 
 def test_frames_are_copied_once_into_the_batch(videos):
     """Nothing as large as a frame is allocated for numbers but the batch, and frames are written
     into its own memory.
     """
-    drawn = [pipeline.Drawn(0), pipeline.Drawn(1)]
+    drawn = [pipeline.Draw(0), pipeline.Draw(1)]
     videos.batch(drawn)
     tracemalloc.start()
     batch = videos.batch(drawn)
@@ -279,8 +280,8 @@ def test_frames_are_copied_once_into_the_batch(videos):
 
 
 def test_workers_write_into_memory_that_they_share(videos):
-    drawn = [pipeline.Drawn(0), pipeline.Drawn(1)]
-    batch = videos.batch(drawn, zeros=HandedOver)
+    drawn = [pipeline.Draw(0), pipeline.Draw(1)]
+    batch = videos.batch(drawn, zeros=SharedArray)
     expected = videos.batch(drawn)
     for name, array in batch.items():
         assert isinstance(array, grain.multiprocessing.SharedMemoryArray), "grain copies others"
@@ -309,7 +310,7 @@ def test_problems_are_counted_by_reason():
 
 
 def test_captions_are_drawn_at_random_in_training_and_the_first_ones_else():
-    maker = assemble()
+    maker = assembler()
     captions = list(maker.source[0].captions)
     assert maker.chosen(captions) == captions[:2]
     drawn = {
@@ -321,7 +322,7 @@ def test_captions_are_drawn_at_random_in_training_and_the_first_ones_else():
 
 
 def test_joined_captions_are_one():
-    maker = assemble(join_captions=True)
+    maker = assembler(join_captions=True)
     captions = [Caption("one.", 0.0, 1.0), Caption("two", 1.0, 3.0)]
     assert maker.chosen(captions) == [Caption("one. two", 0.0, 3.0)]
     assert maker.chosen([]) == []
@@ -337,14 +338,14 @@ def test_cached_frames_are_decoded_once():
     source = Source(changes={1: {"video": read}})
     for cache, expected in ((False, 2), (True, 1)):
         calls.clear()
-        maker = assemble(source, cache=cache)
+        maker = assembler(source, cache=cache)
         maker(1)
         maker(1)
         assert len(calls) == expected
 
 
 def test_evaluation_sees_every_clip_once_in_order():
-    batches = list(pipeline.evaluation_batches(assemble(), 4))
+    batches = list(pipeline.evaluation_batches(assembler(), 4))
     assert [count for _, count in batches] == [4, 4, 2]
     records = np.concatenate([batch["record"][:count] for batch, count in batches])
     np.testing.assert_array_equal(records, np.arange(10))
@@ -352,14 +353,14 @@ def test_evaluation_sees_every_clip_once_in_order():
 
 
 def test_it_can_be_sent_to_a_worker():
-    again = pickle.loads(pickle.dumps(assemble()))
-    assert_equal([again(3)], [assemble()(3)])
+    again = pickle.loads(pickle.dumps(assembler()))
+    assert_equal([again(3)], [assembler()(3)])
 
 
 def test_bad_clips_are_named_in_the_log(caplog, monkeypatch):
     monkeypatch.setattr(bad_input, "_named", collections.Counter())
     changes = {3: {"video": broken, "problems": ("malformed_line",)}, 4: {"audio": None}}
-    made = assemble(Source(changes=changes))
+    made = assembler(Source(changes=changes))
     for record in range(10):
         made(record)
     assert sorted(record.getMessage() for record in caplog.records) == [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float32, UInt8
 
-from fgmm.data import media
+from fgmm.data.media import av_files
 from fgmm.data.schema import BadInput
 
 # Bits of a picture's number, in two rows of four blocks.
@@ -141,9 +141,9 @@ def read_all(file):
     window = {"start": 0.0, "seconds": 1.0}
     found = []
     for read, options in (
-        (media.read_header, {}),
-        (media.read_frames, {**window, "count": 2, "size": 32}),
-        (media.read_sound, window),
+        (av_files.read_header, {}),
+        (av_files.read_frames, {**window, "count": 2, "size": 32}),
+        (av_files.read_sound, window),
     ):
         try:
             found.append(read(file, **options))

@@ -7,9 +7,9 @@ import pytest
 
 from configs import quickstart
 from fgmm import components, losses
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.eval import attention
+from fgmm.experiment import build as experiments
 from fgmm.losses.terms import info_nce, sparc
 from tests.shrunken import shrunken
 
@@ -41,8 +41,8 @@ def batch_of(experiment, clips=4):
     source = experiment.source(
         {"name": "narrated_shapes", "split": "retrieval", "size": 32, "frames": 4}, "source"
     )
-    assemble = experiment.assemble(source)
-    examples = [assemble(record) for record in range(clips)]
+    assembler = experiment.assembler(source)
+    examples = [assembler(record) for record in range(clips)]
     batch = {name: np.stack([x[name] for x in examples]) for name in examples[0]}
     return {name: x for name, x in batch.items() if name not in ("record", "problems")}
 

@@ -8,9 +8,9 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.eval import inside_training
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.shrunken import shrunken
 

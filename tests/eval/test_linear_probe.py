@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from configs import quickstart
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.eval import linear_probe
+from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
 SOURCE = {"name": "tests.eval.labelled_fixture", "recordings": 30, "windows": 2}
@@ -42,14 +42,14 @@ def single_features(experiment, state, bound, pool):
         inputs = experiment.transforms(batch)
         return experiment.model.apply(variables, inputs, train=False, method="encode")
 
-    assemble = bound.parts[0].assemble
+    assembler = bound.parts[0].assembler
     by_clip = {}
-    for record in range(len(assemble.source)):
-        batch = {name: x[None] for name, x in assemble(record).items()}
+    for record in range(len(assembler.source)):
+        batch = {name: x[None] for name, x in assembler(record).items()}
         arrays = {k: jnp.asarray(batch[k]) for k in ("video", "video_mask")}
         local = np.asarray(encode(arrays)["video"].local[0], np.float64)
         feature = np.concatenate([getattr(local, how)(axis=0) for how in pool])
-        by_clip.setdefault(assemble.source[record].clip_id, []).append(feature)
+        by_clip.setdefault(assembler.source[record].clip_id, []).append(feature)
     return np.stack([np.mean(features, axis=0) for features in by_clip.values()])
 
 
@@ -60,7 +60,7 @@ def test_it_is_what_loops_over_clips_and_folds_give(experiment, state, pool, cla
     bound = probe(SHAPES, "motion", pool=pool, classifier=classifier, folds=4).bind(experiment)
     result = bound(state)
     x = single_features(experiment, state, bound, pool.split("_"))
-    y = np.array([bound.parts[0].assemble.source[i].labels["motion"] for i in range(48)])
+    y = np.array([bound.parts[0].assembler.source[i].labels["motion"] for i in range(48)])
     make = {
         "logistic_regression": lambda c: LogisticRegression(C=c, max_iter=2000),
         "linear_svm": lambda c: LinearSVC(C=c, max_iter=2000, random_state=0),
@@ -265,8 +265,8 @@ def test_the_official_folds_of_esc10_are_kept(experiment, shared_data):
     bound = probe(source, "sound", modality="audio").bind(experiment)
     (part,) = bound.parts
     official = {}
-    for record in range(len(part.assemble.source)):
-        clip = part.assemble.source[record]
+    for record in range(len(part.assembler.source)):
+        clip = part.assembler.source[record]
         # <fold>-<clip>-<take>-<target>.ogg
         official[clip.clip_id] = int(clip.clip_id.rpartition("/")[2].partition("-")[0])
     assert (bound.fold + 1).tolist() == list(official.values())

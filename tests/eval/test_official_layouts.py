@@ -7,7 +7,7 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from tests.data import corpora_fixture
 from tests.shrunken import shrunken
 
@@ -68,13 +68,13 @@ def test_the_folds_of_esc50_are_kept(experiment, roots):
 def test_retrieval_has_the_clips_of_a_split_with_their_captions(
     experiment, roots, name, variant, clips, captions
 ):
-    assemble = opened(experiment, roots[name], f"retrieval_{name}", variant, "frames=2").assemble
-    assert len(assemble.source) == clips
-    example = assemble(1)
+    assembler = opened(experiment, roots[name], f"retrieval_{name}", variant, "frames=2").assembler
+    assert len(assembler.source) == clips
+    example = assembler(1)
     assert example["video_mask"]
     assert example["video"].any()
     assert example["text_mask"].any()
-    assert len(assemble.source[1].captions) == captions
+    assert len(assembler.source[1].captions) == captions
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics", "esc50"])

@@ -7,11 +7,11 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
-from fgmm.data import phrases
 from fgmm.data.schema import BadInput, Caption
+from fgmm.data.text import phrases
 from fgmm.eval import inside_training, pointing_game
+from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
 SOURCE = {
@@ -43,11 +43,11 @@ def result_of(argument=None):
 def brute_force(experiment, state):
     """Hits and chance by loops over phrases, cells and frames, from the schema's definition."""
     source = experiment.source(SOURCE, "source")
-    assemble = dataclasses.replace(experiment.assemble(source, captions=5), join_captions=False)
+    assembler = dataclasses.replace(experiment.assembler(source, captions=5), join_captions=False)
     hits, chance, frame_hits = {}, {}, {}
     for record in range(len(source)):
         clip = source[record]
-        batch = {name: x[None] for name, x in assemble(record).items()}
+        batch = {name: x[None] for name, x in assembler(record).items()}
         batch = {k: v for k, v in batch.items() if k not in ("record", "problems")}
         space = jax.device_get(experiment.embed(state, batch))["joint"]
         seen = {}
@@ -211,7 +211,7 @@ class Damaged:
 
 def test_bad_input_is_left_out_and_counted():
     bound = pointing_game.Evaluation(source=SOURCE, batch_size=8).bind(built())
-    bound.assemble.source = Damaged(bound.assemble.source)
+    bound.assembler.source = Damaged(bound.assembler.source)
     result = bound(state_of())
     assert result["clips"] == result_of()["clips"] - 1
     problems = {k: v for k, v in result.items() if k.startswith("bad_input/")}

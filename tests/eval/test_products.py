@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from fgmm import experiment as experiments
 from fgmm.data import pipeline
 from fgmm.eval import attention, retrieval, zero_shot
+from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
 SOURCE = {"name": "narrated_shapes", "split": "retrieval", "clips": 12, "size": 32, "frames": 4}
@@ -49,8 +49,8 @@ def given_to(module, name, monkeypatch):
     return calls
 
 
-def embedded(experiment, state, assemble):
-    ((batch, count),) = pipeline.evaluation_batches(assemble, 12)
+def embedded(experiment, state, assembler):
+    ((batch, count),) = pipeline.evaluation_batches(assembler, 12)
     assert count == 12
     batch = {name: x for name, x in batch.items() if name not in pipeline.HOST_ONLY}
     return jax.device_get(experiment.embed(state, batch))["vat"], batch
@@ -62,7 +62,7 @@ def test_retrieval(experiment, state, monkeypatch):
     result = bound(state)
     assert bound.space == "vat"
     assert 1 <= result["coarse/text_to_video/mean_rank"] <= 12
-    found, _ = embedded(experiment, state, bound.assemble)
+    found, _ = embedded(experiment, state, bound.assembler)
     lengths = np.linalg.norm(found["video"].coarse, axis=1)
     assert lengths.std() > 1e-3 * lengths.mean()
     expected = found["video"].coarse @ found["text"].coarse[:, 0].T
@@ -76,7 +76,7 @@ def test_zero_shot(experiment, state, monkeypatch):
     )
     bound = options.bind(experiment)
     bound(state)
-    found, _ = embedded(experiment, state, bound.recordings.assemble)
+    found, _ = embedded(experiment, state, bound.recordings.assembler)
     prompts = np.asarray(bound._prompt_embeddings(state).coarse).reshape(-1, len(TEMPLATES), 6)
     # The score of a class is the mean of those of its prompts.
     expected = np.einsum("bd,ctd->bct", found["video"].coarse, prompts).mean(axis=2)
@@ -86,7 +86,7 @@ def test_zero_shot(experiment, state, monkeypatch):
 def test_class_activation_maps(experiment, state):
     name = "coarse_audio_text"
     bound = retrieval.Evaluation(source=SOURCE, pair="audio_text", batch_size=12).bind(experiment)
-    _, batch = embedded(experiment, state, bound.assemble)
+    _, batch = embedded(experiment, state, bound.assembler)
     maps = attention.maps(experiment, [name])(state, batch)[name]
     encoded = jax.device_get(experiment.encode(state, batch))
     weights = jax.device_get(state.params["model"])

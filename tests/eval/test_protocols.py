@@ -7,7 +7,8 @@ import pytest
 
 from fgmm import components
 from fgmm import config as configs
-from fgmm.data.tokenizer import UNKNOWN_ID, Tokenizer
+from fgmm.data.text import tokenizers
+from fgmm.data.text.tokenizers import UNKNOWN_ID, Tokenizer
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 LABELLED = [
@@ -36,7 +37,7 @@ def test_labels_and_classes_are_there(name):
 @pytest.mark.parametrize("name", ["zero_shot_motion", "zero_shot_sound"])
 def test_prompts_on_narrated_shapes_are_in_words_of_the_corpus(name):
     entry = configs.plain(importlib.import_module(f"configs.eval.{name}").get_config())
-    tokenizer = Tokenizer(REPOSITORY / "fgmm" / "data" / "tokenizers" / "narrated_shapes.model")
+    tokenizer = Tokenizer(tokenizers.path_of("narrated_shapes"))
     source = components.find("data.sources", "narrated_shapes")
     for said in source.classes[entry["label"]]:
         for template in entry["templates"]:

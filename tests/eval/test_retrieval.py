@@ -6,10 +6,10 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data.schema import BadInput, Caption
 from fgmm.eval import retrieval
+from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
 SOURCE = {
@@ -36,10 +36,10 @@ def state(experiment):
 
 def brute_force(experiment, state, source, captions, modality="video"):
     """R@k and ranks by loops over clips and captions, from single embeddings."""
-    assemble = experiment.assemble(source, captions=captions)
+    assembler = experiment.assembler(source, captions=captions)
     spaces, texts = [], []
     for record in range(len(source)):
-        batch = {name: x[None] for name, x in assemble(record).items()}
+        batch = {name: x[None] for name, x in assembler(record).items()}
         valid = batch[f"{modality}_mask"][0] and batch["text_mask"].any()
         if not valid:
             continue
@@ -106,9 +106,9 @@ class Damaged:
 
 def test_bad_input_is_left_out_and_counted(experiment, state):
     bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
-    bound.assemble.source = Damaged(bound.assemble.source)
+    bound.assembler.source = Damaged(bound.assembler.source)
     result = bound(state)
-    texts, ranks = brute_force(experiment, state, bound.assemble.source, captions=2)
+    texts, ranks = brute_force(experiment, state, bound.assembler.source, captions=2)
     assert result["clips"] == len(texts) == 19
     assert result["fine/text_to_video/mean_rank"] == pytest.approx(np.mean(ranks["fine"]))
     problems = {k: v for k, v in result.items() if k.startswith("bad_input/")}

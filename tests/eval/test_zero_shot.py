@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
-from fgmm.data import phrases
+from fgmm.data.text import phrases
 from fgmm.eval import zero_shot
+from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
 SOURCE = {"name": "tests.eval.labelled_fixture", "recordings": 9, "windows": 2}
@@ -44,9 +44,9 @@ def class_scores(experiment, state, bound, words, templates, modality):
             batch = {"tokens": tokens[None, None], "phrase_ids": ids[None, None]}
             batch["text_mask"] = np.ones((1, 1), bool)
             prompts.append(jax.device_get(experiment.embed(state, batch))["joint"]["text"])
-    assemble, scores = bound.recordings.assemble, {}
-    for record in range(len(assemble.source)):
-        batch = {name: x[None] for name, x in assemble(record).items()}
+    assembler, scores = bound.recordings.assembler, {}
+    for record in range(len(assembler.source)):
+        batch = {name: x[None] for name, x in assembler(record).items()}
         if not batch[f"{modality}_mask"][0]:
             continue
         clip = jax.device_get(experiment.embed(state, batch))["joint"][modality]
@@ -61,7 +61,7 @@ def class_scores(experiment, state, bound, words, templates, modality):
                 w = np.exp((a - a.max(axis=0)) / temperature)
                 pooled.append(((w * a).sum(axis=0) / w.sum(axis=0)).mean())
             fine.append(np.mean(pooled))
-        scores.setdefault(assemble.source[record].clip_id, []).append((coarse, fine))
+        scores.setdefault(assembler.source[record].clip_id, []).append((coarse, fine))
     return np.stack([np.mean(windows, axis=0) for windows in scores.values()], axis=1)
 
 
@@ -73,7 +73,7 @@ def test_it_is_what_loops_over_clips_and_prompts_give(experiment, state, modalit
         experiment
     )
     result = bound(state)
-    source = bound.recordings.assemble.source
+    source = bound.recordings.assembler.source
     said = [words.get(name, name) for name in source.classes["motion"]]
     scores = class_scores(experiment, state, bound, said, templates, modality)
     labels = np.array([source[i].labels["motion"] for i in range(40)])

@@ -18,10 +18,9 @@ from unittest import mock
 
 import numpy as np
 
-from fgmm import command_line, experiment, main
+from fgmm import command_line, main
 from fgmm.data import stream
 from fgmm.eval import inside_training
-from fgmm.train import loop
 
 WANTED = {
     name: os.environ.get(name, "")
@@ -32,10 +31,10 @@ _batches = stream.training_batches
 _evaluators = inside_training.from_config
 
 
-def batches(assemble, *, start_step=0, process=0, **options):
+def batches(assembler, *, start_step=0, process=0, **options):
     """As ``stream.training_batches``."""
     spoiled = [int(step) for step in WANTED["NAN_STEPS"].split(",") if step]
-    given = _batches(assemble, start_step=start_step, process=process, **options)
+    given = _batches(assembler, start_step=start_step, process=process, **options)
     for step, batch in enumerate(given, start_step + 1):
         time.sleep(float(WANTED["PAUSE"] or 0))
         if step in spoiled:
@@ -64,7 +63,7 @@ def evaluators(built):
     found = _evaluators(built)
     if not WANTED["EVALUATING"]:
         return found
-    return {name: loop.Evaluator(each.every, marked(each.run)) for name, each in found.items()}
+    return {name: evaluator.Evaluator(each.every, marked(each.run)) for name, each in found.items()}
 
 
 def never_comes(config):
@@ -79,6 +78,6 @@ if __name__ == "__main__":
     with (
         mock.patch.object(stream, "training_batches", batches),
         mock.patch.object(inside_training, "from_config", evaluators),
-        mock.patch.object(experiment, "build", never_comes if absent else experiment.build),
+        mock.patch.object(experiments, "build", never_comes if absent else experiments.build),
     ):
         sys.exit(command_line.run(main.main))

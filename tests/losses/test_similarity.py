@@ -10,12 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgmm.losses import attention_weights, clip_similarity, pooled_similarity
-from fgmm.losses.similarity import (
-    DIRECTIONS,
-    PHRASE_WEIGHTS,
-    POOLS,
-    POOLS_WITH_TEMPERATURE,
-)
+from fgmm.losses.similarity import DIRECTIONS, PHRASE_WEIGHTS, POOLS, POOLS_WITH_TEMPERATURE
 from tests.losses import loss_definition as definition
 
 # The kernel is for bfloat16 and for some of the pools: tests/losses/kernels.

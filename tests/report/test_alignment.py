@@ -13,9 +13,9 @@ from PIL import Image
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data.schema import BadInput, Caption
+from fgmm.experiment import build as experiments
 from fgmm.report import alignment
 from fgmm.train.checkpoint import Checkpoints
 from tests.shrunken import shrunken
@@ -130,7 +130,7 @@ class Damaged:
 
 def test_what_a_clip_lacks_is_left_out_and_counted(tmp_path):
     aligned = alignment.Alignment(built(), state_of(), SOURCE)
-    aligned.assemble.source = Damaged(aligned.assemble.source)
+    aligned.assembler.source = Damaged(aligned.assembler.source)
     silent, unseen = (sheet for _, sheet in aligned.sheets(10))
     assert silent.spectrogram is None
     assert not any(block.has_sound for block in silent.blocks)
@@ -144,7 +144,7 @@ def test_what_a_clip_lacks_is_left_out_and_counted(tmp_path):
         "empty_caption": 1,
     }
     assert len(alignment.write(aligned, 10, tmp_path)) == 2
-    aligned.assemble.source = [aligned.assemble.source[3]]
+    aligned.assembler.source = [aligned.assembler.source[3]]
     with pytest.raises(ConfigError, match="no clip of narrated_shapes/retrieval has a phrase"):
         alignment.write(aligned, 10, tmp_path)
 
@@ -170,9 +170,9 @@ def test_still_images_without_sound_or_truth():
     experiment = experiments.build(components.complete(config))
     state = jax.jit(experiment.init)(0)
     aligned = alignment.Alignment(experiment, state, SOURCE)
-    aligned.assemble.source = [
+    aligned.assembler.source = [
         dataclasses.replace(clip, grounding=())
-        for clip in map(aligned.assemble.source.__getitem__, (0, 1))
+        for clip in map(aligned.assembler.source.__getitem__, (0, 1))
     ]
     for _, sheet in aligned.sheets(2):
         assert sheet.frames.shape == (1, 16, 16, 3)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs import flickr8k
-from fgmm import experiment as experiments
-from fgmm.data import tokenizer
+from fgmm.data.text import tokenizers
 from fgmm.eval import inside_training
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.data.flickr8k_fixture import write_flickr8k
 from tests.shrunken import shrunken
@@ -30,7 +30,7 @@ def damaged(tmp_path):
 
 def test_training_goes_on_and_counts(damaged, tmp_path, capsys):
     model = tmp_path / "model"
-    tokenizer.train(["a red circle on a green ground", "the picture shows"], model, 60)
+    tokenizers.train(["a red circle on a green ground", "the picture shows"], model, 60)
     config = shrunken(flickr8k.get_config(f"root={damaged},tokenizer={model}"), steps=4)
     experiment = experiments.build(config)
     source = experiment.source(experiment.config.data.source, "data.source")

@@ -6,8 +6,8 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint
 from tests.shrunken import shrunken
 
@@ -72,9 +72,9 @@ def test_a_checkpoint_opens_where_it_was_moved_without_the_tokenizer_it_named(
 
 def test_another_tokenizer_is_refused(tmp_path, experiment, state):
     saved(tmp_path, experiment, state, {1: None})
-    from fgmm.data import tokenizer
+    from fgmm.data.text import tokenizers
 
-    tokenizer.train(["some quite other words", "of another corpus"], tmp_path / "other", 40)
+    tokenizers.train(["some quite other words", "of another corpus"], tmp_path / "other", 40)
     (tmp_path / "tokenizer.model").write_bytes((tmp_path / "other").read_bytes())
     with pytest.raises(
         ConfigError, match="give the tokenizer that the checkpoint was trained with"

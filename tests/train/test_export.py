@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
 

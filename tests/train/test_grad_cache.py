@@ -8,7 +8,7 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from fgmm.losses.objective import Objective, TermEntry
 from fgmm.losses.sharded import sharded
 from fgmm.losses.terms import fine_grained_nce, info_nce

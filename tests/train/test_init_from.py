@@ -11,11 +11,12 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
-from fgmm.data import tokenizer
-from fgmm.train import checkpoint, init_from, init_rules, loop
-from fgmm.train.frozen import NOTHING
+from fgmm.data.text import tokenizers
+from fgmm.experiment import build as experiments
+from fgmm.experiment import init_rules
+from fgmm.experiment.frozen import NOTHING
+from fgmm.train import checkpoint, init_from, loop
 from tests.shrunken import shrunken
 
 VIDEO = "model/encoders_video/.*"
@@ -185,7 +186,7 @@ def test_other_shapes_and_other_words_stop_it(pretrained, tmp_path, capsys):
     assert {"initialised", "skipped"} <= {cell.strip() for cell in report.split("\n")[1].split("|")}
 
     words = ["one two three four five six seven eight nine ten eleven twelve"]
-    tokenizer.train(words, tmp_path / "words", 40)
+    tokenizers.train(words, tmp_path / "words", 40)
     config = small(path=str(pretrained), rules=(*RULES, ("model/encoders_text/Embed.*", "skip")))
     config.data.tokenizer = str(tmp_path / "words")
     with pytest.raises(ConfigError, match="Embed_0/embedding is in the model alone"):

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint, recovery
 from tests.faults import small
 

@@ -6,11 +6,11 @@ from jax.sharding import PartitionSpec
 
 from configs import quickstart
 from fgmm import components
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
+from fgmm.experiment.rules import path_of
 from fgmm.train import mesh as meshes
 from fgmm.train import sharding
-from fgmm.train.rules import path_of
 from tests.shrunken import shrunken
 
 

@@ -8,7 +8,7 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from fgmm.models import counts
 from fgmm.train import speed
 from tests.shrunken import shrunken

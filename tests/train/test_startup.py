@@ -10,7 +10,7 @@ import fgmm
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
+from fgmm.experiment import build as experiments
 from fgmm.train import mesh as meshes
 from fgmm.train import sharding, startup
 from tests.shrunken import shrunken

@@ -9,9 +9,9 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
+from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint, loop, mesh
 from fgmm.train.step import make_train_step
 from tests.shrunken import shrunken
@@ -27,7 +27,7 @@ def make(**changes):
 
 def batches(experiment, count):
     source = experiment.source(experiment.config.data.source, "data.source")
-    stream = training_batches(experiment.assemble(source), seed=0, batch_size=8)
+    stream = training_batches(experiment.assembler(source), seed=0, batch_size=8)
     return [
         {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
         for batch in itertools.islice(stream, count)
@@ -114,7 +114,7 @@ def test_divergence_stops_with_the_last_good_state_saved(tmp_path):
     with pytest.raises(loop.Diverged, match=r"3 updates in a row, the last at step 4 ") as error:
         loop.train(experiment, source, tmp_path)
     batch = list(
-        itertools.islice(training_batches(experiment.assemble(source), seed=0, batch_size=8), 4)
+        itertools.islice(training_batches(experiment.assembler(source), seed=0, batch_size=8), 4)
     )[-1]
     assert source[int(batch["record"][0])].clip_id in str(error.value)
     assert str(tmp_path) in str(error.value)

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fgmm.config import ConfigError
-from fgmm.data import media
+from fgmm.data.media import av_files
+from fgmm.data.media.scaler import shown_size
 from fgmm.data.preparation.raw import KINDS
-from fgmm.data.scaling import shown_size
 from fgmm.data.schema import BadInput
 
 # x264's scale of quality, and how much time it may take.
@@ -82,7 +82,7 @@ def encoded(data: bytes, kind: str, encoding: Encoding, *, sound: bool = True) -
     Video becomes MP4 with H.264 and AAC, sound alone FLAC, a picture JPEG.
 
     Args:
-      data: contents of a file that ``fgmm.data.media`` can read.
+      data: contents of a file that ``fgmm.data.media.av_files`` can read.
       kind: one of ``KINDS``.
       sound: False leaves out what sound a video has, which cannot be decoded.
 
@@ -128,11 +128,11 @@ def _smaller_picture(data: bytes, short_side: int) -> bytes:
 def _written(data: bytes, form: str, encoding: Encoding, video: bool, sound: bool) -> bytes:
     out = io.BytesIO()
     with (
-        media.opened(data, f"unreadable_{'video' if video else 'audio'}") as source,
+        av_files.opened(data, f"unreadable_{'video' if video else 'audio'}") as source,
         av.open(out, "w", format=form, options=REPRODUCIBLE) as target,
     ):
         packets = []
-        pictures, heard = media.first_video(source), media.first_audio(source)
+        pictures, heard = av_files.first_video(source), av_files.first_audio(source)
         if video and pictures is not None:
             convert = _pictures if encoding.pictures else _copied
             packets += convert(source, pictures, target, encoding)
@@ -147,7 +147,7 @@ def _written(data: bytes, form: str, encoding: Encoding, video: bool, sound: boo
 def _copied(source, stream, target, encoding: Encoding) -> list:
     del encoding
     result = target.add_stream_from_template(stream, opaque=True)
-    origin = round(media.origin_of(source) / stream.time_base)
+    origin = round(av_files.origin_of(source) / stream.time_base)
     _rewind(source, stream)
     packets = with_decoding_times(source.demux(stream))
     for packet in packets:
@@ -203,8 +203,8 @@ def _from_zero(source, stream) -> Iterator:
     """Frames stamped with the time of their display, which goes forward."""
     _rewind(source, stream)
     last = -1
-    for time, _, frame in media.timed(
-        media.decoded(source, stream), stream, media.origin_of(source)
+    for time, _, frame in av_files.timed(
+        av_files.decoded(source, stream), stream, av_files.origin_of(source)
     ):
         stamp = max(0, round(time * _CLOCK))
         if stamp > last:
@@ -214,7 +214,7 @@ def _from_zero(source, stream) -> Iterator:
 
 def _rewind(source, stream) -> None:
     """To the first packet of a stream, which may come before the file's start of time."""
-    media.seek(source, stream, media.origin_of(source) - 1)
+    av_files.seek(source, stream, av_files.origin_of(source) - 1)
 
 
 def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
@@ -259,7 +259,7 @@ def _sound(source, stream, target, encoding: Encoding) -> list:
         format="s16" if lossless else "fltp", layout="mono", rate=encoding.audio_rate
     )
     packets, rate, cursor = [], 0, 0
-    for rate, place, mono in media.sound_parts(source, stream):
+    for rate, place, mono in av_files.sound_parts(source, stream):
         if place - cursor > _LONGEST_GAP * rate:
             raise BadInput("unreadable_audio", f"a gap of {(place - cursor) / rate:.0f} s")
         # Silence where there is none yet, and in gaps; what comes twice is left out.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from fgmm.data import deadline, media
+from fgmm.data.media import av_files, deadline
 from fgmm.data.preparation.encode import REPRODUCIBLE, with_decoding_times
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import Caption, Waveform
@@ -52,14 +52,14 @@ def cut(data: bytes, kind: str, seconds: float) -> Iterator[Piece]:
       BadInput: ``unreadable_video``, ``unreadable_audio`` or ``too_slow``.
     """
     reason = f"unreadable_{kind}"
-    duration = media.read_header(data, reason).duration
+    duration = av_files.read_header(data, reason).duration
     count = math.floor(duration / seconds + 0.5)
     if count < 2:
         return
     if kind == "audio":
         yield from _of_sound(data, seconds, count, duration)
         return
-    with media.opened(data, reason) as source:
+    with av_files.opened(data, reason) as source:
         yield from _of_video(source, seconds, count)
 
 
@@ -88,12 +88,12 @@ def described(raw: RawRecord, piece: Piece, number: int) -> RawRecord:
 
 
 def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
-    origin = media.origin_of(source)
+    origin = av_files.origin_of(source)
 
     def time(packet) -> float:
         return float(packet.pts * packet.time_base) - origin
 
-    streams = [s for s in (media.first_video(source), media.first_audio(source)) if s]
+    streams = [s for s in (av_files.first_video(source), av_files.first_audio(source)) if s]
     packets = [*source.demux(*streams)]
     pictures, sound = (
         with_decoding_times(packet for packet in packets if packet.stream.type == kind)
@@ -146,7 +146,7 @@ def _moved(packet: av.Packet, stream: av.stream.Stream, start: float) -> av.Pack
 def _of_sound(data: bytes, seconds: float, count: int, duration: float) -> Iterator[Piece]:
     starts = [seconds * number for number in range(count)]
     for start, end in zip(starts, [*starts[1:], duration], strict=True):
-        sound = media.read_sound(data, start=start, seconds=end - start)
+        sound = av_files.read_sound(data, start=start, seconds=end - start)
         yield Piece(start, end if end < duration else math.inf, _flac(sound))
 
 

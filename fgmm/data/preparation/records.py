@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
-from fgmm.data import deadline, decode, media
+from fgmm.data.media import av_files, deadline, decode
 from fgmm.data.preparation import pieces
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
@@ -149,11 +149,11 @@ def examine(data: bytes, kind: str) -> Examined:
         decode.read_image(data, 32, 32)
         return Examined(0.0, True, False, False)
     wanted = "video" if kind == "video" else "audio"
-    header = media.read_header(data, f"unreadable_{wanted}")
+    header = av_files.read_header(data, f"unreadable_{wanted}")
     if not getattr(header, wanted):
         raise BadInput(f"no_{wanted}", "the file has no such stream")
     if kind == "video":
-        media.read_frames(data, start=0.0, seconds=0.1, count=1, size=32)
+        av_files.read_frames(data, start=0.0, seconds=0.1, count=1, size=32)
     problems, silent = [], False
     has_audio = header.audio
     if has_audio:
@@ -172,7 +172,7 @@ def _audible(data: bytes, duration: float) -> bool:
     while start < duration:
         try:
             seconds = min(length, duration - start)
-            heard = media.read_sound(data, start=start, seconds=seconds).samples
+            heard = av_files.read_sound(data, start=start, seconds=seconds).samples
             found = True
             if len(heard) and float(np.abs(heard).max()) > SILENCE:
                 return True

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from fgmm.data import labelled
+from fgmm.data.corpora import labelled
 from fgmm.data.sources import esc50
 
 _TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)

@@ -11,7 +11,7 @@ Piczak: ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015
 import collections
 from typing import ClassVar
 
-from fgmm.data import labelled
+from fgmm.data.corpora import labelled
 from fgmm.data.preparation.raw import WHOLE
 
 _TABLE = "meta/esc50.csv"

@@ -12,7 +12,7 @@ Akti, Tataroglu, Ekenel: Vision-based Fight Detection from Surveillance Cameras,
 import collections
 from typing import ClassVar
 
-from fgmm.data import labelled
+from fgmm.data.corpora import labelled
 from fgmm.data.preparation.raw import WHOLE
 
 _TABLE = "clips.csv"

@@ -17,7 +17,7 @@ import pathlib
 import re
 
 from fgmm.config import ConfigError
-from fgmm.data import files
+from fgmm.data.corpora import files
 from fgmm.data.sources import image_captions
 
 SPLITS = {

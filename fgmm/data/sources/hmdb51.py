@@ -17,7 +17,7 @@ import posixpath
 import re
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled
+from fgmm.data.corpora import files, labelled
 
 FOLDS = (1, 2, 3)
 _MARKS = {"train": "1", "test": "2"}

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.data import files, media, narrations
+from fgmm.data.corpora import files, narrations
+from fgmm.data.corpora.windows import Narrated, Window
+from fgmm.data.media import av_files
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip, Waveform
 from fgmm.data.sources.video_folder import ENDINGS, SPLITS, place
-from fgmm.data.texts import Texts
-from fgmm.data.windows import Narrated, Window
+from fgmm.data.text.texts import Texts
 
 _PATH_COLUMNS = ("video_path", "path")
 # Of the files that a list names, so many are looked for at once.
@@ -89,9 +90,9 @@ class Raw:
         spoken, left_out = self.narration(index)
         return RawRecord(name, path, "video", spoken, group=name, problems=left_out)
 
-    def recording(self, index: int) -> media.Recording:
+    def recording(self, index: int) -> av_files.Recording:
         """The file of a video."""
-        return media.Recording(self.folder, self._paths[index])
+        return av_files.Recording(self.folder, self._paths[index])
 
     def narration(self, index: int) -> narrations.Narration:
         """All that is said in a video; nothing, with the reason, where it cannot be read."""
@@ -194,7 +195,7 @@ class Source:
         name = self.videos[index]
         return Clip(
             clip_id=name,
-            video=media.Pictures(
+            video=av_files.Pictures(
                 functools.partial(_frames, **read, count=self._frames, size=self._size)
             ),
             audio=functools.partial(_sound, **read),
@@ -204,17 +205,17 @@ class Source:
         )
 
 
-def _start(recording: media.Recording, window: Window) -> float:
+def _start(recording: av_files.Recording, window: Window) -> float:
     duration = recording.header().duration if window.start is None else 0.0
     return window.begins(duration)
 
 
-def _frames(recording: media.Recording, window: Window, **options: Any) -> np.ndarray:
+def _frames(recording: av_files.Recording, window: Window, **options: Any) -> np.ndarray:
     start = _start(recording, window)
     return recording.frames(start=start, seconds=window.seconds, **options)
 
 
-def _sound(recording: media.Recording, window: Window) -> Waveform:
+def _sound(recording: av_files.Recording, window: Window) -> Waveform:
     return recording.sound(start=_start(recording, window), seconds=window.seconds)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled
+from fgmm.data.corpora import files, labelled
 from fgmm.data.schema import BadInput, Caption, Clip
 
 _JSON = ("dataset_coco.json", "dataset_flickr30k.json", "dataset_flickr8k.json", "dataset.json")

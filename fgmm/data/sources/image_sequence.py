@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
-from fgmm.data import decode, files, labelled
+from fgmm.data.corpora import files, labelled
+from fgmm.data.media import decode
 from fgmm.data.preparation import raw
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.sources import image_captions

@@ -15,7 +15,7 @@ Kay et al.: The Kinetics Human Action Video Dataset, 2017, arXiv 1705.06950.
 import collections
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled
+from fgmm.data.corpora import files, labelled
 
 _TABLES = {
     "train": ("train.csv", "kinetics_train.csv"),

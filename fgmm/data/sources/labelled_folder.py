@@ -15,7 +15,7 @@ import posixpath
 from collections.abc import Iterable
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled
+from fgmm.data.corpora import files, labelled
 from fgmm.data.preparation.raw import WHOLE
 
 _ENDINGS = {"video": files.VIDEO_ENDINGS, "audio": files.SOUND_ENDINGS}

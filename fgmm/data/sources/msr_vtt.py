@@ -18,7 +18,7 @@ import collections
 from collections.abc import Iterable
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled, segments
+from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
 
 _ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
@@ -29,7 +29,7 @@ SPLITS = (*OFFICIAL, *_LISTS, "test_1k")
 _LAYOUT = f"the layout is {', '.join(_ANNOTATIONS[1:])}, {_TEST_1K}, <folders>/video0.mp4"
 
 
-class Source(segments.DescribedSegments):
+class Source(described.DescribedSegments):
     """One split. A clip is a whole file, which was cut from a longer video before, with all its
     sentences, or in ``test_1k`` with the one that the list gives it.
 
@@ -54,7 +54,7 @@ class Source(segments.DescribedSegments):
             the lists alone that it is made of.
           split: ``train``, ``validate`` or ``test``, the official ones of 6,513, 497 and 2,990
             videos; ``train_9k`` and ``test_1k``, or ``train_7k``, of retrieval.
-          seconds, frames, size: as in ``segments.DescribedSegments``.
+          seconds, frames, size: as in ``described.DescribedSegments``.
 
         Raises:
           ConfigError: a missing or unreadable root or list, no video of the split, or an option
@@ -64,7 +64,7 @@ class Source(segments.DescribedSegments):
         super().__init__(*listed, seconds=seconds, frames=frames, size=size)
 
 
-class Raw(segments.RawFiles):
+class Raw(described.RawFiles):
     """The videos of one split with all their sentences, for ``fgmm.data.prepare``."""
 
     splits = OFFICIAL
@@ -74,7 +74,7 @@ class Raw(segments.RawFiles):
         super().__init__(*_listed(root, split))
 
 
-def _listed(root: str, split: str) -> segments.Listed:
+def _listed(root: str, split: str) -> described.Listed:
     labelled.demand_known(SPLITS, split=split)
     corpus = labelled.open_root(root, _LAYOUT)
     report: collections.Counter[str] = collections.Counter()
@@ -93,7 +93,7 @@ def _listed(root: str, split: str) -> segments.Listed:
     captions = _by_video(videos, pairs, report)
     paths = files.stems(corpus, files.VIDEO_ENDINGS)
     found = [
-        segments.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
+        described.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
         for video, said in captions.items()
     ]
     return corpus, found, report

@@ -12,10 +12,10 @@ from typing import ClassVar, SupportsIndex
 import numpy as np
 
 from fgmm.config import ConfigError
+from fgmm.data.corpora.shapes import picture, sound
+from fgmm.data.corpora.shapes.narration import describe, narrate
+from fgmm.data.corpora.shapes.scene import MOTIONS, SHAPES, Scene, World, draw_scene, generator
 from fgmm.data.schema import Clip
-from fgmm.data.shapes import picture, sound
-from fgmm.data.shapes.narration import describe, narrate
-from fgmm.data.shapes.scene import MOTIONS, SHAPES, Scene, World, draw_scene, generator
 
 # The numbers name a split's random streams: changing one changes the corpus.
 _SPLITS = {"train": 0, "validation": 1, "retrieval": 2, "motion": 3, "sound": 4}
@@ -32,7 +32,7 @@ _SCENE, _NARRATION, _PICTURE, _SOUND = range(4)
 
 
 class Source:
-    """Narrated shapes, as described in ``fgmm.data.shapes``.
+    """Narrated shapes, as described in ``fgmm.data.corpora.shapes``.
 
     Splits, with independent random streams:
 

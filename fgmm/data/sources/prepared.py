@@ -11,12 +11,12 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
-from fgmm.data import media
+from fgmm.data.corpora.windows import Narrated, Spread, Window
+from fgmm.data.media import av_files
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
 from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Waveform
-from fgmm.data.windows import Narrated, Spread, Window
 
 # Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
 _LONGEST_ERROR = 200
@@ -197,7 +197,7 @@ class Source:
         read = {"data": record["media"], "duration": duration, "window": window}
         frames = functools.partial(_frames, **read, count=self._frames, size=self._size)
         return Clip(
-            video=media.Pictures(frames) if record["has_video"] else None,
+            video=av_files.Pictures(frames) if record["has_video"] else None,
             audio=functools.partial(_sound, **read) if record["has_audio"] else None,
             captions=near,
             **described,
@@ -233,8 +233,8 @@ def _frames(
     data: bytes, duration: float, window: Window, **options: Any
 ) -> UInt8[np.ndarray, "t h w 3"]:
     start = window.begins(duration)
-    return media.read_frames(data, start=start, seconds=window.seconds, **options)
+    return av_files.read_frames(data, start=start, seconds=window.seconds, **options)
 
 
 def _sound(data: bytes, duration: float, window: Window) -> Waveform:
-    return media.read_sound(data, start=window.begins(duration), seconds=window.seconds)
+    return av_files.read_sound(data, start=window.begins(duration), seconds=window.seconds)

@@ -17,7 +17,8 @@ import collections
 import functools
 
 from fgmm.config import ConfigError
-from fgmm.data import labelled, media
+from fgmm.data.corpora import labelled
+from fgmm.data.media import av_files
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.sources import image_captions
 from fgmm.data.sources.video_folder import SPLITS, place
@@ -112,7 +113,7 @@ class Source:
         topic = stem.split("/")[0]
         audio = None
         if heard:
-            recording = media.Recording(self._corpus, heard)
+            recording = av_files.Recording(self._corpus, heard)
             audio = functools.partial(recording.sound, start=0.0, seconds=self._seconds)
         return Clip(
             clip_id=stem,

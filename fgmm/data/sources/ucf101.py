@@ -15,7 +15,7 @@ import collections
 import posixpath
 import re
 
-from fgmm.data import files, labelled
+from fgmm.data.corpora import files, labelled
 
 SPLITS, FOLDS = ("train", "test"), (1, 2, 3)
 _CLASSES = "classInd.txt"

@@ -17,10 +17,12 @@ import os
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.data import captions, files, labelled, media
+from fgmm.data.corpora import files, labelled
+from fgmm.data.media import av_files
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Caption, Clip
-from fgmm.data.texts import Texts
+from fgmm.data.text import captions
+from fgmm.data.text.texts import Texts
 
 ENDINGS = files.VIDEO_ENDINGS
 SPLITS = ("train", "validation")
@@ -95,7 +97,7 @@ class Source:
                 f"validation={validation}; change that share or add videos"
             )
         folder = files.Folder(root)
-        recordings = [media.Recording(folder, name) for name in names]
+        recordings = [av_files.Recording(folder, name) for name in names]
         headers = labelled.readable(recordings, "video", self.report)
         self._recordings = [
             (recording, header)
@@ -118,11 +120,11 @@ class Source:
         recording, header = self._recordings[number]
         first = int(self._ends[number - 1]) if number else 0
         windows = int(self._ends[number]) - first
-        start = media.window_start(header.duration, self._seconds, index - first, windows)
+        start = av_files.window_start(header.duration, self._seconds, index - first, windows)
         stretch = {"start": start, "seconds": self._seconds}
         return Clip(
             clip_id=recording.name,
-            video=media.Pictures(
+            video=av_files.Pictures(
                 functools.partial(recording.frames, **stretch, count=self._frames, size=self._size)
             ),
             audio=functools.partial(recording.sound, **stretch) if header.audio else None,

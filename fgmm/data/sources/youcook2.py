@@ -14,7 +14,7 @@ import collections
 import math
 
 from fgmm.config import ConfigError
-from fgmm.data import files, labelled, segments
+from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
 
 _SUBSETS = {"train": "training", "validation": "validation"}
@@ -22,7 +22,7 @@ _ANNOTATIONS = "youcookii_annotations_trainval.json"
 _LAYOUT = f"the layout is {_ANNOTATIONS}, raw_videos/"
 
 
-class Source(segments.DescribedSegments):
+class Source(described.DescribedSegments):
     """One split. A clip is a step of a recipe with its sentence; ``Clip.group`` is the video.
 
     The sentences of the test set were never published. Many of the videos are gone from YouTube:
@@ -47,7 +47,7 @@ class Source(segments.DescribedSegments):
         Args:
           root: a folder with the layout above, or the same as one tar or zip file.
           split: ``train`` or ``validation``.
-          seconds, frames, size: as in ``segments.DescribedSegments``.
+          seconds, frames, size: as in ``described.DescribedSegments``.
 
         Raises:
           ConfigError: a missing or unreadable root or JSON file, no video of the split, or an
@@ -57,7 +57,7 @@ class Source(segments.DescribedSegments):
         super().__init__(*listed, seconds=seconds, frames=frames, size=size)
 
 
-class Raw(segments.RawFiles):
+class Raw(described.RawFiles):
     """The videos of one split with the sentences of their steps, for ``fgmm.data.prepare``."""
 
     splits = tuple(_SUBSETS)
@@ -67,7 +67,7 @@ class Raw(segments.RawFiles):
         super().__init__(*_listed(root, split))
 
 
-def _listed(root: str, split: str) -> segments.Listed:
+def _listed(root: str, split: str) -> described.Listed:
     labelled.demand_known(tuple(_SUBSETS), split=split)
     corpus = labelled.open_root(root, _LAYOUT)
     report: collections.Counter[str] = collections.Counter()
@@ -90,7 +90,7 @@ def _listed(root: str, split: str) -> segments.Listed:
 
 def _read(
     step: dict, clip_id: str, name: str, video: str, report: collections.Counter[str]
-) -> list[segments.Segment]:
+) -> list[described.Segment]:
     """The segment of a step, if it is one."""
     try:
         start, end = (float(time) for time in step["segment"])
@@ -103,5 +103,5 @@ def _read(
         report["empty_caption"] += 1
     else:
         captions = (Caption(text, 0.0, end - start),)
-        return [segments.Segment(clip_id, name, captions, video, start, end)]
+        return [described.Segment(clip_id, name, captions, video, start, end)]
     return []

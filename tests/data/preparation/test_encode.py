@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.data import media
+from fgmm.data.media import av_files
 from fgmm.data.preparation import encode
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.schema import BadInput
@@ -61,8 +61,10 @@ def test_pictures_keep_their_times(video):
         again = encoded(video, "video", encoding)
         for start in (0.0, 0.7, 2.4):
             window = {"start": start, "seconds": 0.5, "count": 10, "size": 48}
-            shown = [number_of(picture) for picture in media.read_frames(again, **window)]
-            assert shown == [number_of(picture) for picture in media.read_frames(video, **window)]
+            shown = [number_of(picture) for picture in av_files.read_frames(again, **window)]
+            assert shown == [
+                number_of(picture) for picture in av_files.read_frames(video, **window)
+            ]
 
 
 def test_pictures_are_copied_where_only_sound_is_asked_for(video):
@@ -94,8 +96,8 @@ def test_sound_is_mono_and_stays_in_place(tmp_path, sound_start):
     with opened(again) as container:
         stream = container.streams.audio[0]
         assert (stream.rate, stream.channels, stream.codec_context.name) == (8000, 1, "aac")
-    heard = media.read_sound(again, start=0.5, seconds=1.0)
-    original = media.read_sound(path, start=0.5, seconds=1.0)
+    heard = av_files.read_sound(again, start=0.5, seconds=1.0)
+    original = av_files.read_sound(path, start=0.5, seconds=1.0)
     assert heard.rate == 8000
     half = original.samples.reshape(-1, RATE // 8000).mean(axis=1)
     lags = range(-80, 81)
@@ -110,7 +112,7 @@ def test_sound_alone_stays_lossless(tmp_path):
     again = encoded(path.read_bytes(), "audio", Encoding(audio_rate=RATE, short_side=32))
     with opened(again) as container:
         assert container.streams.audio[0].codec_context.name == "flac"
-    before, after = (media.read_sound(m, start=0.0, seconds=1.0) for m in (path, again))
+    before, after = (av_files.read_sound(m, start=0.0, seconds=1.0) for m in (path, again))
     np.testing.assert_allclose(after.samples, before.samples, atol=1e-4)
 
 
@@ -122,9 +124,9 @@ def test_turned_and_stretched_pictures_become_plain(tmp_path):
     ]:
         path = write_video(tmp_path / f"{name}.mp4", [picture] * 10, **options)
         window = {"start": 0.0, "seconds": 0.4, "count": 1, "size": 24}
-        before = media.read_frames(path, **window)
+        before = av_files.read_frames(path, **window)
         again = encoded(path.read_bytes(), "video", Encoding(short_side=24))
-        after = media.read_frames(again, **window)
+        after = av_files.read_frames(again, **window)
         assert after.shape == before.shape
         assert np.abs(after.astype(float) - before).mean() < 8
         with opened(again) as container:
@@ -140,17 +142,17 @@ def test_edge_cases(shared_data):
         data = path.read_bytes()
         window = {"start": 0.2, "seconds": 0.4, "count": 2, "size": 32}
         try:
-            before = media.read_frames(data, **window).astype(float)
+            before = av_files.read_frames(data, **window).astype(float)
         except BadInput:
             continue
         again = encoded(data, "video", Encoding(gop_seconds=0.5))
-        after = media.read_frames(again, **window).astype(float)
+        after = av_files.read_frames(again, **window).astype(float)
         assert np.abs(np.subtract(after.shape, before.shape)).max() <= 1, path.name
         if after.shape == before.shape:
             assert np.abs(after - before).mean() < 6, path.name
             assert np.abs(after.mean(axis=(0, 1, 2)) - before.mean(axis=(0, 1, 2))).max() < 3
         with contextlib.suppress(BadInput):
-            heard = [media.read_sound(m, start=0.2, seconds=0.4) for m in (data, again)]
+            heard = [av_files.read_sound(m, start=0.2, seconds=0.4) for m in (data, again)]
             # The times of WebM are whole milliseconds.
             if path.name != "webm_named_mp4.mp4":
                 np.testing.assert_allclose(heard[1].samples, heard[0].samples, atol=0.02)

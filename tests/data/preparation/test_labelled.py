@@ -12,12 +12,12 @@ import tensorflow_datasets as tfds
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
 from fgmm.data.schema import Caption
 from fgmm.data.sources import prepared
+from fgmm.experiment import build as experiments
 from tests.data import corpora_fixture
 from tests.data.test_prepare import written
 from tests.shrunken import shrunken

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fgmm.data import media
+from fgmm.data.media import av_files
 from fgmm.data.preparation import encode, pieces, records
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
@@ -57,9 +57,9 @@ def test_no_picture_and_no_sound_is_lost_or_doubled(tmp_path, monkeypatch, audio
             assert form in file.format.name
         assert key_frames(piece.data)[0] == 0 or form == "matroska"
         length = min(piece.end, SECONDS) - piece.start
-        assert media.read_header(piece.data).duration == pytest.approx(length, abs=0.15)
-        before = media.read_sound(whole, start=piece.start, seconds=length).samples
-        after = media.read_sound(piece.data, start=0.0, seconds=length).samples
+        assert av_files.read_header(piece.data).duration == pytest.approx(length, abs=0.15)
+        before = av_files.read_sound(whole, start=piece.start, seconds=length).samples
+        after = av_files.read_sound(piece.data, start=0.0, seconds=length).samples
         if form == "mp4":
             np.testing.assert_allclose(after, before, atol=1e-4)
         else:
@@ -69,7 +69,7 @@ def test_no_picture_and_no_sound_is_lost_or_doubled(tmp_path, monkeypatch, audio
             assert min(off) < 1e-4
         window = {"seconds": 1.2, "count": 8, "size": 48}
         shown = [
-            [*map(number_of, media.read_frames(data, start=start, **window))]
+            [*map(number_of, av_files.read_frames(data, start=start, **window))]
             for data, start in ((whole, piece.start), (piece.data, 0.0))
         ]
         assert shown[0] == shown[1]
@@ -79,13 +79,13 @@ def test_sound_alone_is_cut_to_a_sample(tmp_path):
     path = write_video(tmp_path / "a.wav", sound=sung(SECONDS), sound_codec="pcm_s16le")
     whole = encoded(path.read_bytes(), "audio", Encoding(audio_rate=RATE))
     cut = [*pieces.cut(whole, "audio", 2.0)]
-    lengths = [media.read_header(piece.data).duration for piece in cut]
+    lengths = [av_files.read_header(piece.data).duration for piece in cut]
     assert lengths == [2.0, 2.0, 2.0, 1.5]
     heard = [
-        media.read_sound(piece.data, start=0.0, seconds=length).samples
+        av_files.read_sound(piece.data, start=0.0, seconds=length).samples
         for piece, length in zip(cut, lengths, strict=True)
     ]
-    before = media.read_sound(whole, start=0.0, seconds=SECONDS).samples
+    before = av_files.read_sound(whole, start=0.0, seconds=SECONDS).samples
     np.testing.assert_array_equal(np.concatenate(heard), before)
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.data.decode import read_image
+from fgmm.data.media.decode import read_image
 from fgmm.data.schema import BadInput, Caption
 from fgmm.data.sources.flickr8k import Source
 from tests.data.flickr8k_fixture import pack, write_flickr8k

@@ -2,7 +2,6 @@ import json
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgmm.config import ConfigError
-from fgmm.data import narrations, pipeline
+from fgmm.data import pipeline
+from fgmm.data.corpora import narrations
 from fgmm.data.schema import BadInput, BatchShape, Caption
 from fgmm.data.sources.howto100m import Source
 from fgmm.data.stream import training_batches
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.text import tokenizers
+from fgmm.data.text.tokenizers import Tokenizer
 from tests.data.video_fixture import FPS, number_of, numbered, sung, write_video
 
 CSV = """start,end,text
@@ -287,15 +288,15 @@ SHAPE = BatchShape(
     phrases=4,
     tokens=8,
 )
-MODEL = Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
+MODEL = tokenizers.path_of("narrated_shapes")
 
 
 def test_batches_mask_what_is_missing_and_count_it(own):
     (own / "videos" / "b" / "-dash.webm").write_bytes(b"broken")
     source = opened(own, candidates=3)
     (own / "videos" / "silent.mp4").unlink()  # after the source was opened
-    assemble = pipeline.Assemble(source, SHAPE, Tokenizer(MODEL), "function_words")
-    ((batch, clips),) = pipeline.evaluation_batches(assemble, 5)
+    assembler = pipeline.Assembler(source, SHAPE, Tokenizer(MODEL), "function_words")
+    ((batch, clips),) = pipeline.evaluation_batches(assembler, 5)
     assert clips == 5
     np.testing.assert_array_equal(batch["video_mask"], [1, 0, 1, 1, 0])
     np.testing.assert_array_equal(batch["audio_mask"], [1, 0, 0, 0, 0])
@@ -313,13 +314,13 @@ def test_batches_mask_what_is_missing_and_count_it(own):
 
 
 def test_training_batches_are_a_function_of_seed_and_step(corpus):
-    assemble = pipeline.Assemble(
+    assembler = pipeline.Assembler(
         opened(corpus, candidates=3), SHAPE, Tokenizer(MODEL), "function_words"
     )
 
     def batches(first, count, processes=1, process=0):
         iterator = training_batches(
-            assemble,
+            assembler,
             seed=5,
             batch_size=4,
             start_step=first,
@@ -343,7 +344,7 @@ def test_training_batches_are_a_function_of_seed_and_step(corpus):
 
 def test_windows_that_are_drawn_are_not_cached(corpus):
     with pytest.raises(ConfigError, match=r"data\.cache=True would keep one stretch"):
-        pipeline.Assemble(opened(corpus), SHAPE, Tokenizer(MODEL), "function_words", cache=True)
+        pipeline.Assembler(opened(corpus), SHAPE, Tokenizer(MODEL), "function_words", cache=True)
 
 
 def test_the_split_goes_by_ids(corpus):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.data.decode import read_image
+from fgmm.data.media.decode import read_image
 from fgmm.data.schema import BadInput, Caption
 from fgmm.data.sources import flickr8k
 from fgmm.data.sources.image_captions import Source

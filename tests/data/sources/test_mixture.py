@@ -11,12 +11,12 @@ from absl import flags
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
-from fgmm import experiment as experiments
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape, Clip
 from fgmm.data.sources import mixture
 from fgmm.data.stream import order, training_batches
+from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.shrunken import shrunken
 
@@ -39,8 +39,8 @@ def opened(**sources):
 
 
 def take(count, *, source=None, **options):
-    assemble = pipeline.Assemble(source or opened(), SHAPE, None, "function_words")
-    batches = training_batches(assemble, **{"seed": 3, "batch_size": 8, **options})
+    assembler = pipeline.Assembler(source or opened(), SHAPE, None, "function_words")
+    batches = training_batches(assembler, **{"seed": 3, "batch_size": 8, **options})
     return list(itertools.islice(batches, count))
 
 
@@ -154,8 +154,8 @@ def test_sound_alone_beside_pictures_alone_trains_a_step(tmp_path):
 
 
 def test_an_evaluation_sees_every_clip_once():
-    assemble = pipeline.Assemble(opened(), SHAPE, None, "function_words")
-    seen = [b["record"][:n] for b, n in pipeline.evaluation_batches(assemble, 8)]
+    assembler = pipeline.Assembler(opened(), SHAPE, None, "function_words")
+    seen = [b["record"][:n] for b, n in pipeline.evaluation_batches(assembler, 8)]
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(180))
 
 

@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fgmm.config import ConfigError
+from fgmm.data.corpora.shapes.scene import COLOURS, MOTIONS, SHAPES, active
 from fgmm.data.schema import Clip
-from fgmm.data.shapes.scene import COLOURS, MOTIONS, SHAPES, active
 from fgmm.data.sources.narrated_shapes import Source
 
 # The test's own reading of the narrator's words, to check sentences without trusting their spans.

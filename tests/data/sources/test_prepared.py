@@ -12,11 +12,12 @@ from fgmm.data import pipeline
 from fgmm.data.schema import BadInput, BatchShape
 from fgmm.data.sources import howto100m, prepared
 from fgmm.data.stream import training_batches
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.text import tokenizers
+from fgmm.data.text.tokenizers import Tokenizer
 from tests.data import video_fixture
 from tests.data.test_prepare import task_of, written
 
-TOKENIZER = pathlib.Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
+TOKENIZER = tokenizers.path_of("narrated_shapes")
 VIDEOS = 6
 OPTIONS = {"seconds": 0.4, "fps": 5.0, "size": 32, "candidates": 1, "minimum": 0.5}
 
@@ -72,8 +73,8 @@ def test_can_be_pickled_and_read_by_many_threads(folder):
 
 def test_batches_for_training(folder):
     shape = BatchShape(2, 32, 32, 1600, 4000, 1, 4, 0)
-    assemble = pipeline.Assemble(opened(folder), shape, None, "function_words")
-    batch = next(training_batches(assemble, seed=0, batch_size=4))
+    assembler = pipeline.Assembler(opened(folder), shape, None, "function_words")
+    batch = next(training_batches(assembler, seed=0, batch_size=4))
     assert batch["video_mask"].all()
     assert batch["audio_mask"].all()
     assert batch["video"].std() > 10
@@ -82,7 +83,7 @@ def test_batches_for_training(folder):
 def assembled(source, index):
     """Masks of video, sound and text of an example, and its problems."""
     shape = BatchShape(2, 32, 32, 1600, 4000, 1, 4, 8)
-    example = pipeline.Assemble(source, shape, Tokenizer(TOKENIZER), "function_words")(index)
+    example = pipeline.Assembler(source, shape, Tokenizer(TOKENIZER), "function_words")(index)
     masks = [bool(example[f"{name}_mask"].any()) for name in ("video", "audio", "text")]
     return masks, set(pipeline.count_problems(np.asarray(example["problems"])))
 
@@ -126,7 +127,7 @@ def test_a_shard_that_goes_while_it_is_in_use_is_masked_and_counted(folder):
     assert assembled(other, 3) == ([False] * 3, {"missing_file", "no_captions"})
     assert assembled(other, 4) == ([True, True, True], set())
     batches = training_batches(
-        pipeline.Assemble(other, BatchShape(2, 32, 32, 0, 0, 1, 4, 0), None, ""),
+        pipeline.Assembler(other, BatchShape(2, 32, 32, 0, 0, 1, 4, 0), None, ""),
         seed=0,
         batch_size=VIDEOS,
     )

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fgmm.config import ConfigError
-from fgmm.data.decode import read_image
+from fgmm.data.media.decode import read_image
 from fgmm.data.schema import Caption
 from fgmm.data.sources.tux_stamps import Source
 from tests.data.flickr8k_fixture import pack

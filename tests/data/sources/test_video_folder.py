@@ -1,7 +1,6 @@
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from fgmm.config import ConfigError
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape, Caption
 from fgmm.data.sources.video_folder import Source
-from fgmm.data.tokenizer import Tokenizer
+from fgmm.data.text import tokenizers
+from fgmm.data.text.tokenizers import Tokenizer
 from tests.data.video_fixture import FPS, number_of, numbered, sung, write_video
 
 VTT = """WEBVTT
@@ -166,9 +166,9 @@ def test_batches_mask_what_is_missing_and_count_it(own):
         phrases=4,
         tokens=8,
     )
-    model = Path(pipeline.__file__).parent / "tokenizers" / "narrated_shapes.model"
-    assemble = pipeline.Assemble(source, shape, Tokenizer(model), "function_words")
-    ((batch, clips),) = pipeline.evaluation_batches(assemble, 6)
+    model = tokenizers.path_of("narrated_shapes")
+    assembler = pipeline.Assembler(source, shape, Tokenizer(model), "function_words")
+    ((batch, clips),) = pipeline.evaluation_batches(assembler, 6)
     assert clips == 6
     np.testing.assert_array_equal(batch["video_mask"], [1, 0, 1, 1, 1, 1])
     np.testing.assert_array_equal(batch["audio_mask"], [1, 0, 0, 1, 1, 1])

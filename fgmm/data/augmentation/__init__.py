@@ -1,0 +1,1 @@
+"""Transforms on the device, inside the step."""

@@ -1,0 +1,203 @@
+"""What happens to a batch on the device, inside jit: augmentation, normalisation, log-mel."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+from fgmm.data.augmentation import colour, spec_augment
+
+
+@dataclasses.dataclass(frozen=True)
+class Transforms:
+    """A raw batch to the inputs of a model.
+
+    Attributes:
+      sample_rate: of the audio, in Hz.
+      flip: mirror half of the clips left to right (in training).
+      crop_area: least share of the picture in a random crop (in training); 1.0 for no crop.
+      crop_aspect: least width : height of the crop relative to the picture's; the greatest is its
+        inverse.
+      brightness, contrast, saturation, hue: greatest changes of a clip's colours (in training);
+        see ``colour.drawn``.
+      colour_chance, grey_chance: how likely a clip has its colours changed, and taken away.
+      time_masks, band_masks: stretches of a spectrogram hidden (in training), along each axis.
+      time_mask, band_mask: the longest of them, as a share of the axis.
+      mel_window, mel_hop: of the spectrogram, in seconds.
+      mel_bands: F, its frequency bands.
+      pixel_mean, pixel_spread: what is taken from a pixel, 0..255, and what the rest is divided by.
+    """
+
+    sample_rate: int
+    flip: bool = False
+    crop_area: float = 1.0
+    crop_aspect: float = 0.75
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    colour_chance: float = 0.8
+    grey_chance: float = 0.0
+    time_masks: int = 0
+    time_mask: float = 0.2
+    band_masks: int = 0
+    band_mask: float = 0.2
+    mel_window: float = 0.032
+    mel_hop: float = 0.016
+    mel_bands: int = 40
+    pixel_mean: float = 127.5
+    pixel_spread: float = 64.0
+
+    def __post_init__(self):
+        if not self.pixel_spread > 0:
+            raise ValueError(f"pixel_spread={self.pixel_spread} must be positive")
+        if not 0 < self.crop_area <= 1 or not 0 < self.crop_aspect <= 1:
+            raise ValueError(
+                f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
+            )
+        shares = ("brightness", "contrast", "saturation", "colour_chance", "grey_chance")
+        for name in (*shares, "hue", "time_mask", "band_mask"):
+            value, greatest = getattr(self, name), 0.5 if name == "hue" else 1.0
+            if not 0 <= value <= greatest:
+                raise ValueError(f"{name}={value} must be in [0, {greatest}]")
+        if self.window < 2 or self.hop < 1:
+            raise ValueError(
+                f"mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less than two "
+                f"samples and one at {self.sample_rate} Hz"
+            )
+
+    @property
+    def window(self) -> int:
+        """Of the spectrogram, in samples."""
+        return round(self.mel_window * self.sample_rate)
+
+    @property
+    def hop(self) -> int:
+        """Of the spectrogram, in samples."""
+        return round(self.mel_hop * self.sample_rate)
+
+    def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
+        """What chance decides for each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
+        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and
+        ``times`` and ``bands`` [B,M,2] that are hidden; only what is in use.
+        """
+        area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
+        draws = {}
+        if self.crop_area < 1:
+            area = jax.random.uniform(area_key, (clips,), minval=self.crop_area)
+            bound = np.log(self.crop_aspect)
+            aspect = jnp.exp(jax.random.uniform(aspect_key, (clips,), minval=bound, maxval=-bound))
+            extent = jnp.minimum(
+                jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)], axis=1), 1.0
+            )
+            corner = jax.random.uniform(place_key, (clips, 2)) * (1 - extent)
+            draws |= {"corner": corner, "extent": extent}
+        if self.flip:
+            draws["mirror"] = jax.random.bernoulli(flip_key, shape=(clips,))
+        changes = {
+            name: getattr(self, name) for name in ("brightness", "contrast", "saturation", "hue")
+        }
+        colour_key, time_key, band_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+        if any(changes.values()) or self.grey_chance:
+            chances = {"chance": self.colour_chance, "grey": self.grey_chance}
+            draws |= colour.drawn(colour_key, clips, **changes, **chances)
+        if self.time_masks:
+            draws["times"] = spec_augment.drawn(time_key, clips, self.time_masks, self.time_mask)
+        if self.band_masks:
+            draws["bands"] = spec_augment.drawn(band_key, clips, self.band_masks, self.band_mask)
+        return draws
+
+    def __call__(
+        self, batch: Mapping[str, Array], draws: Mapping[str, Array] = MappingProxyType({})
+    ) -> dict[str, Array]:
+        """Inputs of ``fgmm.models.multimodal.MultiModal``; augmented as ``draws`` say."""
+        inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
+        if "video" in batch:
+            video = batch["video"]
+            if "extent" in draws:
+                video = cropped(video, draws["corner"], draws["extent"])
+            if "mirror" in draws:
+                mirror = draws["mirror"][:, None, None, None, None]
+                video = jnp.where(mirror, video[..., ::-1, :], video)
+            video = video.astype(jnp.float32)
+            if "palette" in draws:
+                video = colour.recoloured(
+                    video, draws["shift"], draws["contrast"], draws["palette"]
+                )
+            inputs["video"] = (video - self.pixel_mean) * (1 / self.pixel_spread)
+        if "audio" in batch:
+            spectrogram = log_mel(
+                batch["audio"],
+                rate=self.sample_rate,
+                window=self.window,
+                hop=self.hop,
+                bands=self.mel_bands,
+            )
+            for name, axis in (("times", 1), ("bands", 2)):
+                if name in draws:
+                    spectrogram = spec_augment.masked(spectrogram, draws[name], axis)
+            inputs["log_mel"] = spectrogram
+        return inputs
+
+
+def cropped(
+    video: UInt8[Array, "B T H W 3"],
+    corner: Float[Array, "B 2"],
+    extent: Float[Array, "B 2"],
+) -> Float[Array, "B T H W 3"]:
+    """Cuts one window out of each clip and scales it, bilinearly, to the clip's size.
+
+    Both axes are one matrix product with two weights a row, which any accelerator does well.
+
+    Args:
+      corner: top and left of the window, in fractions of the picture.
+      extent: height and width of the window, likewise.
+    """
+
+    def weights(size, corner, extent):
+        centre = (corner[:, None] + extent[:, None] * (jnp.arange(size) + 0.5) / size) * size - 0.5
+        centre = jnp.clip(centre, 0, size - 1)
+        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)))
+
+    height, width = video.shape[2:4]
+    rows = weights(height, corner[:, 0], extent[:, 0])
+    columns = weights(width, corner[:, 1], extent[:, 1])
+    x = jnp.einsum("bhi,btiwc->bthwc", rows, video.astype(jnp.float32))
+    return jnp.einsum("bwj,bthjc->bthwc", columns, x)
+
+
+def mel_filters(bands: int, window: int, rate: int) -> Float[np.ndarray, "frequencies F"]:
+    """Triangular filters on the HTK mel scale, m = 2595 log10(1 + f / 700), from 0 Hz to half the
+    rate, each of height 1.
+    """
+    frequencies = np.fft.rfftfreq(window, 1 / rate)
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
+    rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(
+    audio: Float[Array, "B S"], *, rate: int, window: int, hop: int, bands: int
+) -> Float[Array, "B T F"]:
+    """Log-mel spectrogram: Hann window, power spectrum, mel filters, log(power + 1e-4).
+
+    The mean and the spread of speech-like sound are near 0 and 1 after a fixed shift and scale.
+
+    Args:
+      audio: samples in [-1, 1].
+      rate: in Hz.
+      window, hop: in samples; T = 1 + (S - window) // hop.
+      bands: F.
+    """
+    starts = np.arange(0, audio.shape[1] - window + 1, hop)
+    frames = audio[:, starts[:, None] + np.arange(window)]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32))
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    return (jnp.log(power @ mel_filters(bands, window, rate) + 1e-4) + 2.0) / 4.0

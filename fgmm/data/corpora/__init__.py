@@ -1,0 +1,1 @@
+"""What sources share: files and archives, lists, windows, generated shapes."""

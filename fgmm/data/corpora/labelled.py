@@ -1,0 +1,294 @@
+"""Corpora of labelled recordings: what names files and labels, and windows of those files."""
+
+import array
+import collections
+import concurrent.futures
+import csv
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import tqdm
+
+from fgmm.config import ConfigError
+from fgmm.data import bad_input
+from fgmm.data.corpora import files
+from fgmm.data.media import av_files
+from fgmm.data.preparation.raw import RawRecord
+from fgmm.data.schema import BadInput, Clip
+from fgmm.data.text.texts import Texts
+
+# Headers read at a time.
+_THREADS = 8
+
+
+class Entry(NamedTuple):
+    """A recording of a corpus: the name of its file, its labels and its group."""
+
+    name: str
+    labels: Mapping[str, int]
+    group: str
+
+
+class Listing(NamedTuple):
+    """What a corpus says of itself.
+
+    Attributes:
+      corpus: where the files are.
+      entries: the recordings of a split, in order.
+      classes: names of the classes, by kind of label and label.
+      report: what was left out, by reason; to be continued.
+    """
+
+    corpus: files.Folder | files.Archive
+    entries: Sequence[Entry]
+    classes: Mapping[str, tuple[str, ...]]
+    report: collections.Counter[str]
+
+    def safe(self) -> list[Entry]:
+        """The entries whose names stay in the corpus; the others count as ``malformed_line``."""
+        safe = [entry for entry in self.entries if not files.leads_out(entry.name)]
+        if outside := len(self.entries) - len(safe):
+            self.report["malformed_line"] += outside
+        return safe
+
+
+class RawRecordings:
+    """The recordings of a listing as they lie on disk, for ``fgmm.data.prepare``.
+
+    Attributes:
+      videos: names of the files.
+      classes, report: as in ``Listing``.
+    """
+
+    def __init__(self, listing: Listing, kind: str = "video"):
+        """Opens nothing.
+
+        Args:
+          listing: with one kind of label.
+          kind: of the files, as in ``RawRecord``.
+        """
+        (self._label,) = listing.classes
+        self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
+        self.videos, self._groups, self._labels = Texts(), Texts(), array.array("q")
+        for entry in listing.safe():
+            self.videos.append(entry.name)
+            self._groups.append(entry.group)
+            self._labels.append(entry.labels[self._label])
+        self.report = +listing.report
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        name = self.videos[index]
+        return RawRecord(
+            name,
+            files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}"),
+            self._kind,
+            labels={self._label: self._labels[index]},
+            group=self._groups[index],
+        )
+
+
+class LabelledRecordings:
+    """A source of windows of recordings, several of each, spread from its start to its end.
+
+    Windows of one recording are neighbours and share its name as ``clip_id``. A recording without a
+    stream of sound has no audio. Can be pickled, and read by many threads.
+
+    Attributes:
+      classes: as in ``Listing``.
+      report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
+        ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
+        what is wanted; ``malformed_line`` where its name leads out of the corpus.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        *,
+        windows: int,
+        seconds: float,
+        fps: float | None = None,
+        size: int = 0,
+    ):
+        """Reads the headers of the files.
+
+        Args:
+          listing: of the recordings.
+          windows: of each recording; a single one is in its middle.
+          seconds: of a window.
+          fps: pictures a second; None for sound alone.
+          size: pictures are shrunk to this many pixels on the shorter side while decoding.
+
+        Raises:
+          ConfigError: no recording can be read, or an option makes no sense.
+        """
+        demand_positive(windows=windows, seconds=seconds)
+        if fps is not None:
+            demand_positive(fps=fps, size=size)
+        corpus, report = listing.corpus, listing.report
+        self.classes, self.report = listing.classes, report
+        self._windows, self._seconds = windows, seconds
+        self._frames, self._size = 0 if fps is None else max(1, round(seconds * fps)), size
+        safe = listing.safe()
+        recordings = [av_files.Recording(corpus, entry.name) for entry in safe]
+        headers = readable(recordings, "video" if self._frames else "audio", report)
+        self._recordings = [
+            (entry, recording, header)
+            for entry, recording, header in zip(safe, recordings, headers, strict=True)
+            if header
+        ]
+        if not self._recordings:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(report.items()))
+            raise ConfigError(
+                f"{str(corpus.path)!r} has no readable recording ({reasons or 'none'})"
+            )
+
+    def __len__(self) -> int:
+        return len(self._recordings) * self._windows
+
+    def __getitem__(self, index: int) -> Clip:
+        number, window = divmod(range(len(self))[index], self._windows)
+        entry, recording, header = self._recordings[number]
+        start = av_files.window_start(header.duration, self._seconds, window, self._windows)
+        stretch = {"start": start, "seconds": self._seconds}
+        video = audio = None
+        if self._frames:
+            pictures = {"count": self._frames, "size": self._size}
+            video = av_files.Pictures(functools.partial(recording.frames, **stretch, **pictures))
+        if header.audio:
+            audio = functools.partial(recording.sound, **stretch)
+        return Clip(
+            clip_id=entry.name, video=video, audio=audio, labels=entry.labels, group=entry.group
+        )
+
+
+def readable(
+    recordings: Sequence[av_files.Recording], wanted: str, report: collections.Counter[str]
+) -> list[av_files.Header | None]:
+    """The headers of recordings; None for those that cannot be used, which the report counts.
+
+    Args:
+      recordings: of a corpus.
+      wanted: ``video`` or ``audio``: the stream that each must have.
+      report: counts ``missing_file``, ``unreadable_`` and ``no_`` with what is wanted.
+    """
+
+    def read(recording: av_files.Recording) -> av_files.Header | BadInput:
+        try:
+            return recording.header(f"unreadable_{wanted}")
+        except BadInput as error:
+            return error
+
+    headers: list[av_files.Header | None] = []
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        shown = {"desc": "headers", "unit": "", "delay": 3, "leave": False, "disable": None}
+        read_headers = tqdm.tqdm(pool.map(read, recordings), total=len(recordings), **shown)
+        for recording, header in zip(recordings, read_headers, strict=True):
+            if isinstance(header, BadInput):
+                report[header.reason] += 1
+                bad_input.tell(header.reason, recording.name, str(header))
+            elif not getattr(header, wanted):
+                report[f"no_{wanted}"] += 1
+            else:
+                headers.append(header)
+                continue
+            headers.append(None)
+    return headers
+
+
+def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | files.Archive:
+    """The files of a corpus.
+
+    Args:
+      root: a folder, or a tar or zip file.
+      layout: of it, for the error.
+      landmark: a file that is at the top of the corpus; where it is in a folder there instead, the
+        corpus begins with that.
+
+    Raises:
+      ConfigError: it does not exist or cannot be read.
+    """
+    if not root or not os.path.exists(root):
+        raise ConfigError(
+            f"root={root!r} does not exist; give the folder or archive of the corpus: {layout}"
+        )
+    corpus = files.open_files(root)
+    return files.rooted(corpus, landmark) if landmark else corpus
+
+
+def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
+    """Where in a corpus a file is that it must have.
+
+    Raises:
+      ConfigError: it has none of that name; ``layout`` says what it should be.
+    """
+    found = files.find(corpus, [name])
+    if not found:
+        raise ConfigError(f"root={str(corpus.path)!r} has no {name}; {layout}")
+    return found[0]
+
+
+def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+    """The lines of a text file that are not blank, stripped.
+
+    Raises:
+      ConfigError: the file is missing, or no UTF-8.
+    """
+    lines = map(str.strip, files.read_text(corpus, name).splitlines())
+    return [line for line in lines if line]
+
+
+def read_table(
+    corpus: files.Folder | files.Archive,
+    name: str,
+    columns: tuple[str, ...],
+    report: collections.Counter[str],
+    optional: tuple[str, ...] = (),
+) -> list[dict[str, str]]:
+    """The rows of a CSV file whose first line names its columns.
+
+    Args:
+      corpus: where the file is.
+      name: of the file.
+      columns: that it must have.
+      report: counts rows without all of them as ``malformed_line``.
+      optional: columns that are empty where the file has none; all others are left out.
+
+    Raises:
+      ConfigError: the file is missing, no UTF-8, or lacks a column.
+    """
+    reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
+    where = f"root={str(corpus.path)!r}: {name}"
+    rows = []
+    try:
+        for column in columns:
+            if column not in (reader.fieldnames or ()):
+                raise ConfigError(f"{where} has no column {column!r}")
+        for row in reader:
+            if all(row[column] for column in columns):
+                rows.append({column: row.get(column) or "" for column in (*columns, *optional)})
+            else:
+                report["malformed_line"] += 1
+    except csv.Error as error:
+        raise ConfigError(f"{where}, line {reader.line_num}, is no CSV ({error})") from error
+    return rows
+
+
+def demand_positive(**options: int | float) -> None:
+    """Raises ConfigError, naming the option, unless all are greater than 0."""
+    for key, value in options.items():
+        if not value > 0:
+            raise ConfigError(f"{key}={value!r} must be greater than 0")
+
+
+def demand_known(allowed: Sequence[str | int], **options: str | int) -> None:
+    """Raises ConfigError, naming the option, unless all are among those allowed."""
+    for key, value in options.items():
+        if value not in allowed:
+            raise ConfigError(
+                f"{key}={value!r} is unknown; allowed: {', '.join(map(str, allowed))}"
+            )

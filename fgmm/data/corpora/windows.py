@@ -1,0 +1,111 @@
+"""Windows of narrated recordings: which stretch a clip is, and which narrations it goes with."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fgmm.data.corpora import narrations
+from fgmm.data.media import av_files
+from fgmm.data.schema import Caption
+
+
+class Window(NamedTuple):
+    """Where in a recording a clip is taken from: ``seconds`` from ``start`` on; where ``start`` is
+    None, at ``share`` of what the recording's length leaves.
+    """
+
+    start: float | None
+    seconds: float
+    share: float = 0.5
+
+    def begins(self, duration: float) -> float:
+        """Where it begins in a recording of a length, which matters where ``start`` is None."""
+        if self.start is not None:
+            return self.start
+        return self.share * max(0.0, duration - self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrated:
+    """A window around one narration, and the narrations nearest to it.
+
+    Attributes:
+      seconds: of a window.
+      minimum: seconds to which the stretch of a shorter narration is widened, to both sides alike;
+        a window is taken from within it.
+      candidates: K narrations at most, as ``narrations.nearest`` finds them.
+    """
+
+    seconds: float
+    minimum: float
+    candidates: int
+
+    def __call__(
+        self,
+        spoken: tuple[Caption, ...],
+        rng: np.random.Generator | None,
+        duration: float = math.inf,
+    ) -> tuple[Window, tuple[Caption, ...]]:
+        """The window, and its narrations with times counted from its start.
+
+        Args:
+          spoken: all narrations of a recording. Without any the window is anywhere in it, and so
+            it is where one has no end: they are then of the recording as a whole, and all stay.
+          rng: draws narration and window; without it both are those in the middle. A narration that
+            began before the recording, which is then a piece of one, is drawn only where all did.
+          duration: of it, in seconds. A window ends before it does, where the recording is long
+            enough and the narration begins within it.
+        """
+        share = 0.5 if rng is None else float(rng.random())
+        if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
+            return Window(None, self.seconds, share), spoken
+        drawn = [i for i, caption in enumerate(spoken) if caption.start >= 0] or range(len(spoken))
+        number = drawn[len(drawn) // 2 if rng is None else int(rng.integers(len(drawn)))]
+        start = self._start(spoken[number], share, duration)
+        first, past = narrations.nearest(spoken, number, self.candidates)
+        near = tuple(Caption(text, a - start, b - start) for text, a, b in spoken[first:past])
+        return Window(start, self.seconds), near
+
+    def _start(self, caption: Caption, share: float, duration: float) -> float:
+        """At ``share`` of the places that a window has within a narration's stretch of time."""
+        # What is said after the end stays out of reach: its pictures are missing.
+        past = duration if caption.start < duration else math.inf
+        start, end = max(0.0, caption.start), min(caption.end, past)
+        if end - start < self.minimum:
+            start = max(0.0, (start + end - self.minimum) / 2)
+            end = start + self.minimum
+        start += share * max(0.0, end - start - self.seconds)
+        return min(start, max(0.0, past - self.seconds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Windows at equal distances from a recording's start to its end, each with what is said in it.
+
+    Attributes:
+      seconds: of a window.
+      count: of windows; a single one is in the middle.
+    """
+
+    seconds: float
+    count: int
+
+    def __call__(
+        self, spoken: tuple[Caption, ...], duration: float, number: int
+    ) -> tuple[Window, tuple[Caption, ...]]:
+        """The window of a number, and its narrations with times counted from its start.
+
+        Args:
+          spoken: all narrations of a recording.
+          duration: of it, in seconds.
+          number: of the window, from 0.
+        """
+        start = av_files.window_start(duration, self.seconds, number, self.count)
+        within = tuple(
+            Caption(text, a - start, b - start)
+            for text, a, b in spoken
+            if a < start + self.seconds and b > start
+        )
+        return Window(start, self.seconds), within

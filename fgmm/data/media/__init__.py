@@ -1,0 +1,1 @@
+"""Video, sound and picture files: read, decoded, brought to size."""

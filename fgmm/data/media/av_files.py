@@ -1,0 +1,441 @@
+"""Windows of video and sound files: the pictures shown and the sound heard in a stretch of time.
+
+Files are opened anew by every call and nothing is kept but which of them took too long, so any
+number of threads may read. What a file holds is found by its content, not its name. Times are in
+seconds from the start of the file, as players count them.
+"""
+
+import bisect
+import contextlib
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import thread_time
+from typing import NamedTuple
+
+import av
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from fgmm.data.corpora import files
+from fgmm.data.media import deadline, decode
+from fgmm.data.media.scaler import Scaler
+from fgmm.data.media.skipping import skipping
+from fgmm.data.schema import BadInput, Waveform
+
+# A path, or the contents of a file.
+Media = str | os.PathLike[str] | bytes
+
+# Formats that hold video or sound and nothing else: no lists of further files, which could lead
+# anywhere, and no single pictures.
+_FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
+# Larger pictures than 8192 x 8192 are damage.
+_MAX_PIXELS = 1 << 26
+# Seconds of processor time that a file may take to be opened.
+_OPENING_LIMIT = 1.0
+# Sound of more samples a second than any recorder makes is damage.
+_HIGHEST_RATE = 768_000
+# A file that lasts longer for its size is damaged, and would give windows without end.
+_LEAST_BYTES_A_SECOND = 25
+# Seconds to go back further, where a seek has ended behind the moment that was asked for.
+_FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
+# Decoders of sound need a few packets before they are right.
+_WARM_UP = 0.1
+# Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
+_JITTER = 0.02
+# Seconds by which a stream may end before the time that the header gives.
+_EARLY_END = 0.5
+
+
+# Files, by the hash of their path or contents, that took longer to be opened by this process.
+_slow: set[int] = set()
+
+
+class Header(NamedTuple):
+    """What a file says it holds.
+
+    Attributes:
+      duration: in seconds, of the longest stream.
+      video, audio: whether there is a stream of moving pictures, and of sound.
+    """
+
+    duration: float
+    video: bool
+    audio: bool
+
+
+def read_header(media: Media, reason: str = "unreadable_video") -> Header:
+    """What a file says it holds, without decoding it.
+
+    Raises:
+      BadInput: ``missing_file``, or ``reason`` where it is empty, damaged, or of no format of video
+        or sound.
+    """
+    with opened(media, reason) as container:
+        video, audio = first_video(container), first_audio(container)
+        longest = container.size / _LEAST_BYTES_A_SECOND
+        duration = (container.duration or 0) / av.time_base
+        if not 0 < duration <= longest:
+            duration = _measured_duration(container)
+        if duration > longest:
+            raise BadInput(reason, f"{container.size} bytes cannot last {duration:.0f} s")
+        return Header(duration, video is not None, audio is not None)
+
+
+def window_start(duration: float, seconds: float, number: int, count: int) -> float:
+    """Where a window begins, of ``count`` at equal distances from a recording's start to its end.
+
+    One window is in the middle. A recording shorter than a window has them all at its start.
+    """
+    slack = max(0.0, duration - seconds)
+    return slack / 2 if count == 1 else slack * number / (count - 1)
+
+
+def read_frames(
+    media: Media,
+    *,
+    start: float,
+    seconds: float,
+    count: int,
+    size: int,
+    out: UInt8[np.ndarray, "T H W 3"] | None = None,
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """The pictures on display in a window, by their time and not by their number.
+
+    They are upright and have square pixels. Where there is no picture yet, the first one is taken;
+    where the next one is late, the last one stays.
+
+    Args:
+      start, seconds: of the window.
+      count: t. Pictures are taken in the middle of t equal stretches of the window.
+      size: a larger picture is shrunk, its aspect kept, until the shorter of h and w is this many
+        pixels. A smaller one stays as it is.
+      out: written and returned, instead of a new array: of those pictures as many as it holds, as
+        ``decode.fit_frames`` chooses and crops them. Each is cropped and brought to H x W while it
+        is decoded, and then copied once.
+
+    Raises:
+      BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
+        ``unreadable_video``, no picture can be decoded, or the file is cut off before the window;
+        ``too_slow``, as for ``opened``.
+    """
+    if out is not None and size < min(out.shape[1:3]):
+        read = read_frames(media, start=start, seconds=seconds, count=count, size=size)
+        return decode.fit_frames(read, *out.shape[:3], out=out)
+    chosen = range(count) if out is None else decode.chosen_frames(count, len(out)).tolist()
+    moments = [start + (i + 0.5) * seconds / count for i in chosen]
+    with opened(media, "unreadable_video") as container:
+        stream = first_video(container)
+        if stream is None:
+            raise BadInput("no_video", "the file has no moving pictures")
+        scaler = Scaler(stream, size, None if out is None else out.shape[1:3])
+        for first, past, frame in _on_display(container, stream, moments):
+            picture = scaler(frame)
+            if out is None:
+                out = np.empty((count, *picture.shape), np.uint8)
+            out[first:past] = picture
+        return out
+
+
+def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
+    """The sound of a window, exactly as long as the window, in step with its pictures.
+
+    The first stream of sound is taken and its channels are averaged. Where it begins late, has a
+    gap or ends early, there is silence.
+
+    Raises:
+      BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
+        window; ``unreadable_audio``, none can be decoded; ``too_slow``, as for ``read_frames``.
+    """
+    with opened(media, "unreadable_audio") as container:
+        stream = first_audio(container)
+        if stream is None:
+            raise BadInput("no_audio", "the file has no sound")
+        rate, samples, heard = 0, None, 0
+        for rate, place, mono in sound_parts(container, stream, start - _WARM_UP):
+            if samples is None:
+                samples, first = np.zeros(round(seconds * rate), np.float32), round(start * rate)
+            if place - first >= len(samples):
+                break
+            heard += _lay(samples, mono, place - first)
+        if samples is None:
+            raise BadInput("unreadable_audio", "no sound can be decoded")
+        if not heard:
+            raise BadInput("no_audio", f"no sound from {start:g} s to {start + seconds:g} s")
+        return Waveform(np.clip(samples, -1, 1), rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of a window, as a ``FittingReader``.
+
+    Attributes:
+      read: returns them as ``read_frames`` does, and takes its ``out``.
+    """
+
+    read: Callable[..., np.ndarray]
+
+    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """The pictures, whole."""
+        return self.read()
+
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes the pictures that make up a clip of a batch."""
+        self.read(out=out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A video or sound file of a corpus, for readers of a clip. Can be pickled.
+
+    Attributes:
+      corpus: a folder or an archive.
+      name: of the file in it.
+    """
+
+    corpus: files.Folder | files.Archive
+    name: str
+
+    def header(self, reason: str = "unreadable_video") -> Header:
+        """As ``read_header``."""
+        return read_header(self._media(reason), reason)
+
+    def frames(
+        self,
+        *,
+        start: float,
+        seconds: float,
+        count: int,
+        size: int,
+        out: UInt8[np.ndarray, "T H W 3"] | None = None,
+    ) -> UInt8[np.ndarray, "t h w 3"]:
+        """As ``read_frames``."""
+        media = self._media("unreadable_video")
+        return read_frames(media, start=start, seconds=seconds, count=count, size=size, out=out)
+
+    def sound(self, *, start: float, seconds: float) -> Waveform:
+        """As ``read_sound``."""
+        return read_sound(self._media("unreadable_audio"), start=start, seconds=seconds)
+
+    def _media(self, reason: str) -> Media:
+        if isinstance(self.corpus, files.Folder):
+            if files.leads_out(self.name):
+                raise BadInput("missing_file", self.name)
+            return self.corpus.path / self.name
+        try:
+            return self.corpus.read(self.name)
+        except FileNotFoundError as error:
+            raise BadInput("missing_file", str(error)) from error
+        except OSError as error:
+            raise BadInput(reason, str(error)) from error
+
+
+def sound_parts(
+    container: av.container.InputContainer, stream: av.AudioStream, moment: float = 0.0
+) -> Iterator[tuple[int, int, Float32[np.ndarray, "s"]]]:
+    """The sound from what is due at ``moment`` on, its channels averaged.
+
+    Yields:
+      The rate, the number of the first sample counted from the start of the file, and the samples.
+      Parts follow each other without a gap unless the file has one.
+    """
+    # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
+    to_floats = av.AudioResampler(format="flt")
+    rate, cursor = 0, None
+    for time, _, frame in _frames_from(container, stream, [moment]):
+        rate = rate or frame.sample_rate
+        if rate > _HIGHEST_RATE:
+            raise BadInput("unreadable_audio", f"sound of {rate} Hz")
+        if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
+            cursor = round(time * rate)
+        # What most decoders hand out needs no conversion.
+        ready = frame.format.name == "fltp" and frame.layout.nb_channels <= 2
+        for part in [frame] if ready else to_floats.resample(frame):
+            samples = part.to_ndarray()
+            if not ready:
+                samples = samples.reshape(-1, part.layout.nb_channels).T
+            yield rate, cursor, samples.mean(axis=0)
+            cursor += samples.shape[1]
+
+
+@contextlib.contextmanager
+def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
+    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``, or
+    ``too_slow`` where the time that ``deadline`` gives is over.
+
+    A file that takes more than 1 s of processor time to be opened, as a damaged one of a few
+    kilobytes can, is ``too_slow`` as well, and at once when it is asked for again.
+    """
+    try:
+        # Opening a pipe would wait for its other end.
+        if not isinstance(media, bytes) and not os.path.isfile(media):
+            raise BadInput("missing_file", os.fspath(media))
+        if _slow and hash(media) in _slow:
+            raise BadInput("too_slow", f"it took more than {_OPENING_LIMIT:g} s to open before")
+        begun = thread_time()
+        with av.open(
+            io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
+            options={"format_whitelist": _FORMATS},
+            metadata_errors="replace",
+            # For opening and for each packet, where reading waits for data.
+            timeout=deadline.remaining(),
+        ) as container:
+            # What FFmpeg does meanwhile cannot be stopped, so it is not begun again.
+            if thread_time() - begun > _OPENING_LIMIT:
+                _slow.add(hash(media))
+                raise BadInput("too_slow", f"more than {_OPENING_LIMIT:g} s to open it")
+            for stream in container.streams:
+                if stream.codec_context is not None:
+                    # Clips are decoded side by side: a clip needs no threads of its own.
+                    stream.codec_context.thread_count = 1
+                    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+            yield container
+    except BadInput:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        deadline.check()
+        raise BadInput(reason, f"{type(error).__name__}: {error}") from error
+
+
+def first_video(container):
+    """The first stream of moving pictures; a song's cover is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def first_audio(container):
+    return next(iter(container.streams.audio), None)
+
+
+def origin_of(container) -> float:
+    """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; what comes
+    before zero is there for decoders to warm up, and not played.
+    """
+    return max(0, container.start_time or 0) / av.time_base
+
+
+def _measured_duration(container) -> float:
+    """In seconds, of a file whose header does not state it: by the last of its packets."""
+    ends = [0.0]
+    for packet in _packets(container):
+        if packet.pts is not None:
+            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, max(ends) - origin_of(container))
+
+
+def _packets(container) -> Iterator[av.Packet]:
+    """Packets of all streams from here on, until reading fails or takes too long."""
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux():
+            deadline.check()
+            yield packet
+    deadline.check()
+
+
+def decoded(container, stream, moments: Sequence[float] = ()) -> Iterator:
+    """Frames from here on; packets that cannot be decoded are passed over.
+
+    Args:
+      container, stream: of the file.
+      moments: time stamps in seconds, in order. Frames that are on display at none of them may be
+        left out.
+    """
+    if stream.codec_context is None:
+        raise ValueError("no decoder for this stream")
+    # All streams are read and those of others dropped here, where the time is looked at: FFmpeg
+    # would go through any number of them at once.
+    packets: Iterable = (packet for packet in _packets(container) if packet.stream is stream)
+    if moments and stream.codec_context.name == "h264":
+        packets = skipping(packets, stream, moments)
+    for packet in packets:
+        with contextlib.suppress(av.FFmpegError):
+            yield from packet.decode()
+    # What the decoder still holds, where the file broke off.
+    with contextlib.suppress(av.FFmpegError):
+        yield from stream.codec_context.decode(None)
+
+
+def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with time and length, in order, beginning no later than the one due at the first of
+    ``moments``. Pictures on display at none of these may be left out.
+    """
+    origin = origin_of(container)
+    for back in _FURTHER_BACK:
+        target = max(-1.0, moments[0] - back)
+        seek(container, stream, origin + target)
+        stamps = [origin + moment for moment in moments]
+        frames = timed(decoded(container, stream, stamps), stream, origin)
+        first = next(frames, None)
+        # Time stamps to seek by are those of decoding, which are not in the order of display.
+        if target <= 0 or (first is not None and first[0] <= moments[0]):
+            break
+    if first is not None:
+        yield first
+        yield from frames
+
+
+def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
+    """Frames with the moments at which they are on display, as (first, past the last, frame).
+
+    Raises:
+      BadInput: ``unreadable_video``; there is no frame, or the file is cut off before the moments.
+    """
+    done, current, until = 0, None, -math.inf
+    for time, length, frame in _frames_from(container, stream, moments):
+        past = bisect.bisect_left(moments, time)
+        if current is not None and past > done:
+            yield done, past, current
+            done = past
+            if done == len(moments):
+                return
+        current, until = frame, time + length
+    if current is None:
+        raise BadInput("unreadable_video", "no picture can be decoded")
+    if not done:
+        _demand_whole(container, stream, moments[0], until)
+    yield done, len(moments), current
+
+
+def seek(container, stream, time: float) -> None:
+    """Goes to a time stamp of a stream, in seconds, or before it."""
+    try:
+        container.seek(math.floor(time / stream.time_base), stream=stream)
+    except av.FFmpegError:  # some formats know no place before the first
+        container.seek(stream.start_time or 0, stream=stream)
+
+
+def timed(frames: Iterable, stream, origin: float) -> Iterator:
+    """Each frame with its time and its length; both are guessed where the file lacks them."""
+    due = 0.0
+    for frame in frames:
+        time = due if frame.time is None else frame.time - origin
+        if isinstance(frame, av.AudioFrame):
+            length = frame.samples / frame.sample_rate
+        elif frame.duration:
+            length = float(frame.duration * frame.time_base)
+        else:
+            length = float(1 / (stream.average_rate or 25))
+        due = time + length
+        yield time, length, frame
+
+
+def _demand_whole(container, stream, moment: float, until: float) -> None:
+    """Raises where the pictures ended before the window and before the end that was stated."""
+    if stream.duration is not None:
+        end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        end -= origin_of(container)
+    else:
+        end = (container.duration or 0) / av.time_base
+    if until < min(moment, end) - _EARLY_END:
+        raise BadInput("unreadable_video", f"cut off: ends after {until:.2f} s of {end:.2f} s")
+
+
+def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:
+    """Writes ``part`` at ``place``, as far as it is inside; returns how many samples that were."""
+    begin, end = max(0, place), min(len(samples), place + len(part))
+    if begin >= end:
+        return 0
+    samples[begin:end] = part[begin - place : end - place]
+    return end - begin

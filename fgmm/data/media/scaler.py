@@ -1,0 +1,96 @@
+"""Decoded frames to pictures as they are shown: upright, with square pixels, in RGB, in FFmpeg."""
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from fgmm.data.media import decode
+
+# Stretching a picture by more than this is damage.
+_MAX_PIXEL_ASPECT = 8
+# Formats of pixels that FFmpeg converts to RGB with vector instructions where sizes stay.
+_FAST_COLOURS = ("yuv420p", "yuvj420p")
+# How many times the target a picture may be before it is cropped: one of a few long lines, enlarged
+# until it covers the target, would fill the memory.
+_MOST_CUT_OFF = 32
+
+
+class Scaler:
+    """Frames as they are shown, upright and with square pixels, in RGB.
+
+    Either whole, shrunk to ``size`` on the shorter side and all as large as the first of them, or
+    cropped about their centre and brought to ``target``, height and width.
+    """
+
+    def __init__(self, stream, size: int, target: tuple[int, int] | None):
+        self._stream, self._size, self._target = stream, size, target
+        self._shape: tuple[int, int] | None = None
+        # One for all frames: setting them up takes longer than their work on a frame.
+        self._resize = av.video.reformatter.VideoReformatter().reformat
+        self._convert = av.video.reformatter.VideoReformatter().reformat
+
+    def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture, in the memory that FFmpeg's scaler wrote; it is yet to be copied."""
+        turns = round(frame.rotation / 90) % 4
+        if self._target is None:
+            height, width = self._whole(frame, turns)
+            picture = _pixels(self._scaled(frame, height, width))
+        else:
+            height, width = self._target if turns % 2 == 0 else self._target[::-1]
+            picture = self._cropped(frame, height, width)
+        return np.rot90(picture, turns)
+
+    def _whole(self, frame, turns: int) -> tuple[int, int]:
+        if self._shape is None:
+            height, width = shown_size(frame, self._stream, self._size)
+            self._shape = (height, width) if turns % 2 == 0 else (width, height)
+        return self._shape if turns % 2 == 0 else self._shape[::-1]
+
+    def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+        rows, columns = self._covering(frame, height, width)
+        if rows * columns > _MOST_CUT_OFF * height * width:
+            whole = _pixels(self._scaled(frame, *shown_size(frame, self._stream, None)))
+            return decode.fit_frames(whole[None], 1, height, width)[0]
+        top, left = (rows - height) // 2, (columns - width) // 2
+        picture = _pixels(self._scaled(frame, rows, columns))
+        return picture[top : top + height, left : left + width]
+
+    def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
+        """The least size of the whole picture that covers the target, in even numbers, with which
+        the scaler is faster.
+        """
+        shown = shown_size(frame, self._stream, None)
+        scale = max(height / shown[0], width / shown[1])
+        rows, columns = max(height, round(shown[0] * scale)), max(width, round(shown[1] * scale))
+        return rows + rows % 2, columns + columns % 2
+
+    def _scaled(self, frame, height: int, width: int) -> av.VideoFrame:
+        if frame.format.name in _FAST_COLOURS and (frame.height, frame.width) != (height, width):
+            # Size first and colours then take a third of the time of both at once.
+            frame = self._resize(frame, width=width, height=height, threads=1)
+        # Scaling to RGB honours range and matrix of the colours.
+        return self._convert(frame, width=width, height=height, format="rgb24", threads=1)
+
+
+def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """The memory of a picture in RGB as an array."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, abs(plane.line_size))
+    upright = rows if plane.line_size > 0 else rows[::-1]
+    return upright[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+
+
+def shown_size(frame: av.VideoFrame, stream: av.VideoStream, size: int | None) -> tuple[int, int]:
+    """Height and width of a picture with square pixels, before it is turned.
+
+    Args:
+      size: of the shorter side, to which a larger picture is shrunk; None for any.
+    """
+    height, width = float(frame.height), float(frame.width)
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if 1 < aspect <= _MAX_PIXEL_ASPECT:
+        width *= aspect
+    elif 1 / _MAX_PIXEL_ASPECT <= aspect < 1:
+        height /= aspect
+    scale = min(1.0, size / min(height, width)) if size else 1.0
+    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,0 +1,1 @@
+"""Captions: read, split into phrases and tokens."""

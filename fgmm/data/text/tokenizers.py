@@ -1,0 +1,294 @@
+"""Captions to token ids and phrase ids: with SentencePiece, or with a dictionary of words."""
+
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import sentencepiece
+from jaxtyping import Int32
+
+from fgmm.config import ConfigError
+from fgmm.data.text import phrases as phrases_lib
+
+# Models that are shipped go by their name alone.
+_SHIPPED = pathlib.Path(__file__).parent / "shipped_tokenizers"
+PAD_ID = 0
+UNKNOWN_ID = 1
+# SentencePiece silently leaves longer lines out of training; its own default is 4,192.
+_MAX_CAPTION_BYTES = 1 << 20
+
+
+# The first bytes of a NumPy file.
+_NUMPY = b"\x93NUMPY"
+_WORD = re.compile(r"[\w']+")
+
+
+class Tokenizer:
+    """A SentencePiece model; knows nothing of batches. Can be pickled.
+
+    Attributes:
+      vocabulary_size: number of token ids, padding (id 0) included.
+      fingerprint: SHA-256 of the model file, in hex.
+      model: its contents.
+      unknown_id: what words that the model cannot spell become; None where they are left out.
+    """
+
+    unknown_id: int | None = UNKNOWN_ID
+
+    def __init__(self, model_path: str | os.PathLike[str]):
+        """Loads a model.
+
+        Raises:
+          ConfigError: the file is missing, no SentencePiece model, or without padding at id 0.
+        """
+        try:
+            model = pathlib.Path(model_path).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror}); "
+                + _training_command(model_path)
+            ) from error
+        try:
+            self._load(model)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} is no SentencePiece model; "
+                + _training_command(model_path)
+            ) from error
+        if self._processor.pad_id() != PAD_ID:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} has its padding at id {self._processor.pad_id()}, "
+                f"not {PAD_ID}; {_training_command(model_path)}"
+            )
+
+    def _load(self, model: bytes) -> None:
+        if not model:
+            raise ValueError("empty model")  # which SentencePiece would accept
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        self._processor.LoadFromSerializedProto(model)
+        self._remember()
+
+    def _remember(self) -> None:
+        # Captions come back every epoch; a result takes about a kilobyte.
+        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
+
+    def __getstate__(self) -> bytes:
+        return self._model
+
+    def __setstate__(self, model: bytes) -> None:
+        self._load(model)
+
+    @property
+    def model(self) -> bytes:
+        """The model file's contents."""
+        return self._model
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._processor.vocab_size()
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._model).hexdigest()
+
+    def pieces(
+        self, caption: str, segmenter: phrases_lib.Segmenter, phrases: int
+    ) -> list[tuple[int, int, str]]:
+        """Tokens of a caption as (token id, phrase id from 1 to ``phrases``, piece).
+
+        A token belongs to the phrase that holds its first character that is no space. Tokens in no
+        phrase, which is to say punctuation between phrases, are left out.
+        """
+        caption = _encodable(caption)
+        spans = phrases_lib.limit(segmenter(caption), phrases)
+        found = []
+        at = 0  # both lists are in order of place
+        for token, piece, (start, end) in self._spelled(caption):
+            while caption[start : start + 1].isspace():
+                start += 1
+            while at < len(spans) and spans[at][1] <= start:
+                at += 1
+            # A lone "▁" before an unknown word covers nothing, so it looks one character ahead.
+            if at < len(spans) and spans[at][0] < max(end, start + 1):
+                found.append((token, at + 1, piece))
+        return found
+
+    def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
+        """Token id, piece, and its place in the caption, in order."""
+        encoded = self._processor.Encode(caption, return_type="offset_mapping")
+        return zip(encoded["ids"], encoded["pieces"], encoded["offsets"], strict=True)
+
+    def encode(
+        self, caption: str, *, segmenter: phrases_lib.Segmenter, tokens: int, phrases: int
+    ) -> tuple[Int32[np.ndarray, "L"], Int32[np.ndarray, "L"]]:
+        """Token ids and phrase ids of a caption.
+
+        Args:
+          caption: any text; lower-cased and, by SentencePiece, NFKC-normalised.
+          segmenter: spans of its phrases, from ``fgmm.data.text.phrases``.
+          tokens: L; further tokens are cut off.
+          phrases: P; further phrases join the last.
+
+        Returns:
+          Token ids and phrase ids from 1 to P, both [L] and 0 for padding; read-only, since they
+          are kept for the next time.
+        """
+        return self._remembered(caption, segmenter, tokens, phrases)
+
+    def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
+        token_ids = np.zeros(tokens, np.int32)
+        phrase_ids = np.zeros(tokens, np.int32)
+        found = self.pieces(caption, segmenter, phrases)[:tokens]
+        token_ids[: len(found)] = [token for token, _, _ in found]
+        phrase_ids[: len(found)] = [phrase for _, phrase, _ in found]
+        token_ids.flags.writeable = phrase_ids.flags.writeable = False
+        return token_ids, phrase_ids
+
+
+class WordDictionary(Tokenizer):
+    """Whole words by their place in a list, for models published with one (MIL-NCE's text tower,
+    github.com/antoine77340/S3D_HowTo100M).
+
+    Words are runs of letters, digits, underscores and apostrophes in the lower-cased caption; those
+    that are not in the list are left out; an id is the place in the list plus 1. The published
+    models read at most 16 words a caption: ``config.data.tokens = 16``.
+    """
+
+    unknown_id = None
+
+    def __init__(self, model_path: str | os.PathLike[str]):
+        """Loads a list of words.
+
+        Args:
+          model_path: a .npy file, an array [words] of strings; of equal ones the last counts.
+
+        Raises:
+          ConfigError: the file is missing or no such array.
+        """
+        try:
+            self._load(pathlib.Path(model_path).read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror})"
+            ) from error
+        except (ValueError, EOFError) as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} is no dictionary of words: {error}"
+            ) from error
+
+    def _load(self, model: bytes) -> None:
+        words = np.load(io.BytesIO(model), allow_pickle=False)
+        if words.ndim != 1 or words.dtype.kind != "U" or not len(words):
+            raise ValueError(
+                f"it holds {words.dtype} of shape {words.shape}, not a list of strings"
+            )
+        self._model = model
+        self._vocabulary_size = len(words) + 1
+        self._ids = {word: place for place, word in enumerate(words.tolist(), start=1)}
+        self._remember()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._vocabulary_size
+
+    def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
+        # A few letters are longer in lower case.
+        origin = [place for place, letter in enumerate(caption) for _ in letter.lower()]
+        for match in _WORD.finditer(caption.lower()):
+            if match[0] in self._ids:
+                place = (origin[match.start()], origin[match.end() - 1] + 1)
+                yield self._ids[match[0]], match[0], place
+
+
+def path_of(name: str) -> pathlib.Path:
+    """Where a tokenizer lies: one that is shipped by its name, any other by its path."""
+    shipped = _SHIPPED / f"{name}.model"
+    return shipped if shipped.exists() else pathlib.Path(name)
+
+
+def load(model_path: str | os.PathLike[str]) -> Tokenizer:
+    """Opens a tokenizer of either kind: a NumPy file is a ``WordDictionary``, any other a
+    SentencePiece model.
+
+    Raises:
+      ConfigError: the file is missing or no tokenizer.
+    """
+    try:
+        with open(model_path, "rb") as file:
+            kind = WordDictionary if file.read(len(_NUMPY)) == _NUMPY else Tokenizer
+    except OSError:
+        kind = Tokenizer  # whose error says how to make one
+    return kind(model_path)
+
+
+def _training_command(output: str | os.PathLike[str]) -> str:
+    return (
+        "train one with: python -m fgmm.data.tokenizer train --source=NAME "
+        f"--vocabulary_size=N --output={output}"
+    )
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which have no UTF-8; as long as before."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def train(
+    captions: Iterable[str], output: str | os.PathLike[str], vocabulary_size: int
+) -> Tokenizer:
+    """Trains a byte-pair model; the same captions give the same bytes.
+
+    Byte pairs and no unigram model, because a corpus of few words should get whole words as pieces;
+    the unigram trainer breaks them up however many pieces it may have.
+
+    Args:
+      captions: the text, read once and held in memory.
+      output: file to write; it appears when it is complete.
+      vocabulary_size: number of pieces, padding (id 0) and unknown (id 1) included; there will be
+        fewer where the captions do not support as many.
+
+    Raises:
+      ConfigError: no text at all, fewer pieces asked for than there are characters, or a file that
+        cannot be written.
+    """
+    lines = (" ".join(_encodable(caption).replace("\0", " ").split()) for caption in captions)
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ConfigError("there are no captions to train a tokenizer on")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocabulary_size,
+            hard_vocab_limit=False,
+            normalization_rule_name="nmt_nfkc_cf",
+            max_sentence_length=_MAX_CAPTION_BYTES,
+            pad_id=PAD_ID,
+            unk_id=UNKNOWN_ID,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,  # sums of floats depend on the number of threads
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        remedy = str(error).rsplit("]", 1)[-1].strip() or "ask for more"
+        raise ConfigError(
+            f"vocabulary_size={vocabulary_size} is too small for these captions: {remedy}"
+        ) from error
+    output = pathlib.Path(output)
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(model.getvalue())
+        partial.replace(output)
+    except OSError as error:
+        raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
+    return Tokenizer(output)

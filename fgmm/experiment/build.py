@@ -1,0 +1,291 @@
+"""The objects of a run, built from its config: what training and evaluation have in common."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import ScalarLike
+
+from fgmm import components
+from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type, with_space_defaults
+from fgmm.data import pipeline
+from fgmm.data.augmentation.transforms import Transforms
+from fgmm.data.schema import BatchShape
+from fgmm.data.text import phrases, tokenizers
+from fgmm.data.text.tokenizers import Tokenizer
+from fgmm.experiment import init_rules, optimizer
+from fgmm.experiment.state import TrainState
+from fgmm.losses.exchange import EXCHANGES
+from fgmm.losses.objective import PAIRS, Objective, TermEntry
+from fgmm.models import spaces
+from fgmm.models.multimodal import MODALITIES, MultiModal
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything a config describes but its corpora.
+
+    Attributes:
+      config: resolved: every default filled in, with the tokenizer's fingerprint.
+      shape: of a batch in training.
+      tokenizer: None without text.
+      model, transforms, objective, optimizer: pure functions and modules.
+    """
+
+    config: ml_collections.FrozenConfigDict
+    shape: BatchShape
+    tokenizer: Tokenizer | None
+    model: MultiModal
+    transforms: Transforms
+    objective: Objective
+    optimizer: optimizer.Optimizer
+
+    def source(self, entry: Config, key: str) -> Any:
+        """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
+        return components.build("data.sources", entry, key=key)
+
+    def assembler(self, source: Any, **changes: Any) -> pipeline.Assembler:
+        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
+        data = self.config.data
+        return pipeline.Assembler(
+            source=source,
+            shape=dataclasses.replace(self.shape, **changes),
+            tokenizer=self.tokenizer,
+            segmenter=data.segmenter,
+            join_captions=data.join_captions,
+            cache=data.cache,
+            time_limit=data.time_limit,
+        )
+
+    def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
+        """Zeros in the shapes that the model receives, nothing masked."""
+        batch = self.shape.zeros(batch_size)
+        received = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+        return {k: np.ones_like(v) if v.dtype == bool else v for k, v in received.items()}
+
+    def init(self, seed: ScalarLike) -> TrainState:
+        """The state before the first step, a function of the seed alone."""
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        inputs = self.transforms(jax.tree.map(jnp.asarray, self.blank_batch()))
+        variables = dict(self.model.init(init_key, inputs))
+        params = {"model": variables.pop("params"), "objective": self.objective.init()}
+        return TrainState.create(params, variables, self.optimizer.init(params), run_key)
+
+    @functools.cached_property
+    def embed(self):
+        """``embed(state, batch) -> embeddings[space][modality]``, jitted, nothing augmented."""
+
+        def embed(params, statistics, batch):
+            variables = {"params": params, **statistics}
+            return self.model.apply(variables, self.transforms(batch), train=False)
+
+        jitted = jax.jit(embed)
+        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+
+    @functools.cached_property
+    def encode(self):
+        """``encode(state, batch) -> tokens[modality]``, what the encoders give, before any head.
+
+        Jitted, nothing augmented; of the modalities that ``batch`` has.
+        """
+
+        def encode(params, statistics, batch):
+            variables = {"params": params, **statistics}
+            inputs = self.transforms(batch)
+            return self.model.apply(variables, inputs, train=False, method="encode")
+
+        jitted = jax.jit(encode)
+        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+
+
+def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
+    """Checks a config as a whole and builds what it describes; compiles nothing.
+
+    Args:
+      config: the keys of ``fgmm.config.defaults``.
+      tokenizer_path: the tokenizer kept beside a checkpoint, instead of the one the config names.
+
+    Raises:
+      ConfigError: anything is wrong with the config, or the tokenizer is not the one that the
+        config's fingerprint belongs to.
+    """
+    check_keys(config)
+    config = ml_collections.ConfigDict(as_dict(config))
+    modalities = tuple(name for name in MODALITIES if name in config.model)
+    for name in config.model:
+        if name not in (*MODALITIES, "spaces"):
+            raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
+    if not config.model.get("spaces"):
+        raise ConfigError("model.spaces is empty; name at least one space")
+    tokenizer = None
+    if "text" in modalities:
+        phrases.find(config.data.segmenter)
+        tokenizer = tokenizers.load(tokenizer_path or tokenizers.path_of(config.data.tokenizer))
+        expected = config.data.tokenizer_fingerprint
+        if expected and expected != tokenizer.fingerprint:
+            raise ConfigError(
+                f"data.tokenizer={config.data.tokenizer!r} has fingerprint "
+                f"{tokenizer.fingerprint[:12]}, but the config was made with {expected[:12]}: "
+                "give the tokenizer that the checkpoint was trained with"
+            )
+        config.data.tokenizer_fingerprint = tokenizer.fingerprint
+    if config.exchange not in EXCHANGES:
+        allowed = ", ".join(EXCHANGES)
+        raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
+    _check_best_metric(config.checkpoint, config.evals)
+    config.model.spaces = with_space_defaults(config.model.spaces)
+    shape = pipeline.batch_shape(config.data, modalities)
+    experiment = Experiment(
+        config=ml_collections.FrozenConfigDict(config),
+        shape=shape,
+        tokenizer=tokenizer,
+        model=_model(config, modalities, tokenizer, shape),
+        transforms=_transforms(config, shape),
+        objective=_objective(config),
+        optimizer=optimizer.from_config(
+            config.optimizer, config.steps, init_rules.frozen(config.init_from)
+        ),
+    )
+    _check_sizes(experiment)
+    return experiment
+
+
+def _check_best_metric(options: Config, evals: Config) -> None:
+    metric, mode = options["best_metric"], options["best_mode"]
+    if mode not in ("min", "max"):
+        raise ConfigError(f"checkpoint.best_mode={mode!r} is unknown; allowed: min, max")
+    if metric and metric.partition("/")[0] not in evals:
+        raise ConfigError(
+            f"checkpoint.best_metric={metric!r} must start with the name of an entry in evals: "
+            + (", ".join(evals) or "there is none")
+        )
+
+
+def _model(config, modalities, tokenizer, shape) -> MultiModal:
+    encoders = {}
+    for modality in modalities:
+        fixed = {}
+        if modality == "text":
+            fixed = {"vocabulary": tokenizer.vocabulary_size, "phrases": shape.phrases}
+        encoders[modality] = components.build(
+            f"models.{modality}",
+            config.model[modality],
+            key=f"model.{modality}",
+            **fixed,
+        )
+    checked = spaces.checked(config.model.spaces, modalities)
+    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+
+
+def _check_sizes(experiment: Experiment) -> None:
+    """Traces the encoders of video and audio on what they will receive; computes nothing.
+
+    Raises:
+      ConfigError: one cannot take it.
+    """
+    data, transforms = experiment.config.data, experiment.config.transforms
+    inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
+    settings = {
+        "video": ("video", f"{data.frames=}, {data.height=} and {data.width=}"),
+        "audio": (
+            "log_mel",
+            f"{data.audio_seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
+        ),
+    }
+    for modality, (name, sizes) in settings.items():
+        if modality not in experiment.model.encoders:
+            continue
+        encoder = experiment.model.encoders[modality]
+        shape = inputs[name].shape
+        why = _refusal(encoder, shape)
+        if why:
+            fitting = _fitting(encoder, shape) if modality == "video" else None
+            raise ConfigError(
+                f"model.{modality}.name={experiment.config.model[modality].name!r} cannot take "
+                f"{sizes}: {why}"
+                + (f"; {' x '.join(map(str, fitting))} would do" if fitting else "")
+            )
+
+
+@functools.cache
+def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
+    """Why an encoder cannot take input of a shape, in one line; empty if it can."""
+    arguments = (
+        jax.eval_shape(lambda: jax.random.key(0)),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct(shape[:1], bool),
+    )
+    try:
+        jax.eval_shape(lambda key, x, mask: encoder.init(key, x, mask, False), *arguments)
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The smallest T, H and W above those of a shape, as multiples of powers of two, that an
+    encoder takes; None if there are none.
+    """
+    batch, *sizes, colours = shape
+    steps = [2**power for power in range(6)]
+    larger = {
+        (-(-sizes[0] // time) * time, *(-(-size // space) * space for size in sizes[1:]))
+        for time, space in itertools.product(steps, steps)
+    }
+    for candidate in sorted(larger, key=lambda sizes: (math.prod(sizes), sizes)):
+        if not _refusal(encoder, (batch, *candidate, colours)):
+            return candidate
+    return None
+
+
+def _transforms(config, shape: BatchShape) -> Transforms:
+    try:
+        transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
+    except ValueError as error:
+        raise ConfigError(f"transforms: {error}") from error
+    if 0 < shape.samples < transforms.window:
+        raise ConfigError(
+            f"data.audio_seconds={config.data.audio_seconds} is shorter than "
+            f"transforms.mel_window={transforms.mel_window}"
+        )
+    return transforms
+
+
+def _objective(config) -> Objective:
+    entries = {}
+    for name, entry in config.objective.terms.items():
+        key = f"objective.terms.{name}"
+        where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
+        where |= {part: entry[part] for part in where if part in entry}
+        if not of_type(where["weight"], float):
+            raise ConfigError(f"{key}.weight={where['weight']!r} is not of type float")
+        space = where["space"]
+        if where["pair"] not in PAIRS:
+            raise ConfigError(
+                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(PAIRS)}"
+            )
+        if space not in config.model.spaces:
+            raise ConfigError(
+                f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
+            )
+        for modality in where["pair"].split("_"):
+            if modality not in config.model.spaces[space].modalities:
+                raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
+        options = {option: value for option, value in entry.items() if option not in where}
+        term = components.build("losses.terms", options, key=key)
+        try:
+            entries[name] = TermEntry(term=term, **where)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+    try:
+        return Objective(entries)
+    except ValueError as error:
+        raise ConfigError(f"objective.terms: {error}") from error

@@ -1,0 +1,24 @@
+"""Evaluations as the training loop knows them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from fgmm.experiment.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """An evaluation inside training.
+
+    Attributes:
+      every: steps between evaluations; 0 for none but at the end.
+      run: a function of the state, on one device, to named numbers. Of several processes the first
+        runs it, and the others wait.
+    """
+
+    every: int
+    run: Callable[[TrainState], Mapping[str, float]]
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether it runs after ``step`` finished steps of ``total``."""
+        return step == total or bool(self.every and step % self.every == 0)

@@ -1,0 +1,159 @@
+"""What is wrong with a config as a whole is one line, before anything is computed."""
+
+import importlib
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import quickstart
+from fgmm import components
+from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
+from tests.models.small import SMALL, abstract, small
+from tests.shrunken import shrunken
+
+
+def config_of(video="resnet2plus1d", audio="resnet", **data):
+    config = shrunken(quickstart.get_config())
+    config.model.video, config.model.audio = small("video", video), small("audio", audio)
+    config.data.update(data)
+    return components.complete(config)
+
+
+# Clips that do not fit, what is wrong with them, and what would do.
+ODD = "must all be even for stem='space_to_depth' (or frames 1, for images); stem='7x7' takes any"
+PATCHES = "must be multiples of tubelet=2, patch=16 and patch=16 (or frames 1, for images)"
+REFUSED = [
+    ("s3d", (3, 16, 16), ODD, (4, 16, 16)),
+    ("s3d", (2, 15, 33), ODD, (2, 16, 34)),
+    ("vivit", (3, 16, 16), PATCHES, (4, 16, 16)),
+    ("vivit", (4, 8, 40), PATCHES, (4, 16, 48)),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "why", "fitting"), REFUSED)
+def test_clips_that_an_encoder_cannot_take(name, sizes, why, fitting):
+    frames, height, width = sizes
+    config = config_of(video=name, frames=frames, height=height, width=width)
+    with pytest.raises(ConfigError) as caught:
+        experiments.build(config)
+    given = " x ".join(map(str, sizes))
+    assert str(caught.value) == (
+        f"model.video.name={name!r} cannot take data.frames={frames}, data.height={height} and "
+        f"data.width={width}: frames x height x width = {given} {why}; "
+        f"{' x '.join(map(str, fitting))} would do"
+    )
+
+
+def test_sound_that_an_encoder_cannot_take():
+    config = config_of(audio="ast", audio_seconds=0.2)
+    with pytest.raises(ConfigError) as caught:
+        experiments.build(config)
+    assert str(caught.value) == (
+        "model.audio.name='ast' cannot take data.audio_seconds=0.2, transforms.mel_hop=0.016 and "
+        "transforms.mel_bands=40: the spectrogram's steps x bands = 11 x 40 must be at least "
+        "patch=16 x 16; give longer audio, a shorter mel_hop or more mel_bands"
+    )
+
+
+@pytest.mark.parametrize("name", components.names("models.video"))
+def test_clips_shorter_and_smaller_than_strides_fit(name):
+    """Sizes are rounded up at every stride, so that there is one cell at least."""
+    size = 16 if name == "vivit" else 2
+    for frames in (1, 2):
+        config = config_of(video=name, frames=frames, height=size, width=size)
+        encoder = experiments.build(config).model.encoders["video"]
+        clips = jnp.zeros((3, frames, size, size, 3))
+        grid, (batch, cells, _), _ = abstract(encoder, clips, jnp.ones(3, bool))
+        assert (batch, cells) == (3, math.prod(grid))
+        assert cells >= 1
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL["audio"] if name != "ast"])
+def test_sound_of_one_window_fits(name):
+    experiments.build(config_of(audio=name, audio_seconds=0.032))
+
+
+class Picky(nn.Module):
+    """Of another lab: what is wrong is said by JAX alone, in several lines."""
+
+    @nn.compact
+    def __call__(self, frames, mask, train):
+        del mask, train
+        if frames.shape[1] < 32:
+            raise TypeError("first line\nsecond line")
+        return frames
+
+
+def test_another_labs_encoder_is_one_line_too(monkeypatch):
+    module = importlib.import_module("fgmm.models.video.resnet2plus1d")
+    monkeypatch.setattr(module, "Encoder", Picky)
+    config = shrunken(quickstart.get_config())
+    config.model.video = {"name": "resnet2plus1d"}
+    with pytest.raises(ConfigError, match=r"data\.width=16: first line; 32 x 16 x 16 would do$"):
+        experiments.build(config)
+    config.data.frames = 33
+    assert experiments.build(config).shape.frames == 33
+
+
+def test_building_compiles_nothing():
+    config = config_of(video="tsm_resnet50", frames=3)
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: events.append(name))
+    experiments.build(config)
+    compiled = "/jax/core/compile/backend_compile_duration"
+    assert compiled not in events
+    jax.jit(lambda x: x + 41.5)(1.5)
+    assert compiled in events
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("model", {"smell": {}}, r"model\.smell is unknown; allowed: video, audio, text, spaces"),
+        ("model", {"spaces": {}}, r"model\.spaces is empty; name at least one space"),
+        ("data", {"segmenter": "x"}, r"unknown phrase segmenter 'x'; allowed"),
+        ("checkpoint", {"best_mode": "up"}, r"best_mode='up' is unknown; allowed: min, max"),
+    ],
+)
+def test_wrong_sections_are_named(section, changes, message):
+    config = shrunken(quickstart.get_config()).unlock()
+    config[section].update(changes)
+    if changes.get("spaces") == {}:
+        config.model.spaces = {}
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pair": "text_text"}, r"coarse_video_text\.pair='text_text' is unknown; allowed: video"),
+        ({"space": "x"}, r"coarse_video_text\.space='x' is unknown; allowed: joint"),
+        ({"weight": "x"}, r"coarse_video_text\.weight='x' is not of type float"),
+        ({"level": "x"}, r"coarse_video_text: level"),
+    ],
+)
+def test_wrong_terms_are_named(changes, message):
+    config = shrunken(quickstart.get_config()).unlock()
+    with config.ignore_type():
+        config.objective.terms.coarse_video_text.update(changes)
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+
+
+def test_a_term_on_a_modality_that_its_space_lacks():
+    config = shrunken(quickstart.get_config())
+    config.model.spaces.joint.modalities = ("video", "text")
+    with pytest.raises(ConfigError, match=r"_audio_text: audio has no part in space 'joint'$"):
+        experiments.build(config)
+
+
+def test_the_resolved_config_has_the_options_of_every_space():
+    config = shrunken(quickstart.get_config())
+    config.model.spaces.other = {"modalities": ("video",), "width": 3}
+    spaces = experiments.build(config).config.model.spaces
+    assert (spaces.other.hidden, spaces.other.unit_length, spaces.other.through) == (0, True, "")
