@@ -8,6 +8,8 @@ from typing import Any
 
 import ml_collections
 
+from fgmm.config.earlier_keys import brought_over
+
 # ConfigDict is no Mapping to Python's type system.
 Config = Mapping | ml_collections.ConfigDict
 
@@ -286,7 +288,7 @@ def check_keys(config: Config) -> None:
     def compare(given: Config, expected: Config, path: str) -> None:
         for name in expected:
             if name not in given:
-                raise ConfigError(f"{path}{name} is missing from the config; see fgmm/config.py")
+                raise ConfigError(f"{path}{name} is missing from the config; see fgmm/config")
         for name, value in given.items():
             key = f"{path}{name}"
             if name not in expected:
@@ -312,7 +314,7 @@ def check_keys(config: Config) -> None:
 
 
 def with_new_keys(saved: Config) -> dict[str, Any]:
-    """A config as it was saved, with keys that ``defaults`` has gained since.
+    """A config as it was saved, with the keys of today.
 
     The default of a new key must mean what was done before there was one.
     """
@@ -327,7 +329,7 @@ def with_new_keys(saved: Config) -> dict[str, Any]:
                 result[name] = merged(given[name], default, key + ".")
         return result
 
-    complete = merged(saved, defaults(), "")
+    complete = merged(brought_over(plain(saved)), defaults(), "")
     complete["model"]["spaces"] = with_space_defaults(complete["model"].get("spaces", {}))
     return complete
 
