@@ -152,6 +152,10 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, value in defaults_of_entry.items():
             if name not in entry and value is not dataclasses.MISSING:
                 entry[name] = value
+    factories = importlib.import_module("fgmm.experiment.factories")
+    for name, value in factories.options(config.optimizer.name).items():
+        if name not in config.optimizer:
+            config.optimizer[name] = value
     config.model.spaces = with_space_defaults(config.model.spaces)
     return config
 

@@ -139,7 +139,7 @@ def test_another_run_starts_from_it(workdir, model):
         "step": "latest",
         "rules": (
             ("model/heads_joint_.*", "initialise"),
-            (r"model/encoders_video/mixed_3.*", "freeze"),
+            (r"model/encoders_video/mixed_3.*", "load"),
             ("objective/.*", "initialise"),
         ),
     }
