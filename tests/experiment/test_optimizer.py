@@ -35,12 +35,13 @@ def moved(update, state, rate, steps=4):
     params = PARAMS
     for step in range(steps):
         updates, state = update(gradients(step), state, params)
-        params = jax.tree.map(lambda p, u: p + rate * u, params, updates)  # noqa: B023
+        params = jax.tree.map(lambda p, u: p + rate * u, params, updates)
     return params
 
 
 def close(ours, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), ours, expected)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7)
 
 
 # Options that optax has itself, and are rules here.
@@ -166,7 +167,7 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
     known = set(factories.options(name))
     assert all(isinstance(v, int | float | str | None) for v in factories.options(name).values())
     left = set(inspect.signature(factories.FACTORIES[name]).parameters) - known
-    assert left <= factories._FIXED  # noqa: SLF001
+    assert left <= factories._FIXED
     for option, value in factories.options(name).items():
         if isinstance(value, float):
             with pytest.raises(ConfigError, match=f"^optimizer.{option}=-1.0 must be "):

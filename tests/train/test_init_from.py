@@ -207,7 +207,7 @@ def test_embeddings_of_another_tokenizer_of_the_same_size_stop_it(pretrained, mo
     experiment = experiments.build(config)
     saved = checkpoint.read(pretrained)
     saved.config["data"]["tokenizer_fingerprint"] = "another"
-    monkeypatch.setattr(checkpoint, "read", lambda path, step: saved)
+    monkeypatch.setattr(checkpoint, "read", lambda path, step, weights: saved)
     with pytest.raises(ConfigError, match="belongs to another tokenizer"):
         init_from.read(experiment)
 
