@@ -17,7 +17,7 @@ def _named_optimizer(saved: dict[str, Any]) -> dict[str, Any]:
     options = dict(saved.get("optimizer", {}))
     if not options or "name" in options:
         return saved
-    options["name"] = "adamw"
+    options |= {"name": "adamw", "eps_root": 0.0, "nesterov": False}
     for old, new in {"beta1": "b1", "beta2": "b2", "epsilon": "eps"}.items():
         if old in options:
             options[new] = options.pop(old)
