@@ -36,13 +36,13 @@ from fgmm.losses.pools import Pooling
 POOLS = ("softmax", "logsumexp", "max", "mean", "sparc")
 POOLS_WITH_TEMPERATURE = ("softmax", "logsumexp")
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
-PHRASE_WEIGHTS = ("uniform", "softmax")
+WEIGHTINGS = ("uniform", "softmax")
 
 # Bytes of a up to which dense is chosen: it is as fast there, and has every derivative.
 _DENSE_BYTES = 256 << 10
 
 # A score with phrase weights is one more pooling, of s over p.
-_POOL_OF_PHRASE_WEIGHTS = {"uniform": "mean", "softmax": "softmax"}
+_POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 
 
 @functools.partial(
@@ -112,7 +112,7 @@ def pooled_similarity(
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("pool", "direction", "phrase_weights"),
+        *("pool", "direction", "weighting"),
         *("implementation", "block", "precision", "axis_name", "exchange"),
     ),
 )
@@ -125,7 +125,7 @@ def clip_similarity(
     pool: str,
     temperature: ScalarLike | None = None,
     direction: str = "y_to_x",
-    phrase_weights: str = "uniform",
+    weighting: str = "uniform",
     phrase_temperature: ScalarLike | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
@@ -145,7 +145,7 @@ def clip_similarity(
     Args:
       x, y, x_mask, y_mask, pool, temperature: as in ``pooled_similarity``.
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
-      phrase_weights: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
+      weighting: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
       phrase_temperature: of softmax weights, above 0.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
@@ -157,10 +157,10 @@ def clip_similarity(
         blockwise, or what kernel does not support.
     """
     check_choice("direction", direction, DIRECTIONS)
-    check_choice("phrase_weights", phrase_weights, PHRASE_WEIGHTS)
-    if phrase_weights == "softmax" and phrase_temperature is None:
-        raise ValueError("phrase_weights 'softmax' needs a phrase_temperature; got None")
-    over_phrases = _POOL_OF_PHRASE_WEIGHTS[phrase_weights]
+    check_choice("weighting", weighting, WEIGHTINGS)
+    if weighting == "softmax" and phrase_temperature is None:
+        raise ValueError("weighting 'softmax' needs a phrase_temperature; got None")
+    over_phrases = _POOL_OF_WEIGHTING[weighting]
     pooling = Pooling(
         pool,
         y_to_x=direction != "x_to_y",
