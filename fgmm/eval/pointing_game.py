@@ -102,11 +102,11 @@ class _PointingGame:
         except ConfigError as error:
             raise ConfigError(f"pointing_game: {error}") from error
         if silent and "attention" not in self.terms:
-            coarse = self.terms.get("cam")
+            remedy = "define its attention()"
+            if "cam" in self.terms:
+                remedy += f", or measure a coarse term with term={self.terms['cam']!r}"
             raise ConfigError(
-                f"pointing_game: term {silent[0]!r} does not say how its phrases attend; define its "
-                "attention()"
-                + (f", or measure the coarse one with term={coarse!r}" if coarse else "")
+                f"pointing_game: term {silent[0]!r} does not say how its phrases attend; {remedy}"
             )
         self.protocol = dataclasses.asdict(options) | {
             "maps": self.terms,

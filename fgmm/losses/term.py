@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
 from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
@@ -183,6 +184,20 @@ class Term:
         """
         raise NotImplementedError
 
+    def check_embeddings(self, width: int, dtype: str) -> None:
+        """Raises a ValueError if embeddings of this width D and dtype cannot be compared here.
+
+        Nothing is compiled.
+        """
+
+    def with_implementation(self, name: str | None) -> "Term":
+        """The same term with its similarities computed in another way, if it has several.
+
+        Args:
+          name: as in ``similarity.pooled_similarity``.
+        """
+        return self
+
     def attention(self, parameters: Parameters) -> Attention | None:
         """How phrases look at their clips at the fine level; None if the term does not say.
 
@@ -230,7 +245,8 @@ class PooledTerm(Term):
       attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
         initial one if it is learned.
       learn_attention_temperature: whether it is learned, as its logarithm.
-      implementation: what computes similarities; None for a choice by size.
+      implementation: what computes similarities, 'dense', 'blockwise' or 'kernel'; None for one of
+        the first two by size.
     """
 
     pool: str = "softmax"
@@ -274,6 +290,16 @@ class PooledTerm(Term):
     ) -> Float[Array, "b C"]:
         """One score for each clip and caption from those of its phrases: their mean."""
         return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
+
+    def check_embeddings(self, width, dtype):
+        if self.implementation != "kernel":
+            return
+        hopper.check_device()
+        local, mask = jax.ShapeDtypeStruct((2, 2, width), dtype), jax.ShapeDtypeStruct((2, 2), bool)
+        jax.eval_shape(self.score, self.init(), Side(local, mask), Side(local, mask))
+
+    def with_implementation(self, name):
+        return dataclasses.replace(self, implementation=name)
 
     def attention(self, parameters):
         if self.pool not in similarity.POOLS_WITH_TEMPERATURE:

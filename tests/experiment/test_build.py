@@ -6,12 +6,14 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import quickstart
 from fgmm import components
 from fgmm.config import ConfigError
 from fgmm.experiment import build as experiments
+from fgmm.train import step
 from tests.models.small import SMALL, abstract, small
 from tests.shrunken import shrunken
 
@@ -157,3 +159,42 @@ def test_the_resolved_config_has_the_options_of_every_space():
     config.model.spaces.other = {"modalities": ("video",), "width": 3}
     spaces = experiments.build(config).config.model.spaces
     assert (spaces.other.hidden, spaces.other.unit_length, spaces.other.through) == (0, True, "")
+
+
+def test_a_kernel_that_cannot_run_here_is_refused():
+    config = shrunken(quickstart.get_config())
+    config.objective.terms.fine_video_text.implementation = "kernel"
+    config.model.spaces.joint.dtype = "bfloat16"
+    with pytest.raises(ConfigError) as caught:
+        experiments.build(config)
+    assert str(caught.value) == (
+        "objective.terms.fine_video_text, model.spaces.joint.dtype=bfloat16: implementation "
+        "'kernel' supports pools softmax and logsumexp in direction y_to_x, bfloat16 on both "
+        "sides, D at most 256, no empty axis, no block, and a CUDA device of compute capability 9; "
+        "the device is cpu, or absl-py is not installed"
+    )
+
+
+def test_a_step_with_embeddings_in_bfloat16():
+    """The loss is close to that of float32, and what evaluations see is rounded likewise."""
+    losses, seen = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        config = shrunken(quickstart.get_config())
+        config.model.spaces.joint.dtype = dtype
+        experiment = experiments.build(config)
+        state = jax.jit(experiment.init)(0)
+        batch = experiment.blank_batch(8)
+        batch["video"] = np.random.default_rng(0).integers(256, size=batch["video"].shape)
+        batch["video"] = batch["video"].astype(np.uint8)
+        after, metrics = step.train_step(experiment)(state, batch)
+        losses[dtype] = float(metrics["loss"])
+        assert np.isfinite(jax.tree.leaves(jax.device_get(metrics))).all()
+        moved = jax.tree.map(lambda x, y: np.any(x != y), after.params, state.params)
+        assert any(jax.tree.leaves(moved["model"]["heads_joint_video"]))
+        seen[dtype] = experiment.embed(state, batch)["joint"]["video"].coarse
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"] != losses["float32"]
+    assert seen["bfloat16"].dtype == np.float32
+    np.testing.assert_array_equal(
+        seen["bfloat16"], seen["float32"].astype(jnp.bfloat16).astype(np.float32)
+    )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgmm.losses import attention_weights, clip_similarity, pooled_similarity
+from fgmm.losses import attention_weights, clip_similarity, info_nce, pooled_similarity
 from fgmm.losses.similarity import DIRECTIONS, POOLS, POOLS_WITH_TEMPERATURE, WEIGHTINGS
 from tests.losses import loss_definition as definition
 
@@ -236,6 +236,27 @@ def test_a_score_does_not_depend_on_the_gallery(implementation, direction):
     np.testing.assert_allclose(permuted, s[:, order], rtol=1e-6)
     alone = clip_similarity(x[:1], y[2:3], x_mask[:1], y_mask[2:3], **options)
     np.testing.assert_allclose(alone[0, 0], s[0, 2], rtol=1e-5)
+
+
+@any_implementation
+@pytest.mark.parametrize("pool", POOLS_WITH_TEMPERATURE)
+def test_gradients_of_bfloat16_embeddings_are_as_long_as_in_float64(float64, pool, implementation):
+    """At the same embeddings, rounded to bfloat16: losses add up in float32."""
+    x, y, x_mask, y_mask = sides(np.random.default_rng(7), 8, 8, 12, 3, D=32)
+    x_mask[-1] = y_mask[0] = True
+
+    def gradients(dtype):
+        def loss(x, y, temperature):
+            options = {"pool": pool, "temperature": temperature, "implementation": implementation}
+            return info_nce(clip_similarity(x, y, x_mask, y_mask, **options), 0.07)
+
+        embeddings = (jnp.asarray(jnp.bfloat16(v), dtype) for v in (x, y))
+        return jax.grad(loss, (0, 1, 2))(*embeddings, jnp.asarray(0.1, dtype=jnp.float64))
+
+    for narrow, wide in zip(gradients(jnp.bfloat16), gradients(jnp.float64), strict=True):
+        norms = [np.linalg.norm(np.float64(gradient)) for gradient in (narrow, wide)]
+        assert norms[1] > 0
+        assert norms[0] == pytest.approx(norms[1], rel=0.01)
 
 
 @any_implementation
