@@ -72,7 +72,7 @@ def find(room: str, name: str, *, key: str = "name") -> type:
         module = None
     if colon and not isinstance(getattr(module, attribute, None), type):
         raise ConfigError(
-            f"{key}={name!r} is unknown: no module {path!r} has a class {attribute!r}"
+            f"{key}={name!r} is unknown: there is no class {attribute!r} in a module {path!r}"
         )
     if not hasattr(module, attribute):
         raise ConfigError(f"{key}={name!r} is unknown; allowed: {', '.join(names(room))}")
