@@ -123,7 +123,7 @@ def test_the_report_draws_what_the_term_says(trained, tmp_path):
 
 
 @pytest.mark.parametrize("coarse", [False, True])
-def test_a_term_that_does_not_say_how_it_attends_gets_no_made_up_map(trained, tmp_path, coarse):
+def test_a_term_that_does_not_say_how_it_attends_gets_no_made_up_map(lab, tmp_path, coarse):
     config = config_of()
     del config.evals["pointing"]
     config.objective.terms.mine.name = "my_lab.silent:Silent"
