@@ -198,6 +198,6 @@ def log_mel(
     starts = np.arange(0, audio.shape[1] - window + 1, hop)
     frames = audio[:, starts[:, None] + np.arange(window)]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32))
+    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32)[None, None])
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return (jnp.log(power @ mel_filters(bands, window, rate) + 1e-4) + 2.0) / 4.0
