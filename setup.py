@@ -32,8 +32,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fgmm", "fgmm.*"]),
-    # Said, for an editable install is a path entry then, as of a src layout. The import hook that it
-    # would be otherwise loses against a folder named fgmm where Python starts.
+    # With this line an editable install is a path entry. Without it, it is an import hook, which
+    # loses against a folder named fgmm in the current directory.
     package_dir={"": "."},
     package_data={"fgmm": ["py.typed"], "fgmm.data.text": ["shipped_tokenizers/*.model"]},
     cmdclass={"build_py": BuildWithConfigs},

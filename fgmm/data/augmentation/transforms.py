@@ -159,7 +159,9 @@ def cropped(
     """
 
     def weights(size, corner, extent):
-        centre = (corner[:, None] + extent[:, None] * (jnp.arange(size) + 0.5) / size) * size - 0.5
+        centre = (
+            corner[:, None] + extent[:, None] * (jnp.arange(size)[None] + 0.5) / size
+        ) * size - 0.5
         centre = jnp.clip(centre, 0, size - 1)
         return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)))
 
