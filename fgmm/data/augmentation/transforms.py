@@ -159,11 +159,10 @@ def cropped(
     """
 
     def weights(size, corner, extent):
-        centre = (
-            corner[:, None] + extent[:, None] * (jnp.arange(size)[None] + 0.5) / size
-        ) * size - 0.5
+        share = extent[:, None] * (jnp.arange(size)[None] + 0.5) / size
+        centre = (corner[:, None] + share) * size - 0.5
         centre = jnp.clip(centre, 0, size - 1)
-        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)))
+        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)[None, None]))
 
     height, width = video.shape[2:4]
     rows = weights(height, corner[:, 0], extent[:, 0])
