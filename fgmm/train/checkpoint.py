@@ -246,6 +246,10 @@ def load(
         manager, chosen = _opened(workdir, step)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
     check_weights(weights, bool(config["optimizer"]["ema"]))
+    for entry in config["objective"]["terms"].values():
+        # The kernel is for training on some devices; a checkpoint opens on all.
+        if entry.get("implementation") == "kernel":
+            entry["implementation"] = None
     tokenizer = workdir / TOKENIZER
     experiment = build(config, tokenizer if tokenizer.exists() else None)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -37,10 +37,10 @@ class OfAnotherLab(nn.Module):
     def __call__(self, x):
         mean = self.variable("running", "mean", jnp.zeros, x.shape[-1:])
         if not self.training:
-            return x - mean.value
+            return x - mean.value[None]
         if not self.is_initializing():
             mean.value = x.mean(0)
-        return x - x.mean(0)
+        return x - x.mean(0, keepdims=True)
 
 
 class Foreign(nn.Module):
