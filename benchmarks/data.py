@@ -112,9 +112,8 @@ class Case:
 
     @functools.cached_property
     def assembler(self) -> pipeline.Assembler:
-        seconds = self.count / FPS
         source = video_folder.Source(
-            root=str(self.path.parent), validation=0.0, seconds=seconds, fps=FPS, size=self.size
+            root=str(self.path.parent), validation=0.0, seconds=self.count / FPS
         )
         shape = BatchShape(
             frames=self.count,
@@ -134,7 +133,7 @@ class Case:
 
     def moments(self, record: int) -> list[float]:
         """Seconds at which the pictures of a clip are on display."""
-        start = self.assembler.source[record].video.read.keywords["start"]
+        start = self.assembler.source[record].video.start
         return [start + (i + 0.5) / FPS for i in range(self.count)]
 
     @property

@@ -32,6 +32,9 @@ _ATTRIBUTES = {
     "eval": "Evaluation",
 }
 
+# Options that follow from other keys, ``seconds`` from ``data.seconds``, unless an entry has them.
+_FOLLOWING = {"data.sources": ("seconds",)}
+
 # What an entry holds beside the options of its component.
 _OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
 
@@ -150,7 +153,8 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         component = find(room, entry.get("name", ""), key=f"{key}.name")
         defaults_of_entry = options(component) | _OF_ENTRY.get(room, {})
         for name, value in defaults_of_entry.items():
-            if name not in entry and value is not dataclasses.MISSING:
+            follows = name in _FOLLOWING.get(room, ())
+            if name not in entry and value is not dataclasses.MISSING and not follows:
                 entry[name] = value
     config.model.spaces = with_space_defaults(config.model.spaces)
     return config

@@ -69,7 +69,7 @@ def _train() -> None:
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
         built = experiments.build(flags.FLAGS.config)
-        source = built.source(built.config.data.source, "data.source")
+        source = built.training_source()
         evaluators = inside_training.from_config(built)
     distributed.check_agreement(built.config, workdir, provenance.commit())
     for key, value in sorted(flat(built.config).items()):

@@ -69,7 +69,9 @@ def defaults() -> ml_collections.ConfigDict:
                 "frames": 8,
                 "height": 64,
                 "width": 64,
-                "audio_seconds": 2.0,
+                # Of a window, its pictures and its sound alike; see fgmm/data/opening.py. 0 takes
+                # whole recordings, without sound.
+                "seconds": 2.0,
                 "sample_rate": 8000,
                 # K, P and L. K captions are drawn from those a clip has.
                 "captions": 1,
@@ -187,6 +189,7 @@ _BOUNDS = {
     "accumulate": (1, None),
     "mesh.fsdp": (1, None),
     "mesh.fsdp_minimum": (1, None),
+    "data.seconds": (0, None),
     "data.height": (1, None),
     "data.width": (1, None),
     "data.sample_rate": (1, None),

@@ -18,6 +18,7 @@ from fgmm import components
 from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type, with_space_defaults
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
+from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
@@ -50,7 +51,17 @@ class Experiment:
 
     def source(self, entry: Config, key: str) -> Any:
         """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
-        return components.build("data.sources", entry, key=key)
+        return open_source(entry, key, self.config.data.seconds)
+
+    def training_source(self) -> Any:
+        """Opens the corpus to train on.
+
+        Raises:
+          ConfigError: its windows are not as long as ``data.seconds``, or it cannot be opened.
+        """
+        data = self.config.data
+        check_lengths(data.source, "data.source", data.seconds)
+        return self.source(data.source, "data.source")
 
     def assembler(self, source: Any, **changes: Any) -> pipeline.Assembler:
         """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
@@ -197,7 +208,7 @@ def _check_sizes(experiment: Experiment) -> None:
         "video": ("video", f"{data.frames=}, {data.height=} and {data.width=}"),
         "audio": (
             "log_mel",
-            f"{data.audio_seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
+            f"{data.seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
         ),
     }
     for modality, (name, sizes) in settings.items():
@@ -251,9 +262,9 @@ def _transforms(config, shape: BatchShape) -> Transforms:
         transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
     except ValueError as error:
         raise ConfigError(f"transforms: {error}") from error
-    if 0 < shape.samples < transforms.window:
+    if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
-            f"data.audio_seconds={config.data.audio_seconds} is shorter than "
+            f"data.seconds={config.data.seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
         )
     return transforms

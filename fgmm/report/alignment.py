@@ -146,7 +146,7 @@ class Alignment:
             frames=video[shown],
             frame_labels=[f"frame {f + 1}" for f in shown.tolist() if len(video) > 1],
             spectrogram=example["log_mel"] if has_sound else None,
-            sound_seconds=self.experiment.config.data.audio_seconds,
+            sound_seconds=self.experiment.config.data.seconds,
             mel_ticks=self._mel_ticks() if has_sound else [],
             blocks=blocks,
         )

@@ -30,7 +30,7 @@ def test_clips_are_found_in_folders_of_any_names_and_vanished_ones_counted(corpu
     assert [clip.labels["action"] for clip in clips(source)] == [0] * 6 + [1] * 6
     assert len({clip.group for clip in clips(source)}) == 12
     assert source[0].group == f"{split}/{first.rpartition('/')[2][:-18]}"
-    assert source[0].video().shape == (8, 24, 32, 3)
+    assert source[0].video.frames(8, 24).shape == (8, 24, 32, 3)
     assert source.report == {"missing_file": 2}
 
 
