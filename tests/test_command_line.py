@@ -19,6 +19,7 @@ def run(repository, *arguments, program=PROGRAM):
 
 
 QUICKSTART = "--config=configs/quickstart.py"
+VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,15 @@ QUICKSTART = "--config=configs/quickstart.py"
         ((QUICKSTART, "--config.batch_size=0"), "batch_size=0 must be a positive multiple of the"),
         ((QUICKSTART, "--config.evals.retrieval.name=x"), "evals.retrieval.name='x' is unknown"),
         ((QUICKSTART, "--config.steps=0"), "steps=0 must be at least 1"),
-        ((QUICKSTART, "--config.data.audio_seconds=0.01"), "is shorter than transforms.mel_window"),
+        ((QUICKSTART, "--config.data.seconds=0.01"), "is shorter than transforms.mel_window"),
+        (
+            (QUICKSTART, "--config.data.seconds=0"),
+            "data.seconds=0.0 is shorter than",
+        ),
+        (
+            (VIDEO_FOLDER, "--config.data.source.seconds=4.0"),
+            "config.data.source.seconds=4.0 is unknown; allowed: candidates",
+        ),
         ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
         (
             (QUICKSTART, "--config.checkpoint.best_metric=x"),

@@ -80,7 +80,7 @@ def test_one_shrunken_step(name, variants, tmp_path):
         get_config = importlib.import_module(f"configs.{name}").get_config
         configs.check_keys(get_config(argument))
         experiment = experiments.build(shrunken(get_config(argument)))
-        source = experiment.source(experiment.config.data.source, "data.source")
+        source = experiment.training_source()
         workdir = tmp_path / f"run{number}"
         state = loop.train(experiment, source, workdir, inside_training.from_config(experiment))
         assert state.step == 1

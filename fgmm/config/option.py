@@ -10,9 +10,9 @@ from fgmm.config import ConfigError
 def option(
     default: Any = dataclasses.MISSING,
     *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
+    low: int | float | None = None,
+    high: int | float | None = None,
+    above: int | float | None = None,
     choices: Sequence[Any] = (),
     help: str = "",
 ) -> Any:
