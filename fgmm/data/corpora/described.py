@@ -37,8 +37,18 @@ class Segment(NamedTuple):
     end: float | None = None
 
 
-# Where the files are, the segments in order, and what was left out, to be continued.
-Listed = tuple[files.Folder | files.Archive, list[Segment], collections.Counter[str]]
+class Listing(NamedTuple):
+    """What a corpus says of itself.
+
+    Attributes:
+      corpus: where the files are.
+      segments: of a split, in order.
+      report: what was left out, by reason; to be continued.
+    """
+
+    corpus: files.Folder | files.Archive
+    segments: Sequence[Segment]
+    report: collections.Counter[str]
 
 
 class RawFiles:
@@ -50,22 +60,11 @@ class RawFiles:
       report: as it was given; files that are missing are found so when they are read.
     """
 
-    def __init__(
-        self,
-        corpus: files.Folder | files.Archive,
-        segments: Sequence[Segment],
-        report: collections.Counter[str],
-    ):
-        """Opens nothing.
-
-        Args:
-          corpus: where the files are.
-          segments: in order.
-          report: what was left out, by reason.
-        """
-        self.report, self._corpus = +report, corpus
+    def __init__(self, listing: Listing):
+        """Opens nothing."""
+        self.report, self._corpus = +listing.report, listing.corpus
         self._segments: dict[str, list[Segment]] = collections.defaultdict(list)
-        for segment in segments:
+        for segment in listing.segments:
             self._segments[segment.name].append(segment)
         self.names = list(self._segments)
 
@@ -108,43 +107,28 @@ class DescribedSegments(FileSource):
 
     of_clips: ClassVar[tuple[str, ...]] = ("seconds",)
 
-    def listed(self) -> Listed:
-        """Reads the lists of the corpus. Raises ConfigError."""
-        raise NotImplementedError
-
     def raw(self) -> RawFiles:
         """The files as they lie on disk, for ``fgmm.data.prepare``."""
-        return RawFiles(*self.listed())
+        return RawFiles(self._listed)
 
     def open(self) -> None:
         """Reads the lists, and looks for the files."""
         if not self._segments:
             raise ConfigError(
-                f"{str(self._corpus.path)!r} has no video of this split "
+                f"{str(self._listed.corpus.path)!r} has no video of this split "
                 f"({left_out(self.report) or 'none listed'})"
             )
 
     @functools.cached_property
-    def _found(self) -> Listed:
-        """What is there."""
-        corpus, segments, report = self.listed()
+    def _segments(self) -> list[Segment]:
+        """Those whose files are there."""
+        corpus, segments, report = self._listed
         names = {segment.name for segment in segments}
         present = {name for name in names if not files.leads_out(name) and name in corpus}
         found = [segment for segment in segments if segment.name in present]
-        report["missing_file"] += len(segments) - len(found)
-        return corpus, found, +report
-
-    @property
-    def _corpus(self) -> files.Folder | files.Archive:
-        return self._found[0]
-
-    @property
-    def _segments(self) -> list[Segment]:
-        return self._found[1]
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._found[2]
+        if missing := len(segments) - len(found):
+            report["missing_file"] += missing
+        return found
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -158,7 +142,7 @@ class DescribedSegments(FileSource):
 
     def _clip(self, index: int, share: float) -> Clip:
         segment = self._segments[range(len(self))[index]]
-        recording = Recording(self._corpus, segment.name)
+        recording = Recording(self._listed.corpus, segment.name)
         if segment.end is None:
             stretch = Stretch(recording, None, self.seconds, share)
         else:

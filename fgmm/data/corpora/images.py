@@ -43,21 +43,9 @@ class CaptionedImages(FileSource):
         ``empty_caption`` captions of this split without words.
     """
 
-    def listed(self) -> ListedImages:
-        """Reads the lists of the corpus. Raises ConfigError."""
-        raise NotImplementedError
-
     def open(self) -> None:
         """Reads the lists."""
         _ = self._listed
-
-    @functools.cached_property
-    def _listed(self) -> ListedImages:
-        return self.listed()
-
-    @functools.cached_property
-    def report(self) -> collections.Counter[str]:
-        return +self._listed.report
 
     @functools.cached_property
     def _names(self) -> list[str]:

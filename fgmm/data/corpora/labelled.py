@@ -119,39 +119,27 @@ class LabelledRecordings(FileSource):
     kind: ClassVar[str] = "video"
     of_clips: ClassVar[tuple[str, ...]] = ("windows", "seconds")
 
-    def listed(self) -> Listing:
-        """Reads the lists of the corpus. Raises ConfigError."""
-        raise NotImplementedError
-
     def raw(self) -> RawRecordings:
         """The recordings as they lie on disk, for ``fgmm.data.prepare``."""
-        return RawRecordings(self._listing, self.kind)
+        return RawRecordings(self._listed, self.kind)
 
     def open(self) -> None:
         """Reads the lists, and the headers of the files."""
         if not self._recordings:
             raise ConfigError(
-                f"{str(self._listing.corpus.path)!r} has no readable recording "
+                f"{str(self._listed.corpus.path)!r} has no readable recording "
                 f"({left_out(self.report) or 'none'})"
             )
 
-    @functools.cached_property
-    def _listing(self) -> Listing:
-        return self.listed()
-
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        return self._listing.classes
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._listing.report
+        return self._listed.classes
 
     @functools.cached_property
     def _recordings(self) -> list[tuple[Entry, Recording, av_files.Header]]:
         """What can be read."""
-        safe = self._listing.safe()
-        recordings = [Recording(self._listing.corpus, entry.name) for entry in safe]
+        safe = self._listed.safe()
+        recordings = [Recording(self._listed.corpus, entry.name) for entry in safe]
         headers = readable(recordings, self.kind, self.report)
         found = zip(safe, recordings, headers, strict=True)
         return [(entry, recording, header) for entry, recording, header in found if header]

@@ -2,9 +2,10 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fgmm.config.option import check_options, option
 from fgmm.data.preparation.raw import WHOLE
@@ -45,6 +46,23 @@ class FileSource:
     def open(self) -> None:
         """Reads what clips are made of, and raises ConfigError where that cannot be done."""
         raise NotImplementedError
+
+    def listed(self) -> Any:
+        """Reads the lists of the corpus and opens no media; what was left out is its ``report``.
+
+        Raises:
+          ConfigError: a list is missing or of another form.
+        """
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _listed(self) -> Any:
+        return self.listed()
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        """What was left out, by reason."""
+        return self._listed.report
 
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Source(images.CaptionedImages):
         folder = _image_folder(corpus, names, root)
         captions = images.token_captions(_lines(texts, _CAPTIONS, root, report), names, report)
         paths = {name: f"{folder}/{name}" for name in names}
-        return images.ListedImages(corpus, paths, captions, report)
+        return images.ListedImages(corpus, paths, captions, +report)
 
 
 def _lines(

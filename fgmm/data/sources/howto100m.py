@@ -12,7 +12,6 @@ A list may name files instead, in a column ``video_path`` or ``path``, below ``v
 import collections
 import csv
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -130,17 +129,13 @@ class Source(SplitByName):
                 + (f"; {left_out(self.report)}" if self.report else "")
             )
 
-    @functools.cached_property
-    def _listed(self) -> VideoList:
+    def listed(self) -> VideoList:
+        """Reads the list and, where that names no files, the folder's names."""
         return VideoList(self)
 
     @property
     def names(self) -> Texts:
         return self._listed.names
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._listed.report
 
     def __len__(self) -> int:
         return len(self._listed)

@@ -61,7 +61,7 @@ class Source(images.CaptionedImages):
             name: name if name in corpus else present.get(posixpath.basename(name), name)
             for name in captions
         }
-        return images.ListedImages(corpus, paths, captions, report)
+        return images.ListedImages(corpus, paths, captions, +report)
 
 
 def _only(corpus: files.Folder | files.Archive, root: str) -> str:

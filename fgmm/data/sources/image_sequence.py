@@ -38,6 +38,14 @@ class Page(NamedTuple):
 Story = tuple[str, list[Page]]
 
 
+class Listing(NamedTuple):
+    """The stories of a split, and what was left out."""
+
+    corpus: files.Folder | files.Archive
+    stories: list[Story]
+    report: collections.Counter[str]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(FileSource):
     """A clip is a page: pictures of it and of its neighbours, and the texts nearest to it.
@@ -66,13 +74,13 @@ class Source(FileSource):
 
     def open(self) -> None:
         """Reads the list."""
-        if not self._stories:
+        if not self._listed.stories:
             raise ConfigError(
                 f"root={self.root!r}: no story of split {self.split!r} has a page; {_LAYOUT}"
             )
 
-    @functools.cached_property
-    def _listed(self) -> tuple[files.Folder | files.Archive, list[Story], collections.Counter[str]]:
+    def listed(self) -> Listing:
+        """Reads the list."""
         report: collections.Counter[str] = collections.Counter()
         corpus, stories = _stories(self.root, report)
         if self.split not in stories:
@@ -80,19 +88,11 @@ class Source(FileSource):
             raise ConfigError(f"split={self.split!r} is unknown; allowed: {allowed}")
         found = [(name, pages) for name, pages in stories[self.split] if pages]
         report["empty_caption"] += sum(not page.text for _, pages in found for page in pages)
-        return corpus, found, +report
-
-    @property
-    def _stories(self) -> list[Story]:
-        return self._listed[1]
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._listed[2]
+        return Listing(corpus, found, +report)
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:
-        return np.cumsum([len(pages) for _, pages in self._stories])
+        return np.cumsum([len(pages) for _, pages in self._listed.stories])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -100,7 +100,7 @@ class Source(FileSource):
     def __getitem__(self, index: int) -> Clip:
         index = range(len(self))[index]
         number = int(np.searchsorted(self._ends, index, side="right"))
-        corpus, (name, pages) = self._listed[0], self._stories[number]
+        corpus, (name, pages) = self._listed.corpus, self._listed.stories[number]
         own = index - int(self._ends[number]) + len(pages)
         shown = around(own, self.pages, len(pages))
         said = around(own, self.candidates, len(pages))

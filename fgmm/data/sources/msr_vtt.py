@@ -53,7 +53,7 @@ class Source(described.DescribedSegments):
         del root
         return OFFICIAL
 
-    def listed(self) -> described.Listed:
+    def listed(self) -> described.Listing:
         """Reads the lists that the split is made of."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
@@ -75,7 +75,7 @@ class Source(described.DescribedSegments):
             described.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
             for video, said in captions.items()
         ]
-        return corpus, found, report
+        return described.Listing(corpus, found, report)
 
 
 def _annotations(

@@ -95,6 +95,7 @@ class Source(FileSource):
 
     @property
     def report(self) -> collections.Counter[str]:
+        """Nothing."""
         return collections.Counter()
 
     @functools.cached_property

@@ -15,7 +15,6 @@ others has it in this layout.
 
 import collections
 import dataclasses
-import functools
 from typing import NamedTuple
 
 from fgmm.config import ConfigError
@@ -32,7 +31,7 @@ _STAMPS = "usr/share/tuxpaint/stamps"
 _LAYOUT = f"the layout is {_STAMPS}/<topic>/*.png, *.txt, *_desc_fr.ogg"
 
 
-class _Stamp(NamedTuple):
+class Stamp(NamedTuple):
     """Its name, its sentence, and the file of its sound; empty where it lacks them."""
 
     stem: str
@@ -40,11 +39,11 @@ class _Stamp(NamedTuple):
     sound: str
 
 
-class _Listed(NamedTuple):
+class Listing(NamedTuple):
     """What the corpus has of a split."""
 
     corpus: files.Folder | files.Archive
-    stamps: list[_Stamp]
+    stamps: list[Stamp]
     classes: dict[str, tuple[str, ...]]
     report: collections.Counter[str]
 
@@ -85,8 +84,8 @@ class Source(SplitByName):
                 f"language={self.language!r}; {_LAYOUT}"
             )
 
-    @functools.cached_property
-    def _listed(self) -> _Listed:
+    def listed(self) -> Listing:
+        """Reads the texts, and the names of pictures and sounds."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         if any(name.startswith(f"{_STAMPS}/") for name in corpus.names()):
             corpus = corpus.below(_STAMPS)
@@ -106,18 +105,14 @@ class Source(SplitByName):
                 sentence = _sentence(corpus, f"{stem}.txt", self.language, report)
                 sounds = (f"{stem}{heard}{ending}" for ending in _SOUND_ENDINGS)
                 found = next((name for name in sounds if name in names), "")
-                stamps.append(_Stamp(stem, sentence, found))
+                stamps.append(Stamp(stem, sentence, found))
                 report["no_audio"] += not found
                 report["empty_caption"] += not sentence
-        return _Listed(corpus, stamps, {"topic": tuple(topics)}, +report)
+        return Listing(corpus, stamps, {"topic": tuple(topics)}, +report)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         return self._listed.classes
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._listed.report
 
     def __len__(self) -> int:
         return len(self._listed.stamps)

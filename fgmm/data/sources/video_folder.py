@@ -41,6 +41,7 @@ class VideoList:
     Attributes:
       names: of the files, relative to the folder, in the order in which it lists them.
       folder: that they are in.
+      whole: how many there are in all splits.
       report: empty; what is wrong with a video is found when it is read.
     """
 
@@ -122,6 +123,10 @@ class Source(SplitByName):
 
     def raw(self) -> VideoList:
         """The videos as they lie on disk, for ``fgmm.data.prepare``."""
+        return self._listed
+
+    def listed(self) -> VideoList:
+        """Reads the names of the files."""
         return VideoList(self)
 
     def open(self) -> None:
@@ -133,35 +138,23 @@ class Source(SplitByName):
             )
 
     @functools.cached_property
-    def _read(
-        self,
-    ) -> tuple[list[tuple[Recording, Header, tuple[Caption, ...]]], collections.Counter[str]]:
-        """What can be read, with all captions, and what was left out."""
-        listed = self.raw()
+    def _videos(self) -> list[tuple[Recording, Header, tuple[Caption, ...]]]:
+        """What can be read, with all captions."""
+        listed = self._listed
         if not len(listed):
             raise ConfigError(
                 f"root={self.root!r}: none of its {listed.whole} videos is in split {self.split!r} "
                 f"with validation={self.validation}; change that share or add videos"
             )
-        report: collections.Counter[str] = collections.Counter()
         recordings = [Recording(listed.folder, name) for name in sorted(listed.names)]
+        headers = readable(recordings, "video", listed.report)
         found = []
-        for recording, header in zip(
-            recordings, readable(recordings, "video", report), strict=True
-        ):
+        for recording, header in zip(recordings, headers, strict=True):
             if header:
-                spoken, without = listed.narration(recording.name)
-                report += without
+                spoken, missing = listed.narration(recording.name)
+                listed.report.update(missing)
                 found.append((recording, header, spoken))
-        return found, report
-
-    @property
-    def _videos(self) -> list[tuple[Recording, Header, tuple[Caption, ...]]]:
-        return self._read[0]
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._read[1]
+        return found
 
     @property
     def names(self) -> list[str]:

@@ -38,7 +38,7 @@ class Source(described.DescribedSegments):
 
     split: str = option("validation", choices=tuple(_SUBSETS))
 
-    def listed(self) -> described.Listed:
+    def listed(self) -> described.Listing:
         """Reads the JSON file."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
@@ -56,7 +56,7 @@ class Source(described.DescribedSegments):
                 f"root={self.root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
                 f"shows ({type(error).__name__}: {error})"
             ) from error
-        return corpus, steps, report
+        return described.Listing(corpus, steps, report)
 
 
 def _read(

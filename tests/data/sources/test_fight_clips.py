@@ -83,10 +83,9 @@ def test_wrong_options_are_refused(corpus, tmp_path):
         Source(root="nowhere")
     with pytest.raises(ConfigError, match=r"has no readable clips\.csv"):
         Source(root=str(tmp_path))
-    for options in ({"windows": 0}, {"seconds": 0.0}):
-        ((key, value),) = options.items()
-        with pytest.raises(ConfigError, match=f"{key}={value} must be greater than 0"):
-            Source(root=str(corpus), **options)
+    for key, value, least in (("windows", 0, "at least 1"), ("seconds", 0.0, "greater than 0")):
+        with pytest.raises(ConfigError, match=f"{key}={value} must be {least}"):
+            Source(root=str(corpus), **{key: value})
     shutil.rmtree(corpus / "fight")
     shutil.rmtree(corpus / "noFight")
     with pytest.raises(ConfigError, match=r"no readable recording.*missing_file 5"):

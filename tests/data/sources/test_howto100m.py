@@ -378,7 +378,10 @@ def test_can_be_pickled_and_read_by_many_threads(corpus):
         ({"videos": "films"}, "videos='films': there is no folder"),
         ({"captions": "said"}, "captions='said': there is no folder or JSON file"),
         ({"listing": "captions/long.csv"}, "has none of the columns video_id, video_path, path"),
-        ({"videos": "captions"}, "has no video of split 'train' .*; missing_file 6"),
+        (
+            {"videos": "captions"},
+            "has no video of split 'train' .*; malformed_line 1, missing_file 6",
+        ),
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"split": "validation"}, "has no video of split 'validation' with validation=0.0"),
         ({"validation": 1.5}, "validation=1.5 must be from 0 to 1"),

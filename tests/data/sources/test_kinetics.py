@@ -63,7 +63,7 @@ def test_a_table_of_another_name(corpus, tmp_path):
 def test_wrong_options_are_refused(corpus):
     with pytest.raises(ConfigError, match="split='val' is unknown; allowed: train, validation"):
         Source(root=str(corpus), split="val")
-    with pytest.raises(ConfigError, match="windows=0 must be greater than 0"):
+    with pytest.raises(ConfigError, match="windows=0 must be at least 1"):
         Source(root=str(corpus), windows=0)
 
 
