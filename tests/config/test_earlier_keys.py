@@ -1,6 +1,11 @@
 """Configs of earlier versions get the keys of today."""
 
 import copy
+import json
+import pathlib
+import tarfile
+
+import pytest
 
 from fgmm import components
 from fgmm.config import check_keys, with_new_keys
@@ -102,3 +107,30 @@ def test_the_result_has_the_keys_of_today():
     complete = with_new_keys(saved({**VIDEOS, "seconds": 2.0}))
     check_keys(complete)
     assert complete["data"]["seconds"] == 2.0
+
+
+ARCHIVES = sorted((pathlib.Path(__file__).parent.parent / "experiment/earlier_runs").glob("*.xz"))
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def test_sources_of_earlier_runs_have_the_options_of_today(path):
+    with tarfile.open(path) as archive:
+        name = next(n for n in archive.getnames() if n.endswith("config/metadata"))
+        config = with_new_keys(json.load(archive.extractfile(name)))
+    check_keys(config)
+    data, run = config["data"], path.name.partition(".")[0]
+    # In seconds of the batch and of the source. Without sound the source said it; some had pictures
+    # of a longer window than their sound.
+    lengths = {
+        "howto100m_s3d": (3.2, None),
+        "howto100m_tsm50": (0.5, 3.2),
+        "video_folder": (0.5, 2.0),
+    }
+    assert (data["seconds"], data["source"].get("seconds")) == lengths.get(run, (0.5, None))
+    entries = [config["data"]["source"]]
+    for evaluation in config["evals"].values():
+        entries += [evaluation[key] for key in ("source", "test_source") if evaluation.get(key)]
+    assert len(entries) >= 2
+    for entry in entries:
+        options = {key: value for key, value in entry.items() if key != "name"}
+        components.check(components.find("data.sources", entry["name"]), options, key="source")
