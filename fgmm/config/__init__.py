@@ -28,6 +28,9 @@ SPACE_DEFAULTS = {
     "bias": False,
     # Whether embeddings have unit length: products are then cosines.
     "unit_length": True,
+    # Of the embeddings as the loss receives them, "float32" or "bfloat16". They are projected and
+    # scaled in float32, and losses add up in it.
+    "dtype": "float32",
     # Another space: modalities that are in it too are projected on from there, by one projection
     # that they share; see fgmm/models/heads.py.
     "through": "",

@@ -19,8 +19,19 @@ _SECONDS = {
 def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
     """A config as an earlier version saved it, with the keys that have moved since in their places
     of today and without those that are gone. New keys are added later, by ``with_new_keys``.
+
+    Args:
+      saved: it is changed in place.
     """
+    _name_weighting(saved)
     return _one_length_of_windows(saved)
+
+
+def _name_weighting(saved: dict[str, Any]) -> None:
+    """``phrase_weights`` of terms on one score for each clip and caption is ``weighting``."""
+    for entry in saved.get("objective", {}).get("terms", {}).values():
+        if entry.get("name") in ("info_nce", "sigmoid") and "phrase_weights" in entry:
+            entry["weighting"] = entry.pop("phrase_weights")
 
 
 def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +70,7 @@ def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
         return {**source, "sources": {key: _without_sizes(part) for key, part in parts.items()}}
     if name == "image_sequence" and "frames" in source:
         source["pages"] = source["frames"]
-    if "." not in name and name not in _RENDERED:
+    if not {".", ":"} & set(name) and name not in _RENDERED:
         source = {key: value for key, value in source.items() if key not in _SIZES}
     return {"seconds": _SECONDS[name], **source} if name in _SECONDS else source
 

@@ -6,6 +6,7 @@ from typing import Any
 from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, of_type, plain
 
 POOLS = ("mean", "max")
+EMBEDDING_DTYPES = ("float32", "bfloat16")
 
 
 def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -42,6 +43,10 @@ def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dic
         raise ConfigError(f"{key}.width={entry['width']} must be at least 1")
     if entry["pool"] not in POOLS:
         raise ConfigError(f"{key}.pool={entry['pool']!r} is unknown; allowed: {', '.join(POOLS)}")
+    if entry["dtype"] not in EMBEDDING_DTYPES:
+        raise ConfigError(
+            f"{key}.dtype={entry['dtype']!r} is unknown; allowed: {', '.join(EMBEDDING_DTYPES)}"
+        )
     members = tuple(entry["modalities"])
     for modality in members:
         if modality not in modalities:
