@@ -27,7 +27,7 @@ from fgmm.losses.objective import PAIRS
 from fgmm.losses.similarity import POOLS_WITH_TEMPERATURE
 from fgmm.losses.term import PooledTerm, Term
 from fgmm.models.embeddings import AnyArray, Tokens
-from fgmm.models.heads import pooled, segmented
+from fgmm.models.heads import Route, pooled, segmented
 
 KINDS = {"fine": "attention", "coarse": "cam"}
 
@@ -101,8 +101,8 @@ def maps(
             x = of_clip(clip.local, clip.mask).local
             y = of_said(said.local, said.mask).local
         else:
-            x = of_clip.coarse(_shares(clip, of_clip.pool))
-            whole = of_clip.coarse(pooled(clip.local, clip.mask, of_clip.pool))
+            x = of_clip.coarse(_shares(clip, of_clip))
+            whole = of_clip.coarse(of_clip.pooled(clip.local, clip.mask))
             length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
             x = x / jnp.where(length > 0, length, 1) if of_clip.unit_length else x
             y = of_said.scaled(of_said.coarse(said.local))
@@ -148,12 +148,14 @@ def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
     return positive / jnp.where(total > 0, total, 1)
 
 
-def _shares(clip: Tokens, pool: str) -> Float[Array, "B N E"]:
+def _shares(clip: Tokens, route: Route) -> Float[Array, "B N E"]:
     """Features by their part in the clip's pooled feature, times N: their mean is the pool.
 
-    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it.
+    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it; with
+    a gate every feature by its weight.
     """
-    share = jax.grad(lambda x: pooled(x, clip.mask, pool).sum())(clip.local)
+    gates = route.pool_gate(clip.local) if route.pool == "gate" else None
+    share = jax.grad(lambda x: pooled(x, clip.mask, route.pool, gates).sum())(clip.local)
     return clip.local * share * clip.local.shape[1]
 
 

@@ -152,7 +152,8 @@ class _Retrieval:
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = self.experiment.objective.terms[self.term].term
-        x, y = Side(clips.local, clips.mask), Side(texts.local, texts.mask)
+        x = Side(clips.local, clips.mask, gate=clips.gates)
+        y = Side(texts.local, texts.mask, gate=texts.gates)
         return term.score(parameters, x, y)
 
 

@@ -200,7 +200,8 @@ class _ZeroShot:
         scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
             term = self.experiment.objective.terms[self.term].term
-            x, y = Side(clips.local, clips.mask), Side(prompts.local, prompts.mask)
+            x = Side(clips.local, clips.mask, gate=clips.gates)
+            y = Side(prompts.local, prompts.mask, gate=prompts.gates)
             fine = term.score(parameters, x, y)
             scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
         return jnp.stack(scores, axis=1)

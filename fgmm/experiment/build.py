@@ -285,6 +285,11 @@ def _objective(config) -> Objective:
             entries[name] = TermEntry(term=term, **where)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
+        if term.gated_sides and config.model.spaces[space].gate == "none":
+            raise ConfigError(
+                f"{key}: weights 'learned' need a gate; set model.spaces.{space}.gate to linear or "
+                "hidden"
+            )
     try:
         return Objective(entries)
     except ValueError as error:

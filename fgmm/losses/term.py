@@ -38,11 +38,13 @@ class Side(NamedTuple):
       local: embeddings.
       mask: which of them are valid.
       caption: which caption of its clip each belongs to; None where there is only one.
+      gate: logits of their learned weights; None where there are none.
     """
 
     local: Float[Array, "B N D"]
     mask: Bool[Array, "B N"]
     caption: Int[Array, "B N"] | None = None
+    gate: Float[Array, "B N"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,11 @@ class Term:
         ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
+
+    @property
+    def gated_sides(self) -> tuple[str, ...]:
+        """Which of the sides 'x' and 'y' must have gates, for weights that are learned."""
+        return ()
 
     def current(self, option: str, parameters: Parameters) -> ScalarLike:
         """A temperature by the name of its option: its learned value, or else the option."""
@@ -207,36 +214,82 @@ class PooledTerm(Term):
         return temperatures
 
 
+WEIGHTS = (*similarity.PHRASE_WEIGHTS, "learned")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoredTerm(PooledTerm):
     """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
       direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
-      phrase_weights: 'uniform' or 'softmax'.
-      phrase_temperature: of the softmax weights.
+      phrase_weights: 'uniform', 'softmax', or 'learned' for those of a gate in the heads.
+      local_weights: of local embeddings, where each of them attends over phrases (all directions
+        but 'y_to_x'); empty for the kind that phrases have.
+      phrase_temperature: of the softmax weights, on either side.
     """
 
     direction: str = "y_to_x"
     phrase_weights: str = "uniform"
+    local_weights: str = ""
     phrase_temperature: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("direction", self.direction, similarity.DIRECTIONS)
-        check_choice("phrase_weights", self.phrase_weights, similarity.PHRASE_WEIGHTS)
+        check_choice("phrase_weights", self.phrase_weights, WEIGHTS)
         check_positive(phrase_temperature=self.phrase_temperature)
+        if self.local_weights:
+            self._check_local_weights()
+
+    def _check_local_weights(self):
+        check_choice("local_weights", self.local_weights, WEIGHTS)
+        if self.direction == "y_to_x":
+            raise ValueError(
+                f"local_weights {self.local_weights!r} needs direction 'x_to_y' or 'symmetric', in "
+                "which local embeddings are weighed; got 'y_to_x'"
+            )
+        if self.direction == "x_to_y" and self.phrase_weights != "uniform":
+            raise ValueError(
+                f"phrase_weights {self.phrase_weights!r} beside local_weights needs direction "
+                "'symmetric'; got 'x_to_y', in which only local embeddings are weighed"
+            )
+        kinds = {self.phrase_weights, self.local_weights}
+        if self.direction == "symmetric" and kinds == {"uniform", "softmax"}:
+            raise ValueError(
+                "sides without a gate have weights of one kind; got phrase_weights "
+                f"{self.phrase_weights!r} and local_weights {self.local_weights!r}"
+            )
+
+    @property
+    def gated_sides(self):
+        return tuple(side for side, kind in self._weights().items() if kind == "learned")
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
+        kinds = self._weights()
+        gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            phrase_weights=self.phrase_weights,
+            phrase_weights="softmax" if "softmax" in kinds.values() else "uniform",
             phrase_temperature=self.phrase_temperature,
+            **gates,
             **self._pooling(parameters),
             axis_name=axis_name,
             exchange=exchange,
         )
+
+    def _weights(self):
+        """The kind of weights of each side that has some."""
+        of_sides = {"x": self.local_weights or self.phrase_weights, "y": self.phrase_weights}
+        unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
+        return {side: kind for side, kind in of_sides.items() if side != unweighed}
+
+
+def _gate(name: str, side: Side) -> Float[Array, "B N"]:
+    if side.gate is None:
+        raise ValueError(f"weights 'learned' need a gate; side {name} has none")
+    return side.gate
 
 
 def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array
 
 from fgmm.models.embeddings import Embeddings, Tokens
-from fgmm.models.heads import Head, Route, segmented
+from fgmm.models.heads import Gate, Head, Route, segmented
 
 MODALITIES = ("video", "audio", "text")
 
@@ -33,6 +33,12 @@ class MultiModal(nn.Module):
                 if name not in heads:
                     heads[name] = Head(entry["width"], entry["hidden"][modality], entry["bias"])
         self.heads = heads
+        self.gates = {
+            f"{space}_{modality}": Gate(hidden=entry["gate"] == "hidden")
+            for space, entry in self.spaces.items()
+            for modality in entry["modalities"]
+            if entry["gate"] != "none"
+        }
 
     def _earlier(self, space: str, modality: str) -> str:
         """The space through which a modality reaches another; empty for none."""
@@ -51,7 +57,8 @@ class MultiModal(nn.Module):
             at = earlier
         heads.append(self.heads[self._last_head(at, modality)])
         pool, unit_length = self.spaces[at]["pool"], self.spaces[space]["unit_length"]
-        return Route(tuple(reversed(heads)), pool, unit_length)
+        gate, pool_gate = (self.gates.get(f"{s}_{modality}") for s in (space, at))
+        return Route(tuple(reversed(heads)), pool, unit_length, gate, pool_gate)
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
         """Encoder outputs of the modalities present in ``inputs``, before any head.
@@ -74,7 +81,8 @@ class MultiModal(nn.Module):
     ) -> dict[str, dict[str, Embeddings]]:
         """Embeddings as ``result[space][modality]``.
 
-        Text, and ``audio_segments``, which is audio in the place of text, have axes [B,K,P,D].
+        Text, and ``audio_segments``, which is audio in the place of text, have axes [B,K,P,D]. The
+        gate of a segment is that of audio on the segment's feature, the mean of its patches'.
         """
         encoded = self.encode(inputs, train)
         embeddings = {}

@@ -5,7 +5,8 @@ from typing import Any
 
 from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, of_type, plain
 
-POOLS = ("mean", "max")
+POOLS = ("mean", "max", "gate")
+GATES = ("none", "linear", "hidden")
 
 
 def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -42,6 +43,10 @@ def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dic
         raise ConfigError(f"{key}.width={entry['width']} must be at least 1")
     if entry["pool"] not in POOLS:
         raise ConfigError(f"{key}.pool={entry['pool']!r} is unknown; allowed: {', '.join(POOLS)}")
+    if entry["gate"] not in GATES:
+        raise ConfigError(f"{key}.gate={entry['gate']!r} is unknown; allowed: {', '.join(GATES)}")
+    if entry["pool"] == "gate" and entry["gate"] == "none":
+        raise ConfigError(f"{key}.pool='gate' needs a gate: set {key}.gate to linear or hidden")
     members = tuple(entry["modalities"])
     for modality in members:
         if modality not in modalities:
