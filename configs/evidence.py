@@ -18,8 +18,8 @@ PAIRS = {
 COARSE = {"name": "info_nce", "level": "coarse"}
 SOFTMAX = {"name": "info_nce", "level": "fine", "pool": "softmax"}
 LOGSUMEXP = {"name": "info_nce", "level": "fine", "pool": "logsumexp"}
-WEIGHTED = {**SOFTMAX, "phrase_weights": "softmax"}
-GATED = {**LOGSUMEXP, "direction": "symmetric", "phrase_weights": "learned"}
+WEIGHTED = {**SOFTMAX, "weighting": "softmax"}
+GATED = {**LOGSUMEXP, "direction": "symmetric", "weighting": "learned"}
 
 # The terms on every pair, and the temperature that is tuned. With "weighted" a phrase counts by its
 # score, with "gated" phrases and local embeddings by learned gates; everywhere else the phrases of

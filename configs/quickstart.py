@@ -14,7 +14,7 @@ FINE = {
         "pool": "logsumexp",
         "attention_temperature": 0.1,
         "direction": "symmetric",
-        "phrase_weights": "learned",
+        "weighting": "learned",
     },
     "fine_grained_nce": {"name": "fine_grained_nce"},
     "annealed": {"name": "fine_grained_nce", "weights": "matched"},

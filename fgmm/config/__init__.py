@@ -26,12 +26,15 @@ SPACE_DEFAULTS = {
     # caption's features; that of the space passed through holds.
     "pool": "mean",
     # Learned weights of local embeddings and phrases: "none", "linear" or "hidden", with a hidden
-    # layer. Terms use them with phrase_weights='learned', coarse embeddings with pool='gate'.
+    # layer. Terms use them with weighting='learned', coarse embeddings with pool='gate'.
     "gate": "none",
     # Whether linear heads have one.
     "bias": False,
     # Whether embeddings have unit length: products are then cosines.
     "unit_length": True,
+    # Of the embeddings as the loss receives them, "float32" or "bfloat16". They are projected and
+    # scaled in float32, and losses add up in it.
+    "dtype": "float32",
     # Another space: modalities that are in it too are projected on from there, by one projection
     # that they share; see fgmm/models/heads.py.
     "through": "",

@@ -151,10 +151,8 @@ class _Retrieval:
             )
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
-        term = self.experiment.objective.terms[self.term].term
-        x = Side(clips.local, clips.mask, gate=clips.gates)
-        y = Side(texts.local, texts.mask, gate=texts.gates)
-        return term.score(parameters, x, y)
+        term = pairs.scoring_term(self.experiment, self.term)
+        return term.score(parameters, Side.of(clips), Side.of(texts))
 
 
 @dataclasses.dataclass(frozen=True)

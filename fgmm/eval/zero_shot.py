@@ -199,10 +199,8 @@ class _ZeroShot:
         unit_length = self.experiment.model.spaces[self.space]["unit_length"]
         scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
-            term = self.experiment.objective.terms[self.term].term
-            x = Side(clips.local, clips.mask, gate=clips.gates)
-            y = Side(prompts.local, prompts.mask, gate=prompts.gates)
-            fine = term.score(parameters, x, y)
+            term = pairs.scoring_term(self.experiment, self.term)
+            fine = term.score(parameters, Side.of(clips), Side.of(prompts))
             scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
         return jnp.stack(scores, axis=1)
 

@@ -24,8 +24,8 @@ options and parameters in ``term`` and ``terms``; weighted sums of these in ``ob
 from fgmm.losses.contrastive import (
     fine_grained_nce,
     info_nce,
+    matched_weights,
     mil_nce,
-    phrase_weights,
     sigmoid,
     sparc,
 )
@@ -45,7 +45,7 @@ from fgmm.losses.temperature import (
     SIGLIP_INITIAL_TEMPERATURE,
     temperature_from_logit_scale,
 )
-from fgmm.losses.term import Side, Term
+from fgmm.losses.term import Attention, PhraseWeights, Side, Term
 
 __all__ = [
     "CLIP_INITIAL_LOGIT_SCALE",
@@ -53,8 +53,10 @@ __all__ = [
     "CLIP_MAXIMUM_SCALE",
     "SIGLIP_INITIAL_BIAS",
     "SIGLIP_INITIAL_TEMPERATURE",
+    "Attention",
     "Embeddings",
     "Objective",
+    "PhraseWeights",
     "Side",
     "Term",
     "TermEntry",
@@ -63,8 +65,8 @@ __all__ = [
     "fine_grained_nce",
     "gate_weights",
     "info_nce",
+    "matched_weights",
     "mil_nce",
-    "phrase_weights",
     "pooled_similarity",
     "sharded",
     "sigmoid",

@@ -160,8 +160,8 @@ def fine_grained_nce(
       s: scores of B clips and the P phrases of each of as many captions.
       mask: which phrases are valid; None means all.
       temperature: τ, above 0, in the units of s.
-      weights: β, such as ``phrase_weights``; None means uniform over the phrases of each clip. They
-        are used as given, gradient included.
+      weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
+        They are used as given, gradient included.
       phrase_ids: phrases with equal numbers are the same; None means that no two are.
       valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
 
@@ -184,7 +184,7 @@ def fine_grained_nce(
 
 
 @functools.partial(jax.jit, static_argnames=("axis_name",))
-def phrase_weights(
+def matched_weights(
     s: Float[Array, "b C P"],
     temperature: ScalarLike,
     mask: Bool[Array, "b P"] | None = None,

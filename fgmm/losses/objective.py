@@ -63,7 +63,9 @@ class TermEntry:
         check_choice("level", self.level, LEVELS)
         check_choice(f"level of {type(self.term).__module__}", self.level, self.term.levels)
         if self.level == "coarse" and self.term.gated_sides:
-            raise ValueError("weights 'learned' need level 'fine': coarse embeddings have no gate")
+            raise ValueError(
+                "weighting 'learned' needs level 'fine': coarse embeddings have no gate"
+            )
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
 
@@ -186,7 +188,7 @@ def _fine(embeddings):
     """Local embeddings as they are, phrases of all captions of a clip in one axis."""
     local, mask, gates = embeddings.local, embeddings.mask, embeddings.gates
     if mask.ndim == 2:
-        return Side(local, mask, gate=gates)
+        return Side.of(embeddings)
     B, K, P = mask.shape
     caption = jnp.broadcast_to(jnp.arange(K)[:, None], mask.shape)
     by_phrase = (v if v is None else v.reshape(B, K * P) for v in (mask, caption, gates))

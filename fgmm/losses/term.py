@@ -17,18 +17,23 @@ sides, b of B, and returns the loss and the metrics of all B: see ``contrastive`
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
 from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
 Parameters = Mapping[str, Float[Array, ""]]
 Metrics = dict[str, Float[Array, ""]]
+
+# Of phrases and local embeddings in a score.
+WEIGHTINGS = (*similarity.WEIGHTINGS, "learned")
 
 
 class Side(NamedTuple):
@@ -45,6 +50,69 @@ class Side(NamedTuple):
     mask: Bool[Array, "B N"]
     caption: Int[Array, "B N"] | None = None
     gate: Float[Array, "B N"] | None = None
+
+    @classmethod
+    def of(cls, embeddings: Any) -> "Side":
+        """That of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
+        return cls(embeddings.local, embeddings.mask, gate=embeddings.gates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """How phrases look at their own clips: with the weights of a pool over local embeddings.
+
+    ``str`` of it says so in words. A term that attends in another way derives a class from this one
+    with a ``__call__`` and a ``__str__`` of its own.
+
+    Attributes:
+      pool: one of ``similarity.POOLS``.
+      temperature: of the pool; None if it has none.
+    """
+
+    pool: str
+    temperature: ScalarLike | None = None
+
+    def __call__(self, x: Side, y: Side) -> tuple[Float[Array, "B N P"], Float[Array, "B P"]]:
+        """The weights of each phrase of y over its own clip in x, and its similarity to that clip.
+
+        The weights sum to 1 over N, or are all 0 where nothing is valid.
+        """
+        options = {"pool": self.pool, "temperature": self.temperature}
+
+        def within_clip(*sides):
+            sides = [side[None] for side in sides]
+            weights = similarity.attention_weights(*sides, **options)
+            return weights[0, 0], similarity.pooled_similarity(*sides, **options)[0, 0]
+
+        return jax.vmap(within_clip)(x.local, y.local, x.mask, y.mask)
+
+    def __str__(self) -> str:
+        if self.temperature is None:
+            return f"pool {self.pool}"
+        return f"pool {self.pool} at temperature {float(self.temperature):.3g}"
+
+
+class PhraseWeights(NamedTuple):
+    """How much each phrase of a clip counts in a term.
+
+    Attributes:
+      weights: they sum to 1, or to less where a null slot takes its share.
+      description: where they come from, in words.
+    """
+
+    weights: Float[Array, "P"]
+    description: str
+
+    @classmethod
+    def uniform(cls, scores: Float[Array, "P"]) -> "PhraseWeights":
+        return cls(jnp.full(scores.shape, 1 / len(scores), scores.dtype), "uniform")
+
+    @classmethod
+    def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
+        everything = jnp.ones(scores.shape, bool)
+        options = {"pool": "softmax", "temperature": temperature, "axis": 0}
+        weights = similarity.pool_weights(scores, everything, **options)
+        return cls(weights, f"softmax of the scores at temperature {float(temperature):.3g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,6 +199,48 @@ class Term:
         """Which of the sides 'x' and 'y' must have gates, for weights that are learned."""
         return ()
 
+    def check_embeddings(self, width: int, dtype: str) -> None:
+        """Raises a ValueError if embeddings of this width D and dtype cannot be compared here.
+
+        Nothing is compiled.
+        """
+
+    def with_implementation(self, name: str | None) -> "Term":
+        """The same term with its similarities computed in another way, if it has several.
+
+        Args:
+          name: as in ``similarity.pooled_similarity``.
+        """
+        return self
+
+    def attention(self, parameters: Parameters) -> Attention | None:
+        """How phrases look at their clips at the fine level; None if the term does not say.
+
+        Args:
+          parameters: as from ``init``.
+        """
+        return None
+
+    def phrase_weights(
+        self,
+        parameters: Parameters,
+        scores: Float[Array, "P"],
+        *,
+        step: int,
+        gate: Float[Array, "P"] | None = None,
+    ) -> PhraseWeights | None:
+        """How much the phrases of a clip count at the fine level; None if the term does not say.
+
+        For showing only: weights of the matched pair would give the answer away in an evaluation.
+
+        Args:
+          parameters: as from ``init``.
+          scores: the similarities of the clip's valid phrases to the clip, from ``attention``.
+          step: of training, for weights that are annealed.
+          gate: logits of the phrases' learned weights; None where there are none.
+        """
+        return None
+
     def current(self, option: str, parameters: Parameters) -> ScalarLike:
         """A temperature by the name of its option: its learned value, or else the option."""
         if not self._temperatures()[option]:
@@ -156,7 +266,8 @@ class PooledTerm(Term):
       attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
         initial one if it is learned.
       learn_attention_temperature: whether it is learned, as its logarithm.
-      implementation: what computes similarities; None for a choice by size.
+      implementation: what computes similarities, 'dense', 'blockwise' or 'kernel'; None for one of
+        the first two by size.
     """
 
     pool: str = "softmax"
@@ -201,6 +312,22 @@ class PooledTerm(Term):
         """One score for each clip and caption from those of its phrases: their mean."""
         return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
 
+    def check_embeddings(self, width, dtype):
+        if self.implementation != "kernel":
+            return
+        hopper.check_device()
+        local, mask = jax.ShapeDtypeStruct((2, 2, width), dtype), jax.ShapeDtypeStruct((2, 2), bool)
+        side = Side(local, mask, gate=jax.ShapeDtypeStruct((2, 2), "float32"))
+        jax.eval_shape(self.score, self.init(), side, side)
+
+    def with_implementation(self, name):
+        return dataclasses.replace(self, implementation=name)
+
+    def attention(self, parameters):
+        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
+            return Attention(self.pool)
+        return Attention(self.pool, self.current("attention_temperature", parameters))
+
     def _pooling(self, parameters):
         options = {"pool": self.pool, "implementation": self.implementation}
         if self.pool in similarity.POOLS_WITH_TEMPERATURE:
@@ -214,64 +341,62 @@ class PooledTerm(Term):
         return temperatures
 
 
-WEIGHTS = (*similarity.PHRASE_WEIGHTS, "learned")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoredTerm(PooledTerm):
     """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
       direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
-      phrase_weights: 'uniform', 'softmax', or 'learned' for those of a gate in the heads.
-      local_weights: of local embeddings, where each of them attends over phrases (all directions
-        but 'y_to_x'); empty for the kind that phrases have.
-      phrase_temperature: of the softmax weights, on either side.
+      weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
+        the gates of the heads.
+      local_weighting: of local embeddings, where each of them attends over phrases (all directions
+        but 'y_to_x'); empty for that of phrases.
+      phrase_temperature: of the softmax, on either side.
     """
 
     direction: str = "y_to_x"
-    phrase_weights: str = "uniform"
-    local_weights: str = ""
+    weighting: str = "uniform"
+    local_weighting: str = ""
     phrase_temperature: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("direction", self.direction, similarity.DIRECTIONS)
-        check_choice("phrase_weights", self.phrase_weights, WEIGHTS)
+        check_choice("weighting", self.weighting, WEIGHTINGS)
         check_positive(phrase_temperature=self.phrase_temperature)
-        if self.local_weights:
-            self._check_local_weights()
+        if self.local_weighting:
+            self._check_local_weighting()
 
-    def _check_local_weights(self):
-        check_choice("local_weights", self.local_weights, WEIGHTS)
+    def _check_local_weighting(self):
+        check_choice("local_weighting", self.local_weighting, WEIGHTINGS)
         if self.direction == "y_to_x":
             raise ValueError(
-                f"local_weights {self.local_weights!r} needs direction 'x_to_y' or 'symmetric', in "
-                "which local embeddings are weighed; got 'y_to_x'"
+                f"local_weighting {self.local_weighting!r} needs direction 'x_to_y' or "
+                "'symmetric'; got 'y_to_x', in which only phrases are weighed"
             )
-        if self.direction == "x_to_y" and self.phrase_weights != "uniform":
+        if self.direction == "x_to_y" and self.weighting != "uniform":
             raise ValueError(
-                f"phrase_weights {self.phrase_weights!r} beside local_weights needs direction "
-                "'symmetric'; got 'x_to_y', in which only local embeddings are weighed"
+                f"weighting {self.weighting!r} beside local_weighting needs direction 'symmetric'; "
+                "got 'x_to_y', in which only local embeddings are weighed"
             )
-        kinds = {self.phrase_weights, self.local_weights}
+        kinds = {self.weighting, self.local_weighting}
         if self.direction == "symmetric" and kinds == {"uniform", "softmax"}:
             raise ValueError(
-                "sides without a gate have weights of one kind; got phrase_weights "
-                f"{self.phrase_weights!r} and local_weights {self.local_weights!r}"
+                "sides without a gate have weights of one kind; got weighting "
+                f"{self.weighting!r} and local_weighting {self.local_weighting!r}"
             )
 
     @property
     def gated_sides(self):
-        return tuple(side for side, kind in self._weights().items() if kind == "learned")
+        return tuple(side for side, kind in self._weightings().items() if kind == "learned")
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
-        kinds = self._weights()
+        kinds = self._weightings()
         gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            phrase_weights="softmax" if "softmax" in kinds.values() else "uniform",
+            weighting="softmax" if "softmax" in kinds.values() else "uniform",
             phrase_temperature=self.phrase_temperature,
             **gates,
             **self._pooling(parameters),
@@ -279,16 +404,29 @@ class ScoredTerm(PooledTerm):
             exchange=exchange,
         )
 
-    def _weights(self):
+    def attention(self, parameters):
+        # In direction x_to_y no phrase looks at anything: local embeddings attend over the caption.
+        return None if self.direction == "x_to_y" else super().attention(parameters)
+
+    def phrase_weights(self, parameters, scores, *, step, gate=None):
+        if self.direction == "x_to_y":
+            return None
+        if self.weighting == "learned":
+            return PhraseWeights(similarity.gate_weights(gate), "learned, of the phrases alone")
+        if self.weighting == "uniform":
+            return PhraseWeights.uniform(scores)
+        return PhraseWeights.softmax(scores, self.phrase_temperature)
+
+    def _weightings(self):
         """The kind of weights of each side that has some."""
-        of_sides = {"x": self.local_weights or self.phrase_weights, "y": self.phrase_weights}
+        of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
         unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
         return {side: kind for side, kind in of_sides.items() if side != unweighed}
 
 
 def _gate(name: str, side: Side) -> Float[Array, "B N"]:
     if side.gate is None:
-        raise ValueError(f"weights 'learned' need a gate; side {name} has none")
+        raise ValueError(f"weighting 'learned' needs a gate; side {name} has none")
     return side.gate
 
 

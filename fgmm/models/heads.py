@@ -130,6 +130,7 @@ class Route:
       heads: in the order in which features pass through.
       pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features.
       unit_length: whether embeddings are scaled to length 1 at the end.
+      dtype: of the embeddings, rounded to it last.
       gate: of the space, for the weights of local embeddings; None for none.
       pool_gate: that of the pool ``"gate"``, of the first space passed through.
     """
@@ -137,6 +138,7 @@ class Route:
     heads: tuple[Head, ...]
     pool: str
     unit_length: bool
+    dtype: str = "float32"
     gate: Gate | None = None
     pool_gate: Gate | None = None
 
@@ -161,9 +163,9 @@ class Route:
 
     def __call__(self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]) -> Embeddings:
         return Embeddings(
-            local=self.scaled(self.local(x)),
+            local=self.scaled(self.local(x)).astype(self.dtype),
             mask=mask,
-            coarse=self.scaled(self.coarse(self.pooled(x, mask))),
+            coarse=self.scaled(self.coarse(self.pooled(x, mask))).astype(self.dtype),
             gates=self.gate(x) if self.gate else None,
         )
 

@@ -56,9 +56,19 @@ class MultiModal(nn.Module):
             heads.append(self.heads[self._last_head(at, modality)])
             at = earlier
         heads.append(self.heads[self._last_head(at, modality)])
-        pool, unit_length = self.spaces[at]["pool"], self.spaces[space]["unit_length"]
-        gate, pool_gate = (self.gates.get(f"{s}_{modality}") for s in (space, at))
-        return Route(tuple(reversed(heads)), pool, unit_length, gate, pool_gate)
+        pool, gate = self.spaces[at]["pool"], self._gate(space, modality)
+        unit_length, dtype = self.spaces[space]["unit_length"], self.spaces[space]["dtype"]
+        return Route(
+            heads=tuple(reversed(heads)),
+            pool=pool,
+            unit_length=unit_length,
+            dtype=dtype,
+            gate=gate,
+            pool_gate=self._gate(at, modality),
+        )
+
+    def _gate(self, space: str, modality: str) -> Gate | None:
+        return self.gates.get(f"{space}_{modality}")
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
         """Encoder outputs of the modalities present in ``inputs``, before any head.

@@ -7,6 +7,7 @@ from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, of_type, plain
 
 POOLS = ("mean", "max", "gate")
 GATES = ("none", "linear", "hidden")
+EMBEDDING_DTYPES = ("float32", "bfloat16")
 
 
 def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -47,6 +48,10 @@ def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dic
         raise ConfigError(f"{key}.gate={entry['gate']!r} is unknown; allowed: {', '.join(GATES)}")
     if entry["pool"] == "gate" and entry["gate"] == "none":
         raise ConfigError(f"{key}.pool='gate' needs a gate: set {key}.gate to linear or hidden")
+    if entry["dtype"] not in EMBEDDING_DTYPES:
+        raise ConfigError(
+            f"{key}.dtype={entry['dtype']!r} is unknown; allowed: {', '.join(EMBEDDING_DTYPES)}"
+        )
     members = tuple(entry["modalities"])
     for modality in members:
         if modality not in modalities:

@@ -17,8 +17,8 @@ from fgmm.losses import (
     clip_similarity,
     fine_grained_nce,
     info_nce,
+    matched_weights,
     mil_nce,
-    phrase_weights,
     pooled_similarity,
     sharded,
     sigmoid,
@@ -95,7 +95,7 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
             pool=pool,
             temperature=own["attention"],
             direction="symmetric",
-            phrase_weights="softmax",
+            weighting="softmax",
             phrase_temperature=own["phrases"],
             **options(k),
         )
@@ -106,7 +106,7 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
     s = pooled_similarity(
         *given_to_all, pool="softmax", temperature=parameters["matched"]["attention"], **options(1)
     )
-    turned_down = phrase_weights(
+    turned_down = matched_weights(
         s, parameters["matched"]["phrases"], y_mask, parameters["matched"]["null"], **across
     )
     values["matched"] = fine_grained_nce(
