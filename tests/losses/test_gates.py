@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh
 
 from fgmm.losses import clip_similarity, gate_weights, info_nce, sharded
-from fgmm.losses.exchange import EXCHANGES, x_travels
+from fgmm.losses.exchange import x_travels
 from fgmm.losses.similarity import DIRECTIONS, POOLS, pooled
 
 B, C, N, P, D = 5, 7, 6, 3, 4
@@ -281,8 +281,12 @@ def sharded_inputs(locals_, dtype=np.float64):
 
 @pytest.mark.parametrize(
     ("exchange", "locals_", "dtype"),
-    [("gather", N, np.float64), ("gather", 1, np.float64), ("ring", N, np.float64)]
-    + [("ring", N, np.float32)],
+    [
+        ("gather", N, np.float64),
+        ("gather", 1, np.float64),
+        ("ring", N, np.float64),
+        ("ring", N, np.float32),
+    ],
 )
 def test_over_devices_it_is_that_of_one_device(exchange, locals_, dtype):
     """Phrases travel, or a single local embedding does."""
