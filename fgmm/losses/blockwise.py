@@ -73,6 +73,7 @@ def similarities(
     temperature, weights_temperature = (
         jnp.asarray(1 if t is None else t, dtype) for t in (temperature, weights_temperature)
     )
+    x_weights, y_weights = (w if w is None else w.astype(dtype) for w in (x_weights, y_weights))
     filled_x, x_valid = _filled(x, x_mask, dtype)
     filled_y, y_valid = _filled(y, y_mask, dtype)
 
@@ -413,7 +414,7 @@ def _mean(v, valid, dtype):
 
 
 def _weighted_sum(v, weights, dtype):
-    return jnp.sum(v.astype(dtype) * weights[:, :, None].astype(dtype), axis=1)
+    return jnp.sum(v.astype(dtype) * weights[:, :, None], axis=1)
 
 
 def _grouped(v, group, fill=0):
