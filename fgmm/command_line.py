@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from absl import app, flags, logging
 
-from fgmm.config import ConfigError
+from fgmm.config import ConfigError, files
 
 WRONG_COMMAND = 2
 
@@ -42,6 +42,7 @@ def fail(message: str) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
+        argv = _with_paths(argv)
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
@@ -56,6 +57,15 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     return rest
+
+
+def _with_paths(argv: list[str]) -> list[str]:
+    """The arguments with the path of the config file where its name stands."""
+    if "config" not in flags.FLAGS or not (value := given("config", argv)):
+        return argv
+    path = files.resolved(value)
+    spelled = {f"--config={value}": f"--config={path}", value: path}
+    return [argv[0], *(spelled.get(argument, argument) for argument in argv[1:])]
 
 
 def _explained(error: Exception, argv: list[str]) -> str:

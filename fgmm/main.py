@@ -1,4 +1,4 @@
-"""Trains what a config describes: ``python -m fgmm.main --config=configs/X.py --workdir=DIR``.
+"""Trains what a config describes: ``python -m fgmm.main --config=NAME --workdir=DIR``.
 
 The same command on every process of several; see ``docs/distributed.md``.
 """
@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from fgmm import command_line
 from fgmm.config import flat
 
-config_flags.DEFINE_config_file("config", None, "The experiment, configs/X.py[:k=v,...].")
+config_flags.DEFINE_config_file("config", None, "The experiment, NAME[:k=v,...] or PATH.py.")
 flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
 flags.DEFINE_string(
     "coordinator_address",

@@ -42,7 +42,8 @@ def test_a_class_that_is_not_there_is_named(name):
     with pytest.raises(ConfigError) as caught:
         components.find("data.sources", name, key="data.source.name")
     assert str(caught.value) == (
-        f"data.source.name={name!r} is unknown: there is no class {attribute!r} in a module {module!r}"
+        f"data.source.name={name!r} is unknown: there is no class {attribute!r} in a module "
+        f"{module!r}"
     )
 
 

@@ -368,7 +368,7 @@ def _dense_similarities(
     options = {"pool": pooling.pool, "temperature": temperature}
     s = pooled(a, mask, axis=2, **options) if pooling.y_to_x else None
     if pooling.weighs_phrases:
-        s = jnp.sum(s * y_weights, axis=2)
+        s = jnp.sum(s * y_weights[None], axis=2)
     if pooling.weights is None:
         return s, None
     options_of_weights = {"pool": pooling.weights, "temperature": weights_temperature}

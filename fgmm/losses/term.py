@@ -442,9 +442,10 @@ def top1_accuracy(
 
     The mean of both, over valid clips of all devices; a tie counts as an error.
     """
-    own = (first_clip(len(s), axis_name) + jnp.arange(len(s)))[:, None] == jnp.arange(s.shape[1])
+    own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
+    own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
-    rivals = valid[:, None] & gathered(valid, axis_name) & ~own
+    rivals = valid[:, None] & gathered(valid, axis_name)[None] & ~own
     rival_scores = jnp.where(rivals, s, -jnp.inf)
     best_caption = rival_scores.max(1)
     best_clip = brought_home(rival_scores.max(0), axis_name).max(0)

@@ -40,7 +40,9 @@ def run(experiment, given, devices):
     step = make_train_step(experiment, small)
     losses = []
     for batch in given:
-        state, metrics = step(state, mesh.put_batch(batch, small))
+        # Nothing goes to the device or comes back unasked.
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, mesh.put_batch(batch, small))
         losses.append(float(metrics["loss"]))
     return state, np.array(losses), metrics
 

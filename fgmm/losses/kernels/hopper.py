@@ -85,7 +85,7 @@ def similarities(
     x = jnp.where(x_mask[:, :, None], x, 0)
     operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
     s = jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0)
-    return jnp.sum(s * y_weights, axis=2) if pooling.weighs_phrases else s, None
+    return jnp.sum(s * y_weights[None], axis=2) if pooling.weighs_phrases else s, None
 
 
 def check_device() -> None:
