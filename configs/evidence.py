@@ -9,19 +9,26 @@ import ml_collections
 from fgmm import components
 from fgmm import config as configs
 
-PAIRS = (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5))
+# The pairs that may be compared, with their weights; what is in no pair has no encoder.
+PAIRS = {
+    "all": (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5)),
+    "video_text": (("video_text", 1.0),),
+}
 
 COARSE = {"name": "info_nce", "level": "coarse"}
 SOFTMAX = {"name": "info_nce", "level": "fine", "pool": "softmax"}
 LOGSUMEXP = {"name": "info_nce", "level": "fine", "pool": "logsumexp"}
 WEIGHTED = {**SOFTMAX, "weighting": "softmax"}
+GATED = {**LOGSUMEXP, "direction": "symmetric", "weighting": "learned"}
 
 # The terms on every pair, and the temperature that is tuned. With "weighted" a phrase counts by its
-# score; everywhere else the phrases of a caption count alike.
+# score, with "gated" phrases and local embeddings by learned gates; everywhere else the phrases of
+# a caption count alike.
 ARMS = {
     "coarse": ({"coarse": COARSE}, "temperature"),
     "softmax": ({"fine": SOFTMAX}, "attention_temperature"),
     "logsumexp": ({"fine": LOGSUMEXP}, "attention_temperature"),
+    "gated": ({"fine": GATED}, "attention_temperature"),
     "softmax_coarse": ({"coarse": COARSE, "fine": SOFTMAX}, "attention_temperature"),
     "weighted_coarse": ({"coarse": COARSE, "fine": WEIGHTED}, "phrase_temperature"),
 }
@@ -32,6 +39,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``arm``: one of ``ARMS``.
+    - ``pairs``: one of ``PAIRS``.
     - ``examples``: clips seen in training, whatever the batch.
     - ``rate``, ``temperature_times``, ``pool``: the learning rate, a factor of the arm's own
       temperature in ``DEFAULTS``, and how coarse embeddings are pooled.
@@ -40,6 +48,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     variant = configs.variant(
         argument,
         arm="softmax_coarse",
+        pairs="all",
         batch=32,
         examples=15_360,
         rate=8e-3,
@@ -47,10 +56,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         pool="mean",
         corpus=0,
     )
-    if variant.arm not in ARMS:
-        raise configs.ConfigError(
-            f"variant arm={variant.arm!r} is unknown; allowed: {', '.join(ARMS)}"
-        )
+    for name, choices in (("arm", ARMS), ("pairs", PAIRS)):
+        if variant[name] not in choices:
+            raise configs.ConfigError(
+                f"variant {name}={variant[name]!r} is unknown; allowed: {', '.join(choices)}"
+            )
     config = configs.defaults()
     config.batch_size = variant.batch
     config.steps = variant.examples // variant.batch
@@ -60,11 +70,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.model.video = {"name": "resnet2plus1d", "widths": (32, 64), "temporal_strides": (1, 2)}
     config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
     config.model.text = {"name": "phrase_transformer", "width": 64, "context": "phrase"}
-    config.model.spaces.joint.pool = variant.pool
-
     terms, tuned = ARMS[variant.arm]
+    config.model.spaces.joint.pool = variant.pool
+    if variant.pool == "gate" or GATED in terms.values():
+        config.model.spaces.joint.gate = "linear"
+    if variant.pairs == "video_text":
+        del config.model.audio
+        config.model.spaces.joint.modalities = ("video", "text")
+
     temperature = variant.temperature_times * DEFAULTS[tuned]
-    for pair, weight in PAIRS:
+    for pair, weight in PAIRS[variant.pairs]:
         for name, term in terms.items():
             entry = {"pair": pair, "space": "joint", "weight": weight, **term}
             if tuned == "temperature" or name == "fine":

@@ -59,7 +59,8 @@ def variants(tmp_path_factory):
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     on_prepared = prepared_variants(tmp_path, narrated, model)
     return {
-        "quickstart": [None, "fine=annealed"],
+        "quickstart": [None, "fine=annealed", "fine=gated"],
+        "evidence": [None, "arm=gated,pairs=video_text"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",

@@ -22,8 +22,12 @@ class ConfigError(ValueError):
 SPACE_DEFAULTS = {
     # Width of a hidden layer in its heads, 0 for linear ones; or a dict of widths by modality.
     "hidden": 0,
-    # "mean" or "max" over a clip's or a caption's features; that of the space passed through holds.
+    # "mean", "max" or "gate", a mean with the weights of the space's gate, over a clip's or a
+    # caption's features; that of the space passed through holds.
     "pool": "mean",
+    # Learned weights of local embeddings and phrases: "none", "linear" or "hidden", with a hidden
+    # layer. Terms use them with weighting='learned', coarse embeddings with pool='gate'.
+    "gate": "none",
     # Whether linear heads have one.
     "bias": False,
     # Whether embeddings have unit length: products are then cosines.

@@ -152,8 +152,7 @@ class _Retrieval:
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = pairs.scoring_term(self.experiment, self.term)
-        x, y = Side(clips.local, clips.mask), Side(texts.local, texts.mask)
-        return term.score(parameters, x, y)
+        return term.score(parameters, Side.of(clips), Side.of(texts))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -300,12 +301,28 @@ def _objective(config) -> Objective:
             entries[name] = TermEntry(term=term, **where)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
+        if term.gated_sides and config.model.spaces[space].gate == "none":
+            raise ConfigError(
+                f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
+                "or hidden"
+            )
         width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
         try:
             term.check_embeddings(width, dtype)
         except ValueError as error:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
+    _check_gates_are_used(config.model.spaces, entries)
     try:
         return Objective(entries)
     except ValueError as error:
         raise ConfigError(f"objective.terms: {error}") from error
+
+
+def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:
+    used = {entry.space for entry in entries.values() if entry.term.gated_sides}
+    for name, space in spaces.items():
+        if space["gate"] != "none" and space["pool"] != "gate" and name not in used:
+            raise ConfigError(
+                f"model.spaces.{name}.gate={space['gate']!r} is used by nothing: set "
+                f"model.spaces.{name}.pool to gate, or weighting to learned in a term of the space"
+            )

@@ -5,7 +5,8 @@ from typing import Any
 
 from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, of_type, plain
 
-POOLS = ("mean", "max")
+POOLS = ("mean", "max", "gate")
+GATES = ("none", "linear", "hidden")
 EMBEDDING_DTYPES = ("float32", "bfloat16")
 
 
@@ -43,6 +44,10 @@ def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dic
         raise ConfigError(f"{key}.width={entry['width']} must be at least 1")
     if entry["pool"] not in POOLS:
         raise ConfigError(f"{key}.pool={entry['pool']!r} is unknown; allowed: {', '.join(POOLS)}")
+    if entry["gate"] not in GATES:
+        raise ConfigError(f"{key}.gate={entry['gate']!r} is unknown; allowed: {', '.join(GATES)}")
+    if entry["pool"] == "gate" and entry["gate"] == "none":
+        raise ConfigError(f"{key}.pool='gate' needs a gate: set {key}.gate to linear or hidden")
     if entry["dtype"] not in EMBEDDING_DTYPES:
         raise ConfigError(
             f"{key}.dtype={entry['dtype']!r} is unknown; allowed: {', '.join(EMBEDDING_DTYPES)}"
