@@ -105,7 +105,7 @@ def losses(run: Run, steps: int) -> list[float]:
 def _experiment(run: Run, steps: int) -> experiments.Experiment:
     config = quickstart.get_config("fine=fine_grained_nce")
     config.steps, config.batch_size = max(steps, 10), 16
-    config.optimizer.warmup_steps = 2
+    config.optimizer.schedule.warmup = 2
     config.data.source.update(size=32, frames=4, fps=4.0, clips=64)
     config.data.update(frames=2, height=16, width=16)
     config.transforms.update(crop_area=0.5, flip=True)

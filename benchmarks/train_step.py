@@ -117,7 +117,7 @@ def main(argv):
     config.unlock()
     config.steps = 2 * steps
     config.checkpoint.best_metric = ""
-    config.optimizer.warmup_steps = 0
+    config.optimizer.schedule.warmup = 0
     config.evals = {}
     source = experiments.build(config).source(config.data.source, "data.source")
     kept = InMemory(source, 8 * config.batch_size)

@@ -87,7 +87,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             config.objective.terms[f"{name}_{pair}"] = entry
 
     config.optimizer.learning_rate = variant.rate
-    config.optimizer.warmup_steps = config.steps // 10
+    config.optimizer.schedule.warmup = config.steps // 10
     config.checkpoint.every_steps = config.steps
     config.evals.retrieval = {
         "name": "retrieval",

@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
 
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 200
+    config.optimizer.schedule.warmup = 1 / 15
     config.optimizer.weight_decay = ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.1))
     config.checkpoint.best_metric = "dev/coarse/text_to_video/r@10"
     config.evals.dev = {

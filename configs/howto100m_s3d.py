@@ -100,7 +100,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
 
     # Adam, 1e-3, linear warmup of 5,000 steps (section 4.1; args.py), nothing decayed or clipped.
-    config.optimizer.update(learning_rate=1e-3, warmup_steps=5000, beta2=0.999, clip_norm=0.0)
+    config.optimizer.update(learning_rate=1e-3, b2=0.999, clip_norm=0.0)
+    config.optimizer.schedule.warmup = 5000
     config.optimizer.weight_decay = ((".*", 0.0),)
     config.checkpoint.update(
         every_steps=5000, best_metric="validation/coarse/text_to_video/r@10", every_minutes=30.0

@@ -75,7 +75,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.objective.terms[f"fine_{pair}"] = {**common, "name": variant.fine, "level": "fine"}
 
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = min(100, variant.steps // 10)
+    config.optimizer.schedule.warmup = 0.05
     config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
     evaluated = {"root": first["root"], "split": variant.validation, "candidates": 1}
     config.evals.validation = {

@@ -59,6 +59,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             config.objective.terms[f"fine_{pair}"] = fine
 
     config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule.warmup = 1 / 12
     config.checkpoint.every_steps = 300
     config.checkpoint.best_metric = "retrieval/coarse/text_to_video/r@10"
     config.evals.retrieval = {

@@ -76,7 +76,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         config.objective.terms[f"fine_{pair}"] = {**common, "name": variant.fine, "level": "fine"}
 
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = min(100, variant.steps // 10)
+    config.optimizer.schedule.warmup = 0.05
     config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
     config.evals.validation = {
         "name": "retrieval",

@@ -165,6 +165,10 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             follows = name in _FOLLOWING.get(room, ())
             if name not in entry and value is not dataclasses.MISSING and not follows:
                 entry[name] = value
+    factories = importlib.import_module("fgmm.experiment.factories")
+    for name, value in factories.options(config.optimizer.name).items():
+        if name not in config.optimizer:
+            config.optimizer[name] = value
     config.model.spaces = with_space_defaults(config.model.spaces)
     return config
 

@@ -59,16 +59,21 @@ class Embedded:
         return len(self.coarse)
 
 
-def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: int = 16) -> "Model":
+def load(
+    workdir: str | pathlib.Path, step: str | int = "latest", batch_size: int = 16, weights: str = ""
+) -> "Model":
     """Opens the model that a run trained, or that was converted.
 
     Args:
       workdir: of the run.
       step: ``"latest"``, ``"best"`` or a number.
       batch_size: inputs embedded at a time; the last batch is filled up.
+      weights: ``"ema"``, the moving average of the parameters, or ``"last"``, those of the last
+        step; by default the average where the run has one.
 
     Raises:
-      ConfigError: there is no such checkpoint, or a file of it is damaged; it is a ``ValueError``.
+      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights;
+        it is a ``ValueError``.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1")
@@ -76,7 +81,7 @@ def load(workdir: str | pathlib.Path, step: str | int = "latest", batch_size: in
     # Orbax writes dozens of lines for a checkpoint.
     logging.set_verbosity(logging.ERROR)
     try:
-        return Model(*checkpoint.load(pathlib.Path(workdir), str(step)), batch_size)
+        return Model(*checkpoint.load(pathlib.Path(workdir), str(step), weights), batch_size)
     except ConfigError as error:
         # The names of the flags are those of the arguments.
         raise ConfigError(str(error).replace("--", "")) from error

@@ -20,7 +20,7 @@ _ONE_STAGE = {
 def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collections.ConfigDict:
     """The same experiment with small pictures, few channels, a small batch and few steps."""
     config = config.copy_and_resolve_references().unlock()
-    config.steps, config.batch_size, config.optimizer.warmup_steps = steps, 8, 0
+    config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
     config.data.frames = min(config.data.frames, 2)
     config.data.height = config.data.width = 16
     config.data.seconds, config.data.workers = 0.5, 0

@@ -41,7 +41,7 @@ def test_defaults_satisfy_their_own_check():
         ("optimizer.learning_rate", "high", "optimizer.learning_rate='high' is not of type float"),
         ("data", 3, "data=3 must be a dict"),
         ("data.frames", 0, "data.frames=0 must be at least 1"),
-        ("optimizer.beta1", 1.5, "optimizer.beta1=1.5 must be from 0 to 1"),
+        ("optimizer.ema", 1.5, "optimizer.ema=1.5 must be from 0.0 to 1.0"),
         ("patience_nonfinite", 0, "patience_nonfinite=0 must be at least 1"),
     ],
 )

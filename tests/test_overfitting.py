@@ -36,7 +36,7 @@ def test_encoders_overfit_32_clips(encoders, tmp_path):
         for pair in ("video_text", "audio_text")
     }
     config.update(steps=60, progress=False)
-    config.optimizer.warmup_steps = 20
+    config.optimizer.schedule.warmup = 20
     config.checkpoint.update(every_steps=0, best_metric="")
 
     experiment = experiments.build(components.complete(config))

@@ -38,7 +38,7 @@ SMALL = (
     "--config=quickstart:steps=1,fine=none",
     "--workdir=run",
     "--config.batch_size=8",
-    "--config.optimizer.warmup_steps=0",
+    "--config.optimizer.schedule.warmup=0",
     "--config.data.workers=0",
     "--config.data.frames=2",
     "--config.data.height=16",

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from fgmm.config import optimizer
 from fgmm.config.earlier_keys import brought_over
 
 # ConfigDict is no Mapping to Python's type system.
@@ -138,21 +139,11 @@ def defaults() -> ml_collections.ConfigDict:
             },
             "objective": {"terms": {}},
             # Parameters to start with: a run's folder or converted weights, empty for random ones;
-            # which checkpoint; (regex, action) rules. See fgmm/train/init_from.py.
-            "init_from": {"path": "", "step": "latest", "rules": ()},
-            "optimizer": {
-                "learning_rate": 1e-3,
-                "warmup_steps": 100,
-                # The cosine ends at this share of the peak.
-                "final_fraction": 0.0,
-                "beta1": 0.9,
-                "beta2": 0.98,
-                "epsilon": 1e-8,
-                "clip_norm": 1.0,
-                # (regex, value): the first that matches a parameter's path holds.
-                "weight_decay": ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.01)),
-                "learning_rate_scale": ((".*", 1.0),),
-            },
+            # which checkpoint; "ema" or "last" weights, empty for ema where it has them;
+            # (regex, action) rules. See fgmm/train/init_from.py.
+            "init_from": {"path": "", "step": "latest", "weights": "", "rules": ()},
+            # With the options of the optimizer named; see fgmm/experiment/optimizer.py.
+            "optimizer": optimizer.section_defaults(),
             "checkpoint": {
                 "every_steps": 500,
                 "every_minutes": 10.0,
@@ -211,17 +202,15 @@ _BOUNDS = {
     "transforms.time_masks": (0, None),
     "transforms.band_masks": (0, None),
     "transforms.mel_bands": (1, None),
-    "optimizer.learning_rate": (0, None),
-    "optimizer.warmup_steps": (0, None),
-    "optimizer.final_fraction": (0, 1),
-    "optimizer.beta1": (0, 1),
-    "optimizer.beta2": (0, 1),
-    "optimizer.clip_norm": (0, None),
+    **optimizer.bounds(),
     "checkpoint.every_steps": (0, None),
     "checkpoint.every_minutes": (0, None),
     "checkpoint.keep_last": (1, None),
     "checkpoint.keep_best": (0, None),
 }
+
+# Sections that hold the options of what they name beside their own keys.
+_NAMING = ("optimizer",)
 
 # Keys under which any component's options may stand.
 _OPEN = ("data.source", "model", "objective.terms", "evals")
@@ -302,6 +291,8 @@ def check_keys(config: Config) -> None:
         for name, value in given.items():
             key = f"{path}{name}"
             if name not in expected:
+                if path.rstrip(".") in _NAMING:
+                    continue
                 raise ConfigError(
                     f"{key}={value!r} is unknown; allowed under {path.rstrip('.') or 'config'}: "
                     + ", ".join(sorted(expected))
@@ -318,7 +309,7 @@ def check_keys(config: Config) -> None:
     compare(config, defaults(), "")
     for key, (low, high) in _BOUNDS.items():
         value = at(config, key)
-        if value < low or (high is not None and value > high):
+        if not value >= low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
             raise ConfigError(f"{key}={value!r} must be {limits}")
 

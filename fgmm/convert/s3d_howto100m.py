@@ -118,7 +118,9 @@ def converted(
     _, run_key = jax.random.split(jax.random.key(built.config.seed))
     # An optimizer that has seen nothing is all zeros.
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank.opt_state)
-    return Converted(built, TrainState.create(params, statistics, opt_state, run_key))
+    return Converted(
+        built, TrainState.create(params, statistics, opt_state, run_key, average=False)
+    )
 
 
 def _published(path: str) -> str:

@@ -16,6 +16,12 @@ def run(name: str) -> None:
     """Runs the evaluation ``fgmm.eval.<name>`` as a program."""
     flags.DEFINE_string("workdir", None, "The run whose checkpoint is evaluated.")
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
+    flags.DEFINE_string(
+        "weights",
+        "",
+        "Which parameters: ema, their moving average, or last, those of the last step; by default "
+        "the average where the run has one.",
+    )
     flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
     config_flags.DEFINE_config_file(
         "config",
@@ -32,7 +38,9 @@ def _evaluate(name: str) -> None:
     from fgmm import provenance
     from fgmm.train import checkpoint
 
-    experiment, state = checkpoint.load(workdir, flags.FLAGS.step)
+    experiment, state = checkpoint.load(workdir, flags.FLAGS.step, flags.FLAGS.weights)
+    averaged = experiment.optimizer.ema and flags.FLAGS.weights != "last"
+    weights = "ema" if averaged else "last"
     protocols = _protocols(name, experiment.config.evals)
     if flags.FLAGS.output and len(protocols) > 1:
         raise ConfigError(
@@ -50,6 +58,7 @@ def _evaluate(name: str) -> None:
             {
                 "evaluation": name,
                 "step": step,
+                "weights": weights,
                 "trained": provenance.of_run(workdir, step, batch_size),
                 "evaluated": provenance.here(),
                 "protocol": as_dict(bound.protocol),
@@ -57,7 +66,8 @@ def _evaluate(name: str) -> None:
                 "config": as_dict(experiment.config),
             },
         )
-        print(f"{label}, step {step}\n{evaluation.table(result)}\nwritten to {output}")
+        print(f"{label}, step {step}, {weights} weights")
+        print(f"{evaluation.table(result)}\nwritten to {output}")
 
 
 def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:

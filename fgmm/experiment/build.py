@@ -23,7 +23,7 @@ from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
-from fgmm.experiment import init_rules, optimizer
+from fgmm.experiment import init_rules, layer_decay, optimizer
 from fgmm.experiment.state import TrainState
 from fgmm.losses.exchange import EXCHANGES
 from fgmm.losses.objective import PAIRS, Objective, TermEntry
@@ -89,7 +89,18 @@ class Experiment:
         inputs = self.transforms(jax.tree.map(jnp.asarray, self.blank_batch()))
         variables = dict(self.model.init(init_key, inputs))
         params = {"model": variables.pop("params"), "objective": self.objective.init()}
-        return TrainState.create(params, variables, self.optimizer.init(params), run_key)
+        return TrainState.create(
+            params,
+            variables,
+            self.optimizer.init(params),
+            run_key,
+            average=bool(self.optimizer.ema),
+        )
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes and types of a state; computes nothing."""
+        return jax.eval_shape(self.init, self.config.seed)
 
     @functools.cached_property
     def embed(self):
@@ -158,16 +169,20 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
     _check_best_metric(config.checkpoint, config.evals)
     config.model.spaces = with_space_defaults(config.model.spaces)
+    init_rules.checked_rules(config.init_from)
+    config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
+    model = _model(config, modalities, tokenizer, shape)
+    transforms = _transforms(config, shape)
     experiment = Experiment(
         config=ml_collections.FrozenConfigDict(config),
         shape=shape,
         tokenizer=tokenizer,
-        model=_model(config, modalities, tokenizer, shape),
-        transforms=_transforms(config, shape),
+        model=model,
+        transforms=transforms,
         objective=_objective(config),
         optimizer=optimizer.from_config(
-            config.optimizer, config.steps, init_rules.frozen(config.init_from)
+            config.optimizer, config.steps, lambda: _layers(model, transforms, shape)
         ),
     )
     _check_sizes(experiment)
@@ -199,6 +214,19 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
         )
     checked = spaces.checked(config.model.spaces, modalities)
     return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+
+
+def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
+    """``layer_decay.layers`` of a model; traces its initialisation."""
+    found = {}
+
+    def init(key, batch):
+        # Within the trace modules are in the order of application; outside JAX has sorted them.
+        found.update(layer_decay.layers(model.init(key, transforms(batch))["params"]))
+
+    batch = {k: v for k, v in shape.zeros(2).items() if k not in pipeline.HOST_ONLY}
+    jax.eval_shape(init, jax.random.key(0), batch)
+    return found
 
 
 def _check_sizes(experiment: Experiment) -> None:

@@ -1,7 +1,9 @@
-"""Parameters that training leaves alone."""
+"""Parameters and statistics that training leaves alone."""
 
 import contextlib
 import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,20 +11,28 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.experiment.rules import by_rule, path_of, value_for
-from fgmm.models.layers import BatchNorm
+
+# How modules are told to leave their statistics alone, as an argument or as a field.
+_AS_IN_EVALUATION = {
+    "train": False,
+    "training": False,
+    "is_training": False,
+    "update_stats": False,
+    "use_running_average": True,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Which parameters are frozen, by rules.
+    """What is frozen, by rules.
 
     A frozen parameter gets no update and no weight decay, has no moments in the optimizer and no
-    part in the gradient's norm. A frozen batch normalisation normalises by its running statistics,
-    as in evaluation, and leaves them as they are; so a frozen encoder without dropout gives in
-    training what it gives in evaluation.
+    part in the gradient's norm. Frozen statistics stay as they are, of whatever module; a
+    normalisation whose statistics are frozen normalises by them, as in evaluation. So a frozen
+    encoder without dropout gives in training what it gives in evaluation.
 
     Attributes:
-      rules: (regex, whether frozen); the first that matches the whole of a parameter's path holds.
+      rules: (regex, whether frozen); the first that matches the whole of a path holds.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
@@ -41,35 +51,82 @@ class Frozen:
 
     def zeroed(self, tree: Any) -> Any:
         """A tree like the parameters, such as their gradient, with zeros where they are frozen."""
-        if not self._any:
+        if not self:
             return tree
         return jax.tree.map(
             lambda leaf, held: jnp.zeros_like(leaf) if held else leaf, tree, self.mask(tree)
         )
 
-    def batch_norms(self) -> contextlib.AbstractContextManager:
-        """Within it, a model that is applied in training has its frozen batch norms as in
-        evaluation: those all of whose running statistics, by paths such as
-        ``model/encoders_video/BatchNorm_0/mean``, are frozen.
+    def statistics(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+        """Statistics after a step: those from before it where they are frozen.
+
+        Args:
+          before, after: the model's mutable collections. Their paths are such as
+            ``model/encoders_video/BatchNorm_0/mean``.
+        """
+
+        def pick(at, old, new):
+            return old if self.holds(f"model/{path_of(at)}") else new
+
+        return {
+            name: jax.tree_util.tree_map_with_path(pick, before[name], new) if self else new
+            for name, new in after.items()
+        }
+
+    def normalising(self) -> contextlib.AbstractContextManager:
+        """Within it, a model that is applied in training has its frozen normalisations as in
+        evaluation: those modules all of whose own statistics are frozen, told so by an argument or
+        a field ``train``, ``training``, ``is_training``, ``update_stats`` or
+        ``use_running_average``.
         """
 
         def intercept(call, args, kwargs, context):
             module = context.module
-            if not isinstance(module, BatchNorm) or context.method_name != "__call__":
+            if context.method_name != "__call__" or not self._holds_statistics_of(module):
                 return call(*args, **kwargs)
-            here = "/".join(("model", *module.path))
-            statistics = module.variables.get("batch_stats", {})
-            paths = [path_of(at) for at, _ in jax.tree_util.tree_leaves_with_path(statistics)]
-            if not paths or not all(self.holds(f"{here}/{path}") for path in paths):
-                return call(*args, **kwargs)
-            x, mask, _ = args
-            return call(x, mask, False)
+            names = inspect.signature(type(module).__call__)
+            bound = names.bind(module, *args, **kwargs)
+            told = {
+                name: value for name, value in _AS_IN_EVALUATION.items() if name in names.parameters
+            }
+            with _fields_replaced(module, without=told):
+                bound.arguments.update(told)
+                return call(*bound.args[1:], **bound.kwargs)
 
-        return nn.intercept_methods(intercept) if self._any else contextlib.nullcontext()
+        return nn.intercept_methods(intercept) if self else contextlib.nullcontext()
 
-    @property
-    def _any(self) -> bool:
+    def _holds_statistics_of(self, module: nn.Module) -> bool:
+        here = "/".join(("model", *module.path))
+        own = [
+            name
+            for collection, variables in module.variables.items()
+            for name, value in variables.items()
+            if collection != "params" and not isinstance(value, Mapping)
+        ]
+        return bool(own) and all(self.holds(f"{here}/{name}") for name in own)
+
+    def __bool__(self) -> bool:
         return any(held for _, held in self.rules)
+
+
+@contextlib.contextmanager
+def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[None]:
+    """Fields of a module that say whether it trains, as in evaluation; None where an argument of
+    its call says it, for flax refuses both.
+    """
+    before = {
+        name: getattr(module, name)
+        for name in _AS_IN_EVALUATION
+        if getattr(module, name, None) is not None
+    }
+    for name in before:
+        # Modules are frozen once they are made.
+        object.__setattr__(module, name, None if name in without else _AS_IN_EVALUATION[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            object.__setattr__(module, name, value)
 
 
 NOTHING = Frozen()

@@ -4,11 +4,10 @@ import re
 from typing import NamedTuple
 
 from fgmm.config import Config, ConfigError
-from fgmm.experiment.frozen import Frozen
 
 # Actions on the names of the checkpoint and of the model.
 ON_CHECKPOINT = ("skip", "rename")
-ON_MODEL = ("initialise", "freeze")
+ON_MODEL = ("initialise", "load")
 
 
 class Rule(NamedTuple):
@@ -16,7 +15,7 @@ class Rule(NamedTuple):
 
     Attributes:
       regex: of whole paths.
-      action: ``"skip"``, ``"rename"``, ``"initialise"`` or ``"freeze"``.
+      action: ``"skip"``, ``"rename"``, ``"initialise"`` or ``"load"``.
       name: the new name, of ``"rename"`` alone.
     """
 
@@ -39,11 +38,14 @@ def checked_rules(entry: Config) -> tuple[Rule, ...]:
             raise ConfigError(f"{where}; each entry must be (regex, action)")
         regex, action = given
         action, _, name = action.partition(" ")
+        if action == "freeze":
+            raise ConfigError(
+                f"{where}; freezing is a rule of the optimizer: ({regex!r}, 'frozen') in "
+                "optimizer.learning_rate_scale"
+            )
         known = action in (*ON_CHECKPOINT, *ON_MODEL)
         if not known or bool(name.strip()) != (action == "rename"):
-            raise ConfigError(
-                f"{where}; allowed actions: skip, initialise, freeze, rename NEW_NAME"
-            )
+            raise ConfigError(f"{where}; allowed actions: skip, initialise, load, rename NEW_NAME")
         try:
             re.compile(regex)
         except re.error as error:
@@ -52,13 +54,3 @@ def checked_rules(entry: Config) -> tuple[Rule, ...]:
     if rules and not entry["path"]:
         raise ConfigError("init_from.rules are set but init_from.path is empty")
     return tuple(rules)
-
-
-def frozen(entry: Config) -> Frozen:
-    """The parameters that ``config.init_from`` freezes.
-
-    Raises:
-      ConfigError: as ``checked_rules``.
-    """
-    rules = checked_rules(entry)
-    return Frozen(tuple((r.regex, r.action == "freeze") for r in rules if r.action in ON_MODEL))

@@ -1,17 +1,46 @@
-"""AdamW with warmup and cosine; weight decay and learning rates by (regex, value) rules."""
+"""The optimizer of ``config.optimizer``: an optax chain, its schedule, and what it leaves alone.
 
-import re
-from collections.abc import Callable, Sequence
+::
+
+    config.optimizer.update(
+        name="lion",  # of fgmm.experiment.factories; its options, such as b1, lie beside it
+        learning_rate=1e-4,
+        schedule={"name": "constant", "warmup": 0.05, "cooldown": 0.2},
+        clip_norm=1.0,
+        weight_decay=((".*bias", 0.0), (".*", 0.1)),
+        learning_rate_scale=((".*video.*", "frozen"), ("model/heads_.*", 3.0)),
+        layer_decay=0.8,
+        ema=0.9995,
+    )
+
+Of rules (regex, value) the first holds whose regex matches the whole path of a parameter, such as
+``model/encoders_video/Conv_0/kernel``. The parts of a step, in this order: gradients of what is
+frozen are left out, the global norm is clipped, optax makes an update, weight decay is added, and
+all is scaled by the rules, by the depth of the layer and by the schedule.
+
+``"frozen"`` holds a parameter wholly, and running statistics, whose paths are beside the parameters
+of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.frozen``.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
-from fgmm.config import Config, ConfigError
-from fgmm.experiment.frozen import NOTHING, Frozen
-from fgmm.experiment.rules import by_rule
+from fgmm.config import Config
+from fgmm.config.optimizer import section_defaults
+from fgmm.experiment import factories, layer_decay, schedules
+from fgmm.experiment.frozen import Frozen
+from fgmm.experiment.rules import by_rule, check_matches, checked_rules, paths_of
 
 Rules = Sequence[tuple[str, float]]
+
+FROZEN = "frozen"
+_SCALE = "optimizer.learning_rate_scale"
 
 
 class Optimizer(NamedTuple):
@@ -23,7 +52,9 @@ class Optimizer(NamedTuple):
         still to be scaled by minus the learning rate.
       schedule: finished steps to learning rate.
       clip_norm: the global norm that gradients are clipped to; 0 for no limit.
-      frozen: the parameters that get no update.
+      frozen: the parameters and statistics that stay as they are.
+      ema: decay of the moving average of parameters; 0 for none.
+      scales: the rules of ``learning_rate_scale`` as the config gives them.
     """
 
     init: Callable
@@ -31,68 +62,114 @@ class Optimizer(NamedTuple):
     schedule: optax.Schedule
     clip_norm: float
     frozen: Frozen
+    ema: float
+    scales: tuple[tuple[str, float | str], ...]
+
+    def average(self, average: Any, params: Any, step: Array) -> Any:
+        """The moving average of the parameters after a step: ``d * average + (1 - d) * params``,
+        with d = min(ema, (1 + t) / (10 + t)), so that the first steps do not weigh for ever (as
+        TensorFlow's ``ExponentialMovingAverage`` has it).
+
+        Args:
+          average: before the step; None without one.
+          params: after the step.
+          step: t, finished steps before it.
+        """
+        if not self.ema:
+            return None
+        decay = jnp.minimum(self.ema, (1.0 + step) / (10.0 + step))
+        return jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
+
+    def check_matches(self, params: Any, statistics: Mapping[str, Any]) -> None:
+        """Checks that every rule on the learning rate speaks of something.
+
+        Raises:
+          ConfigError: one matches neither a parameter nor a statistic.
+        """
+        trees = [params, *({"model": collection} for collection in statistics.values())]
+        check_matches(self.scales, [path for tree in trees for path in paths_of(tree)], _SCALE)
 
 
-def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimizer:
+def from_config(
+    options: Config,
+    steps: int,
+    layers: Callable[[], Mapping[str, list[list[str]]]] = dict,
+) -> Optimizer:
     """Makes the optimizer that ``config.optimizer`` describes, for a run of ``steps``.
 
+    Args:
+      options: ``config.optimizer``.
+      steps: of the run.
+      layers: makes the layers of every encoder, of ``layer_decay.layers``; called where a layer
+        decay is asked for.
+
     Raises:
-      ConfigError: a number is out of range or a rule is no (regex, number).
+      ConfigError: the optimizer, its schedule or an option is unknown, a number is out of bounds or
+        a rule is no (regex, value).
     """
-    if options["warmup_steps"] >= steps:
-        raise ConfigError(
-            f"optimizer.warmup_steps={options['warmup_steps']} must be below steps={steps}"
+    schedule = schedules.schedule(options["schedule"], options["learning_rate"], steps)
+    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", _number, "number")
+    scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
+    # What is frozen has a scale too, for the sake of rules behind it; its updates are left out.
+    factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
+    frozen = Frozen(tuple((regex, value == FROZEN) for regex, value in scales))
+    by_layer = ()
+    if options["layer_decay"] != 1:
+        by_layer = layer_decay.scale_rules(layers(), options["layer_decay"])
+
+    add_decay = _stateless(
+        lambda updates, params: jax.tree.map(
+            lambda u, p, rate: u + rate * p, updates, params, by_rule(params, decay, 0.0)
         )
-    peak = options["learning_rate"]
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=peak,
-        warmup_steps=options["warmup_steps"],
-        decay_steps=steps,
-        end_value=peak * options["final_fraction"],
     )
-    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay")
-    scale = checked_rules(options["learning_rate_scale"], "optimizer.learning_rate_scale")
-    adam = optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"])
-    parts = [adam, _add_decayed(decay), _scaled(scale)]
-    if frozen.rules:
+    scale = _stateless(
+        lambda updates, params: jax.tree.map(
+            lambda u, *by: u * math.prod(by),
+            updates,
+            by_rule(params, factors, 1.0),
+            by_rule(params, by_layer, 1.0),
+        )
+    )
+    parts = factories.parts(options["name"], own_options(options), add_decay)
+    if frozen:
         # No moments of what never moves.
         held = optax.masked(optax.set_to_zero(), frozen.mask)
-        parts = [optax.masked(adam, frozen.moving), *parts[1:], held]
-    chain = optax.chain(*parts)
-    return Optimizer(chain.init, chain.update, schedule, options["clip_norm"], frozen)
+        parts = [part if part is add_decay else optax.masked(part, frozen.moving) for part in parts]
+        chain = optax.chain(*parts, scale, held)
+    else:
+        chain = optax.chain(*parts, scale)
+    return Optimizer(
+        chain.init, chain.update, schedule, options["clip_norm"], frozen, options["ema"], scales
+    )
 
 
-def checked_rules(rules: Any, key: str) -> Rules:
-    """The rules as tuples.
+def own_options(options: Config) -> dict[str, Any]:
+    """Of ``config.optimizer`` the options of the optimizer that it names, all of them.
 
     Raises:
-      ConfigError: an entry is not (regex, number).
+      ConfigError: one is unknown or wrong.
     """
-    checked = []
-    for rule in rules:
-        if not isinstance(rule, list | tuple) or len(rule) != 2:
-            raise ConfigError(f"{key} holds {rule!r}; each entry must be (regex, number)")
-        pattern, value = rule
-        try:
-            re.compile(pattern)
-            checked.append((pattern, float(value)))
-        except (re.error, TypeError, ValueError) as error:
-            raise ConfigError(f"{key} holds {rule!r}: {error}") from error
-    return tuple(checked)
+    section = section_defaults()
+    given = {name: value for name, value in options.items() if name not in section}
+    return factories.checked(options["name"], given)
 
 
-def _add_decayed(rules: Rules) -> optax.GradientTransformation:
-    def update(updates, state, params):
-        rates = by_rule(params, rules, 0.0)
-        return jax.tree.map(lambda u, p, rate: u + rate * p, updates, params, rates), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError("it must be a finite number")
+    return float(value)
 
 
-def _scaled(rules: Rules) -> optax.GradientTransformation:
-    def update(updates, state, params):
-        scales = by_rule(params, rules, 1.0)
-        return jax.tree.map(lambda u, scale: u * scale, updates, scales), state
+def _scale(value: Any) -> float | str:
+    if value == FROZEN:
+        return FROZEN
+    if isinstance(value, str) or _number(value) < 0:
+        raise ValueError("it must be a number of at least 0, or 'frozen'")
+    return float(value)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+def _stateless(update: Callable[[Any, Any], Any]) -> optax.GradientTransformation:
+    return optax.GradientTransformation(
+        lambda params: optax.EmptyState(),
+        lambda updates, state, params: (update(updates, params), state),
+    )

@@ -1,15 +1,22 @@
 """Rules on arrays of a tree by their paths: pairs (regex, value), of which the first holds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+
+from fgmm.config import ConfigError
 
 
 def path_of(at: Any) -> str:
     """Where a leaf stands in a tree of dicts, as JAX tells it, in the form that rules match."""
     return jax.tree_util.keystr(at, simple=True, separator="/")
+
+
+def paths_of(tree: Any) -> list[str]:
+    """The paths of all leaves of a tree."""
+    return [path_of(at) for at, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def value_for(path: str, rules: Sequence[tuple[str, Any]], default: Any) -> Any:
@@ -24,3 +31,46 @@ def by_rule(tree: Any, rules: Sequence[tuple[str, Any]], default: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda at, _: value_for(path_of(at), rules, default), tree
     )
+
+
+def checked_rules(
+    rules: Any, key: str, value: Callable[[Any], Any], kind: str
+) -> tuple[tuple[str, Any], ...]:
+    """Rules of a config as tuples.
+
+    Args:
+      rules: a sequence of (regex, value).
+      key: where they stand in the config.
+      value: makes a rule's value of what was given, or raises ``TypeError`` or ``ValueError``.
+      kind: what a value is, for errors.
+
+    Raises:
+      ConfigError: an entry is no pair, or its regex or its value is wrong.
+    """
+    if not isinstance(rules, list | tuple):
+        raise ConfigError(f"{key}={rules!r} must be a sequence of (regex, {kind})")
+    checked = []
+    for rule in rules:
+        pair = isinstance(rule, list | tuple) and len(rule) == 2 and isinstance(rule[0], str)
+        if not pair:
+            raise ConfigError(f"{key} holds {rule!r}; each entry must be (regex, {kind})")
+        try:
+            re.compile(rule[0])
+            checked.append((rule[0], value(rule[1])))
+        except (re.error, TypeError, ValueError) as error:
+            raise ConfigError(f"{key} holds {rule!r}: {error}") from error
+    return tuple(checked)
+
+
+def check_matches(rules: Iterable[tuple[str, Any]], paths: Sequence[str], key: str) -> None:
+    """Checks that every rule speaks of some array.
+
+    Raises:
+      ConfigError: the regex of a rule matches none of ``paths``.
+    """
+    for regex, value in rules:
+        if not any(re.fullmatch(regex, path) for path in paths):
+            shown = ", ".join(paths[:: max(1, len(paths) // 4)][:4])
+            raise ConfigError(
+                f"{key}: ({regex!r}, {value!r}) matches no whole path; paths are such as {shown}"
+            )

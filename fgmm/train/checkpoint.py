@@ -1,6 +1,7 @@
 """Checkpoints: state, data position and config, written together and asynchronously by Orbax."""
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import math
@@ -17,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
 from fgmm.experiment.build import Experiment, build
-from fgmm.experiment.state import TrainState
+from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, recovery
 
 TOKENIZER = "tokenizer.model"
@@ -125,7 +126,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                state=ocp.args.StandardSave(_items(state)),
                 config=ocp.args.JsonSave(self._config),
                 position=ocp.args.JsonSave(dict(position)),
             ),
@@ -205,7 +206,7 @@ def _restore_state(
     shardings: TrainState | jax.sharding.Sharding,
 ) -> TrainState:
     """``shardings`` is a tree like the state, or one for all."""
-    state = jax.eval_shape(experiment.init, experiment.config.seed)
+    state = experiment.abstract_state
     if isinstance(shardings, jax.sharding.Sharding):
         one = shardings
         shardings = jax.tree.map(lambda _: one, state)
@@ -215,26 +216,36 @@ def _restore_state(
         shardings,
     )
     restored = manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_items(abstract)))
     )
-    return restored["state"]
+    return TrainState(**restored["state"])
 
 
-def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, TrainState]:
+def _items(state: TrainState) -> dict[str, Any]:
+    """What is stored of a state: a run without an average of its parameters has no item for it."""
+    items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: item for name, item in items.items() if item is not None}
+
+
+def load(
+    workdir: pathlib.Path, step: str = "latest", weights: str = ""
+) -> tuple[Experiment, TrainState]:
     """Opens a checkpoint for evaluation, from nothing but its path.
 
     Args:
       workdir: of the run that wrote it.
       step: ``"latest"``, ``"best"`` (by ``config.checkpoint.best_metric``) or a number.
+      weights: the parameters of the state, as in ``TrainState.with_weights``.
 
     Raises:
-      ConfigError: there is no such checkpoint, a file of it is damaged, or the tokenizer beside it
-        is not its own.
+      ConfigError: there is no such checkpoint, a file of it is damaged, the tokenizer beside it is
+        not its own, or it has no such weights.
     """
     workdir = pathlib.Path(workdir)
     with _damage_named(workdir, step):
         manager, chosen = _opened(workdir, step)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
+    check_weights(weights, bool(config["optimizer"]["ema"]))
     for entry in config["objective"]["terms"].values():
         # The kernel is for training on some devices; a checkpoint opens on all.
         if entry.get("implementation") == "kernel":
@@ -245,7 +256,7 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
     with _damage_named(workdir, step):
         state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
-    return experiment, state
+    return experiment, state.with_weights(weights)
 
 
 class Saved(NamedTuple):
@@ -263,14 +274,14 @@ class Saved(NamedTuple):
     statistics: dict[str, Any]
 
 
-def read(workdir: pathlib.Path, step: str = "latest") -> Saved:
+def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Saved:
     """Reads a checkpoint without building the model that it belongs to.
 
     Args:
-      workdir, step: as in ``load``.
+      workdir, step, weights: as in ``load``.
 
     Raises:
-      ConfigError: there is no such checkpoint, or a file of it is damaged.
+      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
     """
     # What lies in a checkpoint is told by its handler alone, to be known beforehand.
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
@@ -278,12 +289,15 @@ def read(workdir: pathlib.Path, step: str = "latest") -> Saved:
         manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
         tree = manager.item_metadata(chosen)["state"].tree
-        wanted = {part: tree[part] for part in ("params", "statistics")}
+        has_average = bool(tree.get("ema"))
+        check_weights(weights, has_average)
+        params = "ema" if has_average and weights != "last" else "params"
+        wanted = {part: tree[part] for part in (params, "statistics")}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
         state = manager.restore(chosen, args=ocp.args.Composite(state=arguments))["state"]
     manager.close()
-    return Saved(chosen, config, state["params"], state["statistics"])
+    return Saved(chosen, config, state[params], state["statistics"])
 
 
 @contextlib.contextmanager

@@ -5,10 +5,11 @@
     config.init_from = {
         "path": "runs/pretrained",
         "step": "latest",
+        "weights": "",
         "rules": (
             ("model/encoders_audio/.*", "skip"),
             ("model/trunk/(.*)", r"rename model/encoders_video/\\1"),
-            ("model/encoders_video/.*", "freeze"),
+            ("model/encoders_video/.*", "load"),
             ("(model/heads|objective)[_/].*", "initialise"),
         ),
     }
@@ -20,8 +21,12 @@ rules are followed in order, and of each kind the first that matches holds:
 - on the names in the checkpoint: ``skip`` leaves a parameter out; ``rename NEW`` gives it another
   name, with ``\\1`` for what the first group matched;
 - on the names in the model, and those in the checkpoint after renaming: ``initialise`` keeps the
-  random values, whatever the checkpoint has; ``freeze`` loads a parameter and holds it through
-  training, see ``fgmm.experiment.frozen``.
+  random values, whatever the checkpoint has; ``load`` loads a parameter, whatever the rules behind
+  it say.
+
+``weights`` are ``"ema"``, the moving average of the parameters, or ``"last"``; by default the
+average where the run has one. What is to stay as it was loaded is frozen by a rule of the
+optimizer, ``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
 
 Whatever no rule speaks of must be found on both sides, in the same shape but for axes of length 1.
 """
@@ -44,8 +49,6 @@ from fgmm.train import checkpoint, distributed
 _OUTCOMES = [
     "loaded",
     "loaded, reshaped",
-    "frozen",
-    "frozen, reshaped",
     "initialised",
     "skipped",
     "left over",
@@ -136,8 +139,7 @@ def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, 
             raise ConfigError(f"init_from.rules: {other} and {old.path} both become {new.path}")
         else:
             result.taken[new] = old
-            how = "frozen" if fate is not None else "loaded"
-            _compare(result, new, how, array.shape, model[new].shape)
+            _compare(result, new, array.shape, model[new].shape)
     for leaf in model.keys() - result.taken.keys():
         fate = first(leaf.path, ON_MODEL)
         if fate is not None and fate.action == "initialise":
@@ -162,11 +164,11 @@ def _renamed(rule: Rule, path: str) -> str:
         raise ConfigError(f"init_from.rules: rename {rule.name!r}: {error}") from error
 
 
-def _compare(result: Plan, leaf: Leaf, how: str, had: tuple, needed: tuple) -> None:
+def _compare(result: Plan, leaf: Leaf, had: tuple, needed: tuple) -> None:
     if had == needed:
-        result.outcomes.append((how, leaf.path))
+        result.outcomes.append(("loaded", leaf.path))
     elif [n for n in had if n != 1] == [n for n in needed if n != 1]:
-        result.outcomes.append((f"{how}, reshaped", leaf.path))
+        result.outcomes.append(("loaded, reshaped", leaf.path))
         result.details.append(f"reshaped: {leaf.path} {had} -> {needed}")
     else:
         result.outcomes.append(("of another shape", leaf.path))
@@ -219,12 +221,14 @@ def read(experiment: Experiment) -> StartingPoint | None:
     if not entry.path:
         return None
     try:
-        found = checkpoint.read(pathlib.Path(entry.path), entry.step)
+        found = checkpoint.read(pathlib.Path(entry.path), entry.step, entry.weights)
     except ConfigError as error:
         named = str(error).replace("--workdir", "init_from.path")
-        raise ConfigError(named.replace("--step", "init_from.step")) from error
+        for flag in ("step", "weights"):
+            named = named.replace(f"--{flag}", f"init_from.{flag}")
+        raise ConfigError(named) from error
     saved = leaves(found.params, found.statistics)
-    blank = jax.eval_shape(experiment.init, config.seed)
+    blank = experiment.abstract_state
     decided = plan(rules, saved, leaves(blank.params, blank.statistics))
     report = f"init_from {entry.path}, step {found.step}\n{table(decided)}"
     if decided.unexplained:
@@ -234,7 +238,7 @@ def read(experiment: Experiment) -> StartingPoint | None:
 
     def fill(state: TrainState) -> TrainState:
         params, statistics = _filled(decided.taken, saved, state.params, state.statistics)
-        return state.replace(params=params, statistics=statistics)
+        return state.started(params, statistics)
 
     return StartingPoint(report, {"path": entry.path, "step": found.step}, fill)
 

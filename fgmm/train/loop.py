@@ -85,7 +85,8 @@ def train(
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, or there are no steps ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, or there are no
+        steps ``profile``.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
       DiskFull: a checkpoint or a metric could not be written for want of space.
     """
@@ -95,6 +96,8 @@ def train(
         meshes.check_batch_size(
             config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache
         )
+        blank = experiment.abstract_state
+        experiment.optimizer.check_matches(blank.params, blank.statistics)
         shardings = sharding.of_state(experiment, mesh)
         trace = Profile(profile, config.steps, workdir / "profile")
     with contextlib.ExitStack() as stack:
@@ -280,7 +283,7 @@ class _Run:
         jax.block_until_ready(self.pending.metrics)
         if not due:
             return {}
-        state = meshes.on_one_device(self.state, self.mesh)
+        state = meshes.on_one_device(self.state.with_weights(), self.mesh)
         scores = {}
         try:
             with self.speed.paused():

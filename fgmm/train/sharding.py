@@ -72,7 +72,7 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
     """
     options = experiment.config.mesh
     rules, ways = checked_rules(options.rules), mesh.shape.get(_AXIS, 1)
-    state = jax.eval_shape(experiment.init, experiment.config.seed)
+    state = experiment.abstract_state
     if ways == 1:
         return jax.tree.map(lambda _: everywhere(mesh), state)
     specs = {

@@ -78,7 +78,7 @@ def step_flops(experiment: Experiment) -> float:
     """
     config = experiment.config
     clips = config.batch_size // config.accumulate
-    state = jax.eval_shape(experiment.init, config.seed)
+    state = experiment.abstract_state
     batch = {
         name: jax.ShapeDtypeStruct((clips, *array.shape[1:]), array.dtype)
         for name, array in experiment.blank_batch(1).items()

@@ -35,13 +35,24 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params)
     )
     total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    mask = experiment.optimizer.frozen.mask(state.params)
+    frozen = sum(
+        leaf.size
+        for leaf, still in zip(jax.tree.leaves(state.params), jax.tree.leaves(mask), strict=True)
+        if still
+    )
     lines = {
         "devices": f"{len(devices)} x {devices[0].device_kind} in {_count(jax.process_count())}",
         "mesh": axes,
         "batch": f"{config.batch_size} clips, {config.batch_size // mesh.size} on each device"
         + "".join(f"; {part}" for part in parts),
         "negatives": f"each clip meets {others}",
-        "parameters": f"{total:,}" + (f", {held:,} on each device" if held < total else ""),
+        "parameters": f"{total:,}"
+        + (f", {held:,} on each device" if held < total else "")
+        + (f", {frozen:,} frozen" if frozen else ""),
+        "evaluated": "parameters of the last step"
+        if state.ema is None
+        else f"moving average of parameters (ema {config.optimizer.ema})",
         "versions": f"fgmm {fgmm.__version__} ({provenance.commit() or 'no commit'}), "
         f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, flax {flax.__version__}, "
         f"Python {platform.python_version()}",

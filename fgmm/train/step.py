@@ -35,7 +35,9 @@ def make_train_step(
         loss, metrics, statistics, gradients = _loss_and_gradients(
             experiment, mesh, shardings, state, batch
         )
-        gradients = experiment.optimizer.frozen.zeroed(gradients)
+        frozen = experiment.optimizer.frozen
+        gradients = frozen.zeroed(gradients)
+        statistics = frozen.statistics(state.statistics, statistics)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -50,6 +52,8 @@ def make_train_step(
         params, statistics, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), updated, kept
         )
+        average = experiment.optimizer.average(state.ema, params, state.step)
+        average = jax.tree.map(lambda new, old: jnp.where(finite, new, old), average, state.ema)
         nonfinite = jnp.where(finite, 0, state.nonfinite + 1)
         metrics |= {
             "loss": loss,
@@ -58,7 +62,9 @@ def make_train_step(
             "skipped": (~finite).astype(jnp.int32),
             "nonfinite_run": nonfinite,
         }
-        new_state = TrainState(state.step + 1, nonfinite, params, statistics, opt_state, state.key)
+        new_state = TrainState(
+            state.step + 1, nonfinite, params, statistics, opt_state, state.key, average
+        )
         return new_state, metrics
 
     return jax.jit(
@@ -101,7 +107,7 @@ def _of_clips(
 
     def embed(model_params, clips, key):
         params = sharding.gathered(model_params, shardings.params["model"])
-        with experiment.optimizer.frozen.batch_norms():
+        with experiment.optimizer.frozen.normalising():
             return experiment.model.apply(
                 {"params": params, **state.statistics},
                 experiment.transforms(*clips),

@@ -129,7 +129,6 @@ def test_what_is_computed_again_or_has_no_backward_pass_does_not_count():
     whole = speed.step_flops(make())
     assert speed.step_flops(make(grad_cache=2)) == whole
     config = ml_collections.ConfigDict(configs.plain(make().config))
-    config.init_from.path = "a_run"
-    config.init_from.rules = (("model/encoders_video/.*", "freeze"), (".*", "initialise"))
+    config.optimizer.learning_rate_scale = (("model/encoders_video/.*", "frozen"),)
     frozen = experiments.build(config)
     assert speed.step_flops(frozen) == whole - 2 * 8 * forward(frozen)["video"]

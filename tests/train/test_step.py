@@ -50,7 +50,7 @@ def run(experiment, given, devices):
 def test_eight_devices_do_what_one_does():
     config = ml_collections.ConfigDict(configs.plain(make().config))
     # Adam makes much of gradients that are nothing but rounding; a large epsilon leaves them small.
-    config.optimizer.epsilon = 1.0
+    config.optimizer.eps = 1.0
     experiment = experiments.build(config)
     around = ml_collections.ConfigDict(configs.plain(config))
     around.exchange = "ring"
@@ -97,7 +97,7 @@ def test_gradients_are_clipped():
     sizes = []
     for limit in (0.0, 1e-6):
         config = ml_collections.ConfigDict(configs.plain(make().config))
-        config.optimizer.update(clip_norm=limit, epsilon=1.0, weight_decay=((".*", 0.0),))
+        config.optimizer.update(clip_norm=limit, eps=1.0, weight_decay=((".*", 0.0),))
         experiment = experiments.build(config)
         initial = jax.jit(experiment.init)(0)
         state, _, _ = run(experiment, given, 1)

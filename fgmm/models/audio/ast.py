@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         )(log_mel[..., None])
         grid = (x.shape[1], x.shape[2])
         cells = grid[0] * grid[1]
-        x = x + jnp.asarray(sincos_positions(grid, self.width), self.dtype)
+        x = x + jnp.asarray(sincos_positions(grid, self.width), self.dtype)[None]
         x = x.reshape(batch, cells, self.width)
         valid = jnp.ones((batch, cells), bool)
 

@@ -1,0 +1,145 @@
+"""The optimizers of optax that ``config.optimizer.name`` may name, and their options.
+
+The options are the arguments of optax's factory with its defaults, but for learning rate, weight
+decay and masks, which are rules of ours, and for data types. Every factory is given the learning
+rate 1; the training step applies the schedule behind it. Momentum is therefore that of updates
+before the learning rate, as in PyTorch, where optax's own ``rmsprop``, ``lars`` and ``adafactor``
+accumulate updates after it.
+
+Weight decay is added to the update, decoupled from the gradient (Loshchilov and Hutter, arXiv
+1711.05101), and scaled with the learning rate; in ``lamb`` and ``lars`` it comes before the trust
+ratio, where optax has it.
+
+Left out are optimizers that need more than a gradient (``sophia``, ``lbfgs``, ``polyak_sgd``), that
+are evaluated at other parameters than those they train (``schedule_free``), or that draw numbers.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+from fgmm.config import Config, ConfigError, of_type
+from fgmm.experiment.rules import path_of
+
+FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adafactor": optax.adafactor,
+    "adamw": optax.adamw,
+    "adan": optax.adan,
+    "ademamix": optax.contrib.ademamix,
+    "lamb": optax.lamb,
+    "lars": optax.lars,
+    "lion": optax.lion,
+    "muon": optax.contrib.muon,
+    "nadamw": optax.nadamw,
+    "radam": optax.radam,
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+}
+# What is said elsewhere in the config, or is no plain value.
+_FIXED = {
+    *("learning_rate", "adam_learning_rate", "mask", "muon_weight_dimension_numbers"),
+    *("weight_decay", "weight_decay_mask", "weight_decay_rate", "adam_weight_decay"),
+    *("trust_ratio_mask", "mu_dtype", "dtype_momentum", "accumulator_dtype", "seed", "key"),
+    "ns_coeffs",
+}
+# Defaults of ours that are not optax's.
+_DEFAULTS = {"adamw": {"b2": 0.98}}
+# Words that options may be.
+_CHOICES = {"preconditioning": ("frobenius", "spectral", "aol", "schatten")}
+# Options that are decay rates; they lie from 0 to 1.
+_RATES = {"b1", "b2", "b3", "beta", "momentum", "decay", "decay_rate", "adam_b1", "adam_b2"}
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options of an optimizer with their defaults.
+
+    Raises:
+      ConfigError: it is unknown.
+    """
+    if name not in FACTORIES:
+        allowed = ", ".join(FACTORIES)
+        raise ConfigError(f"optimizer.name={name!r} is unknown; allowed: {allowed}")
+    parameters = inspect.signature(FACTORIES[name]).parameters.values()
+    found = {p.name: p.default for p in parameters if p.name not in _FIXED}
+    return found | _DEFAULTS.get(name, {})
+
+
+def checked(name: str, given: Config) -> dict[str, Any]:
+    """The options given, completed by defaults.
+
+    Raises:
+      ConfigError: the optimizer or an option is unknown, or a value is of another type or out of
+        bounds.
+    """
+    allowed = options(name)
+    for option, value in given.items():
+        key = f"optimizer.{option}"
+        if option not in allowed:
+            raise ConfigError(
+                f"{key}={value!r} is no option of {name}; allowed: {', '.join(sorted(allowed))}"
+            )
+        default = allowed[option]
+        kind = float if default is None else type(default)
+        if not of_type(value, kind) and not (value is None and default is None):
+            raise ConfigError(f"{key}={value!r} is not of type {kind.__name__}")
+        if value not in _CHOICES.get(option, (value,)):
+            raise ConfigError(f"{key}={value!r} is unknown; allowed: {', '.join(_CHOICES[option])}")
+        if option in _RATES and value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"{key}={value!r} must be from 0 to 1")
+        if kind is float and value is not None and not value >= 0:
+            raise ConfigError(f"{key}={value!r} must be at least 0")
+    return {**allowed, **given}
+
+
+def parts(
+    name: str, given: Config, decay: optax.GradientTransformation
+) -> list[optax.GradientTransformation]:
+    """What makes an update of a clipped gradient, to be chained; parameters move against it.
+
+    Args:
+      name: of an optimizer.
+      given: its options.
+      decay: adds weight decay to an update.
+
+    Raises:
+      ConfigError: as ``checked``.
+    """
+    known = checked(name, given)
+    if name == "adamw":
+        return [optax.scale_by_adam(**known), decay]
+    if name == "lamb":
+        return [optax.scale_by_adam(**known), decay, optax.scale_by_trust_ratio()]
+    if name == "lars":
+        momentum = optax.trace(known.pop("momentum"), known.pop("nesterov"))
+        return [decay, optax.scale_by_trust_ratio(**known), momentum]
+    fixed = {"learning_rate": 1.0}
+    if "weight_decay" in inspect.signature(FACTORIES[name]).parameters:
+        fixed["weight_decay"] = 0.0
+    if name == "muon":
+        fixed["muon_weight_dimension_numbers"] = matrices
+    # A factory's updates are added to parameters; ours are taken from them.
+    return [optax.chain(FACTORIES[name](**known, **fixed), optax.scale(-1.0)), decay]
+
+
+def matrices(params: Any) -> Any:
+    """How muon reads each parameter as a matrix; None for what Adam trains.
+
+    Kernels are matrices of all that goes in by all that comes out: [*window, in, out] of a
+    convolution by their last axis, and so [heads, width, out] of attention; [in, heads, width] of
+    attention, whose first axis is the longest, by that. Embeddings, vectors and numbers are Adam's
+    (Jordan, github.com/KellerJordan/Muon).
+    """
+
+    def as_matrix(at, leaf):
+        if not path_of(at).endswith("kernel") or leaf.ndim < 2:
+            return None
+        axes = tuple(range(leaf.ndim))
+        into_heads = leaf.ndim == 3 and leaf.shape[0] > max(leaf.shape[1:])
+        inputs = 1 if into_heads else leaf.ndim - 1
+        return optax.contrib.MuonDimensionNumbers(axes[:inputs], axes[inputs:])
+
+    return jax.tree_util.tree_map_with_path(as_matrix, params)
