@@ -1,15 +1,14 @@
 """AdamW with warmup and cosine; weight decay and learning rates by (regex, value) rules."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
 from fgmm.config import Config, ConfigError
 from fgmm.experiment.frozen import NOTHING, Frozen
-from fgmm.experiment.rules import by_rule
+from fgmm.experiment.rules import by_rule, checked_rules, number
 
 Rules = Sequence[tuple[str, float]]
 
@@ -51,8 +50,10 @@ def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimi
         decay_steps=steps,
         end_value=peak * options["final_fraction"],
     )
-    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay")
-    scale = checked_rules(options["learning_rate_scale"], "optimizer.learning_rate_scale")
+    decay, scale = (
+        checked_rules(options[name], f"optimizer.{name}", number, form="number")
+        for name in ("weight_decay", "learning_rate_scale")
+    )
     adam = optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"])
     parts = [adam, _add_decayed(decay), _scaled(scale)]
     if frozen.rules:
@@ -61,25 +62,6 @@ def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimi
         parts = [optax.masked(adam, frozen.moving), *parts[1:], held]
     chain = optax.chain(*parts)
     return Optimizer(chain.init, chain.update, schedule, options["clip_norm"], frozen)
-
-
-def checked_rules(rules: Any, key: str) -> Rules:
-    """The rules as tuples.
-
-    Raises:
-      ConfigError: an entry is not (regex, number).
-    """
-    checked = []
-    for rule in rules:
-        if not isinstance(rule, list | tuple) or len(rule) != 2:
-            raise ConfigError(f"{key} holds {rule!r}; each entry must be (regex, number)")
-        pattern, value = rule
-        try:
-            re.compile(pattern)
-            checked.append((pattern, float(value)))
-        except (re.error, TypeError, ValueError) as error:
-            raise ConfigError(f"{key} holds {rule!r}: {error}") from error
-    return tuple(checked)
 
 
 def _add_decayed(rules: Rules) -> optax.GradientTransformation:
