@@ -5,22 +5,16 @@ a name with a dot, such as ``"my_lab.encoders.s3d"``, is any importable module, 
 not live in this package.
 """
 
-import dataclasses
 import importlib
 import importlib.util
-import inspect
 import pkgutil
-import typing
-from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
-
-# Fields that flax gives to every module; they are no options.
-_FLAX_FIELDS = {"parent", "name"}
-
+from fgmm.config import Config, ConfigError, at, plain, with_space_defaults
+from fgmm.config.option import REQUIRED, Option, allowed, check_options, declared
+from fgmm.config.sections import EvaluationPlace, TermPlace
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -33,7 +27,7 @@ _ATTRIBUTES = {
 }
 
 # What an entry holds beside the options of its component.
-_OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
+_PLACES = {"losses.terms": TermPlace, "eval": EvaluationPlace}
 
 
 def names(room: str) -> list[str]:
@@ -66,49 +60,38 @@ def find(room: str, name: str, *, key: str = "name") -> type:
             raise ConfigError(f"{key}={name!r} needs the package {error.name!r}") from error
         module = None
     if not hasattr(module, _ATTRIBUTES[room]):
-        raise ConfigError(f"{key}={name!r} is unknown; allowed: {', '.join(names(room))}")
+        raise ConfigError(f"{key}={name!r} is unknown; {allowed(name, names(room))}")
     return getattr(module, _ATTRIBUTES[room])
 
 
 def options(target: Any) -> dict[str, Any]:
     """The options of a component with their defaults; ``dataclasses.MISSING`` where required."""
-    if dataclasses.is_dataclass(target):
-        found = {}
-        for field in dataclasses.fields(target):
-            if field.init and field.name not in _FLAX_FIELDS:
-                factory = field.default_factory
-                found[field.name] = (
-                    factory() if factory is not dataclasses.MISSING else field.default
-                )
-        return found
-    return {
-        name: dataclasses.MISSING if parameter.default is parameter.empty else parameter.default
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    return {name: option.default for name, option in declared(target).items()}
 
 
-def check(target: Any, given: Mapping[str, Any], *, key: str) -> dict[str, Any]:
+def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
     """The given options completed by defaults.
 
     Raises:
-      ConfigError: an option is unknown, missing or of a wrong type.
+      ConfigError: an option is unknown, missing or wrong.
     """
-    allowed = options(target)
-    plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
-    hints = typing.get_type_hints(target.__init__ if plain_class else target)
-    for name, value in given.items():
-        if name not in allowed:
-            raise ConfigError(
-                f"{key}.{name}={value!r} is unknown; allowed: {', '.join(sorted(allowed))}"
-            )
-        if not of_type(value, hints.get(name, Any)):
-            raise ConfigError(f"{key}.{name}={value!r} is not of type {_spell(hints[name])}")
-    complete = {**allowed, **given}
+    check_options(declared(target), given, key=key)
+    complete = {**options(target), **given}
     for name, value in complete.items():
-        if value is dataclasses.MISSING:
+        if value is REQUIRED:
             raise ConfigError(f"{key}.{name} is required and not set")
     return {name: _frozen(value) for name, value in complete.items()}
+
+
+def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an entry says of its component's place, completed by defaults, and the rest of it.
+
+    Raises:
+      ConfigError: something about the place is missing or wrong.
+    """
+    own = {name: value for name, value in entry.items() if name in declared(_PLACES[room])}
+    rest = {name: value for name, value in entry.items() if name not in own}
+    return check(_PLACES[room], own, key=key), rest
 
 
 def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
@@ -145,31 +128,34 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       ConfigError: a name or an option is wrong.
     """
     config = config.copy_and_resolve_references().unlock()
-    for key, room in _component_entries(config):
+    for key, room in entries(config):
         entry = at(config, key)
-        component = find(room, entry.get("name", ""), key=f"{key}.name")
-        defaults_of_entry = options(component) | _OF_ENTRY.get(room, {})
-        for name, value in defaults_of_entry.items():
-            if name not in entry and value is not dataclasses.MISSING:
-                entry[name] = value
+        for name, option in options_of_entry(room, entry.get("name", ""), key).items():
+            if name not in entry and option.default is not REQUIRED:
+                entry[name] = option.default
     config.model.spaces = with_space_defaults(config.model.spaces)
     return config
 
 
-def _component_entries(config: Config) -> list[tuple[str, str]]:
-    entries = [("data.source", "data.sources")]
+def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
+    """The options of a component and of its place.
+
+    Raises:
+      ConfigError: there is no such component.
+    """
+    place = declared(_PLACES[room]) if room in _PLACES else {}
+    return declared(find(room, name, key=f"{key}.name")) | place
+
+
+def entries(config: Config) -> list[tuple[str, str]]:
+    """Where an experiment's config names components, and the rooms that they are found in."""
+    found = [("data.source", "data.sources")]
     for modality in ("video", "audio", "text"):
         if modality in config["model"]:
-            entries.append((f"model.{modality}", f"models.{modality}"))
-    entries += [
-        (f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]
-    ]
-    entries += [(f"evals.{name}", "eval") for name in config["evals"]]
-    return entries
-
-
-def _spell(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+            found.append((f"model.{modality}", f"models.{modality}"))
+    found += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
+    found += [(f"evals.{name}", "eval") for name in config["evals"]]
+    return found
 
 
 def _frozen(value: Any) -> Any:
