@@ -8,11 +8,13 @@ not live in this package.
 import importlib
 import importlib.util
 import pkgutil
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
-from fgmm.config import Config, ConfigError, at, plain, with_space_defaults
+from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
 from fgmm.config.option import REQUIRED, Option, allowed, check_options, declared
 from fgmm.config.sections import EvaluationPlace, TermPlace
 
@@ -145,6 +147,98 @@ def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
     """
     place = declared(_PLACES[room]) if room in _PLACES else {}
     return declared(find(room, name, key=f"{key}.name")) | place
+
+
+def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list[str]:
+    """Gives entries whose name a flag changes the options of their new components.
+
+    Options that the config file set, and that the new component has too, keep their values; the new
+    component's defaults hold for the others. Options that flags set get a place of their type.
+
+    Args:
+      config: an experiment or an evaluation's protocol; changed in place.
+      flags: what is given on the command line by key, such as ``"model.video.name"``.
+
+    Returns:
+      A line for each entry of which something was left out.
+
+    Raises:
+      ConfigError: a flag names a component or an option that is not there.
+    """
+    lines = []
+    with config.unlocked():
+        for key, room in _entries_with_sources(config):
+            entry, path = (at(config, key), f"{key}.") if key else (config, "")
+            former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
+            options = options_of_entry(room, name, key)
+            if name != former:
+                left_out = _rename(entry, name, options_of_entry(room, former, key), options)
+                if left_out:
+                    lines.append(f"{path}name={name}: left out {', '.join(left_out)}")
+            given = {flag.removeprefix(path).partition("[")[0] for flag in flags}
+            for option in given & options.keys():
+                if entry.get(option) is None:
+                    entry[option] = _place_for(options[option])
+    for key, value in flags.items():
+        _check_there(config, key, value)
+    return lines
+
+
+def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
+    """As ``entries``, with the corpora of evaluations; also those of an evaluation's protocol."""
+    if "objective" not in config:
+        yield "", "eval"
+        yield "source", "data.sources"
+        return
+    for key, room in entries(config):
+        yield key, room
+        if room == "eval" and "source" in at(config, key):
+            yield f"{key}.source", "data.sources"
+
+
+def _rename(
+    entry: ml_collections.ConfigDict,
+    name: str,
+    former: Mapping[str, Option],
+    options: Mapping[str, Option],
+) -> list[str]:
+    """Makes an entry that of another component; returns what was set and is left out."""
+    set_before = {
+        option: value
+        for option, value in entry.items()
+        if option != "name" and (option not in former or value != former[option].default)
+    }
+    kept = {
+        option: value
+        for option, value in set_before.items()
+        if option in options and of_type(value, options[option].type)
+    }
+    for option in list(entry):
+        del entry[option]
+    entry.name = name
+    for option, declaration in options.items():
+        if option in kept or declaration.default is not REQUIRED:
+            entry[option] = kept.get(option, declaration.default)
+    return [f"{option}={value!r}" for option, value in set_before.items() if option not in kept]
+
+
+def _place_for(option: Option) -> Any:
+    """The default of an option, or an empty place that takes values of its type."""
+    if option.default is not REQUIRED and option.default is not None:
+        return option.default
+    kinds = [typing.get_origin(hint) or hint for hint in typing.get_args(option.type)]
+    kinds = [typing.get_origin(option.type) or option.type, *kinds]
+    kind = next((kind for kind in kinds if kind in (bool, int, float, str, tuple)), object)
+    return ml_collections.config_dict.placeholder(kind)
+
+
+def _check_there(config: Config, key: str, value: str) -> None:
+    names = key.partition("[")[0].split(".")
+    for depth, name in enumerate(names, 1):
+        if isinstance(config, Config) and name not in config:
+            where = ".".join(names[:depth])
+            raise ConfigError(f"config.{where}={value} is unknown; {allowed(name, sorted(config))}")
+        config = config[name] if isinstance(config, Config) else None
 
 
 def entries(config: Config) -> list[tuple[str, str]]:

@@ -19,8 +19,19 @@ from fgmm.config.sections import Options, Space
 from fgmm.config.variants import variant
 
 __all__ = [
-    *("Config", "ConfigError", "as_dict", "at", "check_keys", "defaults", "differences", "flat"),
-    *("of_type", "plain", "variant", "with_new_keys", "with_space_defaults"),
+    "Config",
+    "ConfigError",
+    "as_dict",
+    "at",
+    "check_keys",
+    "defaults",
+    "differences",
+    "flat",
+    "of_type",
+    "plain",
+    "variant",
+    "with_new_keys",
+    "with_space_defaults",
 ]
 
 

@@ -1,8 +1,8 @@
 """The options of every config, section by section.
 
 The parts that name components, ``data.source``, ``model``, ``objective.terms`` and ``evals``, are
-open: what stands in them the components declare, with ``Space``, ``TermPlace`` and ``EvaluationPlace``
-below.
+open: the components declare what stands in them, together with ``Space``, ``TermPlace`` and
+``EvaluationPlace`` below.
 """
 
 import dataclasses
@@ -218,7 +218,7 @@ class CheckpointSection:
     best_mode: str = option("max", choices=("min", "max"), help="Which values of it are better.")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """The keys of a config."""
 
@@ -237,7 +237,7 @@ class Options:
         help="Micro-batches of which each has a loss of its own, whose gradients are averaged; see "
         "fgmm/train/accumulation.py. 1 for none.",
     )
-    mesh: MeshSection = option(MeshSection(), operational=True)
+    mesh: MeshSection = option(operational=True)
     exchange: str = option(
         "gather",
         choices=("gather", "ring"),
@@ -248,16 +248,16 @@ class Options:
     deterministic: bool = option(
         False, help="Bit-identical runs on GPU, at some cost in speed. On CPU they always are."
     )
-    data: DataSection = option(DataSection())
-    transforms: TransformsSection = option(TransformsSection())
+    data: DataSection = option()
+    transforms: TransformsSection = option()
     model: Mapping = option(
         {"spaces": {"joint": {"modalities": ("video", "audio", "text"), "width": 64}}},
         help="An encoder for each of video, audio and text, and the spaces of their embeddings.",
     )
-    objective: ObjectiveSection = option(ObjectiveSection())
-    init_from: InitFromSection = option(InitFromSection())
-    optimizer: OptimizerSection = option(OptimizerSection())
-    checkpoint: CheckpointSection = option(CheckpointSection(), operational=True)
+    objective: ObjectiveSection = option()
+    init_from: InitFromSection = option()
+    optimizer: OptimizerSection = option()
+    checkpoint: CheckpointSection = option(operational=True)
     patience_nonfinite: int = option(
         10,
         low=1,

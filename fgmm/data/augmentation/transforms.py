@@ -29,8 +29,8 @@ class Transforms(TransformsSection):
         check_options(declared(type(self)), vars(self), key="transforms")
         if self.window < 2 or self.hop < 1:
             raise ConfigError(
-                f"transforms.mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less than two "
-                f"samples and one at {self.sample_rate} Hz"
+                f"transforms.mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less "
+                f"than two samples and one at {self.sample_rate} Hz"
             )
 
     @property
