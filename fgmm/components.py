@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 
 from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
-from fgmm.config.option import REQUIRED, Option, allowed, check_options, declared
+from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
 from fgmm.config.sections import EvaluationPlace, TermPlace
 
 # The name that every component of a room defines.
@@ -77,7 +77,7 @@ def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
     Raises:
       ConfigError: an option is unknown, missing or wrong.
     """
-    check_options(declared(target), given, key=key)
+    check_given(declared(target), given, key=key)
     complete = {**options(target), **given}
     for name, value in complete.items():
         if value is REQUIRED:
@@ -219,7 +219,9 @@ def _rename(
     for option, declaration in options.items():
         if option in kept or declaration.default is not REQUIRED:
             entry[option] = kept.get(option, declaration.default)
-    return [f"{option}={value!r}" for option, value in set_before.items() if option not in kept]
+    return [
+        f"{option}={shown(value)}" for option, value in set_before.items() if option not in kept
+    ]
 
 
 def _place_for(option: Option) -> Any:

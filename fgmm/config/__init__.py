@@ -10,7 +10,7 @@ from fgmm.config.option import (
     REQUIRED,
     Config,
     ConfigError,
-    check_options,
+    check_given,
     declared,
     is_section,
     of_type,
@@ -51,15 +51,16 @@ def check_keys(config: Config) -> None:
     _check_section(Options, config, "")
 
 
-def _check_section(section: type, given: Config, key: str) -> None:
+def _check_section(section: type, given: Config, key: str, is_open: bool = False) -> None:
     options = declared(section)
-    check_options(options, given, key=key)
+    known = {name: value for name, value in given.items() if name in options or not is_open}
+    check_given(options, known, key=key)
     for name, option in options.items():
         where = f"{key}.{name}" if key else name
         if name not in given:
             raise ConfigError(f"{where} is missing from the config; see fgmm/config/sections.py")
         if is_section(option.type):
-            _check_section(option.type, given[name], where)
+            _check_section(option.type, given[name], where, option.open)
 
 
 def with_new_keys(saved: Config) -> dict[str, Any]:

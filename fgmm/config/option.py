@@ -1,7 +1,7 @@
 """An option is declared once: its type, its default, its bounds or choices and its meaning.
 
 Options are the fields of a dataclass, or the keyword arguments of a function or a class. Whatever
-declares them, ``check_options`` checks the values that a config gives.
+declares them, ``check_given`` checks the values that a config gives.
 """
 
 import dataclasses
@@ -39,6 +39,7 @@ class Option:
       above, below: values that it must be greater and less than; None for no limit.
       choices: the values allowed; empty for any.
       operational: whether it may change between a stop and the resume of a run.
+      open: of a section: whether it also holds options of what its ``name`` names.
       help: what it means, in a line.
     """
 
@@ -50,6 +51,7 @@ class Option:
     below: int | float | None = None
     choices: Sequence[Any] = ()
     operational: bool = False
+    open: bool = False
     help: str = ""
 
     @property
@@ -69,16 +71,24 @@ class Option:
         """
         if is_section(self.type) or self.type is Mapping:
             if not isinstance(value, Config):
-                raise ConfigError(f"{key}={value!r} must be a dict of keys")
+                raise ConfigError(f"{key}={shown(value)} must be a dict of keys")
         elif not of_type(value, self.type):
-            raise ConfigError(f"{key}={value!r} is not of type {_spelled(self.type)}")
+            raise ConfigError(f"{key}={shown(value)} is not of type {_spelled(self.type)}")
+        self.check_range(value, key)
+
+    def check_range(self, value: Any, key: str) -> None:
+        """Checks a value whose type is right.
+
+        Raises:
+          ConfigError: it is out of bounds, no choice, or not finite.
+        """
         if self.choices and value not in self.choices:
-            raise ConfigError(f"{key}={value!r} is unknown; {allowed(value, self.choices)}")
+            raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
         for number in _numbers(value):
             if not math.isfinite(number):
-                raise ConfigError(f"{key}={value!r} must be finite")
+                raise ConfigError(f"{key}={shown(value)} must be finite")
             if not self._within(number):
-                raise ConfigError(f"{key}={value!r} must be {self.limits}")
+                raise ConfigError(f"{key}={shown(value)} must be {self.limits}")
 
     def _within(self, number: int | float) -> bool:
         return not (
@@ -130,7 +140,7 @@ def declared(target: Any) -> dict[str, Option]:
     }
 
 
-def check_options(options: Mapping[str, Option], given: Config, *, key: str) -> None:
+def check_given(options: Mapping[str, Option], given: Config, *, key: str) -> None:
     """Checks the values that a config gives; those it does not give are not looked at.
 
     Args:
@@ -144,8 +154,20 @@ def check_options(options: Mapping[str, Option], given: Config, *, key: str) -> 
     for name, value in given.items():
         where = f"{key}.{name}" if key else name
         if name not in options:
-            raise ConfigError(f"{where}={value!r} is unknown; {allowed(name, sorted(options))}")
+            raise ConfigError(
+                f"{where}={shown(value)} is unknown; {allowed(name, sorted(options))}"
+            )
         options[name].check(value, where)
+
+
+def check_options(options: Any) -> None:
+    """Checks the values of a dataclass of options, whose types are right.
+
+    Raises:
+      ConfigError: one is wrong; see ``Option.check_range``.
+    """
+    for name, found in declared(type(options)).items():
+        found.check_range(getattr(options, name), name)
 
 
 def allowed(given: Any, choices: Iterable[Any]) -> str:
@@ -170,7 +192,12 @@ def described(target: Any, prefix: str) -> Iterator[str]:
         default = "" if found.default is REQUIRED else f"={found.default!r}"
         choices = "one of " + ", ".join(map(str, found.choices)) if found.choices else ""
         facts = ", ".join(filter(None, (_spelled(found.type), found.limits, choices)))
-        yield f"  {prefix}{name}{default}\n      {found.help} ({facts})"
+        yield f"  {prefix}{name}{default}\n      {f'{found.help} ({facts})'.lstrip()}"
+
+
+def shown(value: Any) -> str:
+    """A config value in one line."""
+    return repr(value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value)
 
 
 def of_type(value: Any, hint: Any) -> bool:

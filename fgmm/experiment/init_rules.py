@@ -31,7 +31,7 @@ def from_config(entry: Config) -> tuple[Rule, ...]:
     Raises:
       ConfigError: one is no (regex, action), or there are rules but no path.
     """
-    rules = checked_rules(entry["rules"], "init_from.rules", _action, form="action")
+    rules = checked_rules(entry["rules"], "init_from.rules", _action, "action")
     if rules and not entry["path"]:
         raise ConfigError("init_from.rules are set but init_from.path is empty")
     return tuple(Rule(regex, *action) for regex, action in rules)

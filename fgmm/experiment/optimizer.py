@@ -51,7 +51,7 @@ def from_config(options: Config, steps: int, frozen: Frozen = NOTHING) -> Optimi
         end_value=peak * options["final_fraction"],
     )
     decay, scale = (
-        checked_rules(options[name], f"optimizer.{name}", number, form="number")
+        checked_rules(options[name], f"optimizer.{name}", number, "number")
         for name in ("weight_decay", "learning_rate_scale")
     )
     adam = optax.scale_by_adam(options["beta1"], options["beta2"], options["epsilon"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgmm.config import Config, ConfigError, of_type, plain
-from fgmm.config.option import check_options, declared
+from fgmm.config.option import check_given, declared
 from fgmm.config.sections import Space
 
 
@@ -28,7 +28,7 @@ def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, 
 def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dict[str, Any]:
     key = f"model.spaces.{name}"
     options = declared(Space)
-    check_options(options, entry, key=key)
+    check_given(options, entry, key=key)
     for option in options:
         if option not in entry:
             raise ConfigError(f"{key}.{option} is required and not set")

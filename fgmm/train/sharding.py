@@ -54,7 +54,7 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
       ConfigError: a rule is wrong, or cuts an axis that ``mesh.fsdp`` does not divide.
     """
     options = experiment.config.mesh
-    rules = checked_rules(options.rules, "mesh.rules", _spec_of_rule, form="spec")
+    rules = checked_rules(options.rules, "mesh.rules", _spec_of_rule, "spec")
     ways = mesh.shape.get(_AXIS, 1)
     state = jax.eval_shape(experiment.init, experiment.config.seed)
     if ways == 1:

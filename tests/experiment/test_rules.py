@@ -21,8 +21,8 @@ def test_rules_hold_in_order_for_whole_paths():
 
 def test_rules_of_a_config_become_pairs():
     given = [[".*bias", 0], (".*", 0.5)]
-    assert checked_rules(given, "a.b", number, form="number") == ((".*bias", 0.0), (".*", 0.5))
-    assert checked_rules((("x", "3"),), "a.b", int, form="number") == (("x", 3),)
+    assert checked_rules(given, "a.b", number, "number") == ((".*bias", 0.0), (".*", 0.5))
+    assert checked_rules((("x", "3"),), "a.b", int, "number") == (("x", 3),)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_rules_of_a_config_become_pairs():
 )
 def test_a_wrong_rule_is_named_with_its_key(rules, message):
     with pytest.raises(ConfigError, match=message):
-        checked_rules(rules, "a.b", number, form="number")
+        checked_rules(rules, "a.b", number, "number")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from fgmm.config import ConfigError
-from fgmm.config.option import check_options, declared, option
+from fgmm.config.option import check_given, declared, option
 from fgmm.config.sections import TransformsSection
 from fgmm.data.augmentation import colour, spec_augment
 
@@ -26,7 +26,7 @@ class Transforms(TransformsSection):
     sample_rate: int = option(low=1, help="Of the sound, in Hz.")
 
     def __post_init__(self):
-        check_options(declared(type(self)), vars(self), key="transforms")
+        check_given(declared(type(self)), vars(self), key="transforms")
         if self.window < 2 or self.hop < 1:
             raise ConfigError(
                 f"transforms.mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less "
