@@ -62,6 +62,7 @@ QUICKSTART = "--config=configs/quickstart.py"
         ((QUICKSTART, "--config.evals.retrieval.name=x"), "evals.retrieval.name='x' is unknown"),
         ((QUICKSTART, "--config.steps=0"), "steps=0 must be at least 1"),
         ((QUICKSTART, "--config.data.audio_seconds=0.01"), "is shorter than transforms.mel_window"),
+        ((QUICKSTART, "--config.data.audio_seconds=0"), "is shorter than transforms.mel_window"),
         ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
         (
             (QUICKSTART, "--config.checkpoint.best_metric=x"),

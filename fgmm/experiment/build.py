@@ -242,7 +242,7 @@ def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 def _transforms(config, shape: BatchShape) -> Transforms:
     transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
-    if 0 < shape.samples < transforms.window:
+    if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
             f"data.audio_seconds={config.data.audio_seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
