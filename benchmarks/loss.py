@@ -183,7 +183,7 @@ def kinds_of(arguments, B, torch):
     direction = arguments.direction
     weights = None if direction == "y_to_x" else "mean"
     pooling = Pooling(arguments.pool, direction != "x_to_y", weights, None)
-    default = choose_implementation(x, y, pooling)
+    default = choose_implementation(x, y)
     fits = {
         "dense": dense_fits,
         "blockwise": True,

@@ -14,7 +14,7 @@ PAIRS = (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5))
 COARSE = {"name": "info_nce", "level": "coarse"}
 SOFTMAX = {"name": "info_nce", "level": "fine", "pool": "softmax"}
 LOGSUMEXP = {"name": "info_nce", "level": "fine", "pool": "logsumexp"}
-WEIGHTED = {**SOFTMAX, "phrase_weights": "softmax"}
+WEIGHTED = {**SOFTMAX, "weighting": "softmax"}
 
 # The terms on every pair, and the temperature that is tuned. With "weighted" a phrase counts by its
 # score; everywhere else the phrases of a caption count alike.

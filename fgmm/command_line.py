@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fgmm import components
-from fgmm.config import ConfigError
+from fgmm.config import ConfigError, files
 from fgmm.config.option import described
 
 WRONG_COMMAND = 2
@@ -105,9 +105,10 @@ def _help() -> str:
     for module in flags.FLAGS.flags_by_module_dict():
         if module == sys.argv[0] or module.partition(".")[0] in ("fgmm", "benchmarks"):
             parts.append(flags.FLAGS.module_help(module))
-    if "config" in flags.FLAGS and flags.FLAGS["config"].parser.options:
+    parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    if isinstance(parser, _ConfigFile) and parser.options:
         parts += ["", "Keys of the config, with their defaults:"]
-        parts += described(flags.FLAGS["config"].parser.options, "--config.")
+        parts += described(parser.options, "--config.")
     return "\n".join(parts)
 
 
@@ -116,6 +117,7 @@ def _parse(argv: list[str]) -> list[str]:
         print(_help())
         sys.exit(0)
     try:
+        argv = _with_paths(argv)
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
@@ -130,6 +132,15 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     return rest
+
+
+def _with_paths(argv: list[str]) -> list[str]:
+    """The arguments with the path of the config file where its name stands."""
+    if "config" not in flags.FLAGS or not (value := given("config", argv)):
+        return argv
+    path = files.resolved(value)
+    spelled = {f"--config={value}": f"--config={path}", value: path}
+    return [argv[0], *(spelled.get(argument, argument) for argument in argv[1:])]
 
 
 def _explained(error: Exception, argv: list[str]) -> str:

@@ -1,8 +1,9 @@
 """Finding components by name: a name in a config is a module's file name in its room.
 
-There is no central list. ``name="s3d"`` in ``config.model.video`` is ``fgmm/models/video/s3d.py``;
-a name with a dot, such as ``"my_lab.encoders.s3d"``, is any importable module, so components need
-not live in this package.
+There is no central list. ``name="s3d"`` in ``config.model.video`` is ``fgmm/models/video/s3d.py``.
+Components need not live in this package: ``"my_lab.encoders:Patches"`` is a class of any importable
+module, and ``"my_lab.encoders.s3d"``, a name with a dot, is what that module defines as
+``Encoder``.
 """
 
 import importlib
@@ -48,22 +49,30 @@ def find(room: str, name: str, *, key: str = "name") -> type:
 
     Args:
       room: package under ``fgmm``, such as ``"data.sources"``.
-      name: file name in that room, or the dotted name of a module elsewhere.
+      name: file name in that room; or a class elsewhere as ``module:Class``, or the dotted name of
+        a module that defines what the room's modules do.
       key: where the name stands in the config, for the error.
 
     Raises:
       ConfigError: there is no such module, or it does not define what the room's modules do.
     """
-    path = name if "." in name else f"fgmm.{room}.{name}"
+    path, colon, attribute = name.partition(":")
+    if not colon:
+        attribute = _ATTRIBUTES[room]
+        path = name if "." in name else f"fgmm.{room}.{name}"
     try:
-        module = importlib.import_module(path) if name else None
+        module = importlib.import_module(path) if name and path else None
     except ModuleNotFoundError as error:
         if not path.startswith(error.name or path):
             raise ConfigError(f"{key}={name!r} needs the package {error.name!r}") from error
         module = None
-    if not hasattr(module, _ATTRIBUTES[room]):
+    if colon and not isinstance(getattr(module, attribute, None), type):
+        raise ConfigError(
+            f"{key}={name!r} is unknown: there is no class {attribute!r} in a module {path!r}"
+        )
+    if not hasattr(module, attribute):
         raise ConfigError(f"{key}={name!r} is unknown; {allowed(name, names(room))}")
-    return getattr(module, _ATTRIBUTES[room])
+    return getattr(module, attribute)
 
 
 def options(target: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trains what a config describes: ``python -m fgmm.main --config=configs/X.py --workdir=DIR``.
+"""Trains what a config describes: ``python -m fgmm.main --config=NAME --workdir=DIR``.
 
 The same command on every process of several; see ``docs/distributed.md``.
 """
@@ -12,7 +12,7 @@ from fgmm import command_line
 from fgmm.config import flat
 from fgmm.config.sections import Options
 
-command_line.define_config("The experiment, configs/X.py[:k=v,...].", Options)
+command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
 flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
 flags.DEFINE_string(
     "coordinator_address",

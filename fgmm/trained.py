@@ -246,8 +246,8 @@ class Model:
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
-        terms = self.experiment.objective.terms
-        return {name: jax.jit(entry.term.score) for name, entry in terms.items()}
+        names = self.experiment.objective.terms
+        return {name: jax.jit(pairs.scoring_term(self.experiment, name).score) for name in names}
 
     def _video(self, clip: Any, name: str) -> dict[str, np.ndarray]:
         shape = self.experiment.shape

@@ -34,7 +34,7 @@ if [ ! -x .venv/bin/pip ]; then
 fi
 
 # Installing again what is installed takes seconds; a note of what was asked for saves them.
-wanted=$(cat setup.py constraints.txt | cksum)
+wanted=$(cat setup.py pyproject.toml constraints.txt | cksum)
 stamp=.venv/installed${extra:+-$extra}
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing into .venv ..."

@@ -1,6 +1,5 @@
 """Wrong commands: one clear line, exit code 2, before anything is compiled or written."""
 
-import pathlib
 import subprocess
 import sys
 
@@ -8,8 +7,7 @@ import pytest
 from absl import flags
 
 from fgmm import command_line, components
-
-ROOT = pathlib.Path(__file__).parent.parent
+from fgmm.__main__ import programs
 
 PROGRAM = "fgmm.main"
 
@@ -96,14 +94,7 @@ def test_evaluation_of_nothing(repository, tmp_path):
     assert "holds no checkpoints" in result.stderr
 
 
-PROGRAMS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "fgmm").rglob("*.py")
-    if 'if __name__ == "__main__"' in path.read_text()
-)
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", programs())
 def test_help_names_the_flags(program, repository):
     result = run(repository, "--help", program=program)
     assert result.returncode == 0

@@ -27,6 +27,26 @@ def test_a_component_may_live_elsewhere(tmp_path, monkeypatch):
     assert components.build("data.sources", entry, key="data.source").split == "x"
 
 
+def test_a_class_elsewhere_is_named_with_its_module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lab_sources.py").write_text(
+        "class Numbers:\n  def __init__(self, *, split: str): self.split = split"
+    )
+    entry = {"name": "lab_sources:Numbers", "split": "x"}
+    assert components.build("data.sources", entry, key="data.source").split == "x"
+
+
+@pytest.mark.parametrize("name", ["fgmm.config:Nope", "nowhere:Source", "fgmm.config:at", ":"])
+def test_a_class_that_is_not_there_is_named(name):
+    module, _, attribute = name.partition(":")
+    with pytest.raises(ConfigError) as caught:
+        components.find("data.sources", name, key="data.source.name")
+    assert str(caught.value) == (
+        f"data.source.name={name!r} is unknown: there is no class {attribute!r} in a module "
+        f"{module!r}"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -137,6 +137,12 @@ class Space:
     unit_length: bool = option(
         True, help="Whether embeddings have unit length: products are then cosines."
     )
+    dtype: str = option(
+        "float32",
+        choices=("float32", "bfloat16"),
+        help="Of the embeddings as the loss receives them. They are projected and scaled in "
+        "float32, and losses add up in it.",
+    )
     through: str = option(
         "",
         help="Another space: modalities that are in it too are projected on from there, by one "

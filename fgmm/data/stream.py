@@ -22,14 +22,20 @@ class SharedArray(grain.multiprocessing.SharedMemoryArray):
 
     def __new__(cls, shape: Iterable[int], dtype: Any):
         array = super().__new__(cls, shape, dtype)
-        array.unlink_on_del()
+        array.handed_over = False
         return array
 
     @property
     def metadata(self) -> grain.multiprocessing.SharedMemoryArrayMetadata:
         """What the other process finds it by, and frees it."""
-        self._unlink_on_del = False
+        self.handed_over = True
         return super().metadata
+
+    def __del__(self) -> None:
+        # Views have no such attribute and free nothing.
+        if not getattr(self, "handed_over", True):
+            self.unlink_on_del()
+        super().__del__()
 
 
 def training_batches(

@@ -3,7 +3,7 @@
 A term of the objective decides what is compared, so there are two kinds of maps:
 
 - ``attention``, of a fine term: local embeddings against phrase embeddings, weighted over the cells
-  as the term pools them, with its temperature as learned.
+  as the term says itself (``Term.attention``). A fine term that does not say has no map.
 - ``cam``, of a coarse term, for which nothing local was ever trained: what each cell contributes to
   the coarse score of clip and phrase, the class activation map of Zhou et al., CVPR 2016 (arXiv
   1512.04150). The coarse projection is applied to the features of single cells, and to a phrase as
@@ -22,10 +22,8 @@ from jaxtyping import Array, Bool, Float
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
-from fgmm.losses import attention_weights, pooled_similarity
+from fgmm.losses import Side
 from fgmm.losses.objective import PAIRS
-from fgmm.losses.similarity import POOLS_WITH_TEMPERATURE
-from fgmm.losses.term import PooledTerm, Term
 from fgmm.models.embeddings import AnyArray, Tokens
 from fgmm.models.heads import pooled, segmented
 
@@ -60,8 +58,30 @@ def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
       term: the only one asked for; empty for the first of each level.
 
     Raises:
-      ConfigError: there is none, or none of that name.
+      ConfigError: there is none on the pair, or none of that name.
     """
+    found: dict[str, str] = {}
+    silent = terms_without_map(experiment, pair, term)
+    for name in _on_pair(experiment, pair, term):
+        if name not in silent:
+            found.setdefault(KINDS[experiment.objective.terms[name].level], name)
+    return dict(sorted(found.items()))
+
+
+def terms_without_map(experiment: Experiment, pair: str, term: str = "") -> list[str]:
+    """The names of the fine terms that do not say how phrases look at their clips.
+
+    Args and errors are those of ``terms``.
+    """
+    entries = {name: experiment.objective.terms[name] for name in _on_pair(experiment, pair, term)}
+    return [
+        name
+        for name, entry in entries.items()
+        if entry.level == "fine" and entry.term.attention(entry.term.init()) is None
+    ]
+
+
+def _on_pair(experiment: Experiment, pair: str, term: str) -> list[str]:
     entries = experiment.objective.terms
     on_pair = [name for name, entry in entries.items() if entry.pair == pair]
     if not on_pair:
@@ -71,10 +91,7 @@ def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
         )
     if term and term not in on_pair:
         raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(on_pair)}")
-    found: dict[str, str] = {}
-    for name in [term] if term else on_pair:
-        found.setdefault(KINDS[entries[name].level], name)
-    return dict(sorted(found.items()))
+    return [term] if term else on_pair
 
 
 def maps(
@@ -106,12 +123,11 @@ def maps(
             length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
             x = x / jnp.where(length > 0, length, 1) if of_clip.unit_length else x
             y = of_said.scaled(of_said.coarse(said.local))
-        a = jnp.einsum("bnd,bpd->bpn", x, y)
+        a = jnp.einsum("bnd,bpd->bpn", x, y, preferred_element_type=jnp.float32)
         if entry.level == "fine":
-            arguments = pooling(entry.term, parameters)
-            weights, score = jax.vmap(lambda *sides: _attended(*sides, **arguments))(
-                x, y, clip.mask, said.mask
-            )
+            attention = entry.term.attention(parameters)
+            weights, score = attention(Side(x, clip.mask), Side(y, said.mask))
+            weights = jnp.swapaxes(weights, 1, 2)
         else:
             weights = _positive_shares(jnp.where(clip.mask[:, None, :], a, 0))
             score = a.mean(axis=2)
@@ -135,13 +151,6 @@ def maps(
     return lambda state, batch: look(state.params, state.statistics, batch)
 
 
-def _attended(x, y, x_mask, y_mask, **arguments):
-    """Weights [P,N] and pooled similarities [P] of one clip x [N,D] and its own phrases y [P,D]."""
-    sides = (x[None], y[None], x_mask[None], y_mask[None])
-    weights = attention_weights(*sides, **arguments)
-    return weights[0, 0].T, pooled_similarity(*sides, **arguments)[0, 0]
-
-
 def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
     positive = jnp.maximum(a, 0)
     total = positive.sum(axis=2, keepdims=True)
@@ -155,13 +164,3 @@ def _shares(clip: Tokens, pool: str) -> Float[Array, "B N E"]:
     """
     share = jax.grad(lambda x: pooled(x, clip.mask, pool).sum())(clip.local)
     return clip.local * share * clip.local.shape[1]
-
-
-def pooling(term: Term, parameters: Mapping[str, Array]) -> dict:
-    """Arguments of ``fgmm.losses.attention_weights`` by which a fine term lets phrases attend."""
-    if not isinstance(term, PooledTerm):
-        return {"pool": "sparc"}
-    if term.pool not in POOLS_WITH_TEMPERATURE:
-        return {"pool": term.pool}
-    temperature = term.current("attention_temperature", parameters)
-    return {"pool": term.pool, "temperature": temperature}

@@ -2,6 +2,7 @@
 
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
+from fgmm.losses import Term
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:
@@ -51,3 +52,10 @@ def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name:
             f"allowed: {', '.join(fine) or 'none'}"
         )
     return term or (fine[0] if fine else "")
+
+
+def scoring_term(experiment: Experiment, name: str) -> Term:
+    """A term of the objective as evaluations score with it, on any device: what computes its
+    similarities in training may be for some devices or types of embeddings only.
+    """
+    return experiment.objective.terms[name].term.with_implementation(None)

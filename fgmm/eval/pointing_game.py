@@ -44,7 +44,7 @@ class Evaluation:
     Attributes:
       source: a corpus with grounding, as in ``config.data.source``.
       term: of the objective, whose map is measured; empty for the first fine one on video and text
-        (its attention) and the first coarse one (its class activation map).
+        that says how its phrases attend, and the first coarse one (its class activation map).
       captions: at most so many captions of a clip, the first ones.
       batch_size: clips embedded at a time.
     """
@@ -59,7 +59,8 @@ class Evaluation:
 
         Raises:
           ConfigError: an option names something that is not there, the model does not compare video
-            with text, or the corpus does not know what its phrases refer to.
+            with text, no fine term says how its phrases attend, or the corpus does not know what
+            its phrases refer to.
         """
         return _PointingGame(self, experiment)
 
@@ -97,8 +98,16 @@ class _PointingGame:
         self.experiment, self.batch_size = experiment, options.batch_size
         try:
             self.terms = attention.terms(experiment, "video_text", options.term)
+            silent = attention.terms_without_map(experiment, "video_text", options.term)
         except ConfigError as error:
             raise ConfigError(f"pointing_game: {error}") from error
+        if silent and "attention" not in self.terms:
+            remedy = "define its attention()"
+            if "cam" in self.terms:
+                remedy += f", or measure a coarse term with term={self.terms['cam']!r}"
+            raise ConfigError(
+                f"pointing_game: term {silent[0]!r} does not say how its phrases attend; {remedy}"
+            )
         self.protocol = dataclasses.asdict(options) | {
             "maps": self.terms,
             "captions_embedded": "each on its own",

@@ -151,7 +151,7 @@ class _Retrieval:
             )
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
-        term = self.experiment.objective.terms[self.term].term
+        term = pairs.scoring_term(self.experiment, self.term)
         x, y = Side(clips.local, clips.mask), Side(texts.local, texts.mask)
         return term.score(parameters, x, y)
 

@@ -199,7 +199,7 @@ class _ZeroShot:
         unit_length = self.experiment.model.spaces[self.space]["unit_length"]
         scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
-            term = self.experiment.objective.terms[self.term].term
+            term = pairs.scoring_term(self.experiment, self.term)
             x, y = Side(clips.local, clips.mask), Side(prompts.local, prompts.mask)
             fine = term.score(parameters, x, y)
             scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))

@@ -80,11 +80,15 @@ class Experiment:
 
     @functools.cached_property
     def embed(self):
-        """``embed(state, batch) -> embeddings[space][modality]``, jitted, nothing augmented."""
+        """``embed(state, batch) -> embeddings[space][modality]``, jitted, nothing augmented.
+
+        They are in float32, rounded to the dtype of their space.
+        """
 
         def embed(params, statistics, batch):
             variables = {"params": params, **statistics}
-            return self.model.apply(variables, self.transforms(batch), train=False)
+            embeddings = self.model.apply(variables, self.transforms(batch), train=False)
+            return jax.tree.map(lambda x: x if x.dtype == bool else jnp.float32(x), embeddings)
 
         jitted = jax.jit(embed)
         return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
@@ -268,6 +272,11 @@ def _objective(config) -> Objective:
             entries[name] = TermEntry(term=term, **place)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
+        width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
+        try:
+            term.check_embeddings(width, dtype)
+        except ValueError as error:
+            raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
     try:
         return Objective(entries)
     except ValueError as error:

@@ -24,8 +24,8 @@ options and parameters in ``term`` and ``terms``; weighted sums of these in ``ob
 from fgmm.losses.contrastive import (
     fine_grained_nce,
     info_nce,
+    matched_weights,
     mil_nce,
-    phrase_weights,
     sigmoid,
     sparc,
 )
@@ -40,7 +40,7 @@ from fgmm.losses.temperature import (
     SIGLIP_INITIAL_TEMPERATURE,
     temperature_from_logit_scale,
 )
-from fgmm.losses.term import Side, Term
+from fgmm.losses.term import Attention, PhraseWeights, Side, Term
 
 __all__ = [
     "CLIP_INITIAL_LOGIT_SCALE",
@@ -48,8 +48,10 @@ __all__ = [
     "CLIP_MAXIMUM_SCALE",
     "SIGLIP_INITIAL_BIAS",
     "SIGLIP_INITIAL_TEMPERATURE",
+    "Attention",
     "Embeddings",
     "Objective",
+    "PhraseWeights",
     "Side",
     "Term",
     "TermEntry",
@@ -57,8 +59,8 @@ __all__ = [
     "clip_similarity",
     "fine_grained_nce",
     "info_nce",
+    "matched_weights",
     "mil_nce",
-    "phrase_weights",
     "pooled_similarity",
     "sharded",
     "sigmoid",

@@ -160,8 +160,8 @@ def fine_grained_nce(
       s: scores of B clips and the P phrases of each of as many captions.
       mask: which phrases are valid; None means all.
       temperature: τ, above 0, in the units of s.
-      weights: β, such as ``phrase_weights``; None means uniform over the phrases of each clip. They
-        are used as given, gradient included.
+      weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
+        They are used as given, gradient included.
       phrase_ids: phrases with equal numbers are the same; None means that no two are.
       valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
 
@@ -184,7 +184,7 @@ def fine_grained_nce(
 
 
 @functools.partial(jax.jit, static_argnames=("axis_name",))
-def phrase_weights(
+def matched_weights(
     s: Float[Array, "b C P"],
     temperature: ScalarLike,
     mask: Bool[Array, "b P"] | None = None,
@@ -269,7 +269,7 @@ def sparc(
     pairs = mask[:, :, None] & mask[:, None, :]
     if caption is not None:
         pairs &= caption[:, :, None] == caption[:, None, :]
-    own = jnp.eye(y.shape[1], dtype=bool)
+    own = jnp.eye(y.shape[1], dtype=bool)[None]
     negatives = pairs & ~own
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own, axis=2)
@@ -289,7 +289,7 @@ def _own(s, axis_name):
             f"clip i belongs to caption i, so B and C must be equal; got {clips} and {C}"
         )
     first = collectives.first_clip(b, axis_name)
-    return (first + jnp.arange(b))[:, None] == jnp.arange(C)
+    return (first + jnp.arange(b))[:, None] == jnp.arange(C)[None]
 
 
 def _pairs(s, valid, axis_name):
@@ -297,7 +297,7 @@ def _pairs(s, valid, axis_name):
     own = _own(s, axis_name)
     if valid is None:
         return jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
-    return valid[:, None] & gathered(valid, axis_name), own, valid
+    return valid[:, None] & gathered(valid, axis_name)[None], own, valid
 
 
 def _pairs_of_bags(s, valid, mask, axis_name):
@@ -306,7 +306,8 @@ def _pairs_of_bags(s, valid, mask, axis_name):
     mask = jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask
     valid = mask.any(1) if valid is None else valid & mask.any(1)
     mask &= valid[:, None]
-    return valid[:, None, None] & gathered(mask, axis_name), own[:, :, None], valid, mask
+    pairs = valid[:, None, None] & gathered(mask, axis_name)[None]
+    return pairs, own[:, :, None], valid, mask
 
 
 def _narrated(phrase_ids, mask, axis_name):
@@ -315,7 +316,7 @@ def _narrated(phrase_ids, mask, axis_name):
 
     def compare(found, own_phrase):
         ids, valid = own_phrase
-        return found | (valid[:, None, None] & (ids[:, None, None] == others)), None
+        return found | (valid[:, None, None] & (ids[:, None, None] == others[None])), None
 
     nothing = jnp.zeros((len(phrase_ids), *others.shape), bool)
     nothing, *own_phrases = collectives.varying_alike((nothing, phrase_ids.T, mask.T))

@@ -152,7 +152,8 @@ def phrase_identities(
     def absorb(hashes, token_and_phrase):
         token, phrase = token_and_phrase
         absorbed = _mixed(hashes ^ token[:, :, None])
-        return jnp.where(phrase[:, :, None] == jnp.arange(1, phrases + 1), absorbed, hashes), None
+        members = phrase[:, :, None] == jnp.arange(1, phrases + 1)[None, None]
+        return jnp.where(members, absorbed, hashes), None
 
     B, K, _ = tokens.shape
     start = jnp.full((B, K, phrases), 0x9E3779B9, jnp.uint32)

@@ -9,7 +9,7 @@ Three implementations compute the same. ``dense`` is the definition: a is held i
 numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
 has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only.
 ``kernel`` needs as little memory and is for NVIDIA's Hopper devices, pools softmax and logsumexp in
-direction y_to_x, bfloat16, and first derivatives (``kernels.hopper``).
+direction y_to_x, bfloat16, and first derivatives (``kernels.hopper``); it is used on request only.
 
 Within somebody's ``shard_map`` or ``pmap``, with ``axis_name``, a device hands over its own clips x
 [b,N,D] and its own captions y [c,P,D]; what it gets are the rows of its own clips against all
@@ -36,13 +36,13 @@ from fgmm.losses.pools import Pooling
 POOLS = ("softmax", "logsumexp", "max", "mean", "sparc")
 POOLS_WITH_TEMPERATURE = ("softmax", "logsumexp")
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
-PHRASE_WEIGHTS = ("uniform", "softmax")
+WEIGHTINGS = ("uniform", "softmax")
 
 # Bytes of a up to which dense is chosen: it is as fast there, and has every derivative.
 _DENSE_BYTES = 256 << 10
 
 # A score with phrase weights is one more pooling, of s over p.
-_POOL_OF_PHRASE_WEIGHTS = {"uniform": "mean", "softmax": "softmax"}
+_POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 
 
 @functools.partial(
@@ -87,7 +87,7 @@ def pooled_similarity(
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
       implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
-        else for kernel where it can run, else for blockwise.
+        else for blockwise.
       block: how many clips and how many captions blockwise takes at a time; None for a choice by
         shape, such that a block of a stays in cache.
       precision: of the products, as in ``jax.lax.dot``.
@@ -112,7 +112,7 @@ def pooled_similarity(
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("pool", "direction", "phrase_weights"),
+        *("pool", "direction", "weighting"),
         *("implementation", "block", "precision", "axis_name", "exchange"),
     ),
 )
@@ -125,7 +125,7 @@ def clip_similarity(
     pool: str,
     temperature: ScalarLike | None = None,
     direction: str = "y_to_x",
-    phrase_weights: str = "uniform",
+    weighting: str = "uniform",
     phrase_temperature: ScalarLike | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
@@ -145,7 +145,7 @@ def clip_similarity(
     Args:
       x, y, x_mask, y_mask, pool, temperature: as in ``pooled_similarity``.
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
-      phrase_weights: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
+      weighting: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
       phrase_temperature: of softmax weights, above 0.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
@@ -157,10 +157,10 @@ def clip_similarity(
         blockwise, or what kernel does not support.
     """
     check_choice("direction", direction, DIRECTIONS)
-    check_choice("phrase_weights", phrase_weights, PHRASE_WEIGHTS)
-    if phrase_weights == "softmax" and phrase_temperature is None:
-        raise ValueError("phrase_weights 'softmax' needs a phrase_temperature; got None")
-    over_phrases = _POOL_OF_PHRASE_WEIGHTS[phrase_weights]
+    check_choice("weighting", weighting, WEIGHTINGS)
+    if weighting == "softmax" and phrase_temperature is None:
+        raise ValueError("weighting 'softmax' needs a phrase_temperature; got None")
+    over_phrases = _POOL_OF_WEIGHTING[weighting]
     pooling = Pooling(
         pool,
         y_to_x=direction != "x_to_y",
@@ -272,7 +272,7 @@ def _similarities(
 
     def compute(operands, x_mask, y_mask):
         x, y = operands["x"], operands["y"]
-        chosen = implementation or ("blockwise" if block else choose_implementation(x, y, pooling))
+        chosen = implementation or ("blockwise" if block else choose_implementation(x, y))
         return IMPLEMENTATIONS[chosen](
             *(x, y, x_mask, y_mask),
             *(operands.get("temperature"), operands.get("weights_temperature")),
@@ -289,17 +289,11 @@ def _similarities(
     )
 
 
-def choose_implementation(
-    x: Float[Array, "B N D"], y: Float[Array, "C P D"], pooling: Pooling
-) -> str:
-    """What ``implementation=None`` stands for: shapes, types, pool and default device matter."""
+def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
+    """What ``implementation=None`` stands for: shapes and types matter."""
     itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
     size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
-    if size <= _DENSE_BYTES:
-        return "dense"
-    # Over a single entry there is nothing to pool, and blockwise makes one plain product of it.
-    suits_kernel = x.shape[1] > 1 and hopper.unsupported(x, y, pooling) is None
-    return "kernel" if suits_kernel and hopper.device_fits() else "blockwise"
+    return "dense" if size <= _DENSE_BYTES else "blockwise"
 
 
 def _dense_similarities(

@@ -19,11 +19,13 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
 from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
@@ -43,6 +45,64 @@ class Side(NamedTuple):
     local: Float[Array, "B N D"]
     mask: Bool[Array, "B N"]
     caption: Int[Array, "B N"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """How phrases look at their own clips: with the weights of a pool over local embeddings.
+
+    ``str`` of it says so in words. A term that attends in another way derives a class from this one
+    with a ``__call__`` and a ``__str__`` of its own.
+
+    Attributes:
+      pool: one of ``similarity.POOLS``.
+      temperature: of the pool; None if it has none.
+    """
+
+    pool: str
+    temperature: ScalarLike | None = None
+
+    def __call__(self, x: Side, y: Side) -> tuple[Float[Array, "B N P"], Float[Array, "B P"]]:
+        """The weights of each phrase of y over its own clip in x, and its similarity to that clip.
+
+        The weights sum to 1 over N, or are all 0 where nothing is valid.
+        """
+        options = {"pool": self.pool, "temperature": self.temperature}
+
+        def within_clip(*sides):
+            sides = [side[None] for side in sides]
+            weights = similarity.attention_weights(*sides, **options)
+            return weights[0, 0], similarity.pooled_similarity(*sides, **options)[0, 0]
+
+        return jax.vmap(within_clip)(x.local, y.local, x.mask, y.mask)
+
+    def __str__(self) -> str:
+        if self.temperature is None:
+            return f"pool {self.pool}"
+        return f"pool {self.pool} at temperature {float(self.temperature):.3g}"
+
+
+class PhraseWeights(NamedTuple):
+    """How much each phrase of a clip counts in a term.
+
+    Attributes:
+      weights: they sum to 1, or to less where a null slot takes its share.
+      description: where they come from, in words.
+    """
+
+    weights: Float[Array, "P"]
+    description: str
+
+    @classmethod
+    def uniform(cls, scores: Float[Array, "P"]) -> "PhraseWeights":
+        return cls(jnp.full(scores.shape, 1 / len(scores), scores.dtype), "uniform")
+
+    @classmethod
+    def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
+        everything = jnp.ones(scores.shape, bool)
+        options = {"pool": "softmax", "temperature": temperature, "axis": 0}
+        weights = similarity.pool_weights(scores, everything, **options)
+        return cls(weights, f"softmax of the scores at temperature {float(temperature):.3g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +184,42 @@ class Term:
         """
         raise NotImplementedError
 
+    def check_embeddings(self, width: int, dtype: str) -> None:
+        """Raises a ValueError if embeddings of this width D and dtype cannot be compared here.
+
+        Nothing is compiled.
+        """
+
+    def with_implementation(self, name: str | None) -> "Term":
+        """The same term with its similarities computed in another way, if it has several.
+
+        Args:
+          name: as in ``similarity.pooled_similarity``.
+        """
+        return self
+
+    def attention(self, parameters: Parameters) -> Attention | None:
+        """How phrases look at their clips at the fine level; None if the term does not say.
+
+        Args:
+          parameters: as from ``init``.
+        """
+        return None
+
+    def phrase_weights(
+        self, parameters: Parameters, scores: Float[Array, "P"], *, step: int
+    ) -> PhraseWeights | None:
+        """How much the phrases of a clip count at the fine level; None if the term does not say.
+
+        For showing only: weights of the matched pair would give the answer away in an evaluation.
+
+        Args:
+          parameters: as from ``init``.
+          scores: the similarities of the clip's valid phrases to the clip, from ``attention``.
+          step: of training, for weights that are annealed.
+        """
+        return None
+
     def current(self, option: str, parameters: Parameters) -> ScalarLike:
         """A temperature by the name of its option: its learned value, or else the option."""
         if not self._temperatures()[option]:
@@ -149,7 +245,8 @@ class PooledTerm(Term):
       attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
         initial one if it is learned.
       learn_attention_temperature: whether it is learned, as its logarithm.
-      implementation: what computes similarities; None for a choice by size.
+      implementation: what computes similarities, 'dense', 'blockwise' or 'kernel'; None for one of
+        the first two by size.
     """
 
     pool: str = "softmax"
@@ -194,6 +291,21 @@ class PooledTerm(Term):
         """One score for each clip and caption from those of its phrases: their mean."""
         return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
 
+    def check_embeddings(self, width, dtype):
+        if self.implementation != "kernel":
+            return
+        hopper.check_device()
+        local, mask = jax.ShapeDtypeStruct((2, 2, width), dtype), jax.ShapeDtypeStruct((2, 2), bool)
+        jax.eval_shape(self.score, self.init(), Side(local, mask), Side(local, mask))
+
+    def with_implementation(self, name):
+        return dataclasses.replace(self, implementation=name)
+
+    def attention(self, parameters):
+        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
+            return Attention(self.pool)
+        return Attention(self.pool, self.current("attention_temperature", parameters))
+
     def _pooling(self, parameters):
         options = {"pool": self.pool, "implementation": self.implementation}
         if self.pool in similarity.POOLS_WITH_TEMPERATURE:
@@ -213,30 +325,41 @@ class ScoredTerm(PooledTerm):
 
     Attributes:
       direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
-      phrase_weights: 'uniform' or 'softmax'.
-      phrase_temperature: of the softmax weights.
+      weighting: of phrases in a score, 'uniform' or 'softmax' over their scores.
+      phrase_temperature: of the softmax.
     """
 
     direction: str = "y_to_x"
-    phrase_weights: str = "uniform"
+    weighting: str = "uniform"
     phrase_temperature: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("direction", self.direction, similarity.DIRECTIONS)
-        check_choice("phrase_weights", self.phrase_weights, similarity.PHRASE_WEIGHTS)
+        check_choice("weighting", self.weighting, similarity.WEIGHTINGS)
         check_positive(phrase_temperature=self.phrase_temperature)
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            phrase_weights=self.phrase_weights,
+            weighting=self.weighting,
             phrase_temperature=self.phrase_temperature,
             **self._pooling(parameters),
             axis_name=axis_name,
             exchange=exchange,
         )
+
+    def attention(self, parameters):
+        # In direction x_to_y no phrase looks at anything: local embeddings attend over the caption.
+        return None if self.direction == "x_to_y" else super().attention(parameters)
+
+    def phrase_weights(self, parameters, scores, *, step):
+        if self.direction == "x_to_y":
+            return None
+        if self.weighting == "uniform":
+            return PhraseWeights.uniform(scores)
+        return PhraseWeights.softmax(scores, self.phrase_temperature)
 
 
 def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:
@@ -251,9 +374,10 @@ def top1_accuracy(
 
     The mean of both, over valid clips of all devices; a tie counts as an error.
     """
-    own = (first_clip(len(s), axis_name) + jnp.arange(len(s)))[:, None] == jnp.arange(s.shape[1])
+    own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
+    own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
-    rivals = valid[:, None] & gathered(valid, axis_name) & ~own
+    rivals = valid[:, None] & gathered(valid, axis_name)[None] & ~own
     rival_scores = jnp.where(rivals, s, -jnp.inf)
     best_caption = rival_scores.max(1)
     best_clip = brought_home(rival_scores.max(0), axis_name).max(0)

@@ -27,7 +27,7 @@ def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:
     """Rotary position embedding, base 10,000 (Su et al., arXiv 2104.09864, equation 34)."""
     length, half = x.shape[1], x.shape[-1] // 2
     frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = (jnp.arange(length)[:, None] * frequency)[None, :, None, :]
+    angle = jnp.arange(length)[None, :, None, None] * frequency[None, None, None, :]
     a, b = x[..., :half], x[..., half:]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)

@@ -91,11 +91,13 @@ class Route:
       heads: in the order in which features pass through.
       pool: ``"mean"`` or ``"max"`` over a clip's or a caption's features.
       unit_length: whether embeddings are scaled to length 1 at the end.
+      dtype: of the embeddings, rounded to it last.
     """
 
     heads: tuple[Head, ...]
     pool: str
     unit_length: bool
+    dtype: str = "float32"
 
     def local(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
         """Features projected one by one, of any length."""
@@ -111,9 +113,9 @@ class Route:
 
     def __call__(self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]) -> Embeddings:
         return Embeddings(
-            local=self.scaled(self.local(x)),
+            local=self.scaled(self.local(x)).astype(self.dtype),
             mask=mask,
-            coarse=self.scaled(self.coarse(pooled(x, mask, self.pool))),
+            coarse=self.scaled(self.coarse(pooled(x, mask, self.pool))).astype(self.dtype),
         )
 
 

@@ -118,7 +118,14 @@ class _Normalisation(nn.Module):
 
 
 def _scaled(x, mean, variance, scale, bias):
-    return (x - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
+    factor = jax.lax.rsqrt(variance + 1e-5) * scale
+    mean, factor, bias = (_of_channels(v, x.ndim) for v in (mean, factor, bias))
+    return (x - mean) * factor + bias
+
+
+def _of_channels(v: Float[Array, "E"], ndim: int) -> Float[Array, "*ones E"]:
+    """With as many axes as the array whose channels it belongs to."""
+    return v.reshape((1,) * (ndim - 1) + v.shape)
 
 
 def _channel_sums(x: Float[Array, "*rest E"]) -> Float[Array, "E"]:
@@ -156,11 +163,13 @@ def _normalised_backward(kept, gradients):
     x, mask, scale, mean, variance, count = kept
     dy = gradients[0].astype(jnp.float32)
     inverse = jax.lax.rsqrt(variance + 1e-5)
-    centred = x - mean
+    centred = x - _of_channels(mean, x.ndim)
     d_bias = _channel_sums(dy)
     d_scale = _channel_sums(dy * centred) * inverse
-    through_statistics = (d_bias + centred * (inverse * d_scale)) / count
-    dx = (dy - jnp.where(mask, through_statistics, 0)) * (inverse * scale)
+    shift, slope, factor = (
+        _of_channels(v, x.ndim) for v in (d_bias, inverse * d_scale, inverse * scale)
+    )
+    dx = (dy - jnp.where(mask, (shift + centred * slope) / count, 0)) * factor
     return dx.astype(x.dtype), None, d_scale, d_bias
 
 

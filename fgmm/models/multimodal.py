@@ -50,8 +50,8 @@ class MultiModal(nn.Module):
             heads.append(self.heads[self._last_head(at, modality)])
             at = earlier
         heads.append(self.heads[self._last_head(at, modality)])
-        pool, unit_length = self.spaces[at]["pool"], self.spaces[space]["unit_length"]
-        return Route(tuple(reversed(heads)), pool, unit_length)
+        unit_length, dtype = self.spaces[space]["unit_length"], self.spaces[space]["dtype"]
+        return Route(tuple(reversed(heads)), self.spaces[at]["pool"], unit_length, dtype)
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
         """Encoder outputs of the modalities present in ``inputs``, before any head.

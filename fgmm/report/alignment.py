@@ -31,10 +31,11 @@ from fgmm.data.text import phrases
 from fgmm.eval import attention
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
+from fgmm.losses import PhraseWeights
 from fgmm.report import strips
-from fgmm.report.weighting import weights_of_phrases
 
 _WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
+_HEADINGS = {**_WITH_TEXT, "video_audio": "Sound in the picture"}
 _PHRASES = 8  # of a clip's captions together
 _FRAMES = 8  # shown of a clip
 _BATCH = 8
@@ -65,12 +66,11 @@ class Alignment:
                 "alignment: the checkpoint was trained to compare text with neither video nor "
                 f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
             )
-        # The term of a pair is its fine one, or where there is none the coarse.
-        self.terms = {
-            pair: next(iter(attention.terms(experiment, pair).values()))
-            for pair in (*_WITH_TEXT, "video_audio")
-            if pair in compared
-        }
+        self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
+        # The term of a pair is its fine one, or where there is none that says how its phrases
+        # attend the coarse one, or none at all.
+        of_pairs = {pair: attention.terms(experiment, pair) for pair in self.compared}
+        self.terms = {pair: next(iter(terms.values())) for pair, terms in of_pairs.items() if terms}
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
         self.corpus = "/".join([source["name"], *filter(None, [source.get("split")])])
         self.assembler = dataclasses.replace(
@@ -100,16 +100,25 @@ class Alignment:
             for row in range(valid):
                 clip = chosen[int(batch["record"][row])]
                 example = {name: x[row] for name, x in batch.items()}
-                there = {
-                    pair: jax.tree.map(lambda x, row=row: x[row : row + 1], maps[term])
-                    for pair, term in self.terms.items()
+                there = [
+                    pair
+                    for pair in self.compared
                     if all(_has(example, modality) for modality in pair.split("_"))
+                ]
+                of_row = {
+                    pair: jax.tree.map(lambda x, row=row: x[row : row + 1], maps[self.terms[pair]])
+                    for pair in there
+                    if pair in self.terms
                 }
                 if set(there) & set(_WITH_TEXT):
-                    yield clip, self._sheet(clip, example, there)
+                    yield clip, self._sheet(clip, example, there, of_row)
 
     def _sheet(
-        self, clip: Clip, example: Mapping, maps: Mapping[str, attention.Maps]
+        self,
+        clip: Clip,
+        example: Mapping,
+        compared: Sequence[str],
+        maps: Mapping[str, attention.Maps],
     ) -> strips.Sheet:
         """The drawing of a clip, from its part of a batch and its maps (with B = 1) by pair."""
         texts = [caption.text for caption in clip.captions if caption.text.strip()]
@@ -118,7 +127,7 @@ class Alignment:
         video = example["video"] if has_video else np.zeros((1, 1, 1, 3), np.uint8)
         shown = _spread(len(video), _FRAMES)
         references = self._references(clip) if has_video else []
-        how, weights = self._weights(maps, places)
+        weights = self._weights(maps, places)
         with_text = [pair for pair in _WITH_TEXT if pair in maps]
         blocks = [strips.Block("the clip", has_frames=has_video, has_sound=has_sound)]
         for number, place in enumerate(places):
@@ -126,7 +135,7 @@ class Alignment:
             block = _block_of_phrase(
                 self._phrase(texts[place[0]], place[1]),
                 {pair: _Map.of(maps[pair], *place) for pair in with_text},
-                {pair: float(of_pair[number]) for pair, of_pair in weights.items()},
+                {pair: float(found.weights[number]) for pair, found in weights.items()},
                 [r for r in references if (r.caption, r.phrase) == place],
                 grounding.cell_of_frame(len(video), times)[shown],
                 shown,
@@ -135,6 +144,11 @@ class Alignment:
         if "video_audio" in maps and self._is_attention("video_audio"):
             blocks.append(_block_of_sound(maps["video_audio"], len(video), shown))
         spoken = dict.fromkeys(texts[caption] for caption, _ in places)
+        how = [
+            f"{_HEADINGS[pair]}: {self._described(pair, weights)}"
+            for pair in compared
+            if pair in _WITH_TEXT or self._is_attention(pair) or pair not in self.terms
+        ]
         return strips.Sheet(
             heading=[
                 f"{clip.clip_id}  ({self.corpus}, step {int(self.state.step)})",
@@ -150,38 +164,46 @@ class Alignment:
             blocks=blocks,
         )
 
-    def _weights(self, maps, places) -> tuple[list[str], dict[str, np.ndarray]]:
-        """How each pair with text was looked at, and the weights of phrases of fine terms."""
-        how, weights = [], {}
-        for pair in (pair for pair in _WITH_TEXT if pair in maps):
-            name = self.terms[pair]
-            entry = self.experiment.objective.terms[name]
-            line = f"{_WITH_TEXT[pair]}: {self._described(pair)}"
-            if self._is_attention(pair):
-                scores = np.array([maps[pair].score[0, *place] for place in places])
-                parameters = self.state.params["objective"][name]
-                described, weights[pair] = weights_of_phrases(
-                    entry.term, parameters, scores, int(self.state.step)
-                )
-                line += f"; weights of phrases: {described}"
-            how.append(line)
-        if "video_audio" in maps and self._is_attention("video_audio"):
-            how.append(f"Sound in the picture: {self._described('video_audio')}")
-        return how, weights
+    def _weights(self, maps, places) -> dict[str, PhraseWeights]:
+        """The weights of phrases of the fine terms that say them, by pair with text."""
+        weights = {}
+        for pair in (pair for pair in _WITH_TEXT if pair in maps and self._is_attention(pair)):
+            term = self.experiment.objective.terms[self.terms[pair]].term
+            parameters = self.state.params["objective"][self.terms[pair]]
+            scores = jnp.stack([maps[pair].score[0, *place] for place in places])
+            found = term.phrase_weights(parameters, scores, step=int(self.state.step))
+            if found is not None:
+                weights[pair] = found
+        return weights
 
-    def _described(self, pair: str) -> str:
+    def _described(self, pair: str, weights: Mapping[str, PhraseWeights]) -> str:
+        """How the sides of a pair look at each other, in words."""
+        if self._is_attention(pair):
+            name = self.terms[pair]
+            term = self.experiment.objective.terms[name].term
+            described = str(term.attention(self.state.params["objective"][name]))
+            line = f"attention of {name} ({self._loss(name)}, {described})"
+            if pair not in _WITH_TEXT:
+                return line
+            said = weights[pair].description if pair in weights else "the term does not say"
+            return f"{line}; weights of phrases: {said}"
+        silent = [
+            f"{name} ({self._loss(name)}) does not say how its phrases attend"
+            for name in attention.terms_without_map(self.experiment, pair)
+        ]
+        if pair not in self.terms:
+            return "; ".join(["no map", *silent])
         name = self.terms[pair]
-        term = self.experiment.objective.terms[name].term
-        loss = type(term).__module__.rpartition(".")[2]
-        if not self._is_attention(pair):
-            return f"class activation map of {name} ({loss}); no fine term was trained"
-        pooling = attention.pooling(term, self.state.params["objective"][name])
-        temperature = pooling.get("temperature")
-        at = "" if temperature is None else f" at temperature {float(temperature):.3g}"
-        return f"attention of {name} ({loss}, pool {pooling['pool']}{at})"
+        why = silent or ["no fine term was trained"]
+        return "; ".join([f"class activation map of {name} ({self._loss(name)})", *why])
+
+    def _loss(self, term: str) -> str:
+        return self.experiment.config.objective.terms[term].name
 
     def _is_attention(self, pair: str) -> bool:
-        return self.experiment.objective.terms[self.terms[pair]].level == "fine"
+        """Whether the map of a pair is that of a fine term."""
+        name = self.terms.get(pair)
+        return name is not None and self.experiment.objective.terms[name].level == "fine"
 
     def _phrase(self, text: str, phrase: int) -> str:
         start, end = phrases.limit(self.segmenter(text), self.assembler.shape.phrases)[phrase]

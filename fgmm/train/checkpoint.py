@@ -235,6 +235,10 @@ def load(workdir: pathlib.Path, step: str = "latest") -> tuple[Experiment, Train
     with _damage_named(workdir, step):
         manager, chosen = _opened(workdir, step)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
+    for entry in config["objective"]["terms"].values():
+        # The kernel is for training on some devices; a checkpoint opens on all.
+        if entry.get("implementation") == "kernel":
+            entry["implementation"] = None
     tokenizer = workdir / TOKENIZER
     experiment = build(config, tokenizer if tokenizer.exists() else None)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

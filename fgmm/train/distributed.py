@@ -29,6 +29,7 @@ from jax.sharding import Mesh
 import fgmm
 from fgmm.command_line import WRONG_COMMAND
 from fgmm.config import Config, ConfigError, as_dict, flat
+from fgmm.train.coordination import key_value_client
 from fgmm.train.mesh import by_clip, everywhere
 
 # Seconds for processes to start.
@@ -126,7 +127,7 @@ def exchange(text: str) -> list[str]:
     """
     if jax.process_count() == 1:
         return [text]
-    client, folder = _client(), f"fgmm/{next(_numbers)}"
+    client, folder = key_value_client(), f"fgmm/{next(_numbers)}"
     client.key_value_set(f"{folder}/{jax.process_index()}", text)
     try:
         client.wait_at_barrier(folder, 1000 * _meeting_timeout)
@@ -262,7 +263,7 @@ def _end_alone(error: BaseException) -> NoReturn:
     """
     traceback.print_exception(error)
     with contextlib.suppress(Exception):
-        client, mine = _client(), jax.process_index()
+        client, mine = key_value_client(), jax.process_index()
         why = "".join(traceback.format_exception_only(error)).strip()
         client.key_value_set(f"fgmm/failed/{mine}", why)
         if mine == 0:
@@ -280,12 +281,6 @@ def _end_alone(error: BaseException) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
-
-
-def _client() -> Any:
-    from jax._src import distributed
-
-    return distributed.global_state.client
 
 
 def _digest_of_code() -> str:

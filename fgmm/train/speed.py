@@ -108,16 +108,12 @@ def step_flops(experiment: Experiment) -> float:
 
 def _by_definition(objective: Objective) -> Objective:
     """The same objective, its similarities as the plain products that define them."""
-
-    def dense(entry):
-        options = {field.name for field in dataclasses.fields(entry.term)}
-        if "implementation" not in options:
-            return entry
-        return dataclasses.replace(
-            entry, term=dataclasses.replace(entry.term, implementation="dense")
-        )
-
-    return Objective({name: dense(entry) for name, entry in objective.terms.items()})
+    return Objective(
+        {
+            name: dataclasses.replace(entry, term=entry.term.with_implementation("dense"))
+            for name, entry in objective.terms.items()
+        }
+    )
 
 
 class Speed:

@@ -1,7 +1,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +9,6 @@ from fgmm import components, losses
 from fgmm.config import ConfigError
 from fgmm.eval import attention
 from fgmm.experiment import build as experiments
-from fgmm.losses.terms import info_nce, sparc
 from tests.shrunken import shrunken
 
 
@@ -73,18 +71,6 @@ def test_attention_is_that_of_the_term(pool):
         peaks = [np.asarray(m)[said].reshape(said.sum(), -1) for m in (similarity, maps.weights)]
         at_peak = np.take_along_axis(peaks[1], peaks[0].argmax(1)[:, None], 1)[:, 0]
         np.testing.assert_allclose(at_peak, peaks[1].max(1), rtol=1e-4)
-
-
-def test_temperatures_are_the_learned_ones():
-    options = {"learn_attention_temperature": True, "attention_temperature": 0.2}
-    term = info_nce.Term(pool="logsumexp", **options)
-    assert attention.pooling(term, term.init())["temperature"] == pytest.approx(0.2)
-    learned = {"log_attention_temperature": jnp.log(0.05)}
-    arguments = attention.pooling(term, learned)
-    assert arguments["pool"] == "logsumexp"
-    assert arguments["temperature"] == pytest.approx(0.05)
-    assert attention.pooling(info_nce.Term(pool="max"), {}) == {"pool": "max"}
-    assert attention.pooling(sparc.Term(), {}) == {"pool": "sparc"}
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])

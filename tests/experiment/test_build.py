@@ -157,3 +157,17 @@ def test_the_resolved_config_has_the_options_of_every_space():
     config.model.spaces.other = {"modalities": ("video",), "width": 3}
     spaces = experiments.build(config).config.model.spaces
     assert (spaces.other.hidden, spaces.other.unit_length, spaces.other.through) == (0, True, "")
+
+
+def test_a_kernel_that_cannot_run_here_is_refused():
+    config = shrunken(quickstart.get_config())
+    config.objective.terms.fine_video_text.implementation = "kernel"
+    config.model.spaces.joint.dtype = "bfloat16"
+    with pytest.raises(ConfigError) as caught:
+        experiments.build(config)
+    assert str(caught.value) == (
+        "objective.terms.fine_video_text, model.spaces.joint.dtype=bfloat16: implementation "
+        "'kernel' supports pools softmax and logsumexp in direction y_to_x, bfloat16 on both "
+        "sides, D at most 256, no empty axis, no block, and a CUDA device of compute capability 9; "
+        "the device is cpu, or absl-py is not installed"
+    )

@@ -74,17 +74,17 @@ def pooled_similarity_gradients(cotangent, x, y, x_mask, y_mask, kind, temperatu
     return dx, dy, dt
 
 
-def clip_similarity(x, y, x_mask, y_mask, kind, temperature, direction, phrase_weights, phrase_t):
+def clip_similarity(x, y, x_mask, y_mask, kind, temperature, direction, weighting, phrase_t):
     if direction == "symmetric":
         options = (kind, temperature)
-        there = clip_similarity(x, y, x_mask, y_mask, *options, "y_to_x", phrase_weights, phrase_t)
-        back = clip_similarity(x, y, x_mask, y_mask, *options, "x_to_y", phrase_weights, phrase_t)
+        there = clip_similarity(x, y, x_mask, y_mask, *options, "y_to_x", weighting, phrase_t)
+        back = clip_similarity(x, y, x_mask, y_mask, *options, "x_to_y", weighting, phrase_t)
         return (there + back) / 2
     if direction == "x_to_y":
-        options = (kind, temperature, "y_to_x", phrase_weights, phrase_t)
+        options = (kind, temperature, "y_to_x", weighting, phrase_t)
         return clip_similarity(y, x, y_mask, x_mask, *options).T
     s = pooled_similarity(x, y, x_mask, y_mask, kind, temperature)
-    reduction = {"uniform": "mean", "softmax": "softmax"}[phrase_weights]
+    reduction = {"uniform": "mean", "softmax": "softmax"}[weighting]
     scores = np.zeros(s.shape[:2])
     for b, c in np.ndindex(scores.shape):
         if x_mask[b].any():

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from fgmm.losses import clip_similarity, contrastive, pooled_similarity
 from fgmm.losses.blockwise import choose_block
 from fgmm.losses.objective import Objective, TermEntry
-from fgmm.losses.similarity import DIRECTIONS, PHRASE_WEIGHTS, POOLS
+from fgmm.losses.similarity import DIRECTIONS, POOLS, WEIGHTINGS
 from fgmm.losses.terms import info_nce
 
 B, C, N, P, D = 5, 7, 6, 3, 4
@@ -67,11 +67,11 @@ def scores_and_gradients(implementation, block, masks, directions=DIRECTIONS, **
     return values_and_gradients
 
 
-@pytest.mark.parametrize("phrase_weights", PHRASE_WEIGHTS)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("pool", POOLS)
-def test_every_direction_is_as_dense(float64, inputs, pool, phrase_weights):
+def test_every_direction_is_as_dense(float64, inputs, pool, weighting):
     x, y, *masks = inputs
-    options = {"masks": masks, "pool": pool, "phrase_weights": phrase_weights}
+    options = {"masks": masks, "pool": pool, "weighting": weighting}
     dense = scores_and_gradients("dense", None, **options)
     blockwise = scores_and_gradients("blockwise", BLOCK, **options)
     for temperature in (1e-3, 0.1, 1e3):
@@ -88,7 +88,7 @@ def test_no_mask_is_a_mask_of_everything(inputs, pool):
     x, y, *_ = inputs
     arguments = np.float32(x), np.float32(y), np.float32(0.1), np.float32(0.1)
     all_valid = np.ones((B, N), bool), np.ones((C, P), bool)
-    options = {"pool": pool, "phrase_weights": "softmax", "directions": ("symmetric",)}
+    options = {"pool": pool, "weighting": "softmax", "directions": ("symmetric",)}
     with_masks = scores_and_gradients("blockwise", BLOCK, all_valid, **options)(*arguments)
     without = scores_and_gradients("blockwise", BLOCK, (None, None), **options)(*arguments)
     for wanted, actual in zip(jax.tree.leaves(with_masks), jax.tree.leaves(without), strict=True):

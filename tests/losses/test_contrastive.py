@@ -13,8 +13,8 @@ from fgmm.losses import (
     clip_similarity,
     fine_grained_nce,
     info_nce,
+    matched_weights,
     mil_nce,
-    phrase_weights,
     pooled_similarity,
     sigmoid,
     sparc,
@@ -191,21 +191,21 @@ def test_comparing_phrases_needs_no_more_memory_than_scores():
 
 
 @pytest.mark.parametrize("null_score", [None, 0.3])
-def test_phrase_weights_come_from_the_matched_pair(null_score):
+def test_matched_weights_come_from_the_matched_pair(null_score):
     s = scores(B, B, P)
-    weights = phrase_weights(s, 0.2, MASK, null_score)
+    weights = matched_weights(s, 0.2, MASK, null_score)
     e = np.where(MASK, np.exp(np.einsum("ccp->cp", s) / 0.2), 0)
     null = 0 if null_score is None else math.exp(null_score / 0.2)
     np.testing.assert_allclose(weights, e / (e.sum(1, keepdims=True) + null), rtol=1e-12)
-    gradient = jax.grad(lambda s: (phrase_weights(s, 0.2, MASK, null_score) ** 2).sum())(s)
+    gradient = jax.grad(lambda s: (matched_weights(s, 0.2, MASK, null_score) ** 2).sum())(s)
     assert not np.any(gradient)
 
 
-def test_phrase_weights_of_nothing_are_zero():
+def test_matched_weights_of_nothing_are_zero():
     nothing = np.zeros((B, P), bool)
     for null_score in (None, 0.3):
-        assert not np.any(phrase_weights(scores(B, B, P), 0.2, nothing, null_score))
-    slope = jax.grad(lambda null: phrase_weights(scores(B, B, P), 0.2, MASK, null).sum())(0.0)
+        assert not np.any(matched_weights(scores(B, B, P), 0.2, nothing, null_score))
+    slope = jax.grad(lambda null: matched_weights(scores(B, B, P), 0.2, MASK, null).sum())(0.0)
     assert slope < 0
 
 

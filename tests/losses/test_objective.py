@@ -67,9 +67,7 @@ def inputs(dtype=np.float32):
 def everything():
     """Every term, pair and level at once."""
     fine = {"level": "fine", "space": "joint"}
-    symmetric = info_nce_term.Term(
-        pool="logsumexp", direction="symmetric", phrase_weights="softmax"
-    )
+    symmetric = info_nce_term.Term(pool="logsumexp", direction="symmetric", weighting="softmax")
     matched = fine_grained_nce_term.Term(
         learn_attention_temperature=True, weights="matched", null_slot=True, anneal_end=10
     )

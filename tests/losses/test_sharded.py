@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from benchmarks import hlo
 from fgmm.losses import (
     clip_similarity,
     fine_grained_nce,
     info_nce,
+    matched_weights,
     mil_nce,
-    phrase_weights,
     pooled_similarity,
     sharded,
     sigmoid,
@@ -27,7 +28,6 @@ from fgmm.losses import (
 from fgmm.losses.exchange import EXCHANGES, x_travels
 from fgmm.losses.sharded import received_bytes
 from fgmm.losses.similarity import POOLS
-from fgmm.report import hlo
 
 DEVICES = 8
 B, N, P, D = 16, 3, 2, 4
@@ -95,7 +95,7 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
             pool=pool,
             temperature=own["attention"],
             direction="symmetric",
-            phrase_weights="softmax",
+            weighting="softmax",
             phrase_temperature=own["phrases"],
             **options(k),
         )
@@ -106,7 +106,7 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
     s = pooled_similarity(
         *given_to_all, pool="softmax", temperature=parameters["matched"]["attention"], **options(1)
     )
-    turned_down = phrase_weights(
+    turned_down = matched_weights(
         s, parameters["matched"]["phrases"], y_mask, parameters["matched"]["null"], **across
     )
     values["matched"] = fine_grained_nce(

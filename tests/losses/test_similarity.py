@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgmm.losses import attention_weights, clip_similarity, pooled_similarity
-from fgmm.losses.similarity import DIRECTIONS, PHRASE_WEIGHTS, POOLS, POOLS_WITH_TEMPERATURE
+from fgmm.losses import attention_weights, clip_similarity, info_nce, pooled_similarity
+from fgmm.losses.similarity import DIRECTIONS, POOLS, POOLS_WITH_TEMPERATURE, WEIGHTINGS
 from tests.losses import loss_definition as definition
 
 # The kernel is for bfloat16 and for some of the pools: tests/losses/kernels.
@@ -155,15 +155,15 @@ def test_second_derivative_of_logsumexp_is_that_of_its_formula(float64, implemen
     np.testing.assert_allclose(jax.grad(jax.grad(similarity))(0.2), expected, rtol=1e-7)
 
 
-@pytest.mark.parametrize("phrase_weights", PHRASE_WEIGHTS)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("pool", ["softmax", "logsumexp", "sparc"])
-def test_clip_similarity_is_as_defined(float64, pool, direction, phrase_weights):
+def test_clip_similarity_is_as_defined(float64, pool, direction, weighting):
     x, y, x_mask, y_mask = sides(np.random.default_rng(3), 3, 2, 4, 3, D=3)
     cotangent = np.cos(np.arange(6.0)).reshape(3, 2)
 
     def loops(x, y, temperature, phrase_temperature):
-        options = (pool, temperature, direction, phrase_weights, phrase_temperature)
+        options = (pool, temperature, direction, weighting, phrase_temperature)
         return definition.clip_similarity(x, y, x_mask, y_mask, *options)
 
     @jax.jit
@@ -174,7 +174,7 @@ def test_clip_similarity_is_as_defined(float64, pool, direction, phrase_weights)
                 pool=pool,
                 temperature=temperature,
                 direction=direction,
-                phrase_weights=phrase_weights,
+                weighting=weighting,
                 phrase_temperature=phrase_temperature,
             )
 
@@ -197,7 +197,7 @@ def test_what_is_masked_never_matters(implementation, pool):
     x, y, x_mask, y_mask = sides(np.random.default_rng(4), 3, 4, 5, 3)
     spoilt_x = np.where(x_mask[..., None], x, np.nan).astype(np.float32)
     spoilt_y = np.where(y_mask[..., None], y, np.inf).astype(np.float32)
-    options = {"pool": pool, "temperature": 0.1, "phrase_weights": "softmax"}
+    options = {"pool": pool, "temperature": 0.1, "weighting": "softmax"}
     options |= {"phrase_temperature": 0.1, "direction": "symmetric"}
     options |= {"implementation": implementation}
 
@@ -229,13 +229,34 @@ def test_a_score_does_not_depend_on_the_gallery(implementation, direction):
     x, y, x_mask, y_mask = sides(np.random.default_rng(6), 4, 4, 5, 3)
     order = np.array([2, 0, 3, 1])
     options = {"pool": "softmax", "temperature": 0.1, "direction": direction}
-    options |= {"phrase_weights": "softmax", "phrase_temperature": 0.05}
+    options |= {"weighting": "softmax", "phrase_temperature": 0.05}
     options |= {"implementation": implementation, "block": BLOCKS[implementation]}
     s = clip_similarity(x, y, x_mask, y_mask, **options)
     permuted = clip_similarity(x, y[order], x_mask, y_mask[order], **options)
     np.testing.assert_allclose(permuted, s[:, order], rtol=1e-6)
     alone = clip_similarity(x[:1], y[2:3], x_mask[:1], y_mask[2:3], **options)
     np.testing.assert_allclose(alone[0, 0], s[0, 2], rtol=1e-5)
+
+
+@any_implementation
+@pytest.mark.parametrize("pool", POOLS_WITH_TEMPERATURE)
+def test_gradients_of_bfloat16_embeddings_are_as_long_as_in_float64(float64, pool, implementation):
+    """At the same embeddings, rounded to bfloat16: losses add up in float32."""
+    x, y, x_mask, y_mask = sides(np.random.default_rng(7), 8, 8, 12, 3, D=32)
+    x_mask[-1] = y_mask[0] = True
+
+    def gradients(dtype):
+        def loss(x, y, temperature):
+            options = {"pool": pool, "temperature": temperature, "implementation": implementation}
+            return info_nce(clip_similarity(x, y, x_mask, y_mask, **options), 0.07)
+
+        embeddings = (jnp.asarray(jnp.bfloat16(v), dtype) for v in (x, y))
+        return jax.grad(loss, (0, 1, 2))(*embeddings, jnp.asarray(0.1, dtype=jnp.float64))
+
+    for narrow, wide in zip(gradients(jnp.bfloat16), gradients(jnp.float64), strict=True):
+        norms = [np.linalg.norm(np.float64(gradient)) for gradient in (narrow, wide)]
+        assert norms[1] > 0
+        assert norms[0] == pytest.approx(norms[1], rel=0.01)
 
 
 @any_implementation
@@ -295,8 +316,8 @@ def test_unknown_options_and_missing_temperatures_are_named():
         pooled_similarity(x, y, pool="logsumexp")
     with pytest.raises(ValueError, match="direction must be one of y_to_x"):
         clip_similarity(x, y, pool="max", direction="both")
-    with pytest.raises(ValueError, match="phrase_weights must be one of uniform"):
-        clip_similarity(x, y, pool="max", phrase_weights="idf")
+    with pytest.raises(ValueError, match="weighting must be one of uniform"):
+        clip_similarity(x, y, pool="max", weighting="idf")
     with pytest.raises(ValueError, match=r"implementation must be one of dense.*got 'fast'"):
         pooled_similarity(x, y, pool="max", implementation="fast")
     with pytest.raises(ValueError, match=r"block is of blockwise alone; got \(1, 1\) for dense"):
@@ -304,7 +325,7 @@ def test_unknown_options_and_missing_temperatures_are_named():
     with pytest.raises(ValueError, match=r"block must be two numbers of at least 1; got \(0, 1\)"):
         pooled_similarity(x, y, pool="max", block=(0, 1))
     with pytest.raises(ValueError, match="needs a phrase_temperature"):
-        clip_similarity(x, y, pool="max", phrase_weights="softmax")
+        clip_similarity(x, y, pool="max", weighting="softmax")
 
 
 local_similarities = st.lists(

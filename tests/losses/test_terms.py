@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgmm.losses import Side, fine_grained_nce, info_nce, mil_nce, phrase_weights, sigmoid
+from fgmm.losses import Side, fine_grained_nce, info_nce, matched_weights, mil_nce, sigmoid
 from fgmm.losses import similarity as similarities
 from fgmm.losses.terms import fine_grained_nce as fine_grained_nce_term
 from fgmm.losses.terms import info_nce as info_nce_term
@@ -51,7 +51,7 @@ def test_terms_are_their_loss_on_their_similarity(sides):
     pooling = {"pool": "logsumexp", "temperature": 0.2}
     options = {"pool": "logsumexp", "attention_temperature": 0.2, "temperature": 0.05}
     s = pool(x, y, **pooling)
-    scoring = {"direction": "symmetric", "phrase_weights": "softmax", "phrase_temperature": 0.3}
+    scoring = {"direction": "symmetric", "weighting": "softmax", "phrase_temperature": 0.3}
     S = similarities.clip_similarity(x.local, y.local, x.mask, y.mask, **pooling, **scoring)
     expected = {
         "info_nce": info_nce(S, 0.05, valid),
@@ -126,7 +126,7 @@ def test_weights_are_annealed_from_uniform_to_matched(sides):
     uniform = fine_grained_nce_term.Term(**options)({}, x, y, step=0)[0]
     s = pool(x, y, pool="softmax", temperature=0.1)
     valid = x.mask.any(1) & y.mask.any(1)
-    matched = fine_grained_nce(s, y.mask, 0.1, phrase_weights(s, 0.2, y.mask), valid)
+    matched = fine_grained_nce(s, y.mask, 0.1, matched_weights(s, 0.2, y.mask), valid)
     assert abs(matched - uniform) > 1e-3
     for step, share in [(0, 0), (10, 0), (20, 0.5), (30, 1), (1000, 1)]:
         loss, metrics = jax.jit(lambda step: term({}, x, y, step=step))(step)
@@ -183,7 +183,7 @@ def test_sparc_contrasts_within_a_caption(sides):
     [
         ("info_nce", {"pool": "median"}, "pool must be one of softmax, .* got 'median'"),
         ("info_nce", {"direction": "both"}, "direction must be one of y_to_x, .* got 'both'"),
-        ("info_nce", {"phrase_weights": "idf"}, "phrase_weights must be one of uniform, softmax"),
+        ("info_nce", {"weighting": "idf"}, "weighting must be one of uniform, softmax"),
         ("sparc", {"temperature": 0.0}, "temperature must be a finite number above 0; got 0.0"),
         ("sparc", {"temperature": 2.0}, "temperature is learned and must be within .* got 2.0"),
         (

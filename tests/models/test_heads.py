@@ -125,6 +125,17 @@ def test_embeddings_are_projections_of_unit_length_or_any(hidden, unit_length):
         assert set(weights["local"]) == {"kernel"}
 
 
+def test_embeddings_are_rounded_last():
+    """In bfloat16 they are those of float32, scaled to unit length there."""
+    entry = {"modalities": ("video", "text"), "width": 4}
+    inputs, found = given(), {}
+    for dtype in ("float32", "bfloat16"):
+        found[dtype], _ = run(model_of(joint={**entry, "dtype": dtype}), inputs)
+    for whole, rounded in zip(*map(jax.tree.leaves, found.values()), strict=True):
+        assert rounded.dtype == (bool if whole.dtype == bool else jnp.bfloat16)
+        np.testing.assert_array_equal(rounded, whole.astype(rounded.dtype))
+
+
 def dense(x, layer):
     return x @ layer["kernel"] + layer["bias"]
 

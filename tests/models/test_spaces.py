@@ -23,6 +23,7 @@ def test_options_are_completed():
         "pool": "mean",
         "bias": False,
         "unit_length": True,
+        "dtype": "float32",
         "through": "",
     }
     assert found["vat"]["hidden"] == {"video": 0, "audio": 0, "text": 0}
@@ -54,6 +55,7 @@ def test_options_are_completed():
         ({"pool": "sum"}, {}, r"va\.pool='sum' is unknown; allowed: mean, max$"),
         ({"width": 0}, {}, r"va\.width=0 must be at least 1$"),
         ({"width": 1.5}, {}, r"va\.width=1\.5 is not of type int$"),
+        ({"dtype": "int8"}, {}, r"va\.dtype='int8' is unknown; allowed: float32, bfloat16$"),
         ({"bias": 1}, {}, r"va\.bias=1 is not of type bool$"),
         ({"after": "x"}, {}, r"va\.after='x' is unknown; allowed: bias, hidden, modalities"),
         ({"modalities": ("video", "smell")}, {}, r"va\.modalities names 'smell', which has no"),

@@ -40,7 +40,9 @@ def run(experiment, given, devices):
     step = make_train_step(experiment, small)
     losses = []
     for batch in given:
-        state, metrics = step(state, mesh.put_batch(batch, small))
+        # Nothing goes to the device or comes back unasked.
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, mesh.put_batch(batch, small))
         losses.append(float(metrics["loss"]))
     return state, np.array(losses), metrics
 
@@ -122,3 +124,23 @@ def test_divergence_stops_with_the_last_good_state_saved(tmp_path):
     _, state = checkpoint.load(tmp_path)
     assert int(state.step) >= 4
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_steps_with_embeddings_in_bfloat16():
+    """The losses are close to those of float32, and evaluations see what was rounded."""
+    losses, states, coarse = {}, {}, {}
+    for dtype in ("float32", "bfloat16"):
+        config = shrunken(quickstart.get_config(), steps=10)
+        config.model.spaces.joint.dtype = dtype
+        experiment = experiments.build(config)
+        given = batches(experiment, 2)
+        states[dtype], losses[dtype], metrics = run(experiment, given, 1)
+        assert all(np.isfinite(float(value)) for value in metrics.values())
+        assert metrics["skipped"] == 0
+        embeddings = experiment.embed(jax.jit(experiment.init)(0), given[0])
+        coarse[dtype] = embeddings["joint"]["video"].coarse
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.01)
+    assert losses["bfloat16"][0] != losses["float32"][0]
+    assert coarse["bfloat16"].dtype == jnp.float32
+    rounded = coarse["float32"].astype(jnp.bfloat16).astype(jnp.float32)
+    np.testing.assert_array_equal(coarse["bfloat16"], rounded)

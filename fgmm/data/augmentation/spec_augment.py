@@ -25,7 +25,7 @@ def masked(
     A position is hidden if its centre lies in a span.
     """
     size = log_mel.shape[axis]
-    centre = (jnp.arange(size) + 0.5) / size
+    centre = (jnp.arange(size)[None, None] + 0.5) / size
     start, length = spans[:, :, 0, None], spans[:, :, 1, None]
     hidden = ((centre >= start) & (centre < start + length)).any(axis=1)
     return jnp.where(jnp.expand_dims(hidden, 3 - axis), 0.0, log_mel)

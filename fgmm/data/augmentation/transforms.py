@@ -122,9 +122,10 @@ def cropped(
     """
 
     def weights(size, corner, extent):
-        centre = (corner[:, None] + extent[:, None] * (jnp.arange(size) + 0.5) / size) * size - 0.5
+        share = extent[:, None] * (jnp.arange(size)[None] + 0.5) / size
+        centre = (corner[:, None] + share) * size - 0.5
         centre = jnp.clip(centre, 0, size - 1)
-        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)))
+        return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, :, None] - jnp.arange(size)[None, None]))
 
     height, width = video.shape[2:4]
     rows = weights(height, corner[:, 0], extent[:, 0])
@@ -161,6 +162,6 @@ def log_mel(
     starts = np.arange(0, audio.shape[1] - window + 1, hop)
     frames = audio[:, starts[:, None] + np.arange(window)]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32))
+    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32)[None, None])
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return (jnp.log(power @ mel_filters(bands, window, rate) + 1e-4) + 2.0) / 4.0

@@ -42,6 +42,7 @@ SUPPORTED = (
     f"pools {' and '.join(POOLS)} in direction y_to_x, bfloat16 on both sides, D at most "
     f"{LARGEST_D}, no empty axis, no block, and a CUDA device of compute capability 9"
 )
+_REFUSAL = f"implementation 'kernel' supports {SUPPORTED}; "
 
 _LN2 = math.log(2)
 # Below it KL(w ‖ uniform) is taken for half the variance of a/τ, to which it tends as weights
@@ -70,9 +71,9 @@ def similarities(
     """
     reason = unsupported(x, y, pooling, block)
     if reason is None and not device_fits(unknown=True):
-        reason = f"the device is {jax.devices()[0].device_kind}, or absl-py is not installed"
+        reason = _other_device()
     if reason:
-        raise ValueError(f"implementation 'kernel' supports {SUPPORTED}; {reason}")
+        raise ValueError(_REFUSAL + reason)
     if x_mask is None:
         x_mask = jnp.ones(x.shape[:2], bool)
     counts = x_mask.any(1)[:, None, None]
@@ -82,6 +83,16 @@ def similarities(
     x = jnp.where(x_mask[:, :, None], x, 0)
     operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
     return jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0), None
+
+
+def check_device() -> None:
+    """Raises a ValueError where the kernels cannot run on the default device."""
+    if not device_fits():
+        raise ValueError(_REFUSAL + _other_device())
+
+
+def _other_device():
+    return f"the device is {jax.devices()[0].device_kind}, or absl-py is not installed"
 
 
 def unsupported(

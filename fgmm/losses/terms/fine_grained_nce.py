@@ -8,7 +8,7 @@ from fgmm.losses import contrastive
 from fgmm.losses.collectives import gathered, summed
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.similarity import pool_weights
-from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy, valid_clips
 
 WEIGHTS = ("uniform", "matched")
 
@@ -77,7 +77,7 @@ class Term(PooledTerm):
             return contrastive.fine_grained_nce(s, y.mask, temperature, **of_phrases), metrics
 
         null_score = parameters["null_score"] if self.null_slot else None
-        matched = contrastive.phrase_weights(
+        matched = contrastive.matched_weights(
             s, self.weights_temperature, y.mask, null_score, axis_name=axis_name
         )
         uniform = pool_weights(jnp.zeros_like(matched), y.mask, pool="mean", axis=1)
@@ -95,6 +95,20 @@ class Term(PooledTerm):
             null_share = summed(null_weight.sum(), axis_name) / clips
             metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
+
+    def phrase_weights(self, parameters, scores, *, step):
+        uniform = PhraseWeights.uniform(scores)
+        if self.weights == "uniform":
+            return uniform
+        null_score = parameters["null_score"] if self.null_slot else None
+        matched = contrastive.matched_weights(
+            scores[None, None], self.weights_temperature, null_score=null_score
+        )[0]
+        share = float(self.matched_share(step))
+        described = f"{share:.0%} matched (softmax of the scores at temperature "
+        described += f"{self.weights_temperature:.3g}"
+        described += ", beside a null slot)" if self.null_slot else ")"
+        return PhraseWeights((1 - share) * uniform.weights + share * matched, described)
 
     def matched_share(self, step):
         """α at a step of training."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fgmm.losses import contrastive, similarity
 from fgmm.losses.collectives import gathered
-from fgmm.losses.term import PooledTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy, valid_clips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,3 +44,9 @@ class Term(PooledTerm):
             temperature=self.current("temperature", parameters),
             axis=2,
         )
+
+    def phrase_weights(self, parameters, scores, *, step):
+        """Shares of the bag: the weights of the gradient."""
+        temperature = float(self.current("temperature", parameters))
+        weights, _ = PhraseWeights.softmax(scores, temperature)
+        return PhraseWeights(weights, f"shares of the bag, at temperature {temperature:.3g}")

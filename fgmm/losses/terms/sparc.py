@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from fgmm.losses import contrastive, similarity
+from fgmm.losses.term import Attention, PhraseWeights
 from fgmm.losses.term import Term as BaseTerm
 
 
@@ -33,3 +34,9 @@ class Term(BaseTerm):
             axis_name=axis_name,
             exchange=exchange,
         )
+
+    def attention(self, parameters):
+        return Attention("sparc")
+
+    def phrase_weights(self, parameters, scores, *, step):
+        return PhraseWeights.uniform(scores)

@@ -9,7 +9,7 @@ from fgmm.models.embeddings import Tokens
 def phrase_members(phrase_ids: Int32[Array, "B K L"], phrases: int) -> Bool[Array, "M P L"]:
     """Which tokens belong to which phrase of a caption; M = B·K captions."""
     ids = phrase_ids.reshape(-1, 1, phrase_ids.shape[-1])
-    return ids == jnp.arange(1, phrases + 1)[:, None]
+    return ids == jnp.arange(1, phrases + 1)[None, :, None]
 
 
 def of_captions(x: Float[Array, "M P E"], mask: Bool[Array, "M P"], captions: int) -> Tokens:

@@ -62,7 +62,7 @@ class Encoder(nn.Module):
         if self.context == "phrase":
             attend &= ids[:, None, :] == ids[:, :, None]
         # A padding token attends to itself, so that no row of the attention is empty.
-        attend |= jnp.eye(length, dtype=bool)
+        attend |= jnp.eye(length, dtype=bool)[None]
 
         x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype)(tokens)
         for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):

@@ -122,7 +122,8 @@ class Encoder(nn.Module):
         x = tubelets(repeated(frames, length, self.dtype), self.tubelet, self.patch)
         batch, *grid, _ = x.shape
         x = nn.Dense(self.width, dtype=self.dtype, name="embedding")(x)
-        x = x + jnp.asarray(sincos_positions((grid[1], grid[2]), self.width), self.dtype)
+        positions = sincos_positions((grid[1], grid[2]), self.width)[None, None]
+        x = x + jnp.asarray(positions, self.dtype)
         x = x.reshape(batch, grid[0], grid[1] * grid[2], self.width)
         valid = jnp.ones((batch, x.shape[2]), bool)
 

@@ -15,6 +15,7 @@ from fgmm.losses import clip_similarity, info_nce, pooled_similarity
 from fgmm.losses.kernels import hopper
 from fgmm.losses.pools import Pooling
 from fgmm.losses.similarity import choose_implementation
+from fgmm.losses.terms import info_nce as info_nce_term
 from tests.losses import loss_definition as definition
 from tests.losses.kernels.interpreter import interpreted
 
@@ -190,25 +191,32 @@ def device(monkeypatch):
     return pretend
 
 
-def choice(pool="softmax", x="bfloat16", y="bfloat16", N=196, D=256, symmetric=False):
-    sides = jnp.zeros((64, N, D), x), jnp.zeros((64, 16, D), y)
-    return choose_implementation(*sides, Pooling(pool, True, "mean" if symmetric else None, None))
+@pytest.mark.parametrize("capability", ["8.0", "9.0"])
+def test_it_is_used_on_request_only(device, capability):
+    device(capability)
+    x, y = (jnp.zeros((64, entries, 256), jnp.bfloat16) for entries in (196, 16))
+    assert choose_implementation(x, y) == "blockwise"
 
 
-def test_it_is_chosen_where_it_can_run_alone(device):
-    assert choice() == "blockwise"
+def test_a_term_is_refused_where_it_cannot_run(device):
+    fits, symmetric = (
+        info_nce_term.Term(implementation="kernel", direction=direction)
+        for direction in ("y_to_x", "symmetric")
+    )
+    with pytest.raises(ValueError, match="capability 9; the device is cpu"):
+        fits.check_embeddings(64, "bfloat16")
     device("8.0")
-    assert choice() == "blockwise"
-    device("10.0")
-    assert choice() == "blockwise"
+    with pytest.raises(ValueError, match=r"capability 9; the device is GPU 8\.0"):
+        fits.check_embeddings(64, "bfloat16")
     device("9.0")
-    assert choice() == "kernel"
-    assert choice(pool="logsumexp", N=1568, D=64) == "kernel"
-    for other in (
-        *({"pool": "max"}, {"symmetric": True}, {"x": "float32"}, {"y": "float32"}),
-        *({"D": 512}, {"N": 1}),
-    ):
-        assert choice(**other) != "kernel", other
+    with pytest.raises(ValueError, match="x is float32 and y is float32"):
+        fits.check_embeddings(64, "float32")
+    with pytest.raises(ValueError, match="D is 320"):
+        fits.check_embeddings(320, "bfloat16")
+    with pytest.raises(ValueError, match="the direction is symmetric"):
+        symmetric.check_embeddings(64, "bfloat16")
+    fits.check_embeddings(64, "bfloat16")
+    symmetric.with_implementation(None).check_embeddings(320, "float32")
 
 
 def test_another_gpu_is_an_error(device):

@@ -1,0 +1,29 @@
+"""``python -m fgmm`` lists the programs of this package."""
+
+import ast
+import pathlib
+import re
+
+import fgmm
+
+_PACKAGE = pathlib.Path(__file__).parent
+
+
+def programs() -> dict[str, str]:
+    """What each module that is a program does, by its name; nothing is imported."""
+    found = {}
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        if '\nif __name__ == "__main__":' in text and path.name != "__main__.py":
+            name = ".".join(("fgmm", *path.relative_to(_PACKAGE).with_suffix("").parts))
+            documented = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+            found[name] = re.split(r"[.:;](?:\s|$)", documented)[0]
+    return found
+
+
+if __name__ == "__main__":
+    print(f"fgmm {fgmm.__version__}. Each of these explains itself with --help:")
+    listed = programs()
+    width = max(map(len, listed))
+    for name, description in listed.items():
+        print(f"  python -m {name:{width}}  {description}")

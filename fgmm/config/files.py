@@ -1,0 +1,41 @@
+"""Config files by name: ``quickstart`` is ``configs/quickstart.py``, here or in the package."""
+
+import pathlib
+
+from fgmm.config import ConfigError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def folder() -> pathlib.Path:
+    """Where the configs are: ``configs/`` of the checkout, or inside the installed package."""
+    checkout = _PACKAGE.parent
+    if (checkout / "setup.py").exists() and (checkout / "configs").is_dir():
+        return checkout / "configs"
+    return _PACKAGE / "configs"
+
+
+def names() -> list[str]:
+    """All of them, such as ``quickstart`` and ``eval/zero_shot_motion``."""
+    found = (path.relative_to(folder()).with_suffix("") for path in folder().rglob("*.py"))
+    return sorted(path.as_posix() for path in found)
+
+
+def resolved(value: str) -> str:
+    """The value of ``--config`` with a path in the place of a name.
+
+    Args:
+      value: a name, or a path that ends in ``.py``; what follows a colon stays.
+
+    Raises:
+      ConfigError: there is no config of that name.
+    """
+    name, colon, variant = value.partition(":")
+    if name.endswith(".py"):
+        return value
+    if name not in names():
+        raise ConfigError(
+            f"--config={name} is unknown; give a path that ends in .py, or one of: "
+            f"{', '.join(names())}"
+        )
+    return f"{folder() / name}.py{colon}{variant}"
