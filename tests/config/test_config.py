@@ -106,6 +106,6 @@ def test_a_saved_config_gains_the_keys_that_are_new():
     joint = configs.with_new_keys(saved)["model"]["spaces"]["joint"]
     assert joint == {
         **{"width": 3, "pool": "max", "hidden": 0},
-        **{"bias": False, "unit_length": True, "through": ""},
+        **{"bias": False, "unit_length": True, "dtype": "float32", "through": ""},
     }
     assert "grad_cache" not in saved
