@@ -57,7 +57,7 @@ def test_options_are_completed():
         ({"width": 1.5}, {}, r"va\.width=1\.5 is not of type int$"),
         ({"dtype": "int8"}, {}, r"va\.dtype='int8' is unknown; allowed: float32, bfloat16$"),
         ({"bias": 1}, {}, r"va\.bias=1 is not of type bool$"),
-        ({"after": "x"}, {}, r"va\.after='x' is unknown; allowed: bias, hidden, modalities"),
+        ({"after": "x"}, {}, r"va\.after='x' is unknown; allowed: bias, dtype, hidden, modalities"),
         ({"modalities": ("video", "smell")}, {}, r"va\.modalities names 'smell', which has no"),
     ],
 )
