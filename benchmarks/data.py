@@ -24,9 +24,10 @@ import tracemalloc
 
 import av
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
+from fgmm import command_line
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.sources import video_folder
@@ -286,4 +287,4 @@ def report_workers(cases: list[Case], rounds: int, batches: int) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

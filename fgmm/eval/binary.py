@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from fgmm import command_line, components, xla_flags
 from fgmm.config import ConfigError, as_dict
@@ -23,16 +22,17 @@ def run(name: str) -> None:
         "the average where the run has one.",
     )
     flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
+    command_line.define_config(
         "The protocol, configs/eval/X.py; without it, the run's own entries in evals.",
+        components.find("eval", name),
     )
     command_line.run(lambda argv: _evaluate(name))
 
 
 def _evaluate(name: str) -> None:
     workdir = pathlib.Path(command_line.required("workdir"))
+    for line in command_line.left_out():
+        print(line)
     xla_flags.configure()
     command_line.use_compilation_cache()
     from fgmm import provenance

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components
-from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type, with_space_defaults
+from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
 from fgmm.data.opening import check_lengths, open_source
@@ -25,8 +25,7 @@ from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
 from fgmm.experiment import init_rules, layer_decay, optimizer
 from fgmm.experiment.state import TrainState
-from fgmm.losses.exchange import EXCHANGES
-from fgmm.losses.objective import PAIRS, Objective, TermEntry
+from fgmm.losses.objective import Objective, TermEntry
 from fgmm.models import spaces
 from fgmm.models.multimodal import MODALITIES, MultiModal
 
@@ -164,12 +163,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
                 "give the tokenizer that the checkpoint was trained with"
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
-    if config.exchange not in EXCHANGES:
-        allowed = ", ".join(EXCHANGES)
-        raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
     _check_best_metric(config.checkpoint, config.evals)
     config.model.spaces = with_space_defaults(config.model.spaces)
-    init_rules.checked_rules(config.init_from)
+    init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
@@ -190,9 +186,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
 
 
 def _check_best_metric(options: Config, evals: Config) -> None:
-    metric, mode = options["best_metric"], options["best_mode"]
-    if mode not in ("min", "max"):
-        raise ConfigError(f"checkpoint.best_mode={mode!r} is unknown; allowed: min, max")
+    metric = options["best_metric"]
     if metric and metric.partition("/")[0] not in evals:
         raise ConfigError(
             f"checkpoint.best_metric={metric!r} must start with the name of an entry in evals: "
@@ -291,10 +285,7 @@ def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def _transforms(config, shape: BatchShape) -> Transforms:
-    try:
-        transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
-    except ValueError as error:
-        raise ConfigError(f"transforms: {error}") from error
+    transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
     if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
             f"data.seconds={config.data.seconds} is shorter than "
@@ -307,26 +298,18 @@ def _objective(config) -> Objective:
     entries = {}
     for name, entry in config.objective.terms.items():
         key = f"objective.terms.{name}"
-        where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
-        where |= {part: entry[part] for part in where if part in entry}
-        if not of_type(where["weight"], float):
-            raise ConfigError(f"{key}.weight={where['weight']!r} is not of type float")
-        space = where["space"]
-        if where["pair"] not in PAIRS:
-            raise ConfigError(
-                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(PAIRS)}"
-            )
+        place, options = components.placed("losses.terms", entry, key=key)
+        space = place["space"]
         if space not in config.model.spaces:
             raise ConfigError(
                 f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
             )
-        for modality in where["pair"].split("_"):
+        for modality in place["pair"].split("_"):
             if modality not in config.model.spaces[space].modalities:
                 raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
-        options = {option: value for option, value in entry.items() if option not in where}
         term = components.build("losses.terms", options, key=key)
         try:
-            entries[name] = TermEntry(term=term, **where)
+            entries[name] = TermEntry(term=term, **place)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
         if term.gated_sides and config.model.spaces[space].gate == "none":

@@ -16,8 +16,8 @@ class MultiModal(nn.Module):
 
     Attributes:
       encoders: a module for each modality that the model has.
-      spaces: options of each space: ``modalities``, ``width``, and those of
-        ``fgmm.config.SPACE_DEFAULTS``, as ``fgmm.models.spaces.checked`` gives them.
+      spaces: options of each space, those of ``fgmm.config.sections.Space``, as
+        ``fgmm.models.spaces.checked`` gives them.
       phrases: P; audio is also pooled to as many time segments, as the counterpart of phrases.
     """
 

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import Float
-from ml_collections import config_flags
 
 from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
@@ -443,7 +442,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
-    config_flags.DEFINE_config_file(
-        "config", None, "A protocol, configs/eval/X.py, whose source is shown."
-    )
+    command_line.define_config("A protocol, configs/eval/X.py, whose source is shown.")
     command_line.run(main)

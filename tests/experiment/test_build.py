@@ -134,7 +134,7 @@ def test_wrong_sections_are_named(section, changes, message):
         ({"pair": "text_text"}, r"coarse_video_text\.pair='text_text' is unknown; allowed: video"),
         ({"space": "x"}, r"coarse_video_text\.space='x' is unknown; allowed: joint"),
         ({"weight": "x"}, r"coarse_video_text\.weight='x' is not of type float"),
-        ({"level": "x"}, r"coarse_video_text: level"),
+        ({"level": "x"}, r"coarse_video_text\.level='x' is unknown; allowed: fine, coarse"),
     ],
 )
 def test_wrong_terms_are_named(changes, message):

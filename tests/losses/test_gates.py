@@ -193,7 +193,7 @@ def test_one_local_embedding_and_one_phrase_make_it_info_nce(implementation, poo
 
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(x_gate[:, :1], y_gate[:, :1])
     np.testing.assert_allclose(value, info_nce(x[:, 0] @ y[:, 0].T, 0.07), rtol=1e-6)
-    assert not np.any(gradients[0]) 
+    assert not np.any(gradients[0])
     assert not np.any(gradients[1])
 
 

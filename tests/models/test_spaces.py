@@ -52,7 +52,7 @@ def test_options_are_completed():
         ({"hidden": {"text": 5}}, {}, r"va\.hidden names 'text', .*; allowed: video, audio$"),
         ({"hidden": -1}, {}, r"va\.hidden=-1 must be an int of at least 0, or a dict"),
         ({"hidden": {"video": "x"}}, {}, r"va\.hidden=\{'video': 'x'\} must be an int"),
-        ({"hidden": "x"}, {}, r"va\.hidden='x' must be an int"),
+        ({"hidden": "x"}, {}, r"va\.hidden='x' is not of type int or Mapping$"),
         ({"pool": "sum"}, {}, r"va\.pool='sum' is unknown; allowed: mean, max, gate$"),
         (
             {"pool": "gate"},
@@ -64,7 +64,7 @@ def test_options_are_completed():
         ({"width": 1.5}, {}, r"va\.width=1\.5 is not of type int$"),
         ({"dtype": "int8"}, {}, r"va\.dtype='int8' is unknown; allowed: float32, bfloat16$"),
         ({"bias": 1}, {}, r"va\.bias=1 is not of type bool$"),
-        ({"after": "x"}, {}, r"va\.after='x' is unknown; allowed: modalities, width, hidden"),
+        ({"after": "x"}, {}, r"va\.after='x' is unknown; allowed: bias, dtype, gate, hidden"),
         ({"modalities": ("video", "smell")}, {}, r"va\.modalities names 'smell', which has no"),
     ],
 )
