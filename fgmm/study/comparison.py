@@ -106,7 +106,7 @@ def best_coarse(arms: Mapping[str, Runs], number: str = BOTH) -> str | None:
     return max(means, key=means.get) if means else None
 
 
-def curve(runs: Runs) -> dict[str, list[float]]:
+def curve(runs: Runs) -> dict[str, list[int | float]]:
     """The learning curve of an arm at a point, averaged over its seeds.
 
     Returns:
@@ -133,7 +133,7 @@ def curve(runs: Runs) -> dict[str, list[float]]:
     }
 
 
-def savings(runs: Runs, best: Runs) -> dict[str, float | None]:
+def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
     """How many times fewer examples, FLOPs and seconds an arm takes to the best of another.
 
     The target is the highest point of the other's learning curve.

@@ -153,7 +153,7 @@ def _expanded(
         raise ConfigError(f"{stage}: a grid needs either 'examples' or 'updates'")
     choices = {
         axis: tuple(value) if isinstance(value, tuple | list) else (value,)
-        for axis, value in {**defaults, **grid}.items()
+        for axis, value in {**grid, **{a: v for a, v in defaults.items() if a not in grid}}.items()
     }
     for values in itertools.product(*choices.values()):
         coordinates = dict(zip(choices, values, strict=True))
@@ -161,7 +161,8 @@ def _expanded(
             if "batch" not in coordinates:
                 raise ConfigError(f"{stage}: 'updates' needs the axis 'batch'")
             coordinates["examples"] = coordinates.pop("updates") * coordinates["batch"]
-        yield coordinates
+        # In one order, whatever that of the grid, for names of cells follow it.
+        yield {axis: coordinates[axis] for axis in (*defaults, "arm", "examples", "seed")}
 
 
 def _name(coordinates: Coordinates, defaults: Coordinates) -> str:

@@ -11,7 +11,7 @@ examples), *equal examples*, or *plateau*: the most examples that an arm was tra
 batch. Larger batches at which a coarse arm was still rising then do not count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fgmm.study.intervals import Interval, Measured, difference
@@ -85,7 +85,9 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
     return Headline(batch, None, verdict, against, lead, gains[counting[0]])
 
 
-def reached(steps: list[float], values: list[float], target: float) -> float | None:
+def reached(
+    steps: Sequence[int | float], values: Sequence[int | float], target: float
+) -> int | float | None:
     """Where a learning curve first comes to a target, between its points in a straight line.
 
     Args:
@@ -107,7 +109,7 @@ def reached(steps: list[float], values: list[float], target: float) -> float | N
     return None
 
 
-def rising(values: list[float], least: float = 0.01) -> bool:
+def rising(values: Sequence[int | float], least: float = 0.01) -> bool:
     """Whether a learning curve gained more than ``least`` in its last quarter."""
     last = len(values) - 1
     return last < 1 or values[last] - values[last - max(1, round(last / 4))] > least

@@ -104,17 +104,17 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
     return [steps[step] for step in sorted(steps)]
 
 
-def _step_flops(lines: list[dict[str, Any]], batch: int) -> float:
+def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
     last = lines[-1]
     return round(batch * last["flops_per_second"] / last["clips_per_second"])
 
 
-def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[float]]:
+def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | float]]:
     """Step, seconds of training and R@10 at each evaluation.
 
     As in ``fgmm.provenance``, the first step, which compiles, takes no time.
     """
-    curve: dict[str, list[float]] = {"step": [], "seconds": []}
+    curve: dict[str, list[int | float]] = {"step": [], "seconds": []}
     seconds = 0.0
     for line in lines:
         if line["step"] > 1:
