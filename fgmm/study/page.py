@@ -312,7 +312,7 @@ def _panels(
     ]
 
 
-def _line(by_value: Mapping[float, Runs]) -> figures.Line:
+def _line(by_value: Mapping[int | float, Runs]) -> figures.Line:
     xs = sorted(by_value)
     found = [interval(comparison.measured(by_value[x], BOTH)) for x in xs]
     arm = by_value[xs[0]][0]["arm"]
