@@ -111,7 +111,7 @@ def test_the_programs_of_a_cell(tmp_path):
     assert training == [
         *(FAKE, f"--workdir={tmp_path}"),
         f"--config={tmp_path}/experiment.py:"
-        "pairs=video_text,batch=4,noise=0.5,arm=coarse_arm,examples=32",
+        "batch=4,noise=0.5,pairs=video_text,arm=coarse_arm,examples=32",
         *("--config.seed=1", "--config.progress=False"),
     ]
     assert retrieval == ["fgmm.eval.retrieval", f"--workdir={tmp_path}", "--by_query"]
