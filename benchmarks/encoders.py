@@ -8,7 +8,8 @@ parameter. XLA's flags are those of the trainer. ``--torch-python`` is a Python 
 an environment of its own; it runs ``encoders_torch.py``, each network with contiguous memory and
 with channels last, and compiled as well with ``--torch-compile``. ``of PyTorch`` is how many times
 as fast as the fastest of these an encoder is. All kinds take turns in every round, since machines
-are noisy; the tables have medians. ``--page=docs/encoders.md`` fills the measured encoders in.
+are noisy; the tables have medians. ``--page=docs/measured/encoders.md`` fills in the encoders that
+were measured.
 
 FLOPs are those of ``fgmm.models.counts``, half a multiply-add each; a backward pass counts twice a
 forward pass. ``utilisation`` is their rate as a share of the machine's: that of one product of
@@ -25,7 +26,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
@@ -43,6 +43,9 @@ import numpy as np  # noqa: E402
 
 from fgmm import components  # noqa: E402
 from fgmm.models import counts  # noqa: E402
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks.pages import named_tables  # noqa: E402
 
 SQUARE = {"cpu": 2048}.get(jax.default_backend(), 8192)
 # torchvision's residual networks are the ones that PyTorch's users have.
@@ -64,8 +67,8 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--torch-python", help="a Python with PyTorch")
     parser.add_argument("--torch-compile", action="store_true", help="torch.compile as well")
-    parser.add_argument("--markdown", action="store_true", help="rows as in docs/encoders.md")
-    parser.add_argument("--page", type=pathlib.Path, help="fill these rows in: docs/encoders.md")
+    parser.add_argument("--markdown", action="store_true", help="rows as in the page")
+    parser.add_argument("--page", type=pathlib.Path, help="a page whose rows are filled in")
     arguments = parser.parse_args()
     for name in arguments.encoders.split(","):
         if name not in room:
@@ -257,22 +260,12 @@ def show(row, markdown):
 
 
 def filled(page, rows):
-    """A page with these rows in its table of speed, and our medians at the end of the rows of its
-    table of encoders.
-    """
-    before, start, rest = page.partition("<!-- speed -->\n")
-    table, end, after = rest.partition("<!-- end -->")
-    if not start or not end:
-        sys.exit("--page has no <!-- speed --> and <!-- end -->")
+    """A page with these rows in its table, in the place of those of the same encoders."""
+    table = page.partition("<!-- speed -->\n")[2].partition("<!-- end -->")[0]
     new = {row[0] for row in rows}
-    lines = [line for line in table.splitlines() if line.split(" | ")[0].strip("| ") not in new]
-    lines = [line for line in lines if line.startswith("|")] + [show(row, True) for row in rows]
-    ours = {(row[0], row[1]): row[3] for row in rows if row[2] == "fgmm"}
-    for name in new:
-        speed = " | ".join(ours[name, pass_] for pass_ in PASSES)
-        row = rf"^(\| \w+ \| `{name}` \|.*\|)[^|]*\|[^|]*\|$"
-        before = re.sub(row, rf"\1 {speed} |", before, flags=re.MULTILINE)
-    return "".join([before, start, "\n", "\n".join(lines), "\n\n", end, after])
+    kept = [line for line in table.splitlines() if line.startswith("|")]
+    kept = [line for line in kept if line.split(" | ")[0].strip("| ") not in new]
+    return named_tables.filled(page, {"speed": "\n".join(kept + [show(row, True) for row in rows])})
 
 
 def main():

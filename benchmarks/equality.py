@@ -8,7 +8,7 @@ and with ``grad_cache`` and ``accumulate`` on and off. Every loss is compared wi
 of the same kind on one device. ``accumulate`` makes the loss another one, that of fewer negatives,
 and batch normalisation sees the parts of ``grad_cache``: such runs are compared with those that
 have the same on one device. Without dropout and batch normalisation ``grad_cache`` is compared with
-a run that has none. ``python -m fgmm.report.equality --page=docs/distributed.md`` makes a table of
+a run that has none. ``python -m benchmarks.pages.equality_table`` makes a table of
 ``docs/results/equality.json``. The exit code is 1 if any is further away than this allows:
 
 =======  ============================  =====================
@@ -44,12 +44,12 @@ from fgmm.eval import binary
 from fgmm.experiment import build as experiments
 from fgmm.experiment.rules import path_of
 from fgmm.models import layers
-from fgmm.report import equality as report
 from fgmm.train import distributed, sharding
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks.pages.equality_table import described
 from configs import quickstart
 
 DEVICES = 8
@@ -310,7 +310,7 @@ def main(argv):
     for dtype in options.dtypes:
         for row in _comparisons(dtype, options.steps, [int(n) for n in options.processes]):
             rows.append(row)
-            label = ", ".join(report.described(row))
+            label = ", ".join(described(row))
             mark = "" if row["within"] else "  too far"
             apart = f"{row['first_steps']:15.1e}{row['all_steps']:12.1e}"
             print(f"{dtype + ', ' + label:80}{apart}{mark}", flush=True)

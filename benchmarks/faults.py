@@ -4,9 +4,9 @@
 
 Real processes are killed, stopped, signalled, given damaged checkpoints and full disks, as the
 tests in ``tests/faults`` do it once each. After each the same command goes on, and every metric of
-every step is compared with that of an uninterrupted run. Everything that was tried is written to
-``--output``, the tables of docs/reliability.md are made from it, by
-``python -m fgmm.report.faults``. The exit code is 1 if anything was lost.
+every step is compared with that of an uninterrupted run. Every trial is written to ``--output``, of
+which ``python -m benchmarks.pages.faults_table`` makes a table. The exit code is 1 if anything was
+lost.
 """
 
 import dataclasses

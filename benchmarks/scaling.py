@@ -2,14 +2,13 @@
 
     python benchmarks/scaling.py [--devices=2,4,8,16,32] [--output=docs/results/scaling.json]
 
-On simulated devices: the whole train step with a small encoder but a loss of real size is compiled,
-not run. Printed are the bytes a device receives and the FLOPs of its products, by
-``fgmm.report.hlo``, those of the loss beside what the formulas say (``received_bytes`` and the
-products of ``fgmm.report.scaling``), and what share of the loss's time would be communication on
-``--machine``. Other modes:
+It compiles the whole train step for simulated devices, with a small encoder and a loss of real
+size, and does not run it. It prints the bytes a device receives and the FLOPs of its products, as
+``hlo.py`` reads them. Those of the loss stand beside the formulas: ``received_bytes``, and the
+products of ``scaling_model.py``. The last column is the share of the loss's time that would be
+communication on ``--machine``. Other modes:
 
 ``--count``   FLOPs, parameters, activations of S3D and ViViT-B on 32 frames of 224 x 224, traced.
-``--model``   the tables of the model on paper, made of these; see ``fgmm.report.scaling``.
 ``--device``  step time, FLOP utilisation and memory of both on the device that is there, coarse
               terms alone and with the fine-grained one, at the first of ``--clips`` that fits. It
               needs neither grain nor PyAV::
@@ -37,11 +36,13 @@ from fgmm.experiment import build as experiments
 from fgmm.losses import blockwise
 from fgmm.losses.sharded import received_bytes
 from fgmm.models import counts
-from fgmm.report import hlo
-from fgmm.report import scaling as model
 from fgmm.train import mesh as meshes
 from fgmm.train import sharding
 from fgmm.train.step import make_train_step
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks import hlo
+from benchmarks import scaling_model as model
 
 # Sizes of configs/howto100m_s3d.py.
 SIZES = {"K": 4, "P": 6, "D": 512, "tokens": 24}
@@ -64,8 +65,6 @@ flags.DEFINE_enum("machine", "h100", list(model.MACHINES), "Whose data sheet is 
 flags.DEFINE_float("utilisation", model.Options().utilisation, "Share of the peak products reach.")
 flags.DEFINE_string("output", None, "A JSON file whose part of this mode is written anew.")
 flags.DEFINE_bool("count", False, "Count FLOPs, parameters and activations of large encoders.")
-flags.DEFINE_bool("model", False, "Print the modelled tables.")
-flags.DEFINE_string("results", "docs/results/scaling.json", "What --model takes counts from.")
 flags.DEFINE_bool("device", False, "Time steps on the device that is there.")
 flags.DEFINE_list("encoders", list(LARGE), "For --device.")
 flags.DEFINE_list("clips", ["64", "48", "32", "24", "16", "8"], "Batches for --device to try.")
@@ -328,11 +327,6 @@ def main(argv):
     del argv
     logging.set_verbosity(logging.ERROR)
     options = flags.FLAGS
-    if options.model:
-        results = json.loads(pathlib.Path(options.results).read_text())
-        for name, table in model.tables(results).items():
-            print(f"{name}\n\n{table}\n")
-        return
     if options.count:
         found = {"workloads": [vars(counted(name)) for name in LARGE]}
         print(json.dumps(found, indent=1))

@@ -4,7 +4,7 @@
 
 Boundary F1: of the gaps between two neighbouring words of a sentence, which ones part two phrases.
 Counts are summed over sentences. Each sentence is measured as written, and as a speech recogniser
-would give it, in lower case without punctuation. ``docs/segmenter.md`` says what a phrase is.
+would give it, in lower case without punctuation. ``docs/measured/segmenter.md`` has the guideline.
 """
 
 import dataclasses

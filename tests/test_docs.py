@@ -1,4 +1,4 @@
-"""The examples of docs/losses.md and the commands of docs/data.md run as they stand."""
+"""Pages for readers: links and commands are there, examples run as they stand."""
 
 import json
 import os
@@ -13,6 +13,43 @@ import pytest
 from tests.data.video_fixture import write_howto100m
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
+
+
+def anchors(page):
+    """Names that a link to a page may end with: of its headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    return named | set(re.findall(r'<a name="([^"]+)">', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+class TestPage:
+    def test_links_lead_somewhere(self, page):
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        links = re.findall(r"\]\(([^)\s]+)\)", text)
+        for link in links:
+            if re.match(r"https?:", link):
+                continue
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            if anchor:
+                assert anchor in anchors(target), link
+
+    def test_what_it_names_is_there(self, page):
+        """Programs, scripts and files of this repository; X and my_ stand for what readers have."""
+        text = page.read_text()
+        for module in re.findall(r"python3? -m ((?:fgmm|benchmarks|tests)[\w.]*)", text):
+            assert (REPOSITORY / module.replace(".", "/")).with_suffix(".py").exists(), module
+        rooms = "benchmarks|configs|docs|fgmm|launch|tests"
+        for path in re.findall(rf"(?<![\w/.@-])((?:{rooms})/[\w/.]*\w)(?![\w{{*])", text):
+            if "my_" not in path and not path.endswith("/X.py"):
+                assert (REPOSITORY / path).exists(), path
+
+
 PAGE = (REPOSITORY / "docs" / "losses.md").read_text()
 EXAMPLES = re.findall(r"\n## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", PAGE, re.S)
 

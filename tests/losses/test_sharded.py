@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from benchmarks import hlo
 from fgmm.losses import (
     clip_similarity,
     fine_grained_nce,
@@ -27,7 +28,6 @@ from fgmm.losses import (
 from fgmm.losses.exchange import EXCHANGES, x_travels
 from fgmm.losses.sharded import received_bytes
 from fgmm.losses.similarity import POOLS
-from fgmm.report import hlo
 
 DEVICES = 8
 B, N, P, D = 16, 3, 2, 4

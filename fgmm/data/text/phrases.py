@@ -313,7 +313,7 @@ def function_words(caption: str) -> list[Span]:
     an instruction, once the phrase before it has a word of content. Words of function alone make no
     phrase; they go with the next, or at the end of a caption with the previous one. Text in other
     languages is split at its punctuation. Takes time linear in the length of the caption.
-    ``docs/segmenter.md`` says how often it agrees with a reader.
+    ``docs/measured/segmenter.md`` says how often it agrees with a reader.
     """
     phrases: list[_Phrase] = []
     for word in _words(caption):

@@ -1,9 +1,9 @@
-"""A figure of what each pool attends to, and of where its gradient goes.
+"""The figure of docs/losses.md: the weights of each pool and its derivatives ∂s/∂a.
 
-    python -m fgmm.report.pools --output=docs/figures/pools.png
+    python -m benchmarks.pages.pools_figure --output=docs/figures/pools.png
 
-One made-up profile of similarities a over the N = 32 local embeddings of a clip, with one sharp
-match and one broad, weaker one; for each pool its weights, and its derivatives ∂s/∂a.
+It shows one made-up profile of similarities a over the N = 32 local embeddings of a clip, with one
+sharp match and one broad, weaker match.
 """
 
 import pathlib

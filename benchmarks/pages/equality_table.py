@@ -1,25 +1,21 @@
-"""The table of a page that says how far losses on other devices and processes are apart.
+"""The table of docs/measured/distributed.md: differences of losses between devices and processes.
 
-    python -m fgmm.report.equality --page=docs/distributed.md
+    python -m benchmarks.pages.equality_table --page=docs/measured/distributed.md
 
-``benchmarks/equality.py --output=docs/results/equality.json`` measures; the table stands in the
-page between ``<!-- equality -->`` and ``<!-- end -->``.
+``benchmarks/equality.py --output=docs/results/equality.json`` measures them.
 """
 
-import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
+from benchmarks.pages import named_tables
 from fgmm import command_line
-from fgmm.config import ConfigError
-from fgmm.report import page as pages
 
 
 def described(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Where a run took place, and what its config said."""
+    """Where a run took place, and which options of its config were set."""
     count, devices = row["processes"], row["devices"] // row["processes"]
     where = f"{count} process{'es' * (count > 1)} of {devices} device{'s' * (devices > 1)}"
     keys = [f"{key}={row[key]}" for key in ("fsdp", "grad_cache", "accumulate") if row[key] > 1]
@@ -28,8 +24,8 @@ def described(row: Mapping[str, Any]) -> tuple[str, str]:
     return where, ", ".join(keys) or "as it is"
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """A row for each run, float64 beside float32, and where the numbers come from.
+def tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """The table ``equality``: a row for each run, float64 beside float32, and their origin.
 
     Args:
       result: what ``benchmarks/equality.py`` writes.
@@ -54,7 +50,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['config']['optimizer']['learning_rate']:g}; commit {made['commit']}; "
         f"{made['cpu']}, jax {made['jax']}; {made['date']}."
     )
-    return f"{pages.markdown(lines)}\n\n{origin}"
+    return {"equality": f"{named_tables.markdown(lines)}\n\n{origin}"}
 
 
 def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -67,23 +63,9 @@ def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return f"{row['first_steps']:.0e}", f"{row['all_steps']:.0e}"
 
 
-def filled(page: str, result: Mapping[str, Any]) -> str:
-    """The page with the table made anew.
-
-    Raises:
-      ConfigError: the page has no place for it.
-    """
-    return pages.filled(page, {"equality": table(result)})
-
-
 def main(argv: list[str]) -> None:
     del argv
-    path = pathlib.Path(command_line.required("page"))
-    if not path.exists():
-        raise ConfigError(f"--page={path}: there is no such file")
-    result = json.loads((path.parent / "results" / "equality.json").read_text())
-    path.write_text(filled(path.read_text(), result))
-    print(f"{len(result['rows'])} runs in {path}")
+    named_tables.fill_page("equality.json", tables)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from fgmm.report import hlo
+from benchmarks import hlo
 
 DEVICES, TURNS = 4, 3
 

@@ -1,14 +1,11 @@
-"""The tables of docs/reliability.md, filled in from what ``benchmarks/faults.py`` wrote.
+"""The table of docs/measured/reliability.md: faults that were tried on training runs.
 
-    python -m fgmm.report.faults --page=docs/reliability.md
+    python -m benchmarks.pages.faults_table --page=docs/measured/reliability.md
 
-They stand between ``<!-- faults -->`` and ``<!-- end -->``; the trials are in the file
-``results/faults.json`` beside the page.
+``benchmarks/faults.py`` writes the trials to ``docs/results/faults.json``.
 """
 
 import collections
-import json
-import pathlib
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -16,27 +13,18 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.pages import named_tables
 from fgmm import command_line
-from fgmm.config import ConfigError
-from fgmm.report import page as pages
 
 Trial = Mapping[str, Any]
 
 
-def fill(page: str, result: Mapping[str, Any]) -> str:
-    """The page with its table made anew.
+def tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """The table ``faults``: a row for each fault and moment, and the origin of the trials.
 
     Args:
-      page: Markdown.
-      result: what ``benchmarks/faults.py`` wrote.
-
-    Raises:
-      ConfigError: the page has no place for the table.
+      result: what ``benchmarks/faults.py`` writes.
     """
-    return pages.filled(page, {"faults": _table(result)})
-
-
-def _table(result: Mapping[str, Any]) -> str:
     lines = [
         ["fault", "when", "trials", "ended with", "within", "went on to the same curve"],
         ["---", "---", "---:", "---", "---:", "---:"],
@@ -52,7 +40,7 @@ def _table(result: Mapping[str, Any]) -> str:
             lines.append(
                 ["failed", entry["failures"][0][:80], str(len(entry["failures"]))] + [""] * 3
             )
-    return f"{pages.markdown(lines)}\n\n{_origin(result['faults'].values())}"
+    return {"faults": f"{named_tables.markdown(lines)}\n\n{_origin(result['faults'].values())}"}
 
 
 def _kind(moment: str) -> str:
@@ -93,14 +81,9 @@ def _origin(entries: Any) -> str:
 
 def main(argv: list[str]) -> None:
     del argv
-    path = pathlib.Path(command_line.required("page"))
-    results = path.parent / "results" / "faults.json"
-    for needed in (path, results):
-        if not needed.exists():
-            raise ConfigError(f"--page={path}: {needed} is missing")
-    path.write_text(fill(path.read_text(), json.loads(results.read_text())))
+    named_tables.fill_page("faults.json", tables)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("page", "docs/reliability.md", "The page whose table is filled in.")
+    flags.DEFINE_string("page", None, "The Markdown file whose table is filled in.")
     command_line.run(main)

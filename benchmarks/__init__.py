@@ -1,0 +1,1 @@
+"""What is claimed about speed, memory and scale, runnable from the root of the repository."""

@@ -1,0 +1,1 @@
+"""Makers of the tables and figures in docs/measured."""
