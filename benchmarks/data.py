@@ -24,9 +24,10 @@ import tracemalloc
 
 import av
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
+from fgmm import command_line
 from fgmm.data import pipeline
 from fgmm.data.schema import BatchShape
 from fgmm.data.sources import video_folder
@@ -112,9 +113,8 @@ class Case:
 
     @functools.cached_property
     def assembler(self) -> pipeline.Assembler:
-        seconds = self.count / FPS
         source = video_folder.Source(
-            root=str(self.path.parent), validation=0.0, seconds=seconds, fps=FPS, size=self.size
+            root=str(self.path.parent), validation=0.0, seconds=self.count / FPS
         )
         shape = BatchShape(
             frames=self.count,
@@ -134,7 +134,7 @@ class Case:
 
     def moments(self, record: int) -> list[float]:
         """Seconds at which the pictures of a clip are on display."""
-        start = self.assembler.source[record].video.read.keywords["start"]
+        start = self.assembler.source[record].video.start
         return [start + (i + 0.5) / FPS for i in range(self.count)]
 
     @property
@@ -287,4 +287,4 @@ def report_workers(cases: list[Case], rounds: int, batches: int) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -34,9 +34,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
-from fgmm import components, provenance, xla_flags
+from fgmm import command_line, components, provenance, xla_flags
 from fgmm.config import as_dict
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
@@ -329,4 +329,4 @@ if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     xla_flags.configure()
     _flags()
-    app.run(main)
+    command_line.run(main)

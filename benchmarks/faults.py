@@ -20,9 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from absl import app, flags
+from absl import flags
 
-from fgmm import provenance
+from fgmm import command_line, provenance
 from fgmm.config import as_dict
 from tests.faults import alone, small, together
 from tests.faults.harness import Bench, Trial
@@ -100,4 +100,4 @@ def _write(path: pathlib.Path, faults: dict[str, Any], began: float) -> None:
 
 if __name__ == "__main__":
     _flags()
-    app.run(main)
+    command_line.run(main)

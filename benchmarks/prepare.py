@@ -37,7 +37,7 @@ def listing(count: int) -> None:
             file.write("video_id,video_path\n")
             file.writelines(f"{i:011d},{i:011d}.mp4\n" for i in range(count))
         began = time.process_time()
-        opened = howto100m.Raw(root=folder, validation=0.0)
+        opened = howto100m.Source(root=folder, validation=0.0, opened=False).raw()
         planned = plan.measured(opened, 256.0)
         seconds = time.process_time() - began
     # In kilobytes on Linux; imports included.
@@ -47,7 +47,7 @@ def listing(count: int) -> None:
 
 
 def encoding(root: str, clips: int, rounds: int) -> None:
-    opened = raw.open_raw(raw.Chosen("fight_clips", {}), root, raw.WHOLE)
+    opened = raw.open_raw(raw.SourceChoice("fight_clips", {}), root, raw.WHOLE)
     # From all over the list, for neighbours are alike.
     found = [opened[i] for i in range(0, len(opened), max(1, len(opened) // clips))]
     print("| | x of video | kB a second of video |\n| --- | ---: | ---: |")

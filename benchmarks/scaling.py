@@ -28,9 +28,9 @@ import time
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
-from fgmm import components, provenance, xla_flags
+from fgmm import command_line, components, provenance, xla_flags
 from fgmm import config as configs
 from fgmm.experiment import build as experiments
 from fgmm.losses import blockwise
@@ -355,4 +355,4 @@ if __name__ == "__main__":
         )
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     xla_flags.configure()
-    app.run(main)
+    command_line.run(main)

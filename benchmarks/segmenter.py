@@ -14,8 +14,9 @@ import pathlib
 import re
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from fgmm import command_line
 from fgmm.data.text import phrases
 
 SENTENCES = (
@@ -158,4 +159,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -16,10 +16,10 @@ import time
 
 import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
-from fgmm import xla_flags
+from fgmm import command_line, xla_flags
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
 from fgmm.experiment import build as experiments
@@ -146,4 +146,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

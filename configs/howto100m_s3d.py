@@ -64,14 +64,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "name": variant.source,
         "root": variant.root,
         **({} if variant.source == "prepared" else files),
-        "seconds": SECONDS,
-        "fps": recipe["frames"] / SECONDS,
-        "size": 200,
         "minimum": 4.0,
     }
     # --num_candidates=4 in the code's README.
     config.data.source = {**source, "split": "train", "candidates": 4}
     config.data.update(
+        seconds=SECONDS,
         frames=recipe["frames"],
         height=200,
         width=200,

@@ -62,17 +62,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "name": variant.source,
         "root": variant.root,
         **({} if variant.source == "prepared" else files),
-        "seconds": SECONDS,
-        "fps": FPS,
-        "size": 200,
         "minimum": 4.0,
     }
     config.data.source = {**source, "split": "train", "candidates": 4}
     config.data.update(
+        seconds=SECONDS,
         frames=round(SECONDS * FPS),
         height=200,
         width=200,
-        audio_seconds=SECONDS,
         sample_rate=16000,
         captions=4,
         # Without a fine term a narration is one phrase, whose pool is the published maximum.

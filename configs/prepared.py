@@ -49,15 +49,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = variant.batch
-    window = {"seconds": variant.seconds, "fps": variant.fps, "size": variant.size}
-    parts = _parts(variant, {**window, "candidates": FINE[variant.fine]})
+    parts = _parts(variant, {"candidates": FINE[variant.fine]})
     first = next(iter(parts.values()))
     config.data.source = first if len(parts) == 1 else {"name": "mixture", "sources": parts}
     config.data.update(
+        seconds=variant.seconds,
         frames=max(1, round(variant.seconds * variant.fps)),
         height=variant.size,
         width=variant.size,
-        audio_seconds=variant.seconds,
         sample_rate=16000,
         captions=FINE[variant.fine],
         phrases=8,
@@ -82,7 +81,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.evals.validation = {
         "name": "retrieval",
         "every": 500,
-        "source": {"name": "prepared", **window, **evaluated},
+        "source": {"name": "prepared", **evaluated},
     }
     return components.complete(config)
 

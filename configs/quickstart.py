@@ -5,10 +5,17 @@ import ml_collections
 from fgmm import components
 from fgmm import config as configs
 
-# The fine terms by name; in all but "annealed" every phrase of a caption weighs the same, or is a
-# member of the same bag.
+# The fine terms by name; in all but "gated" and "annealed" every phrase of a caption weighs the
+# same, or is a member of the same bag.
 FINE = {
     "info_nce": {"name": "info_nce"},
+    "gated": {
+        "name": "info_nce",
+        "pool": "logsumexp",
+        "attention_temperature": 0.1,
+        "direction": "symmetric",
+        "weighting": "learned",
+    },
     "fine_grained_nce": {"name": "fine_grained_nce"},
     "annealed": {"name": "fine_grained_nce", "weights": "matched"},
     "mil_nce": {"name": "mil_nce"},
@@ -33,6 +40,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.model.video = {"name": "resnet2plus1d", "widths": (32, 64), "temporal_strides": (1, 2)}
     config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
     config.model.text = {"name": "phrase_transformer", "width": 64, "context": "phrase"}
+
+    if variant.fine == "gated":
+        config.model.spaces.joint.gate = "linear"
 
     for pair, weight in (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5)):
         common = {"pair": pair, "space": "joint", "weight": weight}

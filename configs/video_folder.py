@@ -46,9 +46,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "name": "video_folder",
         "root": variant.root,
         "validation": variant.validation,
-        "seconds": variant.seconds,
-        "fps": variant.fps,
-        "size": variant.size,
     }
     candidates = FINE[variant.fine]
     config.data.source = {
@@ -57,10 +54,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "candidates": candidates if candidates > 1 else 0,
     }
     config.data.update(
+        seconds=variant.seconds,
         frames=max(1, round(variant.seconds * variant.fps)),
         height=variant.size,
         width=variant.size,
-        audio_seconds=variant.seconds,
         sample_rate=16000,
         captions=candidates,
         phrases=8,

@@ -5,15 +5,18 @@ config is wrong.
 """
 
 import os
-import runpy
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
+from fgmm import components
 from fgmm.config import ConfigError, files
+from fgmm.config.option import described
 
 WRONG_COMMAND = 2
 
@@ -40,7 +43,79 @@ def fail(message: str) -> None:
     sys.exit(WRONG_COMMAND)
 
 
+class _ConfigFile(flags.ArgumentParser):
+    """What ml_collections makes of a config file, ready for the flags that change it.
+
+    Attributes:
+      options: whatever declares the options of such a file.
+      left_out: a line on each component that a flag names and what the file had for another.
+    """
+
+    def __init__(self, inner: flags.ArgumentParser, options: Any):
+        self._inner = inner
+        self.options = options
+        self.left_out: list[str] = []
+
+    def parse(self, path: str) -> Any:
+        config = self._inner.parse(path)
+        if isinstance(config, ml_collections.ConfigDict):
+            self.left_out = components.renamed(config, _overrides())
+        return config
+
+    def flag_type(self) -> str:
+        return self._inner.flag_type()
+
+
+def define_config(
+    help: str, options: Any = None, flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+    """Defines ``--config=FILE.py[:key=value,...]``, whose keys are flags, ``--config.KEY=value``.
+
+    Args:
+      help: what the file describes.
+      options: a dataclass of what can stand in it, for ``--help``; None if that depends on
+        the file.
+      flag_values: the flags of the program.
+    """
+    config_flags.DEFINE_config_file("config", None, help, flag_values)
+    flag = flag_values["config"]
+    flag.parser = _ConfigFile(flag.parser, options)
+
+
+def left_out() -> list[str]:
+    """Lines on what of the config file flags have put out of use; see ``components.renamed``."""
+    return flags.FLAGS["config"].parser.left_out
+
+
+def _overrides() -> dict[str, str]:
+    """What the command line gives for keys of the config, by key."""
+    argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+    found = {}
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        given = re.fullmatch(r"--?(?:no)?config\.([^=]+)(=.*)?", argument, re.DOTALL)
+        if given:
+            key, value = given.groups()
+            found[key] = following if value is None else value[1:]
+    return found
+
+
+def _help() -> str:
+    """What the program does, its flags, and the options of the config that it takes."""
+    parts = [sys.modules["__main__"].__doc__ or ""]
+    for module in flags.FLAGS.flags_by_module_dict():
+        if module == sys.argv[0] or module.partition(".")[0] in ("fgmm", "benchmarks"):
+            parts.append(flags.FLAGS.module_help(module))
+    parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    if isinstance(parser, _ConfigFile) and parser.options:
+        parts += ["", "Keys of the config, with their defaults:"]
+        parts += described(parser.options, "--config.")
+    return "\n".join(parts)
+
+
 def _parse(argv: list[str]) -> list[str]:
+    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(argv[1:]):
+        print(_help())
+        sys.exit(0)
     try:
         argv = _with_paths(argv)
         rest = flags.FLAGS(argv)
@@ -70,27 +145,13 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 def _explained(error: Exception, argv: list[str]) -> str:
     """What a person needs of a failure to parse flags, which may hold a whole traceback."""
-    last_line = (str(error) or type(error).__name__).splitlines()[-1]
-    if "ConfigError: " in last_line:
+    cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
+    last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
+    if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
         return last_line.rpartition("ConfigError: ")[2]
-    for argument in argv[1:]:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if key.startswith("config.") and (allowed := _allowed_instead(key, argv)):
-            return f"{key}={value} is unknown; allowed: {', '.join(allowed)}"
+    if last_line.startswith("flag --config."):
+        return last_line.removeprefix("flag ")
     return f"--config={given('config', argv)}: {last_line}"
-
-
-def _allowed_instead(key: str, argv: list[str]) -> list[str]:
-    """The keys that stand where ``key`` departs from the config; none if it does not."""
-    path, _, argument = given("config", argv).partition(":")
-    node = runpy.run_path(path)["get_config"](argument or None)
-    for part in key.split(".")[1:]:
-        if not isinstance(node, ml_collections.ConfigDict):
-            return []
-        if part not in node:
-            return sorted(node)
-        node = node[part]
-    return []
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:

@@ -9,19 +9,17 @@ module, and ``"my_lab.encoders.s3d"``, a name with a dot, is what that module de
 import dataclasses
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
 from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
-
-# Fields that flax gives to every module; they are no options.
-_FLAX_FIELDS = {"parent", "name"}
-
+from fgmm.config.optimizer import OptimizerSection
+from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
+from fgmm.config.sections import EvaluationPlace, TermPlace
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -33,8 +31,15 @@ _ATTRIBUTES = {
     "eval": "Evaluation",
 }
 
+# Options that follow from other keys, ``seconds`` from ``data.seconds``, unless an entry has them.
+_FOLLOWING = {"data.sources": ("seconds",)}
+
 # What an entry holds beside the options of its component.
-_OF_ENTRY = {"losses.terms": {"level": "fine", "weight": 1.0}, "eval": {"every": 0}}
+_PLACES = {
+    "losses.terms": TermPlace,
+    "eval": EvaluationPlace,
+    "optimizer": OptimizerSection,
+}
 
 
 def names(room: str) -> list[str]:
@@ -75,49 +80,38 @@ def find(room: str, name: str, *, key: str = "name") -> type:
             f"{key}={name!r} is unknown: there is no class {attribute!r} in a module {path!r}"
         )
     if not hasattr(module, attribute):
-        raise ConfigError(f"{key}={name!r} is unknown; allowed: {', '.join(names(room))}")
+        raise ConfigError(f"{key}={name!r} is unknown; {allowed(name, names(room))}")
     return getattr(module, attribute)
 
 
 def options(target: Any) -> dict[str, Any]:
     """The options of a component with their defaults; ``dataclasses.MISSING`` where required."""
-    if dataclasses.is_dataclass(target):
-        found = {}
-        for field in dataclasses.fields(target):
-            if field.init and field.name not in _FLAX_FIELDS:
-                factory = field.default_factory
-                found[field.name] = (
-                    factory() if factory is not dataclasses.MISSING else field.default
-                )
-        return found
-    return {
-        name: dataclasses.MISSING if parameter.default is parameter.empty else parameter.default
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    return {name: option.default for name, option in declared(target).items()}
 
 
-def check(target: Any, given: Mapping[str, Any], *, key: str) -> dict[str, Any]:
+def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
     """The given options completed by defaults.
 
     Raises:
-      ConfigError: an option is unknown, missing or of a wrong type.
+      ConfigError: an option is unknown, missing or wrong.
     """
-    allowed = options(target)
-    plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
-    hints = typing.get_type_hints(target.__init__ if plain_class else target)
-    for name, value in given.items():
-        if name not in allowed:
-            raise ConfigError(
-                f"{key}.{name}={value!r} is unknown; allowed: {', '.join(sorted(allowed))}"
-            )
-        if not of_type(value, hints.get(name, Any)):
-            raise ConfigError(f"{key}.{name}={value!r} is not of type {_spell(hints[name])}")
-    complete = {**allowed, **given}
+    check_given(declared(target), given, key=key)
+    complete = {**options(target), **given}
     for name, value in complete.items():
-        if value is dataclasses.MISSING:
+        if value is REQUIRED:
             raise ConfigError(f"{key}.{name} is required and not set")
     return {name: _frozen(value) for name, value in complete.items()}
+
+
+def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an entry says of its component's place, completed by defaults, and the rest of it.
+
+    Raises:
+      ConfigError: something about the place is missing or wrong.
+    """
+    own = {name: value for name, value in entry.items() if name in declared(_PLACES[room])}
+    rest = {name: value for name, value in entry.items() if name not in own}
+    return check(_PLACES[room], own, key=key), rest
 
 
 def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
@@ -154,35 +148,136 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       ConfigError: a name or an option is wrong.
     """
     config = config.copy_and_resolve_references().unlock()
-    for key, room in _component_entries(config):
+    for key, room in entries(config):
         entry = at(config, key)
-        component = find(room, entry.get("name", ""), key=f"{key}.name")
-        defaults_of_entry = options(component) | _OF_ENTRY.get(room, {})
-        for name, value in defaults_of_entry.items():
-            if name not in entry and value is not dataclasses.MISSING:
-                entry[name] = value
-    factories = importlib.import_module("fgmm.experiment.factories")
-    for name, value in factories.options(config.optimizer.name).items():
-        if name not in config.optimizer:
-            config.optimizer[name] = value
+        for name, option in options_of_entry(room, entry.get("name", ""), key).items():
+            if name not in entry and option.default is not REQUIRED:
+                entry[name] = option.default
     config.model.spaces = with_space_defaults(config.model.spaces)
     return config
 
 
-def _component_entries(config: Config) -> list[tuple[str, str]]:
-    entries = [("data.source", "data.sources")]
+def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
+    """The options of a component and of its place; those that follow from other keys have no
+    default.
+
+    Raises:
+      ConfigError: there is no such component.
+    """
+    place = declared(_PLACES[room]) if room in _PLACES else {}
+    if room == "optimizer":
+        # Optimizers are functions of optax, not classes of a room.
+        return importlib.import_module("fgmm.experiment.factories").declared(name) | place
+    found = declared(find(room, name, key=f"{key}.name"))
+    for option in _FOLLOWING.get(room, ()):
+        if option in found:
+            found[option] = dataclasses.replace(found[option], default=REQUIRED)
+    return found | place
+
+
+def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list[str]:
+    """Gives entries whose name a flag changes the options of their new components.
+
+    Options that the config file set, and that the new component has too, keep their values; the new
+    component's defaults hold for the others. Options that flags set get a place of their type.
+
+    Args:
+      config: an experiment or an evaluation's protocol; changed in place.
+      flags: what is given on the command line by key, such as ``"model.video.name"``.
+
+    Returns:
+      A line for each entry of which something was left out.
+
+    Raises:
+      ConfigError: a flag names a component or an option that is not there.
+    """
+    lines = []
+    with config.unlocked():
+        for key, room in _entries_with_sources(config):
+            entry, path = (at(config, key), f"{key}.") if key else (config, "")
+            former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
+            options = options_of_entry(room, name, key)
+            if name != former:
+                left_out = _rename(entry, name, options_of_entry(room, former, key), options)
+                if left_out:
+                    lines.append(f"{path}name={name}: left out {', '.join(left_out)}")
+            given = {flag.removeprefix(path).partition("[")[0] for flag in flags}
+            for option in given & options.keys():
+                if entry.get(option) is None:
+                    entry[option] = _place_for(options[option])
+    for key, value in flags.items():
+        _check_there(config, key, value)
+    return lines
+
+
+def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
+    """As ``entries``, with the corpora of evaluations; also those of an evaluation's protocol."""
+    if "objective" not in config:
+        yield "", "eval"
+        yield "source", "data.sources"
+        return
+    for key, room in entries(config):
+        yield key, room
+        if room == "eval" and "source" in at(config, key):
+            yield f"{key}.source", "data.sources"
+
+
+def _rename(
+    entry: ml_collections.ConfigDict,
+    name: str,
+    former: Mapping[str, Option],
+    options: Mapping[str, Option],
+) -> list[str]:
+    """Makes an entry that of another component; returns what was set and is left out."""
+    set_before = {
+        option: value
+        for option, value in entry.items()
+        if option != "name" and (option not in former or value != former[option].default)
+    }
+    kept = {
+        option: value
+        for option, value in set_before.items()
+        if option in options and of_type(value, options[option].type)
+    }
+    for option in list(entry):
+        del entry[option]
+    entry.name = name
+    for option, declaration in options.items():
+        if option in kept or declaration.default is not REQUIRED:
+            entry[option] = kept.get(option, declaration.default)
+    return [
+        f"{option}={shown(value)}" for option, value in set_before.items() if option not in kept
+    ]
+
+
+def _place_for(option: Option) -> Any:
+    """The default of an option, or an empty place that takes values of its type."""
+    if option.default is not REQUIRED and option.default is not None:
+        return option.default
+    kinds = [typing.get_origin(hint) or hint for hint in typing.get_args(option.type)]
+    kinds = [typing.get_origin(option.type) or option.type, *kinds]
+    kind = next((kind for kind in kinds if kind in (bool, int, float, str, tuple)), object)
+    return ml_collections.config_dict.placeholder(kind)
+
+
+def _check_there(config: Config, key: str, value: str) -> None:
+    names = key.partition("[")[0].split(".")
+    for depth, name in enumerate(names, 1):
+        if isinstance(config, Config) and name not in config:
+            where = ".".join(names[:depth])
+            raise ConfigError(f"config.{where}={value} is unknown; {allowed(name, sorted(config))}")
+        config = config[name] if isinstance(config, Config) else None
+
+
+def entries(config: Config) -> list[tuple[str, str]]:
+    """Where an experiment's config names components, and the rooms that they are found in."""
+    found = [("data.source", "data.sources"), ("optimizer", "optimizer")]
     for modality in ("video", "audio", "text"):
         if modality in config["model"]:
-            entries.append((f"model.{modality}", f"models.{modality}"))
-    entries += [
-        (f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]
-    ]
-    entries += [(f"evals.{name}", "eval") for name in config["evals"]]
-    return entries
-
-
-def _spell(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+            found.append((f"model.{modality}", f"models.{modality}"))
+    found += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
+    found += [(f"evals.{name}", "eval") for name in config["evals"]]
+    return found
 
 
 def _frozen(value: Any) -> Any:

@@ -7,12 +7,12 @@ import pathlib
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from fgmm import command_line
 from fgmm.config import flat
+from fgmm.config.sections import Options
 
-config_flags.DEFINE_config_file("config", None, "The experiment, NAME[:k=v,...] or PATH.py.")
+command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
 flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go.")
 flags.DEFINE_string(
     "coordinator_address",
@@ -69,9 +69,11 @@ def _train() -> None:
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
         built = experiments.build(flags.FLAGS.config)
-        source = built.source(built.config.data.source, "data.source")
+        source = built.training_source()
         evaluators = inside_training.from_config(built)
     distributed.check_agreement(built.config, workdir, provenance.commit())
+    for line in command_line.left_out():
+        distributed.say(line)
     for key, value in sorted(flat(built.config).items()):
         distributed.say(f"{key} = {value!r}")
     command_line.use_compilation_cache()

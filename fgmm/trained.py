@@ -21,6 +21,7 @@ from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import PAIRS
 from fgmm.losses.term import Side
+from fgmm.models.embeddings import Embeddings
 from fgmm.train import checkpoint
 
 # Inputs of which fine similarities are computed at a time.
@@ -41,7 +42,8 @@ class Embedded:
       mask: which of them are valid.
       grid: N as the extent of the feature map: ``(T', H', W')`` of video, ``(T', F')`` of audio,
         ``(P,)`` of text.
-      segments: of audio, stretches of time in the place of phrases, [B,P,D], and which are valid.
+      segments: of audio, stretches of time in the place of phrases: local [B,P,D], mask and gates.
+      gates: logits of the learned weights of ``local``; None in a space without gates.
     """
 
     modality: str
@@ -50,7 +52,8 @@ class Embedded:
     local: Float[np.ndarray, "B N D"]
     mask: Bool[np.ndarray, "B N"]
     grid: tuple[int, ...]
-    segments: tuple[Float[np.ndarray, "B P D"], Bool[np.ndarray, "B P"]] | None = None
+    segments: Side | None = None
+    gates: Float[np.ndarray, "B N"] | None = None
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -235,8 +238,7 @@ class Model:
         found = pairs.fine_term(self.experiment, pair, clips.space, term, name="similarity")
         if not found:
             raise ValueError(f"the objective has no fine term on {pair} in space {clips.space!r}")
-        left = (clips.local, clips.mask)
-        right = captions.segments or (captions.local, captions.mask)
+        left, right = Side.of(clips), captions.segments or Side.of(captions)
         rows = [
             np.concatenate(
                 [self._score(found, part, other)[:n, :m] for other, m in _blocks(right)], axis=1
@@ -245,9 +247,9 @@ class Model:
         ]
         return np.concatenate(rows)
 
-    def _score(self, term: str, clips: tuple, captions: tuple) -> np.ndarray:
+    def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
         parameters = self.state.params["objective"][term]
-        return np.asarray(self._scores[term](parameters, Side(*clips), Side(*captions)))
+        return np.asarray(self._scores[term](parameters, clips, captions))
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
@@ -323,14 +325,16 @@ class Model:
 
     def _embedded(self, modality: str, space: str, found: Any) -> Embedded:
         own, segments = found[modality], found.get(f"{modality}_segments")
+        side = _of_only_caption(own) if modality == "text" else own
         return Embedded(
             modality=modality,
             space=space,
             coarse=_one_caption(own.coarse),
-            local=own.local[:, 0] if modality == "text" else own.local,
-            mask=own.mask[:, 0] if modality == "text" else own.mask,
+            local=side.local,
+            mask=side.mask,
+            gates=side.gates,
             grid=self._grid(modality),
-            segments=None if segments is None else (segments.local[:, 0], segments.mask[:, 0]),
+            segments=None if segments is None else Side.of(_of_only_caption(segments)),
         )
 
     def _grid(self, modality: str) -> tuple[int, ...]:
@@ -355,6 +359,11 @@ class Model:
                 f"space={space!r} has no {modality}; allowed: {', '.join(allowed) or 'none'}"
             )
         return space or max(allowed, key=lambda name: len(self.spaces[name]))
+
+
+def _of_only_caption(embeddings: Embeddings) -> Embeddings:
+    """[B,1,...] as [B,...]."""
+    return jax.tree.map(lambda a: a[:, 0], embeddings)
 
 
 def _one_caption(coarse: np.ndarray) -> np.ndarray:
@@ -404,13 +413,16 @@ def _samples(given: Any, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _blocks(side: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[tuple, int]]:
+def _blocks(side: Side) -> Iterator[tuple[Side, int]]:
     """Parts of a side, filled up to a power of two so that few shapes are compiled, and how many
     of a part are true.
     """
-    count = len(side[0])
+    count = len(side.mask)
     size = min(_BLOCK, 1 << max(0, count - 1).bit_length())
     for start in range(0, max(1, count), size):
-        part = tuple(array[start : start + size] for array in side)
-        n = len(part[0])
-        yield tuple(np.pad(a, [(0, size - n)] + [(0, 0)] * (a.ndim - 1)) for a in part), n
+        n = min(size, count - start)
+
+        def filled(a, start=start, n=n):
+            return np.pad(a[start : start + n], [(0, size - n)] + [(0, 0)] * (a.ndim - 1))
+
+        yield jax.tree.map(filled, side), n

@@ -45,7 +45,7 @@ prepare fight_clips fight_clips fight_clips.tar --short_side=112 --audio_rate=16
 look flickr8k dev seconds=2.0
 look storybook train seconds=2.0
 look esc10 whole seconds=2.0
-look fight_clips whole seconds=2.0,fps=4.0
+look fight_clips whole seconds=2.0
 
 entry() { echo "'$1': {'name': 'prepared', 'root': '$folder/$1'}"; }
 run "$PYTHON" -m fgmm.data.tokenizer train --source=mixture --vocabulary_size=4000 \

@@ -23,7 +23,7 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
     config.data.frames = min(config.data.frames, 2)
     config.data.height = config.data.width = 16
-    config.data.audio_seconds, config.data.workers = 0.5, 0
+    config.data.seconds, config.data.workers = 0.5, 0
     # pytest has the same timer for tests that hang.
     config.progress, config.watchdog_seconds = False, 0.0
     _update_known(config.data.source, _SMALL_SOURCE)

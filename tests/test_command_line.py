@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+
+from fgmm import command_line, components
+from fgmm.__main__ import programs
 
 PROGRAM = "fgmm.main"
 
@@ -19,6 +23,7 @@ def run(repository, *arguments, program=PROGRAM):
 
 
 QUICKSTART = "--config=configs/quickstart.py"
+VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
 
 
 @pytest.mark.parametrize(
@@ -44,10 +49,26 @@ QUICKSTART = "--config=configs/quickstart.py"
             (QUICKSTART, "--config.objective.terms.fine_video_text.name=triplet"),
             "objective.terms.fine_video_text.name='triplet' is unknown; allowed: fine_grained_nce",
         ),
-        ((QUICKSTART, "--config.batch_size=0"), "batch_size=0 must be a positive multiple of the"),
+        ((QUICKSTART, "--config.batch_size=0"), "batch_size=0 must be at least 1"),
+        (
+            (QUICKSTART, "--config.optimizer.learning_rate=nan"),
+            "optimizer.learning_rate=nan must be finite",
+        ),
+        (
+            (QUICKSTART, "--config.model.video.name=vivit", "--config.model.video.blocks=2"),
+            "config.model.video.blocks=2 is unknown; allowed: depth, drop_token, dropout, dtype",
+        ),
         ((QUICKSTART, "--config.evals.retrieval.name=x"), "evals.retrieval.name='x' is unknown"),
         ((QUICKSTART, "--config.steps=0"), "steps=0 must be at least 1"),
-        ((QUICKSTART, "--config.data.audio_seconds=0.01"), "is shorter than transforms.mel_window"),
+        ((QUICKSTART, "--config.data.seconds=0.01"), "is shorter than transforms.mel_window"),
+        (
+            (QUICKSTART, "--config.data.seconds=0"),
+            "data.seconds=0.0 is shorter than",
+        ),
+        (
+            (VIDEO_FOLDER, "--config.data.source.seconds=4.0"),
+            "data.source.seconds=4.0 must be data.seconds=2.0, the length of pictures and",
+        ),
         ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
         (
             (QUICKSTART, "--config.checkpoint.best_metric=x"),
@@ -81,7 +102,100 @@ def test_evaluation_of_nothing(repository, tmp_path):
     assert "holds no checkpoints" in result.stderr
 
 
-def test_help_names_the_flags(repository):
-    result = run(repository, "--help")
-    assert "--workdir" in result.stdout
-    assert "--config" in result.stdout
+@pytest.mark.parametrize("program", programs())
+def test_help_names_the_flags(program, repository):
+    result = run(repository, "--help", program=program)
+    assert result.returncode == 0
+    assert "  --" in result.stdout
+    assert result.stderr == ""
+
+
+def test_help_names_the_options_of_a_config(repository):
+    text = run(repository, "--help").stdout
+    assert "--workdir: Where checkpoints and metrics go." in text
+    assert "  --config.steps=1000\n      Updates of the whole run. (int, at least 1)\n" in text
+    assert "(str, one of gather, ring)" in text
+    text = run(repository, "--help", program="fgmm.eval.retrieval").stdout
+    assert "--workdir: The run whose checkpoint is evaluated." in text
+    assert "--config.batch_size=64" in text
+
+
+def parsed(monkeypatch, *arguments):
+    """The config that a command line describes, and what of its file was left out."""
+    values = flags.FlagValues()
+    command_line.define_config("", flag_values=values)
+    argv = ["program", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)
+    values(argv)
+    return values.config, values["config"].parser.left_out
+
+
+def test_an_encoder_is_swapped_by_a_flag_alone(monkeypatch):
+    config, left_out = parsed(monkeypatch, QUICKSTART, "--config.model.video.name=vivit")
+    options = components.options(components.find("models.video", "vivit"))
+    assert config.model.video.to_dict() == {"name": "vivit", **options}
+    assert left_out == ["model.video.name=vivit: left out temporal_strides=(1, 2), widths=(32, 64)"]
+    config, _ = parsed(
+        monkeypatch,
+        QUICKSTART,
+        "--config.model.video.name=vivit",
+        *("--config.model.video.depth=2", "--config.model.video.dtype", "bfloat16"),
+    )
+    assert (config.model.video.depth, config.model.video.dtype) == (2, "bfloat16")
+
+
+def test_options_that_the_new_component_has_too_stay(monkeypatch):
+    config, left_out = parsed(monkeypatch, QUICKSTART, "--config.model.text.name=phrase_bag")
+    assert config.model.text.width == 64
+    assert left_out == ["model.text.name=phrase_bag: left out context='phrase'"]
+    arguments = (QUICKSTART, "--config.objective.terms.fine_video_text.name=mil_nce")
+    config, left_out = parsed(monkeypatch, *arguments)
+    term = config.objective.terms.fine_video_text
+    assert (term.name, term.pair, term.level, term.space) == (
+        *("mil_nce", "video_text", "fine", "joint"),
+    )
+    assert left_out == []
+
+
+def test_sources_and_evaluations_are_swapped(monkeypatch):
+    config, left_out = parsed(
+        monkeypatch,
+        f"{QUICKSTART}:noise=0.25",
+        "--config.data.source.name=flickr8k",
+        "--config.data.source.root=there",
+        "--config.evals.retrieval.name=pointing_game",
+        "--config.evals.retrieval.source.name=flickr8k",
+        "--config.evals.retrieval.source.root=here",
+        "--config.evals.retrieval.every=5",
+    )
+    assert config.data.source.root == "there"
+    assert config.data.source.split == "train"
+    assert config.evals.retrieval.name == "pointing_game"
+    assert config.evals.retrieval.every == 5
+    assert config.evals.retrieval.source.root == "here"
+    assert left_out == [
+        "data.source.name=flickr8k: left out noise=0.25",
+        "evals.retrieval.source.name=flickr8k: left out clips=512",
+    ]
+
+
+def test_options_of_a_protocol_need_not_stand_in_its_file(monkeypatch):
+    protocol = "--config=configs/eval/retrieval_narrated_shapes.py"
+    config, _ = parsed(monkeypatch, protocol, "--config.batch_size=8", "--config.source.noise=0.5")
+    assert (config.batch_size, config.source.noise, config.source.clips) == (8, 0.5, 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("modle.video.depth=2",), r"config\.modle=2 is unknown; .*; did you mean model\?"),
+        (("model.video.name=vivit", "model.video.widths=(8,)"), r"config\.model\.video\.widths="),
+        (("model.video.name=vivt",), r"'vivt' is unknown; allowed: .*; did you mean vivit\?"),
+        (("data.source.name=flickr8k", "data.source.noise=0.1"), r"source\.noise=0\.1 is unknown"),
+        (("model.video.depth=2",), r"config\.model\.video\.depth=2 is unknown; allowed: blocks"),
+    ],
+)
+def test_flags_that_the_config_has_no_place_for(arguments, message, monkeypatch):
+    arguments = [f"--config.{argument}" for argument in arguments]
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        parsed(monkeypatch, QUICKSTART, *arguments)

@@ -59,7 +59,8 @@ def variants(tmp_path_factory):
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     on_prepared = prepared_variants(tmp_path, narrated, model)
     return {
-        "quickstart": [None, "fine=annealed"],
+        "quickstart": [None, "fine=annealed", "fine=gated"],
+        "evidence": [None, "arm=gated,pairs=video_text"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
@@ -80,7 +81,7 @@ def test_one_shrunken_step(name, variants, tmp_path):
         get_config = importlib.import_module(f"configs.{name}").get_config
         configs.check_keys(get_config(argument))
         experiment = experiments.build(shrunken(get_config(argument)))
-        source = experiment.source(experiment.config.data.source, "data.source")
+        source = experiment.training_source()
         workdir = tmp_path / f"run{number}"
         state = loop.train(experiment, source, workdir, inside_training.from_config(experiment))
         assert state.step == 1

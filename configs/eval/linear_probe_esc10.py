@@ -6,19 +6,12 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus; ``windows`` of a recording with their ``seconds``, which
-    should be those of training.
-    """
-    variant = configs.variant(argument, root="esc10.tar", windows=3, seconds=2.0)
+    """Variants: ``root`` of the corpus; ``windows`` of a recording."""
+    variant = configs.variant(argument, root="esc10.tar", windows=3)
     return ml_collections.ConfigDict(
         {
             "name": "linear_probe",
-            "source": {
-                "name": "esc10",
-                "root": variant.root,
-                "windows": variant.windows,
-                "seconds": variant.seconds,
-            },
+            "source": {"name": "esc10", **variant},
             "label": "sound",
             "modality": "audio",
             "folds": 5,

@@ -6,12 +6,8 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus; ``split`` to test on; ``windows`` of a clip with their
-    ``seconds``, ``fps`` and ``size`` of the picture, which should be those of training.
-    """
-    variant = configs.variant(
-        argument, root="kinetics400", split="validation", windows=1, seconds=2.0, fps=4.0, size=112
-    )
+    """Variants: ``root`` of the corpus; ``split`` to test on; ``windows`` of a clip."""
+    variant = configs.variant(argument, root="kinetics400", split="validation", windows=1)
     test_source = {"name": "kinetics", **variant}
     return ml_collections.ConfigDict(
         {

@@ -7,8 +7,7 @@ from fgmm import config as configs
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root`` and ``split``; ``test``, a split to test on, or empty for ``folds``, which
-    keep groups; the kind of ``label`` and the ``modality``; ``windows`` of a recording with their
-    ``seconds`` and ``fps``, which should be those of training.
+    keep groups; the kind of ``label`` and the ``modality``; ``windows`` of a recording.
     """
     variant = configs.variant(
         argument,
@@ -19,15 +18,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         modality="video",
         folds=5,
         windows=2,
-        seconds=2.0,
-        fps=4.0,
     )
     source = {
         "name": "prepared",
         "root": variant.root,
         "windows": variant.windows,
-        "seconds": variant.seconds,
-        "fps": variant.fps,
     }
     return ml_collections.ConfigDict(
         {

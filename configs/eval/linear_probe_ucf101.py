@@ -6,12 +6,8 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus; ``fold``, which of the three splits; ``windows`` of a clip
-    with their ``seconds``, ``fps`` and ``size`` of the picture, which should be those of training.
-    """
-    variant = configs.variant(
-        argument, root="ucf101", fold=1, windows=10, seconds=2.0, fps=4.0, size=112
-    )
+    """Variants: ``root`` of the corpus; ``fold``, one of three splits; ``windows`` of a clip."""
+    variant = configs.variant(argument, root="ucf101", fold=1, windows=10)
     source = {"name": "ucf101", "split": "train", **variant}
     return ml_collections.ConfigDict(
         {

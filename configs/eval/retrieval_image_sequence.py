@@ -6,8 +6,8 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus; ``split``; ``frames``, pages that follow each other."""
-    variant = configs.variant(argument, root="storybook.tar", split="dev", frames=1)
+    """Variants: ``root`` of the corpus; ``split``; ``pages`` that follow each other."""
+    variant = configs.variant(argument, root="storybook.tar", split="dev", pages=1)
     return ml_collections.ConfigDict(
         {
             "name": "retrieval",

@@ -6,12 +6,10 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus, ``split``; ``frames`` at equal distances in a window of
-    ``seconds``, 0 for the whole of a video, and ``size`` of the picture.
+    """Variants: ``root`` of the corpus, ``split``; ``seconds`` of a window in the middle, 0 for
+    the whole of a video.
     """
-    variant = configs.variant(
-        argument, root="msr_vtt", split="test_1k", seconds=0.0, frames=32, size=112
-    )
+    variant = configs.variant(argument, root="msr_vtt", split="test_1k", seconds=0.0)
     return ml_collections.ConfigDict(
         {
             "name": "retrieval",

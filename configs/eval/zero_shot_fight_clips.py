@@ -6,12 +6,8 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root`` of the corpus; ``modality``; ``windows`` of a clip with their ``seconds``
-    and ``fps``, which should be those of training.
-    """
-    variant = configs.variant(
-        argument, root="fight_clips.tar", modality="video", windows=2, seconds=2.0, fps=4.0
-    )
+    """Variants: ``root`` of the corpus; ``modality``; ``windows`` of a clip."""
+    variant = configs.variant(argument, root="fight_clips.tar", modality="video", windows=2)
     return ml_collections.ConfigDict(
         {
             "name": "zero_shot",
@@ -19,8 +15,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "name": "fight_clips",
                 "root": variant.root,
                 "windows": variant.windows,
-                "seconds": variant.seconds,
-                "fps": variant.fps,
             },
             "label": "action",
             "modality": variant.modality,

@@ -12,7 +12,7 @@ TEMPLATES = {
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root`` and ``split``; the kind of ``label`` and the ``modality``; ``windows`` of
-    a recording with their ``seconds`` and ``fps``, which should be those of training.
+    a recording.
     """
     variant = configs.variant(
         argument,
@@ -21,8 +21,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         label="action",
         modality="video",
         windows=2,
-        seconds=2.0,
-        fps=4.0,
     )
     if variant.modality not in TEMPLATES:
         raise configs.ConfigError(
@@ -36,8 +34,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "root": variant.root,
                 "split": variant.split,
                 "windows": variant.windows,
-                "seconds": variant.seconds,
-                "fps": variant.fps,
             },
             "label": variant.label,
             "modality": variant.modality,

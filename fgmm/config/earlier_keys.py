@@ -1,19 +1,31 @@
 """Configs of earlier runs, brought over to the keys of today."""
 
+import copy
+from collections.abc import Iterator
 from typing import Any
+
+# Options of earlier sources that the sizes of a batch made up for.
+_SIZES = ("size", "fps", "frames")
+# Sources that render their clips, whose options of these names stay.
+_RENDERED = ("narrated_shapes",)
+# Seconds of a window where an entry said nothing of it.
+_SECONDS = {
+    **dict.fromkeys(("esc10", "esc50", "fight_clips", "hmdb51", "kinetics"), 2.0),
+    **dict.fromkeys(("labelled_folder", "tux_stamps", "ucf101", "video_folder"), 2.0),
+    **dict.fromkeys(("howto100m", "prepared"), 3.2),
+    **dict.fromkeys(("msr_vtt", "youcook2"), 0.0),
+}
 
 
 def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
     """A config as an earlier version saved it, with the keys that have moved since in their places
     of today and without those that are gone. New keys are added later, by ``with_new_keys``.
-
-    Args:
-      saved: it is changed in place.
     """
+    saved = copy.deepcopy(saved)
     _name_weighting(saved)
     _name_optimizer(saved)
     _freeze_by_optimizer(saved)
-    return saved
+    return _one_length_of_windows(saved)
 
 
 def _name_weighting(saved: dict[str, Any]) -> None:
@@ -21,6 +33,52 @@ def _name_weighting(saved: dict[str, Any]) -> None:
     for entry in saved.get("objective", {}).get("terms", {}).values():
         if entry.get("name") in ("info_nce", "sigmoid") and "phrase_weights" in entry:
             entry["weighting"] = entry.pop("phrase_weights")
+
+
+def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
+    """``data.seconds`` for ``data.audio_seconds``, and sources without sizes of pictures.
+
+    Sources said how long their windows are. Where training and ``data.seconds`` agree on it, the
+    corpus says it no more. Where they do not, the entry keeps what it had: such a run opens, but
+    cannot be resumed. Evaluations keep theirs.
+    """
+    if "audio_seconds" not in saved.get("data", {}):
+        return saved
+    data = dict(saved["data"])
+    seconds = data.pop("audio_seconds")
+    data["source"] = _without_sizes(data["source"])
+    lengths = {entry["seconds"] for entry in _entries(data["source"]) if "seconds" in entry}
+    if "audio" not in saved["model"] and len(lengths - {0}) == 1:
+        (seconds,) = lengths - {0}
+    for entry in _entries(data["source"]):
+        if entry.get("seconds") == seconds:
+            del entry["seconds"]
+    evals = {name: _evaluation(entry) for name, entry in saved.get("evals", {}).items()}
+    return {**saved, "data": {**data, "seconds": seconds}, "evals": evals}
+
+
+def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
+    sources = {key: entry[key] for key in ("source", "test_source") if entry.get(key)}
+    return {**entry, **{key: _without_sizes(source) for key, source in sources.items()}}
+
+
+def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
+    """A source, or a mixture of them, without sizes, and with the seconds that it had."""
+    source = dict(source)
+    name = source.get("name", "")
+    if name == "mixture":
+        parts = source.get("sources", {})
+        return {**source, "sources": {key: _without_sizes(part) for key, part in parts.items()}}
+    if name == "image_sequence" and "frames" in source:
+        source["pages"] = source["frames"]
+    if not {".", ":"} & set(name) and name not in _RENDERED:
+        source = {key: value for key, value in source.items() if key not in _SIZES}
+    return {"seconds": _SECONDS[name], **source} if name in _SECONDS else source
+
+
+def _entries(source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A source, or the parts of a mixture."""
+    yield from source["sources"].values() if source.get("name") == "mixture" else (source,)
 
 
 def _name_optimizer(saved: dict[str, Any]) -> None:

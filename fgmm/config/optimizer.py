@@ -4,7 +4,6 @@ The options of the optimizer that ``name`` stands for, such as ``b1``, lie besid
 """
 
 import dataclasses
-from typing import Any
 
 from fgmm.config.option import option
 
@@ -21,43 +20,31 @@ class ScheduleSection:
     ``warmup`` and ``cooldown`` are whole steps, or a share of ``config.steps`` if below 1.
     """
 
-    name: str = option("cosine", choices=SCHEDULES, help="shape after the warmup")
-    warmup: float = option(0.1, low=0.0, help="linear from 0 to the peak")
-    cooldown: float = option(
-        0.0, low=0.0, help="linear to `end` over the last steps; of constant and rsqrt"
+    name: str = option("cosine", choices=SCHEDULES, help="Shape after the warmup.")
+    warmup: float = option(
+        0.1, low=0.0, help="Linear from 0 to the peak: steps, or a share of all if below 1."
     )
-    end: float = option(0.0, low=0.0, high=1.0, help="share of the peak at the end")
+    cooldown: float = option(
+        0.0,
+        low=0.0,
+        help="Linear to `end` over the last steps, or share of all; of constant and rsqrt.",
+    )
+    end: float = option(0.0, low=0.0, high=1.0, help="Share of the peak at the end.")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
     """``config.optimizer``. Of rules (regex, value) the first that matches a whole path holds."""
 
-    name: str = option("adamw", help="a name in fgmm.experiment.factories")
-    learning_rate: float = option(1e-3, low=0.0, help="at the peak of the schedule")
-    schedule: ScheduleSection = dataclasses.field(default_factory=ScheduleSection)
-    clip_norm: float = option(1.0, low=0.0, help="global norm of gradients; 0 for no limit")
-    weight_decay: tuple = option(((_UNDECAYED, 0.0), (".*", 0.01)), help="(regex, number)")
-    learning_rate_scale: tuple = option((), help='(regex, number or "frozen"); 1 without a rule')
+    name: str = option("adamw", help="An optimizer in fgmm.experiment.factories.")
+    learning_rate: float = option(1e-3, low=0.0, help="At the peak of the schedule.")
+    schedule: ScheduleSection = option()
+    clip_norm: float = option(1.0, low=0.0, help="Global norm of gradients; 0 for no limit.")
+    weight_decay: tuple = option(((_UNDECAYED, 0.0), (".*", 0.01)), help="(regex, number).")
+    learning_rate_scale: tuple = option((), help='(regex, number or "frozen"); 1 without a rule.')
     layer_decay: float = option(
-        1.0, above=0.0, high=1.0, help="learning rate of a layer over that of the next; 1 for none"
+        1.0, above=0.0, high=1.0, help="Learning rate of a layer over that of the next; 1 for none."
     )
     ema: float = option(
-        0.0, low=0.0, high=1.0, help="decay of the moving average of parameters; 0 for none"
+        0.0, low=0.0, high=1.0, help="Decay of the moving average of parameters; 0 for none."
     )
-
-
-def section_defaults() -> dict[str, Any]:
-    """The keys of ``config.optimizer`` with their defaults, but for those of ``name``."""
-    return dataclasses.asdict(OptimizerSection())
-
-
-def bounds() -> dict[str, tuple[float | None, float | None]]:
-    """The least and the greatest value of each number, by its whole key."""
-    sections = {"optimizer": OptimizerSection, "optimizer.schedule": ScheduleSection}
-    return {
-        f"{section}.{field.name}": (field.metadata["low"], field.metadata["high"])
-        for section, options in sections.items()
-        for field in dataclasses.fields(options)
-        if field.metadata.get("low") is not None
-    }

@@ -1,29 +1,247 @@
-"""An option is declared once: its default, its bounds or choices and its meaning, in one place."""
+"""An option is declared once: its type, its default, its bounds or choices and its meaning.
+
+Options are the fields of a dataclass, or the keyword arguments of a function or a class. Whatever
+declares them, ``check_given`` checks the values that a config gives.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 
-def option(
-    default: Any = dataclasses.MISSING,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[Any] = (),
-    help: str = "",
-) -> Any:
+# ConfigDict is no Mapping to Python's type system.
+Config = Mapping | ml_collections.ConfigDict
+
+REQUIRED = dataclasses.MISSING
+
+# Fields that flax gives to every module; they are no options.
+_FLAX_FIELDS = {"parent", "name"}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line naming key, value and remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option as it is declared.
+
+    Attributes:
+      type: a type hint.
+      default: its value where a config gives none; ``REQUIRED`` for none.
+      low, high: the least and the greatest value allowed; None for no limit.
+      above, below: values that it must be greater and less than; None for no limit.
+      choices: the values allowed; empty for any.
+      operational: whether it may change between a stop and the resume of a run.
+      open: of a section: whether it also holds options of what its ``name`` names.
+      help: what it means, in a line.
+    """
+
+    type: Any
+    default: Any
+    low: int | float | None = None
+    high: int | float | None = None
+    above: int | float | None = None
+    below: int | float | None = None
+    choices: Sequence[Any] = ()
+    operational: bool = False
+    open: bool = False
+    help: str = ""
+
+    @property
+    def limits(self) -> str:
+        """The bounds in words; empty if there are none."""
+        if self.low is not None and self.high is not None:
+            return f"from {self.low} to {self.high}"
+        words = {"at least": self.low, "above": self.above, "at most": self.high}
+        words["below"] = self.below
+        return " and ".join(f"{word} {bound}" for word, bound in words.items() if bound is not None)
+
+    def check(self, value: Any, key: str) -> None:
+        """Checks a value that a config gives under ``key``.
+
+        Raises:
+          ConfigError: it is of another type, out of bounds, no choice, or not finite.
+        """
+        if is_section(self.type) or self.type is Mapping:
+            if not isinstance(value, Config):
+                raise ConfigError(f"{key}={shown(value)} must be a dict of keys")
+        elif not of_type(value, self.type):
+            raise ConfigError(f"{key}={shown(value)} is not of type {_spelled(self.type)}")
+        self.check_range(value, key)
+
+    def check_range(self, value: Any, key: str) -> None:
+        """Checks a value whose type is right.
+
+        Raises:
+          ConfigError: it is out of bounds, no choice, or not finite.
+        """
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise ConfigError(f"{key}={shown(value)} must be finite")
+            if not self._within(number):
+                raise ConfigError(f"{key}={shown(value)} must be {self.limits}")
+
+    def _within(self, number: int | float) -> bool:
+        return not (
+            (self.low is not None and number < self.low)
+            or (self.high is not None and number > self.high)
+            or (self.above is not None and number <= self.above)
+            or (self.below is not None and number >= self.below)
+        )
+
+
+_LIMITS = {field.name for field in dataclasses.fields(Option)} - {"type", "default"}
+
+
+def option(default: Any = REQUIRED, **limits: Any) -> Any:
     """A field of a dataclass of options. Its type is the field's annotation.
 
     Args:
       default: its value where a config gives none; without one the option is required.
-      low, high: the least and the greatest value allowed; None for no limit.
-      above: a value that it must be greater than; None for no limit.
-      choices: the values allowed; empty for any.
-      help: what it means, in a line.
+      limits: further attributes of ``Option``, such as ``low=1`` or ``help="In Hz."``.
     """
-    metadata = {"low": low, "high": high, "above": above, "choices": tuple(choices), "help": help}
+    assert limits.keys() <= _LIMITS, limits
     if isinstance(default, dict | list):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=limits)
+    return dataclasses.field(default=default, metadata=limits)
+
+
+def declared(target: Any) -> dict[str, Option]:
+    """The options of a dataclass, or of the keyword arguments of a function or a class, by name."""
+    if not dataclasses.is_dataclass(target):
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return {
+            name: Option(
+                hints.get(name, Any),
+                REQUIRED if parameter.default is parameter.empty else parameter.default,
+            )
+            for name, parameter in inspect.signature(target).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+    hints, fields = typing.get_type_hints(target), dataclasses.fields(target)
+    hidden = _FLAX_FIELDS if {field.name for field in fields} >= _FLAX_FIELDS else set()
+    return {
+        field.name: Option(
+            hints.get(field.name, Any),
+            field.default if field.default_factory is REQUIRED else field.default_factory(),
+            **{name: value for name, value in field.metadata.items() if name in _LIMITS},
+        )
+        for field in fields
+        if field.init and field.name not in hidden
+    }
+
+
+def check_given(options: Mapping[str, Option], given: Config, *, key: str) -> None:
+    """Checks the values that a config gives; those it does not give are not looked at.
+
+    Args:
+      options: as ``declared``.
+      given: values by name.
+      key: where they stand in the config; empty for its top level.
+
+    Raises:
+      ConfigError: a name is unknown, or a value wrong; see ``Option.check``.
+    """
+    for name, value in given.items():
+        where = f"{key}.{name}" if key else name
+        if name not in options:
+            raise ConfigError(
+                f"{where}={shown(value)} is unknown; {allowed(name, sorted(options))}"
+            )
+        options[name].check(value, where)
+
+
+def check_options(options: Any) -> None:
+    """Checks the values of a dataclass of options, whose types are right.
+
+    Raises:
+      ConfigError: one is wrong; see ``Option.check_range``.
+    """
+    for name, found in declared(type(options)).items():
+        found.check_range(getattr(options, name), name)
+
+
+def allowed(given: Any, choices: Iterable[Any]) -> str:
+    """What may stand in the place of ``given``, for an error, and which of it is meant by it."""
+    choices = [str(choice) for choice in choices]
+    nearest = difflib.get_close_matches(str(given), choices, 1)
+    meant = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"allowed: {', '.join(choices)}{meant}"
+
+
+def described(target: Any, prefix: str) -> Iterator[str]:
+    """Lines of help on the options of ``target`` and of the sections in it.
+
+    Args:
+      target: as of ``declared``.
+      prefix: what a name begins with, such as ``"--config."``.
+    """
+    for name, found in declared(target).items():
+        if is_section(found.type):
+            yield from described(found.type, f"{prefix}{name}.")
+            continue
+        default = "" if found.default is REQUIRED else f"={found.default!r}"
+        choices = "one of " + ", ".join(map(str, found.choices)) if found.choices else ""
+        facts = ", ".join(filter(None, (_spelled(found.type), found.limits, choices)))
+        yield f"  {prefix}{name}{default}\n      {f'{found.help} ({facts})'.lstrip()}"
+
+
+def shown(value: Any) -> str:
+    """A config value in one line."""
+    return repr(value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value)
+
+
+def of_type(value: Any, hint: Any) -> bool:
+    """Whether a config value has a type: int counts as float, bool is no int, a list is a tuple."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(of_type(value, part) for part in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is tuple or hint is tuple:
+        parts = [part for part in typing.get_args(hint) if part is not Ellipsis]
+        if not isinstance(value, tuple | list):
+            return False
+        if Ellipsis in typing.get_args(hint) or not parts:
+            return all(of_type(item, part) for item in value for part in parts)
+        return len(value) == len(parts) and all(map(of_type, value, parts))
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float)
+    kind = origin or hint
+    if kind is Mapping:
+        return isinstance(value, Config)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def is_section(hint: Any) -> bool:
+    """Whether a config has a dict of keys, which a dataclass declares, under an option."""
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _spelled(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_spelled, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)

@@ -63,7 +63,7 @@ def page(
       size: clips that it has.
       left_out: what was left out when it was opened, by reason.
       segmenter: that found the phrases.
-      seen: ``inspect.Seen`` clips to be shown.
+      seen: ``inspect.ClipReport`` clips to be shown.
       statistics: ``inspect.Statistics``.
     """
     title = html.escape(heading)

@@ -15,20 +15,20 @@ import tqdm
 from absl import flags
 from jaxtyping import Float32, UInt8
 
-from fgmm import command_line
+from fgmm import command_line, components
 from fgmm.config import ConfigError
 from fgmm.data import contact_sheet
 from fgmm.data.media import decode
 from fgmm.data.preparation import raw as raws
-from fgmm.data.schema import SILENCE, BadInput, Clip
+from fgmm.data.schema import SILENCE, BadInput, Clip, FrameWriter
 from fgmm.data.text import phrases
 
-# Pixels of the shorter side of a still picture that is shown.
-_STILL = 160
+# Pixels of the shorter side of a picture, and pictures of a stretch of video.
+_SIDE, _FRAMES = 160, 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class ClipReport:
     """What was found in a clip.
 
     Attributes:
@@ -53,7 +53,9 @@ class Seen:
         return self.sound is not None and not bool((np.abs(self.sound) > SILENCE).any())
 
 
-def see(source: Any, index: int, segmenter: str, rng: np.random.Generator | None = None) -> Seen:
+def see(
+    source: Any, index: int, segmenter: str, rng: np.random.Generator | None = None
+) -> ClipReport:
     """Reads all of a clip; what cannot be read is a problem of it.
 
     Args:
@@ -73,14 +75,16 @@ def see(source: Any, index: int, segmenter: str, rng: np.random.Generator | None
             problems.append((error.reason, str(error).removeprefix(f"{error.reason}: ")))
             return None
 
-    if isinstance(clip.video, bytes):
-        data = clip.video
-        frames = read(lambda: decode.read_image(data, _STILL, _STILL))
+    video = clip.video
+    if isinstance(video, bytes):
+        frames = read(lambda: decode.read_image(video, _SIDE, _SIDE))
+    elif isinstance(video, FrameWriter):
+        frames = read(lambda: video.frames(_FRAMES, _SIDE))
     else:
-        frames = read(clip.video)
+        frames = read(video)
     sound = read(clip.audio)
     segment = phrases.find(segmenter)
-    return Seen(
+    return ClipReport(
         index=index,
         clip=clip,
         frames=frames,
@@ -116,7 +120,7 @@ class Statistics:
     phrase_words: list[int] = dataclasses.field(default_factory=list)
     problems: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: ClipReport) -> None:
         """Counts a clip."""
         self.clips += 1
         self.without_video += seen.frames is None
@@ -138,7 +142,7 @@ class Statistics:
 
 def look(
     source: Any, *, shown: int, counted: int, seed: int, segmenter: str
-) -> tuple[list[Seen], Statistics]:
+) -> tuple[list[ClipReport], Statistics]:
     """Reads random clips of a source, each once; ``draw``s them where the source does.
 
     Args:
@@ -180,7 +184,8 @@ def main(argv: list[str]) -> None:
             raise ConfigError(f"--{name}={given[name].value} must be at least 1")
     phrases.find(given.segmenter)
     chosen = raws.choose(command_line.required("source"), raw=False)
-    source = raws.open_source(chosen, given.input)
+    entry = {"name": chosen.name, **chosen.options} | ({"root": given.input} if given.input else {})
+    source = components.build("data.sources", entry, key="--source")
     kept, statistics = look(
         source,
         shown=given.records,

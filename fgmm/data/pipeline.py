@@ -10,7 +10,7 @@ import numpy as np
 from fgmm.config import Config, ConfigError
 from fgmm.data import bad_input
 from fgmm.data.media import deadline, decode
-from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, FittingReader
+from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, FrameWriter
 from fgmm.data.text import phrases
 from fgmm.data.text.tokenizers import Tokenizer
 
@@ -28,7 +28,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         frames=data["frames"] if "video" in modalities else 0,
         height=data["height"],
         width=data["width"],
-        samples=round(data["audio_seconds"] * data["sample_rate"]) if "audio" in modalities else 0,
+        samples=round(data["seconds"] * data["sample_rate"]) if "audio" in modalities else 0,
         sample_rate=data["sample_rate"],
         captions=data["captions"],
         phrases=data["phrases"],
@@ -150,7 +150,7 @@ class Assembler:
         if clip.video is None:
             raise BadInput("no_video", clip.clip_id)
         video, (count, height, width) = clip.video, out.shape[:3]
-        if isinstance(video, FittingReader):
+        if isinstance(video, FrameWriter):
             video.fill(out)
         else:
             frames = (

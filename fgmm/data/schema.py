@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -81,17 +81,29 @@ FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
 
 
 @runtime_checkable
-class FittingReader(Protocol):
-    """A reader of frames that can write them where a batch wants them."""
-
-    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
-        """The frames as they are."""
+class FrameWriter(Protocol):
+    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``."""
 
     def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
-        """Writes them, chosen and cropped as ``decode.fit_frames`` does it."""
+        """Writes T pictures of H x W. Raises ``BadInput``."""
+
+    def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
+        """At most ``count`` pictures for people, the shorter side at most ``size`` pixels."""
 
 
 SoundReader = Callable[[], Waveform]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A reader, of pictures or of sound, of what cannot be read."""
+
+    reason: str
+    detail: str
+
+    def __call__(self) -> NoReturn:
+        """Raises ``BadInput``."""
+        raise BadInput(self.reason, self.detail)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +113,8 @@ class Clip:
     Attributes:
       clip_id: stable name of the clip within its corpus; windows of one recording, each a record
         of its own, share it.
-      video: an encoded image, or a function that returns the frames. Raises ``BadInput``. Where it
-        is a ``FittingReader`` as well, a batch has it write them.
+      video: an encoded image; a stretch of a recording, or another ``FrameWriter``; or a function
+        that returns frames, of which a batch takes those that it wants. Raises ``BadInput``.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
       labels: class indices for evaluation, such as ``{"motion": 3}``.
@@ -113,7 +125,7 @@ class Clip:
     """
 
     clip_id: str
-    video: bytes | FrameReader | None = None
+    video: bytes | FrameWriter | FrameReader | None = None
     audio: SoundReader | None = None
     captions: tuple[Caption, ...] = ()
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)

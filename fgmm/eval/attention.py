@@ -22,10 +22,10 @@ from jaxtyping import Array, Bool, Float
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
-from fgmm.losses import Side
+from fgmm.losses import Side, gate_weights
 from fgmm.losses.objective import PAIRS
 from fgmm.models.embeddings import AnyArray, Tokens
-from fgmm.models.heads import pooled, segmented
+from fgmm.models.heads import Route, pooled, segmented
 
 KINDS = {"fine": "attention", "coarse": "cam"}
 
@@ -42,12 +42,17 @@ class Maps:
       score: the similarity of phrase and clip, pooled over the cells; of a ``cam`` the mean, which
         is the product of their coarse embeddings.
       mask: which phrases there are.
+      phrase_gates: logits of the learned weights of phrases, if the term uses them.
+      cell_gates: the learned weights of cells, whatever they are compared with, if the term uses
+        them; they sum to 1 over the cells.
     """
 
     similarity: Float[AnyArray, "B K P *grid"]
     weights: Float[AnyArray, "B K P *grid"]
     score: Float[AnyArray, "B K P"]
     mask: Bool[AnyArray, "B K P"]
+    phrase_gates: Float[AnyArray, "B K P"] | None = None
+    cell_gates: Float[AnyArray, "B *grid"] | None = None
 
 
 def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
@@ -114,12 +119,18 @@ def maps(
         clip, said = (encoded[modality] for modality in PAIRS[entry.pair])
         # Segments of sound share the route of audio.
         of_clip, of_said = (model.route(entry.space, m) for m in entry.pair.split("_"))
+        phrases, gated = (len(clip.local), *said.grid), entry.term.gated_sides
+        phrase_gates = cell_gates = None
         if entry.level == "fine":
-            x = of_clip(clip.local, clip.mask).local
-            y = of_said(said.local, said.mask).local
+            found = of_clip(clip.local, clip.mask), of_said(said.local, said.mask)
+            x, y = (embeddings.local for embeddings in found)
+            if "x" in gated:
+                cell_gates = gate_weights(found[0].gates, clip.mask).reshape(-1, *clip.grid)
+            if "y" in gated:
+                phrase_gates = found[1].gates.reshape(phrases)
         else:
-            x = of_clip.coarse(_shares(clip, of_clip.pool))
-            whole = of_clip.coarse(pooled(clip.local, clip.mask, of_clip.pool))
+            x = of_clip.coarse(_shares(clip, of_clip))
+            whole = of_clip.coarse(of_clip.pooled(clip.local, clip.mask))
             length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
             x = x / jnp.where(length > 0, length, 1) if of_clip.unit_length else x
             y = of_said.scaled(of_said.coarse(said.local))
@@ -131,13 +142,14 @@ def maps(
         else:
             weights = _positive_shares(jnp.where(clip.mask[:, None, :], a, 0))
             score = a.mean(axis=2)
-        phrases = (len(a), *said.grid)
         grid = (*phrases, *clip.grid)
         return Maps(
             similarity=a.reshape(grid),
             weights=jnp.where(said.mask[:, :, None], weights, 0).reshape(grid),
             score=score.reshape(phrases),
             mask=(said.mask & clip.mask.any(axis=1, keepdims=True)).reshape(phrases),
+            phrase_gates=phrase_gates,
+            cell_gates=cell_gates,
         )
 
     @jax.jit
@@ -157,10 +169,12 @@ def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
     return positive / jnp.where(total > 0, total, 1)
 
 
-def _shares(clip: Tokens, pool: str) -> Float[Array, "B N E"]:
+def _shares(clip: Tokens, route: Route) -> Float[Array, "B N E"]:
     """Features by their part in the clip's pooled feature, times N: their mean is the pool.
 
-    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it.
+    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it; with
+    a gate every feature by its weight.
     """
-    share = jax.grad(lambda x: pooled(x, clip.mask, pool).sum())(clip.local)
+    gates = route.pool_gate(clip.local) if route.pool == "gate" else None
+    share = jax.grad(lambda x: pooled(x, clip.mask, route.pool, gates).sum())(clip.local)
     return clip.local * share * clip.local.shape[1]

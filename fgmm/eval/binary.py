@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from fgmm import command_line, components, xla_flags
 from fgmm.config import ConfigError, as_dict
@@ -23,16 +22,18 @@ def run(name: str) -> None:
         "the average where the run has one.",
     )
     flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
+    flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
+    command_line.define_config(
         "The protocol, configs/eval/X.py; without it, the run's own entries in evals.",
+        components.find("eval", name),
     )
     command_line.run(lambda argv: _evaluate(name))
 
 
 def _evaluate(name: str) -> None:
     workdir = pathlib.Path(command_line.required("workdir"))
+    for line in command_line.left_out():
+        print(line)
     xla_flags.configure()
     command_line.use_compilation_cache()
     from fgmm import provenance
@@ -50,6 +51,8 @@ def _evaluate(name: str) -> None:
     for label, entry in protocols.items():
         evaluation = components.build("eval", entry, key=label)
         bound = evaluation.bind(experiment)
+        if flags.FLAGS.by_query and not hasattr(bound, "by_query"):
+            raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
         result, step = bound(state), int(state.step)
         output = pathlib.Path(flags.FLAGS.output or workdir / f"{label}-{step}.json")
         batch_size = experiment.config.batch_size
@@ -64,7 +67,8 @@ def _evaluate(name: str) -> None:
                 "protocol": as_dict(bound.protocol),
                 "results": result,
                 "config": as_dict(experiment.config),
-            },
+            }
+            | ({"by_query": bound.by_query} if flags.FLAGS.by_query else {}),
         )
         print(f"{label}, step {step}, {weights} weights")
         print(f"{evaluation.table(result)}\nwritten to {output}")

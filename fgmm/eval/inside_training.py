@@ -1,7 +1,6 @@
 """The evaluations of a config as callables for the training loop, which knows none of them."""
 
 from fgmm import components
-from fgmm.config import ConfigError, of_type
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 
@@ -15,10 +14,7 @@ def from_config(experiment: Experiment) -> dict[str, Evaluator]:
     evaluators = {}
     for name, entry in experiment.config.evals.items():
         key = f"evals.{name}"
-        every = entry.get("every", 0)
-        if not of_type(every, int) or every < 0:
-            raise ConfigError(f"{key}.every={every!r} must be 0 (only at the end) or more steps")
-        options = {option: value for option, value in entry.items() if option != "every"}
+        place, options = components.placed("eval", entry, key=key)
         evaluation = components.build("eval", options, key=key)
-        evaluators[name] = Evaluator(every, evaluation.bind(experiment))
+        evaluators[name] = Evaluator(place["every"], evaluation.bind(experiment))
     return evaluators

@@ -167,6 +167,7 @@ class _LinearProbe:
             lambda seed, batch: experiment.encode(experiment.init(seed), batch)
         )
         self._untrained: dict[str, float] | None = None
+        self.by_query: dict[str, list[int]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         compute = {"trained": lambda batch: self._features(self.experiment.encode(state, batch))}
@@ -211,6 +212,8 @@ class _LinearProbe:
         if len(accuracies) > 1:
             scores["accuracy_spread"] = np.std(accuracies, ddof=1)
         tested = valid & np.isin(self.fold, self.tests)
+        # The trained network comes last.
+        self.by_query = {"correct": correct[tested].astype(int).tolist()}
         recall = metrics.class_accuracies(correct[tested], self.labels[tested])
         names = self.parts[0].classes
         return {

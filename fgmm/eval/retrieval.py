@@ -91,6 +91,7 @@ class _Retrieval:
         other = {"audio": {"frames": 0}, "video": {"samples": 0}}[self.modality]
         self.assembler = experiment.assembler(source, captions=captions, **other)
         self._score = jax.jit(self._score_block)
+        self.by_query: dict[str, list[int]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         gallery = self._embed(state)
@@ -106,6 +107,7 @@ class _Retrieval:
                 (f"{self.modality}_to_text", scores, text_to_clip.T),
             ):
                 ranks = metrics.retrieval_ranks(matrix, relevant)
+                self.by_query[f"{name}/{direction}/rank"] = ranks.tolist()
                 summary = metrics.retrieval_summary(ranks, relevant.sum(1), matrix.shape[1])
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
@@ -152,8 +154,7 @@ class _Retrieval:
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = pairs.scoring_term(self.experiment, self.term)
-        x, y = Side(clips.local, clips.mask), Side(texts.local, texts.mask)
-        return term.score(parameters, x, y)
+        return term.score(parameters, Side.of(clips), Side.of(texts))
 
 
 @dataclasses.dataclass(frozen=True)

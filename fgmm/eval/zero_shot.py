@@ -200,8 +200,7 @@ class _ZeroShot:
         scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
             term = pairs.scoring_term(self.experiment, self.term)
-            x, y = Side(clips.local, clips.mask), Side(prompts.local, prompts.mask)
-            fine = term.score(parameters, x, y)
+            fine = term.score(parameters, Side.of(clips), Side.of(prompts))
             scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
         return jnp.stack(scores, axis=1)
 

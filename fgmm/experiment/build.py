@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,16 +16,16 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components
-from fgmm.config import Config, ConfigError, as_dict, check_keys, of_type, with_space_defaults
+from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
+from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
 from fgmm.experiment import init_rules, layer_decay, optimizer
 from fgmm.experiment.state import TrainState
-from fgmm.losses.exchange import EXCHANGES
-from fgmm.losses.objective import PAIRS, Objective, TermEntry
+from fgmm.losses.objective import Objective, TermEntry
 from fgmm.models import spaces
 from fgmm.models.multimodal import MODALITIES, MultiModal
 
@@ -50,7 +51,17 @@ class Experiment:
 
     def source(self, entry: Config, key: str) -> Any:
         """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
-        return components.build("data.sources", entry, key=key)
+        return open_source(entry, key, self.config.data.seconds)
+
+    def training_source(self) -> Any:
+        """Opens the corpus to train on.
+
+        Raises:
+          ConfigError: its windows are not as long as ``data.seconds``, or it cannot be opened.
+        """
+        data = self.config.data
+        check_lengths(data.source, "data.source", data.seconds)
+        return self.source(data.source, "data.source")
 
     def assembler(self, source: Any, **changes: Any) -> pipeline.Assembler:
         """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
@@ -152,12 +163,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
                 "give the tokenizer that the checkpoint was trained with"
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
-    if config.exchange not in EXCHANGES:
-        allowed = ", ".join(EXCHANGES)
-        raise ConfigError(f"exchange={config.exchange!r} is unknown; allowed: {allowed}")
     _check_best_metric(config.checkpoint, config.evals)
     config.model.spaces = with_space_defaults(config.model.spaces)
-    init_rules.checked_rules(config.init_from)
+    init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
@@ -178,9 +186,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
 
 
 def _check_best_metric(options: Config, evals: Config) -> None:
-    metric, mode = options["best_metric"], options["best_mode"]
-    if mode not in ("min", "max"):
-        raise ConfigError(f"checkpoint.best_mode={mode!r} is unknown; allowed: min, max")
+    metric = options["best_metric"]
     if metric and metric.partition("/")[0] not in evals:
         raise ConfigError(
             f"checkpoint.best_metric={metric!r} must start with the name of an entry in evals: "
@@ -229,7 +235,7 @@ def _check_sizes(experiment: Experiment) -> None:
         "video": ("video", f"{data.frames=}, {data.height=} and {data.width=}"),
         "audio": (
             "log_mel",
-            f"{data.audio_seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
+            f"{data.seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
         ),
     }
     for modality, (name, sizes) in settings.items():
@@ -279,13 +285,10 @@ def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def _transforms(config, shape: BatchShape) -> Transforms:
-    try:
-        transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
-    except ValueError as error:
-        raise ConfigError(f"transforms: {error}") from error
-    if 0 < shape.samples < transforms.window:
+    transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
+    if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
-            f"data.audio_seconds={config.data.audio_seconds} is shorter than "
+            f"data.seconds={config.data.seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
         )
     return transforms
@@ -295,34 +298,42 @@ def _objective(config) -> Objective:
     entries = {}
     for name, entry in config.objective.terms.items():
         key = f"objective.terms.{name}"
-        where = {"pair": "", "level": "fine", "space": "", "weight": 1.0}
-        where |= {part: entry[part] for part in where if part in entry}
-        if not of_type(where["weight"], float):
-            raise ConfigError(f"{key}.weight={where['weight']!r} is not of type float")
-        space = where["space"]
-        if where["pair"] not in PAIRS:
-            raise ConfigError(
-                f"{key}.pair={where['pair']!r} is unknown; allowed: {', '.join(PAIRS)}"
-            )
+        place, options = components.placed("losses.terms", entry, key=key)
+        space = place["space"]
         if space not in config.model.spaces:
             raise ConfigError(
                 f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
             )
-        for modality in where["pair"].split("_"):
+        for modality in place["pair"].split("_"):
             if modality not in config.model.spaces[space].modalities:
                 raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
-        options = {option: value for option, value in entry.items() if option not in where}
         term = components.build("losses.terms", options, key=key)
         try:
-            entries[name] = TermEntry(term=term, **where)
+            entries[name] = TermEntry(term=term, **place)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
+        if term.gated_sides and config.model.spaces[space].gate == "none":
+            raise ConfigError(
+                f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
+                "or hidden"
+            )
         width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
         try:
             term.check_embeddings(width, dtype)
         except ValueError as error:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
+    _check_gates_are_used(config.model.spaces, entries)
     try:
         return Objective(entries)
     except ValueError as error:
         raise ConfigError(f"objective.terms: {error}") from error
+
+
+def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:
+    used = {entry.space for entry in entries.values() if entry.term.gated_sides}
+    for name, space in spaces.items():
+        if space["gate"] != "none" and space["pool"] != "gate" and name not in used:
+            raise ConfigError(
+                f"model.spaces.{name}.gate={space['gate']!r} is used by nothing: set "
+                f"model.spaces.{name}.pool to gate, or weighting to learned in a term of the space"
+            )

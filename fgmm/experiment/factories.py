@@ -22,7 +22,8 @@ import jax
 import optax
 import optax.contrib
 
-from fgmm.config import Config, ConfigError, of_type
+from fgmm.config import Config, ConfigError
+from fgmm.config.option import Option, allowed, check_given
 from fgmm.experiment.rules import path_of
 
 FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -54,18 +55,29 @@ _CHOICES = {"preconditioning": ("frobenius", "spectral", "aol", "schatten")}
 _RATES = {"b1", "b2", "b3", "beta", "momentum", "decay", "decay_rate", "adam_b1", "adam_b2"}
 
 
-def options(name: str) -> dict[str, Any]:
-    """The options of an optimizer with their defaults.
+def declared(name: str) -> dict[str, Option]:
+    """The options of an optimizer.
 
     Raises:
       ConfigError: it is unknown.
     """
     if name not in FACTORIES:
-        allowed = ", ".join(FACTORIES)
-        raise ConfigError(f"optimizer.name={name!r} is unknown; allowed: {allowed}")
-    parameters = inspect.signature(FACTORIES[name]).parameters.values()
-    found = {p.name: p.default for p in parameters if p.name not in _FIXED}
-    return found | _DEFAULTS.get(name, {})
+        raise ConfigError(f"optimizer.name={name!r} is unknown; {allowed(name, FACTORIES)}")
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(FACTORIES[name]).parameters.values()
+        if parameter.name not in _FIXED
+    }
+    return {
+        option: Option(
+            type=float | None if default is None else type(default),
+            default=default,
+            low=0,
+            high=1 if option in _RATES else None,
+            choices=_CHOICES.get(option, ()),
+        )
+        for option, default in (defaults | _DEFAULTS.get(name, {})).items()
+    }
 
 
 def checked(name: str, given: Config) -> dict[str, Any]:
@@ -75,24 +87,9 @@ def checked(name: str, given: Config) -> dict[str, Any]:
       ConfigError: the optimizer or an option is unknown, or a value is of another type or out of
         bounds.
     """
-    allowed = options(name)
-    for option, value in given.items():
-        key = f"optimizer.{option}"
-        if option not in allowed:
-            raise ConfigError(
-                f"{key}={value!r} is no option of {name}; allowed: {', '.join(sorted(allowed))}"
-            )
-        default = allowed[option]
-        kind = float if default is None else type(default)
-        if not of_type(value, kind) and not (value is None and default is None):
-            raise ConfigError(f"{key}={value!r} is not of type {kind.__name__}")
-        if value not in _CHOICES.get(option, (value,)):
-            raise ConfigError(f"{key}={value!r} is unknown; allowed: {', '.join(_CHOICES[option])}")
-        if option in _RATES and value is not None and not 0 <= value <= 1:
-            raise ConfigError(f"{key}={value!r} must be from 0 to 1")
-        if kind is float and value is not None and not value >= 0:
-            raise ConfigError(f"{key}={value!r} must be at least 0")
-    return {**allowed, **given}
+    options = declared(name)
+    check_given(options, given, key="optimizer")
+    return {option: found.default for option, found in options.items()} | dict(given)
 
 
 def parts(

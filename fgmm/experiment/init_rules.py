@@ -1,9 +1,9 @@
 """The rules of ``config.init_from``; what they do is told in ``fgmm.train.init_from``."""
 
-import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fgmm.config import Config, ConfigError
+from fgmm.experiment.rules import checked_rules
 
 # Actions on the names of the checkpoint and of the model.
 ON_CHECKPOINT = ("skip", "rename")
@@ -24,33 +24,27 @@ class Rule(NamedTuple):
     name: str = ""
 
 
-def checked_rules(entry: Config) -> tuple[Rule, ...]:
+def from_config(entry: Config) -> tuple[Rule, ...]:
     """The rules of ``config.init_from``.
 
     Raises:
       ConfigError: one is no (regex, action), or there are rules but no path.
     """
-    rules = []
-    for given in entry["rules"]:
-        where = f"init_from.rules holds {given!r}"
-        pair = isinstance(given, list | tuple) and len(given) == 2
-        if not pair or not all(isinstance(part, str) for part in given):
-            raise ConfigError(f"{where}; each entry must be (regex, action)")
-        regex, action = given
-        action, _, name = action.partition(" ")
-        if action == "freeze":
-            raise ConfigError(
-                f"{where}; freezing is a rule of the optimizer: ({regex!r}, 'frozen') in "
-                "optimizer.learning_rate_scale"
-            )
-        known = action in (*ON_CHECKPOINT, *ON_MODEL)
-        if not known or bool(name.strip()) != (action == "rename"):
-            raise ConfigError(f"{where}; allowed actions: skip, initialise, load, rename NEW_NAME")
-        try:
-            re.compile(regex)
-        except re.error as error:
-            raise ConfigError(f"{where}: {error}") from error
-        rules.append(Rule(regex, action, name.strip()))
+    rules = checked_rules(entry["rules"], "init_from.rules", _action, "action")
     if rules and not entry["path"]:
         raise ConfigError("init_from.rules are set but init_from.path is empty")
-    return tuple(rules)
+    return tuple(Rule(regex, *action) for regex, action in rules)
+
+
+def _action(given: Any) -> tuple[str, str]:
+    """An action with the name that it gives."""
+    action, _, name = given.partition(" ") if isinstance(given, str) else (given, "", "")
+    if action == "freeze":
+        raise ValueError(
+            "freezing is a rule of the optimizer: (regex, 'frozen') in "
+            "optimizer.learning_rate_scale"
+        )
+    known = action in (*ON_CHECKPOINT, *ON_MODEL)
+    if not known or bool(name.strip()) != (action == "rename"):
+        raise ValueError("allowed actions: skip, initialise, load, rename NEW_NAME")
+    return action, name.strip()

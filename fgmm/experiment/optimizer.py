@@ -32,10 +32,11 @@ import optax
 from jaxtyping import Array
 
 from fgmm.config import Config
-from fgmm.config.optimizer import section_defaults
+from fgmm.config.optimizer import OptimizerSection
+from fgmm.config.option import declared
 from fgmm.experiment import factories, layer_decay, schedules
 from fgmm.experiment.frozen import Frozen
-from fgmm.experiment.rules import by_rule, check_matches, checked_rules, paths_of
+from fgmm.experiment.rules import by_rule, check_matches, checked_rules, number, paths_of
 
 Rules = Sequence[tuple[str, float]]
 
@@ -108,7 +109,7 @@ def from_config(
         a rule is no (regex, value).
     """
     schedule = schedules.schedule(options["schedule"], options["learning_rate"], steps)
-    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", _number, "number")
+    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", number, "number")
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
     # What is frozen has a scale too, for the sake of rules behind it; its updates are left out.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
@@ -149,21 +150,15 @@ def own_options(options: Config) -> dict[str, Any]:
     Raises:
       ConfigError: one is unknown or wrong.
     """
-    section = section_defaults()
+    section = declared(OptimizerSection)
     given = {name: value for name, value in options.items() if name not in section}
     return factories.checked(options["name"], given)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError("it must be a finite number")
-    return float(value)
 
 
 def _scale(value: Any) -> float | str:
     if value == FROZEN:
         return FROZEN
-    if isinstance(value, str) or _number(value) < 0:
+    if isinstance(value, str) or number(value) < 0:
         raise ValueError("it must be a number of at least 0, or 'frozen'")
     return float(value)
 

@@ -31,7 +31,12 @@ from fgmm.losses.contrastive import (
 )
 from fgmm.losses.objective import Embeddings, Objective, TermEntry
 from fgmm.losses.sharded import sharded
-from fgmm.losses.similarity import attention_weights, clip_similarity, pooled_similarity
+from fgmm.losses.similarity import (
+    attention_weights,
+    clip_similarity,
+    gate_weights,
+    pooled_similarity,
+)
 from fgmm.losses.temperature import (
     CLIP_INITIAL_LOGIT_SCALE,
     CLIP_INITIAL_TEMPERATURE,
@@ -58,6 +63,7 @@ __all__ = [
     "attention_weights",
     "clip_similarity",
     "fine_grained_nce",
+    "gate_weights",
     "info_nce",
     "matched_weights",
     "mil_nce",

@@ -46,27 +46,34 @@ def similarities(
     y_mask: Bool[Array, "C P"] | None,
     temperature: Float[Array, ""] | None,
     weights_temperature: Float[Array, ""] | None,
+    x_weights: Float[Array, "B N"] | None = None,
+    y_weights: Float[Array, "C P"] | None = None,
     *,
     pooling: Pooling,
     block: tuple[int, int] | None = None,
-) -> tuple[Float[Array, "B C P"] | None, Float[Array, "B C"] | None]:
+) -> tuple[Float[Array, "B C *P"] | None, Float[Array, "B C"] | None]:
     """Streams both directions at once: s, pooled over n, and S, pooled over p and then over n.
 
     Args:
       x, y, x_mask, y_mask: as in ``similarity.pooled_similarity``.
       temperature: of the pool; None if it has none.
       weights_temperature: of the pool over n that follows the one over p; None if it has none.
+      x_weights: of the sum over n that follows the pool over p, if ``pooling.weights`` is 'given'.
+      y_weights: of the sum over p that follows the pool over n, if ``pooling.weighs_phrases``. All
+        weights of masked entries must be 0.
       pooling: what is wanted.
       block: clips and captions in a block; None for ``choose_block``.
 
     Returns:
-      s and S, each None unless wanted, in float32 or wider. They are 0 where nothing is valid.
+      s, or its weighted sum [B,C], and S, each None unless wanted, in float32 or wider. They are 0
+      where nothing is valid.
     """
     (B, N, _), (C, P, _) = x.shape, y.shape
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     temperature, weights_temperature = (
         jnp.asarray(1 if t is None else t, dtype) for t in (temperature, weights_temperature)
     )
+    x_weights, y_weights = (w if w is None else w.astype(dtype) for w in (x_weights, y_weights))
     filled_x, x_valid = _filled(x, x_mask, dtype)
     filled_y, y_valid = _filled(y, y_mask, dtype)
 
@@ -75,12 +82,18 @@ def similarities(
     linear = pooling.pool == "mean"
     einsum = functools.partial(jnp.einsum, precision=pooling.precision)
     if pooling.y_to_x and (linear or N == 1):
-        s = einsum("bd,cpd->bcp", _mean(filled_x, x_valid, dtype), filled_y.astype(dtype))
-        pooling = pooling._replace(y_to_x=False)
+        mean = _mean(filled_x, x_valid, dtype)
+        if pooling.weighs_phrases:
+            s = einsum("bd,cd->bc", mean, _weighted_sum(filled_y, y_weights, dtype))
+        else:
+            s = einsum("bd,cpd->bcp", mean, filled_y.astype(dtype))
+        pooling = pooling._replace(y_to_x=False, weighs_phrases=False)
     if pooling.weights is not None and (linear or P == 1):
         mean = _mean(filled_y, y_valid, dtype)
         if pooling.weights == "mean":
             S = einsum("bd,cd->bc", _mean(filled_x, x_valid, dtype), mean)
+        elif pooling.weights == "given":
+            S = einsum("bd,cd->bc", _weighted_sum(filled_x, x_weights, dtype), mean)
         else:
             over_n = Pooling(pooling.weights, True, None, pooling.precision)
             of_mean = x, mean[:, None], x_mask, None, weights_temperature, None
@@ -92,9 +105,13 @@ def similarities(
             _Shape(min(b, B), N, P, min(c, C)),
             *(pooling, filled_x, filled_y, (x_valid, y_valid)),
             (temperature, weights_temperature),
+            (
+                x_weights if pooling.weights == "given" else None,
+                y_weights if pooling.weighs_phrases else None,
+            ),
         )
         s, S = (other if one is None else one for one, other in zip(streamed, (s, S), strict=True))
-    if s is not None and y_mask is not None:
+    if s is not None and s.ndim == 3 and y_mask is not None:
         s = jnp.where(y_mask, s, 0)
     return s, S
 
@@ -124,7 +141,7 @@ class _Shape(NamedTuple):
     c: int
 
 
-def _in_blocks(shape, pooling, x, y, valid, temperatures):
+def _in_blocks(shape, pooling, x, y, valid, temperatures, weights):
     """Arranges both sides in groups for ``_streamed``, and what it yields as if there were none."""
     B, C, D = len(x), len(y), x.shape[2]
     b, N, P, c = shape
@@ -133,18 +150,28 @@ def _in_blocks(shape, pooling, x, y, valid, temperatures):
     x = _grouped(x, b).reshape(-1, b * N, D)
     y = jnp.transpose(_grouped(y, c), (0, 3, 2, 1)).reshape(-1, D, P * c)
     x_valid, y_valid = valid
-    if x_valid is not None:
-        x_valid = _grouped(x_valid, b, fill=1)[:, :, :, None, None]
-    if y_valid is not None:
-        y_valid = jnp.swapaxes(_grouped(y_valid, c, fill=1), 1, 2)[:, None, None]
-    operands = varying_alike((x, y, (x_valid, y_valid), temperatures))
-    s, S = _streamed(shape, pooling, *operands)
+    valid = _of_clips(x_valid, b, fill=1), _of_captions(y_valid, c, fill=1)
+    weights = _of_clips(weights[0], b), _of_captions(weights[1], c)
+    operands = varying_alike((x, y, valid, temperatures, weights))
+    s, *scores = _streamed(shape, pooling, *operands)
     clips, captions = len(x) * b, len(y) * c
     if s is not None:
         s = jnp.transpose(s, (0, 2, 3, 1, 5, 4)).reshape(clips, captions, P)[:B, :C]
-    if S is not None:
-        S = jnp.transpose(S, (0, 2, 3, 4, 1, 5)).reshape(clips, captions)[:B, :C]
-    return s, S
+    weighted, S = (
+        v if v is None else jnp.transpose(v, (0, 2, 3, 4, 1, 5)).reshape(clips, captions)[:B, :C]
+        for v in scores
+    )
+    return s if weighted is None else weighted, S
+
+
+def _of_clips(v, b, fill=0):
+    """[B,N] as [B/b,b,N,1,1], to be broadcast against blocks; None stays None."""
+    return v if v is None else _grouped(v, b, fill)[:, :, :, None, None]
+
+
+def _of_captions(v, c, fill=0):
+    """[C,P] as [C/c,1,1,P,c]."""
+    return v if v is None else jnp.swapaxes(_grouped(v, c, fill), 1, 2)[:, None, None]
 
 
 @jax.tree_util.register_static
@@ -156,40 +183,46 @@ class _Wanted:
     y: bool = False
     temperature: bool = False
     weights_temperature: bool = False
+    x_weights: bool = False
+    y_weights: bool = False
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _streamed(shape, pooling, x, y, valid, temperatures):
-    """s [B/b, C/c, b, 1, P, c] and S [B/b, C/c, b, 1, 1, c] of x [B/b, b·N, D], y [C/c, D, P·c]."""
-    statistics, S = _forward(shape, pooling, _Wanted(), x, y, valid, temperatures)
-    return statistics and statistics[0], S
+def _streamed(shape, pooling, x, y, valid, temperatures, weights):
+    """Of x [B/b, b·N, D] and y [C/c, D, P·c]: s [B/b, C/c, b, 1, P, c] or its weighted sum over p,
+    and S, both [B/b, C/c, b, 1, 1, c].
+    """
+    arguments = x, y, valid, temperatures, weights
+    statistics, scores = _forward(shape, pooling, _Wanted(), *arguments)
+    return statistics and statistics[0], *scores
 
 
 def _streamed_forward(shape, pooling, *arguments):
     """The forward pass, and what the backward pass wants to know."""
-    x, y, _, temperatures = arguments
-    wanted = _Wanted(*(argument.perturbed for argument in (x, y, *temperatures)))
+    x, y, _, temperatures, weights = arguments
+    wanted = _Wanted(*(v is not None and v.perturbed for v in (x, y, *temperatures, *weights)))
     arguments = jax.tree.map(lambda argument: argument.value, arguments)
-    statistics, S = _forward(shape, pooling, wanted, *arguments)
-    return (statistics and statistics[0], S), (wanted, statistics, arguments)
+    statistics, scores = _forward(shape, pooling, wanted, *arguments)
+    return (statistics and statistics[0], *scores), (wanted, statistics, arguments)
 
 
-def _forward(shape, pooling, wanted, x, y, valid, temperatures):
+def _forward(shape, pooling, wanted, x, y, valid, temperatures, weights):
     def group_of_clips(_, clips):
-        x, x_valid = clips
+        x, x_valid, x_weights = clips
 
         def block(_, captions):
-            y, y_valid = captions
+            y, y_valid, y_weights = captions
             a = _product(x, y, (1, 0), pooling).reshape(shape)
-            return None, pooled_block(a, (x_valid, y_valid), temperatures, pooling, wanted)
+            masks, shares = (x_valid, y_valid), (x_weights, y_weights)
+            return None, pooled_block(a, masks, shares, temperatures, pooling, wanted)
 
-        return None, lax.scan(block, None, (y, valid[1]))[1]
+        return None, lax.scan(block, None, (y, valid[1], weights[1]))[1]
 
-    return lax.scan(group_of_clips, None, (x, valid[0]))[1]
+    return lax.scan(group_of_clips, None, (x, valid[0], weights[0]))[1]
 
 
 def _streamed_backward(shape, pooling, residuals, cotangents):
-    wanted, statistics, (x, y, valid, temperatures) = residuals
+    wanted, statistics, (x, y, valid, temperatures, weights) = residuals
     y_rows = jnp.swapaxes(y, 1, 2)
 
     def zeros(shape):
@@ -202,84 +235,143 @@ def _streamed_backward(shape, pooling, residuals, cotangents):
     cotangents = jax.tree.map(instantiated, cotangents)
 
     def group_of_clips(carry, clips):
-        x, x_valid, statistics, cotangents = clips
-        dy, dt = carry
+        x, x_valid, x_weights, statistics, cotangents = clips
+        of_captions, dt = carry
 
         def block(carry, captions):
-            dx, dy, dt = carry
-            j, y, y_rows, y_valid, statistics, (ds, dS) = captions
+            of_clips, of_captions, dt = carry
+            j, y, y_rows, y_valid, y_weights, statistics, cotangents = captions
             a = _product(x, y, (1, 0), pooling).reshape(shape)
-            da, *found = block_derivatives(
-                *(a, (x_valid, y_valid), temperatures, pooling, wanted, statistics, ds, dS)
+            masks, shares = (x_valid, y_valid), (x_weights, y_weights)
+            da, found, dx_weights, dy_weights = block_derivatives(
+                *(a, masks, shares, temperatures, pooling, wanted, statistics, cotangents)
             )
             da = da.reshape(shape.b * shape.N, shape.P * shape.c)
-            if wanted.x:
-                dx += _product(*_alike(da, y_rows), (1, 0), pooling)
-            if wanted.y:
-                more = _product(*_alike(x, da), (0, 0), pooling)
-                more += lax.dynamic_index_in_dim(dy, j, 0, keepdims=False)
-                dy = lax.dynamic_update_index_in_dim(dy, more, j, 0)
-            return (dx, dy, [t + more for t, more in zip(dt, found, strict=True)]), None
+            dx = _product(*_alike(da, y_rows), (1, 0), pooling) if wanted.x else None
+            dy = _product(*_alike(x, da), (0, 0), pooling) if wanted.y else None
 
-        captions = (jnp.arange(len(y)), y, y_rows, valid[1], statistics, cotangents)
-        start = (zeros(x.shape) if wanted.x else (), dy, dt)
-        (dx, dy, dt), _ = lax.scan(block, start, captions)
-        return (dy, dt), dx.astype(x.dtype) if wanted.x else ()
+            def add_to_group(total, more):
+                more += lax.dynamic_index_in_dim(total, j, 0, keepdims=False)
+                return lax.dynamic_update_index_in_dim(total, more, j, 0)
 
-    start = zeros(y.shape) if wanted.y else (), [zeros(()), zeros(())]
-    clips = (x, valid[0], statistics, cotangents)
-    (dy, dt), dx = lax.scan(group_of_clips, start, clips)
-    return dx if wanted.x else None, dy.astype(y.dtype) if wanted.y else None, None, tuple(dt)
+            of_clips = jax.tree.map(jnp.add, of_clips, (dx, dx_weights))
+            of_captions = jax.tree.map(add_to_group, of_captions, (dy, dy_weights))
+            return (of_clips, of_captions, jax.tree.map(jnp.add, dt, found)), None
+
+        of_clips = (
+            zeros(x.shape) if wanted.x else None,
+            zeros(x_weights.shape) if wanted.x_weights else None,
+        )
+        captions = (jnp.arange(len(y)), y, y_rows, valid[1], weights[1], statistics, cotangents)
+        (of_clips, *carry), _ = lax.scan(block, (of_clips, of_captions, dt), captions)
+        dx, dx_weights = of_clips
+        return tuple(carry), (dx.astype(x.dtype) if wanted.x else None, dx_weights)
+
+    of_captions = (
+        zeros(y.shape) if wanted.y else None,
+        zeros(weights[1].shape) if wanted.y_weights else None,
+    )
+    clips = (x, valid[0], weights[0], statistics, cotangents)
+    (of_captions, dt), (dx, dx_weights) = lax.scan(
+        group_of_clips, (of_captions, (zeros(()), zeros(()))), clips
+    )
+    dy, dy_weights = of_captions
+    return dx, dy.astype(y.dtype) if wanted.y else None, None, dt, (dx_weights, dy_weights)
 
 
 _streamed.defvjp(_streamed_forward, _streamed_backward, symbolic_zeros=True)
 
 
-def pooled_block(a, valid, temperatures, pooling, wanted):
+class _Direction(NamedTuple):
+    """A score of a block: pooled along one axis, then by ``weights`` along the other.
+
+    Attributes:
+      along: the axis of the pool.
+      other: that of the weights.
+      weights: the closed form of what follows the pool.
+      side: 0 if the weights are of x, 1 if they are of y.
+      given: whether they come from outside.
+    """
+
+    along: int
+    other: int
+    weights: type
+    side: int
+    given: bool
+
+
+def _directions(pooling):
+    """What makes a score [b,1,1,c] in a block: of y_to_x and of x_to_y, None for neither."""
+    weights = pooling.weights
+    return (
+        _Direction(_N, _P, CLOSED_FORMS["given"], 1, True) if pooling.weighs_phrases else None,
+        _Direction(_P, _N, CLOSED_FORMS[weights], 0, weights == "given") if weights else None,
+    )
+
+
+def pooled_block(a, valid, shares, temperatures, pooling, wanted):
     """What is made of a block of a, [b,N,P,c], in the forward pass.
 
     Args:
       valid: 1 where n counts, [b,N,1,1], and where p does, [1,1,P,c], else 0; None where all do.
+      shares: weights from outside of n and of p, in the same shapes; None where there are none.
       temperatures: of the pool and of the weights.
 
     Returns:
-      s [b,1,P,c] with what its derivatives want to know, ∂s/∂temperature among that; S [b,1,1,c].
+      s [b,1,P,c] with what its derivatives want to know, ∂s/∂temperature among that; and the scores
+      [b,1,1,c] of ``_directions``.
     """
-    pool, weights = CLOSED_FORMS[pooling.pool], CLOSED_FORMS.get(pooling.weights)
-    statistics = S = None
-    if pooling.y_to_x:
+    pool = CLOSED_FORMS[pooling.pool]
+    statistics = None
+    if pooling.y_to_x and not pooling.weighs_phrases:
         s, saved = pool.value(a, valid[0], temperatures[0], _N)
         slope = None
         if wanted.temperature:
             slope = pool.along_temperature(a, valid[0], temperatures[0], _N, s, saved)
         statistics = s, saved, slope
-    if weights:
-        pooled, _ = pool.value(a, valid[1], temperatures[0], _P)
-        S, _ = weights.value(pooled, valid[0], temperatures[1], _N)
-    return statistics, S
+
+    def score(direction):
+        along, other, weights, side, given = direction
+        pooled, _ = pool.value(a, valid[1 - side], temperatures[0], along)
+        counts = shares[side] if given else valid[side]
+        return weights.value(pooled, counts, temperatures[1], other)[0]
+
+    return statistics, [direction and score(direction) for direction in _directions(pooling)]
 
 
-def block_derivatives(a, valid, temperatures, pooling, wanted, statistics, ds, dS):
-    """The gradients of a block of a and of both temperatures, from those of s and of S."""
-    pool, weights = CLOSED_FORMS[pooling.pool], CLOSED_FORMS.get(pooling.weights)
-    da, dt, dt_weights = 0, 0, 0
-    if pooling.y_to_x:
+def block_derivatives(a, valid, shares, temperatures, pooling, wanted, statistics, cotangents):
+    """The gradients of a block of a, of both temperatures, and of the weights of x and of y.
+
+    Args:
+      cotangents: of s and of the scores that ``pooled_block`` yields.
+      The others are as there.
+    """
+    pool = CLOSED_FORMS[pooling.pool]
+    ds, *of_scores = cotangents
+    da, dt, dt_weights, d_shares = 0, 0, 0, [None, None]
+    if statistics is not None:
         s, saved, slope = statistics
         da = pool.along_a(a, valid[0], temperatures[0], _N, s, saved, ds)
         if wanted.temperature:
             dt = jnp.sum(slope * ds)
-    if weights:
-        of_pool = a, valid[1], temperatures[0], _P
+    for direction, dS in zip(_directions(pooling), of_scores, strict=True):
+        if direction is None:
+            continue
+        along, other, weights, side, given = direction
+        of_pool = a, valid[1 - side], temperatures[0], along
         pooled, saved = pool.value(*of_pool)
-        of_weights = pooled, valid[0], temperatures[1], _N
+        of_weights = pooled, shares[side] if given else valid[side], temperatures[1], other
         S, saved_weights = weights.value(*of_weights)
         along_pooled = weights.along_a(*of_weights, S, saved_weights, dS)
         da += pool.along_a(*of_pool, pooled, saved, along_pooled)
         if wanted.temperature:
             dt += jnp.sum(pool.along_temperature(*of_pool, pooled, saved) * along_pooled)
-        if wanted.weights_temperature:
+        if wanted.weights_temperature and not given:
             dt_weights = jnp.sum(weights.along_temperature(*of_weights, S, saved_weights) * dS)
-    return da, dt, dt_weights
+        if given and (wanted.x_weights, wanted.y_weights)[side]:
+            # Weights of n are shared by all captions of the block, those of p by all clips.
+            d_shares[side] = jnp.sum(pooled * dS, axis=0 if side else 3, keepdims=True)
+    return da, (dt, dt_weights), *d_shares
 
 
 def _product(u, v, contracted, pooling):
@@ -319,6 +411,10 @@ def _mean(v, valid, dtype):
     if valid is None:
         return v.mean(1)
     return jnp.sum(v * valid[:, :, None], axis=1) / jnp.sum(valid, axis=1, keepdims=True)
+
+
+def _weighted_sum(v, weights, dtype):
+    return jnp.sum(v.astype(dtype) * weights[:, :, None], axis=1)
 
 
 def _grouped(v, group, fill=0):

@@ -41,8 +41,12 @@ from fgmm.losses.options import check_choice
 
 EXCHANGES = ("gather", "ring")
 
-# x [b,N,D], y [c,P,D] and scalars.
+# x [b,N,D], y [c,P,D], weights of theirs [b,N] and [c,P], and scalars.
 Operands = dict[str, Array]
+
+# What travels with y, and what with x.
+_OF_Y = ("y", "y_weights")
+_OF_X = ("x", "x_weights")
 
 
 def with_all_captions(
@@ -59,7 +63,8 @@ def with_all_captions(
     Args:
       compute: of x [b,N,D] and y [c,P,D] makes a pytree of arrays [b,c,...], each entry [b,c] of
         clip b and caption c alone. It must close over nothing that is traced.
-      operands: this device's ``x`` and ``y``, and scalars by name.
+      operands: this device's ``x`` and ``y``, if need be ``x_weights`` and ``y_weights``, and
+        scalars by name.
       x_mask: of this device's clips.
       y_mask: of all captions of all devices.
       axis_name: the mapped axis or axes; None for a single device.
@@ -78,9 +83,9 @@ def with_all_captions(
         return _around(compute, axis_name, varying_alike(operands), (x_mask, y_mask))
     x, y = operands["x"], operands["y"]
     if not x_travels(x, y):
-        return compute({**operands, "y": _all_of(axis_name, y)}, x_mask, y_mask)
+        return compute(_with_all_of(axis_name, operands, _OF_Y), x_mask, y_mask)
     columns = compute(
-        {**operands, "x": _all_of(axis_name, x)},
+        _with_all_of(axis_name, operands, _OF_X),
         gathered(x_mask, axis_name),
         _captions_of(first_clip(len(y), axis_name), len(y), y_mask, axis=0),
     )
@@ -96,6 +101,15 @@ def x_travels(x, y) -> bool:
     """
     back = len(x) * math.prod(y.shape[:2]) * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
     return x.size * x.dtype.itemsize + back < y.size * y.dtype.itemsize
+
+
+def _with_all_of(axis_name, operands, names):
+    """Operands in which some are those of all devices."""
+    return operands | {name: _all_of(axis_name, v) for name, v in _some(operands, names).items()}
+
+
+def _some(operands, names):
+    return {name: v for name, v in operands.items() if name in names}
 
 
 def _all_of(axis_name, v):
@@ -134,13 +148,13 @@ def _around(compute, axis_name, operands, masks):
     x_mask, y_mask = masks
     count, clips = devices(axis_name), len(operands["y"])
 
-    def step(y, sender):
-        following = passed_on(y, axis_name)
+    def step(chunk, sender):
+        following = _passed_on(chunk, axis_name)
         mask = _captions_of(sender * clips, clips, y_mask, axis=0)
-        return following, compute({**operands, "y": y}, x_mask, mask)
+        return following, compute(operands | chunk, x_mask, mask)
 
     senders = _senders(axis_name)
-    _, found = lax.scan(step, operands["y"], senders)
+    _, found = lax.scan(step, _some(operands, _OF_Y), senders)
 
     def in_order(v):
         # Seen from here senders count down, and so does the inverse of their permutation.
@@ -148,6 +162,10 @@ def _around(compute, axis_name, operands, masks):
         return v.reshape(len(v), count * clips, *v.shape[3:])
 
     return jax.tree.map(in_order, found)
+
+
+def _passed_on(chunk, axis_name):
+    return {name: passed_on(v, axis_name) for name, v in chunk.items()}
 
 
 def _senders(axis_name):
@@ -173,9 +191,9 @@ def _around_backward(compute, axis_name, residuals, cotangents):
     cotangents = jax.tree.map(instantiated, cotangents)
 
     def step(carry, sender):
-        y, gradients = carry
-        following = passed_on(y, axis_name)
-        held = {**operands, "y": y}
+        chunk, gradients = carry
+        following = _passed_on(chunk, axis_name)
+        held = operands | chunk
         first = sender * clips
         mask = _captions_of(first, clips, y_mask, axis=0)
         _, pull_back = jax.vjp(
@@ -184,15 +202,14 @@ def _around_backward(compute, axis_name, residuals, cotangents):
         )
         cotangent = jax.tree.map(lambda v: _captions_of(first, clips, v, axis=1), cotangents)
         (found,) = pull_back(cotangent)
-        if "y" in gradients:
-            gradients = {**gradients, "y": passed_on(gradients["y"], axis_name)}
+        gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
         return (following, jax.tree.map(jnp.add, gradients, found)), None
 
     zeros = {n: jnp.zeros(v.shape, wide(v.dtype)) for n, v in operands.items() if n in wanted.names}
     zeros, _ = varying_alike((zeros, operands["y"]))
-    (_, gradients), _ = lax.scan(step, (operands["y"], zeros), _senders(axis_name))
-    if "y" in gradients:
-        gradients["y"] = passed_on(gradients["y"], axis_name)
+    start = _some(operands, _OF_Y), zeros
+    (_, gradients), _ = lax.scan(step, start, _senders(axis_name))
+    gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
     return {
         name: gradients[name].astype(v.dtype) if name in gradients else None
         for name, v in operands.items()

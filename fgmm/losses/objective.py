@@ -31,11 +31,13 @@ class Embeddings(Protocol):
       local: local or phrase embeddings.
       mask: which of them are valid; none of a clip whose modality is missing.
       coarse: one embedding a clip [B,D] or a caption [B,K,D].
+      gates: logits of the learned weights of ``local``; None where there are none.
     """
 
     local: Float[Array, "B *rest D"]
     mask: Bool[Array, "B *rest"]
     coarse: Float[Array, "B *k D"]
+    gates: Float[Array, "B *rest"] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,10 @@ class TermEntry:
         check_choice("pair", self.pair, tuple(PAIRS))
         check_choice("level", self.level, LEVELS)
         check_choice(f"level of {type(self.term).__module__}", self.level, self.term.levels)
+        if self.level == "coarse" and self.term.gated_sides:
+            raise ValueError(
+                "weighting 'learned' needs level 'fine': coarse embeddings have no gate"
+            )
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
 
@@ -181,12 +187,13 @@ def _found(name, space, modality, embeddings):
 
 def _fine(embeddings):
     """Local embeddings as they are, phrases of all captions of a clip in one axis."""
-    local, mask = embeddings.local, embeddings.mask
+    local, mask, gates = embeddings.local, embeddings.mask, embeddings.gates
     if mask.ndim == 2:
-        return Side(local, mask)
+        return Side.of(embeddings)
     B, K, P = mask.shape
     caption = jnp.broadcast_to(jnp.arange(K)[:, None], mask.shape)
-    return Side(local.reshape(B, K * P, -1), mask.reshape(B, K * P), caption.reshape(B, K * P))
+    by_phrase = (v if v is None else v.reshape(B, K * P) for v in (mask, caption, gates))
+    return Side(local.reshape(B, K * P, -1), *by_phrase)
 
 
 def _coarse(embeddings):

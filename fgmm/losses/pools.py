@@ -31,14 +31,17 @@ class Pooling(NamedTuple):
     Attributes:
       pool: how a is pooled, over n or over p.
       y_to_x: whether s, pooled over n, is wanted.
-      weights: the pool over n that makes S of what was pooled over p; None if S is not wanted.
+      weights: the pool over n that makes S of what was pooled over p, 'given' for a sum with
+        weights that come from outside; None if S is not wanted.
       precision: of the products, as in ``jax.lax.dot``.
+      weighs_phrases: whether s is summed over p at once, with weights that come from outside.
     """
 
     pool: str
     y_to_x: bool
     weights: str | None
     precision: jax.lax.PrecisionLike
+    weighs_phrases: bool = False
 
 
 class Mean:
@@ -147,12 +150,29 @@ class Sparc:
         return cotangent * slope + at_minimum * (cotangent * lacking / _sum(at_minimum, axis))
 
 
+class Given:
+    """Σ w a with weights from outside, which stand in the place of ``valid``."""
+
+    @staticmethod
+    def value(a, weights, temperature, axis):
+        return _sum(a * weights, axis), ()
+
+    @staticmethod
+    def along_temperature(a, weights, temperature, axis, s, saved):
+        return jnp.zeros_like(s)
+
+    @staticmethod
+    def along_a(a, weights, temperature, axis, s, saved, cotangent):
+        return weights * cotangent
+
+
 CLOSED_FORMS = {
     "softmax": Softmax,
     "logsumexp": LogSumExp,
     "max": Max,
     "mean": Mean,
     "sparc": Sparc,
+    "given": Given,
 }
 
 

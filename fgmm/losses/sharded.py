@@ -25,6 +25,8 @@ similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
 gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·P·w): x and its gradient, s and its own
 similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient behind it once
 their masks            (n − 1) c·P, and (n − 1) b·N if x travels
+gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: their weights as y
+gate, x smaller        s is [b,c]: P is 1 above; the gate of phrases stays where it is
 info_nce               (n − 1) c (2 w + 1): sums of columns, their gradient, ``valid``
 sigmoid                (n − 1) c: ``valid``
 mil_nce                (n − 1) c (2 w + J): sums of columns, their gradient, ``mask``
@@ -105,6 +107,7 @@ def received_bytes(
     exchange: str = "gather",
     itemsize: int = 4,
     masked: bool = True,
+    gated: bool = False,
 ) -> int:
     """The bytes that a device receives for the value and the gradient of a loss: see the module.
 
@@ -117,6 +120,7 @@ def received_bytes(
       exchange: 'gather' or 'ring'.
       itemsize: e, of a number of an embedding.
       masked: whether x and y have masks, and phrases identities.
+      gated: whether phrases have a gate, of 'info_nce' or 'sigmoid'.
 
     Raises:
       ValueError: an unknown loss or exchange.
@@ -127,14 +131,16 @@ def received_bytes(
     if loss == "sparc":
         return 0
     of_y, of_x = clips * P * D, clips * N * D
-    of_s = clips * clips * P * sums
+    of_s = clips * clips * (1 if gated else P) * sums
+    of_gate = clips * P * sums * gated
     total = others * clips * P * masked
     if exchange == "ring":
         total += of_y * (2 * devices * itemsize + (devices + 1) * sums)
-    elif of_x * itemsize + of_s < of_y * itemsize:
+        total += of_gate * (3 * devices + 1)
+    elif of_x * itemsize + clips * clips * P * sums < of_y * itemsize:
         total += others * (of_x * (itemsize + sums) + 2 * of_s + clips * N * masked)
     else:
-        total += others * of_y * (itemsize + sums)
+        total += others * (of_y * (itemsize + sums) + 2 * of_gate)
     of_contrast = {
         "info_nce": 2 * sums + 1,
         "sigmoid": 1,

@@ -127,6 +127,8 @@ def clip_similarity(
     direction: str = "y_to_x",
     weighting: str = "uniform",
     phrase_temperature: ScalarLike | None = None,
+    x_gate: Float[Array, "b N"] | None = None,
+    y_gate: Float[Array, "c P"] | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
@@ -142,43 +144,88 @@ def clip_similarity(
     The weights β are uniform over valid entries or softmax(s / phrase_temperature), of the pair
     that is scored itself: a score depends on clip b and caption c alone, matched or not.
 
+    With a gate the weights of its side are ``gate_weights`` instead, whatever that side is compared
+    with: β_cp = softmax_p(y_gate) of phrases, γ_bn = softmax_n(x_gate) of local embeddings, and
+
+        S[b,c] = ½ (Σ_p β_cp s[b,c,p] + Σ_n γ_bn t[b,c,n])
+
+    for ``symmetric``: the weighted token-wise interaction of DRL (Wang et al. 2022, arXiv
+    2203.07111, section 3.2), which pools by 'max'. A gate of zeros leaves weights uniform.
+
     Args:
       x, y, x_mask, y_mask, pool, temperature: as in ``pooled_similarity``.
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
-      weighting: 'uniform' or 'softmax'; in the mirrored direction likewise, over n.
+      weighting: 'uniform' or 'softmax', of a side without a gate; in the mirrored direction
+        likewise, over n.
       phrase_temperature: of softmax weights, above 0.
+      x_gate, y_gate: logits of the weights of local embeddings and of phrases; None for none.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
     Returns:
       S, in float32 or wider; 0 where either side has nothing valid.
 
     Raises:
-      ValueError: an unknown option, no temperature where one is needed, a block for any but
-        blockwise, or what kernel does not support.
+      ValueError: an unknown option, no temperature where one is needed, a gate of a side that the
+        direction does not weigh, softmax weights where gates leave no side for them, a block for
+        any but blockwise, or what kernel does not support.
     """
     check_choice("direction", direction, DIRECTIONS)
     check_choice("weighting", weighting, WEIGHTINGS)
     if weighting == "softmax" and phrase_temperature is None:
         raise ValueError("weighting 'softmax' needs a phrase_temperature; got None")
+    _check_gates(direction, weighting, x_gate, y_gate)
     over_phrases = _POOL_OF_WEIGHTING[weighting]
+    over_cells = over_phrases if x_gate is None else "given"
     pooling = Pooling(
         pool,
         y_to_x=direction != "x_to_y",
-        weights=over_phrases if direction != "y_to_x" else None,
+        weights=over_cells if direction != "y_to_x" else None,
         precision=precision,
+        weighs_phrases=y_gate is not None,
     )
+    shares = {
+        "x_weights": None if x_gate is None else gate_weights(x_gate, x_mask),
+        "y_weights": None if y_gate is None else gate_weights(y_gate, y_mask),
+    }
     y_mask = gathered(y_mask, axis_name)
     s, mirrored = _similarities(
         *(x, y, x_mask, y_mask, temperature, phrase_temperature),
         *(pooling, implementation, block, axis_name, exchange),
+        **shares,
     )
     if s is None:
         return mirrored
+    if pooling.weighs_phrases:
+        return s if mirrored is None else (s + mirrored) / 2
     mask = jnp.ones(s.shape, bool) if y_mask is None else jnp.broadcast_to(y_mask, s.shape)
     if x_mask is not None:
         mask &= x_mask.any(1)[:, None, None]
     S = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
     return S if mirrored is None else (S + mirrored) / 2
+
+
+def _check_gates(direction, weighting, x_gate, y_gate):
+    if x_gate is not None and direction == "y_to_x":
+        raise ValueError("x_gate needs direction 'x_to_y' or 'symmetric'; got 'y_to_x'")
+    if y_gate is not None and direction == "x_to_y":
+        raise ValueError("y_gate needs direction 'y_to_x' or 'symmetric'; got 'x_to_y'")
+    sides = {"y_to_x": 1, "x_to_y": 1, "symmetric": 2}[direction]
+    gates = (x_gate is not None) + (y_gate is not None)
+    if weighting == "softmax" and gates == sides:
+        raise ValueError("weighting 'softmax' needs a side without a gate; got gates of all")
+
+
+def gate_weights(
+    gate: Float[Array, "*rest N"], mask: Bool[Array, "*rest N"] | None = None
+) -> Float[Array, "*rest N"]:
+    """softmax of a gate's logits over the valid entries of the last axis, in float32 or wider.
+
+    The weights sum to 1, or are all 0 where nothing is valid. A single valid entry has weight 1,
+    whatever its logit, and the logit has gradient 0.
+    """
+    gate = gate.astype(wide(gate.dtype))
+    mask = jnp.ones(gate.shape, bool) if mask is None else mask
+    return pool_weights(gate, mask, pool="softmax", temperature=1, axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames=("pool", "precision"))
@@ -260,6 +307,9 @@ def _similarities(
     block,
     axis_name,
     exchange,
+    *,
+    x_weights=None,
+    y_weights=None,
 ):
     """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of."""
     check_choice("pool", pooling.pool, POOLS)
@@ -273,9 +323,10 @@ def _similarities(
     def compute(operands, x_mask, y_mask):
         x, y = operands["x"], operands["y"]
         chosen = implementation or ("blockwise" if block else choose_implementation(x, y))
+        others = ("temperature", "weights_temperature", "x_weights", "y_weights")
         return IMPLEMENTATIONS[chosen](
             *(x, y, x_mask, y_mask),
-            *(operands.get("temperature"), operands.get("weights_temperature")),
+            *(operands.get(name) for name in others),
             pooling=pooling,
             block=block,
         )
@@ -283,7 +334,9 @@ def _similarities(
     dtype = wide(jnp.promote_types(x.dtype, y.dtype))
     scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
     scalars = {name: jnp.asarray(t, dtype) for name, t in scalars.items() if t is not None}
-    operands = {"x": x, "y": y, **scalars}
+    weights = {"x_weights": x_weights, "y_weights": y_weights}
+    weights = {name: v for name, v in weights.items() if v is not None}
+    operands = {"x": x, "y": y, **weights, **scalars}
     return with_all_captions(
         compute, operands, x_mask, y_mask, axis_name=axis_name, exchange=exchange
     )
@@ -297,17 +350,31 @@ def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) ->
 
 
 def _dense_similarities(
-    x, y, x_mask, y_mask, temperature, weights_temperature, *, pooling, block=None
+    x,
+    y,
+    x_mask,
+    y_mask,
+    temperature,
+    weights_temperature,
+    x_weights=None,
+    y_weights=None,
+    *,
+    pooling,
+    block=None,
 ):
     if block is not None:
         raise ValueError(f"block is of blockwise alone; got {block} for dense")
     a, mask = _local_similarities(x, y, x_mask, y_mask, pooling.precision)
     options = {"pool": pooling.pool, "temperature": temperature}
     s = pooled(a, mask, axis=2, **options) if pooling.y_to_x else None
+    if pooling.weighs_phrases:
+        s = jnp.sum(s * y_weights[None], axis=2)
     if pooling.weights is None:
         return s, None
     options_of_weights = {"pool": pooling.weights, "temperature": weights_temperature}
     over_p = pooled(a, mask, axis=3, **options)
+    if pooling.weights == "given":
+        return s, jnp.sum(over_p * x_weights[:, None], axis=2)
     return s, pooled(over_p, mask.any(3), axis=2, **options_of_weights)
 
 

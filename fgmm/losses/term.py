@@ -17,7 +17,7 @@ sides, b of B, and returns the loss and the metrics of all B: see ``contrastive`
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,9 @@ from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE
 Parameters = Mapping[str, Float[Array, ""]]
 Metrics = dict[str, Float[Array, ""]]
 
+# Of phrases and local embeddings in a score.
+WEIGHTINGS = (*similarity.WEIGHTINGS, "learned")
+
 
 class Side(NamedTuple):
     """One side of a pair: x, the clips, or y, the captions folded into one axis of phrases.
@@ -40,11 +43,18 @@ class Side(NamedTuple):
       local: embeddings.
       mask: which of them are valid.
       caption: which caption of its clip each belongs to; None where there is only one.
+      gate: logits of their learned weights; None where there are none.
     """
 
     local: Float[Array, "B N D"]
     mask: Bool[Array, "B N"]
     caption: Int[Array, "B N"] | None = None
+    gate: Float[Array, "B N"] | None = None
+
+    @classmethod
+    def of(cls, embeddings: Any) -> "Side":
+        """That of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
+        return cls(embeddings.local, embeddings.mask, gate=embeddings.gates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +194,11 @@ class Term:
         """
         raise NotImplementedError
 
+    @property
+    def gated_sides(self) -> tuple[str, ...]:
+        """Which of the sides 'x' and 'y' must have gates, for weights that are learned."""
+        return ()
+
     def check_embeddings(self, width: int, dtype: str) -> None:
         """Raises a ValueError if embeddings of this width D and dtype cannot be compared here.
 
@@ -207,7 +222,12 @@ class Term:
         return None
 
     def phrase_weights(
-        self, parameters: Parameters, scores: Float[Array, "P"], *, step: int
+        self,
+        parameters: Parameters,
+        scores: Float[Array, "P"],
+        *,
+        step: int,
+        gate: Float[Array, "P"] | None = None,
     ) -> PhraseWeights | None:
         """How much the phrases of a clip count at the fine level; None if the term does not say.
 
@@ -217,6 +237,7 @@ class Term:
           parameters: as from ``init``.
           scores: the similarities of the clip's valid phrases to the clip, from ``attention``.
           step: of training, for weights that are annealed.
+          gate: logits of the phrases' learned weights; None where there are none.
         """
         return None
 
@@ -296,7 +317,8 @@ class PooledTerm(Term):
             return
         hopper.check_device()
         local, mask = jax.ShapeDtypeStruct((2, 2, width), dtype), jax.ShapeDtypeStruct((2, 2), bool)
-        jax.eval_shape(self.score, self.init(), Side(local, mask), Side(local, mask))
+        side = Side(local, mask, gate=jax.ShapeDtypeStruct((2, 2), "float32"))
+        jax.eval_shape(self.score, self.init(), side, side)
 
     def with_implementation(self, name):
         return dataclasses.replace(self, implementation=name)
@@ -325,26 +347,58 @@ class ScoredTerm(PooledTerm):
 
     Attributes:
       direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
-      weighting: of phrases in a score, 'uniform' or 'softmax' over their scores.
-      phrase_temperature: of the softmax.
+      weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
+        the gates of the heads.
+      local_weighting: of local embeddings, where each of them attends over phrases (all directions
+        but 'y_to_x'); empty for that of phrases.
+      phrase_temperature: of the softmax, on either side.
     """
 
     direction: str = "y_to_x"
     weighting: str = "uniform"
+    local_weighting: str = ""
     phrase_temperature: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("direction", self.direction, similarity.DIRECTIONS)
-        check_choice("weighting", self.weighting, similarity.WEIGHTINGS)
+        check_choice("weighting", self.weighting, WEIGHTINGS)
         check_positive(phrase_temperature=self.phrase_temperature)
+        if self.local_weighting:
+            self._check_local_weighting()
+
+    def _check_local_weighting(self):
+        check_choice("local_weighting", self.local_weighting, WEIGHTINGS)
+        if self.direction == "y_to_x":
+            raise ValueError(
+                f"local_weighting {self.local_weighting!r} needs direction 'x_to_y' or "
+                "'symmetric'; got 'y_to_x', in which only phrases are weighed"
+            )
+        if self.direction == "x_to_y" and self.weighting != "uniform":
+            raise ValueError(
+                f"weighting {self.weighting!r} beside local_weighting needs direction 'symmetric'; "
+                "got 'x_to_y', in which only local embeddings are weighed"
+            )
+        kinds = {self.weighting, self.local_weighting}
+        if self.direction == "symmetric" and kinds == {"uniform", "softmax"}:
+            raise ValueError(
+                "sides without a gate have weights of one kind; got weighting "
+                f"{self.weighting!r} and local_weighting {self.local_weighting!r}"
+            )
+
+    @property
+    def gated_sides(self):
+        return tuple(side for side, kind in self._weightings().items() if kind == "learned")
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
+        kinds = self._weightings()
+        gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            weighting=self.weighting,
+            weighting="softmax" if "softmax" in kinds.values() else "uniform",
             phrase_temperature=self.phrase_temperature,
+            **gates,
             **self._pooling(parameters),
             axis_name=axis_name,
             exchange=exchange,
@@ -354,12 +408,26 @@ class ScoredTerm(PooledTerm):
         # In direction x_to_y no phrase looks at anything: local embeddings attend over the caption.
         return None if self.direction == "x_to_y" else super().attention(parameters)
 
-    def phrase_weights(self, parameters, scores, *, step):
+    def phrase_weights(self, parameters, scores, *, step, gate=None):
         if self.direction == "x_to_y":
             return None
+        if self.weighting == "learned":
+            return PhraseWeights(similarity.gate_weights(gate), "learned, of the phrases alone")
         if self.weighting == "uniform":
             return PhraseWeights.uniform(scores)
         return PhraseWeights.softmax(scores, self.phrase_temperature)
+
+    def _weightings(self):
+        """The kind of weights of each side that has some."""
+        of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
+        unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
+        return {side: kind for side, kind in of_sides.items() if side != unweighed}
+
+
+def _gate(name: str, side: Side) -> Float[Array, "B N"]:
+    if side.gate is None:
+        raise ValueError(f"weighting 'learned' needs a gate; side {name} has none")
+    return side.gate
 
 
 def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:

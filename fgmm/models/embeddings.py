@@ -42,8 +42,10 @@ class Embeddings:
       local: local or phrase embeddings.
       mask: which of them are valid.
       coarse: one embedding a clip or a caption; it is valid where any of its ``mask`` is.
+      gates: logits of learned weights of ``local``, in float32; None in a space without gates.
     """
 
     local: Float[AnyArray, "B *rest D"]
     mask: Bool[AnyArray, "B *rest"]
     coarse: Float[AnyArray, "B *k D"]
+    gates: Float[AnyArray, "B *rest"] | None = None

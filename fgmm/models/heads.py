@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -30,14 +31,30 @@ def normalise(x: Float[Array, "*rest D"]) -> Float[Array, "*rest D"]:
 
 
 def pooled(
-    x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"], pool: str
+    x: Float[Array, "*rest N E"],
+    mask: Bool[Array, "*rest N"],
+    pool: str,
+    gates: Float[Array, "*rest N"] | None = None,
 ) -> Float[Array, "*rest E"]:
-    """The mean or the maximum over valid features; zero where there are none."""
+    """The mean or the maximum over valid features; zero where there are none.
+
+    ``pool`` ``"gate"`` is a mean with the weights softmax(gates) over valid features.
+    """
+    if pool == "gate":
+        # Weights of NaN features are 0, but their products are not.
+        x = jnp.where(mask[..., None], x, 0.0)
+        return jnp.sum(x * _shares(gates, mask)[..., None].astype(x.dtype), axis=-2)
     if pool == "mean":
         total = jnp.sum(jnp.where(mask[..., None], x, 0.0), axis=-2)
         return total / jnp.maximum(jnp.sum(mask, axis=-1), 1)[..., None].astype(x.dtype)
     largest = jnp.max(x, axis=-2, where=mask[..., None], initial=jnp.finfo(x.dtype).min)
     return jnp.where(jnp.any(mask, axis=-1)[..., None], largest, 0.0)
+
+
+def _shares(gates, mask):
+    """softmax over the valid entries of the last axis; 0 where there are none."""
+    logits = jnp.where(mask, gates, jnp.finfo(gates.dtype).min / 2)
+    return jnp.where(mask, jax.nn.softmax(logits), 0.0)
 
 
 def segmented(tokens: Tokens, segments: int) -> Tokens:
@@ -81,6 +98,28 @@ class Head(nn.Module):
         return nn.Sequential([nn.Dense(self.hidden), nn.relu, nn.Dense(self.width)])
 
 
+class Gate(nn.Module):
+    """How much a local feature says by itself: a logit of its weight among those of its clip.
+
+    The last layer starts at zero, so that at first all features weigh alike. It has no bias, which
+    would move all logits of a clip alike and so change no weight. After the token weights of DRL
+    (Wang et al. 2022, arXiv 2203.07111; github.com/foolwood/DRL).
+
+    Attributes:
+      hidden: whether a hidden layer with ReLU, as wide as the features, comes before it.
+    """
+
+    hidden: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest"]:
+        x = x.astype(jnp.float32)
+        if self.hidden:
+            x = nn.relu(nn.Dense(x.shape[-1], name="hidden_layer")(x))
+        logit = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="logit")
+        return logit(x)[..., 0]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Route:
     """How the features of an encoder reach a space: by one head, or by several with ReLU between.
@@ -89,15 +128,19 @@ class Route:
 
     Attributes:
       heads: in the order in which features pass through.
-      pool: ``"mean"`` or ``"max"`` over a clip's or a caption's features.
+      pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features.
       unit_length: whether embeddings are scaled to length 1 at the end.
       dtype: of the embeddings, rounded to it last.
+      gate: of the space, for the weights of local embeddings; None for none.
+      pool_gate: that of the pool ``"gate"``, of the first space passed through.
     """
 
     heads: tuple[Head, ...]
     pool: str
     unit_length: bool
     dtype: str = "float32"
+    gate: Gate | None = None
+    pool_gate: Gate | None = None
 
     def local(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
         """Features projected one by one, of any length."""
@@ -111,11 +154,19 @@ class Route:
         """Vectors as long as the embeddings of the space are to be."""
         return normalise(x) if self.unit_length else x
 
+    def pooled(
+        self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]
+    ) -> Float[Array, "*rest E"]:
+        """What the coarse projection is given."""
+        gates = self.pool_gate(x) if self.pool == "gate" else None
+        return pooled(x, mask, self.pool, gates)
+
     def __call__(self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]) -> Embeddings:
         return Embeddings(
             local=self.scaled(self.local(x)).astype(self.dtype),
             mask=mask,
-            coarse=self.scaled(self.coarse(pooled(x, mask, self.pool))).astype(self.dtype),
+            coarse=self.scaled(self.coarse(self.pooled(x, mask))).astype(self.dtype),
+            gates=self.gate(x) if self.gate else None,
         )
 
 

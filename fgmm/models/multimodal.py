@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array
 
 from fgmm.models.embeddings import Embeddings, Tokens
-from fgmm.models.heads import Head, Route, segmented
+from fgmm.models.heads import Gate, Head, Route, segmented
 
 MODALITIES = ("video", "audio", "text")
 
@@ -16,8 +16,8 @@ class MultiModal(nn.Module):
 
     Attributes:
       encoders: a module for each modality that the model has.
-      spaces: options of each space: ``modalities``, ``width``, and those of
-        ``fgmm.config.SPACE_DEFAULTS``, as ``fgmm.models.spaces.checked`` gives them.
+      spaces: options of each space, those of ``fgmm.config.sections.Space``, as
+        ``fgmm.models.spaces.checked`` gives them.
       phrases: P; audio is also pooled to as many time segments, as the counterpart of phrases.
     """
 
@@ -33,6 +33,12 @@ class MultiModal(nn.Module):
                 if name not in heads:
                     heads[name] = Head(entry["width"], entry["hidden"][modality], entry["bias"])
         self.heads = heads
+        self.gates = {
+            f"{space}_{modality}": Gate(hidden=entry["gate"] == "hidden")
+            for space, entry in self.spaces.items()
+            for modality in entry["modalities"]
+            if entry["gate"] != "none"
+        }
 
     def _earlier(self, space: str, modality: str) -> str:
         """The space through which a modality reaches another; empty for none."""
@@ -50,8 +56,19 @@ class MultiModal(nn.Module):
             heads.append(self.heads[self._last_head(at, modality)])
             at = earlier
         heads.append(self.heads[self._last_head(at, modality)])
+        pool, gate = self.spaces[at]["pool"], self._gate(space, modality)
         unit_length, dtype = self.spaces[space]["unit_length"], self.spaces[space]["dtype"]
-        return Route(tuple(reversed(heads)), self.spaces[at]["pool"], unit_length, dtype)
+        return Route(
+            heads=tuple(reversed(heads)),
+            pool=pool,
+            unit_length=unit_length,
+            dtype=dtype,
+            gate=gate,
+            pool_gate=self._gate(at, modality),
+        )
+
+    def _gate(self, space: str, modality: str) -> Gate | None:
+        return self.gates.get(f"{space}_{modality}")
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
         """Encoder outputs of the modalities present in ``inputs``, before any head.
@@ -74,7 +91,8 @@ class MultiModal(nn.Module):
     ) -> dict[str, dict[str, Embeddings]]:
         """Embeddings as ``result[space][modality]``.
 
-        Text, and ``audio_segments``, which is audio in the place of text, have axes [B,K,P,D].
+        Text, and ``audio_segments``, which is audio in the place of text, have axes [B,K,P,D]. The
+        gate of a segment is that of audio on the segment's feature, the mean of its patches'.
         """
         encoded = self.encode(inputs, train)
         embeddings = {}

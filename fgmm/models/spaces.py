@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fgmm.config import SPACE_DEFAULTS, Config, ConfigError, of_type, plain
-
-POOLS = ("mean", "max")
-EMBEDDING_DTYPES = ("float32", "bfloat16")
+from fgmm.config import Config, ConfigError, of_type, plain
+from fgmm.config.option import check_given, declared
+from fgmm.config.sections import Space
 
 
 def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The options of every space as ``MultiModal`` takes them, ``hidden`` as a dict by modality.
 
     Args:
-      spaces: ``config.model.spaces``, with ``SPACE_DEFAULTS`` filled in.
+      spaces: ``config.model.spaces``, with the defaults of ``Space`` filled in.
       modalities: those that the model has encoders for.
 
     Raises:
@@ -28,25 +27,13 @@ def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, 
 
 def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dict[str, Any]:
     key = f"model.spaces.{name}"
-    types = {"modalities": tuple, "width": int}
-    types |= {option: type(value) for option, value in SPACE_DEFAULTS.items()}
-    for option, value in entry.items():
-        if option not in types:
-            raise ConfigError(f"{key}.{option}={value!r} is unknown; allowed: {', '.join(types)}")
-        # Widths of hidden layers may also be given by modality.
-        if option != "hidden" and not of_type(value, types[option]):
-            raise ConfigError(f"{key}.{option}={value!r} is not of type {types[option].__name__}")
-    for option in types:
+    options = declared(Space)
+    check_given(options, entry, key=key)
+    for option in options:
         if option not in entry:
             raise ConfigError(f"{key}.{option} is required and not set")
-    if entry["width"] < 1:
-        raise ConfigError(f"{key}.width={entry['width']} must be at least 1")
-    if entry["pool"] not in POOLS:
-        raise ConfigError(f"{key}.pool={entry['pool']!r} is unknown; allowed: {', '.join(POOLS)}")
-    if entry["dtype"] not in EMBEDDING_DTYPES:
-        raise ConfigError(
-            f"{key}.dtype={entry['dtype']!r} is unknown; allowed: {', '.join(EMBEDDING_DTYPES)}"
-        )
+    if entry["pool"] == "gate" and entry["gate"] == "none":
+        raise ConfigError(f"{key}.pool='gate' needs a gate: set {key}.gate to linear or hidden")
     members = tuple(entry["modalities"])
     for modality in members:
         if modality not in modalities:

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import Float
-from ml_collections import config_flags
 
 from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
@@ -131,6 +130,10 @@ class Alignment:
         weights = self._weights(maps, places)
         with_text = [pair for pair in _WITH_TEXT if pair in maps]
         blocks = [strips.Block("the clip", has_frames=has_video, has_sound=has_sound)]
+        gates = {pair: maps[pair].cell_gates for pair in with_text}
+        gates = {pair: weights[0] for pair, weights in gates.items() if weights is not None}
+        if gates:
+            blocks.append(_block_of_gates(gates, len(video), shown))
         for number, place in enumerate(places):
             times = maps["video_text"].weights.shape[3] if "video_text" in maps else 1
             block = _block_of_phrase(
@@ -160,7 +163,7 @@ class Alignment:
             frames=video[shown],
             frame_labels=[f"frame {f + 1}" for f in shown.tolist() if len(video) > 1],
             spectrogram=example["log_mel"] if has_sound else None,
-            sound_seconds=self.experiment.config.data.audio_seconds,
+            sound_seconds=self.experiment.config.data.seconds,
             mel_ticks=self._mel_ticks() if has_sound else [],
             blocks=blocks,
         )
@@ -172,7 +175,10 @@ class Alignment:
             term = self.experiment.objective.terms[self.terms[pair]].term
             parameters = self.state.params["objective"][self.terms[pair]]
             scores = jnp.stack([maps[pair].score[0, *place] for place in places])
-            found = term.phrase_weights(parameters, scores, step=int(self.state.step))
+            gates = maps[pair].phrase_gates
+            if gates is not None:
+                gates = jnp.stack([gates[0, *place] for place in places])
+            found = term.phrase_weights(parameters, scores, step=int(self.state.step), gate=gates)
             if found is not None:
                 weights[pair] = found
         return weights
@@ -330,6 +336,28 @@ def _peak(
     )
 
 
+def _block_of_gates(
+    weights: Mapping[str, Float[np.ndarray, "*grid"]], count: int, shown: np.ndarray
+) -> strips.Block:
+    """What counts in a clip of ``count`` frames whatever is said of it, by pair with text."""
+    heat = {pair: of_pair / max(of_pair.max(), 1e-12) for pair, of_pair in weights.items()}
+    if "video_text" in heat:
+        times = len(heat["video_text"])
+        heat["video_text"] = heat["video_text"][grounding.cell_of_frame(count, times)[shown]]
+    peaks = (
+        f"{_WITH_TEXT[pair].lower()}: peak {of_pair.max():.1%} (uniform {1 / of_pair.size:.1%})"
+        for pair, of_pair in weights.items()
+    )
+    return strips.Block(
+        "what counts, whatever is said",
+        "; ".join(["learned weights", *peaks]),
+        map=heat.get("video_text"),
+        sound_map=heat.get("audio_text"),
+        has_frames="video_text" in heat,
+        has_sound="audio_text" in heat,
+    )
+
+
 def _block_of_sound(maps: attention.Maps, count: int, shown: np.ndarray) -> strips.Block:
     """For every frame shown, where the stretch of sound of that moment looks in it."""
     segments = int(maps.mask[0, 0].sum())
@@ -414,7 +442,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
-    config_flags.DEFINE_config_file(
-        "config", None, "A protocol, configs/eval/X.py, whose source is shown."
-    )
+    command_line.define_config("A protocol, configs/eval/X.py, whose source is shown.")
     command_line.run(main)

@@ -39,8 +39,9 @@ from typing import Any, NamedTuple
 import jax
 
 from fgmm.config import Config, ConfigError
+from fgmm.experiment import init_rules
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, checked_rules
+from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule
 from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
 from fgmm.train import checkpoint, distributed
@@ -105,7 +106,7 @@ def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, 
     """Decides what becomes of every array, by names and shapes alone.
 
     Args:
-      rules: as from ``checked_rules``.
+      rules: as from ``init_rules.from_config``.
       saved, model: arrays, or their shapes, of the checkpoint and of the model.
 
     Raises:
@@ -217,7 +218,7 @@ def read(experiment: Experiment) -> StartingPoint | None:
         in another shape and no rule says why, or word embeddings belong to another tokenizer.
     """
     config, entry = experiment.config, experiment.config.init_from
-    rules = checked_rules(entry)
+    rules = init_rules.from_config(entry)
     if not entry.path:
         return None
     try:

@@ -17,7 +17,6 @@ The step gathers a parameter where it is used and shares out its gradient, as in
 """
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgmm.config import Config, ConfigError
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.rules import path_of, value_for
+from fgmm.experiment.rules import checked_rules, path_of, value_for
 from fgmm.train.mesh import everywhere
 
 _AXIS = "fsdp"
@@ -38,30 +37,14 @@ _DEFAULT = "default"
 Rules = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 
-def checked_rules(rules: Any) -> Rules:
-    """The rules of ``config.mesh`` as tuples.
-
-    Raises:
-      ConfigError: an entry is no (regex, spec).
-    """
-    checked = []
-    for rule in rules:
-        where = f"mesh.rules holds {rule!r}"
-        if not isinstance(rule, list | tuple) or len(rule) != 2 or not isinstance(rule[0], str):
-            raise ConfigError(f"{where}; each entry must be (regex, spec)")
-        regex, spec = rule
-        try:
-            re.compile(regex)
-        except re.error as error:
-            raise ConfigError(f"{where}: {error}") from error
-        if spec != _AUTO:
-            if not isinstance(spec, list | tuple) or not set(spec) <= {"", _AXIS}:
-                raise ConfigError(f"{where}; a spec is 'auto' or names '' or 'fsdp' for each axis")
-            if list(spec).count(_AXIS) > 1:
-                raise ConfigError(f"{where}; one axis at most can be cut")
-            spec = tuple(spec)
-        checked.append((regex, spec))
-    return tuple(checked)
+def _spec_of_rule(spec: Any) -> str | tuple[str, ...]:
+    if spec == _AUTO:
+        return spec
+    if not isinstance(spec, list | tuple) or not set(spec) <= {"", _AXIS}:
+        raise ValueError("a spec is 'auto' or names '' or 'fsdp' for each axis")
+    if list(spec).count(_AXIS) > 1:
+        raise ValueError("one axis at most can be cut")
+    return tuple(spec)
 
 
 def of_state(experiment: Experiment, mesh: Mesh) -> Any:
@@ -71,7 +54,8 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
       ConfigError: a rule is wrong, or cuts an axis that ``mesh.fsdp`` does not divide.
     """
     options = experiment.config.mesh
-    rules, ways = checked_rules(options.rules), mesh.shape.get(_AXIS, 1)
+    rules = checked_rules(options.rules, "mesh.rules", _spec_of_rule, "spec")
+    ways = mesh.shape.get(_AXIS, 1)
     state = experiment.abstract_state
     if ways == 1:
         return jax.tree.map(lambda _: everywhere(mesh), state)

@@ -1,61 +1,136 @@
-"""Configs of earlier runs in the keys of today."""
+"""Configs of earlier versions get the keys of today."""
+
+import copy
+import json
+import pathlib
+import tarfile
 
 import pytest
 
-from configs import quickstart
-from fgmm import config as configs
+from fgmm import components
+from fgmm.config import check_keys, with_new_keys
 from fgmm.config.earlier_keys import brought_over
-from fgmm.experiment import optimizer
-
-EARLIER = {
-    "learning_rate": 2e-3,
-    "warmup_steps": 100,
-    "final_fraction": 0.0,
-    "beta1": 0.9,
-    "beta2": 0.98,
-    "epsilon": 1e-8,
-    "clip_norm": 1.0,
-    "weight_decay": [[".*(bias|scale|temperature.*|null.*)$", 0.0], [".*", 0.01]],
-    "learning_rate_scale": [[".*", 1.0]],
-}
+from fgmm.data.opening import check_lengths
 
 
-def earlier(rules=(), **changes):
-    saved = configs.as_dict(quickstart.get_config())
-    saved["init_from"] = {"path": "a", "step": "latest", "rules": [list(rule) for rule in rules]}
-    return {**saved, "optimizer": {**EARLIER, **changes}}
+def saved(source, evals=None, *, audio=True, seconds=2.0):
+    """What an earlier version saved, as far as windows go."""
+    model = {"video": {"name": "s3d"}} | ({"audio": {"name": "ast"}} if audio else {})
+    data = {"source": source, "frames": 8, "audio_seconds": seconds}
+    return {"data": data, "model": model, "evals": evals or {}}
 
 
-def test_a_run_with_an_earlier_optimizer_goes_on():
-    current = quickstart.get_config()
-    current.init_from.path = "a"
-    current.optimizer.schedule.warmup = 100
-    assert configs.differences(configs.with_new_keys(earlier()), current) == []
-    changed = configs.with_new_keys(earlier(beta2=0.999, final_fraction=0.1))
-    assert configs.differences(changed, current) == [
-        "optimizer.b2: 0.999 -> 0.98",
-        "optimizer.schedule.end: 0.1 -> 0.0",
-    ]
+VIDEOS = {"name": "video_folder", "root": "videos", "fps": 4.0, "size": 64, "candidates": 2}
 
 
-def test_configs_of_today_stay_as_they_are():
-    current = configs.plain(quickstart.get_config())
-    assert brought_over(configs.plain(quickstart.get_config())) == current
+def test_pictures_and_sound_of_one_length_are_said_once():
+    before = saved({**VIDEOS, "seconds": 3.0}, seconds=3.0)
+    kept = copy.deepcopy(before)
+    data = brought_over(before)["data"]
+    assert before == kept
+    assert data == {
+        "source": {"name": "video_folder", "root": "videos", "candidates": 2},
+        "frames": 8,
+        "seconds": 3.0,
+    }
+    check_lengths(data["source"], "data.source", data["seconds"])
 
 
-@pytest.mark.parametrize(
-    ("rules", "frozen", "free"),
-    [
-        ((("model/a/.*", "freeze"), (".*", "initialise")), ["model/a/x"], ["model/b"]),
-        ((("model/a/x|b", "initialise"), (".*", "freeze")), ["model/b"], ["model/a/x", "b"]),
-        ((("b", "initialise"), ("c", "skip"), ("c|b.*", "freeze")), ["c", "bb"], ["b", "a"]),
-    ],
-)
-def test_what_was_frozen_is_frozen_by_the_optimizer(rules, frozen, free):
-    config = configs.with_new_keys(earlier(rules, learning_rate_scale=[["model/.*", 0.5]]))
-    made = optimizer.from_config(config["optimizer"], 1000)
-    assert all(map(made.frozen.holds, frozen))
-    assert not any(map(made.frozen.holds, free))
-    assert made.scales[-1] == ("model/.*", 0.5)
-    actions = [action for _, action in config["init_from"]["rules"]]
-    assert actions == [{"freeze": "load"}.get(action, action) for _, action in rules]
+def test_without_sound_the_pictures_say_how_long_a_window_is():
+    source = {"name": "howto100m", "root": "h", "seconds": 3.2, "fps": 10.0, "size": 200}
+    data = brought_over(saved(source, audio=False))["data"]
+    assert data["seconds"] == 3.2
+    assert data["source"] == {"name": "howto100m", "root": "h"}
+
+
+def test_lengths_that_differed_stay_and_cannot_be_trained_on():
+    data = brought_over(saved({**VIDEOS, "seconds": 4.0}))["data"]
+    assert (data["seconds"], data["source"]["seconds"]) == (2.0, 4.0)
+
+
+def test_whole_recordings_stay_whole():
+    source = {"name": "msr_vtt", "root": "m", "seconds": 0.0, "frames": 32, "size": 224}
+    assert brought_over(saved(source))["data"]["source"] == {
+        "name": "msr_vtt",
+        "root": "m",
+        "seconds": 0.0,
+    }
+
+
+def test_parts_of_a_mixture_are_brought_over():
+    parts = {
+        "a": {"name": "prepared", "root": "a", "weight": 3.0, "fps": 4.0, "seconds": 2.0},
+        "b": {"name": "image_sequence", "root": "b", "frames": 3, "size": 224},
+        "c": {"name": "narrated_shapes", "size": 48, "frames": 8, "fps": 4.0},
+        "d": {"name": "my_lab.corpus", "size": 48, "frames": 8, "fps": 4.0},
+    }
+    data = brought_over(saved({"name": "mixture", "sources": parts}))["data"]
+    assert data["source"]["sources"] == {
+        "a": {"name": "prepared", "root": "a", "weight": 3.0},
+        "b": {"name": "image_sequence", "root": "b", "pages": 3},
+        "c": parts["c"],
+        "d": parts["d"],
+    }
+
+
+def test_evaluations_keep_the_windows_that_they_had():
+    ucf101 = {"name": "ucf101", "root": "u", "fold": 1, "windows": 10, "fps": 4.0, "size": 112}
+    evals = {
+        "probe": {
+            "name": "linear_probe",
+            "source": {**ucf101, "seconds": 1.0, "split": "train"},
+            "test_source": {**ucf101, "split": "test"},
+            "label": "action",
+        },
+        "retrieval": {"name": "retrieval", "source": {"name": "msr_vtt", "root": "m", "frames": 8}},
+        "folds": {"name": "linear_probe", "source": {"name": "esc50"}, "test_source": {}},
+    }
+    found = brought_over(saved(VIDEOS, evals))["evals"]
+    kept = {"name": "ucf101", "root": "u", "fold": 1, "windows": 10}
+    assert found["probe"]["source"] == {**kept, "seconds": 1.0, "split": "train"}
+    # What an entry does not say is what its source took then, not what a batch takes now.
+    assert found["probe"]["test_source"] == {**kept, "seconds": 2.0, "split": "test"}
+    assert found["retrieval"]["source"] == {"name": "msr_vtt", "root": "m", "seconds": 0.0}
+    assert found["folds"]["test_source"] == {}
+    for entry in (*found["probe"].values(), *found["retrieval"].values()):
+        if isinstance(entry, dict):
+            known = components.options(components.find("data.sources", entry["name"]))
+            assert entry.keys() - {"name"} <= known.keys()
+
+
+def test_a_config_of_today_stays_what_it_is():
+    config = {"data": {"source": {"name": "esc50"}, "seconds": 2.0}, "model": {}, "evals": {}}
+    assert brought_over(config) == config
+
+
+def test_the_result_has_the_keys_of_today():
+    complete = with_new_keys(saved({**VIDEOS, "seconds": 2.0}))
+    check_keys(complete)
+    assert complete["data"]["seconds"] == 2.0
+
+
+ARCHIVES = sorted((pathlib.Path(__file__).parent.parent / "experiment/earlier_runs").glob("*.xz"))
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def test_sources_of_earlier_runs_have_the_options_of_today(path):
+    with tarfile.open(path) as archive:
+        name = next(n for n in archive.getnames() if n.endswith("config/metadata"))
+        config = with_new_keys(json.load(archive.extractfile(name)))
+    check_keys(config)
+    data, run = config["data"], path.name.partition(".")[0]
+    # In seconds of the batch and of the source. Without sound the source said it; some had pictures
+    # of a longer window than their sound.
+    lengths = {
+        "howto100m_s3d": (3.2, None),
+        "howto100m_tsm50": (0.5, 3.2),
+        "video_folder": (0.5, 2.0),
+    }
+    assert (data["seconds"], data["source"].get("seconds")) == lengths.get(run, (0.5, None))
+    entries = [config["data"]["source"]]
+    for evaluation in config["evals"].values():
+        entries += [evaluation[key] for key in ("source", "test_source") if evaluation.get(key)]
+    assert len(entries) >= 2
+    for entry in entries:
+        options = {key: value for key, value in entry.items() if key != "name"}
+        components.check(components.find("data.sources", entry["name"]), options, key="source")

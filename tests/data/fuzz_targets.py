@@ -42,7 +42,7 @@ from tests.data.fuzz_reading import (
 )
 from tests.data.video_fixture import numbered, sung, write_howto100m, write_video
 
-_WINDOWS = {"seconds": 0.1, "fps": 20.0, "size": 24}
+_WINDOWS = {"seconds": 0.1}
 _NARRATED = {**_WINDOWS, "minimum": 0.1}
 # Reasons that say that something was never there, sound among it, which is no damage.
 _LACKS = {"no_video", "no_audio", "silent_audio", "no_captions", "missing_captions"}
@@ -168,7 +168,7 @@ def _captions(folder: pathlib.Path, form: str) -> Target:
             ]
             text = "\n".join(map(json.dumps, lines))
     file = corpus / f"a.{form}"
-    raw = video_folder.Raw(root=str(corpus), validation=0.0)
+    raw = video_folder.Source(root=str(corpus), validation=0.0, opened=False).raw()
 
     def read():
         source = video_folder.Source(root=str(corpus), validation=0.0, **_WINDOWS)
@@ -232,13 +232,13 @@ def _list(folder: pathlib.Path, form: str) -> Target:
         "json_youcook2": (
             corpora_fixture.write_youcook2,
             "youcookii_annotations_trainval.json",
-            lambda root: youcook2.Source(root=root, frames=2, size=24),
+            lambda root: youcook2.Source(root=root, seconds=0.0),
             "video",
         ),
         "json_msr_vtt": (
             lambda path: corpora_fixture.write_msr_vtt(path, 2),
             "train_val_videodatainfo.json",
-            lambda root: msr_vtt.Source(root=root, split="train", frames=2, size=24),
+            lambda root: msr_vtt.Source(root=root, split="train", seconds=0.0),
             "video",
         ),
     }[form]
@@ -338,7 +338,7 @@ def _array_record(folder: pathlib.Path) -> Target:
 
 def _plain(clip) -> tuple:
     """What a clip of a prepared corpus holds, to be compared."""
-    read = None if clip.problems else clip.video.read.keywords
+    read = None if clip.problems else clip.video
     return clip.clip_id, clip.captions, clip.group, read
 
 
@@ -347,7 +347,7 @@ def _record(folder: pathlib.Path) -> Target:
     root = _prepare(folder)
     shard = sorted(root.glob("*.array_record-*"))[0]
     manifest = root / shards.MANIFEST
-    raw = howto100m.Raw(root=str(folder / "howto100m"), validation=0.0)
+    raw = howto100m.Source(root=str(folder / "howto100m"), validation=0.0, opened=False).raw()
     picture = RawRecord("picture", _jpeg(), "image", labels={"class": 3}, problems={"no_audio": 1})
     originals = tuple(Making(Encoding(), 0.0)(r)[0].serialized for r in (raw[0], picture))
     file = folder / "record"

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,20 +25,19 @@ class Sound:
         return Waveform(np.full(4000, self.number / 1000, np.float32), 8000)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    classes = {"number": ("even", "odd")}  # noqa: RUF012
+    clips: int
+    video: bool = True
+    audio: bool = True
+    text: bool = True
+    left: int = 0
 
-    def __init__(
-        self,
-        *,
-        clips: int,
-        video: bool = True,
-        audio: bool = True,
-        text: bool = True,
-        left: int = 0,
-    ):
-        self.clips, self.video, self.audio = clips, video, audio
-        self.report = collections.Counter({"missing_file": left} if left else {})
+    classes: ClassVar = {"number": ("even", "odd")}
+
+    @property
+    def report(self):
+        return collections.Counter({"missing_file": self.left} if self.left else {})
 
     def __len__(self):
         return self.clips

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from fgmm import components
 from fgmm.data import contact_sheet, inspect
 from fgmm.data.preparation import raw as raws
 from fgmm.data.schema import BadInput, Caption, Clip, Waveform
@@ -25,6 +26,13 @@ def folder(tmp_path_factory):
     return root
 
 
+def opened(source, root):
+    """A source as the program opens it."""
+    chosen = raws.choose(source, raw=False)
+    entry = {"name": chosen.name, "root": str(root), **chosen.options}
+    return components.build("data.sources", entry, key="--source")
+
+
 def page_of(source, heading="corpus", shown=10):
     seen, statistics = inspect.look(
         source, shown=shown, counted=100, seed=0, segmenter="function_words"
@@ -41,8 +49,7 @@ def page_of(source, heading="corpus", shown=10):
 
 
 def test_statistics_of_videos(folder):
-    chosen = raws.choose("video_folder:validation=0.0,seconds=1.0", raw=False)
-    page, found = page_of(raws.open_source(chosen, str(folder)))
+    page, found = page_of(opened("video_folder:validation=0.0,seconds=1.0", folder))
     assert (found.clips, found.without_video, found.without_sound, found.silent) == (4, 0, 1, 1)
     assert (found.without_captions, found.captions.count(1)) == (1, 3)
     assert found.sound_seconds == [1.0] * 3
@@ -57,8 +64,7 @@ def test_statistics_of_videos(folder):
 
 def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
     root = flickr8k_fixture.write_flickr8k(tmp_path / "flickr", images=4, seed=1)
-    chosen = raws.choose("flickr8k:split=dev", raw=False)
-    page, found = page_of(raws.open_source(chosen, str(root)), heading="<b>&")
+    page, found = page_of(opened("flickr8k:split=dev", root), heading="<b>&")
     assert found.without_captions == 0
     assert "<h1>&lt;b&gt;&amp;</h1>" in page
     links = re.findall(r'(?:src|href)="([^"]{0,20})', page)
@@ -97,8 +103,7 @@ def test_words_are_no_markup():
 
 
 def test_a_drawn_sample_repeats_itself_and_nothing(folder):
-    chosen = raws.choose("video_folder:validation=0.0,seconds=0.2", raw=False)
-    source = raws.open_source(chosen, str(folder))
+    source = opened("video_folder:validation=0.0,seconds=0.2", folder)
 
     def drawn(seed):
         seen, _ = inspect.look(source, shown=6, counted=1, seed=seed, segmenter="words")

@@ -240,7 +240,7 @@ def test_sound_just_above_silence_is_kept():
 
 def test_what_was_begun_and_not_finished_leaves_no_trace():
     class Breaks:
-        def __call__(self):
+        def frames(self, count, size):
             raise AssertionError("a batch has it write")
 
         def fill(self, out):
@@ -259,7 +259,7 @@ def videos(tmp_path_factory):
     pictures = [numbered(i, 300, 480) for i in range(FPS)]
     write_video(folder / "a.mp4", pictures, codec="libx264")
     write_video(folder / "b.mp4", pictures, rotation=90)
-    source = video_folder.Source(root=str(folder), validation=0.0, seconds=1.0, fps=4.0, size=256)
+    source = video_folder.Source(root=str(folder), validation=0.0, seconds=1.0)
     shape = dataclasses.replace(SHAPE, frames=4, height=256, width=256, samples=0, tokens=0)
     return pipeline.Assembler(source, shape, None, "function_words")
 

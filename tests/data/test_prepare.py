@@ -24,8 +24,7 @@ from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.plan import measured, settle
 from fgmm.data.preparation.task import open_task
-from fgmm.data.sources import flickr8k, prepared
-from fgmm.data.sources.howto100m import Raw
+from fgmm.data.sources import flickr8k, howto100m, prepared
 from tests.data import corpora_fixture, flickr8k_fixture, video_fixture
 from tests.data.video_fixture import FPS, numbered, sung, write_video
 
@@ -307,7 +306,7 @@ def test_a_long_list_is_kept_in_arrays(tmp_path):
     (tmp_path / "HowTo100M_v1.csv").write_text(f"video_id,video_path\n{rows}")
     tracemalloc.start()
     try:
-        raw = Raw(root=str(tmp_path), validation=0.0)
+        raw = howto100m.Source(root=str(tmp_path), validation=0.0, opened=False).raw()
         planned = measured(raw, 256.0)
         held, most = tracemalloc.get_traced_memory()
     finally:
@@ -396,13 +395,13 @@ def test_pieces_are_counted_as_records(long_videos, tmp_path):
 
 def test_clips_are_read_from_their_pieces(long_videos, tmp_path):
     written(task_of(long_videos, tmp_path, **PIECES))
-    read = prepared.Source(root=str(tmp_path), seconds=0.8, minimum=1.0, fps=10.0, size=48)
+    read = prepared.Source(root=str(tmp_path), seconds=0.8, minimum=1.0)
     assert [read[i].clip_id for i in range(4)] == ["0", "2/0", "2/1", "2/2"]
     assert {read[i].group for i in range(1, 4)} == {"2"}
     for index, first in ((1, 0), (2, 2 * FPS), (3, 4 * FPS)):
         for seed in range(5):
             clip = read.draw(index, np.random.default_rng(seed))
-            shown = [video_fixture.number_of(picture) for picture in clip.video()]
+            shown = [video_fixture.number_of(picture) for picture in clip.video.frames(8, 48)]
             assert first <= min(shown) < max(shown) < first + 2 * FPS
             # What is said at a picture has the number of the second, which began half of one later.
             said = [c.text for c in clip.captions if c.start + 0.1 < 0.45 < c.end - 0.1]

@@ -79,6 +79,31 @@ def test_the_best_and_another_protocol(repository, run_of_training):
     assert report["step"] == best
 
 
+def test_the_outcome_of_every_query(repository, run_of_training, tmp_path):
+    for label, metric, outcome, found in (
+        ("retrieval", "coarse/text_to_video/r@10", "coarse/text_to_video/rank", range(1, 11)),
+        ("probe", "accuracy", "correct", (1,)),
+    ):
+        output = tmp_path / f"{label}.json"
+        name = EVALUATIONS[label][0]
+        flags = (f"--output={output}", "--by_query")
+        evaluate(repository, run_of_training, *flags, name=name)
+        report = json.loads(output.read_text())
+        outcomes = report["by_query"][outcome]
+        # Folds of 13 and 14 clips weigh alike in the accuracy.
+        share = sum(value in found for value in outcomes) / len(outcomes)
+        assert share == pytest.approx(report["results"][metric], abs=0.03 * (label == "probe"))
+
+
+def test_an_evaluation_without_outcomes_of_queries_says_so(repository, run_of_training):
+    command = [sys.executable, "-m", "fgmm.eval.zero_shot", f"--workdir={run_of_training}"]
+    done = subprocess.run(
+        [*command, "--by_query"], cwd=repository, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --by_query: zero_shot keeps no outcomes")
+
+
 def test_when_to_evaluate_is_checked():
     config = shrunken(quickstart.get_config())
     config.evals.retrieval.every = -1

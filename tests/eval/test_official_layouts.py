@@ -52,7 +52,7 @@ def test_linear_probes_are_fitted_to_one_part_and_tested_on_the_other(
 
 
 def test_the_folds_of_esc50_are_kept(experiment, roots):
-    bound = opened(experiment, roots["esc50"], "linear_probe_esc50", "seconds=0.5")
+    bound = opened(experiment, roots["esc50"], "linear_probe_esc50")
     assert bound.fold.tolist() == [0, 1, 2, 3, 4] * 4
     assert len(bound.parts[0].classes) == 50
 
@@ -68,7 +68,7 @@ def test_the_folds_of_esc50_are_kept(experiment, roots):
 def test_retrieval_has_the_clips_of_a_split_with_their_captions(
     experiment, roots, name, variant, clips, captions
 ):
-    assembler = opened(experiment, roots[name], f"retrieval_{name}", variant, "frames=2").assembler
+    assembler = opened(experiment, roots[name], f"retrieval_{name}", variant).assembler
     assert len(assembler.source) == clips
     example = assembler(1)
     assert example["video_mask"]

@@ -49,11 +49,11 @@ def test_clips_that_an_encoder_cannot_take(name, sizes, why, fitting):
 
 
 def test_sound_that_an_encoder_cannot_take():
-    config = config_of(audio="ast", audio_seconds=0.2)
+    config = config_of(audio="ast", seconds=0.2)
     with pytest.raises(ConfigError) as caught:
         experiments.build(config)
     assert str(caught.value) == (
-        "model.audio.name='ast' cannot take data.audio_seconds=0.2, transforms.mel_hop=0.016 and "
+        "model.audio.name='ast' cannot take data.seconds=0.2, transforms.mel_hop=0.016 and "
         "transforms.mel_bands=40: the spectrogram's steps x bands = 11 x 40 must be at least "
         "patch=16 x 16; give longer audio, a shorter mel_hop or more mel_bands"
     )
@@ -74,7 +74,7 @@ def test_clips_shorter_and_smaller_than_strides_fit(name):
 
 @pytest.mark.parametrize("name", [name for name in SMALL["audio"] if name != "ast"])
 def test_sound_of_one_window_fits(name):
-    experiments.build(config_of(audio=name, audio_seconds=0.032))
+    experiments.build(config_of(audio=name, seconds=0.032))
 
 
 class Picky(nn.Module):
@@ -134,7 +134,7 @@ def test_wrong_sections_are_named(section, changes, message):
         ({"pair": "text_text"}, r"coarse_video_text\.pair='text_text' is unknown; allowed: video"),
         ({"space": "x"}, r"coarse_video_text\.space='x' is unknown; allowed: joint"),
         ({"weight": "x"}, r"coarse_video_text\.weight='x' is not of type float"),
-        ({"level": "x"}, r"coarse_video_text: level"),
+        ({"level": "x"}, r"coarse_video_text\.level='x' is unknown; allowed: fine, coarse"),
     ],
 )
 def test_wrong_terms_are_named(changes, message):

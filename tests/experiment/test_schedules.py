@@ -4,13 +4,14 @@ import numpy as np
 import optax
 import pytest
 
+from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.config.optimizer import SCHEDULES, section_defaults
+from fgmm.config.optimizer import SCHEDULES
 from fgmm.experiment import schedules
 
 
 def schedule(steps=100, peak=0.4, **changes):
-    options = {**section_defaults()["schedule"], "warmup": 0.0, **changes}
+    options = {**configs.plain(configs.defaults().optimizer.schedule), "warmup": 0.0, **changes}
     return schedules.schedule(options, peak, steps)
 
 
@@ -49,7 +50,7 @@ def test_a_cooldown_is_a_line_over_the_last_steps():
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (2, 0), (30, 3), (1200, 120)])
 def test_by_default_a_tenth_is_warmup_however_short_the_run(name, steps, warmup):
-    made = schedule(steps, name=name, warmup=section_defaults()["schedule"]["warmup"])
+    made = schedule(steps, name=name, warmup=configs.defaults().optimizer.schedule.warmup)
     assert values(made, warmup) == [0.4]
     assert all(float(made(step)) < 0.4 for step in range(warmup))
     assert all(0 < float(made(step)) <= 0.4 + 1e-7 for step in range(max(warmup, 1), steps, 7))

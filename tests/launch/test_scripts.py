@@ -80,12 +80,20 @@ def test_the_dry_run_of_the_checks():
     assert commands[-1][3:] == ["--numprocesses=3", "--dist=worksteal", "tests/losses"]
 
 
-def test_the_dry_run_of_the_evidence(tmp_path):
-    commands = dry_run("evidence.sh", "run", str(tmp_path / "runs"), ARMS="coarse", BATCHES="32")
-    assert commands[0] == ["mkdir", "-p", f"{tmp_path}/runs"]
-    trained = [words for words in commands if "fgmm.main" in words]
-    assert [words[-2] for words in trained] == [f"--config.seed={seed}" for seed in range(3)]
-    assert "--config=configs/evidence.py:arm=coarse,batch=32" in trained[0]
+def test_the_dry_run_of_the_study(tmp_path):
+    study, page = dry_run("study.sh", "--short", str(tmp_path / "runs"), FINE="logsumexp")
+    config = "configs/study/narrated_shapes.py:part=short,fine=logsumexp,coarse=coarse_mean"
+    assert study[1:] == [*("-m", "fgmm.study", f"--config={config}", f"--output={tmp_path}/runs")]
+    assert page[1:] == [
+        *("-m", "fgmm.study.page", f"--results={tmp_path}/runs/results"),
+        f"--output={tmp_path}/runs/page.md",
+    ]
+    study, _ = dry_run("study.sh", "--select=arm=softmax", CONFIG="configs/study/x.py")
+    assert study[3:] == [
+        "--config=configs/study/x.py",
+        f"--output={pathlib.Path.cwd()}/runs/study",
+        "--select=arm=softmax",
+    ]
     assert not list(tmp_path.iterdir())
 
 

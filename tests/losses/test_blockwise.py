@@ -187,7 +187,7 @@ class Head:
 
     def __init__(self, local, coarse):
         self.local, self.coarse = local, coarse
-        self.mask = jnp.ones(local.shape[:-1], bool)
+        self.mask, self.gates = jnp.ones(local.shape[:-1], bool), None
 
 
 def temporary_bytes(B, implementation, K=4, N=196, P=16, D=256):

@@ -33,6 +33,7 @@ class Embeddings(NamedTuple):
     local: Any
     mask: Any
     coarse: Any
+    gates: Any = None
 
 
 def unit(rng, *shape):

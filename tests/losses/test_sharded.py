@@ -314,8 +314,9 @@ def measured_loss(name):
         valid = x_mask.any(1) & y_mask.any(1)
         if name == "sparc":
             return sparc(*given, temperature=temperature, axis_name=axis_name)
-        if name in ("info_nce", "sigmoid"):
-            S = clip_similarity(*given, pool="softmax", temperature=temperature, **across)
+        if name in ("info_nce", "sigmoid", "gated"):
+            gate = {"y_gate": y[:, :, 0]} if name == "gated" else {}
+            S = clip_similarity(*given, pool="softmax", temperature=temperature, **across, **gate)
             if name == "sigmoid":
                 return sigmoid(S, temperature, -10.0, valid, axis_name=axis_name)
             return info_nce(S, temperature, valid, axis_name=axis_name)
@@ -353,13 +354,18 @@ def compiled_step(name, exchange, clips, N, P, D):
         ("mil_nce", "gather", (2, 1, 5, 32)),
         ("info_nce", "gather", (4, 10, 3, 6)),
         ("sigmoid", "gather", (4, 10, 3, 6)),
+        ("gated", "gather", (4, 10, 3, 6)),
+        ("gated", "ring", (4, 10, 3, 6)),
+        ("gated", "gather", (2, 1, 5, 32)),
         ("sparc", "gather", (4, 10, 3, 6)),
     ],
 )
 def test_the_bytes_received_are_those_of_the_formula(name, exchange, shape):
     clips, N, P, D = shape
     total, gathered = received(compiled_step(name, exchange, *shape))
-    expected = received_bytes(name, devices=DEVICES, clips=clips, N=N, P=P, D=D, exchange=exchange)
+    sizes = {"devices": DEVICES, "clips": clips, "N": N, "P": P, "D": D, "exchange": exchange}
+    gated = name == "gated"
+    expected = received_bytes("info_nce" if gated else name, **sizes, gated=gated)
     assert total == expected
     x, y = (jax.ShapeDtypeStruct((clips, n, D), jnp.float32) for n in (N, P))
     assert x_travels(x, y) == (N == 1)

@@ -178,12 +178,54 @@ def test_sparc_contrasts_within_a_caption(sides):
     assert term(term.init(), x, y, step=0)[0] > 0
 
 
+def test_learned_weights_are_those_of_the_gates(sides):
+    rng = np.random.default_rng(3)
+    x, y = (side._replace(gate=jnp.float32(rng.normal(size=side.mask.shape))) for side in sides)
+    pooling = {"pool": "logsumexp", "temperature": 0.2, "direction": "symmetric"}
+    term_options = {"pool": "logsumexp", "attention_temperature": 0.2, "direction": "symmetric"}
+    gates = {"x_gate": x.gate, "y_gate": y.gate}
+    for options, names, weighting in (
+        ({"weighting": "learned"}, ("x_gate", "y_gate"), "uniform"),
+        ({"weighting": "learned", "local_weighting": "uniform"}, ("y_gate",), "uniform"),
+        ({"weighting": "softmax", "local_weighting": "learned"}, ("x_gate",), "softmax"),
+    ):
+        term = info_nce_term.Term(**term_options, **options, phrase_temperature=0.3)
+        assert term.gated_sides == tuple(name[0] for name in names)
+        expected = similarities.clip_similarity(
+            *(x.local, y.local, x.mask, y.mask),
+            **{name: gates[name] for name in names},
+            **pooling,
+            weighting=weighting,
+            phrase_temperature=0.3,
+        )
+        np.testing.assert_allclose(term.score(term.init(), x, y), expected, atol=1e-6)
+    for direction, gated in (("y_to_x", ("y",)), ("x_to_y", ("x",))):
+        assert sigmoid_term.Term(direction=direction, weighting="learned").gated_sides == gated
+    with pytest.raises(ValueError, match="weighting 'learned' needs a gate; side x has none"):
+        term.score(term.init(), *sides)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("info_nce", {"pool": "median"}, "pool must be one of softmax, .* got 'median'"),
         ("info_nce", {"direction": "both"}, "direction must be one of y_to_x, .* got 'both'"),
         ("info_nce", {"weighting": "idf"}, "weighting must be one of uniform, softmax"),
+        (
+            "info_nce",
+            {"local_weighting": "learned"},
+            "local_weighting 'learned' needs direction 'x_to_y' or 'symmetric'; got 'y_to_x'",
+        ),
+        (
+            "sigmoid",
+            {"direction": "x_to_y", "weighting": "learned", "local_weighting": "learned"},
+            "weighting 'learned' beside local_weighting needs direction 'symmetric'; got 'x_to_y'",
+        ),
+        (
+            "info_nce",
+            {"direction": "symmetric", "weighting": "softmax", "local_weighting": "uniform"},
+            "sides without a gate have weights of one kind; got weighting 'softmax' and",
+        ),
         ("sparc", {"temperature": 0.0}, "temperature must be a finite number above 0; got 0.0"),
         ("sparc", {"temperature": 2.0}, "temperature is learned and must be within .* got 2.0"),
         (

@@ -136,6 +136,57 @@ def test_embeddings_are_rounded_last():
         np.testing.assert_array_equal(rounded, whole.astype(rounded.dtype))
 
 
+def test_gates_are_logits_of_features_and_start_at_zero():
+    everything = {"modalities": ("video", "audio", "text"), "width": 4}
+    inputs = given()
+    without = model_of(joint=everything)
+    assert not any(name.startswith("gates") for name in variables_of(without, inputs)["params"])
+    for found in run(without, inputs)[0]["joint"].values():
+        assert found.gates is None
+    for gate in ("linear", "hidden"):
+        model = model_of(joint={**everything, "gate": gate})
+        found, weights = run(model, inputs)
+        shapes = {name: x.gates.shape for name, x in found["joint"].items()}
+        masks = {name: x.mask.shape for name, x in found["joint"].items()}
+        assert shapes == masks
+        x, layers = np.asarray(inputs["log_mel"]), weights["gates_joint_audio"]
+        segments = segmented(model.apply({}, inputs, method="encode")["audio"], model.phrases)
+        for name, features in (("audio", x), ("audio_segments", np.asarray(segments.local))):
+            if gate == "hidden":
+                features = relu(dense(features, layers["hidden_layer"]))
+            expected = (features @ layers["logit"]["kernel"])[..., 0]
+            gates = found["joint"][name].gates
+            np.testing.assert_allclose(gates, expected.reshape(gates.shape), rtol=1e-4, atol=1e-5)
+        start = model.init(jax.random.key(0), inputs)
+        for found in model.apply(start, inputs)["joint"].values():
+            assert not np.any(found.gates)
+
+
+def test_the_pool_gate_is_a_mean_with_the_weights_of_the_gate():
+    entry = {"modalities": ("video", "text"), "width": 4, "gate": "linear", "pool": "gate"}
+    inputs = given()
+    found, weights = run(model_of(joint=entry), inputs)
+    x, mask = np.asarray(inputs["video"]), np.asarray(inputs["video_mask"])
+    e = np.where(mask, np.exp((x @ weights["gates_joint_video"]["logit"]["kernel"])[..., 0]), 0)
+    share = e / np.maximum(e.sum(1, keepdims=True), 1e-30)
+    mean = np.einsum("bn,bne->be", share, x)
+    expected = unit(mean @ weights["heads_joint_video"]["coarse"]["kernel"])
+    np.testing.assert_allclose(found["joint"]["video"].coarse, expected, atol=1e-5)
+
+
+def test_weights_of_a_pool_gate_are_over_valid_features():
+    x, mask = (
+        jnp.array([[1.0, 5.0, jnp.nan], [1, 2, 3]]),
+        jnp.array([[True, True, False], [False] * 3]),
+    )
+    gates = jnp.array([[0.0, 0.0, 1e4], [1, 2, 3]])
+    found, gradient = jax.value_and_grad(
+        lambda gates: pooled(x[..., None], mask, "gate", gates).sum()
+    )(gates)
+    assert found == 3
+    np.testing.assert_array_equal(gradient, [[-1, 1, 0], [0, 0, 0]])
+
+
 def dense(x, layer):
     return x @ layer["kernel"] + layer["bias"]
 

@@ -71,6 +71,31 @@ def test_every_phrase_of_the_first_captions_has_a_strip():
             assert block.sound_map.max() == pytest.approx(1)
 
 
+def test_what_gates_silence_is_drawn():
+    """Gates start at zero; then one cell and one phrase are left."""
+    for _, sheet in sheets_of("fine=gated"):
+        gates, *phrases, _ = sheet.blocks[1:]
+        assert gates.title == "what counts, whatever is said"
+        assert "in the picture: peak 3.1% (uniform 3.1%)" in gates.details
+        np.testing.assert_allclose(gates.map, 1)
+        assert "weights of phrases: learned, of the phrases alone" in " ".join(sheet.heading)
+        for block in phrases:
+            assert f"weight {1 / len(phrases):.2f}" in block.details
+    state = state_of("fine=gated")
+    model = dict(state.params["model"])
+    for modality in ("video", "text"):
+        kernel = model[f"gates_joint_{modality}"]["logit"]["kernel"]
+        sharp = 1e4 * jax.random.normal(jax.random.key(0), kernel.shape)
+        model[f"gates_joint_{modality}"] = {"logit": {"kernel": sharp}}
+    state = state.replace(params={**state.params, "model": model})
+    aligned = alignment.Alignment(built("fine=gated"), state, SOURCE)
+    for _, sheet in aligned.sheets(1):
+        gates, *phrases, _ = sheet.blocks[1:]
+        assert "in the picture: peak 100.0%" in gates.details
+        assert sum("in the sound" in block.details for block in phrases) == len(phrases)
+        assert sum("weight 1.00" in block.details for block in phrases) == 1
+
+
 def test_boxes_and_hits_are_those_of_the_phrase():
     named = 0
     for clip, sheet in sheets_of():

@@ -27,12 +27,13 @@ class Model(nn.Module):
     def __call__(self, inputs, train):
         video = nn.Dense(5, param_dtype=inputs["x"].dtype)(inputs["x"])
         text = nn.Dense(5, param_dtype=inputs["y"].dtype)(inputs["y"])
-        return {
-            "joint": {
-                "video": Embeddings(normalise(video), inputs["x_mask"], normalise(video.mean(1))),
-                "text": Embeddings(normalise(text), inputs["y_mask"], normalise(text.mean(2))),
-            }
-        }
+        gates = [nn.Dense(1, param_dtype=inputs[v].dtype)(inputs[v])[..., 0] for v in ("x", "y")]
+        sides = (video, inputs["x_mask"], video.mean(1)), (text, inputs["y_mask"], text.mean(2))
+        video, text = (
+            Embeddings(normalise(local), mask, normalise(coarse), gate)
+            for (local, mask, coarse), gate in zip(sides, gates, strict=True)
+        )
+        return {"joint": {"video": video, "text": text}}
 
 
 def objective():
@@ -40,6 +41,11 @@ def objective():
     return Objective(
         {
             "fine": TermEntry(term=info_nce.Term(), level="fine", **place),
+            "gated": TermEntry(
+                term=info_nce.Term(direction="symmetric", weighting="learned"),
+                level="fine",
+                **place,
+            ),
             "phrases": TermEntry(term=fine_grained_nce.Term(), level="fine", **place),
             "coarse": TermEntry(term=info_nce.Term(), level="coarse", weight=0.5, **place),
         }

@@ -15,7 +15,6 @@ from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.config.optimizer import section_defaults
 from fgmm.experiment import build as experiments
 from fgmm.experiment import factories, optimizer
 from fgmm.experiment.rules import path_of
@@ -53,7 +52,10 @@ def experiment():
 
 @pytest.mark.parametrize("name", factories.FACTORIES)
 def test_a_state_is_shared_out_stored_and_read_back(name, experiment, tmp_path):
-    entry = section_defaults() | {"name": name, **factories.options(name)}
+    entry = configs.plain(configs.defaults().optimizer) | {
+        "name": name,
+        **factories.checked(name, {}),
+    }
     entry["learning_rate_scale"] = (("model/heads_.*", "frozen"),)
     experiment = dataclasses.replace(experiment, optimizer=optimizer.from_config(entry, 10))
     mesh = meshes.make_mesh(jax.devices()[:2], fsdp=2)

@@ -9,65 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from fgmm.config import ConfigError
+from fgmm.config.option import check_given, declared, option
+from fgmm.config.sections import TransformsSection
 from fgmm.data.augmentation import colour, spec_augment
 
 
-@dataclasses.dataclass(frozen=True)
-class Transforms:
-    """A raw batch to the inputs of a model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transforms(TransformsSection):
+    """A raw batch to the inputs of a model, with the options of ``config.transforms``.
 
-    Attributes:
-      sample_rate: of the audio, in Hz.
-      flip: mirror half of the clips left to right (in training).
-      crop_area: least share of the picture in a random crop (in training); 1.0 for no crop.
-      crop_aspect: least width : height of the crop relative to the picture's; the greatest is its
-        inverse.
-      brightness, contrast, saturation, hue: greatest changes of a clip's colours (in training);
-        see ``colour.drawn``.
-      colour_chance, grey_chance: how likely a clip has its colours changed, and taken away.
-      time_masks, band_masks: stretches of a spectrogram hidden (in training), along each axis.
-      time_mask, band_mask: the longest of them, as a share of the axis.
-      mel_window, mel_hop: of the spectrogram, in seconds.
-      mel_bands: F, its frequency bands.
-      pixel_mean, pixel_spread: what is taken from a pixel, 0..255, and what the rest is divided by.
+    Raises:
+      ConfigError: an option is wrong.
     """
 
-    sample_rate: int
-    flip: bool = False
-    crop_area: float = 1.0
-    crop_aspect: float = 0.75
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    colour_chance: float = 0.8
-    grey_chance: float = 0.0
-    time_masks: int = 0
-    time_mask: float = 0.2
-    band_masks: int = 0
-    band_mask: float = 0.2
-    mel_window: float = 0.032
-    mel_hop: float = 0.016
-    mel_bands: int = 40
-    pixel_mean: float = 127.5
-    pixel_spread: float = 64.0
+    sample_rate: int = option(low=1, help="Of the sound, in Hz.")
 
     def __post_init__(self):
-        if not self.pixel_spread > 0:
-            raise ValueError(f"pixel_spread={self.pixel_spread} must be positive")
-        if not 0 < self.crop_area <= 1 or not 0 < self.crop_aspect <= 1:
-            raise ValueError(
-                f"crop_area={self.crop_area} and crop_aspect={self.crop_aspect} must be in (0, 1]"
-            )
-        shares = ("brightness", "contrast", "saturation", "colour_chance", "grey_chance")
-        for name in (*shares, "hue", "time_mask", "band_mask"):
-            value, greatest = getattr(self, name), 0.5 if name == "hue" else 1.0
-            if not 0 <= value <= greatest:
-                raise ValueError(f"{name}={value} must be in [0, {greatest}]")
+        check_given(declared(type(self)), vars(self), key="transforms")
         if self.window < 2 or self.hop < 1:
-            raise ValueError(
-                f"mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less than two "
-                f"samples and one at {self.sample_rate} Hz"
+            raise ConfigError(
+                f"transforms.mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less "
+                f"than two samples and one at {self.sample_rate} Hz"
             )
 
     @property

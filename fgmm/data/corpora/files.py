@@ -199,8 +199,11 @@ def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathli
     """Where a file of a folder is, which may be missing, or the contents of a member of an archive.
 
     Raises:
-      BadInput: ``missing_file``, or ``reason`` where the archive cannot be read there.
+      BadInput: ``missing_file``, also where the name leads out of the folder; or ``reason`` where
+        the archive cannot be read there.
     """
+    if leads_out(name):
+        raise BadInput("missing_file", name)
     if isinstance(corpus, Folder):
         return corpus.path / name
     try:

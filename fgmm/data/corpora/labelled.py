@@ -4,17 +4,21 @@ import array
 import collections
 import concurrent.futures
 import csv
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import tqdm
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data import bad_input
 from fgmm.data.corpora import files
+from fgmm.data.corpora.source import SECONDS, FileSource, left_out
 from fgmm.data.media import av_files
+from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
@@ -58,7 +62,7 @@ class RawRecordings:
     """The recordings of a listing as they lie on disk, for ``fgmm.data.prepare``.
 
     Attributes:
-      videos: names of the files.
+      names: of the files.
       classes, report: as in ``Listing``.
     """
 
@@ -71,18 +75,18 @@ class RawRecordings:
         """
         (self._label,) = listing.classes
         self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
-        self.videos, self._groups, self._labels = Texts(), Texts(), array.array("q")
+        self.names, self._groups, self._labels = Texts(), Texts(), array.array("q")
         for entry in listing.safe():
-            self.videos.append(entry.name)
+            self.names.append(entry.name)
             self._groups.append(entry.group)
             self._labels.append(entry.labels[self._label])
         self.report = +listing.report
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> RawRecord:
-        name = self.videos[index]
+        name = self.names[index]
         return RawRecord(
             name,
             files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}"),
@@ -92,82 +96,73 @@ class RawRecordings:
         )
 
 
-class LabelledRecordings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledRecordings(FileSource):
     """A source of windows of recordings, several of each, spread from its start to its end.
 
     Windows of one recording are neighbours and share its name as ``clip_id``. A recording without a
     stream of sound has no audio. Can be pickled, and read by many threads.
 
     Attributes:
+      kind: ``video`` or ``audio``: what the files are. Clips of sound files have no video.
       classes: as in ``Listing``.
       report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
         ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
         what is wanted; ``malformed_line`` where its name leads out of the corpus.
     """
 
-    def __init__(
-        self,
-        listing: Listing,
-        *,
-        windows: int,
-        seconds: float,
-        fps: float | None = None,
-        size: int = 0,
-    ):
-        """Reads the headers of the files.
+    windows: int = option(
+        1, low=1, help="Clips of each recording, from its start to its end; one is in its middle."
+    )
+    seconds: float = option(2.0, above=0, help=SECONDS)
 
-        Args:
-          listing: of the recordings.
-          windows: of each recording; a single one is in its middle.
-          seconds: of a window.
-          fps: pictures a second; None for sound alone.
-          size: pictures are shrunk to this many pixels on the shorter side while decoding.
+    kind: ClassVar[str] = "video"
+    of_clips: ClassVar[tuple[str, ...]] = ("windows", "seconds")
 
-        Raises:
-          ConfigError: no recording can be read, or an option makes no sense.
-        """
-        demand_positive(windows=windows, seconds=seconds)
-        if fps is not None:
-            demand_positive(fps=fps, size=size)
-        corpus, report = listing.corpus, listing.report
-        self.classes, self.report = listing.classes, report
-        self._windows, self._seconds = windows, seconds
-        self._frames, self._size = 0 if fps is None else max(1, round(seconds * fps)), size
-        safe = listing.safe()
-        recordings = [av_files.Recording(corpus, entry.name) for entry in safe]
-        headers = readable(recordings, "video" if self._frames else "audio", report)
-        self._recordings = [
-            (entry, recording, header)
-            for entry, recording, header in zip(safe, recordings, headers, strict=True)
-            if header
-        ]
+    def raw(self) -> RawRecordings:
+        """The recordings as they lie on disk, for ``fgmm.data.prepare``."""
+        return RawRecordings(self._listed, self.kind)
+
+    def open(self) -> None:
+        """Reads the lists, and the headers of the files."""
         if not self._recordings:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(report.items()))
             raise ConfigError(
-                f"{str(corpus.path)!r} has no readable recording ({reasons or 'none'})"
+                f"{str(self._listed.corpus.path)!r} has no readable recording "
+                f"({left_out(self.report) or 'none'})"
             )
 
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        return self._listed.classes
+
+    @functools.cached_property
+    def _recordings(self) -> list[tuple[Entry, Recording, av_files.Header]]:
+        """What can be read."""
+        safe = self._listed.safe()
+        recordings = [Recording(self._listed.corpus, entry.name) for entry in safe]
+        headers = readable(recordings, self.kind, self.report)
+        found = zip(safe, recordings, headers, strict=True)
+        return [(entry, recording, header) for entry, recording, header in found if header]
+
     def __len__(self) -> int:
-        return len(self._recordings) * self._windows
+        return len(self._recordings) * self.windows
 
     def __getitem__(self, index: int) -> Clip:
-        number, window = divmod(range(len(self))[index], self._windows)
+        number, window = divmod(range(len(self))[index], self.windows)
         entry, recording, header = self._recordings[number]
-        start = av_files.window_start(header.duration, self._seconds, window, self._windows)
-        stretch = {"start": start, "seconds": self._seconds}
-        video = audio = None
-        if self._frames:
-            pictures = {"count": self._frames, "size": self._size}
-            video = av_files.Pictures(functools.partial(recording.frames, **stretch, **pictures))
-        if header.audio:
-            audio = functools.partial(recording.sound, **stretch)
+        start = even_start(header.duration, self.seconds, window, self.windows)
+        stretch = Stretch(recording, start, self.seconds)
         return Clip(
-            clip_id=entry.name, video=video, audio=audio, labels=entry.labels, group=entry.group
+            clip_id=entry.name,
+            video=stretch if self.kind == "video" else None,
+            audio=stretch.sound if header.audio else None,
+            labels=entry.labels,
+            group=entry.group,
         )
 
 
 def readable(
-    recordings: Sequence[av_files.Recording], wanted: str, report: collections.Counter[str]
+    recordings: Sequence[Recording], wanted: str, report: collections.Counter[str]
 ) -> list[av_files.Header | None]:
     """The headers of recordings; None for those that cannot be used, which the report counts.
 
@@ -177,7 +172,7 @@ def readable(
       report: counts ``missing_file``, ``unreadable_`` and ``no_`` with what is wanted.
     """
 
-    def read(recording: av_files.Recording) -> av_files.Header | BadInput:
+    def read(recording: Recording) -> av_files.Header | BadInput:
         try:
             return recording.header(f"unreadable_{wanted}")
         except BadInput as error:
@@ -276,19 +271,3 @@ def read_table(
     except csv.Error as error:
         raise ConfigError(f"{where}, line {reader.line_num}, is no CSV ({error})") from error
     return rows
-
-
-def demand_positive(**options: int | float) -> None:
-    """Raises ConfigError, naming the option, unless all are greater than 0."""
-    for key, value in options.items():
-        if not value > 0:
-            raise ConfigError(f"{key}={value!r} must be greater than 0")
-
-
-def demand_known(allowed: Sequence[str | int], **options: str | int) -> None:
-    """Raises ConfigError, naming the option, unless all are among those allowed."""
-    for key, value in options.items():
-        if value not in allowed:
-            raise ConfigError(
-                f"{key}={value!r} is unknown; allowed: {', '.join(map(str, allowed))}"
-            )

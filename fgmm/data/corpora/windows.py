@@ -2,33 +2,19 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from fgmm.data.corpora import narrations
-from fgmm.data.media import av_files
+from fgmm.data.media.stretch import Recording, Stretch, even_start, share_start
 from fgmm.data.schema import Caption
 
-
-class Window(NamedTuple):
-    """Where in a recording a clip is taken from: ``seconds`` from ``start`` on; where ``start`` is
-    None, at ``share`` of what the recording's length leaves.
-    """
-
-    start: float | None
-    seconds: float
-    share: float = 0.5
-
-    def begins(self, duration: float) -> float:
-        """Where it begins in a recording of a length, which matters where ``start`` is None."""
-        if self.start is not None:
-            return self.start
-        return self.share * max(0.0, duration - self.seconds)
+# A stretch with its narrations, whose times count from its start.
+Window = tuple[Stretch, tuple[Caption, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Narrated:
+class NarrationWindows:
     """A window around one narration, and the narrations nearest to it.
 
     Attributes:
@@ -44,29 +30,32 @@ class Narrated:
 
     def __call__(
         self,
+        recording: Recording | bytes,
         spoken: tuple[Caption, ...],
         rng: np.random.Generator | None,
         duration: float = math.inf,
-    ) -> tuple[Window, tuple[Caption, ...]]:
-        """The window, and its narrations with times counted from its start.
+    ) -> Window:
+        """The window, and its narrations.
 
         Args:
-          spoken: all narrations of a recording. Without any the window is anywhere in it, and so
-            it is where one has no end: they are then of the recording as a whole, and all stay.
+          recording: what it is a window of.
+          spoken: all narrations of it. Without any the window is anywhere in it, and so it is where
+            one has no end: they are then of the recording as a whole, and all stay.
           rng: draws narration and window; without it both are those in the middle. A narration that
             began before the recording, which is then a piece of one, is drawn only where all did.
-          duration: of it, in seconds. A window ends before it does, where the recording is long
-            enough and the narration begins within it.
+          duration: of it, in seconds, if it is known. A window ends before it does, where the
+            recording is long enough and the narration begins within it.
         """
         share = 0.5 if rng is None else float(rng.random())
         if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
-            return Window(None, self.seconds, share), spoken
+            known = math.isfinite(duration)
+            start = share_start(duration, self.seconds, share) if known else None
+            return Stretch(recording, start, self.seconds, share), spoken
         drawn = [i for i, caption in enumerate(spoken) if caption.start >= 0] or range(len(spoken))
         number = drawn[len(drawn) // 2 if rng is None else int(rng.integers(len(drawn)))]
         start = self._start(spoken[number], share, duration)
         first, past = narrations.nearest(spoken, number, self.candidates)
-        near = tuple(Caption(text, a - start, b - start) for text, a, b in spoken[first:past])
-        return Window(start, self.seconds), near
+        return Stretch(recording, start, self.seconds), since(start, spoken[first:past])
 
     def _start(self, caption: Caption, share: float, duration: float) -> float:
         """At ``share`` of the places that a window has within a narration's stretch of time."""
@@ -81,7 +70,7 @@ class Narrated:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class EvenWindows:
     """Windows at equal distances from a recording's start to its end, each with what is said in it.
 
     Attributes:
@@ -93,19 +82,26 @@ class Spread:
     count: int
 
     def __call__(
-        self, spoken: tuple[Caption, ...], duration: float, number: int
-    ) -> tuple[Window, tuple[Caption, ...]]:
-        """The window of a number, and its narrations with times counted from its start.
+        self,
+        recording: Recording | bytes,
+        spoken: tuple[Caption, ...],
+        duration: float,
+        number: int,
+    ) -> Window:
+        """The window of a number, and its narrations.
 
         Args:
-          spoken: all narrations of a recording.
+          recording: what it is a window of.
+          spoken: all narrations of it.
           duration: of it, in seconds.
           number: of the window, from 0.
         """
-        start = av_files.window_start(duration, self.seconds, number, self.count)
-        within = tuple(
-            Caption(text, a - start, b - start)
-            for text, a, b in spoken
-            if a < start + self.seconds and b > start
-        )
-        return Window(start, self.seconds), within
+        start = even_start(duration, self.seconds, number, self.count)
+        end = start + self.seconds
+        within = tuple(caption for caption in spoken if caption.start < end and caption.end > start)
+        return Stretch(recording, start, self.seconds), since(start, within)
+
+
+def since(start: float, spoken: tuple[Caption, ...]) -> tuple[Caption, ...]:
+    """Captions with times counted from ``start``."""
+    return tuple(Caption(text, a - start, b - start) for text, a, b in spoken)

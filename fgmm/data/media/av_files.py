@@ -7,11 +7,10 @@ seconds from the start of the file, as players count them.
 
 import bisect
 import contextlib
-import dataclasses
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import thread_time
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fgmm.data.corpora import files
-from fgmm.data.media import deadline, decode
+from fgmm.data.media import deadline
 from fgmm.data.media.scaler import Scaler
 from fgmm.data.media.skipping import skipping
 from fgmm.data.schema import BadInput, Waveform
@@ -84,59 +82,68 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
         return Header(duration, video is not None, audio is not None)
 
 
-def window_start(duration: float, seconds: float, number: int, count: int) -> float:
-    """Where a window begins, of ``count`` at equal distances from a recording's start to its end.
-
-    One window is in the middle. A recording shorter than a window has them all at its start.
-    """
-    slack = max(0.0, duration - seconds)
-    return slack / 2 if count == 1 else slack * number / (count - 1)
-
-
 def read_frames(
-    media: Media,
-    *,
-    start: float,
-    seconds: float,
-    count: int,
-    size: int,
-    out: UInt8[np.ndarray, "T H W 3"] | None = None,
+    media: Media, *, start: float, seconds: float, count: int, size: int
 ) -> UInt8[np.ndarray, "t h w 3"]:
     """The pictures on display in a window, by their time and not by their number.
 
-    They are upright and have square pixels. Where there is no picture yet, the first one is taken;
-    where the next one is late, the last one stays.
+    They are upright, have square pixels and are all as large as the first. Where there is no
+    picture yet, the first one is taken; where the next one is late, the last one stays.
 
     Args:
       start, seconds: of the window.
       count: t. Pictures are taken in the middle of t equal stretches of the window.
       size: a larger picture is shrunk, its aspect kept, until the shorter of h and w is this many
         pixels. A smaller one stays as it is.
-      out: written and returned, instead of a new array: of those pictures as many as it holds, as
-        ``decode.fit_frames`` chooses and crops them. Each is cropped and brought to H x W while it
-        is decoded, and then copied once.
 
     Raises:
       BadInput: ``missing_file``; ``no_video``, there is no stream of moving pictures;
         ``unreadable_video``, no picture can be decoded, or the file is cut off before the window;
         ``too_slow``, as for ``opened``.
     """
-    if out is not None and size < min(out.shape[1:3]):
-        read = read_frames(media, start=start, seconds=seconds, count=count, size=size)
-        return decode.fit_frames(read, *out.shape[:3], out=out)
-    chosen = range(count) if out is None else decode.chosen_frames(count, len(out)).tolist()
-    moments = [start + (i + 0.5) * seconds / count for i in chosen]
+    out = None
+    for first, past, picture in _shown(media, start, seconds, count, size=size):
+        if out is None:
+            out = np.empty((count, *picture.shape), np.uint8)
+        out[first:past] = picture
+    return out
+
+
+def fill_frames(
+    media: Media, out: UInt8[np.ndarray, "T H W 3"], *, start: float, seconds: float
+) -> None:
+    """Writes the pictures on display in a window, as ``read_frames`` finds them for ``count=T``.
+
+    Each is cropped about its centre to the aspect of the target and brought to H x W while it is
+    decoded, and then copied once.
+
+    Raises:
+      BadInput: as ``read_frames``.
+    """
+    for first, past, picture in _shown(media, start, seconds, len(out), target=out.shape[1:3]):
+        out[first:past] = picture
+
+
+def _shown(
+    media: Media,
+    start: float,
+    seconds: float,
+    count: int,
+    *,
+    size: int = 0,
+    target: tuple[int, int] | None = None,
+) -> Iterator[tuple[int, int, UInt8[np.ndarray, "h w 3"]]]:
+    """Pictures with the numbers of the moments at which they are on display, first and past the
+    last, each in the memory that FFmpeg's scaler wrote.
+    """
+    moments = [start + (i + 0.5) * seconds / count for i in range(count)]
     with opened(media, "unreadable_video") as container:
         stream = first_video(container)
         if stream is None:
             raise BadInput("no_video", "the file has no moving pictures")
-        scaler = Scaler(stream, size, None if out is None else out.shape[1:3])
+        scaler = Scaler(stream, size, target)
         for first, past, frame in _on_display(container, stream, moments):
-            picture = scaler(frame)
-            if out is None:
-                out = np.empty((count, *picture.shape), np.uint8)
-            out[first:past] = picture
-        return out
+            yield first, past, scaler(frame)
 
 
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
@@ -165,71 +172,6 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
         if not heard:
             raise BadInput("no_audio", f"no sound from {start:g} s to {start + seconds:g} s")
         return Waveform(np.clip(samples, -1, 1), rate)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """The pictures of a window, as a ``FittingReader``.
-
-    Attributes:
-      read: returns them as ``read_frames`` does, and takes its ``out``.
-    """
-
-    read: Callable[..., np.ndarray]
-
-    def __call__(self) -> UInt8[np.ndarray, "t h w 3"]:
-        """The pictures, whole."""
-        return self.read()
-
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
-        """Writes the pictures that make up a clip of a batch."""
-        self.read(out=out)
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """A video or sound file of a corpus, for readers of a clip. Can be pickled.
-
-    Attributes:
-      corpus: a folder or an archive.
-      name: of the file in it.
-    """
-
-    corpus: files.Folder | files.Archive
-    name: str
-
-    def header(self, reason: str = "unreadable_video") -> Header:
-        """As ``read_header``."""
-        return read_header(self._media(reason), reason)
-
-    def frames(
-        self,
-        *,
-        start: float,
-        seconds: float,
-        count: int,
-        size: int,
-        out: UInt8[np.ndarray, "T H W 3"] | None = None,
-    ) -> UInt8[np.ndarray, "t h w 3"]:
-        """As ``read_frames``."""
-        media = self._media("unreadable_video")
-        return read_frames(media, start=start, seconds=seconds, count=count, size=size, out=out)
-
-    def sound(self, *, start: float, seconds: float) -> Waveform:
-        """As ``read_sound``."""
-        return read_sound(self._media("unreadable_audio"), start=start, seconds=seconds)
-
-    def _media(self, reason: str) -> Media:
-        if isinstance(self.corpus, files.Folder):
-            if files.leads_out(self.name):
-                raise BadInput("missing_file", self.name)
-            return self.corpus.path / self.name
-        try:
-            return self.corpus.read(self.name)
-        except FileNotFoundError as error:
-            raise BadInput("missing_file", str(error)) from error
-        except OSError as error:
-            raise BadInput(reason, str(error)) from error
 
 
 def sound_parts(

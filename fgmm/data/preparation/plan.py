@@ -76,7 +76,7 @@ def measured(raw: Any, shard_megabytes: float) -> Split:
 
 def listed_name(raw: Any, index: int) -> str:
     """The name of a recording; its number where the list gives none."""
-    names = getattr(raw, "videos", None)
+    names = getattr(raw, "names", None)
     return str(index) if names is None else names[index]
 
 

@@ -1,23 +1,25 @@
 """What a source tells the preparation: its recordings as they lie on disk, one by one.
 
-A source module may define a class ``Raw`` beside its ``Source``::
+A source that can be prepared has, beside what ``fgmm/data/sources`` says::
 
-    Raw(*, root: str, split: str, **options)    raises ConfigError; no split where there is but one
-    Raw.splits: Iterable[str]                   those prepared if no others are asked for,
-                                                or a function of root to them
-    raw.videos: Sequence[str]                   names of the recordings
-    len(raw), raw[index] -> RawRecord           raises BadInput for one that is left out
-    raw.report: collections.Counter             what was left out when the list was read
-    raw.classes: dict[str, tuple[str, ...]]     as of ``Source``, where there are labels
+    Source(root=..., split=..., opened=False)   reads nothing; of ``fgmm.data.corpora.source``
+    source.raw() -> recordings                  raises ConfigError
+    Source.splits(root) -> tuple[str, ...]      those prepared if no others are asked for
+    Source.of_clips: tuple[str, ...]            options that recordings as they are have no use for
 
-It can be pickled, and gives the recordings in an order that depends on the corpus alone. That of a
-corpus which may have millions keeps no Python object for each. A source without one is prepared as
-well where its clips carry encoded pictures and no sound.
+    recordings.names: Sequence[str]             of the recordings
+    len(recordings)
+    recordings[index] -> RawRecord              raises BadInput for one that is left out
+    recordings.report: collections.Counter      what was left out when the list was read
+    recordings.classes                          as of ``Source``, where there are labels
+
+They can be pickled, in an order that depends on the corpus alone. Those of a corpus which may have
+millions keep no Python object for each. A source without ``raw`` is prepared as well where its
+clips carry encoded pictures and no sound.
 """
 
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +30,7 @@ from fgmm.data.schema import Caption
 KINDS = ("video", "audio", "image")
 # The split of a source that has none; TFDS takes "all" for a name of its own.
 WHOLE = "whole"
-# Clips by which a source without a ``Raw`` is judged.
+# Clips by which a source without ``raw`` is judged.
 _LOOKED_AT = 100
 
 
@@ -53,7 +55,7 @@ class RawRecord(NamedTuple):
     problems: Mapping[str, int] = {}
 
 
-class Pictures:
+class EncodedPictures:
     """The pictures of a source whose clips carry them encoded."""
 
     def __init__(self, source: Any, name: str):
@@ -64,8 +66,7 @@ class Pictures:
         if not pictures or any(clip.audio is not None for clip in first):
             raise ConfigError(
                 f"source {name!r} cannot be prepared: a record holds one file, and its clips are "
-                f"neither pictures without sound nor files that a class Raw in "
-                f"fgmm/data/sources/{name}.py names"
+                f"neither pictures without sound nor files that a method raw of the source names"
             )
 
     def __len__(self) -> int:
@@ -81,14 +82,14 @@ class Pictures:
         )
 
 
-class Chosen(NamedTuple):
+class SourceChoice(NamedTuple):
     """A source as the command line names it: ``NAME`` or ``NAME:option=value,option=value``."""
 
     name: str
     options: dict[str, Any]
 
 
-def choose(text: str, *, raw: bool) -> Chosen:
+def choose(text: str, *, raw: bool) -> SourceChoice:
     """Parses the name of a source and its options.
 
     Args:
@@ -99,67 +100,51 @@ def choose(text: str, *, raw: bool) -> Chosen:
       ConfigError: no such source, or an option that it does not have.
     """
     name, _, rest = text.partition(":")
-    target, _ = _target(name, raw)
+    source = components.find("data.sources", name, key="--source")
+    left_out = ("root", "split", *getattr(source, "of_clips", ())) if raw else ("root",)
     allowed = {
         option: default
-        for option, default in components.options(target).items()
-        if option not in (("root", "split") if raw else ("root",))
-        and isinstance(default, str | int | float)
+        for option, default in components.options(source).items()
+        if option not in left_out and isinstance(default, str | int | float)
     }
     given = variant(rest, **allowed)
-    return Chosen(name, {key: given[key] for key in allowed if given[key] != allowed[key]})
+    return SourceChoice(name, {key: given[key] for key in allowed if given[key] != allowed[key]})
 
 
-def splits(chosen: Chosen, root: str) -> tuple[str, ...]:
+def splits(chosen: SourceChoice, root: str) -> tuple[str, ...]:
     """The splits of a corpus that are prepared if no others are asked for.
 
     Raises:
       ConfigError: the source is made from no files, or the corpus is not as it should be.
     """
-    target, own = _target(chosen.name, raw=True)
-    if own:
-        _demand_there(root)
-        return tuple(target.splits(root) if callable(target.splits) else target.splits)
-    options = components.options(target)
+    source = components.find("data.sources", chosen.name, key="--source")
+    options = components.options(source)
     if "root" not in options:
         raise ConfigError(f"source {chosen.name!r} cannot be prepared: it has no files")
-    named = getattr(sys.modules[target.__module__], "SPLITS", (options.get("split"),))
-    return tuple(named) if "split" in options else (WHOLE,)
+    _demand_there(root)
+    return source.splits(root) if hasattr(source, "splits") else (options.get("split") or WHOLE,)
 
 
-def open_raw(chosen: Chosen, root: str, split: str) -> Any:
+def open_raw(chosen: SourceChoice, root: str, split: str) -> Any:
     """Opens the recordings of a split.
 
     Raises:
       ConfigError: anything of the corpus is missing or of another form.
     """
-    target, own = _target(chosen.name, raw=True)
-    allowed = components.options(target)
+    source = components.find("data.sources", chosen.name, key="--source")
+    has_splits = "split" in components.options(source)
     _demand_there(root)
-    if "split" not in allowed and split != WHOLE:
+    if not has_splits and split != WHOLE:
         raise ConfigError(f"--splits={split} is unknown; {chosen.name} has none but {WHOLE!r}")
-    given = {**chosen.options, "root": root} | ({"split": split} if "split" in allowed else {})
-    opened = target(**components.check(target, given, key="--source"))
-    return opened if own else Pictures(opened, chosen.name)
-
-
-def open_source(chosen: Chosen, root: str | None) -> Any:
-    """Opens a source for clips, as training does.
-
-    Raises:
-      ConfigError: anything of the corpus is missing or of another form.
-    """
-    entry = {"name": chosen.name, **chosen.options} | ({"root": root} if root else {})
-    return components.build("data.sources", entry, key="--source")
+    given = {**chosen.options, "root": root}
+    if has_splits:
+        given["split"] = "" if split == WHOLE else split
+    complete = components.check(source, given, key="--source")
+    if hasattr(source, "raw"):
+        return source(**complete, opened=False).raw()
+    return EncodedPictures(source(**complete), chosen.name)
 
 
 def _demand_there(root: str) -> None:
     if not os.path.exists(root):
         raise ConfigError(f"--input={root} does not exist; give the folder of the corpus")
-
-
-def _target(name: str, raw: bool) -> tuple[type, bool]:
-    """The class to be opened, and whether it is the source's own ``Raw``."""
-    source = components.find("data.sources", name, key="--source")
-    own = getattr(sys.modules[source.__module__], "Raw", None) if raw else None
-    return own or source, own is not None

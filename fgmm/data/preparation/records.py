@@ -24,7 +24,7 @@ LARGEST = 1_900_000_000
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
 
 
-class Examined(NamedTuple):
+class Findings(NamedTuple):
     """What a recording holds.
 
     Attributes:
@@ -47,7 +47,7 @@ class Record(NamedTuple):
     serialized: bytes
     media_bytes: int
     raw: RawRecord
-    examined: Examined
+    examined: Findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +84,12 @@ class Making:
         return made
 
 
-def _made(raw: RawRecord, data: bytes, examined: Examined) -> Record:
+def _made(raw: RawRecord, data: bytes, examined: Findings) -> Record:
     _demand_small(len(data))
     return Record(_serialized(_example(raw, data, examined)), len(data), raw, examined)
 
 
-def _of_piece(raw: RawRecord, number: int, piece: pieces.Piece, whole: Examined) -> Record:
+def _of_piece(raw: RawRecord, number: int, piece: pieces.Piece, whole: Findings) -> Record:
     found = examine(piece.data, raw.kind)
     found = found._replace(problems=tuple(dict.fromkeys(whole.problems + found.problems)))
     return _made(pieces.described(raw, piece, number), piece.data, found)
@@ -139,7 +139,7 @@ def _serialized(example: dict[str, Any]) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def examine(data: bytes, kind: str) -> Examined:
+def examine(data: bytes, kind: str) -> Findings:
     """Looks at the first picture, and at as much sound as it takes to hear something.
 
     Raises:
@@ -147,7 +147,7 @@ def examine(data: bytes, kind: str) -> Examined:
     """
     if kind == "image":
         decode.read_image(data, 32, 32)
-        return Examined(0.0, True, False, False)
+        return Findings(0.0, True, False, False)
     wanted = "video" if kind == "video" else "audio"
     header = av_files.read_header(data, f"unreadable_{wanted}")
     if not getattr(header, wanted):
@@ -163,7 +163,7 @@ def examine(data: bytes, kind: str) -> Examined:
             if kind == "audio":
                 raise
             problems, has_audio = [error.reason], False
-    return Examined(header.duration, kind == "video", has_audio, silent, tuple(problems))
+    return Findings(header.duration, kind == "video", has_audio, silent, tuple(problems))
 
 
 def _audible(data: bytes, duration: float) -> bool:
@@ -205,7 +205,7 @@ def _demand_small(size: int) -> None:
         raise BadInput("too_large", f"{size} bytes; a record has {LARGEST} at most")
 
 
-def _example(raw: RawRecord, data: bytes, examined: Examined) -> dict[str, Any]:
+def _example(raw: RawRecord, data: bytes, examined: Findings) -> dict[str, Any]:
     def text(words: str) -> str:
         return words.encode("utf-8", "replace").decode()
 

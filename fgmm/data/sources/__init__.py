@@ -3,10 +3,13 @@
 A source module defines one class ``Source``: random access to clips that are a function of the
 options and the index alone, so that the data position of a run is one number.
 
-``Source(*, split: str, **options)``
-    Opens the corpus. Raises ``fgmm.config.ConfigError`` for a missing corpus or an unknown split.
+``Source(**options)``
+    A frozen dataclass whose fields are the options. Making one opens the corpus, and raises
+    ``fgmm.config.ConfigError`` for an option that makes no sense or a corpus that is missing. An
+    option ``seconds``, the length of a window, is ``config.data.seconds`` unless an entry sets it.
 ``len(source)``, ``source[index] -> fgmm.data.schema.Clip``
-    Reading media is deferred: a ``Clip`` carries bytes or readers, opening it never fails.
+    Reading media is deferred: a ``Clip`` says which stretch of which recording it is, and opening
+    it never fails. How many pictures of what size are read is said by the batch.
 ``source.report: collections.Counter``
     Entries left out when the corpus was opened, by reason.
 
@@ -18,7 +21,7 @@ Where it makes sense there are also:
     The names of the classes of each kind of label, by label.
 ``source.parts``
     Corpora with weights, by which training draws: ``mixture``.
-
-A module may define a class ``Raw`` beside it, for ``fgmm.data.prepare``:
-``fgmm/data/preparation/raw.py`` says how.
+``source.raw()``
+    The recordings as they lie on disk, for ``fgmm.data.prepare``:
+    ``fgmm/data/preparation/raw.py`` says how.
 """

@@ -1,13 +1,14 @@
 """ESC-10: the recordings of ESC-50 that its table marks so, ten classes in the same five folds."""
 
+import dataclasses
 from typing import ClassVar
 
-from fgmm.data.corpora import labelled
 from fgmm.data.sources import esc50
 
 _TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(esc50.Source):
     """As ``esc50``, of which it reads the layout.
 
@@ -19,13 +20,3 @@ class Source(esc50.Source):
         "sound": tuple(esc50.CLASSES[target] for target in _TARGETS)
     }
     _marked_only: ClassVar[bool] = True
-
-
-class Raw(labelled.RawRecordings):
-    """The files, for ``fgmm.data.prepare``."""
-
-    splits = esc50.Raw.splits
-
-    def __init__(self, *, root: str):
-        """Reads the table of the corpus at ``root``."""
-        super().__init__(esc50.listed(root, Source.classes, marked_only=True), "audio")

@@ -9,10 +9,10 @@ Piczak: ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015
 """
 
 import collections
+import dataclasses
 from typing import ClassVar
 
 from fgmm.data.corpora import labelled
-from fgmm.data.preparation.raw import WHOLE
 
 _TABLE = "meta/esc50.csv"
 _LAYOUT = f"the layout is {_TABLE}, audio/"
@@ -31,9 +31,10 @@ CLASSES = (
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """The whole corpus. ``Clip.labels["sound"]`` says what is heard; ``Clip.group`` is the official
-    fold, ``"1"`` to ``"5"``.
+    fold, ``"1"`` to ``"5"``. The folder that the published archive packs it in may lie above.
 
     Attributes:
       classes: names of the classes, by label; in the order of the targets.
@@ -42,56 +43,22 @@ class Source(labelled.LabelledRecordings):
     """
 
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"sound": CLASSES}
+    kind: ClassVar[str] = "audio"
     # Whether the recordings that the table marks as ESC-10 are all there are.
     _marked_only: ClassVar[bool] = False
 
-    def __init__(self, *, root: str, windows: int = 1, seconds: float = 2.0):
-        """Opens the corpus.
-
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file; the folder that
-            the published archive packs it in may lie above.
-          windows: of each recording, spread from its start to its end; a single one is in its
-            middle.
-          seconds: of a window.
-
-        Raises:
-          ConfigError: a missing or unreadable root or table, no readable recording, or an option
-            that makes no sense.
-        """
-        labelled.demand_positive(windows=windows, seconds=seconds)
-        listing = listed(root, self.classes, self._marked_only)
-        super().__init__(listing, windows=windows, seconds=seconds)
-
-
-class Raw(labelled.RawRecordings):
-    """The files, for ``fgmm.data.prepare``."""
-
-    splits = (WHOLE,)
-
-    def __init__(self, *, root: str):
-        """Reads the table of the corpus at ``root``."""
-        super().__init__(listed(root, Source.classes, marked_only=False), "audio")
-
-
-def listed(root: str, classes: dict[str, tuple[str, ...]], marked_only: bool) -> labelled.Listing:
-    """The recordings of these classes, or of them those that are marked as ESC-10.
-
-    Raises:
-      ConfigError: a missing or unreadable root or table.
-    """
-    corpus = labelled.open_root(root, _LAYOUT, _TABLE)
-    report: collections.Counter[str] = collections.Counter()
-    entries = []
-    for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
-        category = row["category"].replace("_", " ")
-        if marked_only and row["esc10"].lower() != "true":
-            continue
-        if category in classes["sound"]:
-            label = classes["sound"].index(category)
-            entries.append(
-                labelled.Entry(f"audio/{row['filename']}", {"sound": label}, row["fold"])
-            )
-        else:
-            report["malformed_line"] += 1
-    return labelled.Listing(corpus, entries, classes, report)
+    def listed(self) -> labelled.Listing:
+        """Reads the table."""
+        corpus = labelled.open_root(self.root, _LAYOUT, _TABLE)
+        report: collections.Counter[str] = collections.Counter()
+        entries = []
+        for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
+            category = row["category"].replace("_", " ")
+            if self._marked_only and row["esc10"].lower() != "true":
+                continue
+            if category in self.classes["sound"]:
+                label = {"sound": self.classes["sound"].index(category)}
+                entries.append(labelled.Entry(f"audio/{row['filename']}", label, row["fold"]))
+            else:
+                report["malformed_line"] += 1
+        return labelled.Listing(corpus, entries, self.classes, report)

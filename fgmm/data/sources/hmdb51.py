@@ -12,19 +12,21 @@ ICCV 2011.
 """
 
 import collections
+import dataclasses
 import os
 import posixpath
 import re
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import files, labelled
 
-FOLDS = (1, 2, 3)
 _MARKS = {"train": "1", "test": "2"}
 _LAYOUT = "the layout is <class>/*.avi, testTrainMulti_7030_splits/<class>_test_split1.txt"
 _LIST = re.compile(r"(.+)_test_split(\d)\.txt")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """One side of one split. ``Clip.labels["action"]`` says what is done. ``Clip.group`` is the
     video that a clip was cut from, as its name says, within class and split: the official splits
@@ -38,66 +40,31 @@ class Source(labelled.LabelledRecordings):
       report: recordings left out, and ``malformed_line`` for lines of the lists without a mark.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        fold: int = 1,
-        windows: int = 1,
-        seconds: float = 2.0,
-        fps: float = 4.0,
-        size: int = 112,
-    ):
-        """Opens the corpus.
+    split: str = option("train", choices=tuple(_MARKS))
+    fold: int = option(1, choices=(1, 2, 3), help="Which of the three official splits.")
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: ``train`` or ``test``.
-          fold: which of the three official splits.
-          windows, seconds, fps, size: as in ``labelled.LabelledRecordings``.
-
-        Raises:
-          ConfigError: a missing or unreadable root, no lists of the fold, no readable recording, or
-            an option that makes no sense.
-        """
-        listing = _listed(root, split, fold)
-        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
-
-
-class Raw(labelled.RawRecordings):
-    """The files of one side of one split, for ``fgmm.data.prepare``."""
-
-    splits = tuple(_MARKS)
-
-    def __init__(self, *, root: str, split: str = "train", fold: int = 1):
-        """Reads the lists; the arguments are those of ``Source``."""
-        super().__init__(_listed(root, split, fold))
-
-
-def _listed(root: str, split: str, fold: int) -> labelled.Listing:
-    labelled.demand_known(tuple(_MARKS), split=split)
-    labelled.demand_known(FOLDS, fold=fold)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    lists = {}
-    for path in corpus.names():
-        match = _LIST.fullmatch(posixpath.basename(path))
-        if match and int(match[2]) == fold:
-            lists[match[1]] = path
-    if not lists:
-        raise ConfigError(f"root={root!r} has no lists of fold {fold}; {_LAYOUT}")
-    classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
-    paths = files.stems(corpus, files.VIDEO_ENDINGS)
-    entries = []
-    for label, name in enumerate(sorted(lists)):
-        for line in labelled.read_lines(corpus, lists[name]):
-            listed, _, mark = line.rpartition(" ")
-            stem = os.path.splitext(listed.strip())[0]
-            if not stem or mark not in ("0", "1", "2"):
-                report["malformed_line"] += 1
-            elif mark == _MARKS[split]:
-                path = paths.get(stem, f"{name}/{listed.strip()}")
-                group = f"{split}/{name}/{stem.partition(f'_{name}_')[0]}"
-                entries.append(labelled.Entry(path, {"action": label}, group))
-    return labelled.Listing(corpus, entries, classes, report)
+    def listed(self) -> labelled.Listing:
+        """Reads the lists of the fold."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        lists = {}
+        for path in corpus.names():
+            match = _LIST.fullmatch(posixpath.basename(path))
+            if match and int(match[2]) == self.fold:
+                lists[match[1]] = path
+        if not lists:
+            raise ConfigError(f"root={self.root!r} has no lists of fold {self.fold}; {_LAYOUT}")
+        classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        entries = []
+        for label, name in enumerate(sorted(lists)):
+            for line in labelled.read_lines(corpus, lists[name]):
+                listed, _, mark = line.rpartition(" ")
+                stem = os.path.splitext(listed.strip())[0]
+                if not stem or mark not in ("0", "1", "2"):
+                    report["malformed_line"] += 1
+                elif mark == _MARKS[self.split]:
+                    path = paths.get(stem, f"{name}/{listed.strip()}")
+                    group = f"{self.split}/{name}/{stem.partition(f'_{name}_')[0]}"
+                    entries.append(labelled.Entry(path, {"action": label}, group))
+        return labelled.Listing(corpus, entries, classes, report)

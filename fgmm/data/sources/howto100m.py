@@ -11,21 +11,22 @@ A list may name files instead, in a column ``video_path`` or ``path``, below ``v
 
 import collections
 import csv
-import functools
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import files, narrations
-from fgmm.data.corpora.windows import Narrated, Window
-from fgmm.data.media import av_files
+from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
+from fgmm.data.corpora.windows import NarrationWindows
+from fgmm.data.media.stretch import Recording
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.schema import BadInput, Clip, Waveform
-from fgmm.data.sources.video_folder import ENDINGS, SPLITS, place
+from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
 
 _PATH_COLUMNS = ("video_path", "path")
@@ -35,74 +36,55 @@ _LOOKED_FOR = 1000
 _NAME_BYTES = 64
 
 
-class Raw:
+class VideoList:
     """The videos of a split as they lie on disk, each with all its narration.
 
     Attributes:
-      videos: the ids, in the order of the list.
-      report: as that of ``Source``.
+      names: the ids, in the order of the list.
+      folder: of the files.
+      report: entries of the list left out.
     """
 
-    splits = SPLITS
-
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        validation: float = 0.001,
-        listing: str = "HowTo100M_v1.csv",
-        videos: str = "videos",
-        captions: str = "captions",
-    ):
+    def __init__(self, source: "Source"):
         """Reads the list and, where that names no files, the folder's names.
 
-        Args:
-          root, split, validation, listing, videos, captions: as ``Source`` takes them.
-
         Raises:
-          ConfigError: an unknown split, or something of the layout is missing.
+          ConfigError: something of the layout is missing.
         """
-        if split not in SPLITS:
-            raise ConfigError(f"split={split!r} is unknown; allowed: {', '.join(SPLITS)}")
-        if not 0 <= validation < 1:
-            raise ConfigError(f"validation={validation!r} must be a share from 0 to below 1")
-        parts = {"root": root, "listing": listing, "videos": videos, "captions": captions}
-        self.listing, video_path, caption_path = _layout(**parts)
+        parts = {key: getattr(source, key) for key in ("listing", "videos", "captions")}
+        self.listing, videos, captions = _layout(source.root, **parts)
         self.report: collections.Counter[str] = collections.Counter()
-        self.folder = files.Folder(video_path)
-        self.videos, self._paths = Texts(), Texts()
+        self.folder = files.Folder(videos)
+        self.names, self._paths = Texts(), Texts()
         for name, path in _listed(self.listing, self.folder, self.report):
-            if (place(name) < validation) == (split == "validation"):
-                self.videos.append(name)
+            if source.has(name):
+                self.names.append(name)
                 self._paths.append(path)
-        self._captions = (
-            narrations.CsvFolder(caption_path)
-            if caption_path.is_dir()
-            else narrations.JsonFile(caption_path)
-        )
+        read = narrations.CsvFolder if captions.is_dir() else narrations.JsonFile
+        self._captions = read(captions)
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> RawRecord:
-        name, path = self.videos[index], self.folder.path / self._paths[index]
-        spoken, left_out = self.narration(index)
-        return RawRecord(name, path, "video", spoken, group=name, problems=left_out)
+        name, path = self.names[index], self.folder.path / self._paths[index]
+        spoken, missing = self.narration(index)
+        return RawRecord(name, path, "video", spoken, group=name, problems=missing)
 
-    def recording(self, index: int) -> av_files.Recording:
+    def recording(self, index: int) -> Recording:
         """The file of a video."""
-        return av_files.Recording(self.folder, self._paths[index])
+        return Recording(self.folder, self._paths[index])
 
     def narration(self, index: int) -> narrations.Narration:
         """All that is said in a video; nothing, with the reason, where it cannot be read."""
         try:
-            return self._captions.read(self.videos[index])
+            return self._captions.read(self.names[index])
         except BadInput as error:
             return (), collections.Counter({error.reason: 1})
 
 
-class Source:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(SplitByName):
     """A clip is a video: a stretch around one of its narrations, and the narrations nearest to it.
 
     ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
@@ -113,72 +95,50 @@ class Source:
     are masked then, and counted. Can be pickled, and read by many threads.
 
     Attributes:
-      videos: the ids of this split, in the order of the list.
+      names: the ids of this split, in the order of the list.
       report: entries of the list left out: ``missing_file``, no such file is below ``videos``;
         ``malformed_line``, it has no id or a path that leads out of the folder.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        validation: float = 0.001,
-        listing: str = "HowTo100M_v1.csv",
-        videos: str = "videos",
-        captions: str = "captions",
-        seconds: float = 3.2,
-        fps: float = 10.0,
-        size: int = 224,
-        candidates: int = 4,
-        minimum: float = 4.0,
-    ):
-        """Opens the corpus: reads the list and, where that names no files, the folder's names.
+    validation: float = option(0.001, low=0, high=1, help="Share of the videos in that split.")
+    listing: str = option(
+        "HowTo100M_v1.csv", help="The list; below root, as the next two are, or anywhere."
+    )
+    videos: str = option("videos", help="The folder of the videos.")
+    captions: str = option("captions", help="The folder of the captions, or one JSON file.")
+    seconds: float = option(3.2, above=0, help=SECONDS)
+    candidates: int = option(4, low=1, help="K narrations of a clip at most.")
+    minimum: float = option(
+        4.0, low=0, help="Seconds to which a shorter narration is widened before a window is taken."
+    )
 
-        Args:
-          root: the folder of the corpus.
-          split: ``train`` or ``validation``.
-          validation: share of the videos in that split, decided by each video's id alone.
-          listing, videos, captions: the list, the folder of videos, and the folder of captions or
-            the JSON file with all of them; below ``root``, or anywhere if absolute.
-          seconds: of a window.
-          fps: pictures a second.
-          size: pictures are shrunk to this many pixels on the shorter side while decoding.
-          candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
-          minimum: seconds to which the stretch of a shorter narration is widened, to both sides
-            alike; a window is taken from within it.
+    of_clips: ClassVar[tuple[str, ...]] = ("seconds", "candidates", "minimum")
 
-        Raises:
-          ConfigError: an unknown split, something of the layout is missing, no listed video is
-            there or in the split, or an option that makes no sense.
-        """
-        numbers = {"seconds": seconds, "fps": fps, "size": size, "candidates": candidates}
-        for key, value in numbers.items():
-            if not value > 0:
-                raise ConfigError(f"{key}={value!r} must be greater than 0")
-        if minimum < 0:
-            raise ConfigError(f"minimum={minimum!r} must be at least 0")
-        self._raw = Raw(
-            root=root,
-            split=split,
-            validation=validation,
-            listing=listing,
-            videos=videos,
-            captions=captions,
-        )
-        self.videos, self.report = self._raw.videos, self._raw.report
-        self._window = Narrated(seconds, minimum, candidates)
-        self._frames, self._size = max(1, round(seconds * fps)), size
-        recordings = (self._raw.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
-        if not any(recording.name in self._raw.folder for recording in recordings):
-            reasons = "".join(f"; {reason} {n}" for reason, n in sorted(self.report.items()))
+    def raw(self) -> VideoList:
+        """The videos as they lie on disk, for ``fgmm.data.prepare``."""
+        return self._listed
+
+    def open(self) -> None:
+        """Reads the list, and looks for the first of its files."""
+        listed = self._listed
+        recordings = (listed.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
+        if not any(recording.name in listed.folder for recording in recordings):
             raise ConfigError(
-                f"listing={str(self._raw.listing)!r} has no video of split {split!r} with "
-                f"validation={validation} that is in {str(self._raw.folder.path)!r}{reasons}"
+                f"listing={str(listed.listing)!r} has no video of split {self.split!r} with "
+                f"validation={self.validation} that is in {str(listed.folder.path)!r}"
+                + (f"; {left_out(self.report)}" if self.report else "")
             )
 
+    def listed(self) -> VideoList:
+        """Reads the list and, where that names no files, the folder's names."""
+        return VideoList(self)
+
+    @property
+    def names(self) -> Texts:
+        return self._listed.names
+
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self._listed)
 
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
@@ -189,34 +149,18 @@ class Source:
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
         index = range(len(self))[index]
-        spoken, left_out = self._raw.narration(index)
-        window, near = self._window(spoken, rng)
-        read = {"recording": self._raw.recording(index), "window": window}
-        name = self.videos[index]
+        spoken, missing = self._listed.narration(index)
+        window = NarrationWindows(self.seconds, self.minimum, self.candidates)
+        stretch, near = window(self._listed.recording(index), spoken, rng)
+        name = self.names[index]
         return Clip(
             clip_id=name,
-            video=av_files.Pictures(
-                functools.partial(_frames, **read, count=self._frames, size=self._size)
-            ),
-            audio=functools.partial(_sound, **read),
+            video=stretch,
+            audio=stretch.sound,
             captions=near,
             group=name,
-            problems=tuple(sorted(left_out)),
+            problems=tuple(sorted(missing)),
         )
-
-
-def _start(recording: av_files.Recording, window: Window) -> float:
-    duration = recording.header().duration if window.start is None else 0.0
-    return window.begins(duration)
-
-
-def _frames(recording: av_files.Recording, window: Window, **options: Any) -> np.ndarray:
-    start = _start(recording, window)
-    return recording.frames(start=start, seconds=window.seconds, **options)
-
-
-def _sound(recording: av_files.Recording, window: Window) -> Waveform:
-    return recording.sound(start=_start(recording, window), seconds=window.seconds)
 
 
 def _layout(root: str, **parts: str) -> list[pathlib.Path]:
@@ -292,6 +236,6 @@ class _Finder:
             for name in sorted(names):
                 stem, ending = os.path.splitext(name)
                 key = os.fsencode(stem)
-                if ending.lower() in ENDINGS and len(key) <= _NAME_BYTES:
+                if ending.lower() in files.VIDEO_ENDINGS and len(key) <= _NAME_BYTES:
                     self._paths.append(os.path.relpath(os.path.join(folder, name), root))
                     yield key

@@ -9,19 +9,19 @@
 
 import collections
 import dataclasses
+import functools
 import json
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
-from fgmm.data.corpora import files, labelled
+from fgmm.config.option import option
+from fgmm.data.corpora import files, images, labelled
+from fgmm.data.corpora.source import FileSource
 from fgmm.data.media import decode
-from fgmm.data.preparation import raw
 from fgmm.data.schema import Caption, Clip
-from fgmm.data.sources import image_captions
 
 _STORIES = "stories.jsonl"
 _LAYOUT = f"the layout is {_STORIES}, images/<story>/<page>.jpg"
@@ -34,10 +34,23 @@ class Page(NamedTuple):
     text: str
 
 
-class Source:
+# Its name, and its pages.
+Story = tuple[str, list[Page]]
+
+
+class Listing(NamedTuple):
+    """The stories of a split, and what was left out."""
+
+    corpus: files.Folder | files.Archive
+    stories: list[Story]
+    report: collections.Counter[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(FileSource):
     """A clip is a page: pictures of it and of its neighbours, and the texts nearest to it.
 
-    With one frame and one candidate it is a picture with its text, as retrieval wants it. Can be
+    With one page and one candidate it is a picture with its text, as retrieval wants it. Can be
     pickled, and read by many threads.
 
     Attributes:
@@ -46,42 +59,40 @@ class Source:
         alone.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        frames: int = 1,
-        candidates: int = 1,
-        size: int = 224,
-    ):
-        """Opens the corpus.
+    split: str = option("train", help="Of the stories, as they say it.")
+    pages: int = option(
+        1, low=1, help="That a clip shows, around its own; all of a story that has fewer."
+    )
+    candidates: int = option(1, low=1, help="K, pages around the clip's own whose texts it has.")
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: of the stories, as they say it.
-          frames: T, pages that follow each other around the clip's own. A story with fewer gives
-            all that it has.
-          candidates: K, pages around the clip's own whose texts it has.
-          size: with several frames, pictures are cropped to a square of this many pixels; a single
-            one stays as it is.
+    of_clips: ClassVar[tuple[str, ...]] = ("pages", "candidates")
 
-        Raises:
-          ConfigError: a missing or unreadable root or list, an unknown split, or an option that
-            makes no sense.
-        """
-        labelled.demand_positive(frames=frames, candidates=candidates, size=size)
-        self._corpus = labelled.open_root(root, _LAYOUT, _STORIES)
-        self.report: collections.Counter[str] = collections.Counter()
-        self._frames, self._candidates, self._size = frames, candidates, size
-        stories = _stories(self._corpus, self.report)
-        labelled.demand_known(sorted(stories), split=split)
-        self._stories = [(name, pages) for name, pages in stories[split] if pages]
-        self._ends = np.cumsum([len(pages) for _, pages in self._stories])
-        self.report["empty_caption"] += sum(not p.text for _, ps in self._stories for p in ps)
-        self.report = +self.report
-        if not self._stories:
-            raise ConfigError(f"root={root!r}: no story of split {split!r} has a page; {_LAYOUT}")
+    @classmethod
+    def splits(cls, root: str) -> tuple[str, ...]:
+        """Those that stories are in."""
+        return tuple(sorted(_stories(root, collections.Counter())[1]))
+
+    def open(self) -> None:
+        """Reads the list."""
+        if not self._listed.stories:
+            raise ConfigError(
+                f"root={self.root!r}: no story of split {self.split!r} has a page; {_LAYOUT}"
+            )
+
+    def listed(self) -> Listing:
+        """Reads the list."""
+        report: collections.Counter[str] = collections.Counter()
+        corpus, stories = _stories(self.root, report)
+        if self.split not in stories:
+            allowed = ", ".join(sorted(stories))
+            raise ConfigError(f"split={self.split!r} is unknown; allowed: {allowed}")
+        found = [(name, pages) for name, pages in stories[self.split] if pages]
+        report["empty_caption"] += sum(not page.text for _, pages in found for page in pages)
+        return Listing(corpus, found, +report)
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([len(pages) for _, pages in self._listed.stories])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -89,17 +100,17 @@ class Source:
     def __getitem__(self, index: int) -> Clip:
         index = range(len(self))[index]
         number = int(np.searchsorted(self._ends, index, side="right"))
-        name, pages = self._stories[number]
+        corpus, (name, pages) = self._listed.corpus, self._listed.stories[number]
         own = index - int(self._ends[number]) + len(pages)
-        shown = around(own, self._frames, len(pages))
-        if self._frames == 1:
-            video: bytes | Callable = image_captions.encoded(self._corpus, pages[own].image)
-        else:
-            video = _Pictures(self._corpus, tuple(pages[i].image for i in shown), self._size)
-        said = around(own, self._candidates, len(pages))
+        shown = around(own, self.pages, len(pages))
+        said = around(own, self.candidates, len(pages))
         return Clip(
             clip_id=pages[own].image,
-            video=video,
+            video=(
+                images.encoded(corpus, pages[own].image)
+                if self.pages == 1
+                else _PagesShown(corpus, tuple(pages[i].image for i in shown))
+            ),
             captions=tuple(
                 Caption(pages[i].text, float(i - shown.start), i - shown.start + 1.0)
                 for i in said
@@ -109,27 +120,12 @@ class Source:
         )
 
 
-class Raw(raw.Pictures):
-    """The pages of one split for ``fgmm.data.prepare``: each a picture with its text alone, and its
-    story as group.
-    """
-
-    def __init__(self, *, root: str, split: str = "train"):
-        """Reads the list; the arguments are those of ``Source``."""
-        super().__init__(Source(root=root, split=split), "image_sequence")
-
-    @staticmethod
-    def splits(root: str) -> tuple[str, ...]:
-        """Those that stories are in."""
-        corpus = labelled.open_root(root, _LAYOUT, _STORIES)
-        return tuple(sorted(_stories(corpus, collections.Counter())))
-
-
 def _stories(
-    corpus: files.Folder | files.Archive, report: collections.Counter[str]
-) -> dict[str, list[tuple[str, list[Page]]]]:
-    """Names and pages of the stories, by split."""
-    stories: dict[str, list[tuple[str, list[Page]]]] = collections.defaultdict(list)
+    root: str, report: collections.Counter[str]
+) -> tuple[files.Folder | files.Archive, dict[str, list[Story]]]:
+    """The corpus, and its stories by split."""
+    corpus = labelled.open_root(root, _LAYOUT, _STORIES)
+    stories: dict[str, list[Story]] = collections.defaultdict(list)
     for line in labelled.read_lines(corpus, _STORIES):
         try:
             story = json.loads(line)
@@ -137,7 +133,7 @@ def _stories(
             stories[story["split"]].append((story["id"], [page for page in pages if page]))
         except (ValueError, KeyError, TypeError, RecursionError):
             report["malformed_line"] += 1
-    return stories
+    return corpus, stories
 
 
 def around(index: int, count: int, whole: int) -> range:
@@ -152,19 +148,23 @@ def around(index: int, count: int, whole: int) -> range:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pictures:
-    """Pages as the frames of a clip."""
+class _PagesShown:
+    """Pages as the pictures of a clip."""
 
     corpus: files.Folder | files.Archive
     paths: tuple[str, ...]
-    size: int
 
-    def __call__(self) -> UInt8[np.ndarray, "T h w 3"]:
-        frames = []
-        for path in self.paths:
-            data = image_captions.read(self.corpus, path)
-            frames.append(decode.read_image(data, self.size, self.size)[0])
-        return np.stack(frames)
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes T of them, as ``decode.fit_frames`` chooses them."""
+        for i, chosen in enumerate(decode.chosen_frames(len(self.paths), len(out)).tolist()):
+            data = images.read(self.corpus, self.paths[chosen])
+            out[i] = decode.read_image(data, *out.shape[1:3])[0]
+
+    def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
+        """As many as there are, at most ``count``, cropped to squares."""
+        out = np.empty((min(count, len(self.paths)), size, size, 3), np.uint8)
+        self.fill(out)
+        return out
 
 
 def _page(entry: dict, report: collections.Counter[str]) -> Page | None:

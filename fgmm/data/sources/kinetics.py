@@ -13,8 +13,10 @@ Kay et al.: The Kinetics Human Action Video Dataset, 2017, arXiv 1705.06950.
 """
 
 import collections
+import dataclasses
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import files, labelled
 
 _TABLES = {
@@ -26,6 +28,7 @@ _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _LAYOUT = f"the layout is {', '.join(names[0] for names in _TABLES.values())}, <folders>/*.mp4"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """One split. ``Clip.labels["action"]`` says what is done, ``Clip.group`` which video a clip was
     cut from, within the split: the official splits are taken as they are.
@@ -40,74 +43,44 @@ class Source(labelled.LabelledRecordings):
         video or a time.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        table: str = "",
-        windows: int = 1,
-        seconds: float = 2.0,
-        fps: float = 4.0,
-        size: int = 112,
-    ):
-        """Opens the corpus.
+    split: str = option("train", choices=tuple(_TABLES))
+    table: str = option(
+        "", help="Of the split, where it has another name than those above: its path below root."
+    )
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: ``train``, ``validation`` or ``test``.
-          table: of the split, where it has another name than those above: its path below ``root``.
-          windows, seconds, fps, size: as in ``labelled.LabelledRecordings``.
-
-        Raises:
-          ConfigError: a missing or unreadable root or table, no readable recording, or an option
-            that makes no sense.
-        """
-        listing = _listed(root, split, table)
-        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
-
-
-class Raw(labelled.RawRecordings):
-    """The files of one split, for ``fgmm.data.prepare``."""
-
-    def __init__(self, *, root: str, split: str = "train", table: str = ""):
-        """Reads the tables; the arguments are those of ``Source``."""
-        super().__init__(_listed(root, split, table))
-
-    @staticmethod
-    def splits(root: str) -> tuple[str, ...]:
+    @classmethod
+    def splits(cls, root: str) -> tuple[str, ...]:
         """Those whose tables the corpus has."""
         corpus = labelled.open_root(root, _LAYOUT)
         return tuple(name for name, tables in _TABLES.items() if files.find(corpus, tables))
 
-
-def _listed(root: str, split: str, table: str) -> labelled.Listing:
-    labelled.demand_known(tuple(_TABLES), split=split)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    found = {name: files.find(corpus, names) for name, names in _TABLES.items()}
-    found[split] = [table] if table else found[split]
-    if not found[split]:
-        raise ConfigError(f"root={root!r} has no {_TABLES[split][0]}; {_LAYOUT}")
-    rows = labelled.read_table(corpus, found[split][0], _COLUMNS, report)
-    labels = {row["label"] for row in rows}
-    for path in {path for places in found.values() for path in places[:1]} - {found[split][0]}:
-        # What is wrong with the tables of other splits is theirs to count.
-        uncounted: collections.Counter[str] = collections.Counter()
-        others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
-        labels |= {row["label"] for row in others} - {""}
-    classes = {"action": tuple(sorted(labels))}
-    label = {name: {"action": i} for i, name in enumerate(classes["action"])}
-    paths = files.stems(corpus, files.VIDEO_ENDINGS)
-    entries = []
-    for row in rows:
-        try:
-            start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
-        except (ValueError, OverflowError):
-            report["malformed_line"] += 1
-            continue
-        stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
-        group = f"{split}/{row['youtube_id']}"
-        path = paths.get(stem, f"{stem}.mp4")
-        entries.append(labelled.Entry(path, label[row["label"]], group))
-    return labelled.Listing(corpus, entries, classes, report)
+    def listed(self) -> labelled.Listing:
+        """Reads the tables."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        found = {name: files.find(corpus, names) for name, names in _TABLES.items()}
+        table = self.table or next(iter(found[self.split]), "")
+        if not table:
+            raise ConfigError(f"root={self.root!r} has no {_TABLES[self.split][0]}; {_LAYOUT}")
+        rows = labelled.read_table(corpus, table, _COLUMNS, report)
+        labels = {row["label"] for row in rows}
+        for path in {path for places in found.values() for path in places[:1]} - {table}:
+            # What is wrong with the tables of other splits is theirs to count.
+            uncounted: collections.Counter[str] = collections.Counter()
+            others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
+            labels |= {row["label"] for row in others} - {""}
+        classes = {"action": tuple(sorted(labels))}
+        label = {name: {"action": i} for i, name in enumerate(classes["action"])}
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        entries = []
+        for row in rows:
+            try:
+                start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
+            except (ValueError, OverflowError):
+                report["malformed_line"] += 1
+                continue
+            stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+            group = f"{self.split}/{row['youtube_id']}"
+            path = paths.get(stem, f"{stem}.mp4")
+            entries.append(labelled.Entry(path, label[row["label"]], group))
+        return labelled.Listing(corpus, entries, classes, report)

@@ -11,20 +11,22 @@
 """
 
 import collections
+import dataclasses
 import posixpath
 from collections.abc import Iterable
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import files, labelled
-from fgmm.data.preparation.raw import WHOLE
 
 _ENDINGS = {"video": files.VIDEO_ENDINGS, "audio": files.SOUND_ENDINGS}
 _LAYOUT = "the layout is <class>/<file>, or a listing; see fgmm/data/sources/labelled_folder.py"
 
 # A file's name, its class, and its group.
-Labelled = tuple[str, str, str]
+LabelledFile = tuple[str, str, str]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """``Clip.labels["label"]`` is the class.
 
@@ -35,67 +37,39 @@ class Source(labelled.LabelledRecordings):
         class.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "",
-        listing: str = "",
-        modality: str = "video",
-        windows: int = 1,
-        seconds: float = 2.0,
-        fps: float = 4.0,
-        size: int = 112,
-    ):
-        """Opens the corpus.
+    split: str = option(
+        "", help="The folder that the classes are in, or a value of the table's column; empty: all."
+    )
+    listing: str = option(
+        "", help="Path below root of a text file or a .csv; empty to take all files."
+    )
+    modality: str = option("video", choices=tuple(_ENDINGS), help="Of the files.")
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: the folder that the classes are in, or a value of the table's column ``split``;
-            empty for all that there is.
-          listing: path below ``root`` of a text file or a ``.csv``; empty to take all files.
-          modality: ``video`` for video files, ``audio`` for sound files, whose clips have no video.
-          windows, seconds, fps, size: as in ``labelled.LabelledRecordings``; sound files have no
-            use for the last two.
+    @property
+    def kind(self) -> str:
+        return self.modality
 
-        Raises:
-          ConfigError: a missing or unreadable root or listing, no file of the split, no readable
-            recording, or an option that makes no sense.
-        """
-        fps = fps if modality == "video" else None
-        listing = _listed(root, split, listing, modality)
-        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
-
-
-class Raw(labelled.RawRecordings):
-    """The files of a split, or of all together, for ``fgmm.data.prepare``."""
-
-    splits = (WHOLE,)
-
-    def __init__(self, *, root: str, split: str = "", listing: str = "", modality: str = "video"):
-        """Reads the names; the arguments are those of ``Source``; ``whole`` is its empty split."""
-        split = "" if split == WHOLE else split
-        super().__init__(_listed(root, split, listing, modality), modality)
-
-
-def _listed(root: str, split: str, listing: str, modality: str) -> labelled.Listing:
-    labelled.demand_known(tuple(_ENDINGS), modality=modality)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    if listing.endswith(".csv"):
-        found, names = _of_table(corpus, listing, split, report)
-    else:
-        depth = 1 if split else 0
-        present = [n for n in corpus.names() if _ending(n) in _ENDINGS[modality]]
-        names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
-        listed = labelled.read_lines(corpus, listing) if listing else present
-        found = list(_of_folders(listed, split, names, report if listing else None))
-    if not found:
-        raise ConfigError(f"root={root!r} has no {modality} of split={split!r}; {_LAYOUT}")
-    classes = {"label": tuple(sorted(names))}
-    labels = {name: {"label": i} for i, name in enumerate(classes["label"])}
-    entries = [labelled.Entry(name, labels[label], group) for name, label, group in found]
-    return labelled.Listing(corpus, entries, classes, report)
+    def listed(self) -> labelled.Listing:
+        """Reads the names of the files, and the list or table."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        if self.listing.endswith(".csv"):
+            found, names = _of_table(corpus, self.listing, self.split, report)
+        else:
+            depth = 1 if self.split else 0
+            endings = _ENDINGS[self.modality]
+            present = [n for n in corpus.names() if _ending(n) in endings]
+            names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
+            lines = labelled.read_lines(corpus, self.listing) if self.listing else present
+            found = list(_of_folders(lines, self.split, names, report if self.listing else None))
+        if not found:
+            raise ConfigError(
+                f"root={self.root!r} has no {self.modality} of split={self.split!r}; {_LAYOUT}"
+            )
+        classes = {"label": tuple(sorted(names))}
+        labels = {name: {"label": i} for i, name in enumerate(classes["label"])}
+        entries = [labelled.Entry(name, labels[label], group) for name, label, group in found]
+        return labelled.Listing(corpus, entries, classes, report)
 
 
 def _of_table(
@@ -103,7 +77,7 @@ def _of_table(
     listing: str,
     split: str,
     report: collections.Counter[str],
-) -> tuple[list[Labelled], set[str]]:
+) -> tuple[list[LabelledFile], set[str]]:
     """The files of a split, and all classes of the table."""
     columns = ("filename", "label", *(("split",) if split else ()))
     rows = labelled.read_table(corpus, listing, columns, report, ("group",))
@@ -113,7 +87,7 @@ def _of_table(
 
 def _of_folders(
     names: Iterable[str], split: str, classes: set[str], report: collections.Counter[str] | None
-) -> Iterable[Labelled]:
+) -> Iterable[LabelledFile]:
     """The files of a split that are in the folder of a class; others are counted, if asked."""
     for name in names:
         parts = name.split("/")

@@ -11,14 +11,17 @@ In a config::
 import bisect
 import collections
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgmm import components
 from fgmm.config import Config, ConfigError, of_type
+from fgmm.config.option import check_options, option
+from fgmm.data.corpora.source import SECONDS
+from fgmm.data.opening import open_source
 from fgmm.data.schema import Clip
 
 
@@ -34,6 +37,7 @@ class Part(NamedTuple):
     weight: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """The clips of all parts, one part after the other in the order of their names.
 
@@ -49,32 +53,55 @@ class Source:
       report: sums of what the parts left out.
     """
 
-    def __init__(self, *, sources: Mapping):
-        """Opens the parts.
+    # By name, each as in ``config.data.source``, with a ``weight`` above 0, or 1.0.
+    sources: Mapping = dataclasses.field(hash=False)
+    seconds: float = option(2.0, low=0, help=f"{SECONDS} Of parts that say nothing else.")
 
-        Args:
-          sources: by name; each as in ``config.data.source``, with a ``weight`` above 0, or 1.0.
+    def __post_init__(self):
+        """Opens the parts.
 
         Raises:
           ConfigError: there are none, a part is wrong by itself, or a weight is not above 0.
         """
-        if not sources:
+        check_options(self)
+        if not self.sources:
             raise ConfigError("mixture: sources is empty; name at least one")
+        # A method that is always there would say that all clips are drawn anew every time.
+        if any(hasattr(source, "draw") for source in self._sources):
+            object.__setattr__(self, "draw", self._draw)
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
         # A config forgets the order of its keys.
-        self._names = sorted(sources)
-        self._sources = [_open(sources[name], f"mixture: sources.{name}") for name in self._names]
-        self._ends = list(itertools.accumulate(map(len, self._sources)))
+        return sorted(self.sources)
+
+    @functools.cached_property
+    def _sources(self) -> list[Any]:
+        return [
+            _open(self.sources[name], f"mixture: sources.{name}", self.seconds)
+            for name in self._names
+        ]
+
+    @functools.cached_property
+    def parts(self) -> tuple[Part, ...]:
+        weights = [float(self.sources[name].get("weight", 1.0)) for name in self._names]
         starts = [0, *self._ends]
-        weights = [float(sources[name].get("weight", 1.0)) for name in self._names]
-        self.parts = tuple(
+        return tuple(
             Part(range(*ends), weight)
             for ends, weight in zip(itertools.pairwise(starts), weights, strict=True)
         )
-        self.report = sum((source.report for source in self._sources), collections.Counter())
-        self.classes = _agreed([getattr(source, "classes", {}) for source in self._sources])
-        # A method that is always there would say that all clips are drawn anew every time.
-        if any(hasattr(source, "draw") for source in self._sources):
-            self.draw = self._draw
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(map(len, self._sources)))
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        return sum((source.report for source in self._sources), collections.Counter())
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return _agreed([getattr(source, "classes", {}) for source in self._sources])
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -96,7 +123,7 @@ class Source:
         return dataclasses.replace(clip, clip_id=f"{name}/{clip.clip_id}", group=group)
 
 
-def _open(entry: Any, key: str) -> Any:
+def _open(entry: Any, key: str, seconds: float) -> Any:
     if not isinstance(entry, Config):
         raise ConfigError(f"{key}={entry!r} must be a dict with the name of a source")
     weight = entry.get("weight", 1.0)
@@ -105,7 +132,7 @@ def _open(entry: Any, key: str) -> Any:
     if entry.get("name") == "mixture":
         raise ConfigError(f"{key}.name='mixture' cannot be a part of another; name its own parts")
     options = {option: value for option, value in entry.items() if option != "weight"}
-    source = components.build("data.sources", options, key=key)
+    source = open_source(options, key, seconds)
     if not len(source):
         raise ConfigError(f"{key} has no clip; leave it out")
     return source

@@ -15,9 +15,11 @@ Answering and Retrieval, ECCV 2018.
 """
 
 import collections
+import dataclasses
 from collections.abc import Iterable
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
 
@@ -29,6 +31,7 @@ SPLITS = (*OFFICIAL, *_LISTS, "test_1k")
 _LAYOUT = f"the layout is {', '.join(_ANNOTATIONS[1:])}, {_TEST_1K}, <folders>/video0.mp4"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(described.DescribedSegments):
     """One split. A clip is a whole file, which was cut from a longer video before, with all its
     sentences, or in ``test_1k`` with the one that the list gives it.
@@ -38,65 +41,41 @@ class Source(described.DescribedSegments):
         without a video, ``empty_caption`` those without words.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "test_1k",
-        seconds: float = 0.0,
-        frames: int = 32,
-        size: int = 224,
-    ):
-        """Opens the corpus.
+    split: str = option(
+        "test_1k",
+        choices=SPLITS,
+        help="One of the official splits of 6,513, 497 and 2,990 videos, or a list of retrieval.",
+    )
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file; a split needs
-            the lists alone that it is made of.
-          split: ``train``, ``validate`` or ``test``, the official ones of 6,513, 497 and 2,990
-            videos; ``train_9k`` and ``test_1k``, or ``train_7k``, of retrieval.
-          seconds, frames, size: as in ``described.DescribedSegments``.
+    @classmethod
+    def splits(cls, root: str) -> tuple[str, ...]:
+        """The official ones."""
+        del root
+        return OFFICIAL
 
-        Raises:
-          ConfigError: a missing or unreadable root or list, no video of the split, or an option
-            that makes no sense.
-        """
-        listed = _listed(root, split)
-        super().__init__(*listed, seconds=seconds, frames=frames, size=size)
-
-
-class Raw(described.RawFiles):
-    """The videos of one split with all their sentences, for ``fgmm.data.prepare``."""
-
-    splits = OFFICIAL
-
-    def __init__(self, *, root: str, split: str = "test_1k"):
-        """Reads the lists; the arguments are those of ``Source``."""
-        super().__init__(*_listed(root, split))
-
-
-def _listed(root: str, split: str) -> described.Listed:
-    labelled.demand_known(SPLITS, split=split)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    if split == "test_1k":
-        table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
-        rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
-        pairs = [(row["video_id"], row["sentence"]) for row in rows]
-        videos = [video for video, _ in pairs]
-    else:
-        split_of, pairs = _annotations(corpus, root, report)
-        videos = [video for video, name in split_of.items() if name == split]
-        if split in _LISTS:
-            table = labelled.find_table(corpus, _LISTS[split], _LAYOUT)
-            rows = labelled.read_table(corpus, table, ("video_id",), report)
-            videos = [row["video_id"] for row in rows]
-    captions = _by_video(videos, pairs, report)
-    paths = files.stems(corpus, files.VIDEO_ENDINGS)
-    found = [
-        described.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
-        for video, said in captions.items()
-    ]
-    return corpus, found, report
+    def listed(self) -> described.Listing:
+        """Reads the lists that the split is made of."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        if self.split == "test_1k":
+            table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
+            rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
+            pairs = [(row["video_id"], row["sentence"]) for row in rows]
+            videos = [video for video, _ in pairs]
+        else:
+            split_of, pairs = _annotations(corpus, self.root, report)
+            videos = [video for video, name in split_of.items() if name == self.split]
+            if self.split in _LISTS:
+                table = labelled.find_table(corpus, _LISTS[self.split], _LAYOUT)
+                rows = labelled.read_table(corpus, table, ("video_id",), report)
+                videos = [row["video_id"] for row in rows]
+        captions = _by_video(videos, pairs, report)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        found = [
+            described.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
+            for video, said in captions.items()
+        ]
+        return described.Listing(corpus, found, report)
 
 
 def _annotations(

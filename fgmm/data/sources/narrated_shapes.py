@@ -4,6 +4,7 @@ Everything is a function of (seed, split, index), made when it is asked for; the
 download. Eight clips in a row are a video: its narrator's words at the wrong time come from them.
 """
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import ClassVar, SupportsIndex
 import numpy as np
 
 from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
 from fgmm.data.corpora.shapes import picture, sound
 from fgmm.data.corpora.shapes.narration import describe, narrate
 from fgmm.data.corpora.shapes.scene import MOTIONS, SHAPES, Scene, World, draw_scene, generator
@@ -31,6 +33,7 @@ _CLIPS_OF_A_VIDEO = 8
 _SCENE, _NARRATION, _PICTURE, _SOUND = range(4)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """Narrated shapes, as described in ``fgmm.data.corpora.shapes``.
 
@@ -43,7 +46,8 @@ class Source:
     - ``sound``: all moving objects of a clip have one shape, hence one timbre;
       ``Clip.labels["sound"]`` says which.
 
-    In the last two, classes are equally likely and every caption is true.
+    In the last two, classes are equally likely and every caption is true. ``noise`` and ``silent``
+    are of the first two alone.
 
     Attributes:
       classes: names of the classes, by label.
@@ -52,91 +56,75 @@ class Source:
 
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"motion": MOTIONS, "sound": SHAPES}
 
-    def __init__(
-        self,
-        *,
-        split: str = "train",
-        seed: int = 0,
-        clips: int = 0,
-        size: int = 64,
-        frames: int = 8,
-        fps: float = 4.0,
-        sample_rate: int = 8000,
-        objects: tuple[int, int] = (2, 3),
-        distractors: int = 1,
-        captions: tuple[int, int] = (3, 4),
-        noise: float = 0.5,
-        silent: float = 0.0,
-    ):
-        """Opens the corpus.
+    split: str = option("train", choices=tuple(_SPLITS))
+    seed: int = option(0, low=0, help="Which of the corpora there could be.")
+    clips: int = option(0, low=0, help="Number of clips; 0 for the split's own, 20,000 or 1,000.")
+    size: int = option(64, low=32, help="Height and width of the picture in pixels.")
+    frames: int = option(8, low=4, help="T, frames of a clip.")
+    fps: float = option(
+        4.0, low=3, help="Frames a second; at most frames, so that a clip lasts a second or more."
+    )
+    sample_rate: int = option(8000, low=sound.MIN_SAMPLE_RATE, help="Of the sound, in Hz.")
+    objects: tuple[int, int] = option((2, 3), help="Least and most moving objects of a clip.")
+    distractors: int = option(
+        1, low=0, high=8, help="Objects that neither move nor sound, and are not spoken of."
+    )
+    captions: tuple[int, int] = option((3, 4), help="Least and most sentences of a clip.")
+    noise: float = option(
+        0.5, low=0, high=1, help="Share of sentences of a clip that are not about it."
+    )
+    silent: float = option(0.0, low=0, high=1, help="Share of clips without sound.")
 
-        Args:
-          split: which part of the corpus.
-          seed: which of the corpora there could be.
-          clips: number of clips; 0 for the split's own (20,000 in ``train``, 1,000 elsewhere).
-          size: height and width of the picture in pixels.
-          frames: T, frames of a clip.
-          fps: frames a second: at least 3, or shaking is missed, and at most ``frames``, so that a
-            clip lasts a second or more.
-          sample_rate: of the sound, in Hz.
-          objects: least and most moving objects of a clip.
-          distractors: objects of a clip that neither move nor sound, and are not spoken of.
-          captions: least and most sentences of a clip.
-          noise: share of sentences that are not about their clip, in ``train`` and
-            ``validation``; elsewhere there are none.
-          silent: share of clips without sound, in ``train`` and ``validation``; elsewhere there
-            are none.
+    def __post_init__(self):
+        """Raises ConfigError for an option that makes no sense."""
+        check_options(self)
+        if self.fps > self.frames:
+            raise ConfigError(f"fps={self.fps!r} must be at most frames={self.frames}")
+        for key, bounds, most in (("objects", self.objects, 8), ("captions", self.captions, 64)):
+            whole = len(bounds) == 2 and all(isinstance(bound, int) for bound in bounds)
+            if not (whole and 1 <= bounds[0] <= bounds[1] <= most):
+                raise ConfigError(f"{key}={bounds!r} must be (least, most) within 1 to {most}")
 
-        Raises:
-          ConfigError: an unknown split, or a value that makes no sense.
-        """
-        if split not in _SPLITS:
-            _refuse("split", split, f"one of {', '.join(_SPLITS)}")
-        _demand("seed", seed, seed >= 0, "at least 0")
-        _demand("clips", clips, clips >= 0, "at least 1, or 0 for the split's own number")
-        _demand("size", size, size >= 32, "at least 32 pixels, so that shapes can be told apart")
-        _demand("frames", frames, frames >= 4, "at least 4")
-        _demand("fps", fps, 3 <= fps <= frames, "from 3 to the number of frames")
-        lowest = sound.MIN_SAMPLE_RATE
-        _demand("sample_rate", sample_rate, sample_rate >= lowest, f"at least {lowest} Hz")
-        _demand("objects", objects, _is_range(objects, 1, 8), "(least, most) within 1 to 8")
-        _demand("distractors", distractors, 0 <= distractors <= 8, "from 0 to 8")
-        _demand("captions", captions, _is_range(captions, 1, 64), "(least, most) within 1 to 64")
-        _demand("noise", noise, 0 <= noise <= 1, "a share from 0 to 1")
-        _demand("silent", silent, 0 <= silent <= 1, "a share from 0 to 1")
-        self.report = Counter()
-        self.world = World(size, frames, fps, sample_rate)
-        self._split = split
-        self._stream = (seed, _SPLITS[split])
-        self._clips = clips or _DEFAULT_CLIPS[split]
-        self._objects = objects
-        self._distractors = distractors
-        self._captions = captions
-        self._noise = noise if split in _NARRATED else 0.0
-        self._silent = silent if split in _NARRATED else 0.0
+    @property
+    def report(self) -> Counter[str]:
+        return Counter()
+
+    @property
+    def world(self) -> World:
+        """What scenes are rendered in."""
+        return World(self.size, self.frames, self.fps, self.sample_rate)
+
+    @property
+    def _stream(self) -> tuple[int, int]:
+        """Names the random numbers of the split."""
+        return self.seed, _SPLITS[self.split]
+
+    def _if_narrated(self, share: float) -> float:
+        """A share of what is wrong, which splits for evaluation have nothing of."""
+        return share if self.split in _NARRATED else 0.0
 
     def __len__(self) -> int:
-        return self._clips
+        return self.clips or _DEFAULT_CLIPS[self.split]
 
     def __getitem__(self, index: SupportsIndex) -> Clip:
         """The clip at ``index``; its media are rendered when their readers are called."""
-        index = range(self._clips)[index]
+        index = range(len(self))[index]
         scene = self.scene(index)
         rng = generator(*self._stream, index, _NARRATION)
-        sentences = int(rng.integers(self._captions[0], self._captions[1], endpoint=True))
-        has_sound = rng.random() >= self._silent
-        if self._split == "retrieval":
+        sentences = int(rng.integers(*self.captions, endpoint=True))
+        has_sound = rng.random() >= self._if_narrated(self.silent)
+        if self.split == "retrieval":
             captions, grounding = describe(rng, scene, self.world, sentences)
         else:
             neighbours = functools.partial(self._neighbours, index, rng)
             captions, grounding = narrate(
-                rng, scene, self.world, sentences, self._noise, neighbours
+                rng, scene, self.world, sentences, self._if_narrated(self.noise), neighbours
             )
         shown = functools.partial(picture.render, scene, self.world)
         heard = functools.partial(sound.render, scene, self.world)
         video, place = divmod(index, _CLIPS_OF_A_VIDEO)
         return Clip(
-            clip_id=f"{self._split}/{video:06d}/{place}",
+            clip_id=f"{self.split}/{video:06d}/{place}",
             video=functools.partial(shown, (*self._stream, index, _PICTURE)),
             audio=functools.partial(heard, (*self._stream, index, _SOUND)) if has_sound else None,
             captions=captions,
@@ -147,18 +135,18 @@ class Source:
     def scene(self, index: int) -> Scene:
         """The objects of a clip: the whole truth about it."""
         rng = generator(*self._stream, index, _SCENE)
-        movers = int(rng.integers(self._objects[0], self._objects[1], endpoint=True))
+        movers = int(rng.integers(*self.objects, endpoint=True))
         return draw_scene(
             rng,
             self.world,
             movers,
-            self._distractors,
-            motion=int(rng.integers(len(MOTIONS))) if self._split == "motion" else None,
-            shape=int(rng.integers(len(SHAPES))) if self._split == "sound" else None,
+            self.distractors,
+            motion=int(rng.integers(len(MOTIONS))) if self.split == "motion" else None,
+            shape=int(rng.integers(len(SHAPES))) if self.split == "sound" else None,
         )
 
     def _labels(self, scene: Scene) -> dict[str, int]:
-        match self._split:
+        match self.split:
             case "motion":
                 return {"motion": scene.movers[0].motion}
             case "sound":
@@ -171,17 +159,3 @@ class Source:
         for place in rng.permutation(_CLIPS_OF_A_VIDEO).tolist():
             if first + place != index:
                 yield self.scene(first + place)
-
-
-def _is_range(bounds: tuple[int, int], least: int, most: int) -> bool:
-    whole = len(bounds) == 2 and all(isinstance(bound, int) for bound in bounds)
-    return whole and least <= bounds[0] <= bounds[1] <= most
-
-
-def _demand(key: str, value: object, fine: bool, allowed: str) -> None:
-    if not fine:
-        _refuse(key, value, allowed)
-
-
-def _refuse(key: str, value: object, allowed: str) -> None:
-    raise ConfigError(f"narrated_shapes: {key}={value!r} is not possible; it must be {allowed}")

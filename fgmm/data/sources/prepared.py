@@ -1,28 +1,30 @@
 """What ``python -m fgmm.data.prepare`` wrote: sharded records with encoded media; docs/data.md."""
 
 import collections
+import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import UInt8
 
 from fgmm.config import ConfigError
-from fgmm.data.corpora.windows import Narrated, Spread, Window
-from fgmm.data.media import av_files
+from fgmm.config.option import option
+from fgmm.data.corpora.source import SECONDS, FileSource
+from fgmm.data.corpora.windows import EvenWindows, NarrationWindows
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
-from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Waveform
+from fgmm.data.schema import REASONS, Caption, Clip, Unreadable
 
 # Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
 _LONGEST_ERROR = 200
 
 
-class Source:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(FileSource):
     """A clip is a recording, or a piece of one where it was cut: a stretch around one of its
     narrations, and the narrations nearest to it. A picture is one with all its captions.
 
@@ -41,107 +43,84 @@ class Source:
       report: empty; the folder's report.json says what was left out when it was prepared.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        seconds: float = 3.2,
-        fps: float = 10.0,
-        size: int = 224,
-        candidates: int = 4,
-        minimum: float = 4.0,
-        windows: int = 0,
-        verify: bool = False,
-    ):
-        """Opens the folder: reads the list of its shards, and whether they are there and as long as
-        they were.
+    split: str = option("train", help="One of those prepared.")
+    seconds: float = option(3.2, above=0, help=SECONDS)
+    candidates: int = option(4, low=1, help="K narrations of a clip at most.")
+    minimum: float = option(
+        4.0, low=0, help="Seconds to which a shorter narration is widened before a window is taken."
+    )
+    windows: int = option(
+        0, low=0, help="Clips of each recording, from its start to its end; 0: one, at a narration."
+    )
+    verify: bool = option(
+        False, help="Compare the checksums of the split's shards, for which all of them are read."
+    )
 
-        Args:
-          root: the folder.
-          split: one of those prepared.
-          seconds: of a window.
-          fps: pictures a second.
-          size: pictures are shrunk to this many pixels on the shorter side while decoding.
-          candidates: K narrations of a clip at most, as ``narrations.nearest`` finds them.
-          minimum: seconds to which the stretch of a shorter narration is widened, to both sides
-            alike; a window is taken from within it.
-          windows: clips of each recording, spread from its start to its end, with what is said in
-            them; 0 for one around a narration.
-          verify: compare the checksums of the split's shards, for which all of them are read; as
-            ``python -m fgmm.data.prepare --verify`` does for all splits.
-
-        Raises:
-          ConfigError: the folder was not prepared, or not to the end, or a shard is missing, of
-            another length or, with ``verify``, changed, or an unknown split, or an option that
-            makes no sense.
-        """
-        numbers = {"seconds": seconds, "fps": fps, "size": size, "candidates": candidates}
-        for key, value in numbers.items():
-            if not value > 0:
-                raise ConfigError(f"{key}={value!r} must be greater than 0")
-        for key, value in {"minimum": minimum, "windows": windows}.items():
-            if value < 0:
-                raise ConfigError(f"{key}={value!r} must be at least 0")
-        self.report: collections.Counter[str] = collections.Counter()
-        self._root, self._split = pathlib.Path(root).absolute(), split
-        self._window, self._spread = Narrated(seconds, minimum, candidates), None
-        if windows:
-            self._spread = Spread(seconds, windows)
-        self._frames, self._size = max(1, round(seconds * fps)), size
-        entries = shards.read_manifest(self._root)
-        known = list(dict.fromkeys(entry["split"] for entry in entries))
-        if split not in known:
-            raise ConfigError(
-                f"split={split!r} is unknown to {root!r}; allowed: {', '.join(known)}"
-            )
-        entries = [entry for entry in entries if entry["split"] == split]
-        if found := list(shards.damaged(self._root, entries, checksums=verify)):
+    def open(self) -> None:
+        """Reads the list of the shards, and whether they are there and as long as they were."""
+        if found := list(shards.damaged(self._folder, self._shards, checksums=self.verify)):
             more = f" (and {len(found) - 1} more shards)" if len(found) > 1 else ""
-            raise ConfigError(f"root={root!r}: {found[0]}{more}; delete it and prepare again")
-        self._shards = [entry["file"] for entry in entries]
-        self._ends = np.cumsum([entry["records"] for entry in entries])
-        self.classes = shards.read_classes(self._root)
-        self._records = self._open()
+            raise ConfigError(f"root={self.root!r}: {found[0]}{more}; delete it and prepare again")
         if len(self._records) != self._ends[-1]:
             raise ConfigError(
-                f"root={root!r}: dataset_info.json has {len(self._records)} records in split "
-                f"{split!r}, {shards.MANIFEST} {self._ends[-1]}; prepare it again"
+                f"root={self.root!r}: dataset_info.json has {len(self._records)} records in split "
+                f"{self.split!r}, {shards.MANIFEST} {self._ends[-1]}; prepare it again"
             )
         if not len(self._records):
-            raise ConfigError(f"root={root!r} has no record in split {split!r}")
+            raise ConfigError(f"root={self.root!r} has no record in split {self.split!r}")
+        _ = self.classes
 
-    def _open(self) -> Any:
+    @functools.cached_property
+    def _folder(self) -> pathlib.Path:
+        return pathlib.Path(self.root).absolute()
+
+    @functools.cached_property
+    def _shards(self) -> list[dict[str, Any]]:
+        """What the manifest says of those of the split."""
+        entries = shards.read_manifest(self._folder)
+        known = list(dict.fromkeys(entry["split"] for entry in entries))
+        if self.split not in known:
+            raise ConfigError(
+                f"split={self.split!r} is unknown to {self.root!r}; allowed: {', '.join(known)}"
+            )
+        return [entry for entry in entries if entry["split"] == self.split]
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([entry["records"] for entry in self._shards])
+
+    @functools.cached_property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return shards.read_classes(self._folder)
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        """Nothing."""
+        return collections.Counter()
+
+    @functools.cached_property
+    def _records(self) -> Any:
         """TFDS's random access to the records."""
         try:
-            builder = tfds.builder_from_directory(self._root)
+            builder = tfds.builder_from_directory(self._folder)
             known = set(builder.info.features)
-            records = builder.as_data_source(self._split)
+            records = builder.as_data_source(self.split)
         except Exception as error:  # TFDS raises nearly anything for damaged files
             raise ConfigError(
-                f"root={str(self._root)!r}: TFDS cannot open it ({_one_line(error)}); dataset_info"
-                ".json or features.json is damaged, prepare it again"
+                f"root={str(self._folder)!r}: TFDS cannot open it ({_one_line(error)}); "
+                "dataset_info.json or features.json is damaged, prepare it again"
             ) from error
         if known != set(features()):
             raise ConfigError(
-                f"root={str(self._root)!r} was written by another version; prepare it again"
+                f"root={str(self._folder)!r} was written by another version; prepare it again"
             )
         return records
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._records = self._open()
-
     def __len__(self) -> int:
-        return len(self._records) * self._windows
-
-    @property
-    def _windows(self) -> int:
-        """Clips of a record."""
-        return self._spread.count if self._spread else 1
+        return len(self._records) * (self.windows or 1)
 
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
@@ -151,17 +130,16 @@ class Source:
         return self._clip(index, rng)
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
-        index, place = divmod(range(len(self))[index], self._windows)
+        index, place = divmod(range(len(self))[index], self.windows or 1)
         try:
             return self._described(self._records[index], place, rng)
         except Exception as error:  # ArrayRecord and TFDS raise nearly anything for damaged shards
             shard = int(np.searchsorted(self._ends, index, side="right"))
-            there = (self._root / self._shards[shard]).exists()
+            file = self._shards[shard]["file"]
+            there = (self._folder / file).exists()
             reason = "unreadable_record" if there else "missing_file"
-            failed = _Unreadable(
-                reason, f"record {index} in {self._shards[shard]}: {_one_line(error)}"
-            )
-            name = f"{self._split}[{index}]"
+            failed = Unreadable(reason, f"record {index} in {file}: {_one_line(error)}")
+            name = f"{self.split}[{index}]"
             return Clip(clip_id=name, video=failed, audio=failed, problems=(reason,))
 
     def _described(
@@ -186,25 +164,25 @@ class Source:
             },
             "problems": tuple(reason.decode() for reason in record["problems"]),
         }
-        _demand_sound(names, float(record["duration"]), spoken, described["problems"])
+        _check_record(names, float(record["duration"]), spoken, described["problems"])
         if names["kind"] == "image":
             return Clip(video=record["media"], captions=spoken, **described)
         duration = float(record["duration"])
-        if self._spread:
-            window, near = self._spread(spoken, duration, place)
+        if self.windows:
+            even = EvenWindows(self.seconds, self.windows)
+            stretch, near = even(record["media"], spoken, duration, place)
         else:
-            window, near = self._window(spoken, rng, duration)
-        read = {"data": record["media"], "duration": duration, "window": window}
-        frames = functools.partial(_frames, **read, count=self._frames, size=self._size)
+            around = NarrationWindows(self.seconds, self.minimum, self.candidates)
+            stretch, near = around(record["media"], spoken, rng, duration)
         return Clip(
-            video=av_files.Pictures(frames) if record["has_video"] else None,
-            audio=functools.partial(_sound, **read) if record["has_audio"] else None,
+            video=stretch if record["has_video"] else None,
+            audio=stretch.sound if record["has_audio"] else None,
             captions=near,
             **described,
         )
 
 
-def _demand_sound(
+def _check_record(
     names: dict[str, str], duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
 ) -> None:
     """Raises ValueError for what the preparation never writes."""
@@ -217,24 +195,3 @@ def _demand_sound(
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
-
-
-class _Unreadable:
-    """Pictures or sound of a record that cannot be read."""
-
-    def __init__(self, reason: str, detail: str):
-        self._reason, self._detail = reason, detail
-
-    def __call__(self) -> NoReturn:
-        raise BadInput(self._reason, self._detail)
-
-
-def _frames(
-    data: bytes, duration: float, window: Window, **options: Any
-) -> UInt8[np.ndarray, "t h w 3"]:
-    start = window.begins(duration)
-    return av_files.read_frames(data, start=start, seconds=window.seconds, **options)
-
-
-def _sound(data: bytes, duration: float, window: Window) -> Waveform:
-    return av_files.read_sound(data, start=window.begins(duration), seconds=window.seconds)

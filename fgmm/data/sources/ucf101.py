@@ -12,17 +12,19 @@ arXiv 1212.0402.
 """
 
 import collections
+import dataclasses
 import posixpath
 import re
 
+from fgmm.config.option import option
 from fgmm.data.corpora import files, labelled
 
-SPLITS, FOLDS = ("train", "test"), (1, 2, 3)
 _CLASSES = "classInd.txt"
 _LAYOUT = f"the layout is UCF-101/, ucfTrainTestlist/{_CLASSES}, trainlist01.txt, testlist01.txt"
 _NUMBERED, _WORD = re.compile(r"(\d+)\s+(\S+)"), re.compile(r"[A-Z][a-z]*")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """One side of one split. ``Clip.labels["action"]`` says what is done, ``Clip.group`` which
     video a clip was cut from.
@@ -38,64 +40,29 @@ class Source(labelled.LabelledRecordings):
         class.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "train",
-        fold: int = 1,
-        windows: int = 1,
-        seconds: float = 2.0,
-        fps: float = 4.0,
-        size: int = 112,
-    ):
-        """Opens the corpus.
+    split: str = option("train", choices=("train", "test"))
+    fold: int = option(1, choices=(1, 2, 3), help="Which of the three official splits.")
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: ``train`` or ``test``.
-          fold: which of the three official splits.
-          windows, seconds, fps, size: as in ``labelled.LabelledRecordings``.
-
-        Raises:
-          ConfigError: a missing or unreadable root or list, no readable recording, or an option
-            that makes no sense.
-        """
-        listing = _listed(root, split, fold)
-        super().__init__(listing, windows=windows, seconds=seconds, fps=fps, size=size)
-
-
-class Raw(labelled.RawRecordings):
-    """The files of one side of one split, for ``fgmm.data.prepare``."""
-
-    splits = SPLITS
-
-    def __init__(self, *, root: str, split: str = "train", fold: int = 1):
-        """Reads the lists; the arguments are those of ``Source``."""
-        super().__init__(_listed(root, split, fold))
-
-
-def _listed(root: str, split: str, fold: int) -> labelled.Listing:
-    labelled.demand_known(SPLITS, split=split)
-    labelled.demand_known(FOLDS, fold=fold)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    numbered = map(_NUMBERED.fullmatch, _lines(corpus, _CLASSES))
-    names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
-    classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
-    found = files.stems(corpus, files.VIDEO_ENDINGS)
-    paths = {stem.lower(): path for stem, path in found.items()}
-    entries = []
-    for line in _lines(corpus, f"{split}list{fold:02d}.txt"):
-        listed = line.split()[0]
-        stem = posixpath.splitext(posixpath.basename(listed))[0]
-        if (folder := listed.split("/")[0]) in names:
-            label = {"action": names.index(folder)}
-            group = stem.rpartition("_c")[0]
-            entries.append(labelled.Entry(paths.get(stem.lower(), listed), label, group))
-        else:
-            report["malformed_line"] += 1
-    return labelled.Listing(corpus, entries, classes, report)
+    def listed(self) -> labelled.Listing:
+        """Reads the lists of the fold."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        numbered = map(_NUMBERED.fullmatch, _lines(corpus, _CLASSES))
+        names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
+        classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
+        found = files.stems(corpus, files.VIDEO_ENDINGS)
+        paths = {stem.lower(): path for stem, path in found.items()}
+        entries = []
+        for line in _lines(corpus, f"{self.split}list{self.fold:02d}.txt"):
+            listed = line.split()[0]
+            stem = posixpath.splitext(posixpath.basename(listed))[0]
+            if (folder := listed.split("/")[0]) in names:
+                label = {"action": names.index(folder)}
+                group = stem.rpartition("_c")[0]
+                entries.append(labelled.Entry(paths.get(stem.lower(), listed), label, group))
+            else:
+                report["malformed_line"] += 1
+        return labelled.Listing(corpus, entries, classes, report)
 
 
 def _lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:

@@ -11,9 +11,11 @@ Zhou, Xu, Corso: Towards Automatic Learning of Procedures from Web Instructional
 """
 
 import collections
+import dataclasses
 import math
 
 from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
 
@@ -22,6 +24,7 @@ _ANNOTATIONS = "youcookii_annotations_trainval.json"
 _LAYOUT = f"the layout is {_ANNOTATIONS}, raw_videos/"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(described.DescribedSegments):
     """One split. A clip is a step of a recipe with its sentence; ``Clip.group`` is the video.
 
@@ -33,59 +36,27 @@ class Source(described.DescribedSegments):
         ``empty_caption`` without words.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        split: str = "validation",
-        seconds: float = 0.0,
-        frames: int = 32,
-        size: int = 224,
-    ):
-        """Opens the corpus.
+    split: str = option("validation", choices=tuple(_SUBSETS))
 
-        Args:
-          root: a folder with the layout above, or the same as one tar or zip file.
-          split: ``train`` or ``validation``.
-          seconds, frames, size: as in ``described.DescribedSegments``.
-
-        Raises:
-          ConfigError: a missing or unreadable root or JSON file, no video of the split, or an
-            option that makes no sense.
-        """
-        listed = _listed(root, split)
-        super().__init__(*listed, seconds=seconds, frames=frames, size=size)
-
-
-class Raw(described.RawFiles):
-    """The videos of one split with the sentences of their steps, for ``fgmm.data.prepare``."""
-
-    splits = tuple(_SUBSETS)
-
-    def __init__(self, *, root: str, split: str = "validation"):
-        """Reads the JSON file; the arguments are those of ``Source``."""
-        super().__init__(*_listed(root, split))
-
-
-def _listed(root: str, split: str) -> described.Listed:
-    labelled.demand_known(tuple(_SUBSETS), split=split)
-    corpus = labelled.open_root(root, _LAYOUT)
-    report: collections.Counter[str] = collections.Counter()
-    path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
-    paths = files.stems(corpus, files.VIDEO_ENDINGS)
-    steps = []
-    try:
-        for video, entry in files.read_json(corpus, path)["database"].items():
-            if entry["subset"] == _SUBSETS[split]:
-                name = paths.get(video, f"{video}.mp4")
-                for number, step in enumerate(entry.get("annotations", ())):
-                    steps += _read(step, f"{video}_{number}", name, video, report)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"root={root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
-            f"shows ({type(error).__name__}: {error})"
-        ) from error
-    return corpus, steps, report
+    def listed(self) -> described.Listing:
+        """Reads the JSON file."""
+        corpus = labelled.open_root(self.root, _LAYOUT)
+        report: collections.Counter[str] = collections.Counter()
+        path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        steps = []
+        try:
+            for video, entry in files.read_json(corpus, path)["database"].items():
+                if entry["subset"] == _SUBSETS[self.split]:
+                    name = paths.get(video, f"{video}.mp4")
+                    for number, step in enumerate(entry.get("annotations", ())):
+                        steps += _read(step, f"{video}_{number}", name, video, report)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"root={self.root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
+                f"shows ({type(error).__name__}: {error})"
+            ) from error
+        return described.Listing(corpus, steps, report)
 
 
 def _read(

@@ -57,10 +57,12 @@ def similarities(
     y_mask: Bool[Array, "C P"] | None,
     temperature: Float[Array, ""] | None,
     weights_temperature: Float[Array, ""] | None,
+    x_weights: Float[Array, "B N"] | None = None,
+    y_weights: Float[Array, "C P"] | None = None,
     *,
     pooling: Pooling,
     block: tuple[int, int] | None = None,
-) -> tuple[Float[Array, "B C P"], None]:
+) -> tuple[Float[Array, "B C *P"], None]:
     """``blockwise.similarities`` where ``SUPPORTED``; first derivatives only.
 
     ``pooling.precision`` makes no difference: products of bfloat16 are exact in float32.
@@ -82,7 +84,8 @@ def similarities(
         counts = counts & y_mask
     x = jnp.where(x_mask[:, :, None], x, 0)
     operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
-    return jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0), None
+    s = jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0)
+    return jnp.sum(s * y_weights[None], axis=2) if pooling.weighs_phrases else s, None
 
 
 def check_device() -> None:

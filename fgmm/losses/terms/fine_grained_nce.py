@@ -96,7 +96,7 @@ class Term(PooledTerm):
             metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
 
-    def phrase_weights(self, parameters, scores, *, step):
+    def phrase_weights(self, parameters, scores, *, step, gate=None):
         uniform = PhraseWeights.uniform(scores)
         if self.weights == "uniform":
             return uniform

@@ -45,7 +45,7 @@ class Term(PooledTerm):
             axis=2,
         )
 
-    def phrase_weights(self, parameters, scores, *, step):
+    def phrase_weights(self, parameters, scores, *, step, gate=None):
         """Shares of the bag: the weights of the gradient."""
         temperature = float(self.current("temperature", parameters))
         weights, _ = PhraseWeights.softmax(scores, temperature)

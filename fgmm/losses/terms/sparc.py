@@ -38,5 +38,5 @@ class Term(BaseTerm):
     def attention(self, parameters):
         return Attention("sparc")
 
-    def phrase_weights(self, parameters, scores, *, step):
+    def phrase_weights(self, parameters, scores, *, step, gate=None):
         return PhraseWeights.uniform(scores)

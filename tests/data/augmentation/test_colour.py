@@ -106,5 +106,5 @@ def test_transforms_use_it_only_in_training():
 )
 def test_impossible_changes_are_refused(wrong):
     ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}={value} must be in "):
+    with pytest.raises(ValueError, match=f"{name}={value} must be from 0 to "):
         Transforms(sample_rate=8000, **wrong)

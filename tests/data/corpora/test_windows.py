@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from fgmm.data.corpora.windows import Narrated
+from fgmm.data.corpora.windows import NarrationWindows
 from fgmm.data.schema import Caption
 
 # Of a piece that lasts 10 s, of which the first narration began before it and the last ends after.
@@ -17,8 +17,8 @@ DURATION = 10.0
 
 
 def test_windows_stay_in_a_piece_around_what_begins_there():
-    narrated = Narrated(3.2, 4.0, 2)
-    drawn = [narrated(SPOKEN, np.random.default_rng(seed), DURATION) for seed in range(200)]
+    narrated = NarrationWindows(3.2, 4.0, 2)
+    drawn = [narrated(b"", SPOKEN, np.random.default_rng(seed), DURATION) for seed in range(200)]
     starts = [window.start for window, _ in drawn]
     assert min(starts) >= 0
     assert DURATION - 3.2 - 0.5 < max(starts) <= DURATION - 3.2
@@ -33,10 +33,10 @@ def test_windows_stay_in_a_piece_around_what_begins_there():
 
 
 def test_where_all_began_before_the_piece_they_are_drawn():
-    narrated = Narrated(3.2, 4.0, 2)
+    narrated = NarrationWindows(3.2, 4.0, 2)
     for seed in range(20):
         window, near = narrated(
-            (Caption("long", -30.0, 90.0),), np.random.default_rng(seed), DURATION
+            b"", (Caption("long", -30.0, 90.0),), np.random.default_rng(seed), DURATION
         )
         assert 0 <= window.start <= DURATION - 3.2
         assert near[0].start == -30.0 - window.start
@@ -44,7 +44,7 @@ def test_where_all_began_before_the_piece_they_are_drawn():
 
 def test_what_is_said_after_the_end_gets_no_window_before_it():
     late = (Caption("late", 20.0, 24.0),)
-    assert Narrated(3.2, 4.0, 2)(late, None, DURATION)[0].start == pytest.approx(20.4)
-    assert Narrated(3.2, 4.0, 2)(late, None, math.inf)[0].start == pytest.approx(20.4)
+    assert NarrationWindows(3.2, 4.0, 2)(b"", late, None, DURATION)[0].start == pytest.approx(20.4)
+    assert NarrationWindows(3.2, 4.0, 2)(b"", late, None, math.inf)[0].start == pytest.approx(20.4)
     # Shorter than a window.
-    assert Narrated(3.2, 4.0, 2)((Caption("a", 0.5, 1.0),), None, 2.0)[0].start == 0.0
+    assert NarrationWindows(3.2, 4.0, 2)(b"", (Caption("a", 0.5, 1.0),), None, 2.0)[0].start == 0.0

@@ -2,8 +2,6 @@ import contextlib
 import fractions
 import io
 import os
-import pickle
-import tarfile
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,6 @@ import av
 import numpy as np
 import pytest
 
-from fgmm.data.corpora import files
 from fgmm.data.media import av_files, deadline
 from fgmm.data.schema import BadInput
 from tests.data.video_fixture import (
@@ -183,7 +180,7 @@ def test_pictures_without_time_stamps_follow_each_other(tmp_path, monkeypatch):
                 packet.pts = packet.dts = None
             yield packet
 
-    monkeypatch.setattr(media, "_packets", of_key_frames_alone)
+    monkeypatch.setattr(av_files, "_packets", of_key_frames_alone)
     for start in (0.02, 1.32):
         moments = [start + (i + 0.5) * 0.1 for i in range(20)]
         assert numbers(video, start, 2.0, 20) == [int(m * FPS + 1e-6) for m in moments]
@@ -366,8 +363,8 @@ def test_slow_reading_is_given_up(video, monkeypatch):
             Slow.opened = True
             yield container
 
-    monkeypatch.setattr(media, "io", types.SimpleNamespace(BytesIO=Slow))
-    monkeypatch.setattr(media, "opened", then_slow)
+    monkeypatch.setattr(av_files, "io", types.SimpleNamespace(BytesIO=Slow))
+    monkeypatch.setattr(av_files, "opened", then_slow)
     window = {"start": 1.0, "seconds": 3.0}
     assert too_slow(0.1, av_files.read_frames, data, **window, count=4, size=16)
     assert too_slow(0.1, av_files.read_sound, data, **window)
@@ -381,43 +378,17 @@ def test_waiting_for_data_is_interrupted(video):
 
 
 def test_pictures_of_absurd_size_are_refused(video, monkeypatch):
-    monkeypatch.setattr(media, "_MAX_PIXELS", 1000)
+    monkeypatch.setattr(av_files, "_MAX_PIXELS", 1000)
     options = {"start": 0.0, "seconds": 1.0, "count": 1, "size": 8}
     assert reason(av_files.read_frames, video, **options) == "unreadable_video"
 
 
-def test_windows_are_spread_from_start_to_end():
-    def starts(duration, count):
-        return [av_files.window_start(duration, 2.0, number, count) for number in range(count)]
-
-    assert starts(10.0, 5) == [0.0, 2.0, 4.0, 6.0, 8.0]
-    assert starts(5.0, 3) == [0.0, 1.5, 3.0]
-    assert starts(5.0, 1) == [1.5]
-    assert starts(1.0, 3) == [0.0, 0.0, 0.0]
-
-
 def test_a_duration_beyond_belief_is_damage(video, monkeypatch):
     size = video.stat().st_size
-    monkeypatch.setattr(media, "_LEAST_BYTES_A_SECOND", size / 3.9)
+    monkeypatch.setattr(av_files, "_LEAST_BYTES_A_SECOND", size / 3.9)
     assert reason(av_files.read_header, video) == "unreadable_video"
-    monkeypatch.setattr(media, "_LEAST_BYTES_A_SECOND", size / 4.1)
+    monkeypatch.setattr(av_files, "_LEAST_BYTES_A_SECOND", size / 4.1)
     assert av_files.read_header(video.read_bytes()).duration == pytest.approx(SECONDS)
-
-
-def test_recordings_of_folders_and_archives_are_the_same(video, tmp_path):
-    archive = tmp_path / "a.tar"
-    with tarfile.open(archive, "w") as packed:
-        packed.add(video, "b/a.mp4")
-    inside = av_files.Recording(files.Archive(archive), "b/a.mp4")
-    outside = av_files.Recording(files.Folder(video.parent), video.name)
-    window = {"start": 1.0, "seconds": 1.0}
-    assert inside.header() == outside.header() == av_files.read_header(video)
-    frames = outside.frames(**window, count=4, size=24)
-    np.testing.assert_array_equal(inside.frames(**window, count=4, size=24), frames)
-    again = pickle.loads(pickle.dumps(inside))
-    np.testing.assert_array_equal(again.sound(**window).samples, outside.sound(**window).samples)
-    for corpus in (files.Archive(archive), files.Folder(tmp_path)):
-        assert reason(av_files.Recording(corpus, "none.mp4").header) == "missing_file"
 
 
 def test_threads_do_not_disturb_each_other(video):
@@ -439,18 +410,13 @@ def test_sound_of_an_absurd_rate_is_damage(tmp_path):
 
 def test_a_file_that_is_slow_to_open_is_not_opened_again(video, monkeypatch):
     data = video.read_bytes()
-    monkeypatch.setattr(media, "_slow", set())
-    monkeypatch.setattr(media, "_OPENING_LIMIT", 0.0)
+    monkeypatch.setattr(av_files, "_slow", set())
+    monkeypatch.setattr(av_files, "_OPENING_LIMIT", 0.0)
     window = {"start": 0.0, "seconds": 1.0}
     for file in (video, data):
         assert reason(av_files.read_header, file) == "too_slow"
-    monkeypatch.setattr(media, "_OPENING_LIMIT", 60.0)
+    monkeypatch.setattr(av_files, "_OPENING_LIMIT", 60.0)
     for file in (video, data):
         assert reason(av_files.read_frames, file, **window, count=2, size=32) == "too_slow"
         assert reason(av_files.read_sound, file, **window) == "too_slow"
     assert av_files.read_header(data + b"other").video
-
-
-def test_a_recording_whose_name_leads_out_is_missing(video):
-    recording = av_files.Recording(files.Folder(video.parent / "below"), "../a.mp4")
-    assert reason(recording.header) == "missing_file"

@@ -35,33 +35,29 @@ def test_pictures_read_into_a_batch_are_those_fitted_afterwards(tmp_path, shape,
     video = write_video(tmp_path / "a.mp4", pictures, **options)
     whole = av_files.read_frames(video, **WINDOW, count=4, size=10_000)
     out = np.zeros((4, *target, 3), np.uint8)
-    assert av_files.read_frames(video, **WINDOW, count=4, size=48, out=out) is out
+    av_files.fill_frames(video, out, **WINDOW)
     expected = decode.fit_frames(whole, 4, *target).astype(int)
     assert np.abs(out - expected).mean() < 3
     assert np.abs(out - expected).max() < 30
 
 
-@pytest.mark.parametrize(("count", "frames"), [(8, 8), (8, 4), (3, 5), (1, 4), (9, 2)])
-def test_a_batch_has_the_pictures_that_fitting_chooses(tmp_path, count, frames):
-    pictures = [numbered(i) for i in range(2 * FPS)]
-    video = write_video(tmp_path / "a.mp4", pictures)
-    whole = av_files.read_frames(video, start=0.4, seconds=1.5, count=count, size=24)
-    out = np.zeros((frames, 24, 24, 3), np.uint8)
-    av_files.read_frames(video, start=0.4, seconds=1.5, count=count, size=24, out=out)
-    chosen = [number_of(whole[i]) for i in decode.chosen_frames(count, frames)]
-    assert [number_of(picture) for picture in read_square(video, count, frames)] == chosen
-
-
-def read_square(video, count: int, frames: int) -> np.ndarray:
-    out = np.zeros((frames, 24, 32, 3), np.uint8)
-    return av_files.read_frames(video, start=0.4, seconds=1.5, count=count, size=24, out=out)
+def test_a_batch_has_pictures_in_the_middle_of_equal_stretches(tmp_path):
+    video = write_video(tmp_path / "a.mp4", [numbered(i) for i in range(2 * FPS)])
+    for frames in (1, 4, 9):
+        out = np.zeros((frames, 24, 32, 3), np.uint8)
+        av_files.fill_frames(video, out, start=0.4, seconds=1.5)
+        moments = 0.4 + (np.arange(frames) + 0.5) * 1.5 / frames
+        shown = [number_of(picture) for picture in out]
+        assert shown == np.floor(moments * FPS + 1e-6).astype(int).tolist()
+        whole = av_files.read_frames(video, start=0.4, seconds=1.5, count=frames, size=24)
+        assert shown == [number_of(picture) for picture in whole]
 
 
 def test_long_and_low_pictures_are_not_enlarged_whole(tmp_path, monkeypatch):
     video = write_video(tmp_path / "a.mp4", [smooth(i, 16, 2048) for i in range(3)])
     monkeypatch.setattr(scaler.Scaler, "_scaled", small_enough(scaler.Scaler._scaled))
     out = np.zeros((1, 64, 64, 3), np.uint8)
-    av_files.read_frames(video, start=0.0, seconds=0.1, count=1, size=64, out=out)
+    av_files.fill_frames(video, out, start=0.0, seconds=0.1)
     whole = av_files.read_frames(video, start=0.0, seconds=0.1, count=1, size=64)
     np.testing.assert_array_equal(out, decode.fit_frames(whole, 1, 64, 64))
 
@@ -74,12 +70,14 @@ def small_enough(scaled):
     return checked
 
 
-def test_a_size_below_that_of_the_batch_is_enlarged_again(tmp_path):
-    video = write_video(tmp_path / "a.mp4", [numbered(85, 96, 128)] * 3)
+def test_small_pictures_are_enlarged_to_the_size_of_the_batch(tmp_path):
+    video = write_video(tmp_path / "a.mp4", [smooth(0, 24, 32)] * 3)
     out = np.zeros((1, 96, 128, 3), np.uint8)
-    av_files.read_frames(video, start=0.0, seconds=0.1, count=1, size=12, out=out)
-    small = av_files.read_frames(video, start=0.0, seconds=0.1, count=1, size=12)
-    np.testing.assert_array_equal(out, decode.fit_frames(small, 1, 96, 128))
+    av_files.fill_frames(video, out, start=0.0, seconds=0.1)
+    small = av_files.read_frames(video, start=0.0, seconds=0.1, count=1, size=96)
+    assert small.shape == (1, 24, 32, 3)
+    difference = out - decode.fit_frames(small, 1, 96, 128).astype(int)
+    assert np.abs(difference).mean() < 3
 
 
 def test_what_the_scaler_wrote_is_not_copied(tmp_path, monkeypatch):
@@ -91,7 +89,7 @@ def test_what_the_scaler_wrote_is_not_copied(tmp_path, monkeypatch):
         written.append(np.frombuffer(frame.planes[0], np.uint8))
         return pixels(frame)
 
-    monkeypatch.setattr(scaling, "_pixels", noted)
+    monkeypatch.setattr(scaler, "_pixels", noted)
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         for target in (None, (32, 32), (40, 24)):
@@ -106,11 +104,10 @@ def test_ways_through_the_scaler_agree(shared_data, monkeypatch):
     for name in (*names, "odd_dimensions_yuv444.mp4", "hevc.mp4", "tall.mp4"):
         read = []
         for formats in (scaler._FAST_COLOURS, ()):
-            monkeypatch.setattr(scaling, "_FAST_COLOURS", formats)
+            monkeypatch.setattr(scaler, "_FAST_COLOURS", formats)
             out = np.zeros((2, 64, 48, 3), np.uint8)
-            read.append(
-                av_files.read_frames(folder / name, **WINDOW, count=2, size=64, out=out).astype(int)
-            )
+            av_files.fill_frames(folder / name, out, **WINDOW)
+            read.append(out.astype(int))
             monkeypatch.undo()
         difference = read[0] - read[1]
         assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 2, name

@@ -48,9 +48,9 @@ def test_pictures_that_nobody_sees_are_left_out(video, monkeypatch):
             counts[-1] += 1
             yield frame
 
-    monkeypatch.setattr(media, "decoded", counted)
+    monkeypatch.setattr(av_files, "decoded", counted)
     for skipping in (av_files.skipping, lambda packets, *_: packets):
-        monkeypatch.setattr(media, "skipping", skipping)
+        monkeypatch.setattr(av_files, "skipping", skipping)
         counts.append(0)
         read(video, start=1.3, seconds=2.0, count=3)
     assert counts[0] < 0.75 * counts[1]

@@ -42,7 +42,7 @@ def test_video_whose_sound_is_broken_is_kept_without_it(tmp_path, monkeypatch):
     def broken(*arguments, **options):
         raise BadInput("unreadable_audio", "broken")
 
-    monkeypatch.setattr(records.media, "read_sound", broken)
+    monkeypatch.setattr(records.av_files, "read_sound", broken)
     (record,) = Making(Encoding(), 0.0)(RawRecord("a", data, "video"))
     assert record.examined[1:] == (True, False, False, ("unreadable_audio",))
     read = records.features().deserialize_example_np(record.serialized)

@@ -65,10 +65,9 @@ def test_bad_recordings_and_lines_are_left_out_and_counted(corpus):
 def test_wrong_options_are_refused(corpus):
     with pytest.raises(ConfigError, match=r"root='nowhere' does not exist.*esc50\.csv"):
         Source(root="nowhere")
-    for options in ({"windows": 0}, {"seconds": 0.0}):
-        ((key, value),) = options.items()
-        with pytest.raises(ConfigError, match=f"{key}={value} must be greater than 0"):
-            Source(root=str(corpus), **options)
+    for key, value, least in (("windows", 0, "at least 1"), ("seconds", 0.0, "greater than 0")):
+        with pytest.raises(ConfigError, match=f"{key}={value} must be {least}"):
+            Source(root=str(corpus), **{key: value})
 
 
 def test_the_real_corpus(shared_data):

@@ -41,16 +41,16 @@ def test_labels_groups_and_sound(corpus):
     assert groups[3] == groups[4]
     assert len(set(groups)) == 3
     assert [clip.audio is not None for clip in clips] == [False, True, False, True, False]
-    assert clips[0].video().shape == (8, 48, 64, 3)
+    assert clips[0].video.frames(8, 48).shape == (8, 48, 64, 3)
     assert not clips[0].captions
 
 
 def test_windows_of_a_clip_are_records_with_its_id(corpus):
-    source = Source(root=str(corpus), windows=3, seconds=1.0, fps=2.0, size=24)
+    source = Source(root=str(corpus), windows=3, seconds=1.0)
     assert len(source) == 3 * len(ROWS)
     windows = [source[i] for i in (3, 4, 5)]
     assert {clip.clip_id for clip in windows} == {"fight/fi002.mp4"}
-    shown = [[number_of(picture) for picture in clip.video()] for clip in windows]
+    shown = [[number_of(picture) for picture in clip.video.frames(2, 24)] for clip in windows]
     assert shown == [[5, 15], [15, 25], [25, 35]]
     assert {clip.audio().samples.shape for clip in windows} == {(16_000,)}
 
@@ -59,7 +59,7 @@ def test_an_archive_gives_the_clips_of_the_folder(corpus, tmp_path):
     packed = Source(root=str(pack(corpus, tmp_path / "fight_clips.tar")))
     folder = Source(root=str(corpus))
     assert [packed[i].clip_id for i in range(5)] == [folder[i].clip_id for i in range(5)]
-    assert (packed[3].video() == folder[3].video()).all()
+    assert (packed[3].video.frames(2, 24) == folder[3].video.frames(2, 24)).all()
 
 
 def test_bad_clips_and_lines_are_left_out_and_counted(corpus):
@@ -83,10 +83,9 @@ def test_wrong_options_are_refused(corpus, tmp_path):
         Source(root="nowhere")
     with pytest.raises(ConfigError, match=r"has no readable clips\.csv"):
         Source(root=str(tmp_path))
-    for options in ({"windows": 0}, {"seconds": 0.0}, {"fps": 0.0}, {"size": -1}):
-        ((key, value),) = options.items()
-        with pytest.raises(ConfigError, match=f"{key}={value} must be greater than 0"):
-            Source(root=str(corpus), **options)
+    for key, value, least in (("windows", 0, "at least 1"), ("seconds", 0.0, "greater than 0")):
+        with pytest.raises(ConfigError, match=f"{key}={value} must be {least}"):
+            Source(root=str(corpus), **{key: value})
     shutil.rmtree(corpus / "fight")
     shutil.rmtree(corpus / "noFight")
     with pytest.raises(ConfigError, match=r"no readable recording.*missing_file 5"):
@@ -104,6 +103,6 @@ def test_the_real_corpus(shared_data):
     assert sum(clip.audio is None for clip in clips) == 17
     assert len({clip.group for clip in clips}) == 28, "29 source videos, two of them one"
     for clip in clips[::20]:
-        assert clip.video().std() > 5, "a picture is not of one colour"
+        assert clip.video.frames(2, 24).std() > 5, "a picture is not of one colour"
     # The sound track of many is silent.
     assert any(clip.audio().samples.any() for clip in clips[::20] if clip.audio)

@@ -34,7 +34,7 @@ def test_labels_and_groups(corpus):
     assert source[0].clip_id == "brush_hair/(Rad)#2&_die;Bank!_brush_hair_f_cm_np1_le_med_0.avi"
     assert source[0].group == source[1].group == "train/brush_hair/(Rad)#2&_die;Bank!"
     assert len({clip.group for clip in clips(source)}) == 10
-    assert source[0].video().shape == (8, 24, 32, 3)
+    assert source[0].video.frames(8, 24).shape == (8, 24, 32, 3)
     assert not source.report
 
 

@@ -77,23 +77,23 @@ def own(corpus, tmp_path):
 
 
 def opened(root, **options):
-    options = {"validation": 0.0, "seconds": 1.0, "fps": 4.0, "size": 32, **options}
+    options = {"validation": 0.0, "seconds": 1.0, **options}
     return Source(root=str(root), **options)
 
 
 def shown(clip):
-    return [number_of(picture) for picture in clip.video()]
+    return [number_of(picture) for picture in clip.video.frames(4, 32)]
 
 
 def test_listed_videos_are_found_in_folders_with_any_ending(corpus):
     source = opened(corpus)
-    found = [source.videos[i] for i in range(len(source))]
+    found = [source.names[i] for i in range(len(source))]
     assert found == ["long", "-dash", "_under_a-B", "_under_A-b", "silent"]
     assert source.report == {"missing_file": 1, "malformed_line": 1}
     texts = [[caption.text for caption in source[i].captions] for i in range(1, 5)]
     assert texts == [["one", "two"], ["under"], ["other case"], []]
     assert [source[i].problems for i in (1, 4)] == [(), ("missing_captions",)]
-    assert len(source[2].video()) == 4
+    assert len(source[2].video.frames(4, 32)) == 4
     for i in range(5):
         assert source[i].clip_id == source[i].group == found[i]
 
@@ -246,7 +246,7 @@ def test_broken_captions_cost_their_clip_its_text_alone(own):
     source = opened(own)
     for i in (0, 1):
         assert (source[i].captions, source[i].problems) == ((), ("unreadable_captions",))
-    assert len(source[0].video()) == 4
+    assert len(source[0].video.frames(4, 32)) == 4
 
 
 @pytest.mark.parametrize(
@@ -268,14 +268,18 @@ def test_a_list_may_name_files(own):
     lines = ["video_path", "a/long.mp4", "nowhere/gone.mp4", "../long.mp4", "/a/long.mp4", ""]
     (own / "videos.csv").write_text("\n".join(lines))
     source = opened(own, listing="videos.csv")
-    assert [source.videos[i] for i in range(len(source))] == ["long", "gone"]
+    assert [source.names[i] for i in range(len(source))] == ["long", "gone"]
     assert source.report == {"malformed_line": 2}
     assert source[0].captions
     with pytest.raises(BadInput, match="missing_file"):
-        source[1].video()
+        source[1].video.frames(4, 32)
     (own / "ids.csv").write_text("video_id,path\n-dash, a/long.mp4\n")
     clip = opened(own, listing="ids.csv")[0]
-    assert (clip.clip_id, clip.captions[0].text, len(clip.video())) == ("-dash", "one", 4)
+    assert (clip.clip_id, clip.captions[0].text, len(clip.video.frames(4, 32))) == (
+        "-dash",
+        "one",
+        4,
+    )
 
 
 SHAPE = BatchShape(
@@ -349,7 +353,7 @@ def test_windows_that_are_drawn_are_not_cached(corpus):
 
 def test_the_split_goes_by_ids(corpus):
     parts = [opened(corpus, split=s, validation=0.5) for s in ("train", "validation")]
-    found = [[part.videos[i] for i in range(len(part))] for part in parts]
+    found = [[part.names[i] for i in range(len(part))] for part in parts]
     assert all(found)
     assert sorted(found[0] + found[1]) == sorted(
         ["long", "-dash", "_under_a-B", "_under_A-b", "silent"]
@@ -361,9 +365,9 @@ def test_can_be_pickled_and_read_by_many_threads(corpus):
     other = pickle.loads(pickle.dumps(source))
     indices = list(range(len(source))) * 3
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda i: other[i].video(), indices))
+        read = list(pool.map(lambda i: other[i].video.frames(4, 32), indices))
     for index, frames in zip(indices, read, strict=True):
-        np.testing.assert_array_equal(frames, source[index].video())
+        np.testing.assert_array_equal(frames, source[index].video.frames(4, 32))
 
 
 @pytest.mark.parametrize(
@@ -374,12 +378,15 @@ def test_can_be_pickled_and_read_by_many_threads(corpus):
         ({"videos": "films"}, "videos='films': there is no folder"),
         ({"captions": "said"}, "captions='said': there is no folder or JSON file"),
         ({"listing": "captions/long.csv"}, "has none of the columns video_id, video_path, path"),
-        ({"videos": "captions"}, "has no video of split 'train' .*; missing_file 6"),
+        (
+            {"videos": "captions"},
+            "has no video of split 'train' .*; malformed_line 1, missing_file 6",
+        ),
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"split": "validation"}, "has no video of split 'validation' with validation=0.0"),
-        ({"validation": 1.0}, "validation=1.0 must be a share"),
+        ({"validation": 1.5}, "validation=1.5 must be from 0 to 1"),
         ({"seconds": 0.0}, "seconds=0.0 must be greater than 0"),
-        ({"candidates": 0}, "candidates=0"),
+        ({"candidates": 0}, "candidates=0 must be at least 1"),
         ({"minimum": -1.0}, "minimum=-1.0 must be at least 0"),
     ],
 )

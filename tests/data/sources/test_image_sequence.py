@@ -37,7 +37,7 @@ def texts(clip):
 
 
 def pages(clip):
-    return [round(float(picture.mean()) / 20) for picture in clip.video()]
+    return [round(float(picture.mean()) / 20) for picture in clip.video.frames(9, 8)]
 
 
 def test_a_page_with_its_text(corpus):
@@ -54,8 +54,8 @@ def test_a_page_with_its_text(corpus):
 
 def test_neighbouring_pages_are_frames_and_candidates(corpus, tmp_path):
     for root in (corpus, pack(corpus, tmp_path / "stories.tar")):
-        source = pickle.loads(pickle.dumps(Source(root=str(root), frames=3, candidates=2, size=8)))
-        assert source[1].video().shape == (3, 8, 8, 3)
+        source = pickle.loads(pickle.dumps(Source(root=str(root), pages=3, candidates=2)))
+        assert source[1].video.frames(3, 8).shape == (3, 8, 8, 3)
         clips = [source[i] for i in range(7)]
         assert [pages(clip) for clip in clips] == [
             *([1, 2, 3], [1, 2, 3], [2, 3, 4], [3, 4, 5], [3, 4, 5]),
@@ -85,22 +85,22 @@ def test_what_is_missing_or_wrong_is_counted(corpus):
     story = {"id": "d", "split": "dev", "pages": [{"text": "no picture"}, {"image": "gone.png"}]}
     with (corpus / "stories.jsonl").open("a") as file:
         file.write(f"{json.dumps(story)}\nnot JSON\n[]\n")
-    source = Source(root=str(corpus), split="dev", frames=2)
+    source = Source(root=str(corpus), split="dev", pages=2)
     assert source.report == {"malformed_line": 3, "empty_caption": 1}
     assert len(source) == 4
     assert source[3].captions == ()
     with pytest.raises(BadInput, match="missing_file"):
-        source[3].video()
+        source[3].video.frames(4, 32)
     (corpus / "images" / "c" / "01.png").write_bytes(b"damaged")
     with pytest.raises(BadInput, match="unreadable_video"):
-        source[0].video()
+        source[0].video.frames(4, 32)
 
 
 def test_wrong_options_are_refused(corpus, tmp_path):
     with pytest.raises(ConfigError, match="split='test' is unknown; allowed: dev, train"):
         Source(root=str(corpus), split="test")
-    with pytest.raises(ConfigError, match="frames=0 must be greater than 0"):
-        Source(root=str(corpus), frames=0)
+    with pytest.raises(ConfigError, match="pages=0 must be at least 1"):
+        Source(root=str(corpus), pages=0)
     with pytest.raises(ConfigError, match=r"has no readable stories\.jsonl"):
         Source(root=str(corpus / "images"))
 
@@ -109,13 +109,13 @@ def test_the_real_corpus(shared_data):
     root = str(shared_data("storybook.tar"))
     sizes = [len(Source(root=root, split=split)) for split in ("train", "dev")]
     assert sizes == [2590, 288]
-    source = Source(root=root, split="dev", frames=4, candidates=3, size=32)
+    source = Source(root=root, split="dev", pages=4, candidates=3)
     assert not source.report
     for i in range(0, 288, 24):
         clip = source[i]
-        assert clip.video().shape == (4, 32, 32, 3)
-        assert clip.video().std() > 0
+        assert clip.video.frames(4, 32).shape == (4, 32, 32, 3)
+        assert clip.video.frames(4, 32).std() > 0
         assert len(clip.captions) == 3
         assert all(caption.text for caption in clip.captions)
     assert len({source[i].group for i in range(288)}) == 30
-    np.testing.assert_array_equal(source[0].video(), source[1].video())
+    np.testing.assert_array_equal(source[0].video.frames(4, 32), source[1].video.frames(4, 32))

@@ -30,7 +30,7 @@ def test_clips_are_found_in_folders_of_any_names_and_vanished_ones_counted(corpu
     assert [clip.labels["action"] for clip in clips(source)] == [0] * 6 + [1] * 6
     assert len({clip.group for clip in clips(source)}) == 12
     assert source[0].group == f"{split}/{first.rpartition('/')[2][:-18]}"
-    assert source[0].video().shape == (8, 24, 32, 3)
+    assert source[0].video.frames(8, 24).shape == (8, 24, 32, 3)
     assert source.report == {"missing_file": 2}
 
 
@@ -63,7 +63,7 @@ def test_a_table_of_another_name(corpus, tmp_path):
 def test_wrong_options_are_refused(corpus):
     with pytest.raises(ConfigError, match="split='val' is unknown; allowed: train, validation"):
         Source(root=str(corpus), split="val")
-    with pytest.raises(ConfigError, match="windows=0 must be greater than 0"):
+    with pytest.raises(ConfigError, match="windows=0 must be at least 1"):
         Source(root=str(corpus), windows=0)
 
 

@@ -47,7 +47,7 @@ def test_classes_are_folders_and_folders_below_are_groups(corpus):
         "cooking/kitchen 2/c.MKV": ("cooking", "cooking/kitchen 2"),
         "sewing/d.mp4": ("sewing", ""),
     }
-    assert source[0].video().shape == (8, 24, 32, 3)
+    assert source[0].video.frames(8, 24).shape == (8, 24, 32, 3)
     assert not source.report
 
 
@@ -107,7 +107,7 @@ def test_files_of_sound(corpus):
         ({"split": "dev"}, "has no video of split='dev'; the layout is"),
         ({"modality": "audio"}, "has no audio of split=''"),
         ({"listing": "none.csv"}, "has no readable none.csv"),
-        ({"size": 0}, "size=0 must be greater than 0"),
+        ({"windows": 0}, "windows=0 must be at least 1"),
     ],
 )
 def test_wrong_options_are_refused(corpus, options, error):

@@ -19,7 +19,7 @@ from tests.data.test_prepare import task_of, written
 
 TOKENIZER = tokenizers.path_of("narrated_shapes")
 VIDEOS = 6
-OPTIONS = {"seconds": 0.4, "fps": 5.0, "size": 32, "candidates": 1, "minimum": 0.5}
+OPTIONS = {"seconds": 0.4, "candidates": 1, "minimum": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_clips_are_those_of_the_files(corpus, folder):
         for before, after in pairs:
             assert (after.clip_id, after.group) == (before.clip_id, before.group)
             assert after.captions == before.captions
-            np.testing.assert_array_equal(after.video(), before.video())
+            np.testing.assert_array_equal(after.video.frames(2, 32), before.video.frames(2, 32))
             np.testing.assert_array_equal(after.audio().samples, before.audio().samples)
     with pytest.raises(IndexError):
         source[VIDEOS]
@@ -66,9 +66,9 @@ def test_can_be_pickled_and_read_by_many_threads(folder):
     again = pickle.loads(data)
     indices = [*range(VIDEOS)] * 4
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda index: again[index].video(), indices))
+        read = list(pool.map(lambda index: again[index].video.frames(2, 32), indices))
     for index, frames in zip(indices, read, strict=True):
-        np.testing.assert_array_equal(frames, source[index].video())
+        np.testing.assert_array_equal(frames, source[index].video.frames(2, 32))
 
 
 def test_batches_for_training(folder):
@@ -101,7 +101,7 @@ def test_a_damaged_record_is_masked_and_counted(folder):
     for read in (source[2].video, source[2].audio):
         with pytest.raises(BadInput, match=f"unreadable_record: record 2 in {path.name}: Runtime"):
             read()
-    assert source[1].video().shape == (2, 32, 42 + 1, 3)
+    assert source[1].video.frames(2, 32).shape == (2, 32, 42 + 1, 3)
     assert assembled(source, 1) == ([True, True, True], set())
     assert assembled(source, 2) == ([False] * 3, {"unreadable_record", "no_captions"})
 
@@ -139,7 +139,7 @@ def test_checksums_are_compared_when_asked(folder):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert opened(folder)[1].video().shape[0] == 2
+    assert opened(folder)[1].video.frames(2, 32).shape[0] == 2
     with pytest.raises(ConfigError, match=f"{path.name} has been changed.*; delete it") as error:
         opened(folder, verify=True)
     assert len(str(error.value).splitlines()) == 1
@@ -197,7 +197,7 @@ def test_records_that_no_preparation_writes_are_unreadable(folder, change):
         for key, value in change.items()
     }
     encoded = {k: v.encode() if isinstance(v, str) else v for k, v in encoded.items()}
-    source._records = [{**record, **encoded}, *[record] * (VIDEOS - 1)]
+    source.__dict__["_records"] = [{**record, **encoded}, *[record] * (VIDEOS - 1)]
     assert assembled(source, 0) == ([False] * 3, {"unreadable_record", "no_captions"})
     assert assembled(source, 1)[1] == set()
 
@@ -205,7 +205,7 @@ def test_records_that_no_preparation_writes_are_unreadable(folder, change):
 def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_path):
     for options, message in [
         ({"split": "test"}, "split='test' is unknown to .*; allowed: train"),
-        ({"fps": 0.0}, "fps=0.0 must be greater than 0"),
+        ({"seconds": 0.0}, "seconds=0.0 must be greater than 0"),
         ({"minimum": -1.0}, "minimum=-1.0 must be at least 0"),
     ]:
         with pytest.raises(ConfigError, match=message):

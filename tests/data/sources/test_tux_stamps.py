@@ -109,7 +109,7 @@ def test_wrong_options_are_refused(corpus):
     for options, error in (
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"sound": "song"}, "sound='song' is unknown; allowed: speech, effect"),
-        ({"validation": 1.0}, r"validation=1\.0 must be a share"),
+        ({"validation": 1.5}, r"validation=1\.5 must be from 0 to 1"),
         ({"language": "tlh"}, "no stamp of split 'train' with a sentence in language='tlh'"),
     ):
         with pytest.raises(ConfigError, match=error):

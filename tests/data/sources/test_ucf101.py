@@ -36,7 +36,7 @@ def test_the_sides_of_a_split_have_no_group_in_common(corpus):
 
 
 def test_labels_are_of_the_list_of_classes_and_its_names_are_words(corpus):
-    source = Source(root=str(corpus), windows=2, seconds=0.5, size=16)
+    source = Source(root=str(corpus), windows=2, seconds=0.5)
     assert source.classes == {"action": ("handstand pushups", "yo yo")}
     assert collections.Counter(clip.labels["action"] for clip in clips(source)) == {0: 20, 1: 20}
     first, second, *_ = clips(source)
@@ -45,8 +45,8 @@ def test_labels_are_of_the_list_of_classes_and_its_names_are_words(corpus):
     )
     assert first.labels == {"action": 0}
     assert first.group == "v_HandStandPushups_g03"
-    assert [number_of(picture) for picture in first.video()] == [2, 7]
-    assert [number_of(picture) for picture in second.video()] == [12, 17]
+    assert [number_of(picture) for picture in first.video.frames(2, 16)] == [2, 7]
+    assert [number_of(picture) for picture in second.video.frames(2, 16)] == [12, 17]
     assert second.audio() is not None
     assert not source.report
 
@@ -63,7 +63,7 @@ def test_an_archive_gives_the_clips_of_the_folder(corpus, tmp_path):
     packed = Source(root=str(pack(corpus, tmp_path / "ucf101.tar")), split="test")
     folder = Source(root=str(corpus), split="test")
     assert [c.clip_id for c in clips(packed)] == [c.clip_id for c in clips(folder)]
-    assert (packed[0].video() == folder[0].video()).all()
+    assert (packed[0].video.frames(2, 16) == folder[0].video.frames(2, 16)).all()
 
 
 def test_what_is_missing_or_wrong_is_counted(own):
@@ -81,8 +81,8 @@ def test_wrong_options_are_refused(corpus, own):
         Source(root=str(corpus), split="dev")
     with pytest.raises(ConfigError, match="fold=4 is unknown; allowed: 1, 2, 3"):
         Source(root=str(corpus), fold=4)
-    with pytest.raises(ConfigError, match=r"fps=0\.0 must be greater than 0"):
-        Source(root=str(corpus), fps=0.0)
+    with pytest.raises(ConfigError, match=r"seconds=0\.0 must be greater than 0"):
+        Source(root=str(corpus), seconds=0.0)
     (own / "ucfTrainTestlist" / "trainlist02.txt").unlink()
     with pytest.raises(ConfigError, match=r"has no trainlist02\.txt; the layout is UCF-101/"):
         Source(root=str(own), fold=2)

@@ -18,12 +18,12 @@ def corpus(tmp_path_factory):
     return write_youcook2(tmp_path_factory.mktemp("corpus") / "youcook2")
 
 
-def shown(clip):
-    return [number_of(picture) for picture in clip.video()]
+def shown(clip, count=4):
+    return [number_of(picture) for picture in clip.video.frames(count, 24)]
 
 
 def test_a_clip_is_a_step_with_its_sentence(corpus):
-    source = Source(root=str(corpus), split="train", frames=4)
+    source = Source(root=str(corpus), split="train", seconds=0.0)
     clips = [source[i] for i in range(len(source))]
     assert [clip.clip_id for clip in clips] == ["train0_0", "train0_1", "train1_0", "train1_1"]
     assert [clip.group for clip in clips] == ["train0", "train0", "train1", "train1"]
@@ -39,10 +39,10 @@ def test_a_clip_is_a_step_with_its_sentence(corpus):
 
 
 def test_a_window_is_in_the_middle_of_a_step_or_drawn(corpus):
-    source = Source(root=str(corpus), split="train", seconds=1.0, frames=2)
-    assert shown(source[0]) == [5, 15]
-    assert shown(source[1]) == [35, 45]
-    drawn = [shown(source.draw(1, np.random.default_rng(seed))) for seed in range(8)]
+    source = Source(root=str(corpus), split="train", seconds=1.0)
+    assert shown(source[0], 2) == [5, 15]
+    assert shown(source[1], 2) == [35, 45]
+    drawn = [shown(source.draw(1, np.random.default_rng(seed)), 2) for seed in range(8)]
     assert len({first for first, _ in drawn}) > 3
     assert all(first >= 24 and last <= 56 and last - first in (9, 10, 11) for first, last in drawn)
     assert len(source[1].audio().samples) == 16_000
@@ -68,14 +68,13 @@ def test_broken_steps_are_counted_and_broken_files_say_so_when_read(corpus, tmp_
     assert len(source) == 2
     assert source.report == {"missing_file": 2, "malformed_line": 2, "empty_caption": 1}
     with pytest.raises(BadInput, match="unreadable_video"):
-        source[0].video()
+        source[0].video.frames(4, 24)
 
 
 def test_wrong_options_are_refused(corpus, tmp_path):
     for options, error in (
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"seconds": -1.0}, r"seconds=-1\.0 must be at least 0"),
-        ({"frames": 0}, "frames=0 must be greater than 0"),
     ):
         with pytest.raises(ConfigError, match=error):
             Source(root=str(corpus), **options)

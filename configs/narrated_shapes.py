@@ -1,0 +1,174 @@
+"""One cell of the study on narrated shapes: the same encoders and corpus, one objective an arm.
+
+``configs/study/narrated_shapes.py`` names this file and says which cells are trained. Pictures of
+48 pixels halve the time of a run of the quickstart's size.
+"""
+
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from fgmm import components
+from fgmm import config as configs
+
+# The weights of the pairs that are trained, by the name of the pair set.
+PAIRS = {
+    "video_text": {"video_text": 1.0},
+    "audio_text": {"audio_text": 1.0},
+    "all": {"video_text": 1.0, "video_audio": 0.5, "audio_text": 0.5},
+}
+RETRIEVED = ("video_text", "audio_text")
+
+COARSE = {"name": "info_nce", "level": "coarse"}
+FINE = {"name": "info_nce", "level": "fine", "attention_temperature": 0.1}
+SOFTMAX = FINE | {"pool": "softmax"}
+LOGSUMEXP = FINE | {"pool": "logsumexp"}
+SYMMETRIC = LOGSUMEXP | {"direction": "symmetric"}
+GATED = SYMMETRIC | {"weighting": "learned"}
+
+
+class Arm(NamedTuple):
+    """What is compared with the other arms.
+
+    Attributes:
+      title: of its row in tables.
+      family: "coarse" or "fine": fine arms are compared with the best coarse one.
+      score: of retrieval, by which the arm is judged.
+      terms: of the objective, on every pair.
+      tuned: the option that ``temperature_times`` multiplies, in all terms that set it.
+      pool: of coarse embeddings.
+    """
+
+    title: str
+    family: str
+    score: str
+    terms: dict[str, dict[str, Any]]
+    tuned: str = "attention_temperature"
+    pool: str = "mean"
+
+
+ON_COARSE = {"coarse": COARSE | {"temperature": 0.07}}
+ARMS = {
+    "coarse_mean": Arm("coarse, mean pooling", "coarse", "coarse", ON_COARSE, "temperature"),
+    "coarse_max": Arm("coarse, max pooling", "coarse", "coarse", ON_COARSE, "temperature", "max"),
+    "softmax": Arm("softmax attention", "fine", "fine", {"fine": SOFTMAX}),
+    "logsumexp": Arm("logsumexp", "fine", "fine", {"fine": LOGSUMEXP}),
+    "symmetric": Arm("logsumexp, both directions", "fine", "fine", {"fine": SYMMETRIC}),
+    "softmax_coarse": Arm(
+        "softmax attention beside coarse", "fine", "fine", {"coarse": COARSE, "fine": SOFTMAX}
+    ),
+    "coarse_gate": Arm(
+        "coarse, gated pooling", "coarse", "coarse", ON_COARSE, "temperature", "gate"
+    ),
+    "gated": Arm("gated, both directions", "fine", "fine", {"fine": GATED}),
+    "gated_coarse": Arm(
+        "gated beside coarse, mean pooling", "fine", "fine", {"coarse": COARSE, "fine": GATED}
+    ),
+    "gated_both": Arm(
+        "gated beside coarse, gated pooling",
+        "fine",
+        "fine",
+        {"coarse": COARSE, "fine": GATED},
+        pool="gate",
+    ),
+}
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: the axes of the study.
+
+    - ``arm``: one of ``ARMS``; ``pairs``: one of ``PAIRS``. An encoder that no pair needs is left
+      out.
+    - ``examples``: clips seen in training, whatever the batch.
+    - ``noise``: share of the narration that is about something else; ``clutter``: objects of a clip
+      that nobody speaks of, in training and in retrieval.
+    - ``width``: factor of the widths of all encoders.
+    - ``rate``: the learning rate; ``temperature_times``: factor of the temperature of the arm that
+      is tuned.
+    - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
+    - ``evaluations``: how often retrieval is measured, the end included.
+    """
+    variant = configs.variant(
+        argument,
+        arm="softmax_coarse",
+        pairs="video_text",
+        batch=32,
+        examples=15_360,
+        noise=0.5,
+        clutter=1,
+        width=1.0,
+        rate=4e-3,
+        temperature_times=1.0,
+        corpus=0,
+        evaluations=8,
+    )
+    for key, allowed in (("arm", ARMS), ("pairs", PAIRS)):
+        if variant[key] not in allowed:
+            raise configs.ConfigError(
+                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
+            )
+    for key in ("batch", "width", "evaluations"):
+        if variant[key] <= 0:
+            raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
+    if variant.examples < variant.batch:
+        raise configs.ConfigError(
+            f"variant examples={variant.examples} must be at least one batch of {variant.batch}"
+        )
+    arm, pairs = ARMS[variant.arm], PAIRS[variant.pairs]
+    config = configs.defaults()
+    config.batch_size = variant.batch
+    config.steps = variant.examples // variant.batch
+    config.data.update(height=48, width=48, join_captions=True, phrases=8, tokens=48)
+    corpus = {"name": "narrated_shapes", "size": 48, "distractors": variant.clutter}
+    config.data.source = {**corpus, "split": "train", "noise": variant.noise}
+
+    modalities = tuple(
+        name for name in ("video", "audio", "text") if any(name in pair for pair in pairs)
+    )
+    for modality in modalities:
+        config.model[modality] = _encoder(modality, variant.width)
+    config.model.spaces.joint.update(modalities=modalities, pool=arm.pool)
+    if arm.pool == "gate" or GATED in arm.terms.values():
+        config.model.spaces.joint.gate = "linear"
+
+    for pair, weight in pairs.items():
+        for name, term in arm.terms.items():
+            entry = {"pair": pair, "space": "joint", "weight": weight, **term}
+            if arm.tuned in entry:
+                entry[arm.tuned] *= variant.temperature_times
+            config.objective.terms[f"{name}_{pair}"] = entry
+
+    config.optimizer.learning_rate = variant.rate
+    config.checkpoint.every_steps = max(1, config.steps // 4)
+    for pair in pairs:
+        if pair in RETRIEVED:
+            config.evals[f"retrieval_{pair}"] = {
+                "name": "retrieval",
+                "pair": pair,
+                "every": max(1, config.steps // variant.evaluations),
+                "source": {
+                    **corpus,
+                    "split": "retrieval",
+                    "clips": 512,
+                    "seed": variant.corpus,
+                },
+            }
+    return components.complete(config)
+
+
+def _encoder(modality: str, times: float) -> dict[str, Any]:
+    """The entry of an encoder, ``times`` as wide as the quickstart's."""
+
+    def wide(*widths: int) -> tuple[int, ...]:
+        return tuple(round(width * times) for width in widths)
+
+    (text_width,) = wide(64)
+    return {
+        "video": {
+            "name": "resnet2plus1d",
+            "widths": wide(32, 64),
+            "temporal_strides": (1, 2),
+        },
+        "audio": {"name": "resnet", "widths": wide(16, 32, 64), "stem_stride": (4, 2)},
+        "text": {"name": "phrase_transformer", "width": text_width, "context": "phrase"},
+    }[modality]

@@ -1,0 +1,117 @@
+"""Coarse against fine on narrated shapes: which cells are trained and how they are judged.
+
+The arms and all axes are those of ``configs/narrated_shapes.py``. The parts, with the cells that
+each takes for P pair sets and A arms: ``screen``, all arms at the base point with one seed;
+``star``, one axis at a time around the base point; ``product``, batch by noise; ``plateau``, coarse
+and fine with four times the updates; ``short``, one claim in a few minutes, untuned.
+"""
+
+import ml_collections
+
+from configs.narrated_shapes import ARMS
+from fgmm import config as configs
+
+BASE = {"batch": 32, "noise": 0.5, "updates": 480, "seed": (0, 1, 2)}
+BATCHES = (8, 32, 128)
+PARTS = {
+    "screen": [BASE | {"seed": 0}],
+    "star": [
+        BASE | {"batch": (8, 32, 128, 256)},
+        BASE | {"noise": (0.0, 0.5, 0.75)},
+        BASE | {"updates": (120, 480, 1920)},
+        BASE | {"width": (0.5, 1.0, 2.0)},
+        BASE | {"clutter": (0, 1, 4)},
+    ],
+    "product": [
+        BASE | {"batch": BATCHES, "noise": (0.0, 0.5, 0.75)},
+        # As many examples as 480 updates of 32 take.
+        {"batch": BATCHES, "noise": 0.5, "examples": 15_360, "seed": (0, 1, 2)},
+    ],
+    "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
+}
+SHORT = {"noise": 0.5, "updates": 240, "rate": 4e-3, "seed": (0, 1)}
+MOTION = "configs/eval/linear_probe_motion.py:size=48"
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants.
+
+    - ``part``: one of ``PARTS``, or ``short``.
+    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
+    - ``pairs``: sets of pairs, joined by ``+``.
+    - ``fine``, ``coarse``: the arms of ``short``: fine at a batch of 32 is compared with coarse at
+      32 and 128, with as many updates.
+    """
+    variant = configs.variant(
+        argument,
+        part="product",
+        arms="all",
+        pairs="video_text+audio_text+all",
+        fine="symmetric",
+        coarse="coarse_mean",
+    )
+    if variant.part not in (*PARTS, "short"):
+        raise configs.ConfigError(
+            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}, short"
+        )
+    arms = tuple(ARMS) if variant.arms == "all" else tuple(variant.arms.split("+"))
+    pairs = tuple(variant.pairs.split("+"))
+    if variant.part == "short":
+        arms, pairs = (variant.coarse, variant.fine), ("video_text",)
+        grids = [
+            # What takes longest first, so that no core is idle at the end.
+            SHORT | {"arm": variant.coarse, "pairs": pairs, "batch": 128},
+            SHORT | {"arm": arms, "pairs": pairs, "batch": 32},
+        ]
+    else:
+        grids = [grid | {"arm": arms, "pairs": pairs} for grid in PARTS[variant.part]]
+    for arm in arms:
+        if arm not in ARMS:
+            raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
+    study = {
+        "experiment": "configs/narrated_shapes.py",
+        # What holds where a grid says nothing; results of cells are named by what differs.
+        "defaults": {
+            "pairs": "video_text",
+            "batch": 32,
+            "noise": 0.5,
+            "clutter": 1,
+            "width": 1.0,
+            "rate": 4e-3,
+            "temperature_times": 1.0,
+            "corpus": 0,
+        },
+        "arms": {
+            name: {key: getattr(ARMS[name], key) for key in ("title", "family", "score")}
+            for name in arms
+        },
+        "run": {"grids": grids, "evaluations": (("retrieval", ""), ("linear_probe", MOTION))},
+    }
+    if variant.part == "short":
+        study["run"]["evaluations"] = (("retrieval", ""),)
+    else:
+        batches = {
+            batch
+            for grid in grids
+            for batch in (grid["batch"] if isinstance(grid["batch"], tuple) else (grid["batch"],))
+        }
+        # Nine cells for every arm, pair set and batch, with half the updates of the base point.
+        study["tune"] = {
+            "grids": [
+                {
+                    "arm": arms,
+                    "pairs": pairs,
+                    "batch": tuple(sorted(batches)),
+                    "updates": 240,
+                    "rate": (2e-3, 4e-3, 8e-3),
+                    "temperature_times": (0.5, 1.0, 2.0),
+                    "corpus": 1,
+                    "seed": 100,
+                }
+            ],
+            # A choice holds for all cells that agree in these axes.
+            "by": ("arm", "pairs", "batch"),
+            "chosen": ("rate", "temperature_times"),
+            "evaluations": (("retrieval", ""),),
+        }
+    return ml_collections.ConfigDict(study)

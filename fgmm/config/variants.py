@@ -1,0 +1,42 @@
+"""Variants of a config file: ``--config=configs/X.py:key=value,key=value``."""
+
+from typing import Any
+
+import ml_collections
+
+from fgmm.config.option import ConfigError
+
+
+def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
+    """Parses what follows the colon of ``--config=configs/X.py:key=value,key=value``.
+
+    Args:
+      argument: the text after the colon, or None.
+      allowed: the keys with their defaults; a value takes its default's type.
+
+    Raises:
+      ConfigError: a key is unknown or a value is of another type.
+    """
+    result = dict(allowed)
+    for part in filter(None, (argument or "").split(",")):
+        key, equals, text = part.partition("=")
+        if not equals or key not in allowed:
+            raise ConfigError(
+                f"variant {part!r} is unknown; allowed: "
+                + ", ".join(f"{name}={value}" for name, value in sorted(allowed.items()))
+            )
+        result[key] = _parsed(key, text, allowed[key])
+    return ml_collections.ConfigDict(result)
+
+
+def _parsed(key: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ConfigError(f"variant {key}={text!r} must be true or false")
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"variant {key}={text!r} is not of type {type(default).__name__}"
+        ) from error

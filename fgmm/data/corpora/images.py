@@ -1,0 +1,110 @@
+"""Corpora of pictures with captions."""
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fgmm.data.corpora import files
+from fgmm.data.corpora.source import FileSource
+from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
+
+CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
+
+
+class ListedImages(NamedTuple):
+    """What a corpus says of the images of a split.
+
+    Attributes:
+      corpus: where they are.
+      paths: of the images in their order, by the name of each, its ``clip_id``.
+      captions: by name.
+      report: what was left out, by reason.
+    """
+
+    corpus: files.Folder | files.Archive
+    paths: Mapping[str, str]
+    captions: Mapping[str, tuple[Caption, ...]]
+    report: collections.Counter[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionedImages(FileSource):
+    """A source of images; a clip is one with its captions, in the order of the files.
+
+    An image that the split lists and the corpus lacks stays, as a clip whose video raises
+    ``BadInput("missing_file")``; an image without captions has none. Can be pickled, and read by
+    many threads.
+
+    Attributes:
+      report: lines or entries left out. ``malformed_line`` counts those that cannot be understood,
+        ``empty_caption`` captions of this split without words.
+    """
+
+    def open(self) -> None:
+        """Reads the lists."""
+        _ = self._listed
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        return list(self._listed.paths)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Clip:
+        name, listed = self._names[index], self._listed
+        return Clip(
+            clip_id=name,
+            video=encoded(listed.corpus, listed.paths[name]),
+            captions=listed.captions.get(name, ()),
+        )
+
+
+def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
+    """The contents of an image for ``Clip.video``; where there are none, what says so when read."""
+    try:
+        return read(corpus, path)
+    except BadInput as error:
+        return Unreadable(error.reason, path)
+
+
+def read(corpus: files.Folder | files.Archive, path: str) -> bytes:
+    """The contents of an image.
+
+    Raises:
+      BadInput: ``missing_file`` or ``unreadable_video``.
+    """
+    try:
+        return corpus.read(path)
+    except FileNotFoundError as error:
+        raise BadInput("missing_file", path) from error
+    except OSError as error:
+        raise BadInput("unreadable_video", str(error)) from error
+
+
+def token_captions(
+    lines: Iterable[str], names: Iterable[str], report: collections.Counter[str]
+) -> dict[str, tuple[Caption, ...]]:
+    """The captions of images in a token file.
+
+    Args:
+      lines: of the file, ``<image>#<number><TAB><caption>``.
+      names: of the images wanted.
+      report: counts other lines as ``malformed_line``, and of the images wanted captions without
+        words as ``empty_caption``.
+    """
+    captions: dict[str, list[Caption]] = {name: [] for name in names}
+    for line in lines:
+        match = CAPTION_LINE.fullmatch(line)
+        if not match:
+            report["malformed_line"] += 1
+        elif match[1] in captions:
+            text = match[2].strip()
+            if text:
+                captions[match[1]].append(Caption(text))
+            else:
+                report["empty_caption"] += 1
+    return {name: tuple(found) for name, found in captions.items()}

@@ -1,0 +1,104 @@
+"""What sources that read a corpus from disk have in common."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import os
+from typing import Any, ClassVar
+
+from fgmm.config.option import check_options, option
+from fgmm.data.preparation.raw import WHOLE
+
+SPLITS = ("train", "validation")
+SECONDS = "Of a window; data.seconds unless it is set."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """A source that reads a corpus from disk.
+
+    Fields are the options; a subclass adds its own. Two sources are equal whose options are. What
+    is read of the corpus is kept in cached properties.
+
+    Attributes:
+      opened: False reads nothing before it is asked for, as ``fgmm.data.prepare`` wants it, which
+        needs the lists of a corpus alone.
+      of_clips: the options that say which clips are made of a recording; ``fgmm.data.prepare``,
+        which takes recordings as they are, has none of them.
+    """
+
+    root: str = option(help="The folder of the corpus, or the same as one tar or zip file.")
+    opened: dataclasses.InitVar[bool] = True
+    of_clips: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self, opened: bool):
+        """Opens the corpus.
+
+        Raises:
+          ConfigError: an option makes no sense, or something of the corpus is missing or of another
+            form.
+        """
+        check_options(self)
+        if opened:
+            self.open()
+
+    def open(self) -> None:
+        """Reads what clips are made of, and raises ConfigError where that cannot be done."""
+        raise NotImplementedError
+
+    def listed(self) -> Any:
+        """Reads the lists of the corpus and opens no media; what was left out is its ``report``.
+
+        Raises:
+          ConfigError: a list is missing or of another form.
+        """
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _listed(self) -> Any:
+        return self.listed()
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        """What was left out, by reason."""
+        return self._listed.report
+
+    @classmethod
+    def splits(cls, root: str) -> tuple[str, ...]:
+        """The splits that ``fgmm.data.prepare`` takes if no others are asked for: all choices of
+        the option ``split``, or its default where any name is allowed.
+        """
+        del root
+        for field in dataclasses.fields(cls):
+            if field.name == "split":
+                return field.metadata["choices"] or (field.default or WHOLE,)
+        return (WHOLE,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitByName(FileSource):
+    """A source whose splits are decided by the names of the files alone, so that a file stays in
+    its split when others are added.
+    """
+
+    split: str = option("train", choices=SPLITS)
+    validation: float = option(
+        0.1, low=0, high=1, help="Share of the files in the split ``validation``."
+    )
+
+    def has(self, name: str) -> bool:
+        """Whether a file is in the split."""
+        return (place(name) < self.validation) == (self.split == "validation")
+
+
+def place(name: str) -> float:
+    """A number from 0 to 1 that depends on nothing but a file's name without its ending."""
+    stem = os.path.splitext(name)[0]
+    digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def left_out(report: collections.Counter[str]) -> str:
+    """What was left out of a corpus, by reason, for an error."""
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(report.items()))

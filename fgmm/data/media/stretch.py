@@ -1,0 +1,91 @@
+"""Stretches of recordings: what a clip is made of, opened when it is read."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fgmm.data.corpora import files
+from fgmm.data.media import av_files
+from fgmm.data.schema import Waveform
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A video or sound file of a corpus. Can be pickled.
+
+    Attributes:
+      corpus: a folder or an archive.
+      name: of the file in it.
+    """
+
+    corpus: files.Folder | files.Archive
+    name: str
+
+    def media(self, reason: str) -> av_files.Media:
+        """As ``files.path_or_contents``."""
+        return files.path_or_contents(self.corpus, self.name, reason)
+
+    def header(self, reason: str = "unreadable_video") -> av_files.Header:
+        """As ``av_files.read_header``."""
+        return av_files.read_header(self.media(reason), reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """A stretch of a recording, for its pictures and its sound alike.
+
+    It is opened anew by every reader, each of which may raise ``BadInput``. Can be pickled, and
+    read by many threads.
+
+    Attributes:
+      recording: a file of a corpus, or the contents of one.
+      start: in seconds; None for a stretch at ``share`` of what the recording's length leaves,
+        which is found when it is read. A recording that is shorter has it at its start.
+      seconds: its length; 0, without a ``start``, for the whole recording.
+      share: 0 for the start of the recording, 1 for its end.
+    """
+
+    recording: Recording | bytes
+    start: float | None
+    seconds: float
+    share: float = 0.5
+
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+        """Writes T pictures at equal distances, as ``av_files.fill_frames``."""
+        media, window = self._opened("unreadable_video")
+        av_files.fill_frames(media, out, **window)
+
+    def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
+        """Pictures at equal distances with their own aspect, as ``av_files.read_frames``."""
+        media, window = self._opened("unreadable_video")
+        return av_files.read_frames(media, **window, count=count, size=size)
+
+    def sound(self) -> Waveform:
+        """As ``av_files.read_sound``."""
+        media, window = self._opened("unreadable_audio")
+        return av_files.read_sound(media, **window)
+
+    def _opened(self, reason: str) -> tuple[av_files.Media, dict[str, float]]:
+        """The file, and the window in it."""
+        known = isinstance(self.recording, bytes)
+        media = self.recording if known else self.recording.media(reason)
+        if self.start is not None:
+            return media, {"start": self.start, "seconds": self.seconds}
+        duration = av_files.read_header(media, reason).duration
+        seconds = self.seconds or duration
+        return media, {"start": share_start(duration, seconds, self.share), "seconds": seconds}
+
+
+def share_start(duration: float, seconds: float, share: float) -> float:
+    """Where a window begins that is at a share of what a recording's length leaves."""
+    return share * max(0.0, duration - seconds)
+
+
+def even_start(duration: float, seconds: float, number: int, count: int) -> float:
+    """Where a window begins, of ``count`` at equal distances from a recording's start to its end.
+
+    One window is in the middle. A recording shorter than a window has them all at its start.
+    """
+    slack = max(0.0, duration - seconds)
+    return slack / 2 if count == 1 else slack * number / (count - 1)

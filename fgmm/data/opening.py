@@ -1,0 +1,52 @@
+"""Corpora opened as a config names them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fgmm import components
+from fgmm.config import Config, ConfigError, plain
+
+
+def open_source(entry: Config, key: str, seconds: float) -> Any:
+    """Opens a corpus.
+
+    Args:
+      entry: ``{"name": ..., option: value, ...}``, as in ``config.data.source``.
+      key: where the entry stands in the config, for errors.
+      seconds: of a window, for a source that has windows and an entry that says nothing of them.
+
+    Raises:
+      ConfigError: the name or an option is wrong, or the corpus cannot be opened.
+    """
+    source = components.find("data.sources", entry.get("name", ""), key=f"{key}.name")
+    options = plain(entry)
+    if "seconds" in components.options(source):
+        options = {"seconds": seconds, **options}
+    return components.build("data.sources", options, key=key)
+
+
+def check_lengths(entry: Config, key: str, seconds: float) -> None:
+    """Whether all windows of a corpus to train on are as long as a batch takes them to be.
+
+    Whole recordings, for which a source has ``seconds=0``, may have any length.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    for name, given in _lengths(entry, key):
+        if given not in (0, seconds):
+            raise ConfigError(
+                f"{name}={given!r} must be data.seconds={seconds!r}, the length of pictures and "
+                "sound alike; leave it out and set data.seconds, or set it to 0 for whole "
+                "recordings where the source has them"
+            )
+
+
+def _lengths(entry: Config, key: str) -> Iterator[tuple[str, Any]]:
+    """What an entry, or one of the parts of a mixture, says itself of its windows, by its key."""
+    if "seconds" in entry:
+        yield f"{key}.seconds", entry["seconds"]
+    if isinstance(parts := entry.get("sources"), Config):
+        for name, part in parts.items():
+            if isinstance(part, Config):
+                yield from _lengths(part, f"{key}.sources.{name}")

@@ -1,0 +1,161 @@
+"""Results by the point of the grid at which arms are compared.
+
+A *point* is what cells have in common that are compared: the values on all axes but the arm, the
+seed and what was tuned.
+"""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgmm.study.grid import Value
+from fgmm.study.headline import reached
+from fgmm.study.intervals import Measured
+from fgmm.study.outcome import Result
+from fgmm.study.tuning import DIRECTIONS
+
+Point = tuple[tuple[str, Value], ...]
+# The runs of one arm at one point, which differ in their seed.
+Runs = list[Result]
+
+# What is compared: R@10 in both directions by the score of the arm and their mean, the same mean of
+# the coarse score, and the accuracy of the motion probe.
+BOTH, COARSE_SCORE, PROBE = "both directions", "coarse score", "motion probe"
+JUDGED = (*DIRECTIONS, PROBE)
+# "examples" comes as the number of updates.
+_HIDDEN = ("arm", "seed", "corpus", "examples")
+
+
+def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
+    """The runs of each arm at each point.
+
+    A point has ``examples`` as they were seen in training, and ``updates``.
+    """
+    found: dict[Point, dict[str, Runs]] = collections.defaultdict(dict)
+    for result in results:
+        coordinates = result["coordinates"]
+        hidden = {*_HIDDEN, *result["chosen"]}
+        shown = {axis: value for axis, value in coordinates.items() if axis not in hidden}
+        shown |= {"updates": result["updates"], "examples": result["examples"]}
+        point = tuple(sorted(shown.items()))
+        found[point].setdefault(coordinates["arm"], []).append(result)
+    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def _order(point: Point) -> list[tuple]:
+    at = dict(point)
+    first = [(str(at.pop("pairs", "")),), (at.pop("noise", 0),), (at.pop("batch", 0),)]
+    return [*first, *((str(type(value)), value) for _, value in sorted(at.items()))]
+
+
+def without(point: Point, *axes: str) -> Point:
+    """The point with some axes left out."""
+    return tuple((axis, value) for axis, value in point if axis not in axes)
+
+
+def measured(runs: Runs, number: str) -> Measured | None:
+    """One of the numbers above, of one arm at one point; None if a run lacks it."""
+    values, queries = {}, {}
+    for run in runs:
+        names = _metrics(run, number)
+        if not names or any(name not in run["metrics"] for name in names):
+            return None
+        seed = int(run["coordinates"]["seed"])
+        values[seed] = float(np.mean([run["metrics"][name] for name in names]))
+        outcomes = [_outcomes(run, name) for name in names]
+        if all(o is not None for o in outcomes) and len({len(o) for o in outcomes}) == 1:
+            # Clip i is query i in both directions, so its outcomes go together.
+            queries[seed] = np.mean(outcomes, axis=0)
+    return Measured(values, queries)
+
+
+def _metrics(run: Result, number: str) -> list[str]:
+    """The metrics whose mean the number is."""
+    if number in (BOTH, COARSE_SCORE):
+        names = [run["judged"][way] for way in DIRECTIONS]
+        if number == COARSE_SCORE:
+            names = [name.replace(f"/{run['arm']['score']}/", "/coarse/") for name in names]
+        return names
+    return [run["judged"][number]] if number in run["judged"] else []
+
+
+def _outcomes(run: Result, metric: str) -> np.ndarray | None:
+    """For each query whether it counts in a metric."""
+    at, _, name = metric.rpartition("/")
+    if name == "accuracy":
+        outcomes = run["by_query"].get(f"{at}/correct")
+        return None if outcomes is None else np.array(outcomes, np.float64)
+    ranks = run["by_query"].get(f"{at}/rank")
+    return None if ranks is None else (np.array(ranks) <= 10).astype(np.float64)
+
+
+def family(runs: Runs) -> str:
+    """Of the arm: "coarse" or "fine"."""
+    return runs[0]["arm"]["family"]
+
+
+def best_coarse(arms: Mapping[str, Runs], number: str = BOTH) -> str | None:
+    """The coarse arm with the best mean over seeds; None if there is none."""
+    means = {
+        name: found.mean
+        for name, runs in arms.items()
+        if family(runs) == "coarse" and (found := measured(runs, number))
+    }
+    return max(means, key=means.get) if means else None
+
+
+def curve(runs: Runs) -> dict[str, list[int | float]]:
+    """The learning curve of an arm at a point, averaged over its seeds.
+
+    Returns:
+      ``step``, ``examples``, ``flops``, ``seconds`` and ``value``, the mean of R@10 over both
+      directions by the arm's score, at each evaluation that all seeds have.
+    """
+    steps = sorted(set.intersection(*(set(run["curve"]["step"]) for run in runs)))
+
+    def mean(of) -> list[float]:
+        return [
+            float(np.mean([of(run, run["curve"]["step"].index(s)) for run in runs])) for s in steps
+        ]
+
+    def value(run: Result, at: int) -> float:
+        return float(np.mean([run["curve"][run["judged"][way]][at] for way in DIRECTIONS]))
+
+    one: Any = runs[0]
+    return {
+        "step": steps,
+        "examples": [step * one["examples"] / one["updates"] for step in steps],
+        "flops": [step * one["flops"] / one["updates"] for step in steps],
+        "seconds": mean(lambda run, at: run["curve"]["seconds"][at]),
+        "value": mean(value),
+    }
+
+
+def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
+    """How many times fewer examples, FLOPs and seconds an arm takes to the best of another.
+
+    The target is the highest point of the other's learning curve.
+
+    Args:
+      runs: of the arm.
+      best: of the arm to reach.
+
+    Returns:
+      By ``examples``, ``flops`` and ``seconds``; None where the arm does not come there.
+    """
+    own, other = curve(runs), curve(best)
+    target = max(other["value"])
+    found = {}
+    for unit in ("examples", "flops", "seconds"):
+        mine = reached(own[unit], own["value"], target)
+        theirs = reached(other[unit], other["value"], target)
+        found[unit] = theirs / mine if mine and theirs else None
+    return found
+
+
+def varying(of: Sequence[Point]) -> list[str]:
+    """The axes on which points differ."""
+    axes = sorted({axis for point in of for axis, _ in point})
+    return [axis for axis in axes if len({dict(point).get(axis) for point in of}) > 1]

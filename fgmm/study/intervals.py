@@ -1,0 +1,116 @@
+"""Means over seeds with 95% intervals, paired by seed and by query.
+
+Two sources of chance are told apart. *Seeds*: Student's interval of the mean of S values, one a
+seed; for a difference of two arms, of their differences seed by seed. *Queries*: the bootstrap
+standard error of the mean over queries (Efron and Tibshirani, An Introduction to the Bootstrap,
+1993, chapter 6), times 1.96; a query is resampled with the outcomes of all seeds and of both arms
+at once, for the queries are the same for all. Half the width of the interval is the root of the sum
+of the squares of both halves. The first holds a part of the second, so the interval errs on the
+wide side. With one seed only the queries count, which says nothing of other seeds.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+RESAMPLES = 1000
+_NORMAL = 1.959964  # 97.5% quantile
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and half the width of its 95% interval; NaN where nothing is known of it.
+
+    Attributes:
+      mean: over seeds.
+      half: of the width.
+      seeds: how many.
+    """
+
+    mean: float
+    half: float
+    seeds: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval is above 0; no if it is not known."""
+        return self.low > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One number of an arm at one point of the grid.
+
+    Attributes:
+      values: by seed.
+      queries: outcome of each of Q queries, by seed, whose mean the value is; empty where they are
+        not known.
+    """
+
+    values: Mapping[int, float]
+    queries: Mapping[int, Float[np.ndarray, "Q"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.values.values())))
+
+
+def interval(measured: Measured) -> Interval:
+    """Of the number itself."""
+    seeds = sorted(measured.values)
+    return _interval([measured.values[seed] for seed in seeds], _stacked(measured.queries, seeds))
+
+
+def difference(a: Measured, b: Measured) -> Interval | None:
+    """Of a - b, over the seeds that both have; None if there are none."""
+    seeds = sorted(a.values.keys() & b.values.keys())
+    if not seeds:
+        return None
+    of_a, of_b = _stacked(a.queries, seeds), _stacked(b.queries, seeds)
+    paired = of_a is not None and of_b is not None and of_a.shape == of_b.shape
+    return _interval(
+        [a.values[seed] - b.values[seed] for seed in seeds], of_a - of_b if paired else None
+    )
+
+
+def _stacked(
+    queries: Mapping[int, Float[np.ndarray, "Q"]], seeds: Sequence[int]
+) -> Float[np.ndarray, "S Q"] | None:
+    if any(seed not in queries for seed in seeds):
+        return None
+    rows = [np.asarray(queries[seed], np.float64) for seed in seeds]
+    return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
+
+
+def _interval(values: Sequence[float], queries: Float[np.ndarray, "S Q"] | None) -> Interval:
+    halves = []
+    if len(values) > 1:
+        quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
+        halves.append(quantile * np.std(values, ddof=1) / len(values) ** 0.5)
+    if queries is not None:
+        halves.append(_NORMAL * bootstrap_error(queries.mean(axis=0)))
+    half = float(np.hypot.reduce(halves)) if halves else float("nan")
+    return Interval(float(np.mean(values)), half, len(values))
+
+
+def bootstrap_error(outcomes: Float[np.ndarray, "Q"], resamples: int = RESAMPLES) -> float:
+    """Standard error of the mean over queries: the spread of the means of resampled queries.
+
+    Args:
+      outcomes: of each query.
+      resamples: how many; they are the same for the same number of queries.
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(outcomes), size=(resamples, len(outcomes)))
+    return float(outcomes[drawn].mean(axis=1).std(ddof=1))

@@ -1,0 +1,62 @@
+"""The programs that make a cell, one after the other: training, then each evaluation."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+
+from fgmm.study.grid import Cell, Stage, Study
+
+# One thread a cell: with more, cells that share a machine wait for each other.
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def of_cell(study: Study, stage: Stage, cell: Cell, workdir: pathlib.Path) -> list[list[str]]:
+    """Module and arguments of each program.
+
+    Args:
+      study: of the cell.
+      stage: of the cell; outcomes of single queries are kept in the one that is reported.
+      cell: with values on all axes.
+      workdir: of its training.
+    """
+    variants = ",".join(f"{k}={v}" for k, v in cell.coordinates.items() if k != "seed")
+    training = [
+        study.trainer,
+        f"--workdir={workdir}",
+        f"--config={study.experiment}:{variants}",
+        f"--config.seed={cell.coordinates['seed']}",
+        "--config.progress=False",
+    ]
+    by_query = ["--by_query"] if cell.stage == "run" else []
+    evaluations = [
+        [
+            program if "." in program else f"fgmm.eval.{program}",
+            f"--workdir={workdir}",
+            *([f"--config={protocol}"] if protocol else []),
+            *by_query,
+        ]
+        for program, protocol in stage.evaluations
+    ]
+    return [training, *evaluations]
+
+
+def pinned(command: list[str], core: int) -> list[str]:
+    """The command line that runs a program on one core."""
+    return [sys.executable, "-m", "fgmm.study.pinned", str(core), *command]
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """That of a cell's programs: one thread for computations."""
+    flags = environ.get("XLA_FLAGS", "")
+    if _ONE_THREAD.partition("=")[0] not in flags:
+        flags = f"{flags} {_ONE_THREAD}".strip()
+    return {**environ, "XLA_FLAGS": flags, **dict.fromkeys(_THREADS, "1")}

@@ -1,0 +1,296 @@
+"""Runs cells, several at a time, so that a kill at any moment costs little.
+
+A cell is done when its result file is there. In its folder of work, ``cell.json`` says which of its
+programs have ended; the trainer goes on from its last checkpoint. A folder that was begun with
+other values on any axis is removed.
+"""
+
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fgmm.config import ConfigError
+from fgmm.study import outcome, programs
+from fgmm.study.estimate import Estimate
+from fgmm.study.grid import Cell, Stage, Study
+
+_POLL_SECONDS = 0.1
+# For a trainer to save after SIGTERM.
+_GRACE_SECONDS = 30.0
+
+
+class Stopped(Exception):
+    """The study was told to stop by a signal; all of its programs have ended."""
+
+    def __init__(self, number: int):
+        self.exit_code = 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+class Places(NamedTuple):
+    """Where the files of a stage are.
+
+    Attributes:
+      results: of the cells' result files.
+      work: of runs in progress and logs.
+    """
+
+    results: pathlib.Path
+    work: pathlib.Path
+
+    @classmethod
+    def of(cls, output: pathlib.Path, stage: str) -> "Places":
+        """Those under a study's folder."""
+        return cls(output / "results" / stage, output / "work" / stage)
+
+    def result(self, cell: Cell) -> pathlib.Path:
+        return self.results / f"{cell.name}.json"
+
+    def is_done(self, cell: Cell) -> bool:
+        return outcome.is_done(cell, self.result(cell))
+
+
+class _Running:
+    """A cell in progress: one program after the other, on one core."""
+
+    def __init__(self, study: Study, stage: Stage, cell: Cell, places: Places, core: int):
+        self.study, self.cell, self.core = study, cell, core
+        self.workdir = places.work / cell.name
+        self.log = places.work / f"{cell.name}.log"
+        self._note = self.workdir / "cell.json"
+        self.seconds = self._begun_before()
+        commands = programs.of_cell(study, stage, cell, self.workdir)
+        self._left = deque(
+            command for command in commands if self._key(command) not in self.seconds
+        )
+        self.process: subprocess.Popen | None = None
+        self._next()
+
+    @staticmethod
+    def _key(command: list[str]) -> str:
+        return " ".join(word for word in command if not word.startswith("--workdir="))
+
+    def _begun_before(self) -> dict[str, float]:
+        """Seconds of the programs that have ended, by command."""
+        try:
+            note = json.loads(self._note.read_text())
+        except (OSError, json.JSONDecodeError):
+            note = {}
+        if note.get("coordinates") != self.cell.coordinates:
+            shutil.rmtree(self.workdir, ignore_errors=True)
+            note = {"coordinates": self.cell.coordinates, "ended": {}}
+            outcome.write(self._note, note)
+        return note["ended"]
+
+    def _next(self) -> None:
+        self._start = time.monotonic()
+        if not self._left:
+            return
+        with open(self.log, "a") as log:
+            print(f"$ python -m {' '.join(self._left[0])}", file=log, flush=True)
+            self.process = subprocess.Popen(
+                programs.pinned(self._left[0], self.core),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=programs.environment(),
+                # Ctrl-C in a terminal reaches the study alone, which then tells its programs.
+                start_new_session=True,
+            )
+
+    def poll(self) -> bool | None:
+        """Whether it has ended well; None while it runs."""
+        if self._left:
+            code = self.process.poll()
+            if code is None:
+                return None
+            if code:
+                return False
+            self.seconds[self._key(self._left.popleft())] = round(time.monotonic() - self._start, 1)
+            note = {"coordinates": self.cell.coordinates, "ended": self.seconds}
+            outcome.write(self._note, note)
+            self._next()
+        return None if self._left else True
+
+    def stop(self, number: int) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+
+class Schedule:
+    """Runs the cells of a stage.
+
+    Args:
+      study: of the cells.
+      output: its folder.
+      jobs: cells at a time.
+      estimate: of the time that is left; results are added to it.
+      keep: whether to keep the folder of a run, with its checkpoints, when the cell is done.
+      say: takes the line of progress, and with a line break at its end what is to stay.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        output: pathlib.Path,
+        *,
+        jobs: int,
+        estimate: Estimate,
+        keep: bool = False,
+        say: Callable[[str], None] = print,
+    ):
+        self._study, self._output, self._jobs = study, output, jobs
+        self._estimate, self._keep, self._say = estimate, keep, say
+        self._base = outcome.base_config(study.experiment)
+
+    def run(self, name: str, cells: Sequence[Cell]) -> list[str]:
+        """Runs the cells that are not done.
+
+        Args:
+          name: of the stage, "tune" or "run".
+          cells: of that stage, with values on all axes.
+
+        Returns:
+          Names of the cells that failed; their logs are kept.
+
+        Raises:
+          Stopped: by Ctrl-C or SIGTERM.
+        """
+        places = Places.of(self._output, name)
+        places.work.mkdir(parents=True, exist_ok=True)
+        waiting = deque(cell for cell in cells if not places.is_done(cell))
+        running: dict[int, _Running] = {}
+        failed: list[str] = []
+        with _Signals() as signals:
+            try:
+                while waiting or running:
+                    if signals.number is not None:
+                        raise Stopped(signals.number)
+                    self._fill(running, waiting, places, getattr(self._study, name))
+                    failed += self._ended(running, places)
+                    left = [*waiting, *(cell_run.cell for cell_run in running.values())]
+                    self._say(
+                        f"{name}: {len(cells) - len(left) - len(failed)} of {len(cells)} cells "
+                        f"done, {len(running)} running, {len(failed)} failed{self._time(left)}"
+                    )
+                    time.sleep(_POLL_SECONDS)
+            finally:
+                _stop(list(running.values()), signals)
+        return failed
+
+    def _fill(
+        self, running: dict[int, _Running], waiting: deque[Cell], places: Places, stage: Stage
+    ) -> None:
+        """Starts cells in the slots that are free; a slot has a core of its own."""
+        cores = programs.cores()
+        for slot in range(self._jobs):
+            if waiting and slot not in running:
+                core = cores[slot % len(cores)]
+                running[slot] = _Running(self._study, stage, waiting.popleft(), places, core)
+
+    def _ended(self, running: dict[int, _Running], places: Places) -> list[str]:
+        """Takes out the cells that have ended, and names those that failed."""
+        failed = []
+        for slot, cell_run in list(running.items()):
+            well = cell_run.poll()
+            if well is None:
+                continue
+            del running[slot]
+            if not (well and self._finished(cell_run, places)):
+                failed.append(cell_run.cell.name)
+                self._say(f"failed: {cell_run.cell.name}, see {cell_run.log}\n")
+        return failed
+
+    def _time(self, left: Sequence[Cell]) -> str:
+        seconds = self._estimate.seconds(left, self._jobs)
+        return "" if seconds is None else f", about {duration(seconds)} left"
+
+    def _finished(self, cell_run: _Running, places: Places) -> bool:
+        """Writes the result file; the rest of the run is then no longer needed."""
+        cell, seconds = cell_run.cell, sum(cell_run.seconds.values())
+        try:
+            result = outcome.gathered(self._study, cell, cell_run.workdir, self._base, seconds)
+        except (ConfigError, OSError, KeyError, IndexError) as error:
+            with open(cell_run.log, "a") as log:
+                print(f"its result cannot be gathered: {error!r}", file=log)
+            return False
+        outcome.write(places.result(cell), result)
+        self._estimate.add(result)
+        if not self._keep:
+            shutil.rmtree(cell_run.workdir)
+            cell_run.log.unlink()
+        return True
+
+
+class _Signals:
+    """Notes SIGTERM and Ctrl-C instead of ending the process."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self.count = 0
+        self._before = {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        del frame
+        self.number, self.count = number, self.count + 1
+
+
+def _stop(running: Sequence[_Running], signals: _Signals) -> None:
+    """Has the programs save and end; those that take too long, or after a second signal, die."""
+    for cell_run in running:
+        cell_run.stop(signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for cell_run in running:
+        process = cell_run.process
+        while process is not None and process.poll() is None:
+            if time.monotonic() > deadline or signals.count > 1:
+                cell_run.stop(signal.SIGKILL)
+                process.wait()
+            time.sleep(_POLL_SECONDS)
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, for a person."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+class ProgressLine:
+    """One line that is written over in a terminal; in a file, a line each time cells end.
+
+    A text with a line break at its end stays.
+    """
+
+    def __init__(self):
+        self._shown = ""
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, text: str) -> None:
+        if text.endswith("\n"):
+            print(f"{self._clear()}{text}", end="", file=sys.stderr, flush=True)
+            self._shown = ""
+        elif self._terminal and text != self._shown:
+            print(f"{self._clear()}{text}", end="", file=sys.stderr, flush=True)
+            self._shown = text
+        elif not self._terminal and (key := text.partition(", about")[0]) != self._shown:
+            print(text, file=sys.stderr, flush=True)
+            self._shown = key
+
+    def _clear(self) -> str:
+        return f"\r{' ' * len(self._shown)}\r" if self._terminal else ""

@@ -1,0 +1,109 @@
+"""The page of results that are made up."""
+
+import pytest
+
+from fgmm.config import ConfigError
+from fgmm.study import comparison, outcome, page
+from tests.study.small import result, spread
+
+BATCHES = {8: 0.3, 32: 0.5, 128: 0.7}
+
+
+def write(folder, results):
+    for number, content in enumerate(results):
+        outcome.write(folder / "run" / f"{number}.json", content)
+
+
+def made(noise=0.5, updates=80, coarse_rise=0.8):
+    """Coarse gains with the batch; fine is at 0.55 and there in half the updates."""
+    return [
+        result(
+            arm, family, seed, float(value), batch=batch, noise=noise, updates=updates, rise=rise
+        )
+        for batch, coarse in BATCHES.items()
+        for arm, family, mean, rise in (
+            ("coarse_mean", "coarse", coarse, coarse_rise),
+            ("gated", "fine", 0.55, 0.4),
+        )
+        for seed, value in enumerate(spread([mean] * 3, seed=batch))
+    ]
+
+
+def rows(tables, *starts):
+    """Cells of the rows that begin so."""
+    split = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines()]
+    return [cells for cells in split if tuple(cells[: len(starts)]) == starts]
+
+
+def test_a_page(tmp_path):
+    write(tmp_path, [*made(), *made(noise=0.0)])
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert tables in text
+    assert "36 cells of configs/narrated_shapes.py; seeds 0, 1, 2; 36 min on one core" in text
+    coarse, fine = rows(tables, "32", "0.5", "80")
+    assert coarse[3] == "coarse mean"
+    assert coarse[7] == "–", "it is the best coarse arm itself"
+    assert fine[3] == "gated"
+    less = comparison.points(made())
+    (at_32,) = [arms for point, arms in less.items() if dict(point)["batch"] == 32]
+    expected = sum(
+        a["metrics"][a["judged"]["text to clip"]] - b["metrics"][b["judged"]["text to clip"]]
+        for a, b in zip(at_32["gated"], at_32["coarse_mean"], strict=True)
+    )
+    assert fine[7].startswith(f"{100 * expected / 3:+.1f} ± ")
+    assert fine[-1] == "3"
+    for name in ("batch_at_equal_updates", "noise", "curves_video_text"):
+        assert f"page_figures/{name}.svg" in text
+        for ending in ("svg", "png"):
+            assert (tmp_path / "page_figures" / f"{name}.{ending}").stat().st_size > 5000
+
+
+def test_the_same_results_give_the_same_page(tmp_path):
+    write(tmp_path, made())
+    page.make(tmp_path, tmp_path / "page.md")
+    files = [tmp_path / "page.md", *(tmp_path / "page_figures").iterdir()]
+    before = {path: path.read_bytes() for path in files}
+    page.make(tmp_path, tmp_path / "page.md")
+    assert before == {path: path.read_bytes() for path in files}
+
+
+def test_the_ratio_on_the_page(tmp_path):
+    write(tmp_path, made())
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (row,) = rows(tables, "video_text", "0.5", "80 updates", "gated", "8")
+    assert row[5].startswith("4 (+")
+    assert row[7:] == ["–", "4"], "there is no probe; the ratio is that of both directions"
+    (row,) = rows(tables, "video_text", "0.5", "80 updates", "gated", "32")
+    assert row[5].startswith("behind coarse at 128 (-")
+    assert row[-1] == "–"
+
+
+def test_a_plateau_counts_only_where_it_is_one(tmp_path):
+    points = comparison.points(made(coarse_rise=0.5))
+    assert set(page.rules(points)["plateau"]["coarse_mean"]) == set(BATCHES)
+    # Coarse is still rising everywhere, so there is none.
+    assert page.rules(comparison.points(made(coarse_rise=1.0)))["plateau"]["coarse_mean"] == {}
+    longer = [*made(coarse_rise=1.0), *made(updates=160, coarse_rise=0.5)]
+    plateau = page.rules(comparison.points(longer))["plateau"]
+    assert plateau["coarse_mean"][8][0]["updates"] == 160
+
+
+def test_how_many_times_fewer_examples():
+    coarse = [result("coarse_mean", "coarse", 0, 0.5, rise=1.0)]
+    fine = [result("gated", "fine", 0, 0.5, rise=0.5, speed=0.5)]
+    saved = comparison.savings(fine, coarse)
+    assert saved["examples"] == pytest.approx(2)
+    assert saved["flops"] == pytest.approx(2)
+    assert saved["seconds"] == pytest.approx(1), "half the steps, each twice as long"
+    worse = [result("gated", "fine", 0, 0.4)]
+    assert comparison.savings(worse, coarse)["examples"] is None
+
+
+def test_what_is_no_result(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no run/\*.json"):
+        page.make(tmp_path, tmp_path / "page.md")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "x.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"x\.json is no result of a cell"):
+        page.make(tmp_path, tmp_path / "page.md")
