@@ -35,7 +35,7 @@ def small(steps=4, **options):
     config.mesh.update(fsdp=2, fsdp_minimum=64)
     with config.unlocked():
         if "name" in options:
-            for option in factories.options("adamw"):
+            for option in factories.declared("adamw"):
                 del config.optimizer[option]
         config.optimizer.update(options)
     return components.complete(config)
