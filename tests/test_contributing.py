@@ -107,7 +107,7 @@ def test_an_evaluation_from_elsewhere_is_a_program(trained, lab):
     )
     assert run.returncode == 0, run.stderr
     spread = trained[2]["spread"]["spread"]
-    assert f"spread, step 3\nspread {spread:.3f} of 16 clips" in run.stdout
+    assert f"spread, step 3, last weights\nspread {spread:.3f} of 16 clips" in run.stdout
 
 
 def test_the_report_draws_what_the_term_says(trained, tmp_path):

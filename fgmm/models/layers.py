@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.models.embeddings import AnyArray
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 # Rules (regex, policy) on which blocks are computed again in the backward pass; see ``rematted``.
@@ -123,7 +125,7 @@ def _scaled(x, mean, variance, scale, bias):
     return (x - mean) * factor + bias
 
 
-def _of_channels(v: Float[Array, "E"], ndim: int) -> Float[Array, "*ones E"]:
+def _of_channels(v: Float[AnyArray, "E"], ndim: int) -> Float[AnyArray, "*ones E"]:
     """With as many axes as the array whose channels it belongs to."""
     return v.reshape((1,) * (ndim - 1) + v.shape)
 

@@ -137,6 +137,7 @@ def test_another_run_starts_from_it(workdir, model):
     config.init_from = {
         "path": str(workdir),
         "step": "latest",
+        "weights": "",
         "rules": (
             ("model/heads_joint_.*", "initialise"),
             (r"model/encoders_video/mixed_3.*", "load"),

@@ -13,6 +13,7 @@ from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.preparation.records import Making
 from fgmm.data.schema import REASONS, BadInput, BatchShape
+from fgmm.data.text import tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
 
 SHAPE = BatchShape(
@@ -27,7 +28,7 @@ SHAPE = BatchShape(
 )
 SOUND = dataclasses.replace(SHAPE, frames=0, tokens=0)
 PICTURES = dataclasses.replace(SHAPE, samples=0)
-_TOKENIZER = Tokenizer(pathlib.Path(pipeline.__file__).parent / "tokenizers/narrated_shapes.model")
+_TOKENIZER = Tokenizer(tokenizers.path_of("narrated_shapes"))
 # The reasons that were told with a name since it was emptied.
 _told: set[str] = set()
 

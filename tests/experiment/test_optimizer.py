@@ -189,7 +189,7 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
         (
             "adamw",
             {"weight_decay": ((".*", "frozen"),)},
-            "holds .*is not a finite number",
+            "weight_decay holds .*finite number",
         ),
         ("adamw", {"weight_decay": ((".*", float("nan")),)}, "weight_decay .*finite number"),
         ("adamw", {"learning_rate_scale": ((".*", "x"),)}, ".*of at least 0, or 'frozen'"),

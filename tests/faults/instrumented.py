@@ -21,6 +21,7 @@ import numpy as np
 from fgmm import command_line, main
 from fgmm.data import stream
 from fgmm.eval import inside_training
+from fgmm.experiment import build as experiments
 
 WANTED = {
     name: os.environ.get(name, "")

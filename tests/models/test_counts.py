@@ -126,6 +126,7 @@ def test_flops_are_those_published(room, name, options, shape, elsewhere, publis
 def small_model(**options):
     space = {"modalities": ("video", "audio", "text"), "width": 8, "through": "", "pool": "mean"}
     space |= {"hidden": dict.fromkeys(space["modalities"], 0), "bias": False, "unit_length": True}
+    space |= {"gate": "none", "dtype": "float32"}
     encoders = {
         "video": build("video", "s3d", **options),
         "audio": build("audio", "resnet"),

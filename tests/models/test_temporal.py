@@ -37,7 +37,7 @@ def test_padding_that_repeats_the_edge():
 
 def test_channels_move_in_time():
     # Frame t has the values 10 t + channel + 1.
-    x = 10.0 * jnp.arange(3)[:, None] + jnp.arange(1, 9)
+    x = 10.0 * jnp.arange(3)[:, None] + jnp.arange(1, 9)[None]
     moved = temporal_shift(x[None, :, None, None, :], share=4)[0, :, 0, 0]
     np.testing.assert_array_equal(moved[:, 0], [11, 21, 0])
     np.testing.assert_array_equal(moved[:, 1], [12, 22, 0])

@@ -225,7 +225,7 @@ def test_a_wrong_path_or_step_is_named_by_its_key(pretrained, tmp_path):
     ("rules", "message"),
     [
         ((("a", "forget"),), "allowed actions: skip, initialise, load, rename NEW_NAME"),
-        ((("a.*", "freeze"),), r"rule of the optimizer: \('a\.\*', 'frozen'\) in optimizer\.learn"),
+        ((("a.*", "freeze"),), r"rule of the optimizer: \(regex, 'frozen'\) in optimizer\.learn"),
         ((("a", "rename"),), "allowed actions"),
         ((("a", "skip b"),), "allowed actions"),
         ((("(", "skip"),), "unterminated"),

@@ -72,7 +72,7 @@ class FileSource:
         del root
         for field in dataclasses.fields(cls):
             if field.name == "split":
-                return field.metadata["choices"] or (field.default or WHOLE,)
+                return field.metadata.get("choices") or (field.default or WHOLE,)
         return (WHOLE,)
 
 

@@ -81,7 +81,7 @@ def similarities(
     counts = x_mask.any(1)[:, None, None]
     if y_mask is not None:
         y = jnp.where(y_mask[:, :, None], y, 0)
-        counts = counts & y_mask
+        counts = counts & y_mask[None]
     x = jnp.where(x_mask[:, :, None], x, 0)
     operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
     s = jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0)

@@ -46,7 +46,7 @@ def test_grey_has_the_luma_of_the_clip():
     x = video(64)
     grey = np.asarray(colour.recoloured(x, **drawn(64, grey=1.0)))
     np.testing.assert_allclose(
-        grey, x @ np.array([0.299, 0.587, 0.114])[:, None] * np.ones(3), atol=0.1
+        grey, np.asarray(x) @ np.array([0.299, 0.587, 0.114])[:, None] * np.ones(3), atol=0.1
     )
     some = np.asarray(colour.recoloured(x, **drawn(64, grey=0.5)))
     assert 16 < (np.ptp(some, axis=-1).max(axis=(1, 2, 3)) < 0.2).sum() < 48

@@ -385,7 +385,7 @@ def test_can_be_pickled_and_read_by_many_threads(corpus):
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"split": "validation"}, "has no video of split 'validation' with validation=0.0"),
         ({"validation": 1.5}, "validation=1.5 must be from 0 to 1"),
-        ({"seconds": 0.0}, "seconds=0.0 must be greater than 0"),
+        ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
         ({"candidates": 0}, "candidates=0 must be at least 1"),
         ({"minimum": -1.0}, "minimum=-1.0 must be at least 0"),
     ],

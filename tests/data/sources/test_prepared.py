@@ -205,7 +205,7 @@ def test_records_that_no_preparation_writes_are_unreadable(folder, change):
 def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_path):
     for options, message in [
         ({"split": "test"}, "split='test' is unknown to .*; allowed: train"),
-        ({"seconds": 0.0}, "seconds=0.0 must be greater than 0"),
+        ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
         ({"minimum": -1.0}, "minimum=-1.0 must be at least 0"),
     ]:
         with pytest.raises(ConfigError, match=message):

@@ -81,7 +81,7 @@ def test_wrong_options_are_refused(corpus, own):
         Source(root=str(corpus), split="dev")
     with pytest.raises(ConfigError, match="fold=4 is unknown; allowed: 1, 2, 3"):
         Source(root=str(corpus), fold=4)
-    with pytest.raises(ConfigError, match=r"seconds=0\.0 must be greater than 0"):
+    with pytest.raises(ConfigError, match=r"seconds=0\.0 must be above 0"):
         Source(root=str(corpus), seconds=0.0)
     (own / "ucfTrainTestlist" / "trainlist02.txt").unlink()
     with pytest.raises(ConfigError, match=r"has no trainlist02\.txt; the layout is UCF-101/"):

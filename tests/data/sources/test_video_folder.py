@@ -228,7 +228,7 @@ def test_wrong_roots_are_named(corpus, tmp_path):
         ({"split": "test"}, "split='test' is unknown; allowed: train, validation"),
         ({"split": "validation"}, "none of its 3 videos is in split 'validation'"),
         ({"validation": -0.1}, "validation=-0.1 must be from 0 to 1"),
-        ({"seconds": 0.0}, "seconds=0.0 must be greater than 0"),
+        ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
         ({"candidates": -1}, "candidates=-1 must be at least 0"),
         ({"reach": -1.0}, "reach=-1.0"),
     ],

@@ -18,7 +18,8 @@ def run(tokens=TOKENS, phrases=PHRASES, **options):
 def features(params, tokens):
     """ReLU of the first layer, word by word."""
     words = np.asarray(params["word_embd"]["embedding"])[np.asarray(tokens)]
-    return np.maximum(words @ params["fc1"]["kernel"] + params["fc1"]["bias"], 0)
+    kernel, bias = (np.asarray(params["fc1"][name]) for name in ("kernel", "bias"))
+    return np.maximum(words @ kernel + bias, 0)
 
 
 def test_a_phrase_is_the_maximum_of_its_words():

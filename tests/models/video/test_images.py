@@ -33,7 +33,7 @@ def test_an_image_is_a_static_clip_without_ends(name):
     clip = features(jnp.repeat(IMAGES, 8, axis=1))
     assert image.shape[1] == 1 < clip.shape[1]
     np.testing.assert_allclose(clip, np.broadcast_to(image, clip.shape), rtol=1e-3, atol=1e-4)
-    moving = features(IMAGES * jnp.linspace(0, 1, 8)[:, None, None, None])
+    moving = features(IMAGES * jnp.linspace(0, 1, 8)[None, :, None, None, None])
     assert np.abs(moving - image).max() > 1e-2
 
 

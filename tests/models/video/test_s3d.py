@@ -65,7 +65,7 @@ def test_a_gate_is_one_number_for_each_channel_of_a_clip():
     variables = gate.init(jax.random.key(1), x)
     fc = variables["params"]["fc"]
     mean = np.asarray(x).mean(axis=(1, 2, 3))
-    weights = 1 / (1 + np.exp(-(mean @ fc["kernel"] + fc["bias"])))
+    weights = 1 / (1 + np.exp(-(mean @ np.asarray(fc["kernel"]) + np.asarray(fc["bias"]))))
     expected = np.asarray(x) * weights[:, None, None, None]
     np.testing.assert_allclose(gate.apply(variables, x), expected, rtol=1e-4, atol=1e-6)
 
