@@ -60,7 +60,7 @@ def variants(tmp_path_factory):
     on_prepared = prepared_variants(tmp_path, narrated, model)
     return {
         "quickstart": [None, "fine=annealed", "fine=gated"],
-        "evidence": [None, "arm=gated,pairs=video_text"],
+        "narrated_shapes": [None, "arm=gated_both"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
