@@ -23,6 +23,7 @@ from fgmm import command_line, xla_flags
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
 from fgmm.experiment import build as experiments
+from fgmm.experiment.evaluator import Evaluator
 from fgmm.train import loop
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
@@ -90,7 +91,7 @@ def trainer(experiment, source, steps: int) -> float:
         times.append(time.perf_counter())
         return {}
 
-    clock = evaluator.Evaluator(every=steps, run=note_the_time)
+    clock = Evaluator(every=steps, run=note_the_time)
     with tempfile.TemporaryDirectory() as folder:
         loop.train(experiment, source, pathlib.Path(folder), {"clock": clock})
     return experiment.config.batch_size * steps / (times[1] - times[0])

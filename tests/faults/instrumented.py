@@ -22,6 +22,7 @@ from fgmm import command_line, main
 from fgmm.data import stream
 from fgmm.eval import inside_training
 from fgmm.experiment import build as experiments
+from fgmm.experiment.evaluator import Evaluator
 
 WANTED = {
     name: os.environ.get(name, "")
@@ -64,7 +65,7 @@ def evaluators(built):
     found = _evaluators(built)
     if not WANTED["EVALUATING"]:
         return found
-    return {name: evaluator.Evaluator(each.every, marked(each.run)) for name, each in found.items()}
+    return {name: Evaluator(each.every, marked(each.run)) for name, each in found.items()}
 
 
 def never_comes(config):
