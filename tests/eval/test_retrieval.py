@@ -119,6 +119,39 @@ def test_bad_input_is_left_out_and_counted(experiment, state):
     }
 
 
+def test_gates_weigh_the_fine_score_whatever_the_gallery():
+    config = shrunken(quickstart.get_config("fine=gated"))
+    config.data.join_captions = False
+    experiment = experiments.build(components.complete(config))
+    state = jax.jit(experiment.init)(0)
+    model = dict(state.params["model"])
+    for name, gate in model.items():
+        if name.startswith("gates_"):
+            kernel = gate["logit"]["kernel"]
+            model[name] = {"logit": {"kernel": jax.random.normal(jax.random.key(1), kernel.shape)}}
+    state = state.replace(params={**state.params, "model": model})
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    gallery = bound._embed(state)
+    clips, texts = gallery.clips, gallery.texts
+    a = np.einsum("bnd,cpd->bcnp", clips.local, texts.local)
+    there = 0.1 * np.log(np.exp(a / 0.1).mean(2))
+    mask = texts.mask[None, :, None]
+    back = 0.1 * np.log(np.where(mask, np.exp(a / 0.1), 0).sum(3) / mask.sum(3))
+    gamma = np.exp(clips.gates) / np.exp(clips.gates).sum(1, keepdims=True)
+    beta = np.where(texts.mask, np.exp(texts.gates), 0)
+    beta /= beta.sum(1, keepdims=True)
+    assert np.ptp(gamma) > 0.01
+    assert np.ptp(beta) > 0.01
+    expected = (np.einsum("cp,bcp->bc", beta, there) + np.einsum("bn,bcn->bc", gamma, back)) / 2
+    parameters = state.params["objective"][bound.term]
+    found = dict(bound._scores(parameters, gallery))["fine"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    order = np.random.default_rng(0).permutation(len(texts.mask))
+    turned = jax.tree.map(lambda v: v[order], texts)
+    moved = dict(bound._scores(parameters, dataclasses.replace(gallery, texts=turned)))["fine"]
+    np.testing.assert_allclose(moved, found[:, order], atol=1e-6)
+
+
 def test_sound_by_text(experiment, state):
     evaluation = retrieval.Evaluation(source=SOURCE, pair="audio_text", batch_size=8)
     result = evaluation.bind(experiment)(state)

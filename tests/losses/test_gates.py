@@ -75,6 +75,8 @@ def values_and_gradients(score, masks, directions=DIRECTIONS, **options):
 
 def check_equal(found, expected, tolerance):
     for actual, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        # Outside of enable_x64 a difference of jax arrays would be rounded to float32.
+        actual, wanted = np.asarray(actual), np.asarray(wanted)
         size = max(np.linalg.norm(wanted), 1e-3)
         assert np.linalg.norm(actual - wanted) <= tolerance * size
 

@@ -14,7 +14,7 @@ from fgmm.losses.sharded import sharded
 from fgmm.losses.terms import fine_grained_nce, info_nce
 from fgmm.models.embeddings import Embeddings
 from fgmm.models.heads import normalise
-from fgmm.train import grad_cache, mesh
+from fgmm.train import accumulation, grad_cache, mesh
 from fgmm.train.step import make_train_step
 from tests.shrunken import shrunken
 from tests.train.test_step import batches
@@ -115,6 +115,38 @@ def test_parts_give_the_gradient_of_the_whole(dtype, tolerance):
             assert flat.dtype == dtype
             error = np.linalg.norm(flat - wanted) / np.linalg.norm(wanted)
             assert error < tolerance, (micro_batches, devices)
+
+
+def test_accumulated_parts_give_the_mean_of_their_gradients():
+    """Gates too: their weights are within a clip, so a part sees those of the whole."""
+    batch, key, alone = (
+        linear_batch(jnp.float32),
+        jax.random.key(0),
+        mesh.make_mesh(jax.devices()[:1]),
+    )
+    model = Model().init(key, batch, train=False)["params"]
+    params = {"model": model, "objective": objective().init()}
+
+    def of_part(part, key):
+        del key
+
+        def loss(params):
+            embeddings = Model().apply({"params": params["model"]}, part, train=True)
+            return objective()(params["objective"], embeddings, part, jnp.int32(0))[0]
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return value, {}, {}, gradient
+
+    loss, _, _, found = accumulation.loss_and_gradients(
+        of_part, batch, key, micro_batches=2, mesh=alone
+    )
+    halves = [of_part({k: v[m::2] for k, v in batch.items()}, key) for m in range(2)]
+    np.testing.assert_allclose(loss, np.mean([half[0] for half in halves]), rtol=1e-5)
+    expected = jax.tree.map(lambda *g: sum(g) / 2, *(half[3] for half in halves))
+    for wanted, actual in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-6)
+    gates = [found["model"][name]["kernel"] for name in ("Dense_2", "Dense_3")]
+    assert all(np.abs(gate).max() > 1e-4 for gate in gates)
 
 
 def small_experiment(clips, parts, exchange="gather"):
