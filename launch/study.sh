@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Trains the cells of a study, two at a time on two cores, and makes a page of their results:
 #   bash launch/study.sh [--dry-run] --short [DIR]       fine at a batch of 32 against coarse at 32
-#                                                        and 128, in a quarter of an hour on two
-#                                                        cores; FINE and COARSE name other arms
+#                                                        and 128; FINE and COARSE name other arms
 #   bash launch/study.sh [--dry-run] [DIR] [FLAG ...]    the study CONFIG, by default
 #                                                        configs/study/narrated_shapes.py; flags go
 #                                                        to fgmm.study, such as --select=arm=symmetric
@@ -13,7 +12,7 @@ set -euo pipefail
 config=${CONFIG:-configs/study/narrated_shapes.py} name=study
 if [ "${1:-}" = --short ]; then
     shift
-    config=configs/study/narrated_shapes.py:part=short,fine=${FINE:-symmetric},coarse=${COARSE:-coarse_mean}
+    config=configs/study/narrated_shapes.py:part=short${FINE:+,fine=$FINE}${COARSE:+,coarse=$COARSE}
     name=study_short
 fi
 folder=runs/$name

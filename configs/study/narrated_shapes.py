@@ -3,7 +3,7 @@
 The arms and all axes are those of ``configs/narrated_shapes.py``. The parts, with the cells that
 each takes for P pair sets and A arms: ``screen``, all arms at the base point with one seed;
 ``star``, one axis at a time around the base point; ``product``, batch by noise; ``plateau``, coarse
-and fine with four times the updates; ``short``, one claim in a few minutes, untuned.
+and fine with four times the updates; ``short``, one comparison in six short cells, untuned.
 """
 
 import ml_collections
@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         part="product",
         arms="all",
         pairs="video_text+audio_text+all",
-        fine="symmetric",
+        fine="gated_both",
         coarse="coarse_mean",
     )
     if variant.part not in (*PARTS, "short"):

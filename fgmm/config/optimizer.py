@@ -9,7 +9,7 @@ from fgmm.config.option import option
 
 SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
 
-# Paths of what is not decayed by default: vectors, temperatures, gates.
+# What is not decayed by default: biases, scales, temperatures and null slots.
 _UNDECAYED = ".*(bias|scale|temperature.*|null.*)$"
 
 

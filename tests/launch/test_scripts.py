@@ -82,7 +82,7 @@ def test_the_dry_run_of_the_checks():
 
 def test_the_dry_run_of_the_study(tmp_path):
     study, page = dry_run("study.sh", "--short", str(tmp_path / "runs"), FINE="logsumexp")
-    config = "configs/study/narrated_shapes.py:part=short,fine=logsumexp,coarse=coarse_mean"
+    config = "configs/study/narrated_shapes.py:part=short,fine=logsumexp"
     assert study[1:] == [*("-m", "fgmm.study", f"--config={config}", f"--output={tmp_path}/runs")]
     assert page[1:] == [
         *("-m", "fgmm.study.page", f"--results={tmp_path}/runs/results"),
