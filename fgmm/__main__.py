@@ -14,8 +14,10 @@ def programs() -> dict[str, str]:
     found = {}
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_text()
-        if '\nif __name__ == "__main__":' in text and path.name != "__main__.py":
-            name = ".".join(("fgmm", *path.relative_to(_PACKAGE).with_suffix("").parts))
+        # A package with such a module is a program by its own name; this one is no other.
+        module = path.parent if path.name == "__main__.py" else path.with_suffix("")
+        if '\nif __name__ == "__main__":' in text and module != _PACKAGE:
+            name = ".".join(("fgmm", *module.relative_to(_PACKAGE).parts))
             documented = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
             found[name] = re.split(r"[.:;](?:\s|$)", documented)[0]
     return found

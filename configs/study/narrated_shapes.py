@@ -6,11 +6,15 @@ each takes for P pair sets and A arms: ``screen``, all arms at the base point wi
 and fine with four times the updates; ``short``, one comparison in six short cells, untuned.
 """
 
+import pathlib
+import runpy
+
 import ml_collections
 
-from configs.narrated_shapes import ARMS
 from fgmm import config as configs
 
+# The cells' config lies beside this folder, in the checkout and in the package.
+ARMS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))["ARMS"]
 BASE = {"batch": 32, "noise": 0.5, "updates": 480, "seed": (0, 1, 2)}
 BATCHES = (8, 32, 128)
 PARTS = {

@@ -1,7 +1,5 @@
 """Runs a module on one core, as ``python -m`` would, and ends with the process that started it.
 
-    python -m fgmm.study.pinned CORE MODULE [ARGUMENT ...]
-
 Where the operating system cannot pin a process, or end it with its parent, that is left out.
 """
 
@@ -23,7 +21,3 @@ def main(core: int, module: str, arguments: list[str]) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

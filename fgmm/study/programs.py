@@ -12,6 +12,13 @@ _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+# Runs ``fgmm.study.pinned``, which is no program for people.
+_PINNED = (
+    "import sys; from fgmm.study.pinned import main; "
+    "main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])"
+)
+
+
 def of_cell(study: Study, stage: Stage, cell: Cell, workdir: pathlib.Path) -> list[list[str]]:
     """Module and arguments of each program.
 
@@ -44,7 +51,7 @@ def of_cell(study: Study, stage: Stage, cell: Cell, workdir: pathlib.Path) -> li
 
 def pinned(command: list[str], core: int) -> list[str]:
     """The command line that runs a program on one core."""
-    return [sys.executable, "-m", "fgmm.study.pinned", str(core), *command]
+    return [sys.executable, "-c", _PINNED, str(core), *command]
 
 
 def cores() -> list[int]:
