@@ -11,5 +11,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "name": "retrieval",
             "source": {"name": "narrated_shapes", "split": "retrieval", "clips": 1000},
             "pair": "video_text",
+            "phrases": 32,
+            "tokens": 128,
         }
     )

@@ -188,9 +188,15 @@ class EvaluationPlace:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveSection:
-    """The objective of training."""
+    """The objective of training, and the score by which it ranks."""
 
     terms: Mapping = option({}, help="Losses by name, whose weighted sum is the objective.")
+    score: str = option(
+        "sum",
+        choices=("sum", "fine", "coarse"),
+        help="What evaluations rank by: fine or coarse scores, or their sum, each divided by the "
+        "temperature of its loss; of a pair that has one level alone, the score of that.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ class _PointingGame:
                 f"pointing_game.source: no clip of {options.source['name']!r} knows what its "
                 "phrases refer to"
             )
-        # Joined captions would be cut off, and phrases that do not fit would be joined as well.
+        # There may be no room for all phrases of joined captions.
         self.assembler = dataclasses.replace(
             experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
         )

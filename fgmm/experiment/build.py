@@ -76,6 +76,16 @@ class Experiment:
             time_limit=data.time_limit,
         )
 
+    def with_room(self, phrases: int = 0, tokens: int = 0) -> "Experiment":
+        """The same with room for so many phrases and tokens of a caption; 0 for as many as now."""
+        room = {"phrases": phrases or self.shape.phrases, "tokens": tokens or self.shape.tokens}
+        shape = dataclasses.replace(self.shape, **room)
+        if shape == self.shape:
+            return self
+        text = self.model.encoders["text"].clone(phrases=shape.phrases)
+        model = self.model.clone(encoders={**self.model.encoders, "text": text})
+        return dataclasses.replace(self, shape=shape, model=model)
+
     def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
         """Zeros in the shapes that the model receives, nothing masked."""
         batch = self.shape.zeros(batch_size)
@@ -324,9 +334,9 @@ def _objective(config) -> Objective:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
     _check_gates_are_used(config.model.spaces, entries)
     try:
-        return Objective(entries)
+        return Objective(entries, config.objective.score)
     except ValueError as error:
-        raise ConfigError(f"objective.terms: {error}") from error
+        raise ConfigError(f"objective: {error}") from error
 
 
 def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:

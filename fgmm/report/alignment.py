@@ -213,7 +213,8 @@ class Alignment:
         return name is not None and self.experiment.objective.terms[name].level == "fine"
 
     def _phrase(self, text: str, phrase: int) -> str:
-        start, end = phrases.limit(self.segmenter(text), self.assembler.shape.phrases)[phrase]
+        room = self.assembler.shape.phrases
+        start, end = phrases.fitting(text, self.segmenter(text), room)[phrase]
         return text[start:end]
 
     def _references(self, clip: Clip) -> list[grounding.Reference]:

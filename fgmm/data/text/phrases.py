@@ -375,8 +375,21 @@ def find(name: str) -> Segmenter:
     return SEGMENTERS[name]
 
 
-def limit(spans: list[Span], phrases: int) -> list[Span]:
-    """At most ``phrases`` spans (1 or more): those past the limit join the last that remains."""
-    if len(spans) <= phrases:
+def fitting(caption: str, spans: list[Span], phrases: int) -> list[Span]:
+    """At most ``phrases`` (1 or more) of the phrases of a caption, in order.
+
+    Where there are more, those without a word of content are left out first, the last of them
+    first, and then those at the end. What is left out belongs to no other phrase.
+    """
+    surplus = len(spans) - phrases
+    if surplus <= 0:
         return spans
-    return [*spans[: phrases - 1], (spans[phrases - 1][0], spans[-1][1])]
+    empty = [span for span in spans if not has_content(caption[slice(*span)])]
+    left_out = set(empty[max(0, len(empty) - surplus) :])
+    return [span for span in spans if span not in left_out][:phrases]
+
+
+def has_content(phrase: str) -> bool:
+    """Whether it has a word that is no function word of English."""
+    words = (phrase[chunk.start : chunk.end] for chunk in _chunks(phrase))
+    return any(word.casefold().replace("’", "'") not in FUNCTION_WORDS for word in words)
