@@ -180,7 +180,7 @@ def test_sources_and_evaluations_are_swapped(monkeypatch):
 
 
 def test_options_of_a_protocol_need_not_stand_in_its_file(monkeypatch):
-    protocol = "--config=configs/eval/retrieval_narrated_shapes.py"
+    protocol = "--config=configs/eval/retrieval.py:corpus=narrated_shapes"
     config, _ = parsed(monkeypatch, protocol, "--config.batch_size=8", "--config.source.noise=0.5")
     assert (config.batch_size, config.source.noise, config.source.clips) == (8, 0.5, 1000)
 

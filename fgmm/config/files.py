@@ -16,7 +16,7 @@ def folder() -> pathlib.Path:
 
 
 def names() -> list[str]:
-    """All of them, such as ``quickstart`` and ``eval/zero_shot_motion``."""
+    """All of them, such as ``quickstart`` and ``eval/zero_shot``."""
     found = (path.relative_to(folder()).with_suffix("") for path in folder().rglob("*.py"))
     return sorted(path.as_posix() for path in found)
 

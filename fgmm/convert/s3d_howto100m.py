@@ -4,7 +4,8 @@ The weights and the list of words that go with github.com/antoine77340/S3D_HowTo
 
     python -m fgmm.convert.s3d_howto100m --weights=s3d_howto100m.pth --words=s3d_dict.npy \\
         --output=runs/s3d_howto100m
-    python -m fgmm.eval.retrieval --workdir=runs/s3d_howto100m --config=configs/eval/X.py
+    python -m fgmm.eval.retrieval --workdir=runs/s3d_howto100m \\
+        --config=eval/retrieval:corpus=youcook2
 
 Weights may also be an ``.npz`` file of the same names. What it writes is the folder of a run of no
 steps: evaluations open it, ``fgmm.load`` does, and another run starts from it by

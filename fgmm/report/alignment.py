@@ -2,7 +2,7 @@
 
 ::
 
-    python -m fgmm.report.alignment --workdir=DIR [--config=configs/eval/X.py] [--clips=6]
+    python -m fgmm.report.alignment --workdir=DIR [--config=eval/NAME:corpus=CORPUS] [--clips=6]
 
 One PNG a clip and an ``index.html`` that shows them all. Without a config, clips come from the
 corpus of the run's first evaluation. Captions are embedded each on its own, as many of a clip, from
@@ -442,5 +442,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
-    command_line.define_config("A protocol, configs/eval/X.py, whose source is shown.")
+    command_line.define_config(
+        "Whose source is shown: a protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py."
+    )
     command_line.run(main)
