@@ -19,7 +19,7 @@ import ml_collections
 from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
-from fgmm.config.sections import EvaluationPlace, TermPlace
+from fgmm.config.sections import EvaluationPlace, PartPlace, TermPlace
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -36,6 +36,7 @@ _FOLLOWING = {"data.sources": ("seconds",)}
 
 # What an entry holds beside the options of its component.
 _PLACES = {
+    "data.sources": PartPlace,
     "losses.terms": TermPlace,
     "eval": EvaluationPlace,
     "optimizer": OptimizerSection,
@@ -132,10 +133,9 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
     for name in fixed:
         if name in given:
             raise ConfigError(f"{key}.{name} cannot be set here; it follows from other keys")
+    options = check(target, {**given, **fixed}, key=key)
     try:
-        return target(**check(target, {**given, **fixed}, key=key))
-    except ConfigError:
-        raise
+        return target(**options)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"{key}: {error}") from error
 
@@ -211,15 +211,19 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
-    """As ``entries``, with the corpora of evaluations; also those of an evaluation's protocol."""
-    if "objective" not in config:
-        yield "", "eval"
-        yield "source", "data.sources"
-        return
-    for key, room in entries(config):
+    """As ``entries``, with the corpora of evaluations and the parts of mixtures; also those of an
+    evaluation's protocol.
+    """
+    for key, room in entries(config) if "objective" in config else [("", "eval")]:
         yield key, room
-        if room == "eval" and "source" in at(config, key):
-            yield f"{key}.source", "data.sources"
+        entry, path = (at(config, key), f"{key}.") if key else (config, "")
+        sources = [key] if room == "data.sources" else []
+        if room == "eval":
+            sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
+            yield from ((source, "data.sources") for source in sources)
+        for source in sources:
+            parts = at(config, source).get("sources", {})
+            yield from ((f"{source}.sources.{part}", "data.sources") for part in parts)
 
 
 def _rename(

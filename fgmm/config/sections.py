@@ -187,6 +187,13 @@ class EvaluationPlace:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartPlace:
+    """What a part of a mixture holds beside the options of its source."""
+
+    weight: float = option(above=0, help="Its share of a batch is this over the sum of all; or 1.")
+
+
+@dataclasses.dataclass(frozen=True)
 class ObjectiveSection:
     """The objective of training."""
 

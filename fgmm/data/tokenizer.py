@@ -47,7 +47,7 @@ def _options(entries: Sequence[str]) -> dict[str, Any]:
 
 def _train_command(args: flags.FlagValues) -> None:
     entry = {**_options(args.option), "name": args.source}
-    source = components.build("data.sources", entry, key="source")
+    source = components.build("data.sources", entry, key="--source")
     tokenizer = tokenizers.train(source_captions(source), args.output, args.vocabulary_size)
     for reason, count in sorted(source.report.items()):
         print(f"left out: {count} x {reason}")
@@ -57,7 +57,7 @@ def _train_command(args: flags.FlagValues) -> None:
 
 
 def _show_command(args: flags.FlagValues) -> None:
-    segmenter = phrases_lib.find(args.segmenter)
+    segmenter = phrases_lib.find(args.segmenter, "--segmenter")
     found = tokenizers.load(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
     for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
         print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))

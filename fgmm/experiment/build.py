@@ -153,7 +153,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         raise ConfigError("model.spaces is empty; name at least one space")
     tokenizer = None
     if "text" in modalities:
-        phrases.find(config.data.segmenter)
+        phrases.find(config.data.segmenter, "data.segmenter")
         tokenizer = tokenizers.load(tokenizer_path or tokenizers.path_of(config.data.tokenizer))
         expected = config.data.tokenizer_fingerprint
         if expected and expected != tokenizer.fingerprint:

@@ -87,10 +87,17 @@ def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
 def _names(model: nn.Module) -> dict[str, str]:
     """What is printed, by the beginning of a name; encoders go by their names in a config."""
     encoders = {
-        f"{_ENCODER}{modality}": f"{modality}, {type(encoder).__module__.rpartition('.')[2]}"
+        f"{_ENCODER}{modality}": f"{modality}, {_name_of(encoder)}"
         for modality, encoder in model.encoders.items()
     }
     return {**encoders, "": "heads"}
+
+
+def _name_of(encoder: nn.Module) -> str:
+    """``config.model.MODALITY.name`` of an encoder: its file here, or ``module:Class``."""
+    room, _, file = type(encoder).__module__.rpartition(".")
+    here = room.startswith("fgmm.models.")
+    return file if here else f"{type(encoder).__module__}:{type(encoder).__qualname__}"
 
 
 def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.rules import checked_rules
 from fgmm.models.embeddings import AnyArray
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -30,19 +31,17 @@ def check_options(dtype: str, remat: RematRules = ()) -> None:
     """Checks two options that every encoder has.
 
     Raises:
-      ValueError: the dtype or a policy is unknown, or a pattern is no regular expression.
+      ValueError: the dtype is unknown, or a rule is no pair of a regex and a known policy.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-    for pattern, policy in remat:
-        if policy not in REMAT_POLICIES:
-            raise ValueError(
-                f"remat policy {policy!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}"
-            )
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"remat pattern {pattern!r} is no regex: {error}") from error
+    checked_rules(remat, "remat", _policy, "policy")
+
+
+def _policy(name: str) -> str:
+    if name not in REMAT_POLICIES:
+        raise ValueError(f"{name!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}")
+    return name
 
 
 def rematted(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fgmm.config import ConfigError
+from fgmm.interruption import Interruption
 from fgmm.study import outcome, programs
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Stage, Study
@@ -29,9 +30,9 @@ _GRACE_SECONDS = 30.0
 class Stopped(Exception):
     """The study was told to stop by a signal; all of its programs have ended."""
 
-    def __init__(self, number: int):
-        self.exit_code = 128 + number
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+    def __init__(self, by: Interruption):
+        self.exit_code = 128 + by.number
+        super().__init__(f"stopped by {by.name}")
 
 
 class Places(NamedTuple):
@@ -168,11 +169,11 @@ class Schedule:
         waiting = deque(cell for cell in cells if not places.is_done(cell))
         running: dict[int, _Running] = {}
         failed: list[str] = []
-        with _Signals() as signals:
+        with Interruption() as interruption:
             try:
                 while waiting or running:
-                    if signals.number is not None:
-                        raise Stopped(signals.number)
+                    if interruption.count:
+                        raise Stopped(interruption)
                     self._fill(running, waiting, places, getattr(self._study, name))
                     failed += self._ended(running, places)
                     left = [*waiting, *(cell_run.cell for cell_run in running.values())]
@@ -182,7 +183,7 @@ class Schedule:
                     )
                     time.sleep(_POLL_SECONDS)
             finally:
-                _stop(list(running.values()), signals)
+                _stop(list(running.values()), interruption)
         return failed
 
     def _fill(
@@ -229,29 +230,7 @@ class Schedule:
         return True
 
 
-class _Signals:
-    """Notes SIGTERM and Ctrl-C instead of ending the process."""
-
-    def __init__(self):
-        self.number: int | None = None
-        self.count = 0
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.number, self.count = number, self.count + 1
-
-
-def _stop(running: Sequence[_Running], signals: _Signals) -> None:
+def _stop(running: Sequence[_Running], interruption: Interruption) -> None:
     """Has the programs save and end; those that take too long, or after a second signal, die."""
     for cell_run in running:
         cell_run.stop(signal.SIGTERM)
@@ -259,7 +238,7 @@ def _stop(running: Sequence[_Running], signals: _Signals) -> None:
     for cell_run in running:
         process = cell_run.process
         while process is not None and process.poll() is None:
-            if time.monotonic() > deadline or signals.count > 1:
+            if time.monotonic() > deadline or interruption.count > 1:
                 cell_run.stop(signal.SIGKILL)
                 process.wait()
             time.sleep(_POLL_SECONDS)

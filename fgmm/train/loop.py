@@ -6,9 +6,7 @@ step's number, metrics, which all of them have, or what they tell each other.
 
 import collections
 import contextlib
-import os
 import pathlib
-import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,6 +20,7 @@ from fgmm.data.schema import REASONS
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
+from fgmm.interruption import Interruption
 from fgmm.train import checkpoint, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
@@ -36,30 +35,6 @@ from fgmm.train.watchdog import Watchdog
 
 class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
-
-
-class Interruption:
-    """Turns SIGTERM and Ctrl-C into a wish to stop; a second one stops at once."""
-
-    def __init__(self):
-        self.name = ""
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.name = signal.Signals(number).name
-        self.__exit__()
-        # A handler may interrupt a print, and prints do not nest.
-        os.write(2, f"\n{self.name}: saving; once more to stop at once\n".encode())
 
 
 def train(
@@ -105,7 +80,7 @@ def train(
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
-        interruption = stack.enter_context(Interruption())
+        interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
