@@ -18,11 +18,12 @@ from jax.sharding import Mesh
 
 from fgmm import provenance
 from fgmm.data import pipeline, stream
+from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import REASONS
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
-from fgmm.train import checkpoint, distributed, init_from, sharding, startup
+from fgmm.train import checkpoint, corpus, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
@@ -85,8 +86,9 @@ def train(
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, or there are no
-        steps ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
+        not the one of the checkpoint or of the other processes, or there are no steps
+        ``profile``.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
       DiskFull: a checkpoint or a metric could not be written for want of space.
     """
@@ -103,6 +105,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before all that waits for a disk or for other processes, and so ended after it.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
+        fingerprint = corpus.same_everywhere(source)
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption())
@@ -112,7 +115,7 @@ def train(
         restored = checkpoints.restore(shardings)
         watchdog.alive()
         with distributed.all_or_none():
-            state, step, problems = _start(experiment, workdir, restored, shardings)
+            state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
         speed = _speed(experiment, mesh)
@@ -124,6 +127,7 @@ def train(
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
         run.speed, run.trace = speed, trace
         run.state, run.step, run.problems = state, step, problems
+        run.fingerprint = fingerprint
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
@@ -137,6 +141,7 @@ def _start(
     workdir: pathlib.Path,
     restored: tuple[TrainState, Mapping[str, Any]] | None,
     shardings: TrainState,
+    fingerprint: Fingerprint,
 ):
     """The state to go on from, its finished steps and the problems counted until then."""
     if restored is None:
@@ -150,6 +155,9 @@ def _start(
             state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()
     state, position = restored
+    if position["next_step"] < experiment.config.steps:
+        accept = experiment.config.data.accept_changes
+        corpus.check_unchanged(position, fingerprint, workdir, accept)
     _note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
@@ -339,5 +347,9 @@ class _Run:
 
     def _save(self, scores: Mapping[str, float] | None = None) -> None:
         self.writer.flush()
-        position = {"next_step": self.step, "problems": dict(self.problems)}
+        position = {
+            "next_step": self.step,
+            "problems": dict(self.problems),
+            corpus.KEY: self.fingerprint,
+        }
         self.checkpoints.save(self.step, self.state, position, scores)
