@@ -64,7 +64,7 @@ def _train() -> None:
     from fgmm import provenance
     from fgmm.eval import inside_training
     from fgmm.experiment import build as experiments
-    from fgmm.train import disk_space, distributed, loop
+    from fgmm.train import disk_space, distributed, interruption, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
@@ -79,6 +79,9 @@ def _train() -> None:
     command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
+    except interruption.Interrupted as stopped:
+        distributed.say(str(stopped))
+        sys.exit(stopped.exit_code)
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
     except disk_space.DiskFull as error:

@@ -6,9 +6,7 @@ step's number, metrics, which all of them have, or what they tell each other.
 
 import collections
 import contextlib
-import os
 import pathlib
-import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,6 +25,7 @@ from fgmm.train import checkpoint, corpus, distributed, init_from, sharding, sta
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
+from fgmm.train.interruption import NUMBERS, Interrupted, Interruption
 from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
@@ -37,30 +36,6 @@ from fgmm.train.watchdog import Watchdog
 
 class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
-
-
-class Interruption:
-    """Turns SIGTERM and Ctrl-C into a wish to stop; a second one stops at once."""
-
-    def __init__(self):
-        self.name = ""
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.name = signal.Signals(number).name
-        self.__exit__()
-        # A handler may interrupt a print, and prints do not nest.
-        os.write(2, f"\n{self.name}: saving; once more to stop at once\n".encode())
 
 
 def train(
@@ -74,8 +49,7 @@ def train(
 
     Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
 
-    Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved; of several
-    processes all stop after the same step, whichever was asked to.
+    Returns after the last step, with everything saved.
 
     Args:
       experiment: what to train.
@@ -89,6 +63,8 @@ def train(
         ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
         not the one of the checkpoint or of the other processes, or there are no steps
         ``profile``.
+      Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved; of several
+        processes all stop after the same step, whichever was asked to.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
       DiskFull: a checkpoint or a metric could not be written for want of space.
     """
@@ -198,7 +174,7 @@ class _Run:
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
         self.sum = distributed.Sum(mesh)
-        self.stopping = self.save_due = False
+        self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
@@ -209,11 +185,7 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         if self.stopping and self.step < self.config.steps:
-            why = interruption.name or "another process was asked to stop"
-            self.writer.message(
-                f"{why}: stopped at step {self.step} of {self.config.steps}, saved. "
-                "To continue, start the same command again."
-            )
+            raise Interrupted(self.stopping, self.step, self.config.steps)
 
     def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
         self.trace.follow(self.step, self.pending and self.pending.metrics)
@@ -234,13 +206,16 @@ class _Run:
     def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
         """Starts to tell the other processes what has to be the same, or is to be summed up."""
         found = pipeline.count_problems(problems)
-        wishes = [bool(interruption.name), self.checkpoints.due(self.step + 1)]
+        stop = [interruption.number == number for number in NUMBERS]
+        wishes = [*stop, self.checkpoints.due(self.step + 1)]
         return self.sum(np.array([*wishes, *(found[reason] for reason in REASONS)], np.int32))
 
     def _hear(self, told: Any) -> collections.Counter[str]:
         """Follows the wish of any process, and returns the problems of all."""
-        stop, save, *counts = np.asarray(told).tolist()
-        self.stopping, self.save_due = stop > 0, save > 0
+        term, ctrl_c, save, *counts = np.asarray(told).tolist()
+        asked = zip(NUMBERS, (term, ctrl_c), strict=True)
+        self.stopping = next((number for number, processes in asked if processes), None)
+        self.save_due = save > 0
         problems = dict(zip(REASONS, counts, strict=True))
         return collections.Counter({reason: n for reason, n in problems.items() if n})
 
