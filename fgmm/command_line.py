@@ -1,11 +1,12 @@
 """What the programs of this package have in common: flags, errors in one line, exit codes.
 
-Exit codes: 0 done, or stopped with everything saved; 1 the run itself failed; 2 the command or its
-config is wrong.
+Exit codes: 0 done; 1 the run itself failed; 2 the command or its config is wrong; 130 and 143
+stopped by Ctrl-C or SIGTERM, training with everything saved.
 """
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,7 +33,8 @@ def run(main: Callable[[list[str]], None]) -> None:
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            sys.exit("interrupted")
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     app.run(checked, flags_parser=_parse)
 

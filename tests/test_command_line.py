@@ -1,5 +1,6 @@
 """Wrong commands: one clear line, exit code 2, before anything is compiled or written."""
 
+import signal
 import subprocess
 import sys
 
@@ -233,3 +234,29 @@ def test_flags_that_the_config_has_no_place_for(arguments, message, monkeypatch)
     arguments = [f"--config.{argument}" for argument in arguments]
     with pytest.raises(flags.IllegalFlagValueError, match=message):
         parsed(monkeypatch, QUICKSTART, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_program_that_is_interrupted_says_so_by_its_exit_code(number, code, repository):
+    program = (
+        "import time\n"
+        "from fgmm import command_line\n"
+        "def main(argv):\n"
+        "    print('started', flush=True)\n"
+        "    time.sleep(60)\n"
+        "command_line.run(main)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err

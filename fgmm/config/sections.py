@@ -64,6 +64,11 @@ class DataSection:
     segmenter: str = option(
         "function_words", help="What finds the phrases of a caption; see fgmm/data/text/phrases.py."
     )
+    accept_changes: bool = option(
+        False,
+        operational=True,
+        help="Whether a run goes on with a corpus that has changed since its checkpoint.",
+    )
     cache: bool = option(
         False,
         operational=True,

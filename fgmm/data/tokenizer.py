@@ -7,6 +7,7 @@
 
 import ast
 import itertools
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -90,7 +91,9 @@ _COMMANDS = {"train": (_train_flags, _train_command), "show": (_show_flags, _sho
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong."""
+    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong, 130 after
+    Ctrl-C.
+    """
     command = argv[1] if len(argv) > 1 else ""
     if command in ("--help", "-h", "help"):
         print(__doc__)
@@ -109,6 +112,9 @@ def main(argv: Sequence[str]) -> int:
     except (ConfigError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

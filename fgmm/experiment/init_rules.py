@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from fgmm.config import Config, ConfigError
-from fgmm.config.rules import checked_rules
+from fgmm.config.regex_rules import checked_rules
 
 # Actions on the names of the checkpoint and of the model.
 ON_CHECKPOINT = ("skip", "rename")

@@ -34,7 +34,7 @@ from jaxtyping import Array
 from fgmm.config import Config
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import declared
-from fgmm.config.rules import checked_rules, number
+from fgmm.config.regex_rules import checked_rules, number
 from fgmm.experiment import factories, layer_decay, schedules
 from fgmm.experiment.frozen import Frozen
 from fgmm.experiment.rules import by_rule, check_matches, paths_of

@@ -1,4 +1,4 @@
-"""Rules on arrays of a tree by their paths; ``fgmm.config.rules`` checks them."""
+"""Rules on arrays of a tree by their paths; ``fgmm.config.regex_rules`` checks them."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fgmm.config.rules import checked_rules
+from fgmm.config.regex_rules import checked_rules
 from fgmm.models.embeddings import AnyArray
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -16,10 +16,11 @@ from ml_collections import config_flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
+from fgmm.interruption import Interrupted
 from fgmm.study import grid, outcome, page, programs, tuning
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Study
-from fgmm.study.schedule import Places, ProgressLine, Schedule, Stopped, duration
+from fgmm.study.schedule import Places, ProgressLine, Schedule, duration
 
 
 def main(argv: list[str]) -> None:
@@ -42,8 +43,8 @@ def main(argv: list[str]) -> None:
     )
     try:
         failed = _carried_out(study, schedule, output, tune, run)
-    except Stopped as stopped:
-        print(f"\n{stopped}; the same command goes on from here", file=sys.stderr)
+    except Interrupted as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
     print(file=sys.stderr)
     if flags.FLAGS.page:

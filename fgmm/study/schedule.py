@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fgmm.config import ConfigError
-from fgmm.interruption import Interruption
+from fgmm.interruption import Interrupted, Interruption
 from fgmm.study import outcome, programs
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Stage, Study
@@ -25,14 +25,6 @@ from fgmm.study.grid import Cell, Stage, Study
 _POLL_SECONDS = 0.1
 # For a trainer to save after SIGTERM.
 _GRACE_SECONDS = 30.0
-
-
-class Stopped(Exception):
-    """The study was told to stop by a signal; all of its programs have ended."""
-
-    def __init__(self, by: Interruption):
-        self.exit_code = 128 + by.number
-        super().__init__(f"stopped by {by.name}")
 
 
 class Places(NamedTuple):
@@ -162,7 +154,7 @@ class Schedule:
           Names of the cells that failed; their logs are kept.
 
         Raises:
-          Stopped: by Ctrl-C or SIGTERM.
+          Interrupted: by Ctrl-C or SIGTERM; all programs have ended.
         """
         places = Places.of(self._output, name)
         places.work.mkdir(parents=True, exist_ok=True)
@@ -172,8 +164,10 @@ class Schedule:
         with Interruption() as interruption:
             try:
                 while waiting or running:
-                    if interruption.count:
-                        raise Stopped(interruption)
+                    if interruption.number:
+                        raise Interrupted(
+                            interruption.number, "stopped; the same command goes on from here"
+                        )
                     self._fill(running, waiting, places, getattr(self._study, name))
                     failed += self._ended(running, places)
                     left = [*waiting, *(cell_run.cell for cell_run in running.values())]

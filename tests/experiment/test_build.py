@@ -119,7 +119,7 @@ def test_building_compiles_nothing():
         (
             "optimizer",
             {"schedule": {"name": "step"}},
-            r"optimizer\.schedule\.name='step' is unknown; allowed: cosine, linear, constant, rsqrt",
+            r"schedule\.name='step' is unknown; allowed: cosine, linear, constant, rsqrt",
         ),
         ("checkpoint", {"best_mode": "up"}, r"best_mode='up' is unknown; allowed: min, max"),
     ],

@@ -22,6 +22,7 @@ from fgmm import components
 from fgmm.config import Config, ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora.source import SECONDS
+from fgmm.data.fingerprint import Fingerprint, of_source
 from fgmm.data.opening import open_source
 from fgmm.data.schema import Clip
 
@@ -100,6 +101,14 @@ class Source:
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         return _agreed([getattr(source, "classes", {}) for source in self._sources])
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and the fingerprint of each part, under ``parts`` by name."""
+        parts = zip(self._names, self._sources, strict=True)
+        return {
+            "clips": len(self),
+            "parts": {name: of_source(source) for name, source in parts},
+        }
 
     def __len__(self) -> int:
         return self._ends[-1]

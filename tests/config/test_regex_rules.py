@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.config.rules import checked_rules, number
+from fgmm.config.regex_rules import checked_rules, number
 
 
 def test_rules_of_a_config_become_pairs():
