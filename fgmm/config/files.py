@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def resolved(value: str) -> str:
-    """The value of ``--config`` with a path in the place of a name.
+    """The value of ``--config`` with the path of a config that is given by name.
 
     Args:
       value: a name, or a path that ends in ``.py``; what follows a colon stays.

@@ -32,7 +32,7 @@ from fgmm.models.multimodal import MODALITIES, MultiModal
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything a config describes but its corpora.
+    """Everything that a config describes, without its corpora.
 
     Attributes:
       config: resolved: every default filled in, with the tokenizer's fingerprint.
@@ -118,7 +118,8 @@ class Experiment:
 
     @functools.cached_property
     def encode(self):
-        """``encode(state, batch) -> tokens[modality]``, what the encoders give, before any head.
+        """``encode(state, batch) -> tokens[modality]``, the output of the encoders, before any
+        head.
 
         Jitted, nothing augmented; of the modalities that ``batch`` has.
         """
@@ -215,7 +216,7 @@ def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
     found = {}
 
     def init(key, batch):
-        # Within the trace modules are in the order of application; outside JAX has sorted them.
+        # Inside the trace, modules are in the order of application. Outside, JAX has sorted them.
         found.update(layer_decay.layers(model.init(key, transforms(batch))["params"]))
 
     batch = {k: v for k, v in shape.zeros(2).items() if k not in pipeline.HOST_ONLY}
@@ -227,7 +228,7 @@ def _check_sizes(experiment: Experiment) -> None:
     """Traces the encoders of video and audio on what they will receive; computes nothing.
 
     Raises:
-      ConfigError: one cannot take it.
+      ConfigError: one refuses it.
     """
     data, transforms = experiment.config.data, experiment.config.transforms
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
@@ -255,7 +256,7 @@ def _check_sizes(experiment: Experiment) -> None:
 
 @functools.cache
 def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
-    """Why an encoder cannot take input of a shape, in one line; empty if it can."""
+    """Why an encoder refuses input of a shape, in one line; empty if it takes it."""
     arguments = (
         jax.eval_shape(lambda: jax.random.key(0)),
         jax.ShapeDtypeStruct(shape, jnp.float32),

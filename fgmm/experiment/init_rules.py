@@ -1,4 +1,4 @@
-"""The rules of ``config.init_from``; what they do is told in ``fgmm.train.init_from``."""
+"""The rules of ``config.init_from``; ``fgmm.train.init_from`` describes them."""
 
 from typing import Any, NamedTuple
 

@@ -10,7 +10,7 @@ from fgmm.config import ConfigError
 
 
 def path_of(at: Any) -> str:
-    """Where a leaf stands in a tree of dicts, as JAX tells it, in the form that rules match."""
+    """The path of a leaf in a tree of dicts, from JAX's key path, in the form that rules match."""
     return jax.tree_util.keystr(at, simple=True, separator="/")
 
 
@@ -34,7 +34,7 @@ def by_rule(tree: Any, rules: Sequence[tuple[str, Any]], default: Any) -> Any:
 
 
 def check_matches(rules: Iterable[tuple[str, Any]], paths: Sequence[str], key: str) -> None:
-    """Checks that every rule speaks of some array.
+    """Checks that every rule matches some array.
 
     Raises:
       ConfigError: the regex of a rule matches none of ``paths``.

@@ -63,7 +63,8 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
 
 
 def steps_of(value: float | int, steps: int, key: str) -> int:
-    """Whole steps as they are, and a share below 1 of all ``steps``; a share leaves one step.
+    """Whole steps as they are. A value below 1 is a share of all ``steps``, and at most all but
+    one.
 
     Raises:
       ConfigError: it is above 1 and no whole number.

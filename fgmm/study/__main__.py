@@ -1,11 +1,11 @@
 """Runs a study: ``python -m fgmm.study --config=configs/study/X.py --output=DIR``.
 
 What is tuned comes first; the choice is written to ``DIR/results/choice.json``. Results of cells
-are ``DIR/results/{tune,run}/NAME.json``. What is done is not done again, so the same command goes
-on after a kill at any moment.
+are ``DIR/results/{tune,run}/NAME.json``. Finished cells are not run again, so the same command
+continues after a kill at any moment.
 
-Exit codes: 0 all cells are done; 1 some failed, or could not be run for want of a choice; 2 the
-command or the config is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 all cells are done; 1 some failed, or had no choice to run with; 2 the command or the
+config is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
 """Runs cells, several at a time, so that a kill at any moment costs little.
 
 A cell is done when its result file is there. In its folder of work, ``cell.json`` says which of its
-programs have ended; the trainer goes on from its last checkpoint. A folder that was begun with
-other values on any axis is removed.
+programs have ended; the trainer goes on from its last checkpoint. A folder with other values on any
+axis is removed.
 """
 
 import json
@@ -23,7 +23,7 @@ from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Stage, Study
 
 _POLL_SECONDS = 0.1
-# For a trainer to save after SIGTERM.
+# Seconds for a trainer to save after SIGTERM.
 _GRACE_SECONDS = 30.0
 
 
@@ -126,7 +126,7 @@ class Schedule:
       jobs: cells at a time.
       estimate: of the time that is left; results are added to it.
       keep: whether to keep the folder of a run, with its checkpoints, when the cell is done.
-      say: takes the line of progress, and with a line break at its end what is to stay.
+      say: called with the progress line; a text that ends in a line break stays on the screen.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Schedule:
         return "" if seconds is None else f", about {duration(seconds)} left"
 
     def _finished(self, cell_run: _Running, places: Places) -> bool:
-        """Writes the result file; the rest of the run is then no longer needed."""
+        """Writes the result file and removes the rest of the run."""
         cell, seconds = cell_run.cell, sum(cell_run.seconds.values())
         try:
             result = outcome.gathered(self._study, cell, cell_run.workdir, self._base, seconds)
@@ -225,7 +225,9 @@ class Schedule:
 
 
 def _stop(running: Sequence[_Running], interruption: Interruption) -> None:
-    """Has the programs save and end; those that take too long, or after a second signal, die."""
+    """Asks the programs to save and end. They are killed if they take too long, or after a second
+    signal.
+    """
     for cell_run in running:
         cell_run.stop(signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
@@ -245,7 +247,7 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """One line that is written over in a terminal; in a file, a line each time cells end.
+    """A line that is overwritten in a terminal; in a file, a line each time cells end.
 
     A text with a line break at its end stays.
     """
