@@ -97,6 +97,8 @@ def train(
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
+            if no_room := startup.text_room(experiment.assembler(source)):
+                distributed.say(no_room)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
