@@ -1,4 +1,4 @@
-"""Shards: planned once, written each as a whole or not at all, listed with their checksums.
+"""Shards: planned once, each written whole or not at all, listed with checksums.
 
 The folder of a prepared corpus::
 

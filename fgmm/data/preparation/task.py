@@ -1,4 +1,4 @@
-"""A preparation: what is read, what is written, and how; planned before anything is."""
+"""A preparation: what is read, what is written and how; planned before anything is written."""
 
 import contextlib
 import dataclasses
@@ -106,7 +106,7 @@ def open_task(
 
 
 def _demand_cut(opened: dict[str, Any], encoding: Encoding) -> None:
-    """Raises where recordings would stay whole, by the first ones of each split."""
+    """Raises if recordings would stay whole, judged by the first ones of each split."""
     kinds = set()
     for raw in opened.values():
         for index in range(min(_LOOKED_AT, len(raw))):
