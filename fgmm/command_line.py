@@ -179,7 +179,7 @@ def required(flag: str) -> Any:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment names a folder for them."""
+    """Keeps compiled programs on disk between runs, unless the environment decides."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
