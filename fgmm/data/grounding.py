@@ -1,4 +1,4 @@
-"""What phrases refer to, in the terms of a batch: its phrases, its frames, its feature maps."""
+"""What phrases refer to, in terms of a batch: its phrases, frames and feature maps."""
 
 from typing import NamedTuple
 
@@ -50,8 +50,8 @@ def references(
 ) -> list[Reference]:
     """The phrases of a clip that are known to refer to something, each once for each object.
 
-    A grounded span belongs to the phrase that holds most of it, the first of equals. What several
-    spans in one phrase say of one object (its name and what it does) is one reference.
+    A grounded span belongs to the phrase that holds most of it, the first of equals. Several spans
+    in one phrase about one object (its name and what it does) are one reference.
 
     Args:
       clip: with its grounding.

@@ -41,8 +41,7 @@ class Draw(NamedTuple):
 
     Attributes:
       record: its index.
-      state: of the generator of Philox's random numbers that draws what chance may decide; None
-        where nothing is drawn.
+      state: of the Philox generator that draws for this clip; None if nothing is drawn.
     """
 
     record: int
@@ -58,8 +57,8 @@ class Assembler:
     than ``SILENCE`` is masked too, as ``silent_audio``.
 
     Attributes:
-      source: the corpus. What it draws from a record by itself, such as a stretch of a long
-        recording, it draws in ``draw(record, rng)``.
+      source: the corpus. It draws from a record, such as a stretch of a long recording, in
+        ``draw(record, rng)``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
@@ -84,7 +83,7 @@ class Assembler:
             )
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
-        """The example of clip ``record``; with a generator, what chance may decide is drawn."""
+        """The example of clip ``record``; with a generator, random choices are drawn."""
         batch = self.shape.zeros(1)
         self._write(record, rng, batch, 0)
         return {name: array[0] for name, array in batch.items()}
@@ -95,8 +94,8 @@ class Assembler:
         size: int | None = None,
         zeros: Callable[..., np.ndarray] = np.zeros,
     ) -> Batch:
-        """Clips as one batch. Each is read straight into its place: frames that FFmpeg decodes are
-        copied once, out of the memory of its scaler.
+        """Clips as one batch. Each is read straight into its place. Decoded frames are copied once,
+        from the memory of FFmpeg's scaler.
 
         Args:
           drawn: the clips.
@@ -212,7 +211,7 @@ class Assembler:
 def evaluation_batches(
     assembler: Assembler, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Every clip of a source once, in order; yields batches with the number of true clips in them.
+    """Yields every clip of a source once, in order: batches with the number of true clips in them.
 
     The last batch is filled up with copies of its first clip, so that all have one shape.
     """

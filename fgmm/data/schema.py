@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 # Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel
-# with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no
-# channel of their own to report them.
+# with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no other
+# channel to report them.
 REASONS = (
     "missing_file",
     "unreadable_video",
@@ -26,7 +26,7 @@ REASONS = (
     "unreadable_record",
     "silent_audio",
 )
-# Sound never louder than this, of 1, is none: three steps of 16 bits.
+# Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
 SILENCE = 1e-4
 
 
@@ -96,7 +96,7 @@ SoundReader = Callable[[], Waveform]
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A reader, of pictures or of sound, of what cannot be read."""
+    """A reader of pictures or sound that cannot be read."""
 
     reason: str
     detail: str
@@ -114,7 +114,7 @@ class Clip:
       clip_id: stable name of the clip within its corpus; windows of one recording, each a record
         of its own, share it.
       video: an encoded image; a stretch of a recording, or another ``FrameWriter``; or a function
-        that returns frames, of which a batch takes those that it wants. Raises ``BadInput``.
+        that returns frames, from which a batch chooses. Raises ``BadInput``.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
       labels: class indices for evaluation, such as ``{"motion": 3}``.
@@ -162,7 +162,7 @@ class BatchShape:
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
     ) -> dict[str, np.ndarray]:
-        """A batch of ``size`` clips in which nothing is known yet.
+        """An empty batch of ``size`` clips.
 
         Args:
           size: B.

@@ -165,10 +165,9 @@ class _PointingGame:
 
     def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
         """The maps of a batch by kind, behind the prefix of the state."""
-        arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
         ways = {}
         for prefix, state in states.items():
-            of_state = jax.device_get(self._maps(state, arrays))
+            of_state = jax.device_get(self._maps(state, batch))
             ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
         return ways
 

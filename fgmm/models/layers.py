@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import check_options, option
 from fgmm.config.regex_rules import checked_rules
 from fgmm.models.embeddings import AnyArray
 
@@ -27,15 +28,24 @@ REMAT_POLICIES = (
 )
 
 
-def check_options(dtype: str, remat: RematRules = ()) -> None:
-    """Checks two options that every encoder has.
+class BaseEncoder(nn.Module, kw_only=True):
+    """The options that every encoder has.
+
+    Attributes:
+      dtype: of the activations.
+      remat: rules on its blocks; see ``rematted``.
 
     Raises:
-      ValueError: the dtype is unknown, or a rule is no pair of a regex and a known policy.
+      ConfigError: an option is wrong.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-    checked_rules(remat, "remat", _policy, "policy")
+
+    dtype: str = option("float32", choices=DTYPES)
+    remat: RematRules = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_options(self)
+        checked_rules(self.remat, "remat", _policy, "policy")
 
 
 def _policy(name: str) -> str:

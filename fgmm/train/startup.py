@@ -17,8 +17,8 @@ from fgmm.models import counts
 
 
 def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
-    """Devices, sizes of the batch, negatives, parameters and versions, a line each; then what each
-    encoder and the heads have of parameters and take of FLOPs.
+    """Devices, sizes of the batch, negatives, parameters and versions, a line each; then a table of
+    the parameters and FLOPs of each encoder and the heads.
     """
     config, captions = experiment.config, max(1, experiment.shape.captions)
     of_loss = config.batch_size // config.accumulate

@@ -44,9 +44,9 @@ class Transforms(TransformsSection):
         return round(self.mel_hop * self.sample_rate)
 
     def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
-        """What chance decides for each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
-        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and
-        ``times`` and ``bands`` [B,M,2] that are hidden; only what is in use.
+        """Draws the augmentation of each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
+        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and the
+        hidden ``times`` and ``bands`` [B,M,2]. What is not in use is left out.
         """
         area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
         draws = {}
@@ -114,7 +114,7 @@ def cropped(
 ) -> Float[Array, "B T H W 3"]:
     """Cuts one window out of each clip and scales it, bilinearly, to the clip's size.
 
-    Both axes are one matrix product with two weights a row, which any accelerator does well.
+    Each axis is one matrix product with two weights a row, which is fast on any accelerator.
 
     Args:
       corner: top and left of the window, in fractions of the picture.

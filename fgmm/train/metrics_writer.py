@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from fgmm.train.speed import Speed
 
 
 class MetricsWriter:
-    """One line of ``metrics.jsonl`` a step, and the same to TensorBoard.
+    """Writes a line of ``metrics.jsonl`` for each step, and the same to TensorBoard.
 
     Lines after ``restored_step`` are cut: they belong to steps that are about to be repeated.
 
@@ -22,7 +22,7 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-      speed: of its steps, written beside their metrics.
+      speed: of the steps, written with their metrics.
       progress: whether to show a progress bar on standard error.
     """
 
@@ -36,7 +36,7 @@ class MetricsWriter:
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
-        # By lines, so that whoever follows the file sees every step.
+        # Line-buffered, so that programs that follow the file see every step.
         self._file = path.open("a", buffering=1)
         self._events = EventFile(workdir / "events", restored_step)
         self._bar = tqdm.tqdm(
@@ -45,7 +45,7 @@ class MetricsWriter:
             unit="step",
             disable=not progress,
             smoothing=0.05,
-            # In a log file every update is one more line.
+            # In a log file every update is another line.
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
         )
         self._speed = speed
@@ -61,11 +61,11 @@ class MetricsWriter:
         self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {self._speed}", refresh=False)
 
     def message(self, text: str) -> None:
-        """Prints a line without tearing the progress bar."""
+        """Prints a line above the progress bar."""
         self._bar.write(text)
 
     def flush(self) -> None:
-        """Brings every line to disk, so that none is behind the checkpoint about to be written."""
+        """Writes every line to disk, so that none is missing when the next checkpoint is there."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._events.flush()
@@ -78,7 +78,7 @@ class MetricsWriter:
 
 
 class NoWriter:
-    """Takes what a ``MetricsWriter`` takes and writes nothing; for all processes but the first."""
+    """Has the methods of ``MetricsWriter`` and writes nothing; for all processes but the first."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """As ``MetricsWriter``."""
