@@ -1,5 +1,6 @@
 """The evaluation as a program, on a checkpoint made by a few steps of training."""
 
+import dataclasses
 import errno
 import json
 import pathlib
@@ -7,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import types
+from collections.abc import Mapping
 
+import ml_collections
 import pytest
 
 from configs import quickstart
@@ -156,3 +159,23 @@ def test_when_to_evaluate_is_checked():
     config.evals.retrieval.every = -1
     with pytest.raises(ConfigError, match=r"evals\.retrieval\.every=-1 must be at least 0"):
         inside_training.from_config(experiments.build(config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusing:
+    """An evaluation whose corpus lacks the split."""
+
+    source: Mapping
+
+    def bind(self, experiment):
+        raise ConfigError("split='validation' is unknown to 'pictures'; allowed: train, dev")
+
+
+def test_an_evaluation_that_cannot_be_bound_is_named_with_the_way_to_train_without_it():
+    entry = {"name": "tests.eval.test_binary:Refusing", "source": {"name": "x"}}
+    config = ml_collections.ConfigDict({"evals": {"validation": entry}})
+    with pytest.raises(ConfigError) as error:
+        inside_training.from_config(types.SimpleNamespace(config=config))
+    message = str(error.value)
+    assert message.startswith("evals.validation: split='validation' is unknown to 'pictures'")
+    assert "validation=0, or validation=" in message
