@@ -5,11 +5,9 @@ stopped by Ctrl-C or SIGTERM, training with everything saved.
 """
 
 import os
-import pathlib
 import re
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +50,7 @@ class _ConfigFile(flags.ArgumentParser):
 
     Attributes:
       options: whatever declares the options of such a file.
-      left_out: a line on each component that a flag names and what the file had for another.
+      left_out: a line for each component that a flag has replaced, with the options it lost.
     """
 
     def __init__(self, inner: flags.ArgumentParser, options: Any):
@@ -87,7 +85,7 @@ def define_config(
 
 
 def left_out() -> list[str]:
-    """Lines on what of the config file flags have put out of use; see ``components.renamed``."""
+    """Lines on options of the config file that flags have dropped; see ``components.renamed``."""
     return flags.FLAGS["config"].parser.left_out
 
 
@@ -148,7 +146,7 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
-    """What a person needs of a failure to parse flags, which may hold a whole traceback."""
+    """One line on a failure to parse flags, whose message may hold a whole traceback."""
     cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
@@ -159,7 +157,7 @@ def _explained(error: Exception, argv: list[str]) -> str:
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:
-    """What stands on the command line for a flag, as it was typed; empty if it is not there."""
+    """The value of a flag as it was typed; empty without the flag."""
     argv = sys.argv if argv is None else argv
     for i, argument in enumerate(argv):
         if argument.startswith(f"--{flag}="):
@@ -179,39 +177,6 @@ def required(flag: str) -> Any:
     if value is None:
         raise ConfigError(f"--{flag} is missing; {flags.FLAGS[flag].help}")
     return value
-
-
-def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a file, in a folder that is there now and can be written.
-
-    To be called before what is to be written is computed.
-
-    Raises:
-      ConfigError: no file can be written there.
-    """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give a file's name with --output")
-    folder_to_write(path.parent)
-    return path
-
-
-def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a folder that is there now and can be written; see ``file_to_write``.
-
-    Raises:
-      ConfigError: nothing can be written there.
-    """
-    path = pathlib.Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {path} cannot be written ({error.strerror}); name another with --output"
-        ) from error
-    return path
 
 
 def use_compilation_cache() -> None:

@@ -64,7 +64,8 @@ def _train() -> None:
     from fgmm import provenance
     from fgmm.eval import inside_training
     from fgmm.experiment import build as experiments
-    from fgmm.train import disk_space, distributed, interruption, loop
+    from fgmm.interruption import Interrupted
+    from fgmm.train import disk_space, distributed, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
@@ -79,7 +80,7 @@ def _train() -> None:
     command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
-    except interruption.Interrupted as stopped:
+    except Interrupted as stopped:
         distributed.say(str(stopped))
         sys.exit(stopped.exit_code)
     except loop.Diverged as error:

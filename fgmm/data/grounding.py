@@ -48,8 +48,9 @@ def references(
     """
     spoken = [n for n, caption in enumerate(clip.captions) if caption.text.strip()]
     spans = {
-        n: phrases_lib.limit(segmenter(clip.captions[n].text), shape.phrases)
+        n: phrases_lib.fitting(text, segmenter(text), shape.phrases)
         for n in spoken[: shape.captions]
+        for text in [clip.captions[n].text]
     }
     found: dict[tuple[int, int, bytes], Reference] = {}
     for span in clip.grounding:

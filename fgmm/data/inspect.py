@@ -5,6 +5,7 @@ Random records and statistics of them, as one HTML file that needs nothing but a
 
 import dataclasses
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -177,11 +178,11 @@ def main(argv: list[str]) -> None:
     """Runs the program."""
     del argv
     given = flags.FLAGS
-    output = command_line.file_to_write(command_line.required("output"))
+    output = pathlib.Path(command_line.required("output"))
     for name in ("records", "sample"):
         if given[name].value < 1:
             raise ConfigError(f"--{name}={given[name].value} must be at least 1")
-    phrases.find(given.segmenter)
+    phrases.find(given.segmenter, "--segmenter")
     chosen = raws.choose(command_line.required("source"), raw=False)
     entry = {"name": chosen.name, **chosen.options} | ({"root": given.input} if given.input else {})
     source = components.build("data.sources", entry, key="--source")

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,6 +186,17 @@ class Assembler:
         elif len(spoken) < len(clip.captions) or not text_mask[: len(chosen)].all():
             problems["empty_caption"] = ""
         return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
+
+    def share_left_out(self, texts: Iterable[str]) -> float:
+        """The share of the phrases of captions for which a batch has no room; 0 without phrases."""
+        segmenter = phrases.find(self.segmenter)
+        room = {"tokens": self.shape.tokens, "phrases": self.shape.phrases}
+        found = kept = 0
+        for text in texts:
+            _, phrase_ids = self.tokenizer.encode(text, segmenter=segmenter, **room)
+            found += len(segmenter(text))
+            kept += len(np.unique(phrase_ids[phrase_ids > 0]))
+        return 1 - kept / found if found else 0.0
 
     def chosen(self, captions: list[Caption], rng=None) -> list[Caption]:
         """At most K captions: the first ones, or drawn without replacement and left in order."""

@@ -15,7 +15,7 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from fgmm import command_line, components
+from fgmm import components
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases as phrases_lib
 from fgmm.data.text import tokenizers
@@ -47,9 +47,8 @@ def _options(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def _train_command(args: flags.FlagValues) -> None:
-    command_line.file_to_write(args.output)
     entry = {**_options(args.option), "name": args.source}
-    source = components.build("data.sources", entry, key="source")
+    source = components.build("data.sources", entry, key="--source")
     tokenizer = tokenizers.train(source_captions(source), args.output, args.vocabulary_size)
     for reason, count in sorted(source.report.items()):
         print(f"left out: {count} x {reason}")
@@ -59,7 +58,7 @@ def _train_command(args: flags.FlagValues) -> None:
 
 
 def _show_command(args: flags.FlagValues) -> None:
-    segmenter = phrases_lib.find(args.segmenter)
+    segmenter = phrases_lib.find(args.segmenter, "--segmenter")
     found = tokenizers.load(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
     for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
         print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))

@@ -21,11 +21,11 @@ from fgmm.data.schema import REASONS
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
+from fgmm.interruption import NUMBERS, Interrupted, Interruption
 from fgmm.train import checkpoint, corpus, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
-from fgmm.train.interruption import NUMBERS, Interrupted, Interruption
 from fgmm.train.metrics import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
@@ -84,7 +84,7 @@ def train(
         fingerprint = corpus.same_everywhere(source)
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
-        interruption = stack.enter_context(Interruption())
+        interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
@@ -185,7 +185,11 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         if self.stopping and self.step < self.config.steps:
-            raise Interrupted(self.stopping, self.step, self.config.steps)
+            raise Interrupted(
+                self.stopping,
+                f"stopped at step {self.step} of {self.config.steps}, saved. To continue, start "
+                "the same command again.",
+            )
 
     def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
         self.trace.follow(self.step, self.pending and self.pending.metrics)

@@ -359,8 +359,12 @@ SEGMENTERS: dict[str, Segmenter] = {
 _WINDOWS = re.compile(r"ngram([1-9][0-9]{0,2})", re.ASCII)
 
 
-def find(name: str) -> Segmenter:
+def find(name: str, key: str = "segmenter") -> Segmenter:
     """The segmenter of that name: one of ``SEGMENTERS``, or ``ngramN`` for windows of N words.
+
+    Args:
+      name: of it.
+      key: where the name stands in a config, or the flag, for the error.
 
     Raises:
       ConfigError: there is none.
@@ -369,14 +373,27 @@ def find(name: str) -> Segmenter:
         return functools.partial(windows, size=int(size[1]))
     if name not in SEGMENTERS:
         raise ConfigError(
-            f"unknown phrase segmenter {name!r}; allowed: {', '.join(sorted(SEGMENTERS))}, "
-            "and ngram2, ngram3, ... for windows of so many words"
+            f"{key}={name!r} is unknown; allowed: {', '.join(sorted(SEGMENTERS))}, and ngram2, "
+            "ngram3, ... for windows of so many words"
         )
     return SEGMENTERS[name]
 
 
-def limit(spans: list[Span], phrases: int) -> list[Span]:
-    """At most ``phrases`` spans (1 or more): those past the limit join the last that remains."""
-    if len(spans) <= phrases:
+def fitting(caption: str, spans: list[Span], phrases: int) -> list[Span]:
+    """At most ``phrases`` (1 or more) of the phrases of a caption, in order.
+
+    Where there are more, those without a word of content are left out first, the last of them
+    first, and then those at the end. What is left out belongs to no other phrase.
+    """
+    surplus = len(spans) - phrases
+    if surplus <= 0:
         return spans
-    return [*spans[: phrases - 1], (spans[phrases - 1][0], spans[-1][1])]
+    empty = [span for span in spans if not has_content(caption[slice(*span)])]
+    left_out = set(empty[max(0, len(empty) - surplus) :])
+    return [span for span in spans if span not in left_out][:phrases]
+
+
+def has_content(phrase: str) -> bool:
+    """Whether it has a word that is no function word of English."""
+    words = (phrase[chunk.start : chunk.end] for chunk in _chunks(phrase))
+    return any(word.casefold().replace("’", "'") not in FUNCTION_WORDS for word in words)

@@ -103,10 +103,10 @@ class Tokenizer:
         """Tokens of a caption as (token id, phrase id from 1 to ``phrases``, piece).
 
         A token belongs to the phrase that holds its first character that is no space. Tokens in no
-        phrase, which is to say punctuation between phrases, are left out.
+        phrase are left out: punctuation between phrases, and phrases for which there is no room.
         """
         caption = _encodable(caption)
-        spans = phrases_lib.limit(segmenter(caption), phrases)
+        spans = phrases_lib.fitting(caption, segmenter(caption), phrases)
         found = []
         at = 0  # both lists are in order of place
         for token, piece, (start, end) in self._spelled(caption):
@@ -133,7 +133,7 @@ class Tokenizer:
           caption: any text; lower-cased and, by SentencePiece, NFKC-normalised.
           segmenter: spans of its phrases, from ``fgmm.data.text.phrases``.
           tokens: L; further tokens are cut off.
-          phrases: P; further phrases join the last.
+          phrases: P; which are left out if there are more, says ``phrases.fitting``.
 
         Returns:
           Token ids and phrase ids from 1 to P, both [L] and 0 for padding; read-only, since they
