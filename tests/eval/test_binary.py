@@ -1,9 +1,12 @@
 """The evaluation as a program, on a checkpoint made by a few steps of training."""
 
 import dataclasses
+import errno
 import json
+import pathlib
 import subprocess
 import sys
+import tempfile
 import types
 from collections.abc import Mapping
 
@@ -13,7 +16,7 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm.config import ConfigError
-from fgmm.eval import inside_training
+from fgmm.eval import binary, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.shrunken import shrunken
@@ -107,6 +110,49 @@ def test_an_evaluation_without_outcomes_of_queries_says_so(repository, run_of_tr
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: --by_query: zero_shot keeps no outcomes")
+
+
+def test_where_to_write_is_made_or_refused_before_anything_is_computed(
+    repository, run_of_training, tmp_path
+):
+    output = tmp_path / "new" / "folder" / "r.json"
+    printed = evaluate(repository, run_of_training, f"--output={output}")
+    assert printed.index("median_rank") < printed.index(f"written to {output}")
+    assert json.loads(output.read_text())["step"] == 4
+    evaluate(repository, run_of_training, f"--output={output.parent}")
+    assert (output.parent / "retrieval-4.json").read_text()
+    (tmp_path / "file").touch()
+    for flag in (f"--output={tmp_path}/file/r.json", "--output=/proc/fgmm/r.json"):
+        command = [sys.executable, "-m", "fgmm.eval.retrieval", f"--workdir={run_of_training}"]
+        done = subprocess.run(
+            [*command, flag], cwd=repository, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 2
+        folder = flag.removeprefix("--output=").removesuffix("/r.json")
+        assert done.stderr.startswith(f"error: the folder {folder} cannot be written (")
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_into_a_file_of_ones_own(
+    run_of_training, tmp_path, monkeypatch
+):
+    def temporary(*, dir):
+        if pathlib.Path(dir) == run_of_training:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open(tmp_path / "probe", "w")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
+    values = types.SimpleNamespace(output=None)
+    monkeypatch.setattr(binary, "flags", types.SimpleNamespace(FLAGS=values))
+    with pytest.raises(ConfigError, match=r"cannot be written \(Permission denied\).*--output"):
+        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+    values.output = str(tmp_path)
+    outputs = binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+    assert outputs["probe"] == tmp_path / "probe-4.json"
+    values.output = str(tmp_path / "r.json")
+    with pytest.raises(ConfigError, match="several such evaluations"):
+        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
 
 
 def test_when_to_evaluate_is_checked():
