@@ -25,5 +25,5 @@ def from_config(experiment: Experiment) -> dict[str, Evaluator]:
                 "the shipped ones do so with validation=0, or validation= where it names a split, "
                 "behind their colon"
             ) from error
-        evaluators[name] = Evaluator(place["every"], bound)
+        evaluators[name] = Evaluator(place["every"], bound, evaluation.table)
     return evaluators

@@ -1,7 +1,9 @@
 """The evaluation as a program, on a checkpoint made by a few steps of training."""
 
+import contextlib
 import dataclasses
 import errno
+import io
 import json
 import pathlib
 import subprocess
@@ -31,7 +33,17 @@ EVALUATIONS = {
 
 
 @pytest.fixture(scope="module")
-def run_of_training(tmp_path_factory):
+def run_of_training(trained):
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def run_of_training_printed(trained):
+    return trained[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     config = shrunken(quickstart.get_config(), steps=4)
     config.checkpoint.update(keep_last=1, every_steps=1)
     config.evals.retrieval.every = 2
@@ -41,8 +53,10 @@ def run_of_training(tmp_path_factory):
     experiment = experiments.build(components.complete(config))
     source = experiment.source(experiment.config.data.source, "data.source")
     workdir = tmp_path_factory.mktemp("run")
-    loop.train(experiment, source, workdir, inside_training.from_config(experiment))
-    return workdir
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        loop.train(experiment, source, workdir, inside_training.from_config(experiment))
+    return workdir, printed.getvalue()
 
 
 def evaluate(repository, workdir, *flags, name="retrieval"):
@@ -160,6 +174,12 @@ def test_when_to_evaluate_is_checked():
     config.evals.retrieval.every = -1
     with pytest.raises(ConfigError, match=r"evals\.retrieval\.every=-1 must be at least 0"):
         inside_training.from_config(experiments.build(config))
+
+
+def test_evaluations_inside_training_print_their_table(run_of_training_printed):
+    assert "retrieval, step 2\n" in run_of_training_printed
+    assert run_of_training_printed.count("gallery: 16 clips") == 2
+    assert "probe, step 4\n" in run_of_training_printed
 
 
 @dataclasses.dataclass(frozen=True)
