@@ -199,6 +199,7 @@ def main(argv: list[str]) -> None:
     weights, words, output = (
         pathlib.Path(command_line.required(name)) for name in ("weights", "words", "output")
     )
+    command_line.folder_to_write(output)
     arrays = state_dict.read(weights)
     found = converted(
         arrays, word_list.read(words), frames=flags.FLAGS.frames, size=flags.FLAGS.size

@@ -130,7 +130,8 @@ class Source(SplitByName):
         if not any(recording.name in listed.folder for recording in recordings):
             raise ConfigError(
                 f"listing={str(listed.listing)!r} has no video of split {self.split!r} with "
-                f"validation={self.validation} that is in {str(listed.folder.path)!r}"
+                f"validation={self.validation} that is in {str(listed.folder.path)!r}; change that "
+                "share, or set it to 0 to train on all"
                 + (f"; {left_out(self.report)}" if self.report else "")
             )
 

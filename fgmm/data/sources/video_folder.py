@@ -60,12 +60,15 @@ class VideoList:
                 "or .jsonl files of the same names beside them"
             )
         self.report: collections.Counter[str] = collections.Counter()
-        self.names, self.folder, self.whole = Texts(), files.Folder(root), 0
+        self.names, self.folder = Texts(), files.Folder(root)
+        videos = Texts()
         for name in self.folder.names():
             if os.path.splitext(name)[1].lower() in files.VIDEO_ENDINGS:
-                self.whole += 1
-                if source.has(name):
-                    self.names.append(name)
+                videos.append(name)
+        self.whole, border = len(videos), source.border(videos)
+        for name in videos:
+            if source.has(name, border):
+                self.names.append(name)
         if not self.whole:
             known = " ".join(files.VIDEO_ENDINGS)
             raise ConfigError(f"root={root!r} holds no video; known endings: {known}")
