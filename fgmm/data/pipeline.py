@@ -33,6 +33,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         captions=data["captions"],
         phrases=data["phrases"],
         tokens=data["tokens"] if "text" in modalities else 0,
+        features=data["features"] if "video" in modalities else 0,
     )
 
 
@@ -59,7 +60,8 @@ class Assembler:
 
     Attributes:
       source: the corpus. What it draws from a record by itself, such as a stretch of a long
-        recording, it draws in ``draw(record, rng)``.
+        recording, it draws in ``draw(record, rng)``. One of stored features says their
+        ``feature_shape``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
@@ -82,6 +84,8 @@ class Assembler:
                 "data.cache=True would keep one stretch of each recording that data.source draws "
                 "anew every time; set it to False"
             )
+        if self.shape.frames:
+            _check_features(getattr(self.source, "feature_shape", None), self.shape)
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
         """The example of clip ``record``; with a generator, what chance may decide is drawn."""
@@ -207,6 +211,23 @@ class Assembler:
             drawn = rng.choice(len(captions), self.shape.captions, replace=False)
             return [captions[i] for i in sorted(drawn)]
         return captions[: self.shape.captions]
+
+
+def _check_features(stored: tuple[int, ...] | None, shape: BatchShape) -> None:
+    """Raises ConfigError unless a batch has room for what the source has: pixels or features."""
+    keys = ("frames", "height", "width", "features")
+    wanted = tuple(getattr(shape, key) for key in keys)
+    if stored is None and shape.features:
+        raise ConfigError(
+            f"data.features={shape.features} needs a source of stored features, and this one has "
+            "pictures; set it to 0, or name the source 'features'"
+        )
+    if stored is not None and stored != wanted:
+        given = ", ".join(f"data.{key}={size}" for key, size in zip(keys, stored, strict=True))
+        raise ConfigError(
+            f"the source has stored features of {' x '.join(map(str, stored))}, and a batch "
+            f"{' x '.join(map(str, wanted))}; set {given}"
+        )
 
 
 def evaluation_batches(
