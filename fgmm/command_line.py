@@ -1,11 +1,12 @@
 """What the programs of this package have in common: flags, errors in one line, exit codes.
 
-Exit codes: 0 done, or stopped with everything saved; 1 the run itself failed; 2 the command or its
-config is wrong.
+Exit codes: 0 done; 1 the run itself failed; 2 the command or its config is wrong; 130 and 143
+stopped by Ctrl-C or SIGTERM, training with everything saved.
 """
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,7 +33,8 @@ def run(main: Callable[[list[str]], None]) -> None:
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            sys.exit("interrupted")
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     app.run(checked, flags_parser=_parse)
 
@@ -48,7 +50,7 @@ class _ConfigFile(flags.ArgumentParser):
 
     Attributes:
       options: whatever declares the options of such a file.
-      left_out: a line on each component that a flag names and what the file had for another.
+      left_out: a line for each component that a flag has replaced, with the options it lost.
     """
 
     def __init__(self, inner: flags.ArgumentParser, options: Any):
@@ -83,7 +85,7 @@ def define_config(
 
 
 def left_out() -> list[str]:
-    """Lines on what of the config file flags have put out of use; see ``components.renamed``."""
+    """Lines on options of the config file that flags have dropped; see ``components.renamed``."""
     return flags.FLAGS["config"].parser.left_out
 
 
@@ -144,7 +146,7 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
-    """What a person needs of a failure to parse flags, which may hold a whole traceback."""
+    """One line on a failure to parse flags, whose message may hold a whole traceback."""
     cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
@@ -155,7 +157,7 @@ def _explained(error: Exception, argv: list[str]) -> str:
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:
-    """What stands on the command line for a flag, as it was typed; empty if it is not there."""
+    """The value of a flag as it was typed; empty without the flag."""
     argv = sys.argv if argv is None else argv
     for i, argument in enumerate(argv):
         if argument.startswith(f"--{flag}="):

@@ -64,6 +64,7 @@ def _train() -> None:
     from fgmm import provenance
     from fgmm.eval import inside_training
     from fgmm.experiment import build as experiments
+    from fgmm.interruption import Interrupted
     from fgmm.train import disk_space, distributed, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
@@ -79,6 +80,9 @@ def _train() -> None:
     command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
+    except Interrupted as stopped:
+        distributed.say(str(stopped))
+        sys.exit(stopped.exit_code)
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
     except disk_space.DiskFull as error:

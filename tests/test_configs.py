@@ -7,7 +7,6 @@ import pathlib
 
 import pytest
 
-from fgmm import components
 from fgmm import config as configs
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
@@ -89,15 +88,3 @@ def test_one_shrunken_step(name, variants, tmp_path):
         assert math.isfinite(line["loss"])
         assert line["skipped"] == 0
         assert any(key.endswith("r@10") for key in line)
-
-
-PROTOCOLS = sorted((pathlib.Path(__file__).parent.parent / "configs" / "eval").glob("*.py"))
-
-
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
-def test_a_protocol_has_known_options(path):
-    entry = configs.plain(importlib.import_module(f"configs.eval.{path.stem}").get_config())
-    evaluation = components.find("eval", entry.pop("name"))
-    complete = components.check(evaluation, entry, key=path.stem)
-    source = dict(complete["source"])
-    components.check(components.find("data.sources", source.pop("name")), source, key="source")

@@ -34,7 +34,7 @@ PARTS = {
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
 SHORT = {"noise": 0.5, "updates": 240, "rate": 4e-3, "seed": (0, 1)}
-MOTION = "configs/eval/linear_probe_motion.py:size=48"
+MOTION = "eval/linear_probe:corpus=motion,size=48"
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:

@@ -182,7 +182,7 @@ def main(argv: list[str]) -> None:
     for name in ("records", "sample"):
         if given[name].value < 1:
             raise ConfigError(f"--{name}={given[name].value} must be at least 1")
-    phrases.find(given.segmenter)
+    phrases.find(given.segmenter, "--segmenter")
     chosen = raws.choose(command_line.required("source"), raw=False)
     entry = {"name": chosen.name, **chosen.options} | ({"root": given.input} if given.input else {})
     source = components.build("data.sources", entry, key="--source")

@@ -3,12 +3,13 @@
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from absl import flags
 
 from fgmm import command_line, components, xla_flags
-from fgmm.config import ConfigError, as_dict
+from fgmm.config import ConfigError, as_dict, variants
 
 
 def run(name: str) -> None:
@@ -24,7 +25,8 @@ def run(name: str) -> None:
     flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
     flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
     command_line.define_config(
-        "The protocol, configs/eval/X.py; without it, the run's own entries in evals.",
+        "The protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py; without it, the run's own "
+        "entries in evals.",
         components.find("eval", name),
     )
     command_line.run(lambda argv: _evaluate(name))
@@ -79,7 +81,7 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     if config is not None:
         if config.get("name") != name:
             raise ConfigError(f"--config: name={config.get('name')!r} must be {name!r} here")
-        return {pathlib.Path(command_line.given("config").partition(":")[0]).stem: as_dict(config)}
+        return {_label(command_line.given("config")): as_dict(config)}
     entries = {
         label: {option: value for option, value in as_dict(entry).items() if option != "every"}
         for label, entry in trained_with.items()
@@ -87,9 +89,17 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     }
     if not entries:
         raise ConfigError(
-            f"the run was trained without an evaluation {name!r}; give --config=configs/eval/X.py"
+            f"the run was trained without an evaluation {name!r}; give one by --config, such as "
+            f"--config=eval/{name}:corpus=NAME"
         )
     return entries
+
+
+def _label(config: str) -> str:
+    """The name of a protocol's result, such as ``linear_probe_motion``: its file and its corpus."""
+    path, _, argument = config.partition(":")
+    corpus = re.sub(r"\W+", "_", variants.given(argument, "corpus"))
+    return "_".join(filter(None, (pathlib.Path(path).stem, corpus)))
 
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:

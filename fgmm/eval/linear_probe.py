@@ -6,13 +6,13 @@ part once; the fold after it is the validation part, on which the regularisation
 strongest of the best); then the classifier is fitted to all but the test part and tested, once.
 Features are standardised by the mean and the spread of what the classifier is fitted to. Recordings
 of a group are in one fold; where there are as many groups as folds, each is a fold, so that
-official folds are kept; all else is stratified by class. With a ``test_source`` that is the only
-test part.
+official folds are kept; otherwise folds are stratified by class. With a ``test_source``, that
+source is the only test part.
 
 Beside it: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
 class; and ``untrained``, the same of the network before its first step. Its batch normalisation has
-its initial statistics, so that it does nothing; with statistics estimated from the clips, untrained
-features told sounds apart worse, so this is the harder one to beat.
+its initial statistics, so that it does nothing. With statistics estimated from the clips, untrained
+features did worse on sounds, so this baseline is the harder one to beat.
 """
 
 import dataclasses
@@ -161,8 +161,9 @@ class _LinearProbe:
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
         self._pool = jax.jit(functools.partial(_pooled, how=POOLS[options.pool]))
-        # The seed is an argument, for XLA would take long to fold what follows from a constant.
-        # In one program with the encoding, it drops all of the state that is not needed for it.
+        # The seed is an argument, because XLA would take long to fold what follows from a constant.
+        # The program also encodes, so that XLA drops the parts of the state that are not needed for
+        # it.
         self._encode_untrained = jax.jit(
             lambda seed, batch: experiment.encode(experiment.init(seed), batch)
         )

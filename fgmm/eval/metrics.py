@@ -1,4 +1,4 @@
-"""Metrics on the host, each with what a random order or choice would give.
+"""Metrics on the host, each with its chance level.
 
 Two more axes here: Q queries and G items of the gallery, one of them captions and the other clips.
 Shares, such as R@k, lie in [0, 1]; ranks start at 1, the best.
@@ -248,7 +248,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-# What the names of numbers from 0 to 1 have in them.
+# Parts of the names of numbers from 0 to 1.
 _SHARES = ("@", "accuracy", "hit")
 
 

@@ -132,7 +132,7 @@ class Ranking:
 
 
 def scoring_term(experiment: Experiment, name: str) -> Term:
-    """A term of the objective as evaluations score with it, on any device: what computes its
-    similarities in training may be for some devices or types of embeddings only.
+    """A term of the objective for scoring on any device. Its implementation in training may need a
+    certain device or dtype.
     """
     return experiment.objective.terms[name].term.with_implementation(None)

@@ -8,12 +8,12 @@ its cell lies in the box of the object, in any of the frames that the cell cover
 phrase says is true; cells that share the peak count in equal parts. It is *other* if it is no hit
 but lies in the box of another object that the clip's captions speak of. *frame hit* is the share of
 those frames in which the peak over rows and columns alone lies in the box. All are averaged over
-phrases: *object* phrases, which name their object, and *action* phrases, which only say what it
-does, as others may do too. Captions about anything else have no boxes and do not count.
+phrases: *object* phrases name their object, and *action* phrases only say what it does, which may
+be true of others too. Captions about anything else have no boxes and do not count.
 
 Beside it, on the same phrases: ``chance``, a cell drawn at random, exactly; ``centre``, always the
-middle of the picture; ``best cell``, the one cell that does best on these very phrases, which is
-more than could be known; and ``untrained``, the same network and maps before its first step.
+middle of the picture; ``best cell``, the single cell that does best on these phrases, chosen with
+hindsight; and ``untrained``, the same network and maps before its first step.
 """
 
 import collections
@@ -126,14 +126,14 @@ class _PointingGame:
             experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
         )
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
-        # It runs once, and XLA would take more than twice as long to make it fast.
+        # It runs once; to optimise it would take XLA more than twice as long.
         self._init = jax.jit(
             experiment.init, compiler_options={"xla_backend_optimization_level": 1}
         )
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         untrained = self._init(self.experiment.config.seed)
-        # Where the other is, so that one compiled program does for both.
+        # On the device of the other state, so that one compiled program serves both.
         untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
         targets: list[_Targets] = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)

@@ -25,11 +25,11 @@ Batch = dict[str, np.ndarray]
 
 
 def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
-    """Whether the checkpoint can do what an evaluation asks for.
+    """Checks that the checkpoint has the encoders that an evaluation needs.
 
     Args:
       experiment: of the checkpoint.
-      modalities: video or audio, and others that the evaluation needs by its nature.
+      modalities: video or audio, then others that the evaluation needs.
       name: of the evaluation, for the error.
 
     Raises:
@@ -49,11 +49,11 @@ def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Averages:
-    """What was computed of the windows of R recordings.
+    """Means over the windows of R recordings.
 
     Attributes:
-      values: by name, float64 [R, ...]: means over the windows of each that could be read.
-      windows: how many that are.
+      values: by name, float64 [R, ...]: means over the readable windows of each.
+      windows: how many windows of each are readable.
       problems: how many windows had each problem.
     """
 
@@ -179,7 +179,7 @@ def open_labelled(
         elif known[number] != truth:
             raise ConfigError(f"{key}: windows of {clip.clip_id!r} differ in label or group")
     if not known:
-        raise ConfigError(f"{key}: no clip has a label {label!r}; is it another split that does?")
+        raise ConfigError(f"{key}: no clip has a label {label!r}; try another split")
     return Recordings(
         assembler=experiment.assembler(source, **dict.fromkeys(_OTHERS[modality], 0)),
         modality=modality,

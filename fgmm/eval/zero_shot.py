@@ -45,8 +45,8 @@ class Evaluation:
       label: the kind of label, one of the source's ``classes``.
       modality: what is classified: ``"video"`` or ``"audio"``.
       templates: prompts, with ``{}`` once where the words of the class go.
-      words: for classes whose names would not be said, what would be, by name. Other classes go by
-        their names, with spaces for underscores.
+      words: what is said for a class, by its name. Other classes are said by their names, with
+        spaces for underscores.
       space: of the heads; empty for the first that both modality and text take part in.
       term: of the objective, whose similarity is the fine score; empty for the first fine one on
         the pair. Without one there are only coarse scores.
@@ -76,7 +76,7 @@ class Evaluation:
                     "words of the class go"
                 )
         if not self.templates:
-            raise ConfigError('zero_shot: templates is empty; ("{}",) is the least')
+            raise ConfigError('zero_shot: templates is empty; give at least ("{}",)')
         check_encoders(experiment, self.modality, "text", name="zero_shot")
         return _ZeroShot(self, experiment)
 
@@ -134,7 +134,7 @@ class _ZeroShot:
         """How many classes have words that the tokenizer spells only in part.
 
         Raises:
-          ConfigError: of some class it spells nothing, or two classes give the same prompt.
+          ConfigError: it spells nothing of a class, or two classes give the same prompt.
         """
         partly = 0
         for name, said in zip(self.recordings.classes, self.words, strict=True):

@@ -34,7 +34,7 @@ from fgmm.models.multimodal import MODALITIES, MultiModal
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything a config describes but its corpora.
+    """Everything that a config describes, without its corpora.
 
     Attributes:
       config: resolved: every default filled in, with the tokenizer's fingerprint.
@@ -130,7 +130,8 @@ class Experiment:
 
     @functools.cached_property
     def encode(self):
-        """``encode(state, batch) -> tokens[modality]``, what the encoders give, before any head.
+        """``encode(state, batch) -> tokens[modality]``, the output of the encoders, before any
+        head.
 
         Jitted, nothing augmented; of the modalities that ``batch`` has.
         """
@@ -165,7 +166,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         raise ConfigError("model.spaces is empty; name at least one space")
     tokenizer = None
     if "text" in modalities:
-        phrases.find(config.data.segmenter)
+        phrases.find(config.data.segmenter, "data.segmenter")
         tokenizer = tokenizers.load(tokenizer_path or tokenizers.path_of(config.data.tokenizer))
         expected = config.data.tokenizer_fingerprint
         if expected and expected != tokenizer.fingerprint:
@@ -243,7 +244,7 @@ def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
     found = {}
 
     def init(key, batch):
-        # Within the trace modules are in the order of application; outside JAX has sorted them.
+        # Inside the trace, modules are in the order of application. Outside, JAX has sorted them.
         found.update(layer_decay.layers(model.init(key, transforms(batch))["params"]))
 
     batch = {k: v for k, v in shape.zeros(2).items() if k not in pipeline.HOST_ONLY}
@@ -255,7 +256,7 @@ def _check_sizes(experiment: Experiment) -> None:
     """Traces the encoders of video and audio on what they will receive; computes nothing.
 
     Raises:
-      ConfigError: one cannot take it.
+      ConfigError: one refuses it.
     """
     data, transforms = experiment.config.data, experiment.config.transforms
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
@@ -283,7 +284,7 @@ def _check_sizes(experiment: Experiment) -> None:
 
 @functools.cache
 def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
-    """Why an encoder cannot take input of a shape, in one line; empty if it can."""
+    """Why an encoder refuses input of a shape, in one line; empty if it takes it."""
     arguments = (
         jax.eval_shape(lambda: jax.random.key(0)),
         jax.ShapeDtypeStruct(shape, jnp.float32),

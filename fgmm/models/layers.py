@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.regex_rules import checked_rules
 from fgmm.models.embeddings import AnyArray
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,19 +32,17 @@ def check_options(dtype: str, remat: RematRules = ()) -> None:
     """Checks two options that every encoder has.
 
     Raises:
-      ValueError: the dtype or a policy is unknown, or a pattern is no regular expression.
+      ValueError: the dtype is unknown, or a rule is no pair of a regex and a known policy.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-    for pattern, policy in remat:
-        if policy not in REMAT_POLICIES:
-            raise ValueError(
-                f"remat policy {policy!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}"
-            )
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"remat pattern {pattern!r} is no regex: {error}") from error
+    checked_rules(remat, "remat", _policy, "policy")
+
+
+def _policy(name: str) -> str:
+    if name not in REMAT_POLICIES:
+        raise ValueError(f"{name!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}")
+    return name
 
 
 def rematted(
@@ -51,14 +50,14 @@ def rematted(
 ) -> Callable:
     """A block that is computed again in the backward pass where a rule says so.
 
-    Give the module its ``name`` explicitly: one by default would depend on the rules.
+    Give the module its ``name`` explicitly: a default name would depend on the rules.
 
     Args:
       block: the class of a module called as ``(x, mask, train)``, all by position, or a function
         of a module and arrays.
       name: of the module to be made.
-      rules: pairs (regex, name in ``jax.checkpoint_policies``): the first whose regex matches the
-        whole name holds; blocks without a rule keep everything.
+      rules: pairs (regex, name in ``jax.checkpoint_policies``): a block follows the first whose
+        regex matches its whole name; without a rule it keeps everything.
       static_argnums: which arguments are no arrays, the module being the first: ``train``.
     """
     for pattern, policy in rules:
@@ -89,7 +88,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "M *grid E"], mask: Bool[Array, "M"], train: bool
     ) -> Float[Array, "M *grid E"]:
-        # With no valid clip at all the statistics would be 0/0; any finite ones will do then.
+        # Without any valid clip the statistics would be 0/0; any finite ones will do.
         mask = mask | ~jnp.any(mask)
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
         options = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype}
@@ -97,8 +96,8 @@ class BatchNorm(nn.Module):
 
 
 class _Normalisation(nn.Module):
-    """What ``flax.linen.BatchNorm`` computes, with its variables and their names, in training twice
-    as fast on a CPU; mask [M,1,...,1].
+    """Computes what ``flax.linen.BatchNorm`` does, with variables of the same names. Training is
+    twice as fast on a CPU. The mask is [M,1,...,1].
     """
 
     momentum: float
@@ -132,7 +131,7 @@ def _scaled(x, mean, variance, scale, bias, epsilon):
 
 
 def _of_channels(v: Float[AnyArray, "E"], ndim: int) -> Float[AnyArray, "*ones E"]:
-    """With as many axes as the array whose channels it belongs to."""
+    """Reshaped to be broadcast against an array of ``ndim`` axes with channels last."""
     return v.reshape((1,) * (ndim - 1) + v.shape)
 
 
@@ -153,8 +152,9 @@ def _normalised(
     bias: Float[Array, "E"],
     epsilon: float,
 ) -> tuple[Float[Array, "M *grid E"], Float[Array, "E"], Float[Array, "E"]]:
-    """All clips by the statistics of the valid ones, in float32; these statistics, which are given
-    no gradient (Ioffe and Szegedy, arXiv 1502.03167, section 3, has that of the result).
+    """Normalises all clips by the statistics of the valid ones, in float32. Also returns these
+    statistics, without a gradient (that of the result is in Ioffe and Szegedy, arXiv 1502.03167,
+    section 3).
     """
     return _normalised_forward(x, mask, scale, bias, epsilon)[0]
 
@@ -242,7 +242,7 @@ def max_pool(
 ) -> Float[Array, "B *pooled E"]:
     """Largest of ``kernel`` neighbours along one axis; ceil(n / stride) results.
 
-    A pool over several axes is one after the other. Written as maxima of shifted slices, which a
+    To pool over several axes, call it once for each. It takes maxima of shifted slices, which a
     compiler fuses and whose gradient needs no scatter.
 
     Args:

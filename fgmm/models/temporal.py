@@ -1,13 +1,12 @@
 """Time in convolutional networks over frames.
 
-Time stays apart from space: a spatial convolution sees time as part of the batch, and a temporal
-one is a matrix product over shifted frames, since XLA's 3-D convolutions are several times slower
-than either on a CPU. A convolution over both is a spatial one over shifted frames.
+Time is kept apart from space: a spatial convolution treats time as part of the batch, and a
+temporal convolution is a matrix product over shifted frames. XLA's 3-D convolutions are several
+times slower than either on a CPU. A convolution over both is a spatial one over shifted frames.
 
 An image is a clip of one frame whose temporal padding repeats the edge: every temporal kernel then
-acts as its sum over time, and the network is the one "deflated" for images by Alayrac et al.
-(arXiv 2006.16228, section 3.3). Its output is that of the network on a clip which shows the image
-for ever.
+acts as its sum over time, and the network is the one "deflated" for images by Alayrac et al. (arXiv
+2006.16228, section 3.3). Its output equals that for a clip that shows the image forever.
 """
 
 import flax.linen as nn
@@ -32,7 +31,7 @@ def check_padding(padding: str, image_frames: int) -> None:
 
 
 def padding_of(frames: int, padding: str) -> str:
-    """The temporal padding of a clip of so many frames: that of an image repeats its edge."""
+    """The temporal padding of a clip of so many frames; an image repeats its edge."""
     return "edge" if frames == 1 else padding
 
 
@@ -52,8 +51,8 @@ def _padded(x: Array, low: int, high: int, padding: str) -> Array:
 def shifted(
     x: Float[Array, "B T *space E"], kernel: int, stride: int = 1, padding: str = "zeros"
 ) -> Float[Array, "B t *space F"]:
-    """What a temporal convolution sees at each step: ``kernel`` neighbouring frames, one after the
-    other along the channels.
+    """The input of a temporal convolution at each step: ``kernel`` neighbouring frames,
+    concatenated along the channels.
 
     Args:
       x: a feature map.

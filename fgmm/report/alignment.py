@@ -2,11 +2,11 @@
 
 ::
 
-    python -m fgmm.report.alignment --workdir=DIR [--config=configs/eval/X.py] [--clips=6]
+    python -m fgmm.report.alignment --workdir=DIR [--config=eval/NAME:corpus=CORPUS] [--clips=6]
 
 One PNG a clip and an ``index.html`` that shows them all. Without a config, clips come from the
-corpus of the run's first evaluation. Captions are embedded each on its own, as many of a clip, from
-the first on, as have eight phrases together; weights of phrases are among these.
+corpus of the run's first evaluation. The first captions of a clip are embedded, each on its own, up
+to eight phrases together. Weights of phrases are over these.
 """
 
 import collections
@@ -67,8 +67,8 @@ class Alignment:
                 f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
             )
         self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
-        # The term of a pair is its fine one, or where there is none that says how its phrases
-        # attend the coarse one, or none at all.
+        # The term of a pair is its fine one. If no fine term says how its phrases attend, it is the
+        # coarse one, or none.
         of_pairs = {pair: attention.terms(experiment, pair) for pair in self.compared}
         self.terms = {pair: next(iter(terms.values())) for pair, terms in of_pairs.items() if terms}
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
@@ -83,7 +83,7 @@ class Alignment:
     def sheets(self, clips: int) -> Iterator[tuple[Clip, strips.Sheet]]:
         """Draws at most ``clips`` clips, at even distances in the corpus.
 
-        What is wrong with them is counted in ``problems``; a clip without a phrase, or anything to
+        Their problems are counted in ``problems``. A clip without a phrase, or without anything to
         compare one with, is left out.
         """
         source = self.assembler.source
@@ -244,7 +244,7 @@ def _has(example: Mapping, modality: str) -> bool:
 
 
 def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:
-    """(caption, phrase) of the first captions, as many as have ``_PHRASES`` together, from 0."""
+    """(caption, phrase), from 0, of the first captions, up to ``_PHRASES`` phrases together."""
     places: list[tuple[int, int]] = []
     for caption, ids in enumerate(phrase_ids):
         there = [(caption, int(phrase) - 1) for phrase in np.unique(ids[ids > 0])]
@@ -340,7 +340,7 @@ def _peak(
 def _block_of_gates(
     weights: Mapping[str, Float[np.ndarray, "*grid"]], count: int, shown: np.ndarray
 ) -> strips.Block:
-    """What counts in a clip of ``count`` frames whatever is said of it, by pair with text."""
+    """The learned weights of cells in a clip of ``count`` frames, by pair with text."""
     heat = {pair: of_pair / max(of_pair.max(), 1e-12) for pair, of_pair in weights.items()}
     if "video_text" in heat:
         times = len(heat["video_text"])
@@ -443,5 +443,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
-    command_line.define_config("A protocol, configs/eval/X.py, whose source is shown.")
+    command_line.define_config(
+        "Whose source is shown: a protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py."
+    )
     command_line.run(main)

@@ -1,4 +1,4 @@
-"""One run as one file: what every evaluation of a checkpoint said, and where it comes from.
+"""One run as one file: the results of all evaluations of a checkpoint, and their origin.
 
     python -m fgmm.report.result --workdir=DIR --output=docs/results/NAME.json
 

@@ -16,10 +16,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
+from fgmm.config import Config, ConfigError, as_dict, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, recovery
+from fgmm.train.continuing import check_config
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
@@ -48,7 +49,7 @@ class Checkpoints:
                 saved = _restore_json(self._reader, step, "config")
             except Exception:  # as for all that is damaged: ``restore`` deals with it
                 continue
-            _check_continues(workdir, saved, self._config)
+            check_config(workdir, saved, self._config, step)
             break
         if experiment.tokenizer is not None and distributed.primary():
             _keep_tokenizer(workdir, experiment.tokenizer.model)
@@ -171,16 +172,6 @@ def _preserved(
             )
         )
     return preservation_policy.AnyPreservationPolicy(policies)
-
-
-def _check_continues(workdir, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    changed = differences(with_new_keys(saved), current)
-    if changed:
-        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
-        raise ConfigError(
-            f"--workdir={workdir} holds a run of another config ({shown}): "
-            "give another workdir, or the config it was started with"
-        )
 
 
 def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:

@@ -6,9 +6,7 @@ step's number, metrics, which all of them have, or what they tell each other.
 
 import collections
 import contextlib
-import os
 import pathlib
-import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,11 +16,13 @@ from jax.sharding import Mesh
 
 from fgmm import provenance
 from fgmm.data import pipeline, stream
+from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import REASONS
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
-from fgmm.train import checkpoint, distributed, init_from, sharding, startup
+from fgmm.interruption import NUMBERS, Interrupted, Interruption
+from fgmm.train import checkpoint, corpus, distributed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
@@ -38,30 +38,6 @@ class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
 
 
-class Interruption:
-    """Turns SIGTERM and Ctrl-C into a wish to stop; a second one stops at once."""
-
-    def __init__(self):
-        self.name = ""
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.name = signal.Signals(number).name
-        self.__exit__()
-        # A handler may interrupt a print, and prints do not nest.
-        os.write(2, f"\n{self.name}: saving; once more to stop at once\n".encode())
-
-
 def train(
     experiment: Experiment,
     source: Any,
@@ -73,8 +49,7 @@ def train(
 
     Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
 
-    Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved; of several
-    processes all stop after the same step, whichever was asked to.
+    Returns after the last step, with everything saved.
 
     Args:
       experiment: what to train.
@@ -85,8 +60,11 @@ def train(
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, or there are no
-        steps ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
+        not the one of the checkpoint or of the other processes, or there are no steps
+        ``profile``.
+      Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved; of several
+        processes all stop after the same step, whichever was asked to.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
       DiskFull: a checkpoint or a metric could not be written for want of space.
     """
@@ -103,16 +81,17 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before all that waits for a disk or for other processes, and so ended after it.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
+        fingerprint = corpus.same_everywhere(source)
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
-        interruption = stack.enter_context(Interruption())
+        interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = checkpoints.restore(shardings)
         watchdog.alive()
         with distributed.all_or_none():
-            state, step, problems = _start(experiment, workdir, restored, shardings)
+            state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
         speed = _speed(experiment, mesh)
@@ -124,6 +103,7 @@ def train(
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
         run.speed, run.trace = speed, trace
         run.state, run.step, run.problems = state, step, problems
+        run.fingerprint = fingerprint
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
@@ -137,6 +117,7 @@ def _start(
     workdir: pathlib.Path,
     restored: tuple[TrainState, Mapping[str, Any]] | None,
     shardings: TrainState,
+    fingerprint: Fingerprint,
 ):
     """The state to go on from, its finished steps and the problems counted until then."""
     if restored is None:
@@ -150,6 +131,9 @@ def _start(
             state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()
     state, position = restored
+    if position["next_step"] < experiment.config.steps:
+        accept = experiment.config.data.accept_changes
+        corpus.check_unchanged(position, fingerprint, workdir, accept)
     _note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
@@ -190,7 +174,7 @@ class _Run:
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
         self.sum = distributed.Sum(mesh)
-        self.stopping = self.save_due = False
+        self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
@@ -201,10 +185,10 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         if self.stopping and self.step < self.config.steps:
-            why = interruption.name or "another process was asked to stop"
-            self.writer.message(
-                f"{why}: stopped at step {self.step} of {self.config.steps}, saved. "
-                "To continue, start the same command again."
+            raise Interrupted(
+                self.stopping,
+                f"stopped at step {self.step} of {self.config.steps}, saved. To continue, start "
+                "the same command again.",
             )
 
     def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
@@ -226,13 +210,16 @@ class _Run:
     def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
         """Starts to tell the other processes what has to be the same, or is to be summed up."""
         found = pipeline.count_problems(problems)
-        wishes = [bool(interruption.name), self.checkpoints.due(self.step + 1)]
+        stop = [interruption.number == number for number in NUMBERS]
+        wishes = [*stop, self.checkpoints.due(self.step + 1)]
         return self.sum(np.array([*wishes, *(found[reason] for reason in REASONS)], np.int32))
 
     def _hear(self, told: Any) -> collections.Counter[str]:
         """Follows the wish of any process, and returns the problems of all."""
-        stop, save, *counts = np.asarray(told).tolist()
-        self.stopping, self.save_due = stop > 0, save > 0
+        term, ctrl_c, save, *counts = np.asarray(told).tolist()
+        asked = zip(NUMBERS, (term, ctrl_c), strict=True)
+        self.stopping = next((number for number, processes in asked if processes), None)
+        self.save_due = save > 0
         problems = dict(zip(REASONS, counts, strict=True))
         return collections.Counter({reason: n for reason, n in problems.items() if n})
 
@@ -339,5 +326,9 @@ class _Run:
 
     def _save(self, scores: Mapping[str, float] | None = None) -> None:
         self.writer.flush()
-        position = {"next_step": self.step, "problems": dict(self.problems)}
+        position = {
+            "next_step": self.step,
+            "problems": dict(self.problems),
+            corpus.KEY: self.fingerprint,
+        }
         self.checkpoints.save(self.step, self.state, position, scores)

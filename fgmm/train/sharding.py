@@ -25,8 +25,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgmm.config import Config, ConfigError
+from fgmm.config.regex_rules import checked_rules
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.rules import checked_rules, path_of, value_for
+from fgmm.experiment.rules import path_of, value_for
 from fgmm.train.mesh import everywhere
 
 _AXIS = "fsdp"

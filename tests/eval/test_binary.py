@@ -68,14 +68,15 @@ def test_the_best_and_another_protocol(repository, run_of_training):
         "                  size=32, frames=4)\n"
         "    return ml_collections.ConfigDict(dict(name='retrieval', source=source))\n"
     )
-    output = evaluate(repository, run_of_training, f"--config={protocol}", "--step=best")
+    flags = (f"--config={protocol}:corpus=shapes", "--step=best")
+    output = evaluate(repository, run_of_training, *flags)
     assert "gallery: 12 clips" in output
     lines = [json.loads(line) for line in (run_of_training / "metrics.jsonl").open()]
     metric = "retrieval/coarse/text_to_video/r@10"
     scores = {line["step"]: line[metric] for line in lines if metric in line}
     assert set(scores) == {2, 4}
     best = max(scores, key=lambda step: (scores[step], step))
-    report = json.loads((run_of_training / f"few-{best}.json").read_text())
+    report = json.loads((run_of_training / f"few_shapes-{best}.json").read_text())
     assert report["step"] == best
 
 

@@ -163,8 +163,14 @@ def test_what_is_computed_again_has_the_same_gradients(room, name, options):
     ("options", "message"),
     [
         ({"dtype": "int8"}, "dtype='int8' is unknown; allowed: float32, bfloat16"),
-        ({"remat": ((".*", "some"),)}, "remat policy 'some' is unknown; allowed: nothing_saveable"),
-        ({"remat": (("(", "nothing_saveable"),)}, r"remat pattern '\(' is no regex"),
+        (
+            {"remat": ((".*", "some"),)},
+            r"remat holds .*: 'some' is unknown; allowed: nothing_saveable",
+        ),
+        (
+            {"remat": (("(", "nothing_saveable"),)},
+            r"model\.\w+: remat holds \('\(', 'nothing_saveable'\): missing \)",
+        ),
         ({"temporal_padding": "same"}, "temporal_padding='same' is unknown; allowed: zeros, edge"),
         ({"image_frames": 0}, "image_frames=0 must be at least 1"),
     ],

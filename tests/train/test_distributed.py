@@ -137,3 +137,15 @@ def test_the_dry_run_prints_the_commands(repository):
     )
     assert wrong.returncode == 2
     assert "the number of processes, 'none', is none" in wrong.stderr
+
+
+def test_asked_to_stop_all_save_and_say_so(start, tmp_path):
+    run = start(2, tmp_path / "run", "--config.steps=100000", "--config.evals.retrieval.every=0")
+    wait_for_step(run, tmp_path / "run", 2)
+    run.send_signal(signal.SIGTERM)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM, output
+    stopped = lines(tmp_path / "run")[-1]["step"]
+    assert f"SIGTERM: stopped at step {stopped} of 100000, saved" in output
+    assert "ended with code" not in output
+    assert (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()

@@ -12,6 +12,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch, share_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import Caption, Clip
@@ -129,6 +130,12 @@ class DescribedSegments(FileSource):
         if missing := len(segments) - len(found):
             report["missing_file"] += missing
         return found
+
+    def members(self) -> Members:
+        """The segments and their files."""
+        names = ((segment.clip_id, segment.name) for segment in self._segments)
+        said = (caption.text for segment in self._segments for caption in segment.captions)
+        return Members(self._listed.corpus, names, said)
 
     def __len__(self) -> int:
         return len(self._segments)

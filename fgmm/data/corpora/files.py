@@ -46,6 +46,14 @@ class Folder:
             raise FileNotFoundError(f"{self.path} has no file {name!r}")
         return (self.path / name).read_bytes()
 
+    def stat(self, name: str) -> tuple[int, int]:
+        """The size of a file in bytes and when it was changed, in seconds; (-1, 0) without it."""
+        try:
+            found = os.stat(self.path / name)
+        except (OSError, ValueError):
+            return -1, 0
+        return found.st_size, int(found.st_mtime)
+
     def names(self) -> Iterator[str]:
         """Of all files, in order of folders; without what begins with a dot."""
         for folder, folders, names in os.walk(self.path):
@@ -111,6 +119,12 @@ class Archive:
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
+
+    def stat(self, name: str) -> tuple[int, int]:
+        """As ``Folder.stat``; members are as old as the archive."""
+        if name not in self._members:
+            return -1, 0
+        return self._members[name].size, int(os.fstat(self._file).st_mtime)
 
     def names(self) -> Iterator[str]:
         """Of all members in alphabetic order; without what begins with a dot."""

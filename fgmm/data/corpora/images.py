@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import FileSource
+from fgmm.data.fingerprint import Members
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
 
 CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
@@ -50,6 +51,12 @@ class CaptionedImages(FileSource):
     @functools.cached_property
     def _names(self) -> list[str]:
         return list(self._listed.paths)
+
+    def members(self) -> Members:
+        """The images."""
+        listed = self._listed
+        said = (caption.text for name in listed.paths for caption in listed.captions.get(name, ()))
+        return Members(listed.corpus, listed.paths.items(), said)
 
     def __len__(self) -> int:
         return len(self._names)

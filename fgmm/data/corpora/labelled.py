@@ -17,6 +17,7 @@ from fgmm.config.option import option
 from fgmm.data import bad_input
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
+from fgmm.data.fingerprint import Members
 from fgmm.data.media import av_files
 from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
@@ -143,6 +144,11 @@ class LabelledRecordings(FileSource):
         headers = readable(recordings, self.kind, self.report)
         found = zip(safe, recordings, headers, strict=True)
         return [(entry, recording, header) for entry, recording, header in found if header]
+
+    def members(self) -> Members:
+        """The recordings that can be read."""
+        names = (entry.name for entry, _, _ in self._recordings)
+        return Members(self._listed.corpus, ((name, name) for name in names))
 
     def __len__(self) -> int:
         return len(self._recordings) * self.windows

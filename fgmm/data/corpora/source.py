@@ -8,6 +8,7 @@ import os
 from typing import Any, ClassVar
 
 from fgmm.config.option import check_options, option
+from fgmm.data.fingerprint import Fingerprint, Members, of_members
 from fgmm.data.preparation.raw import WHOLE
 
 SPLITS = ("train", "validation")
@@ -54,6 +55,14 @@ class FileSource:
           ConfigError: a list is missing or of another form.
         """
         raise NotImplementedError
+
+    def members(self) -> Members:
+        """The clips, or the recordings that they are made of, and their files."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> Fingerprint:
+        """As ``fgmm.data.fingerprint.of_members``."""
+        return of_members(len(self), self.members())
 
     @functools.cached_property
     def _listed(self) -> Any:

@@ -2,11 +2,13 @@
 
 Files are opened anew by every call and nothing is kept but which of them took too long, so any
 number of threads may read. What a file holds is found by its content, not its name. Times are in
-seconds from the start of the file, as players count them.
+seconds from the start of the file, as players count them. Of recordings that were joined end to end
+(``joined``), each is read by itself, and its times follow those of the one before.
 """
 
 import bisect
 import contextlib
+import functools
 import io
 import math
 import os
@@ -18,13 +20,13 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fgmm.data.media import deadline
+from fgmm.data.media import deadline, decode, joined
 from fgmm.data.media.scaler import Scaler
 from fgmm.data.media.skipping import skipping
 from fgmm.data.schema import BadInput, Waveform
 
-# A path, or the contents of a file.
-Media = str | os.PathLike[str] | bytes
+# A path, the contents of a file, or a part of a file.
+Media = joined.Media
 
 # Formats that hold video or sound and nothing else: no lists of further files, which could lead
 # anywhere, and no single pictures.
@@ -43,6 +45,10 @@ _FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
 _WARM_UP = 0.1
 # Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
 _JITTER = 0.02
+# Formats of broadcasts, whose clock may begin anywhere, also shortly before it is at 0 again.
+_BROADCAST = ("mpeg", "mpegts")
+# Seconds by which packets of a stream may come after later ones.
+_OUT_OF_ORDER = 0.5
 # Seconds by which a stream may end before the time that the header gives.
 _EARLY_END = 0.5
 
@@ -71,6 +77,17 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
       BadInput: ``missing_file``, or ``reason`` where it is empty, damaged, or of no format of video
         or sound.
     """
+    headers = [_header(recording, reason) for recording, _, _ in _recordings(media, reason)]
+    durations, video, audio = zip(*headers, strict=True)
+    return Header(sum(durations), any(video), any(audio))
+
+
+def _header(media: Media, reason: str) -> Header:
+    """That of one recording."""
+    return _of_part(media, reason) if isinstance(media, joined.Part) else _of_one(media, reason)
+
+
+def _of_one(media: Media, reason: str) -> Header:
     with opened(media, reason) as container:
         video, audio = first_video(container), first_audio(container)
         longest = container.size / _LEAST_BYTES_A_SECOND
@@ -80,6 +97,34 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
         if duration > longest:
             raise BadInput(reason, f"{container.size} bytes cannot last {duration:.0f} s")
         return Header(duration, video is not None, audio is not None)
+
+
+# Each window of a file asks for those of all its parts.
+_of_part = functools.lru_cache(maxsize=1 << 12)(_of_one)
+
+
+def _recordings(media: Media, reason: str) -> list[tuple[Media, float, float]]:
+    """The recordings in a file, each with the seconds at which it begins and ends; what was joined
+    and cannot be read is passed over. One alone has no end, and is yet to be opened.
+
+    Raises:
+      BadInput: ``reason``; several were joined, and none can be read.
+    """
+    parts: tuple[Media, ...] = (media,)
+    if isinstance(media, bytes) or (not isinstance(media, joined.Part) and os.path.isfile(media)):
+        with contextlib.suppress(OSError):
+            parts = joined.parts(media)
+    if len(parts) == 1:
+        return [(media, 0.0, math.inf)]
+    found, end = [], 0.0
+    for part in parts:
+        with contextlib.suppress(BadInput):
+            begin, end = end, end + _header(part, reason).duration
+            found.append((part, begin, end))
+    deadline.check()
+    if not found:
+        raise BadInput(reason, f"none of {len(parts)} recordings in it can be read")
+    return found
 
 
 def read_frames(
@@ -105,6 +150,8 @@ def read_frames(
     for first, past, picture in _shown(media, start, seconds, count, size=size):
         if out is None:
             out = np.empty((count, *picture.shape), np.uint8)
+        if picture.shape != out.shape[1:]:  # of another recording
+            picture = decode.fit_frames(picture[None], 1, *out.shape[1:3])[0]
         out[first:past] = picture
     return out
 
@@ -137,13 +184,19 @@ def _shown(
     last, each in the memory that FFmpeg's scaler wrote.
     """
     moments = [start + (i + 0.5) * seconds / count for i in range(count)]
-    with opened(media, "unreadable_video") as container:
-        stream = first_video(container)
-        if stream is None:
-            raise BadInput("no_video", "the file has no moving pictures")
-        scaler = Scaler(stream, size, target)
-        for first, past, frame in _on_display(container, stream, moments):
-            yield first, past, scaler(frame)
+    recordings, done = _recordings(media, "unreadable_video"), 0
+    for recording, begin, end in recordings:
+        due = count if end == recordings[-1][2] else bisect.bisect_left(moments, end)
+        if done < due:
+            own = [moment - begin for moment in moments[done:due]]
+            with opened(recording, "unreadable_video") as container:
+                stream = first_video(container)
+                if stream is None:
+                    raise BadInput("no_video", "the file has no moving pictures")
+                scaler = Scaler(stream, size, target)
+                for first, past, frame in _on_display(container, stream, own):
+                    yield done + first, done + past, scaler(frame)
+            done = due
 
 
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
@@ -156,6 +209,29 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
       BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
         window; ``unreadable_audio``, none can be decoded; ``too_slow``, as for ``read_frames``.
     """
+    recordings = _recordings(media, "unreadable_audio")
+    if len(recordings) == 1:
+        return _sound(recordings[0][0], start, seconds)
+    whole, failure = None, BadInput("no_audio", f"it ends before {start:g} s")
+    for recording, begin, end in recordings:
+        first, past = max(start, begin), min(start + seconds, end)
+        if first >= past:
+            continue
+        try:
+            heard = _sound(recording, first - begin, past - first)
+        except BadInput as error:
+            failure = error
+            continue
+        whole = whole or Waveform(np.zeros(round(seconds * heard.rate), np.float32), heard.rate)
+        samples = decode.fit_sound(heard, round((past - first) * whole.rate), whole.rate)
+        _lay(whole.samples, samples, round((first - start) * whole.rate))
+    if whole is None:
+        raise failure
+    return whole
+
+
+def _sound(media: Media, start: float, seconds: float) -> Waveform:
+    """That of one recording."""
     with opened(media, "unreadable_audio") as container:
         stream = first_audio(container)
         if stream is None:
@@ -211,14 +287,16 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
     kilobytes can, is ``too_slow`` as well, and at once when it is asked for again.
     """
     try:
+        part = isinstance(media, joined.Part)
         # Opening a pipe would wait for its other end.
-        if not isinstance(media, bytes) and not os.path.isfile(media):
-            raise BadInput("missing_file", os.fspath(media))
+        if not isinstance(media, bytes) and not os.path.isfile(media.path if part else media):
+            raise BadInput("missing_file", os.fspath(media.path if part else media))
         if _slow and hash(media) in _slow:
             raise BadInput("too_slow", f"it took more than {_OPENING_LIMIT:g} s to open before")
         begun = thread_time()
+        held = io.BytesIO(media) if isinstance(media, bytes) else media.open() if part else None
         with av.open(
-            io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media),
+            held or os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
             # For opening and for each packet, where reading waits for data.
@@ -233,7 +311,11 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
                     # Clips are decoded side by side: a clip needs no threads of its own.
                     stream.codec_context.thread_count = 1
                     stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
-            yield container
+            try:
+                yield container
+            finally:
+                if part:
+                    held.close()
     except BadInput:
         raise
     except Exception as error:  # damaged files raise nearly anything
@@ -252,10 +334,11 @@ def first_audio(container):
 
 
 def origin_of(container) -> float:
-    """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; what comes
-    before zero is there for decoders to warm up, and not played.
+    """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; in all other
+    files what comes before zero is there for decoders to warm up, and not played.
     """
-    return max(0, container.start_time or 0) / av.time_base
+    start = (container.start_time or 0) / av.time_base
+    return start if container.format.name in _BROADCAST else max(0.0, start)
 
 
 def _measured_duration(container) -> float:
@@ -268,10 +351,21 @@ def _measured_duration(container) -> float:
 
 
 def _packets(container) -> Iterator[av.Packet]:
-    """Packets of all streams from here on, until reading fails or takes too long."""
+    """Packets of all streams from here on, until reading fails, takes too long, or a stream goes
+    back in time: what follows is of no known moment.
+    """
+    latest: dict[int, float] = {}
     with contextlib.suppress(av.FFmpegError):
         for packet in container.demux():
             deadline.check()
+            if packet.dts is not None:
+                time, before = (
+                    packet.dts * packet.time_base,
+                    latest.get(packet.stream_index, -math.inf),
+                )
+                if time < before - _OUT_OF_ORDER:
+                    break
+                latest[packet.stream_index] = max(before, time)
             yield packet
     deadline.check()
 

@@ -1,7 +1,10 @@
 """Decoded frames to pictures as they are shown: upright, with square pixels, in RGB, in FFmpeg."""
 
+from typing import NamedTuple
+
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
 from fgmm.data.media import decode
@@ -13,6 +16,40 @@ _FAST_COLOURS = ("yuv420p", "yuvj420p")
 # How many times the target a picture may be before it is cropped: one of a few long lines, enlarged
 # until it covers the target, would fill the memory.
 _MOST_CUT_OFF = 32
+
+
+class Orientation(NamedTuple):
+    """What brings a picture as it is coded upright, in this order.
+
+    Attributes:
+      swapped: rows and columns change places.
+      mirrored: left and right do.
+      flipped: top and bottom do.
+    """
+
+    swapped: bool
+    mirrored: bool
+    flipped: bool
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Orientation":
+        """The nearest one to a frame's display matrix; of a frame without one it changes nothing.
+
+        The matrix maps a place (x, y) to (a x + c y, b x + d y), y downward.
+        """
+        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+        if matrix is None:
+            return cls(False, False, False)
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32).astype(np.int64)[:5].tolist()
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    def upright(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """A view of a picture."""
+        if self.swapped:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self.flipped else 1, :: -1 if self.mirrored else 1]
 
 
 class Scaler:
@@ -31,20 +68,20 @@ class Scaler:
 
     def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
         """The picture, in the memory that FFmpeg's scaler wrote; it is yet to be copied."""
-        turns = round(frame.rotation / 90) % 4
+        orientation = Orientation.of(frame)
         if self._target is None:
-            height, width = self._whole(frame, turns)
+            height, width = self._whole(frame, orientation.swapped)
             picture = _pixels(self._scaled(frame, height, width))
         else:
-            height, width = self._target if turns % 2 == 0 else self._target[::-1]
+            height, width = self._target[::-1] if orientation.swapped else self._target
             picture = self._cropped(frame, height, width)
-        return np.rot90(picture, turns)
+        return orientation.upright(picture)
 
-    def _whole(self, frame, turns: int) -> tuple[int, int]:
+    def _whole(self, frame, swapped: bool) -> tuple[int, int]:
         if self._shape is None:
             height, width = shown_size(frame, self._stream, self._size)
-            self._shape = (height, width) if turns % 2 == 0 else (width, height)
-        return self._shape if turns % 2 == 0 else self._shape[::-1]
+            self._shape = (width, height) if swapped else (height, width)
+        return self._shape[::-1] if swapped else self._shape
 
     def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         rows, columns = self._covering(frame, height, width)

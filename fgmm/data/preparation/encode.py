@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from fgmm.config import ConfigError
 from fgmm.data.media import av_files
-from fgmm.data.media.scaler import shown_size
+from fgmm.data.media.scaler import Orientation, shown_size
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.schema import BadInput
 
@@ -219,13 +219,13 @@ def _rewind(source, stream) -> None:
 
 def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
     """A filter to upright pictures with square pixels, of the size it returns."""
-    turns = round(frame.rotation / 90) % 4
+    turn = Orientation.of(frame)
     height, width = shown_size(frame, stream, encoding.short_side or None)
     height, width = (max(2, 2 * round(side / 2)) for side in (height, width))
     filters = [("fps", f"{encoding.fps}:eof_action=pass")] if encoding.fps else []
     filters += [("scale", f"{width}:{height}:out_range=tv"), ("setsar", "1"), ("format", "yuv420p")]
-    filters += {1: [("transpose", "cclock")], 3: [("transpose", "clock")]}.get(turns, [])
-    filters += [("hflip", ""), ("vflip", "")] if turns == 2 else []
+    filters += [("transpose", "cclock_flip")] * turn.swapped
+    filters += [("hflip", "")] * turn.mirrored + [("vflip", "")] * turn.flipped
     graph = av.filter.Graph()
     nodes = [
         graph.add_buffer(
@@ -240,7 +240,7 @@ def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[i
     for before, after in itertools.pairwise(nodes):
         before.link_to(after)
     graph.configure()
-    return graph, (width, height) if turns % 2 == 0 else (height, width)
+    return graph, (height, width) if turn.swapped else (width, height)
 
 
 def _pulled(graph) -> Iterator:

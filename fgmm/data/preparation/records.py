@@ -4,6 +4,7 @@ TFDS's features.
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
-from fgmm.data.media import av_files, deadline, decode
+from fgmm.data.media import av_files, deadline, decode, joined
 from fgmm.data.preparation import pieces
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
@@ -65,23 +66,63 @@ class Making:
     def __call__(self, raw: RawRecord) -> list[Record]:
         """The record of a recording, or those of its pieces in order: all of them or none.
 
+        Recordings that were joined in one file are pieces of it, each with a file of its own; what
+        was joined and cannot be used is left out.
+
         Raises:
           BadInput: it is left out: ``missing_file``; ``too_large`` for a record; ``too_slow``, not
             done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio`` or ``no_audio``,
             it does not hold what its kind should.
         """
         with deadline.within(self.time_limit):
-            data = _contents(raw)
-            examined = examine(data, raw.kind)
-            data = encoded(data, raw.kind, self.encoding, sound=examined.has_audio)
-            made = []
-            if self.encoding.piece_seconds and self.encoding.again(raw.kind):
-                cut = pieces.cut(data, raw.kind, self.encoding.piece_seconds)
-                made = [_of_piece(raw, *numbered, examined) for numbered in enumerate(cut)]
-            made = made or [_made(raw, data, examined)]
+            parts = _parts(_contents(raw), raw.kind)
+            found = [made for part in parts for made in self._of_recording(raw.kind, *part)]
+            if len(found) == 1:
+                made = [_made(raw, found[0][0].data, found[0][1])]
+            else:
+                made = [_of_piece(raw, number, *piece) for number, piece in enumerate(found)]
             # What found the time over may have gone on without what it was reading.
             deadline.check()
         return made
+
+    def _of_recording(
+        self, kind: str, piece: pieces.Piece, examined: Findings
+    ) -> list[tuple[pieces.Piece, Findings]]:
+        """A recording encoded again and cut, if that was asked for."""
+        data = encoded(piece.data, kind, self.encoding, sound=examined.has_audio)
+        cut: list[pieces.Piece] = []
+        if self.encoding.piece_seconds and self.encoding.again(kind):
+            cut = [
+                pieces.Piece(piece.start + start, min(piece.start + end, piece.end), part)
+                for start, end, part in pieces.cut(data, kind, self.encoding.piece_seconds)
+            ]
+        return [(part, examined) for part in cut or [piece._replace(data=data)]]
+
+
+def _parts(data: bytes, kind: str) -> list[tuple[pieces.Piece, Findings]]:
+    """The recordings in a file: one but where several were joined.
+
+    Raises:
+      BadInput: as ``examine``, of the last of those that do not hold what they should, where none
+        does.
+    """
+    if kind == "image" or len(parts := joined.parts(data)) == 1:
+        return [(pieces.Piece(0.0, math.inf, data), examine(data, kind))]
+    found, end, failure = [], 0.0, None
+    for part in parts:
+        try:
+            examined = examine(part, kind)
+        except BadInput as error:
+            failure = error
+            continue
+        begin, end = end, end + examined.duration
+        found.append((pieces.Piece(begin, end, part), examined))
+    if not found:
+        raise failure
+    last, examined = found[-1]
+    problems = (failure.reason,) if failure else ()
+    examined = examined._replace(problems=tuple(dict.fromkeys(examined.problems + problems)))
+    return [*found[:-1], (last._replace(end=math.inf), examined)]
 
 
 def _made(raw: RawRecord, data: bytes, examined: Findings) -> Record:

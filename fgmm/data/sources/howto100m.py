@@ -24,6 +24,7 @@ from fgmm.config.option import option
 from fgmm.data.corpora import files, narrations
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import NarrationWindows
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
@@ -70,6 +71,10 @@ class VideoList:
         name, path = self.names[index], self.folder.path / self._paths[index]
         spoken, missing = self.narration(index)
         return RawRecord(name, path, "video", spoken, group=name, problems=missing)
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Ids with the paths of their files."""
+        return zip(self.names, self._paths, strict=True)
 
     def recording(self, index: int) -> Recording:
         """The file of a video."""
@@ -136,6 +141,10 @@ class Source(SplitByName):
     @property
     def names(self) -> Texts:
         return self._listed.names
+
+    def members(self) -> Members:
+        """The videos."""
+        return Members(self._listed.folder, self._listed.files())
 
     def __len__(self) -> int:
         return len(self._listed)

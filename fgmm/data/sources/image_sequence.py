@@ -20,6 +20,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
 from fgmm.data.corpora.source import FileSource
+from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
 from fgmm.data.schema import Caption, Clip
 
@@ -89,6 +90,12 @@ class Source(FileSource):
         found = [(name, pages) for name, pages in stories[self.split] if pages]
         report["empty_caption"] += sum(not page.text for _, pages in found for page in pages)
         return Listing(corpus, found, +report)
+
+    def members(self) -> Members:
+        """The pages."""
+        shown = [page for _, pages in self._listed.stories for page in pages]
+        names = ((page.image, page.image) for page in shown)
+        return Members(self._listed.corpus, names, (page.text for page in shown))
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from fgmm.config.option import check_options, option
 from fgmm.data.corpora.shapes import picture, sound
 from fgmm.data.corpora.shapes.narration import describe, narrate
 from fgmm.data.corpora.shapes.scene import MOTIONS, SHAPES, Scene, World, draw_scene, generator
+from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import Clip
 
 # The numbers name a split's random streams: changing one changes the corpus.
@@ -102,6 +103,10 @@ class Source:
     def _if_narrated(self, share: float) -> float:
         """A share of what is wrong, which splits for evaluation have nothing of."""
         return share if self.split in _NARRATED else 0.0
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are: what they are the options say."""
+        return {"clips": len(self)}
 
     def __len__(self) -> int:
         return self.clips or _DEFAULT_CLIPS[self.split]

@@ -14,6 +14,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora.source import SECONDS, FileSource
 from fgmm.data.corpora.windows import EvenWindows, NarrationWindows
+from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
@@ -115,6 +116,11 @@ class Source(FileSource):
                 f"root={str(self._folder)!r} was written by another version; prepare it again"
             )
         return records
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and a digest of the checksums of the shards."""
+        checksums = (f"{entry['file']} {entry['sha256']}" for entry in self._shards)
+        return {"clips": len(self), "ids": digest(checksums)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}

@@ -21,6 +21,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
 from fgmm.data.corpora.source import SECONDS, SplitByName
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch
 from fgmm.data.schema import Caption, Clip
 
@@ -113,6 +114,12 @@ class Source(SplitByName):
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         return self._listed.classes
+
+    def members(self) -> Members:
+        """The pictures of the stamps."""
+        stamps = self._listed.stamps
+        names = ((stamp.stem, f"{stamp.stem}.png") for stamp in stamps)
+        return Members(self._listed.corpus, names, (stamp.sentence for stamp in stamps))
 
     def __len__(self) -> int:
         return len(self._listed.stamps)

@@ -24,6 +24,7 @@ from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import since
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.av_files import Header
 from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
@@ -159,6 +160,12 @@ class Source(SplitByName):
     @property
     def names(self) -> list[str]:
         return [recording.name for recording, _, _ in self._videos]
+
+    def members(self) -> Members:
+        """The videos that can be read."""
+        names = ((name, name) for name in self.names)
+        said = (caption.text for _, _, spoken in self._videos for caption in spoken)
+        return Members(self._listed.folder, names, said)
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:

@@ -359,8 +359,12 @@ SEGMENTERS: dict[str, Segmenter] = {
 _WINDOWS = re.compile(r"ngram([1-9][0-9]{0,2})", re.ASCII)
 
 
-def find(name: str) -> Segmenter:
+def find(name: str, key: str = "segmenter") -> Segmenter:
     """The segmenter of that name: one of ``SEGMENTERS``, or ``ngramN`` for windows of N words.
+
+    Args:
+      name: of it.
+      key: where the name stands in a config, or the flag, for the error.
 
     Raises:
       ConfigError: there is none.
@@ -369,8 +373,8 @@ def find(name: str) -> Segmenter:
         return functools.partial(windows, size=int(size[1]))
     if name not in SEGMENTERS:
         raise ConfigError(
-            f"unknown phrase segmenter {name!r}; allowed: {', '.join(sorted(SEGMENTERS))}, "
-            "and ngram2, ngram3, ... for windows of so many words"
+            f"{key}={name!r} is unknown; allowed: {', '.join(sorted(SEGMENTERS))}, and ngram2, "
+            "ngram3, ... for windows of so many words"
         )
     return SEGMENTERS[name]
 

@@ -1,9 +1,9 @@
 """A transformer over patches of log-mel spectrograms.
 
 Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021 (arXiv 2104.01778), with fixed
-sine and cosine positions, so that any length will do, and without class tokens: what a head pools
-are the patches. Leaving patches out in training follows Koutini et al., "Efficient Training of
-Audio Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured form).
+sine and cosine positions, so that any length will do, and without class tokens: heads pool the
+patches. Dropping patches in training follows Koutini et al., "Efficient Training of Audio
+Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured form).
 """
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
 class Encoder(nn.Module):
     """A spectrogram to one feature a patch.
 
-    Patches start every ``stride``; what is left at the end of either axis is not seen.
+    Patches start every ``stride``; what remains at the end of either axis is ignored.
 
     Attributes:
       width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B, which AST has.

@@ -22,8 +22,8 @@ class Encoder(nn.Module):
       phrases: P; set from ``config.data.phrases``.
       width: of a word's embedding.
       hidden: of the layer with ReLU that the maximum is taken of.
-      padding_counts: whether the padding behind a caption of fewer than L tokens takes part in the
-        maximum of each of its phrases, as in the published network.
+      padding_counts: whether the padding after a short caption takes part in the maximum of each
+        phrase, as in the published network.
       dropout: share of a word's embedding set to 0 in training.
       dtype: of the activations.
       remat: rules on its one block ``fc1``, the layer and the maximum; see
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 
         def largest(module, x, members):
             x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
-            # Nothing is negative behind a ReLU, so a word that is no member may count as zero.
+            # Nothing is negative after a ReLU, so a word outside the phrase may count as zero.
             return jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
 
         x = rematted(largest, "fc1", self.remat, static_argnums=())(self, x, members)

@@ -3,8 +3,8 @@
 Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018 (arXiv 1712.04851), in the form
 that Miech et al. trained on HowTo100M (MIL-NCE, arXiv 1912.06430; github.com/antoine77340/
 S3D_HowTo100M). Submodules are named as in their state dict: ``mixed_3b.conv_b1_b.conv2.weight`` is
-the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. A kernel is theirs with the axes (H, W, T, in,
-out), the last but one joining T and in, and without H and W where both are 1.
+the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. Kernels have their axes in the order (H, W, T,
+in, out). T and in are one axis, and H and W are dropped where both are 1.
 """
 
 import flax.linen as nn
@@ -169,8 +169,8 @@ class Mixed(nn.Module):
 class Encoder(nn.Module):
     """Frames to the feature map of the last mixed block, 1,024 channels at strides (8, 32, 32).
 
-    Any size will do that the stem can take (``space_to_depth``: even ones): sizes are rounded up at
-    each stride, so that a clip shorter than a stride gives one cell.
+    Any size that the stem can take will do (``space_to_depth`` needs even ones). Sizes are rounded
+    up at each stride, so that a clip shorter than a stride gives one cell.
 
     Attributes:
       stem: ``"space_to_depth"``, 2x4x4 over blocks of 2x2x2 pixels, or ``"7x7"``, 3x7x7.

@@ -3,8 +3,8 @@
 Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv 2103.15691), model 3: each block
 attends over the patches of a frame, then over the frames at a patch, so that there is a token for
 every cell of the grid. Positions are computed, not learned, so that any grid will do: sine and
-cosine in space, rotary in time. Rotary ones do not change what identical frames look like, so a
-static clip and an image have the same features.
+cosine in space, rotary in time. Rotary positions do not tell identical frames apart, so a static
+clip and an image have the same features.
 """
 
 import flax.linen as nn
