@@ -27,14 +27,9 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-<<<<<<< HEAD:fgmm/train/metrics_writer.py
       speed: of the steps, written with their metrics.
-      progress: whether to show a progress bar on standard error.
-=======
-      speed: of its steps, written beside their metrics.
       progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
         file as a line for the first step, the last, and one every ``LINE_SECONDS``.
->>>>>>> hour15:fgmm/train/metrics.py
     """
 
     def __init__(
@@ -57,12 +52,7 @@ class MetricsWriter:
             unit="step",
             disable=not (progress and terminal),
             smoothing=0.05,
-<<<<<<< HEAD:fgmm/train/metrics_writer.py
-            # In a log file every update is another line.
-            mininterval=0.2 if sys.stderr.isatty() else 30.0,
-=======
             mininterval=0.2,
->>>>>>> hour15:fgmm/train/metrics.py
         )
         self._lines, self._total = progress and not terminal, total
         self._next_line = -math.inf
