@@ -28,9 +28,9 @@ class Source:
     another clip, both drawn uniformly.
 
     What is drawn depends on the seed and on the places of the clip and the caption alone, so a
-    caption that is wrong stays wrong, and the same one stands in its place in every epoch. Where the
-    other clip has no caption, the right one stays. What a wrong caption referred to in the picture
-    is left out.
+    caption that is wrong stays wrong, and the same one stands in its place in every epoch. Where
+    the other clip has no caption, the right one stays. What a wrong caption referred to in the
+    picture is left out.
 
     ``source.draw(i, rng)`` is there where the other source has it.
 
