@@ -43,9 +43,11 @@ def check_lengths(entry: Config, key: str, seconds: float) -> None:
 
 
 def _lengths(entry: Config, key: str) -> Iterator[tuple[str, Any]]:
-    """What an entry, or one of the parts of a mixture, says itself of its windows, by its key."""
+    """What an entry says itself of its windows, or a corpus within it does, by its key."""
     if "seconds" in entry:
         yield f"{key}.seconds", entry["seconds"]
+    if isinstance(inner := entry.get("source"), Config):
+        yield from _lengths(inner, f"{key}.source")
     if isinstance(parts := entry.get("sources"), Config):
         for name, part in parts.items():
             if isinstance(part, Config):
