@@ -200,7 +200,7 @@ class _ZeroShot:
         scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
         if self.term:
             term = pairs.scoring_term(self.experiment, self.term)
-            fine = term.score(parameters, Side.of(clips), Side.of(prompts))
+            fine = term.score(parameters, Side.of(clips), Side.of(prompts)).values
             scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
         return jnp.stack(scores, axis=1)
 
