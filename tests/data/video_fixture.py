@@ -54,6 +54,7 @@ def write_video(
     form: str | None = None,
     options: dict[str, str] | None = None,
     rotation: int = 0,
+    matrix: Sequence[int] = (),
     aspect: fractions.Fraction | None = None,
 ) -> pathlib.Path:
     """Encodes pictures and mono sound; returns the file.
@@ -63,6 +64,7 @@ def write_video(
       pictures: of one size, shown ``FPS`` a second or at ``times`` in seconds.
       sound: of rate ``RATE``, beginning ``sound_start`` seconds after the file.
       rotation: degrees counterclockwise by which players turn the pictures.
+      matrix: of display, nine numbers of which the first two of three are in 65536ths.
       aspect: width to height of a pixel.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,8 @@ def write_video(
             stream.codec_context.max_b_frames = 2 if codec == "mpeg4" else 0
             if rotation:
                 stream.set_display_rotation(rotation)
+            if matrix:
+                stream.set_display_matrix(matrix)
             if aspect:
                 stream.codec_context.sample_aspect_ratio = aspect
         if sound is not None:

@@ -24,6 +24,7 @@ from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import since
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.av_files import Header
 from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
@@ -31,7 +32,7 @@ from fgmm.data.schema import BadInput, Caption, Clip
 from fgmm.data.text import captions
 from fgmm.data.text.texts import Texts
 
-# Share of a window that a video may fall short of it and still count as one more.
+# Share of a window that the last window of a video may lack.
 _SHORT = 0.1
 
 
@@ -59,12 +60,15 @@ class VideoList:
                 "or .jsonl files of the same names beside them"
             )
         self.report: collections.Counter[str] = collections.Counter()
-        self.names, self.folder, self.whole = Texts(), files.Folder(root), 0
+        self.names, self.folder = Texts(), files.Folder(root)
+        videos = Texts()
         for name in self.folder.names():
             if os.path.splitext(name)[1].lower() in files.VIDEO_ENDINGS:
-                self.whole += 1
-                if source.has(name):
-                    self.names.append(name)
+                videos.append(name)
+        self.whole, border = len(videos), source.border(videos)
+        for name in videos:
+            if source.has(name, border):
+                self.names.append(name)
         if not self.whole:
             known = " ".join(files.VIDEO_ENDINGS)
             raise ConfigError(f"root={root!r} holds no video; known endings: {known}")
@@ -98,10 +102,10 @@ class VideoList:
 class Source(SplitByName):
     """Windows of equal length out of every video, from its start to its end, side by side.
 
-    A video shorter than a window is one, and so is the middle of one shorter than two. What the
-    files lack the clips lack: a video without a stream of sound gives clips without audio, one
-    without captions clips without text. Opening reads the headers of the videos and the captions,
-    and decodes nothing. Can be pickled, and read by many threads.
+    A video shorter than a window is one clip, and so is the middle of one shorter than two windows.
+    Clips lack what their files lack: without a stream of sound they have no audio, without captions
+    no text. Opening reads the headers of the videos and the captions, and decodes nothing. Can be
+    pickled, and read by many threads.
 
     Attributes:
       names: of the video files of this split, relative to the folder, in order.
@@ -159,6 +163,12 @@ class Source(SplitByName):
     @property
     def names(self) -> list[str]:
         return [recording.name for recording, _, _ in self._videos]
+
+    def members(self) -> Members:
+        """The videos that can be read."""
+        names = ((name, name) for name in self.names)
+        said = (caption.text for _, _, spoken in self._videos for caption in spoken)
+        return Members(self._listed.folder, names, said)
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fgmm.data.media import av_files, deadline
+from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.schema import BadInput
 from tests.data.video_fixture import (
     FPS,
@@ -248,6 +249,55 @@ def test_pictures_are_upright(tmp_path):
         (picture,) = av_files.read_frames(turned, start=0.0, seconds=0.1, count=1, size=24)
         assert picture.shape == ((24, 48, 3) if degrees == 180 else (48, 24, 3))
         assert number_of(np.rot90(picture, -degrees // 90)) == 5
+
+
+# What a display matrix says (a, b, c, d), and the same as an operation on the picture.
+MATRICES = {
+    (1, 0, 0, 1): lambda p: p,
+    (-1, 0, 0, 1): lambda p: p[:, ::-1],
+    (1, 0, 0, -1): lambda p: p[::-1],
+    (-1, 0, 0, -1): lambda p: np.rot90(p, 2),
+    (0, 1, -1, 0): lambda p: np.rot90(p, -1),
+    (0, -1, 1, 0): np.rot90,
+    (0, 1, 1, 0): lambda p: p.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda p: np.rot90(p, 2).swapaxes(0, 1),
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("encoding", [None, Encoding(short_side=24), Encoding(audio_rate=8000)])
+def test_pictures_are_mirrored_as_the_display_matrix_says(tmp_path, matrix, encoding):
+    a, b, c, d = (value << 16 for value in matrix)
+    matrix_of_file = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    coded = numbered(0b01101001, 48, 96)
+    turned = write_video(tmp_path / "a.mp4", [coded] * 3, sound=sung(0.2), matrix=matrix_of_file)
+    media = encoded(turned.read_bytes(), "video", encoding) if encoding else turned
+    expected = MATRICES[matrix](coded)
+    (picture,) = av_files.read_frames(media, start=0.0, seconds=0.1, count=1, size=48)
+    out = np.zeros((1, *expected.shape), np.uint8)
+    av_files.fill_frames(media, out, start=0.0, seconds=0.1)
+    for shown in (picture, out[0]):
+        height, width = shown.shape[:2]
+        assert (height < width) == (expected.shape[0] < expected.shape[1])
+        rows = np.arange(height) * expected.shape[0] // height
+        columns = np.arange(width) * expected.shape[1] // width
+        difference = shown.astype(int) - expected[rows][:, columns]
+        assert np.abs(difference).mean() < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "corners"),
+    [
+        ("hflip", (90, 20, 230, 160)),
+        ("vflip", (160, 230, 20, 90)),
+        ("transpose", (20, 160, 90, 230)),
+    ],
+)
+def test_mirrored_video_of_cameras(repository, name, corners):
+    path = repository / f"tests/data/cases/{name}.mp4"
+    (picture,) = av_files.read_frames(path, start=0.0, seconds=0.1, count=1, size=48)
+    shown = picture.mean(axis=-1)[[4, 4, -4, -4], [4, -4, 4, -4]]
+    np.testing.assert_allclose(shown, corners, atol=4)
 
 
 @pytest.mark.parametrize(("aspect", "shape"), [("3/2", (24, 72)), ("2/3", (36, 48))])
