@@ -250,7 +250,7 @@ class Model:
 
     def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
         parameters = self.state.params["objective"][term]
-        return np.asarray(self._scores[term](parameters, clips, captions))
+        return np.asarray(self._scores[term](parameters, clips, captions).values)
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
