@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from fgmm import remote
 from fgmm.config import ConfigError
 
 _BLOCK = 1 << 20
@@ -26,6 +27,7 @@ def sole_writer(output: pathlib.Path) -> Iterator[None]:
     Raises:
       ConfigError: it cannot be written, or another program is at work there.
     """
+    remote.refuse(output, "--output")
     try:
         for folder in (output, output / "finished", output / "unfinished"):
             folder.mkdir(parents=True, exist_ok=True)
