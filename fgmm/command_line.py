@@ -42,17 +42,17 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def fail(message: str) -> None:
-    """Ends the program for a wrong command."""
+    """Exits because of a wrong command."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(WRONG_COMMAND)
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """What ml_collections makes of a config file, ready for the flags that change it.
+    """Parses a config file as ml_collections does, and prepares it for the flags that change it.
 
     Attributes:
-      options: whatever declares the options of such a file.
-      left_out: a line for each component that a flag has replaced, with the options it lost.
+      options: declares the options of such a file.
+      left_out: a line for each component that a flag replaced, with the options that were dropped.
     """
 
     def __init__(self, inner: flags.ArgumentParser, options: Any):
@@ -77,8 +77,7 @@ def define_config(
 
     Args:
       help: what the file describes.
-      options: a dataclass of what can stand in it, for ``--help``; None if that depends on
-        the file.
+      options: a dataclass of its keys, for ``--help``; None if they depend on the file.
       flag_values: the flags of the program.
     """
     config_flags.DEFINE_config_file("config", None, help, flag_values)
@@ -92,7 +91,7 @@ def left_out() -> list[str]:
 
 
 def _overrides() -> dict[str, str]:
-    """What the command line gives for keys of the config, by key."""
+    """The values on the command line for keys of the config, by key."""
     argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     found = {}
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
@@ -104,7 +103,7 @@ def _overrides() -> dict[str, str]:
 
 
 def _help() -> str:
-    """What the program does, its flags, and the options of the config that it takes."""
+    """The purpose of the program, its flags, and the options of its config."""
     parts = [sys.modules["__main__"].__doc__ or ""]
     for module in flags.FLAGS.flags_by_module_dict():
         if module == sys.argv[0] or module.partition(".")[0] in ("fgmm", "benchmarks"):
@@ -125,7 +124,7 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
-    # A config file is executed while flags are parsed, so whatever it raises comes through here.
+    # A config file is executed while flags are parsed, so any of its errors is caught here.
     except Exception as error:
         fail(_explained(error, argv))
     if "config" in flags.FLAGS and not isinstance(
@@ -139,7 +138,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _with_paths(argv: list[str]) -> list[str]:
-    """The arguments with the path of the config file where its name stands."""
+    """The arguments with the name of the config file replaced by its path."""
     if "config" not in flags.FLAGS or not (value := given("config", argv)):
         return argv
     path = files.resolved(value)
@@ -148,7 +147,7 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
-    """One line on a failure to parse flags, whose message may hold a whole traceback."""
+    """One line on a failure to parse flags. Its message may hold a whole traceback."""
     cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
@@ -173,7 +172,7 @@ def required(flag: str) -> Any:
     """The value of a flag.
 
     Raises:
-      ConfigError: it was not given.
+      ConfigError: the flag was not given.
     """
     value = flags.FLAGS[flag].value
     if value is None:
@@ -216,7 +215,7 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment says where or not to."""
+    """Keeps compiled programs on disk between runs, unless the environment decides."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -1,18 +1,18 @@
-"""SIGTERM and Ctrl-C: a program is asked to stop, saves, and says so by its exit code."""
+"""SIGTERM and Ctrl-C ask a program to stop: it saves, and its exit code tells of the signal."""
 
 import os
 import signal
 
-# What asks a program to stop.
+# The signals that ask a program to stop.
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(RuntimeError):
-    """A program stopped before its end because it was asked to; everything is saved.
+    """A program stopped early because a signal asked it to; everything is saved.
 
     Attributes:
-      exit_code: 128 and the number of the signal, as shells have it: 143 for SIGTERM, 130 for
-        Ctrl-C. With it ``train && evaluate`` does not go on to evaluate half a run.
+      exit_code: 128 plus the number of the signal, as in shells: 143 for SIGTERM, 130 for Ctrl-C.
+        So ``train && evaluate`` does not evaluate an unfinished run.
     """
 
     def __init__(self, number: signal.Signals, message: str):
@@ -21,10 +21,10 @@ class Interrupted(RuntimeError):
 
 
 class Interruption:
-    """A context in which SIGTERM and Ctrl-C are noted and do not end the process.
+    """A context in which SIGTERM and Ctrl-C are recorded and do not end the process.
 
     Args:
-      notice: printed at the first signal. With one, a second signal ends the process.
+      notice: printed at the first signal. If it is given, a second signal ends the process.
 
     Attributes:
       number: of the last signal; None until there is one.

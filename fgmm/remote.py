@@ -24,6 +24,6 @@ def refuse(path: str | os.PathLike[str], name: str) -> None:
     if found := _SCHEME.match(os.fspath(path)):
         raise ConfigError(
             f"{name}={os.fspath(path)}: {found[1]}:// is remote storage, which is not read or "
-            "written; mount it (gs:// with gcsfuse, s3:// with mountpoint-s3), or use a file system "
-            "that all processes share"
+            "written; mount it (gs:// with gcsfuse, s3:// with mountpoint-s3), or use a file "
+            "system that all processes share"
         )

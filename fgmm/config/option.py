@@ -84,6 +84,8 @@ class Option:
         """
         if self.choices and value not in self.choices:
             raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
+        if self.limits and value in ((), []):
+            raise ConfigError(f"{key}={shown(value)} must hold at least one number")
         for number in _numbers(value):
             if not math.isfinite(number):
                 raise ConfigError(f"{key}={shown(value)} must be finite")

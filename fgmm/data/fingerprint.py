@@ -1,7 +1,7 @@
-"""What a corpus is, in a few numbers that a checkpoint holds.
+"""Fingerprints of corpora: a few numbers, which a checkpoint holds.
 
-The order of training is an order of indices. With another corpus the same indices are other clips,
-so a run compares fingerprints before it goes on.
+The order of training is an order of indices. In another corpus the same indices are other clips, so
+a run compares fingerprints before it continues.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ import numpy as np
 
 from fgmm.data.corpora import files
 
-# Clips whose ids are read of a source that has no fingerprint of its own.
+# The number of clips whose ids are read if a source has no fingerprint of its own.
 _SAMPLED = 64
-# Of a corpus with more files neither sizes nor times are read: it is known by its ids.
+# The sizes and times of more files are not read: such a corpus is known by its ids.
 _FILES = 100_000
 
-# What a difference of a digest means.
+# What another digest means.
 _CHANGES = {
     "ids": "others, or in another order",
     "texts": "captions have changed",
@@ -32,8 +32,8 @@ class Members(NamedTuple):
 
     Attributes:
       corpus: where the files are.
-      names: the id of each clip, or of each recording, in order, and the file it is read from.
-      texts: what is said in them, where that is known without opening a file.
+      names: the id of each clip or recording, in order, and its file.
+      texts: their captions, if they are known without opening a file.
     """
 
     corpus: files.Folder | files.Archive
@@ -44,8 +44,8 @@ class Members(NamedTuple):
 def of_source(source: Any) -> Fingerprint:
     """The fingerprint of a corpus, fit for JSON.
 
-    It is what ``source.fingerprint()`` returns, where the source has that. Otherwise it has
-    ``clips``, how many there are, and ``ids``, a digest of those of some clips.
+    It is ``source.fingerprint()`` if the source has that. Otherwise it has ``clips``, their number,
+    and ``ids``, a digest of the ids of some clips.
     """
     own = getattr(source, "fingerprint", None)
     if own is not None:
@@ -59,13 +59,12 @@ def of_members(clips: int, members: Members) -> Fingerprint:
     """The fingerprint of a corpus on disk.
 
     Args:
-      clips: how many there are.
-      members: what they are read from.
+      clips: their number.
+      members: their files.
 
     Returns:
-      ``clips``; ``ids``, ``texts``, ``sizes`` and ``times``, digests of the ids, of what is said
-      and of what the file system says of the files. The last two only where there are at most
-      100,000 files.
+      ``clips``; ``ids``, ``texts``, ``sizes`` and ``times``, digests of the ids, the captions, and
+        the sizes and times of the files. The last two are left out for more than 100,000 files.
     """
     names = list(members.names)
     ids = digest(name for name, _ in names)
@@ -80,7 +79,7 @@ def of_members(clips: int, members: Members) -> Fingerprint:
 
 
 def digest(texts: Iterable[str]) -> str:
-    """Of texts and their order."""
+    """A digest of texts and their order."""
     found = hashlib.sha256()
     for text in texts:
         found.update(text.encode("utf-8", "surrogateescape") + b"\0")
@@ -90,11 +89,11 @@ def digest(texts: Iterable[str]) -> str:
 def difference(
     before: Mapping[str, Any], now: Mapping[str, Any], when: tuple[str, str] = ("then", "now")
 ) -> str:
-    """What differs between two fingerprints, in words; empty if nothing does, or times alone.
+    """The difference between two fingerprints in words; empty if there is none, or only of times.
 
     Args:
       before, now: the fingerprints.
-      when: what each is called.
+      when: the name of each.
     """
     if "parts" in before and "parts" in now:
         parts = (before["parts"], now["parts"])
@@ -113,7 +112,7 @@ def difference(
 
 
 def without_times(fingerprint: Mapping[str, Any]) -> Fingerprint:
-    """What is the same for every copy of a corpus."""
+    """The fingerprint that every copy of a corpus has."""
     return {
         name: {part: without_times(of_part) for part, of_part in value.items()}
         if name == "parts"

@@ -55,13 +55,13 @@ class ClipReport:
 def see(
     source: Any, index: int, segmenter: str, rng: np.random.Generator | None = None
 ) -> ClipReport:
-    """Reads all of a clip; what cannot be read is a problem of it.
+    """Reads all of a clip. What cannot be read is one of its problems.
 
     Args:
       source: as ``fgmm/data/sources`` describes it.
       index: of the clip.
       segmenter: name of the one that finds phrases.
-      rng: draws what training draws of a record, where the source does so.
+      rng: draws what training draws of a record, if the source draws.
     """
     draws = rng is not None and hasattr(source, "draw")
     clip = source.draw(index, rng) if draws else source[index]
@@ -142,7 +142,7 @@ class Statistics:
 def look(
     source: Any, *, shown: int, counted: int, seed: int, segmenter: str
 ) -> tuple[list[ClipReport], Statistics]:
-    """Reads random clips of a source, each once; ``draw``s them where the source does.
+    """Reads random clips of a source, each once; ``draw``s them if the source does.
 
     Args:
       shown: how many of them are returned.

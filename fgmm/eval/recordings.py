@@ -29,16 +29,12 @@ def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
 
     Args:
       experiment: of the checkpoint.
-      modalities: video or audio, then others that the evaluation needs.
+      modalities: those that the evaluation needs.
       name: of the evaluation, for the error.
 
     Raises:
-      ConfigError: the first modality is neither video nor audio, or one has no encoder.
+      ConfigError: a modality has no encoder.
     """
-    if modalities[0] not in MODALITIES:
-        raise ConfigError(
-            f"{name}: modality={modalities[0]!r} is unknown; allowed: {', '.join(MODALITIES)}"
-        )
     encoders = experiment.model.encoders
     for modality in modalities:
         if modality not in encoders:
@@ -99,13 +95,12 @@ class Recordings:
         windows = np.zeros(len(self.labels), np.int64)
         problems: collections.Counter[str] = collections.Counter()
         for batch, count in pipeline.evaluation_batches(self.assembler, batch_size):
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
             problems += pipeline.count_problems(batch["problems"][:count])
             owner = self.owner[batch["record"][:count]]
             rows = np.flatnonzero(batch[f"{self.modality}_mask"][:count] & (owner >= 0))
             np.add.at(windows, owner[rows], 1)
             for name, function in compute.items():
-                values = np.asarray(jax.device_get(function(arrays)), np.float64)
+                values = np.asarray(jax.device_get(function(batch)), np.float64)
                 total = sums.setdefault(name, np.zeros((len(windows), *values.shape[1:])))
                 np.add.at(total, owner[rows], values[rows])
         each = np.maximum(windows, 1)

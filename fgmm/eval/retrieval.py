@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.config.option import option
+from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.eval import metrics, pairs
 from fgmm.experiment.build import Experiment
@@ -48,7 +48,7 @@ class Evaluation:
     """
 
     source: Mapping
-    pair: str = "video_text"
+    pair: str = option("video_text", choices=("video_text", "audio_text"))
     space: str = ""
     term: str = ""
     captions: int = 5
@@ -56,16 +56,15 @@ class Evaluation:
     tokens: int = option(0, low=0)
     batch_size: int = 64
 
+    def __post_init__(self):
+        check_options(self)
+
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpus and finds space and term.
 
         Raises:
           ConfigError: an option names something that is not there.
         """
-        if self.pair not in ("video_text", "audio_text"):
-            raise ConfigError(
-                f"retrieval: pair={self.pair!r} is unknown; allowed: video_text, audio_text"
-            )
         return _Retrieval(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
@@ -75,7 +74,7 @@ class Evaluation:
             if name.count("/") == 2:
                 score, direction, metric = name.split("/")
                 rows.setdefault(f"{score}, {direction.replace('_', ' ')}", {})[metric] = value
-        columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank"]
+        columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank", "hubness"]
         table = metrics.table(rows, columns)
         problems = ("bad_input/", "left_out/")
         left_out = sum(value for name, value in result.items() if name.startswith(problems))
@@ -128,6 +127,7 @@ class _Retrieval:
                 ranks = metrics.retrieval_ranks(matrix, relevant)
                 self.by_query[f"{name}/{direction}/rank"] = ranks.tolist()
                 summary = metrics.retrieval_summary(ranks, relevant.sum(1), matrix.shape[1])
+                summary["hubness"] = metrics.hubness(matrix)
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
 
@@ -135,8 +135,7 @@ class _Retrieval:
         clips, texts, captions = [], [], []
         problems: collections.Counter[str] = collections.Counter()
         for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            space = jax.device_get(self.experiment.embed(state, arrays))[self.space]
+            space = jax.device_get(self.experiment.embed(state, batch))[self.space]
             problems += pipeline.count_problems(batch["problems"][:count])
             valid = batch[f"{self.modality}_mask"] & batch["text_mask"].any(axis=1)
             rows = np.flatnonzero(valid[:count])

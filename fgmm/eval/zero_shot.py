@@ -21,10 +21,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import metrics, pairs
-from fgmm.eval.recordings import Batch, check_encoders, footnote, open_labelled
+from fgmm.eval.recordings import MODALITIES, Batch, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import SCORES
@@ -55,12 +56,15 @@ class Evaluation:
 
     source: Mapping
     label: str
-    modality: str = "video"
+    modality: str = option("video", choices=MODALITIES)
     templates: tuple[str, ...] = ("{}",)
     words: Mapping = dataclasses.field(default_factory=dict)
     space: str = ""
     term: str = ""
     batch_size: int = 64
+
+    def __post_init__(self):
+        check_options(self)
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpus and makes the prompts.
@@ -185,8 +189,7 @@ class _ZeroShot:
         """Of all prompts: local [Q, P, D], mask [Q, P], coarse [Q, D]."""
         found = []
         for batch, count in pipeline.evaluation_batches(self.prompts, self.options.batch_size):
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            text = self.experiment.embed(state, arrays)[self.space]["text"]
+            text = self.experiment.embed(state, batch)[self.space]["text"]
             found.append(jax.tree.map(lambda x, count=count: x[:count, 0], text))
         return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 

@@ -13,21 +13,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fgmm.models.layers import BatchNorm
+from fgmm.config.option import option
+from fgmm.models.layers import BaseEncoder, BatchNorm
 
 PADDINGS = ("zeros", "edge")
 
 
-def check_padding(padding: str, image_frames: int) -> None:
-    """Checks two options that networks over time have.
+class ConvolutionalEncoder(BaseEncoder, kw_only=True):
+    """The options of convolutional networks over frames.
 
-    Raises:
-      ValueError: the padding is unknown, or an image would have no frames.
+    Attributes:
+      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
+      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
     """
-    if padding not in PADDINGS:
-        raise ValueError(f"temporal_padding={padding!r} is unknown; allowed: {', '.join(PADDINGS)}")
-    if image_frames < 1:
-        raise ValueError(f"image_frames={image_frames} must be at least 1")
+
+    temporal_padding: str = option("zeros", choices=PADDINGS)
+    image_frames: int = option(1, low=1)
 
 
 def padding_of(frames: int, padding: str) -> str:

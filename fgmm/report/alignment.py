@@ -92,8 +92,7 @@ class Alignment:
         assembler = dataclasses.replace(self.assembler, source=chosen)
         for batch, valid in pipeline.evaluation_batches(assembler, min(_BATCH, count)):
             self.problems += pipeline.count_problems(batch["problems"][:valid])
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            maps = jax.device_get(self._maps(self.state, arrays))
+            maps = jax.device_get(self._maps(self.state, batch))
             if "audio" in batch:
                 sound = {"audio": jnp.asarray(batch["audio"])}
                 batch["log_mel"] = jax.device_get(self.experiment.transforms(sound)["log_mel"])

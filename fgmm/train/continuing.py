@@ -9,7 +9,7 @@ import numpy as np
 from fgmm.config import ConfigError, differences, with_new_keys
 from fgmm.experiment.schedules import schedule
 
-# Keys that may change as long as the steps that are done had the learning rates they would have.
+# Keys that may change if the finished steps keep their learning rates.
 _SCHEDULE = ("steps", "optimizer.schedule.")
 
 
@@ -18,9 +18,8 @@ def check_config(
 ) -> None:
     """Compares a config with that of a checkpoint.
 
-    A run may be made longer, or shorter, where its schedule gives the finished steps the learning
-    rates that they had: ``constant`` and ``rsqrt`` with a warmup in whole steps, before the
-    cooldown.
+    A run may be made longer or shorter if its schedule gives the finished steps the learning rates
+    that they had: ``constant`` and ``rsqrt`` with a warmup in whole steps, before the cooldown.
 
     Args:
       workdir: of the run.
@@ -29,7 +28,7 @@ def check_config(
       step: finished steps of the checkpoint.
 
     Raises:
-      ConfigError: it is of another run.
+      ConfigError: it is the config of another run.
     """
     saved = with_new_keys(saved)
     changed = differences(saved, current)
@@ -60,7 +59,7 @@ def check_config(
 
 
 def _learning_rates(config: Mapping[str, Any], finished: int) -> np.ndarray:
-    """Of the finished steps, under a config."""
+    """The learning rates of the finished steps under a config."""
     options = config["optimizer"]
     of_step = schedule(options["schedule"], options["learning_rate"], config["steps"])
     return np.broadcast_to(np.asarray(of_step(np.arange(finished)), np.float32), (finished,))

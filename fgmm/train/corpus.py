@@ -1,4 +1,4 @@
-"""Whether a run goes on with the corpus that it began with."""
+"""Checks that a run continues with the corpus that it began with."""
 
 import pathlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from fgmm.config import ConfigError
 from fgmm.data import fingerprint
 from fgmm.train import distributed
 
-# Where a checkpoint's position has the fingerprint.
+# The key of the fingerprint in a checkpoint's position.
 KEY = "corpus"
 
 
@@ -36,10 +36,10 @@ def check_unchanged(
     workdir: pathlib.Path,
     accept_changes: bool,
 ) -> None:
-    """Compares the corpus with that of a checkpoint; says what differs where the run goes on.
+    """Compares the corpus with that of a checkpoint; prints what differs if the run continues.
 
     Args:
-      position: of the data, as the checkpoint holds it.
+      position: of the data, from the checkpoint.
       now: the fingerprint of the corpus.
       workdir: of the run.
       accept_changes: as in ``config.data``.
@@ -66,6 +66,6 @@ def check_unchanged(
         distributed.say(f"data.source has changed since step {step} ({change}); going on with it")
     elif before != now:
         distributed.say(
-            f"files of data.source were written anew since step {step}; names and sizes are the "
+            f"files of data.source were written again since step {step}; names and sizes are the "
             "same, going on"
         )

@@ -1,7 +1,7 @@
-"""The training loop: knows neither which losses nor which evaluations it runs.
+"""The training loop. It does not know the losses and evaluations that it runs.
 
-Of several processes all run it in step. What decides where it goes next is the same for all: the
-step's number, metrics, which all of them have, or what they tell each other.
+All processes run it in step. Every branch depends on what is the same for all of them: the number
+of the step, metrics, or what they told each other.
 """
 
 import collections
@@ -27,7 +27,7 @@ from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
 from fgmm.train.feed import Feed
-from fgmm.train.metrics import MetricsWriter, NoWriter
+from fgmm.train.metrics_writer import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
 from fgmm.train.speed import Speed, peak_flops, step_flops
@@ -55,19 +55,19 @@ def train(
     Args:
       experiment: what to train.
       source: clips to train on.
-      workdir: for checkpoints, metrics and events; made if missing.
+      workdir: for checkpoints, metrics and events; created if missing.
       evaluators: by name.
-      profile: the steps to trace, as of ``fgmm.train.profile.Profile``.
+      profile: the steps to trace, as for ``fgmm.train.profile.Profile``.
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
         ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
         not the one of the checkpoint or of the other processes, or there are no steps
         ``profile``.
-      Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved; of several
-        processes all stop after the same step, whichever was asked to.
+      Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
+        processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
-      DiskFull: a checkpoint or a metric could not be written for want of space.
+      DiskFull: there was no space to write a checkpoint or a metric.
     """
     config = experiment.config
     with distributed.all_or_none():
@@ -80,7 +80,8 @@ def train(
         shardings = sharding.of_state(experiment, mesh)
         trace = Profile(profile, config.steps, workdir / "profile")
     with contextlib.ExitStack() as stack:
-        # Before all that waits for a disk or for other processes, and so ended after it.
+        # It comes first, so it is ended after everything that waits for a disk or for other
+        # processes.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         fingerprint = corpus.same_everywhere(source)
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
@@ -100,6 +101,8 @@ def train(
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
+            if no_room := startup.text_room(experiment.assembler(source)):
+                distributed.say(no_room)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
@@ -123,7 +126,7 @@ def _start(
     shardings: TrainState,
     fingerprint: Fingerprint,
 ):
-    """The state to go on from, its finished steps and the problems counted until then."""
+    """The state to start from, its finished steps and the problems counted until then."""
     if restored is None:
         given = init_from.read(experiment)
         if given is not None:
@@ -154,7 +157,7 @@ def _speed(experiment: Experiment, mesh: Mesh) -> Speed:
 
 
 class _Step(NamedTuple):
-    """A step that was started and whose metrics may still be on their way.
+    """A step that was started; the device may still compute its metrics.
 
     Attributes:
       number: finished steps after it.
@@ -201,7 +204,7 @@ class _Run:
         self.trace.follow(self.step, self.pending and self.pending.metrics)
         with self.speed.waiting():
             batch, device_batch = next(batches)
-        # Before the step, so that the device has come to it when it is read behind the step.
+        # Before the step, so that the device has finished the sum when it is read after the step.
         told = self._tell(batch, interruption)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             self.state, metrics = self.train_step(self.state, device_batch)
@@ -216,7 +219,7 @@ class _Run:
         self._evaluate_and_save()
 
     def _tell(self, batch: Mapping[str, Any], interruption: Interruption) -> Any:
-        """Starts to tell the other processes what has to be the same, or is to be summed up."""
+        """Starts to send this process's wishes to stop or save, what it fed and its problems."""
         found = pipeline.count_problems(batch["problems"])
         stop = [interruption.number == number for number in NUMBERS]
         wishes = [*stop, self.checkpoints.due(self.step + 1)]
@@ -224,7 +227,7 @@ class _Run:
         return self.sum(np.array([*wishes, *batch["fed"], *problems], np.int32))
 
     def _hear(self, told: Any) -> tuple[dict[str, int], collections.Counter[str]]:
-        """Follows the wish of any process; returns what all of them fed, and their problems."""
+        """Receives the wishes of any process; returns what all of them fed, and their problems."""
         term, ctrl_c, save, *counts = np.asarray(told).tolist()
         asked = zip(NUMBERS, (term, ctrl_c), strict=True)
         self.stopping = next((number for number, processes in asked if processes), None)
@@ -252,7 +255,7 @@ class _Run:
             self._report_starved()
 
     def _batches(self) -> Prefetch:
-        """What stays on the host of each batch, and what is on the device."""
+        """Yields the parts of each batch that stay on the host, and those on the device."""
         data = self.config.data
         batches = stream.training_batches(
             self.experiment.assembler(self.source),
@@ -304,8 +307,8 @@ class _Run:
                     self.watchdog.alive()
                 return scores
         except Exception:
-            # A fault of an evaluation must not cost the training since the last save. All
-            # processes come here, for all of them learn of it.
+            # A failed evaluation must not lose the training since the last save. All processes come
+            # here, because all of them learn of it.
             self._finish_reports()
             self._save()
             raise
@@ -325,7 +328,7 @@ class _Run:
             self._give_up(done, metrics)
 
     def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
-        """Writes the line of a step, waiting for its metrics if need be."""
+        """Writes the line of a step; waits for its metrics if necessary."""
         metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
@@ -335,7 +338,7 @@ class _Run:
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
         if self.pending is not None:
-            # The step after it has begun, so it is part of the state that is saved.
+            # The next step has begun, so it is part of the saved state.
             self._write(self.pending)
         self._save()
         self.checkpoints.wait()
@@ -343,7 +346,7 @@ class _Run:
         raise Diverged(
             f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
             f"the last at step {done.number} with clips {clips}, ...; the last good state is saved "
-            f"in {self.workdir}. Look at these clips, or start anew, in another workdir, with a "
+            f"in {self.workdir}. Look at these clips, or start again, in another workdir, with a "
             "lower optimizer.learning_rate."
         )
 

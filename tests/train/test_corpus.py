@@ -64,7 +64,7 @@ def test_a_corpus_that_changed_is_refused_with_the_way_on(images, tmp_path, caps
     os.utime(next((images / "Flicker8k_Dataset").iterdir()), (1, 1))
     capsys.readouterr()
     train(images, workdir)
-    assert "were written anew since step 2" in capsys.readouterr().out
+    assert "were written again since step 2" in capsys.readouterr().out
 
     forget_the_end(workdir)
     remove_an_image(images)

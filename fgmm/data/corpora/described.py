@@ -26,8 +26,7 @@ class Segment(NamedTuple):
       name: of the file.
       captions: with times from the start of the stretch.
       group: as in ``Clip``.
-      start, end: in seconds; an ``end`` of None is that of the file, which is then taken from its
-        start.
+      start, end: in seconds; None for the end of the file, which is then taken from its start.
     """
 
     clip_id: str
@@ -44,7 +43,7 @@ class Listing(NamedTuple):
     Attributes:
       corpus: where the files are.
       segments: of a split, in order.
-      report: what was left out, by reason; to be continued.
+      report: what was left out, by reason; readers of the corpus add to it.
     """
 
     corpus: files.Folder | files.Archive
@@ -53,12 +52,12 @@ class Listing(NamedTuple):
 
 
 class RawFiles:
-    """The files of segments as they lie on disk, for ``fgmm.data.prepare``: each as a whole, with
-    the sentences of all its segments at their times.
+    """The files of segments as they lie on disk, for ``fgmm.data.prepare``. Each is whole, with the
+    sentences of all its segments at their times.
 
     Attributes:
       names: of the files.
-      report: as it was given; files that are missing are found so when they are read.
+      report: as in the listing; a missing file is noticed when it is read.
     """
 
     def __init__(self, listing: Listing):
@@ -93,17 +92,17 @@ class DescribedSegments(FileSource):
     """A source of segments, one clip each.
 
     ``source[i]`` takes the window in the middle of a segment; ``source.draw(i, rng)``, which
-    training calls, one from anywhere in it. Of a segment that is taken whole, pictures are spread
-    over all of it, and of its sound a batch takes what it has room for, from the start; a shorter
-    one is followed by silence. Files are opened when they are read: those that are broken, or
-    without sound, are masked then and counted. Can be pickled, and read by many threads.
+    training calls, one from anywhere in it. The pictures of a whole segment are spread over all of
+    it. Its sound is cut to what a batch holds, or padded with silence. Files are opened when they
+    are read; broken ones, and those without sound, are masked and counted then. Can be pickled, and
+    read by many threads.
 
     Attributes:
       report: segments left out: ``missing_file``.
     """
 
     seconds: float = option(
-        2.0, low=0, help=f"{SECONDS} A segment that is no longer is one window; with 0 all are."
+        2.0, low=0, help=f"{SECONDS} A shorter segment is one window; 0 takes every segment whole."
     )
 
     of_clips: ClassVar[tuple[str, ...]] = ("seconds",)

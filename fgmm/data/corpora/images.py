@@ -71,7 +71,7 @@ class CaptionedImages(FileSource):
 
 
 def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
-    """The contents of an image for ``Clip.video``; where there are none, what says so when read."""
+    """The contents of an image for ``Clip.video``; ``Unreadable`` if there are none."""
     try:
         return read(corpus, path)
     except BadInput as error:
@@ -100,8 +100,8 @@ def token_captions(
     Args:
       lines: of the file, ``<image>#<number><TAB><caption>``.
       names: of the images wanted.
-      report: counts other lines as ``malformed_line``, and of the images wanted captions without
-        words as ``empty_caption``.
+      report: counts other lines as ``malformed_line``, and captions without words of the images
+        wanted as ``empty_caption``.
     """
     captions: dict[str, list[Caption]] = {name: [] for name in names}
     for line in lines:

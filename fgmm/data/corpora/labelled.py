@@ -1,4 +1,4 @@
-"""Corpora of labelled recordings: what names files and labels, and windows of those files."""
+"""Corpora of labelled recordings: lists of files with labels, and windows of these files."""
 
 import array
 import collections
@@ -43,7 +43,7 @@ class Listing(NamedTuple):
       corpus: where the files are.
       entries: the recordings of a split, in order.
       classes: names of the classes, by kind of label and label.
-      report: what was left out, by reason; to be continued.
+      report: what was left out, by reason; readers of the corpus add to it.
     """
 
     corpus: files.Folder | files.Archive
@@ -207,8 +207,8 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
     Args:
       root: a folder, or a tar or zip file.
       layout: of it, for the error.
-      landmark: a file that is at the top of the corpus; where it is in a folder there instead, the
-        corpus begins with that.
+      landmark: a file at the top of the corpus; if it is in a folder there instead, that folder is
+        the corpus.
 
     Raises:
       ConfigError: it does not exist or cannot be read.
@@ -222,7 +222,7 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
 
 
 def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
-    """Where in a corpus a file is that it must have.
+    """The place of a file that a corpus must have.
 
     Raises:
       ConfigError: it has none of that name; ``layout`` says what it should be.

@@ -21,14 +21,14 @@ SECONDS = "Of a window; data.seconds unless it is set."
 class FileSource:
     """A source that reads a corpus from disk.
 
-    Fields are the options; a subclass adds its own. Two sources are equal whose options are. What
-    is read of the corpus is kept in cached properties.
+    Fields are the options; a subclass adds its own. Sources with equal options are equal. Cached
+    properties keep what is read of the corpus.
 
     Attributes:
-      opened: False reads nothing before it is asked for, as ``fgmm.data.prepare`` wants it, which
-        needs the lists of a corpus alone.
-      of_clips: the options that say which clips are made of a recording; ``fgmm.data.prepare``,
-        which takes recordings as they are, has none of them.
+      opened: False reads nothing yet, for ``fgmm.data.prepare``, which needs only the lists of a
+        corpus.
+      of_clips: the options that say which clips are made of a recording. ``fgmm.data.prepare``
+        takes recordings as they are and has none of them.
     """
 
     root: str = option(help="The folder of the corpus, or the same as one tar or zip file.")
@@ -52,7 +52,7 @@ class FileSource:
         raise NotImplementedError
 
     def listed(self) -> Any:
-        """Reads the lists of the corpus and opens no media; what was left out is its ``report``.
+        """Reads the lists of the corpus and opens no media. What was left out is in its ``report``.
 
         Raises:
           ConfigError: a list is missing or of another form.

@@ -31,7 +31,7 @@ from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
 
 _PATH_COLUMNS = ("video_path", "path")
-# Of the files that a list names, so many are looked for at once.
+# Files of the list that are looked for when the corpus is opened.
 _LOOKED_FOR = 1000
 # Bytes of a video's id at most, where files are found by it; YouTube's have 11.
 _NAME_BYTES = 64
@@ -96,8 +96,8 @@ class Source(SplitByName):
     ``source.draw(i, rng)``, which training calls, draws both. An epoch is thus one clip of every
     video, as in MIL-NCE. A video without narration gives windows from anywhere in it.
 
-    Neither videos nor captions are opened before they are read: those that are missing or broken
-    are masked then, and counted. Can be pickled, and read by many threads.
+    Videos and captions are opened when they are read. Missing and broken ones are masked and
+    counted then. Can be pickled, and read by many threads.
 
     Attributes:
       names: the ids of this split, in the order of the list.
@@ -124,7 +124,7 @@ class Source(SplitByName):
         return self._listed
 
     def open(self) -> None:
-        """Reads the list, and looks for the first of its files."""
+        """Reads the list, and looks for its first files."""
         listed = self._listed
         recordings = (listed.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
         if not any(recording.name in listed.folder for recording in recordings):
@@ -220,7 +220,7 @@ def _listed(
 
 
 def _plain(path: str) -> bool:
-    """Whether it is a path that stays where it is put."""
+    """Whether a path stays below the folder that it is relative to."""
     return bool(path) and not os.path.isabs(path) and ".." not in path.split("/")
 
 

@@ -56,8 +56,8 @@ class Source(FileSource):
 
     Attributes:
       report: ``malformed_line`` counts lines that are no stories, and pages without a picture;
-        ``empty_caption`` pages of this split without text, whose clips have that of neighbours
-        alone.
+        ``empty_caption`` pages of this split without text, whose clips have only the texts of
+        neighbours.
     """
 
     split: str = option("train", help="Of the stories, as they say it.")
@@ -144,8 +144,8 @@ def _stories(
 
 
 def around(index: int, count: int, whole: int) -> range:
-    """``count`` neighbours with ``index`` in their middle, of ``whole``; nearer its ends it is not
-    in their middle, and of fewer there are all.
+    """``count`` neighbours out of ``whole`` with ``index`` in the middle. Near the ends it is not
+    in the middle; if there are fewer, all are taken.
 
     >>> around(5, 3, 10), around(0, 3, 10), around(9, 3, 10), around(1, 9, 4)
     (range(4, 7), range(0, 3), range(7, 10), range(0, 4))

@@ -43,10 +43,10 @@ class Part(NamedTuple):
 class Source:
     """The clips of all parts, one part after the other in the order of their names.
 
-    Evaluations thus see every clip once, whatever the weights. Training draws from the parts by
-    their weights (``fgmm.data.stream``), so that a small one comes round more often than a large
-    one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group`` begin with the
-    name of the part. ``source.draw(i, rng)`` is there where a part has it.
+    Evaluations see every clip once, whatever the weights. Training draws from the parts by their
+    weights (``fgmm.data.stream``), so that the clips of a small part come up more often than those
+    of a large one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group``
+    begin with the name of the part. ``source.draw(i, rng)`` is there where a part has it.
 
     Attributes:
       parts: by which training draws.
@@ -68,7 +68,7 @@ class Source:
         check_options(self)
         if not self.sources:
             raise ConfigError("sources is empty; name at least one")
-        # A method that is always there would say that all clips are drawn anew every time.
+        # A method on the class would say that every mixture draws its clips.
         if any(hasattr(source, "draw") for source in self._sources):
             object.__setattr__(self, "draw", self._draw)
 

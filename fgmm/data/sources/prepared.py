@@ -20,7 +20,7 @@ from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
 from fgmm.data.schema import REASONS, Caption, Clip, Unreadable
 
-# Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
+# Characters kept of an error of TFDS or ArrayRecord, which may be long.
 _LONGEST_ERROR = 200
 
 
@@ -33,11 +33,12 @@ class Source(FileSource):
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
     windows from anywhere in it. Can be pickled, and read by many threads and processes.
 
-    With ``windows`` every recording is so many clips instead, at fixed places, as labelled sources
-    have them: nothing is drawn.
+    With ``windows`` every recording is that many clips, at fixed places, as in labelled sources.
+    Nothing is drawn.
 
-    A record that cannot be read is masked as ``unreadable_record``, one of a shard that has gone
-    since it was opened as ``missing_file``; all other records stay in their places.
+    A record that cannot be read is masked as ``unreadable_record``. If its shard has disappeared
+    since the corpus was opened, it is masked as ``missing_file``. All other records stay in their
+    places.
 
     Attributes:
       classes: names of the classes, by kind of label and label.

@@ -51,8 +51,8 @@ class Listing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(SplitByName):
-    """A clip is a stamp: its picture, its sentence in one language, and what is heard of it from
-    the start; a shorter sound ends in silence.
+    """A clip is a stamp: its picture, its sentence in one language, and the start of its sound,
+    padded with silence.
 
     ``Clip.labels["topic"]`` is the folder that it is in. What a stamp lacks its clip lacks: speech
     is scarce in English and plentiful in French, Russian, Romanian, Catalan, Bulgarian and Spanish;
@@ -143,7 +143,7 @@ def _sentence(
     language: str,
     report: collections.Counter[str],
 ) -> str:
-    """In a language; empty where there is none. English has the first line, without a name."""
+    """The sentence in a language; empty without one. English has the first line, without a name."""
     try:
         lines = corpus.read(name).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -32,7 +32,7 @@ from fgmm.data.schema import BadInput, Caption, Clip
 from fgmm.data.text import captions
 from fgmm.data.text.texts import Texts
 
-# Share of a window that a video may fall short of it and still count as one more.
+# Share of a window that the last window of a video may lack.
 _SHORT = 0.1
 
 
@@ -102,10 +102,10 @@ class VideoList:
 class Source(SplitByName):
     """Windows of equal length out of every video, from its start to its end, side by side.
 
-    A video shorter than a window is one, and so is the middle of one shorter than two. What the
-    files lack the clips lack: a video without a stream of sound gives clips without audio, one
-    without captions clips without text. Opening reads the headers of the videos and the captions,
-    and decodes nothing. Can be pickled, and read by many threads.
+    A video shorter than a window is one clip, and so is the middle of one shorter than two windows.
+    Clips lack what their files lack: without a stream of sound they have no audio, without captions
+    no text. Opening reads the headers of the videos and the captions, and decodes nothing. Can be
+    pickled, and read by many threads.
 
     Attributes:
       names: of the video files of this split, relative to the folder, in order.

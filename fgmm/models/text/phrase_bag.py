@@ -9,12 +9,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int32
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, rematted
 from fgmm.models.text.phrase_pooling import of_captions, phrase_members
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Tokens to one feature a phrase, ``hidden`` channels.
 
     Attributes:
@@ -32,21 +33,10 @@ class Encoder(nn.Module):
 
     vocabulary: int
     phrases: int
-    width: int = 300
-    hidden: int = 2048
+    width: int = option(300, low=1)
+    hidden: int = option(2048, low=1)
     padding_counts: bool = False
-    dropout: float = 0.0
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        if self.width < 1 or self.hidden < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"width={self.width} and hidden={self.hidden} must be at least 1, "
-                f"dropout={self.dropout} in [0, 1)"
-            )
-        super().__post_init__()
+    dropout: float = option(0.0, low=0, below=1)
 
     @nn.compact
     def __call__(

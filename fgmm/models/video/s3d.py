@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import NORMS, RematRules, check_options, max_pool, rematted
-from fgmm.models.temporal import check_padding, padding_of, repeated, shifted
+from fgmm.models.layers import NORMS, max_pool, rematted
+from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shifted
 
 # Channels of a mixed block: b0, b1_a, b1_b, b2_a, b2_b, b3_b.
 MIXED = {
@@ -166,7 +167,7 @@ class Mixed(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-class Encoder(nn.Module):
+class Encoder(ConvolutionalEncoder):
     """Frames to the feature map of the last mixed block, 1,024 channels at strides (8, 32, 32).
 
     Any size that the stem can take will do (``space_to_depth`` needs even ones). Sizes are rounded
@@ -179,36 +180,15 @@ class Encoder(nn.Module):
         ``mixed_4f`` and (2, 8, 8) up to ``mixed_3c``.
       gated: whether there is self-gating.
       norm: ``"batch"`` or ``"group"`` normalisation.
-      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
-      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
-      dtype: of the activations.
+      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``.
       remat: rules on the blocks named as in ``MIXED``; see ``fgmm.models.layers.rematted``.
     """
 
-    stem: str = "space_to_depth"
-    width_multiplier: float = 1.0
-    final_endpoint: str = "mixed_5c"
+    stem: str = option("space_to_depth", choices=("space_to_depth", "7x7"))
+    width_multiplier: float = option(1.0, above=0)
+    final_endpoint: str = option("mixed_5c", choices=tuple(MIXED))
     gated: bool = True
-    norm: str = "batch"
-    temporal_padding: str = "zeros"
-    image_frames: int = 1
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_padding(self.temporal_padding, self.image_frames)
-        for name, allowed in (
-            ("stem", ("space_to_depth", "7x7")),
-            ("final_endpoint", MIXED),
-            ("norm", NORMS),
-        ):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise ValueError(f"{name}={value!r} is unknown; allowed: {', '.join(allowed)}")
-        if self.width_multiplier <= 0:
-            raise ValueError(f"width_multiplier={self.width_multiplier} must be positive")
-        super().__post_init__()
+    norm: str = option("batch", choices=tuple(NORMS))
 
     @nn.compact
     def __call__(

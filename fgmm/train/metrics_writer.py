@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ LINE_SECONDS = 30.0
 
 
 class MetricsWriter:
-    """One line of ``metrics.jsonl`` a step, and the same to TensorBoard.
+    """Writes a line of ``metrics.jsonl`` for each step, and the same to TensorBoard.
 
     Lines after ``restored_step`` are cut: they belong to steps that are about to be repeated.
 
@@ -27,7 +27,7 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-      speed: of its steps, written beside their metrics.
+      speed: of the steps, written with their metrics.
       progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
         file as a line for the first step, the last, and one every ``LINE_SECONDS``.
     """
@@ -42,7 +42,7 @@ class MetricsWriter:
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
-        # By lines, so that whoever follows the file sees every step.
+        # Line-buffered, so that programs that follow the file see every step.
         self._file = path.open("a", buffering=1)
         self._events = EventFile(workdir / "events", restored_step)
         terminal = sys.stderr.isatty()
@@ -75,11 +75,11 @@ class MetricsWriter:
             print(line, file=sys.stderr, flush=True)
 
     def message(self, text: str) -> None:
-        """Prints a line without tearing the progress bar."""
+        """Prints a line above the progress bar."""
         self._bar.write(text)
 
     def flush(self) -> None:
-        """Brings every line to disk, so that none is behind the checkpoint about to be written."""
+        """Writes every line to disk, so that none is missing when the next checkpoint is there."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._events.flush()
@@ -92,7 +92,7 @@ class MetricsWriter:
 
 
 class NoWriter:
-    """Takes what a ``MetricsWriter`` takes and writes nothing; for all processes but the first."""
+    """Has the methods of ``MetricsWriter`` and writes nothing; for all processes but the first."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """As ``MetricsWriter``."""

@@ -9,7 +9,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from fgmm.train import speed
-from fgmm.train.metrics import MetricsWriter, cut_back
+from fgmm.train.metrics_writer import MetricsWriter, cut_back
 
 
 def read(path):
