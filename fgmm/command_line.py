@@ -17,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fgmm import components
+from fgmm import components, remote
 from fgmm.config import ConfigError, files
 from fgmm.config.option import described
 
@@ -201,6 +201,7 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ConfigError: nothing can be written there.
     """
+    remote.refuse(path, "--output")
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

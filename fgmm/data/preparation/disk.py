@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fgmm import remote
 from fgmm.config import ConfigError
 
 _BLOCK = 1 << 20
@@ -32,6 +33,7 @@ def sole_writer(
     Raises:
       ConfigError: it cannot be written, or another program is at work there.
     """
+    remote.refuse(output, "--output")
     try:
         for folder in (output, *(output / name for name in folders)):
             folder.mkdir(parents=True, exist_ok=True)

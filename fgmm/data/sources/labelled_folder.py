@@ -60,7 +60,10 @@ class Source(labelled.LabelledRecordings):
             endings = _ENDINGS[self.modality]
             present = [n for n in corpus.names() if _ending(n) in endings]
             names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
-            lines = labelled.read_lines(corpus, self.listing) if self.listing else present
+            lines = present
+            if self.listing:
+                listed = labelled.read_lines(corpus, self.listing)
+                lines = [files.within(corpus, name) for name in listed]
             found = list(_of_folders(lines, self.split, names, report if self.listing else None))
         if not found:
             raise ConfigError(
@@ -81,7 +84,11 @@ def _of_table(
     """The files of a split, and all classes of the table."""
     columns = ("filename", "label", *(("split",) if split else ()))
     rows = labelled.read_table(corpus, listing, columns, report, ("group",))
-    found = [(r["filename"], r["label"], r["group"]) for r in rows if r.get("split", "") == split]
+    found = [
+        (files.within(corpus, row["filename"]), row["label"], row["group"])
+        for row in rows
+        if row.get("split", "") == split
+    ]
     return found, {row["label"] for row in rows}
 
 
