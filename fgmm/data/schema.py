@@ -25,6 +25,8 @@ REASONS = (
     "too_slow",
     "unreadable_record",
     "silent_audio",
+    "duplicate_id",
+    "unknown_words",
 )
 # Sound never louder than this, of 1, is none: three steps of 16 bits.
 SILENCE = 1e-4
