@@ -17,7 +17,7 @@ import time
 
 from fgmm.data.preparation import plan, raw
 from fgmm.data.preparation.encode import Encoding
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.sources import howto100m
 
 ENCODINGS = {
@@ -52,7 +52,7 @@ def encoding(root: str, clips: int, rounds: int) -> None:
     found = [opened[i] for i in range(0, len(opened), max(1, len(opened) // clips))]
     print("| | x of video | kB a second of video |\n| --- | ---: | ---: |")
     for name, how in ENCODINGS.items():
-        making, times = Making(how, 0.0), []
+        making, times = RecordMaker(how, 0.0), []
         for _ in range(rounds):
             began = time.process_time()
             records = [record for one in found for record in making(one)]

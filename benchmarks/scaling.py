@@ -63,7 +63,7 @@ flags.DEFINE_integer("frames", 8, "Of a clip of the small encoder; N is frames /
 flags.DEFINE_integer("size", 112, "Rows and columns of its frames.")
 flags.DEFINE_enum("machine", "h100", list(model.MACHINES), "Whose data sheet is used.")
 flags.DEFINE_float("utilisation", model.Options().utilisation, "Share of the peak products reach.")
-flags.DEFINE_string("output", None, "A JSON file whose part of this mode is written anew.")
+flags.DEFINE_string("output", None, "A JSON file whose part of this mode is replaced.")
 flags.DEFINE_bool("count", False, "Count FLOPs, parameters and activations of large encoders.")
 flags.DEFINE_bool("device", False, "Time steps on the device that is there.")
 flags.DEFINE_list("encoders", list(LARGE), "For --device.")

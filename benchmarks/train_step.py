@@ -1,6 +1,6 @@
 """Clips a second of the whole trainer against its bare jitted step on a batch already in memory.
 
-    python benchmarks/train_step.py [--config=configs/quickstart.py] [--steps=300] [--rounds=3]
+    python benchmarks/train_step.py --config=quickstart [--steps=300] [--rounds=3]
 
 The trainer is run as users run it, with reading, metrics, progress and checkpoints, once with the
 corpus as it is and once with its clips kept in memory, so that what the trainer itself costs is
@@ -17,9 +17,9 @@ import time
 import jax
 import ml_collections
 from absl import flags, logging
-from ml_collections import config_flags
 
 from fgmm import command_line, xla_flags
+from fgmm.config.sections import Options
 from fgmm.data import pipeline
 from fgmm.data.stream import training_batches
 from fgmm.experiment import build as experiments
@@ -28,7 +28,7 @@ from fgmm.train import loop
 from fgmm.train import mesh as meshes
 from fgmm.train.step import make_train_step
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py")
+command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
 _STEPS = flags.DEFINE_integer("steps", 300, "Steps of each timing.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timings of each kind.")
 
@@ -113,7 +113,7 @@ def main(argv):
     del argv
     xla_flags.configure()
     logging.set_verbosity(logging.ERROR)
-    config = ml_collections.ConfigDict(_CONFIG.value)
+    config = ml_collections.ConfigDict(command_line.required("config"))
     steps = _STEPS.value
     config.unlock()
     config.steps = 2 * steps

@@ -55,19 +55,19 @@ ARMS = {
     "logsumexp": Arm("logsumexp", "fine", "fine", {"fine": LOGSUMEXP}),
     "symmetric": Arm("logsumexp, both directions", "fine", "fine", {"fine": SYMMETRIC}),
     "softmax_coarse": Arm(
-        "softmax attention beside coarse", "fine", "fine", {"coarse": COARSE, "fine": SOFTMAX}
+        "softmax attention beside coarse", "fine", "sum", {"coarse": COARSE, "fine": SOFTMAX}
     ),
     "coarse_gate": Arm(
         "coarse, gated pooling", "coarse", "coarse", ON_COARSE, "temperature", "gate"
     ),
     "gated": Arm("gated, both directions", "fine", "fine", {"fine": GATED}),
     "gated_coarse": Arm(
-        "gated beside coarse, mean pooling", "fine", "fine", {"coarse": COARSE, "fine": GATED}
+        "gated beside coarse, mean pooling", "fine", "sum", {"coarse": COARSE, "fine": GATED}
     ),
     "gated_both": Arm(
         "gated beside coarse, gated pooling",
         "fine",
-        "fine",
+        "sum",
         {"coarse": COARSE, "fine": GATED},
         pool="gate",
     ),
@@ -118,7 +118,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = configs.defaults()
     config.batch_size = variant.batch
     config.steps = variant.examples // variant.batch
-    config.data.update(height=48, width=48, join_captions=True, phrases=8, tokens=48)
+    config.data.update(height=48, width=48, join_captions=True, phrases=12, tokens=72)
     corpus = {"name": "narrated_shapes", "size": 48, "distractors": variant.clutter}
     config.data.source = {**corpus, "split": "train", "noise": variant.noise}
 
@@ -138,6 +138,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 entry[arm.tuned] *= variant.temperature_times
             config.objective.terms[f"{name}_{pair}"] = entry
 
+    config.objective.score = arm.score
     config.optimizer.learning_rate = variant.rate
     config.checkpoint.every_steps = max(1, config.steps // 4)
     for pair in pairs:
@@ -146,6 +147,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "name": "retrieval",
                 "pair": pair,
                 "every": max(1, config.steps // variant.evaluations),
+                # Its captions are longer than the narration.
+                "phrases": 32,
+                "tokens": 128,
                 "source": {
                     **corpus,
                     "split": "retrieval",

@@ -10,11 +10,12 @@ _PACKAGE = pathlib.Path(__file__).parent
 
 
 def programs() -> dict[str, str]:
-    """What each module that is a program does, by its name; nothing is imported."""
+    """The first sentence on each program, by its module; nothing is imported."""
     found = {}
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_text()
-        # A package with such a module is a program by its own name; this one is no other.
+        # A package with a ``__main__`` is a program by the package's name; ``python -m fgmm`` only
+        # prints this list.
         module = path.parent if path.name == "__main__.py" else path.with_suffix("")
         if '\nif __name__ == "__main__":' in text and module != _PACKAGE:
             name = ".".join(("fgmm", *module.relative_to(_PACKAGE).parts))

@@ -1,12 +1,15 @@
 """What the programs of this package have in common: flags, errors in one line, exit codes.
 
-Exit codes: 0 done, or stopped with everything saved; 1 the run itself failed; 2 the command or its
-config is wrong.
+Exit codes: 0 done; 1 the run itself failed; 2 the command or its config is wrong; 130 and 143
+stopped by Ctrl-C or SIGTERM, training with everything saved.
 """
 
 import os
+import pathlib
 import re
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,23 +35,24 @@ def run(main: Callable[[list[str]], None]) -> None:
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            sys.exit("interrupted")
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     app.run(checked, flags_parser=_parse)
 
 
 def fail(message: str) -> None:
-    """Ends the program for a wrong command."""
+    """Exits because of a wrong command."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(WRONG_COMMAND)
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """What ml_collections makes of a config file, ready for the flags that change it.
+    """Parses a config file as ml_collections does, and prepares it for the flags that change it.
 
     Attributes:
-      options: whatever declares the options of such a file.
-      left_out: a line on each component that a flag names and what the file had for another.
+      options: declares the options of such a file.
+      left_out: a line for each component that a flag replaced, with the options that were dropped.
     """
 
     def __init__(self, inner: flags.ArgumentParser, options: Any):
@@ -73,8 +77,7 @@ def define_config(
 
     Args:
       help: what the file describes.
-      options: a dataclass of what can stand in it, for ``--help``; None if that depends on
-        the file.
+      options: a dataclass of its keys, for ``--help``; None if they depend on the file.
       flag_values: the flags of the program.
     """
     config_flags.DEFINE_config_file("config", None, help, flag_values)
@@ -83,12 +86,12 @@ def define_config(
 
 
 def left_out() -> list[str]:
-    """Lines on what of the config file flags have put out of use; see ``components.renamed``."""
+    """Lines on options of the config file that flags have dropped; see ``components.renamed``."""
     return flags.FLAGS["config"].parser.left_out
 
 
 def _overrides() -> dict[str, str]:
-    """What the command line gives for keys of the config, by key."""
+    """The values on the command line for keys of the config, by key."""
     argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     found = {}
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
@@ -100,7 +103,7 @@ def _overrides() -> dict[str, str]:
 
 
 def _help() -> str:
-    """What the program does, its flags, and the options of the config that it takes."""
+    """The purpose of the program, its flags, and the options of its config."""
     parts = [sys.modules["__main__"].__doc__ or ""]
     for module in flags.FLAGS.flags_by_module_dict():
         if module == sys.argv[0] or module.partition(".")[0] in ("fgmm", "benchmarks"):
@@ -121,7 +124,7 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
-    # A config file is executed while flags are parsed, so whatever it raises comes through here.
+    # A config file is executed while flags are parsed, so any of its errors is caught here.
     except Exception as error:
         fail(_explained(error, argv))
     if "config" in flags.FLAGS and not isinstance(
@@ -135,7 +138,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _with_paths(argv: list[str]) -> list[str]:
-    """The arguments with the path of the config file where its name stands."""
+    """The arguments with the name of the config file replaced by its path."""
     if "config" not in flags.FLAGS or not (value := given("config", argv)):
         return argv
     path = files.resolved(value)
@@ -144,7 +147,7 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
-    """What a person needs of a failure to parse flags, which may hold a whole traceback."""
+    """One line on a failure to parse flags. Its message may hold a whole traceback."""
     cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
@@ -155,7 +158,7 @@ def _explained(error: Exception, argv: list[str]) -> str:
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:
-    """What stands on the command line for a flag, as it was typed; empty if it is not there."""
+    """The value of a flag as it was typed; empty without the flag."""
     argv = sys.argv if argv is None else argv
     for i, argument in enumerate(argv):
         if argument.startswith(f"--{flag}="):
@@ -169,7 +172,7 @@ def required(flag: str) -> Any:
     """The value of a flag.
 
     Raises:
-      ConfigError: it was not given.
+      ConfigError: the flag was not given.
     """
     value = flags.FLAGS[flag].value
     if value is None:
@@ -177,8 +180,41 @@ def required(flag: str) -> Any:
     return value
 
 
+def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a file, in a folder that is there now and can be written.
+
+    To be called before what is to be written is computed.
+
+    Raises:
+      ConfigError: no file can be written there.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give a file's name with --output")
+    folder_to_write(path.parent)
+    return path
+
+
+def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a folder that is there now and can be written; see ``file_to_write``.
+
+    Raises:
+      ConfigError: nothing can be written there.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {path} cannot be written ({error.strerror}); name another with --output"
+        ) from error
+    return path
+
+
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment says where or not to."""
+    """Keeps compiled programs on disk between runs, unless the environment decides."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -2,8 +2,7 @@
 
 There is no central list. ``name="s3d"`` in ``config.model.video`` is ``fgmm/models/video/s3d.py``.
 Components need not live in this package: ``"my_lab.encoders:Patches"`` is a class of any importable
-module, and ``"my_lab.encoders.s3d"``, a name with a dot, is what that module defines as
-``Encoder``.
+module, and ``"my_lab.encoders.s3d"``, a name with a dot, is a module that defines ``Encoder``.
 """
 
 import dataclasses
@@ -16,10 +15,20 @@ from typing import Any
 
 import ml_collections
 
-from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
+from fgmm.config import (
+    Config,
+    ConfigError,
+    as_dict,
+    at,
+    defaults,
+    flat,
+    of_type,
+    plain,
+    with_space_defaults,
+)
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
-from fgmm.config.sections import EvaluationPlace, TermPlace
+from fgmm.config.sections import EvaluationPlace, PartPlace, Space, TermPlace
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -36,6 +45,7 @@ _FOLLOWING = {"data.sources": ("seconds",)}
 
 # What an entry holds beside the options of its component.
 _PLACES = {
+    "data.sources": PartPlace,
     "losses.terms": TermPlace,
     "eval": EvaluationPlace,
     "optimizer": OptimizerSection,
@@ -59,11 +69,11 @@ def find(room: str, name: str, *, key: str = "name") -> type:
     Args:
       room: package under ``fgmm``, such as ``"data.sources"``.
       name: file name in that room; or a class elsewhere as ``module:Class``, or the dotted name of
-        a module that defines what the room's modules do.
+        a module that defines the same class.
       key: where the name stands in the config, for the error.
 
     Raises:
-      ConfigError: there is no such module, or it does not define what the room's modules do.
+      ConfigError: there is no such module, or it lacks the class of the room.
     """
     path, colon, attribute = name.partition(":")
     if not colon:
@@ -104,7 +114,7 @@ def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
 
 
 def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an entry says of its component's place, completed by defaults, and the rest of it.
+    """Splits an entry into the options of its component's place, with defaults, and the rest.
 
     Raises:
       ConfigError: something about the place is missing or wrong.
@@ -132,10 +142,9 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
     for name in fixed:
         if name in given:
             raise ConfigError(f"{key}.{name} cannot be set here; it follows from other keys")
+    options = check(target, {**given, **fixed}, key=key)
     try:
-        return target(**check(target, {**given, **fixed}, key=key))
-    except ConfigError:
-        raise
+        return target(**options)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"{key}: {error}") from error
 
@@ -157,6 +166,29 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def settings(config: Config) -> list[str]:
+    """What a resolved config sets that is not the default, a line for each section and entry."""
+    usual = flat(as_dict(defaults()))
+    for name in config["model"]["spaces"]:
+        usual |= _defaults(declared(Space), f"model.spaces.{name}")
+    for key, room in _entries_with_sources(config):
+        name = at(config, key).get("name", "")
+        usual |= _defaults(options_of_entry(room, name, key), key)
+    sections: dict[str, list[str]] = {}
+    for key, value in sorted(flat(as_dict(config)).items()):
+        if key not in usual or usual[key] != value:
+            section, _, name = key.rpartition(".")
+            sections.setdefault(section or "config", []).append(f"{name}={value!r}")
+    return [f"{section}: {', '.join(values)}" for section, values in sections.items()]
+
+
+def _defaults(options: Mapping[str, Option], key: str) -> dict[str, Any]:
+    """The defaults of options as a config has them, by whole key."""
+    given = {name: found.default for name, found in options.items()}
+    known = {name: value for name, value in given.items() if value is not REQUIRED}
+    return {f"{key}.{name}": value for name, value in flat(as_dict(known)).items()}
+
+
 def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
     """The options of a component and of its place; those that follow from other keys have no
     default.
@@ -176,7 +208,7 @@ def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
 
 
 def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list[str]:
-    """Gives entries whose name a flag changes the options of their new components.
+    """Replaces the options of entries whose name a flag changes by those of the new component.
 
     Options that the config file set, and that the new component has too, keep their values; the new
     component's defaults hold for the others. Options that flags set get a place of their type.
@@ -186,7 +218,7 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
       flags: what is given on the command line by key, such as ``"model.video.name"``.
 
     Returns:
-      A line for each entry of which something was left out.
+      A line for each entry that lost options of the config file.
 
     Raises:
       ConfigError: a flag names a component or an option that is not there.
@@ -211,15 +243,19 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
-    """As ``entries``, with the corpora of evaluations; also those of an evaluation's protocol."""
-    if "objective" not in config:
-        yield "", "eval"
-        yield "source", "data.sources"
-        return
-    for key, room in entries(config):
+    """As ``entries``, with the corpora of evaluations and the parts of mixtures; also those of an
+    evaluation's protocol.
+    """
+    for key, room in entries(config) if "objective" in config else [("", "eval")]:
         yield key, room
-        if room == "eval" and "source" in at(config, key):
-            yield f"{key}.source", "data.sources"
+        entry, path = (at(config, key), f"{key}.") if key else (config, "")
+        sources = [key] if room == "data.sources" else []
+        if room == "eval":
+            sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
+            yield from ((source, "data.sources") for source in sources)
+        for source in sources:
+            parts = at(config, source).get("sources", {})
+            yield from ((f"{source}.sources.{part}", "data.sources") for part in parts)
 
 
 def _rename(
@@ -228,7 +264,7 @@ def _rename(
     former: Mapping[str, Option],
     options: Mapping[str, Option],
 ) -> list[str]:
-    """Makes an entry that of another component; returns what was set and is left out."""
+    """Turns an entry into one of another component; returns the options that it set and lost."""
     set_before = {
         option: value
         for option, value in entry.items()

@@ -8,8 +8,7 @@ import sys
 
 from absl import flags
 
-from fgmm import command_line
-from fgmm.config import flat
+from fgmm import command_line, components
 from fgmm.config.sections import Options
 
 command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
@@ -64,6 +63,7 @@ def _train() -> None:
     from fgmm import provenance
     from fgmm.eval import inside_training
     from fgmm.experiment import build as experiments
+    from fgmm.interruption import Interrupted
     from fgmm.train import disk_space, distributed, loop
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
@@ -74,11 +74,15 @@ def _train() -> None:
     distributed.check_agreement(built.config, workdir, provenance.commit())
     for line in command_line.left_out():
         distributed.say(line)
-    for key, value in sorted(flat(built.config).items()):
-        distributed.say(f"{key} = {value!r}")
+    distributed.say("config, where it differs from the defaults (checkpoints hold all of it):")
+    for line in components.settings(built.config):
+        distributed.say(f"  {line}")
     command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
+    except Interrupted as stopped:
+        distributed.say(str(stopped))
+        sys.exit(stopped.exit_code)
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
     except disk_space.DiskFull as error:

@@ -37,10 +37,10 @@ def here() -> dict[str, Any]:
 
 
 def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
-    """Adds to a run's folder that this process trains it from ``step`` on, or made its step 0.
+    """Notes in a run's folder that this process trains it from ``step`` on, or made its step 0.
 
     Args:
-      origin: what else there is to say of where its parameters come from; None says nothing.
+      origin: further facts on the origin of its parameters; None is left out.
     """
     known = {name: value for name, value in origin.items() if value is not None}
     with open(workdir / _FILE, "a") as file:
@@ -80,7 +80,7 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def commit() -> str | None:
-    """Of the checkout that this package lies in, as in ``here``."""
+    """The commit of the checkout that this package lies in, as in ``here``."""
     folder = pathlib.Path(fgmm.__file__).parent
     try:
         described = subprocess.run(

@@ -16,11 +16,11 @@ from fgmm.config import ConfigError
 _CPU_CONVOLUTION = "--xla_cpu_experimental_ynn_fusion_type"
 # Experimental flags come and go with releases. These have it.
 _CPU_CONVOLUTION_JAXLIB = "0.10."
-# These packages bring an XLA of their own, of another day, which reads the same variable.
+# These packages bring an XLA of another version, which reads the same variable.
 _ACCELERATORS = ("libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
-# Devices simulated on CPU take a thread for each collective they wait in, several at a time. In
-# XLA's default pool, of a thread a device, those who wait can keep out the one they wait for.
+# A device simulated on CPU takes a thread for each collective that it waits in. XLA's default pool
+# has one thread a device, so those that wait can block the one that they wait for.
 _SIMULATED_DEVICES = "--xla_force_host_platform_device_count"
 _POOL, _THREADS_PER_DEVICE = "PJRT_NPROC", 4
 

@@ -80,7 +80,7 @@ if [ -z "$dry_run" ]; then compare "$folder/whole" "$folder/killed"; fi
 
 probe() { # corpus, label, modality
     run "$PYTHON" -m fgmm.eval.linear_probe --workdir="$folder/killed" --output="$folder/$1-probe.json" \
-        --config="configs/eval/linear_probe_prepared.py:root=$folder/$1,label=$2,modality=$3"
+        --config="eval/linear_probe:corpus=prepared,root=$folder/$1,label=$2,modality=$3"
 }
 probe esc10 sound audio
 probe fight_clips action video

@@ -4,7 +4,8 @@
 # The output of process 0 is shown; that of the others goes to files in LOGS (a new folder in
 # ${TMPDIR:-/tmp}), and its end is shown if they fail. SIGTERM, SIGINT and SIGHUP are passed on to
 # all. When one process fails, the others get SIGTERM at once and SIGKILL 10 seconds (GRACE) later.
-# Exit code: 0, or that of the process that failed first. GPUs (of CUDA_VISIBLE_DEVICES, if it is
+# Exit code: 0, or that of the process that ended first without being done: 143 or 130 where all of
+# them were asked to stop by SIGTERM or Ctrl-C and have saved. GPUs (of CUDA_VISIBLE_DEVICES, if it is
 # set) are shared out evenly where N divides their number. PORT is where the processes meet, by default a free one; PYTHON is the interpreter,
 # by default that of .venv, which is made if it is missing.
 set -euo pipefail
@@ -106,12 +107,17 @@ while [ "${#left[@]}" -gt 0 ]; do
 done
 if [ "${status:-0}" = 0 ]; then exit 0; fi
 
-# A wrong command ends all of them by themselves, process 0 with the reason.
-for ((tenths = 0; tenths < 20; tenths++)); do
-    if [ "$status" != 2 ] || ! alive; then break; fi
+# A wrong command ends all of them by themselves, process 0 with the reason; so does a wish to stop.
+together=0
+case $status in
+2) together=20 ;;
+130 | 143) together=$((10 * ${GRACE:-10})) ;;
+esac
+for ((tenths = 0; tenths < together; tenths++)); do
+    if ! alive; then break; fi
     sleep 0.1
 done
-if alive || [ "$status" != 2 ]; then
+if alive || [ "$together" = 0 ]; then
     echo "error: process $i of $count ended with code $status; ending the others" >&2
 fi
 pass_on TERM

@@ -13,10 +13,10 @@ run "$PYTHON" -m fgmm.main --config=configs/quickstart.py --workdir="$workdir"
 echo
 run "$PYTHON" -m fgmm.eval.retrieval --workdir="$workdir"
 echo
-run "$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" --config=configs/eval/linear_probe_motion.py
+run "$PYTHON" -m fgmm.eval.linear_probe --workdir="$workdir" --config=eval/linear_probe:corpus=motion
 echo
 run "$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
-    --config=configs/eval/pointing_game_narrated_shapes.py
+    --config=eval/pointing_game:corpus=narrated_shapes
 echo
 run "$PYTHON" -m fgmm.report.alignment --workdir="$workdir"
 echo

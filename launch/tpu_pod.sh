@@ -3,8 +3,9 @@
 #   bash launch/tpu_pod.sh [--dry-run] setup NAME            brings the last commit to every worker
 #                                                            and makes .venv there
 #   bash launch/tpu_pod.sh [--dry-run] start NAME --config=configs/X.py --workdir=DIR [...]
-#   bash launch/tpu_pod.sh [--dry-run] follow NAME           shows its output until it ends; fails if
-#                                                            it failed on a worker
+#   bash launch/tpu_pod.sh [--dry-run] follow NAME           shows its output until it ends; its exit
+#                                                            code is 143 if it was stopped, and not
+#                                                            0 either if it failed on a worker
 #   bash launch/tpu_pod.sh [--dry-run] stop NAME             everything is saved; `start` goes on
 # DIR is on storage that all workers share. ZONE and PROJECT are gcloud's, by default those it is
 # configured with. PYTHON3 is the interpreter on the workers that .venv is made from. Training goes

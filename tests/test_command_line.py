@@ -1,5 +1,6 @@
 """Wrong commands: one clear line, exit code 2, before anything is compiled or written."""
 
+import signal
 import subprocess
 import sys
 
@@ -179,8 +180,42 @@ def test_sources_and_evaluations_are_swapped(monkeypatch):
     ]
 
 
+def test_parts_of_a_mixture_are_swapped(monkeypatch, tmp_path):
+    (tmp_path / "two.py").write_text(
+        "from configs import quickstart\n"
+        "def get_config(argument=None):\n"
+        "    config = quickstart.get_config()\n"
+        "    parts = {'a': {'name': 'narrated_shapes', 'noise': 0.25, 'weight': 3.0},\n"
+        "             'b': {'name': 'narrated_shapes'}}\n"
+        "    config.data.source = {'name': 'mixture', 'sources': parts}\n"
+        "    return config\n"
+    )
+    config, left_out = parsed(
+        monkeypatch,
+        f"--config={tmp_path / 'two.py'}",
+        "--config.data.source.sources.a.name=flickr8k",
+        "--config.data.source.sources.a.root=there",
+        "--config.data.source.sources.b.weight=2",
+    )
+    a, b = config.data.source.sources.a, config.data.source.sources.b
+    assert (a.name, a.root, a.weight) == ("flickr8k", "there", 3.0)
+    assert b.to_dict() == {"name": "narrated_shapes", "weight": 2.0}
+    assert left_out == ["data.source.sources.a.name=flickr8k: left out noise=0.25"]
+
+
+def test_the_test_corpus_of_a_protocol_is_swapped(monkeypatch):
+    config, _ = parsed(
+        monkeypatch,
+        "--config=configs/eval/linear_probe.py:corpus=ucf101",
+        "--config.test_source.name=hmdb51",
+        "--config.test_source.fold=3",
+    )
+    assert (config.source.name, config.test_source.name) == ("ucf101", "hmdb51")
+    assert (config.test_source.fold, config.test_source.windows) == (3, 10)
+
+
 def test_options_of_a_protocol_need_not_stand_in_its_file(monkeypatch):
-    protocol = "--config=configs/eval/retrieval_narrated_shapes.py"
+    protocol = "--config=configs/eval/retrieval.py:corpus=narrated_shapes"
     config, _ = parsed(monkeypatch, protocol, "--config.batch_size=8", "--config.source.noise=0.5")
     assert (config.batch_size, config.source.noise, config.source.clips) == (8, 0.5, 1000)
 
@@ -199,3 +234,44 @@ def test_flags_that_the_config_has_no_place_for(arguments, message, monkeypatch)
     arguments = [f"--config.{argument}" for argument in arguments]
     with pytest.raises(flags.IllegalFlagValueError, match=message):
         parsed(monkeypatch, QUICKSTART, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_program_that_is_interrupted_says_so_by_its_exit_code(number, code, repository):
+    program = (
+        "import time\n"
+        "from fgmm import command_line\n"
+        "def main(argv):\n"
+        "    print('started', flush=True)\n"
+        "    time.sleep(60)\n"
+        "command_line.run(main)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+
+
+def test_where_programs_write_is_made_or_refused_first(repository, tmp_path):
+    (tmp_path / "file").touch()
+    for program, *arguments in (
+        ("fgmm.data.tokenizer", "train", "--source=narrated_shapes", "--vocabulary_size=90"),
+        ("fgmm.data.inspect", "--source=narrated_shapes"),
+        ("fgmm.report.result", f"--workdir={tmp_path}"),
+        ("fgmm.study.page", f"--results={tmp_path}"),
+        ("fgmm.convert.s3d_howto100m", "--weights=none.pth", "--words=none.npy"),
+    ):
+        result = run(repository, *arguments, f"--output={tmp_path}/file/x", program=program)
+        assert result.returncode == 2, program
+        assert result.stderr.startswith(f"error: the folder {tmp_path}/file"), result.stderr
+        assert result.stderr.count("\n") == 1

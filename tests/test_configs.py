@@ -7,13 +7,13 @@ import pathlib
 
 import pytest
 
-from fgmm import components
 from fgmm import config as configs
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
 from fgmm.data.text import tokenizers
 from fgmm.eval import inside_training
 from fgmm.experiment import build as experiments
+from fgmm.experiment import schedules
 from fgmm.train import loop
 from tests.data import corpora_fixture
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -91,13 +91,24 @@ def test_one_shrunken_step(name, variants, tmp_path):
         assert any(key.endswith("r@10") for key in line)
 
 
-PROTOCOLS = sorted((pathlib.Path(__file__).parent.parent / "configs" / "eval").glob("*.py"))
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("flickr8k", "validation="),
+        ("prepared", "validation="),
+        ("video_folder", "validation=0"),
+        ("howto100m_s3d", "validation=0"),
+        ("howto100m_tsm50", "validation=0"),
+    ],
+)
+def test_all_of_a_corpus_can_be_trained_on(name, argument):
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
+    assert not config.evals
+    assert config.checkpoint.best_metric == ""
 
 
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
-def test_a_protocol_has_known_options(path):
-    entry = configs.plain(importlib.import_module(f"configs.eval.{path.stem}").get_config())
-    evaluation = components.find("eval", entry.pop("name"))
-    complete = components.check(evaluation, entry, key=path.stem)
-    source = dict(complete["source"])
-    components.check(components.find("data.sources", source.pop("name")), source, key="source")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_of_thirty_steps_has_a_warmup_to_match(name):
+    config = importlib.import_module(f"configs.{name}").get_config(None)
+    rate = schedules.schedule(config.optimizer.schedule, 1.0, 30)
+    assert rate(3) == pytest.approx(1.0, abs=0.05)

@@ -34,7 +34,7 @@ PARTS = {
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
 SHORT = {"noise": 0.5, "updates": 240, "rate": 4e-3, "seed": (0, 1)}
-MOTION = "configs/eval/linear_probe_motion.py:size=48"
+MOTION = "eval/linear_probe:corpus=motion,size=48"
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -84,6 +84,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "rate": 4e-3,
             "temperature_times": 1.0,
             "corpus": 0,
+            "evaluations": 6,
         },
         "arms": {
             name: {key: getattr(ARMS[name], key) for key in ("title", "family", "score")}
@@ -99,19 +100,20 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             for grid in grids
             for batch in (grid["batch"] if isinstance(grid["batch"], tuple) else (grid["batch"],))
         }
-        # Nine cells for every arm, pair set and batch, with half the updates of the base point.
+        tried = {
+            "arm": arms,
+            "pairs": pairs,
+            "batch": tuple(sorted(batches)),
+            "updates": 240,
+            "corpus": 1,
+            "seed": 100,
+            "evaluations": 1,
+        }
+        # Five cells for every arm, pair set and batch, with half the updates of the base point.
         study["tune"] = {
             "grids": [
-                {
-                    "arm": arms,
-                    "pairs": pairs,
-                    "batch": tuple(sorted(batches)),
-                    "updates": 240,
-                    "rate": (2e-3, 4e-3, 8e-3),
-                    "temperature_times": (0.5, 1.0, 2.0),
-                    "corpus": 1,
-                    "seed": 100,
-                }
+                tried | {"rate": (2e-3, 4e-3, 8e-3), "temperature_times": 1.0},
+                tried | {"rate": 4e-3, "temperature_times": (0.5, 2.0)},
             ],
             # A choice holds for all cells that agree in these axes.
             "by": ("arm", "pairs", "batch"),

@@ -66,7 +66,7 @@ def _check_section(section: type, given: Config, key: str, is_open: bool = False
 def with_new_keys(saved: Config) -> dict[str, Any]:
     """A config as it was saved, with the keys of today.
 
-    The default of a new key must mean what was done before there was one.
+    The default of a new key must give the behaviour from before the key existed.
     """
     return _complete(brought_over(plain(saved)))
 
@@ -128,7 +128,7 @@ def differences(saved: Config, current: Config) -> list[str]:
 
 
 def _is_operational(key: str) -> bool:
-    """Whether a change of a key leaves a run what it was."""
+    """Whether a key may change when a run is resumed."""
     section = Options
     for name in key.split("."):
         option = declared(section).get(name)

@@ -4,11 +4,11 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-# Options of earlier sources that the sizes of a batch made up for.
+# Options of earlier sources that the sizes of a batch have replaced.
 _SIZES = ("size", "fps", "frames")
 # Sources that render their clips, whose options of these names stay.
 _RENDERED = ("narrated_shapes",)
-# Seconds of a window where an entry said nothing of it.
+# Seconds of a window in entries without the option.
 _SECONDS = {
     **dict.fromkeys(("esc10", "esc50", "fight_clips", "hmdb51", "kinetics"), 2.0),
     **dict.fromkeys(("labelled_folder", "tux_stamps", "ucf101", "video_folder"), 2.0),
@@ -18,8 +18,8 @@ _SECONDS = {
 
 
 def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
-    """A config as an earlier version saved it, with the keys that have moved since in their places
-    of today and without those that are gone. New keys are added later, by ``with_new_keys``.
+    """A config of an earlier version with its keys in their places of today, without those that are
+    gone. ``with_new_keys`` adds new keys later.
     """
     saved = copy.deepcopy(saved)
     _name_weighting(saved)
@@ -38,9 +38,9 @@ def _name_weighting(saved: dict[str, Any]) -> None:
 def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
     """``data.seconds`` for ``data.audio_seconds``, and sources without sizes of pictures.
 
-    Sources said how long their windows are. Where training and ``data.seconds`` agree on it, the
-    corpus says it no more. Where they do not, the entry keeps what it had: such a run opens, but
-    cannot be resumed. Evaluations keep theirs.
+    Sources used to say how long their windows are. An entry for training loses its length if it
+    agrees with ``data.seconds``. Otherwise it keeps its length: such a run opens, but cannot be
+    resumed. Evaluations keep theirs.
     """
     if "audio_seconds" not in saved.get("data", {}):
         return saved
@@ -63,7 +63,7 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
-    """A source, or a mixture of them, without sizes, and with the seconds that it had."""
+    """A source, or a mixture, without sizes and with its seconds."""
     source = dict(source)
     name = source.get("name", "")
     if name == "mixture":
@@ -102,8 +102,8 @@ def _name_optimizer(saved: dict[str, Any]) -> None:
 
 
 def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
-    """Freezing was an action of ``init_from``, whose first rule on a name of the model held; what
-    was loaded and frozen is loaded, and frozen by the optimizer.
+    """Freezing was an action of ``init_from`` and is a rule of the optimizer now. What
+    ``init_from`` loaded and froze, it loads, and the optimizer freezes it.
     """
     rules = saved.get("init_from", {}).get("rules", ())
     if "freeze" not in [action for _, action in rules]:

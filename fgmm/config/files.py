@@ -16,13 +16,13 @@ def folder() -> pathlib.Path:
 
 
 def names() -> list[str]:
-    """All of them, such as ``quickstart`` and ``eval/zero_shot_motion``."""
+    """All of them, such as ``quickstart`` and ``eval/zero_shot``."""
     found = (path.relative_to(folder()).with_suffix("") for path in folder().rglob("*.py"))
     return sorted(path.as_posix() for path in found)
 
 
 def resolved(value: str) -> str:
-    """The value of ``--config`` with a path in the place of a name.
+    """The value of ``--config`` with the path of a config that is given by name.
 
     Args:
       value: a name, or a path that ends in ``.py``; what follows a colon stays.

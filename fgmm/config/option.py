@@ -84,6 +84,8 @@ class Option:
         """
         if self.choices and value not in self.choices:
             raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
+        if self.limits and value in ((), []):
+            raise ConfigError(f"{key}={shown(value)} must hold at least one number")
         for number in _numbers(value):
             if not math.isfinite(number):
                 raise ConfigError(f"{key}={shown(value)} must be finite")
@@ -141,7 +143,7 @@ def declared(target: Any) -> dict[str, Option]:
 
 
 def check_given(options: Mapping[str, Option], given: Config, *, key: str) -> None:
-    """Checks the values that a config gives; those it does not give are not looked at.
+    """Checks the values that a config gives.
 
     Args:
       options: as ``declared``.
@@ -171,7 +173,7 @@ def check_options(options: Any) -> None:
 
 
 def allowed(given: Any, choices: Iterable[Any]) -> str:
-    """What may stand in the place of ``given``, for an error, and which of it is meant by it."""
+    """For an error: the allowed values, and the one that ``given`` may have meant."""
     choices = [str(choice) for choice in choices]
     nearest = difflib.get_close_matches(str(given), choices, 1)
     meant = f"; did you mean {nearest[0]}?" if nearest else ""
@@ -229,7 +231,7 @@ def of_type(value: Any, hint: Any) -> bool:
 
 
 def is_section(hint: Any) -> bool:
-    """Whether a config has a dict of keys, which a dataclass declares, under an option."""
+    """Whether an option is a section: a dict of keys that a dataclass declares."""
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 

@@ -1,8 +1,8 @@
 """The options of every config, section by section.
 
 The parts that name components, ``data.source``, ``model``, ``objective.terms`` and ``evals``, are
-open: the components declare what stands in them, together with ``Space``, ``TermPlace`` and
-``EvaluationPlace`` below.
+open: the components declare their options, together with ``Space``, ``TermPlace``,
+``EvaluationPlace`` and ``PartPlace`` below.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ class MeshSection:
     fsdp: int = option(
         1,
         low=1,
-        help="Devices that share the parameters and the optimizer's state among them; as many "
-        "copies are held as that goes into all devices. The batch is spread over all.",
+        help="Devices that share one copy of the parameters and the optimizer's state. All devices "
+        "share the batch.",
     )
     rules: tuple = option(
         (), help="(regex, spec) on how arrays are shared; see fgmm/train/sharding.py."
@@ -42,11 +42,17 @@ class DataSection:
     frames: int = option(8, low=1, help="T, frames of a clip.")
     height: int = option(64, low=1, help="Rows of a frame.")
     width: int = option(64, low=1, help="Columns of a frame.")
+    features: int = option(
+        0,
+        low=0,
+        help="E, channels of stored features, whose map has the frames, rows and columns above; 0 "
+        "for pictures. See fgmm/data/features.py.",
+    )
     seconds: float = option(
         2.0,
         low=0,
-        help="Of a window, its pictures and its sound alike; see fgmm/data/opening.py. 0 takes "
-        "whole recordings, without sound.",
+        help="Length of a window, of pictures and sound; see fgmm/data/opening.py. 0 takes whole "
+        "recordings, without sound.",
     )
     sample_rate: int = option(8000, low=1, help="Of the sound, in Hz.")
     captions: int = option(1, low=1, help="K captions are drawn from those that a clip has.")
@@ -64,6 +70,11 @@ class DataSection:
     segmenter: str = option(
         "function_words", help="What finds the phrases of a caption; see fgmm/data/text/phrases.py."
     )
+    accept_changes: bool = option(
+        False,
+        operational=True,
+        help="Whether a run goes on with a corpus that has changed since its checkpoint.",
+    )
     cache: bool = option(
         False,
         operational=True,
@@ -73,8 +84,8 @@ class DataSection:
         60.0,
         low=0,
         operational=True,
-        help="Seconds for reading the video or the sound of one clip, which is masked where it "
-        "takes longer; 0 for no limit.",
+        help="Seconds to read the video or the sound of a clip. What takes longer is masked. 0 for "
+        "no limit.",
     )
     workers: int = option(
         0,
@@ -117,9 +128,9 @@ class TransformsSection:
     mel_window: float = option(0.032, above=0, help="Window of the spectrogram, in seconds.")
     mel_hop: float = option(0.016, above=0, help="From window to window, in seconds.")
     mel_bands: int = option(40, low=1, help="F, frequency bands.")
-    pixel_mean: float = option(127.5, help="Taken from a pixel, 0..255.")
+    pixel_mean: float = option(127.5, help="Subtracted from a pixel, 0..255.")
     pixel_spread: float = option(
-        64.0, above=0, help="What the rest is divided by, for about unit variance around 0."
+        64.0, above=0, help="Divisor after that, for about unit variance around 0."
     )
 
 
@@ -138,7 +149,7 @@ class Space:
         "mean",
         choices=("mean", "max", "gate"),
         help="Over a clip's or a caption's features; gate is a mean with the weights of the "
-        "space's gate. That of the space passed through holds.",
+        "space's gate. A space that is reached through another has the pool of that one.",
     )
     gate: str = option(
         "none",
@@ -153,13 +164,13 @@ class Space:
     dtype: str = option(
         "float32",
         choices=("float32", "bfloat16"),
-        help="Of the embeddings as the loss receives them. They are projected and scaled in "
-        "float32, and losses add up in it.",
+        help="Of the embeddings as the loss receives them. Projection, scaling and the sums of "
+        "losses are float32.",
     )
     through: str = option(
         "",
-        help="Another space: modalities that are in it too are projected on from there, by one "
-        "projection that they share; see fgmm/models/heads.py.",
+        help="Another space. Modalities of both spaces are projected from there, by one shared "
+        "projection; see fgmm/models/heads.py.",
     )
 
 
@@ -187,10 +198,23 @@ class EvaluationPlace:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartPlace:
+    """What a part of a mixture holds beside the options of its source."""
+
+    weight: float = option(above=0, help="Its share of a batch is this over the sum of all; or 1.")
+
+
+@dataclasses.dataclass(frozen=True)
 class ObjectiveSection:
-    """The objective of training."""
+    """The objective of training, and the score by which it ranks."""
 
     terms: Mapping = option({}, help="Losses by name, whose weighted sum is the objective.")
+    score: str = option(
+        "sum",
+        choices=("sum", "fine", "coarse"),
+        help="What evaluations rank by: fine or coarse scores, or their sum, each divided by the "
+        "temperature of its loss; of a pair that has one level alone, the score of that.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,13 +255,13 @@ class Options:
     grad_cache: int = option(
         1,
         low=1,
-        help="Micro-batches in which a batch too large for memory is embedded, for the gradient of "
-        "the whole batch (no accumulation: every clip still meets every other); 1 for none.",
+        help="Micro-batches in which a batch too large for memory is embedded. The gradient is "
+        "that of the whole batch: every clip still meets every other. 1 for none.",
     )
     accumulate: int = option(
         1,
         low=1,
-        help="Micro-batches of which each has a loss of its own, whose gradients are averaged; see "
+        help="Micro-batches, each with a loss of its own, whose gradients are averaged; see "
         "fgmm/train/accumulation.py. 1 for none.",
     )
     mesh: MeshSection = option(operational=True)
@@ -245,8 +269,8 @@ class Options:
         "gather",
         choices=("gather", "ring"),
         operational=True,
-        help="How embeddings reach other devices: all at once, or one after the other in a ring, "
-        "with less memory; see fgmm/losses/exchange.py.",
+        help="How embeddings reach other devices: all at once (all_gather), or around a ring "
+        "(ppermute) with less memory; see fgmm/losses/exchange.py.",
     )
     deterministic: bool = option(
         False, help="Bit-identical runs on GPU, at some cost in speed. On CPU they always are."

@@ -29,6 +29,12 @@ def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(result)
 
 
+def given(argument: str | None, key: str) -> str:
+    """The text that a variant is given in what follows the colon; empty if it is not there."""
+    parts = (part.partition("=") for part in (argument or "").split(","))
+    return {name: text for name, _, text in parts}.get(key, "")
+
+
 def _parsed(key: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() in ("true", "false"):

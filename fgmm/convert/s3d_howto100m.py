@@ -4,15 +4,16 @@ The weights and the list of words that go with github.com/antoine77340/S3D_HowTo
 
     python -m fgmm.convert.s3d_howto100m --weights=s3d_howto100m.pth --words=s3d_dict.npy \\
         --output=runs/s3d_howto100m
-    python -m fgmm.eval.retrieval --workdir=runs/s3d_howto100m --config=configs/eval/X.py
+    python -m fgmm.eval.retrieval --workdir=runs/s3d_howto100m \\
+        --config=eval/retrieval:corpus=youcook2
 
-Weights may also be an ``.npz`` file of the same names. What it writes is the folder of a run of no
-steps: evaluations open it, ``fgmm.load`` does, and another run starts from it by
+Weights may also be an ``.npz`` file of the same names. It writes the folder of a run of no steps.
+Evaluations and ``fgmm.load`` open it, and another run can start from it with
 ``config.init_from.path``, with ``config.data.tokenizer`` set to the folder's ``tokenizer.model``.
 
-The coarse embeddings are the published ones, of any length; video and text are compared by their
-product. The local ones are what the same linear layers make of single cells and of phrases, which
-nobody trained.
+Coarse embeddings are the published ones. They are not normalised; video and text are compared by
+their product. Local embeddings apply the same linear layers to single cells and phrases, for which
+they were not trained.
 """
 
 import hashlib
@@ -47,7 +48,7 @@ _NAMED = 5
 
 
 class Converted(NamedTuple):
-    """What becomes of a published model.
+    """A published model in the form of this package.
 
     Attributes:
       experiment: of its config.
@@ -116,7 +117,7 @@ def converted(
     )
     params = {"model": params, "objective": built.objective.init()}
     _, run_key = jax.random.split(jax.random.key(built.config.seed))
-    # An optimizer that has seen nothing is all zeros.
+    # The state of an optimizer before its first step is all zeros.
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank.opt_state)
     return Converted(
         built, TrainState.create(params, statistics, opt_state, run_key, average=False)
@@ -198,6 +199,7 @@ def main(argv: list[str]) -> None:
     weights, words, output = (
         pathlib.Path(command_line.required(name)) for name in ("weights", "words", "output")
     )
+    command_line.folder_to_write(output)
     arrays = state_dict.read(weights)
     found = converted(
         arrays, word_list.read(words), frames=flags.FLAGS.frames, size=flags.FLAGS.size

@@ -1,8 +1,8 @@
 """Named arrays out of files that PyTorch or NumPy wrote. Nothing in a file is ever executed.
 
 A ``.pth`` file is a pickle beside raw storages: in a zip archive (PyTorch 1.6 and later), or one
-after the other (before). A pickle is a program, so only the few functions that make tensors are
-known to the reader here; where PyTorch is installed, its own does it, with ``weights_only``.
+after the other (before). A pickle is a program, so this reader knows only the few functions that
+make tensors. Where PyTorch is installed, its own reader is used, with ``weights_only``.
 """
 
 import collections
@@ -34,7 +34,7 @@ _STORAGES = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# Under these keys training programs keep the weights among other things.
+# Training programs keep the weights under one of these keys.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
@@ -82,7 +82,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ConfigError(f"{path} is refused: {error}") from error
     except ConfigError:
         raise
-    except Exception as error:  # of damaged files nearly anything
+    except Exception as error:  # damaged files raise nearly anything
         raise ConfigError(
             f"{path} is damaged, cut short or no .pth or .npz file "
             f"({type(error).__name__}: {error})"

@@ -22,7 +22,7 @@ def read(path: pathlib.Path) -> list[str]:
             words = _words(file)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # of damaged files nearly anything
+    except Exception as error:  # damaged files raise nearly anything
         raise ConfigError(f"{path} is no list of words: {error}") from error
     if not words:
         raise ConfigError(f"{path} is no list of words: it is empty")
@@ -49,7 +49,7 @@ def _words(file: io.BufferedIOBase) -> list[str]:
 
 
 class _Objects:
-    """What stands in the place of an array of objects: its elements, in order."""
+    """A stand-in for an array of objects: its elements, in order."""
 
     items: list[Any]
 
@@ -58,7 +58,7 @@ class _Objects:
 
 
 class _Dtype:
-    """What stands in the place of a type of elements; the header has told it."""
+    """A stand-in for a dtype; the header has given it already."""
 
     def __init__(self, *_):
         pass
@@ -78,4 +78,6 @@ class _Unpickler(pickle.Unpickler):
             return _Objects
         if (module, name) == ("numpy", "dtype"):
             return _Dtype
-        raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}; strings need no such")
+        raise pickle.UnpicklingError(
+            f"its pickle asks for {module}.{name}; strings need no such thing"
+        )

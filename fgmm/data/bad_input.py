@@ -1,12 +1,12 @@
-"""Which files are bad: counts say how many, the program's log names the first of each reason."""
+"""Names bad files in the program's log: the first of each reason. The others are only counted."""
 
 import collections
 
 from absl import logging
 
-# Of each reason, so many files are named by a process.
+# Files of each reason that a process names.
 NAMED = 10
-# Reasons that say that something was never there, which is no damage.
+# Reasons for what was never there, which is no damage.
 _LACKING = frozenset(
     {
         *("no_video", "no_audio", "silent_audio"),
@@ -18,7 +18,7 @@ _named: collections.Counter[str] = collections.Counter()
 
 
 def tell(reason: str, name: str, detail: str = "") -> None:
-    """Writes that a file is bad, unless many of its kind were named before.
+    """Logs that a file is bad, unless many with its reason were named before.
 
     Args:
       reason: one of ``schema.REASONS``; those that are no damage are passed over.

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from fgmm.data.schema import Caption
 
-# Frames of a clip shown at most, and the height of one in pixels.
+# The most frames of a clip that are shown, and the height of one in pixels.
 _FRAMES, _FRAME_HEIGHT = 8, 96
 _SOUND_WIDTH, _SOUND_HEIGHT = 640, 56
 _BINS = 24
@@ -207,7 +207,7 @@ def _strip(frames: UInt8[np.ndarray, "T h w 3"]) -> Image.Image:
 def _waveform(
     sound: Float32[np.ndarray, "S"], rate: int, captions: Sequence[Caption]
 ) -> Image.Image:
-    """The least and greatest sample of each column; below, when each caption is said."""
+    """The range of the samples in each column; below, the time of each caption."""
     bars = [c for c in captions if math.isfinite(c.end)]
     row = 5
     image = Image.new("RGBA", (_SOUND_WIDTH, _SOUND_HEIGHT + row * len(bars)), (0, 0, 0, 0))

@@ -1,10 +1,11 @@
-"""What phrases refer to, in the terms of a batch: its phrases, its frames, its feature maps."""
+"""What phrases refer to, in terms of a batch: its phrases, frames and feature maps."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fgmm.config import ConfigError
 from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape, Clip
 from fgmm.data.text import phrases as phrases_lib
@@ -31,13 +32,26 @@ class Reference(NamedTuple):
     names_object: bool
 
 
+def of_clip(clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter) -> list[Reference]:
+    """``references`` of a clip whose pictures tell their size; none where nothing is grounded.
+
+    Raises:
+      ConfigError: the picture is an encoded image.
+    """
+    if not clip.grounding:
+        return []
+    if isinstance(clip.video, bytes):
+        raise ConfigError(f"clip {clip.clip_id}: boxes in encoded images are not supported")
+    return references(clip, clip.video().shape[1:3], shape, segmenter)
+
+
 def references(
     clip: Clip, size: tuple[int, int], shape: BatchShape, segmenter: phrases_lib.Segmenter
 ) -> list[Reference]:
     """The phrases of a clip that are known to refer to something, each once for each object.
 
-    A grounded span belongs to the phrase that holds most of it, the first of equals. What several
-    spans in one phrase say of one object (its name and what it does) is one reference.
+    A grounded span belongs to the phrase that holds most of it, the first of equals. Several spans
+    in one phrase about one object (its name and what it does) are one reference.
 
     Args:
       clip: with its grounding.
@@ -48,8 +62,9 @@ def references(
     """
     spoken = [n for n, caption in enumerate(clip.captions) if caption.text.strip()]
     spans = {
-        n: phrases_lib.limit(segmenter(clip.captions[n].text), shape.phrases)
+        n: phrases_lib.fitting(text, segmenter(text), shape.phrases)
         for n in spoken[: shape.captions]
+        for text in [clip.captions[n].text]
     }
     found: dict[tuple[int, int, bytes], Reference] = {}
     for span in clip.grounding:

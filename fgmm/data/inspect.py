@@ -5,7 +5,6 @@ Random records and statistics of them, as one HTML file that needs nothing but a
 
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -56,13 +55,13 @@ class ClipReport:
 def see(
     source: Any, index: int, segmenter: str, rng: np.random.Generator | None = None
 ) -> ClipReport:
-    """Reads all of a clip; what cannot be read is a problem of it.
+    """Reads all of a clip. What cannot be read is one of its problems.
 
     Args:
       source: as ``fgmm/data/sources`` describes it.
       index: of the clip.
       segmenter: name of the one that finds phrases.
-      rng: draws what training draws of a record, where the source does so.
+      rng: draws what training draws of a record, if the source draws.
     """
     draws = rng is not None and hasattr(source, "draw")
     clip = source.draw(index, rng) if draws else source[index]
@@ -143,7 +142,7 @@ class Statistics:
 def look(
     source: Any, *, shown: int, counted: int, seed: int, segmenter: str
 ) -> tuple[list[ClipReport], Statistics]:
-    """Reads random clips of a source, each once; ``draw``s them where the source does.
+    """Reads random clips of a source, each once; ``draw``s them if the source does.
 
     Args:
       shown: how many of them are returned.
@@ -178,11 +177,11 @@ def main(argv: list[str]) -> None:
     """Runs the program."""
     del argv
     given = flags.FLAGS
-    output = pathlib.Path(command_line.required("output"))
+    output = command_line.file_to_write(command_line.required("output"))
     for name in ("records", "sample"):
         if given[name].value < 1:
             raise ConfigError(f"--{name}={given[name].value} must be at least 1")
-    phrases.find(given.segmenter)
+    phrases.find(given.segmenter, "--segmenter")
     chosen = raws.choose(command_line.required("source"), raw=False)
     entry = {"name": chosen.name, **chosen.options} | ({"root": given.input} if given.input else {})
     source = components.build("data.sources", entry, key="--source")

@@ -26,7 +26,7 @@ def open_source(entry: Config, key: str, seconds: float) -> Any:
 
 
 def check_lengths(entry: Config, key: str, seconds: float) -> None:
-    """Whether all windows of a corpus to train on are as long as a batch takes them to be.
+    """Checks that all windows of a corpus for training are as long as those of a batch.
 
     Whole recordings, for which a source has ``seconds=0``, may have any length.
 
@@ -43,7 +43,7 @@ def check_lengths(entry: Config, key: str, seconds: float) -> None:
 
 
 def _lengths(entry: Config, key: str) -> Iterator[tuple[str, Any]]:
-    """What an entry, or one of the parts of a mixture, says itself of its windows, by its key."""
+    """The lengths of windows that an entry, or the parts of a mixture, set themselves, by key."""
     if "seconds" in entry:
         yield f"{key}.seconds", entry["seconds"]
     if isinstance(parts := entry.get("sources"), Config):

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         captions=data["captions"],
         phrases=data["phrases"],
         tokens=data["tokens"] if "text" in modalities else 0,
+        features=data["features"] if "video" in modalities else 0,
     )
 
 
@@ -41,8 +42,7 @@ class Draw(NamedTuple):
 
     Attributes:
       record: its index.
-      state: of the generator of Philox's random numbers that draws what chance may decide; None
-        where nothing is drawn.
+      state: of the Philox generator that draws for this clip; None if nothing is drawn.
     """
 
     record: int
@@ -58,8 +58,8 @@ class Assembler:
     than ``SILENCE`` is masked too, as ``silent_audio``.
 
     Attributes:
-      source: the corpus. What it draws from a record by itself, such as a stretch of a long
-        recording, it draws in ``draw(record, rng)``.
+      source: the corpus. It draws from a record, such as a stretch of a long recording, in
+        ``draw(record, rng)``. One of stored features has their ``feature_shape``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
@@ -82,9 +82,11 @@ class Assembler:
                 "data.cache=True would keep one stretch of each recording that data.source draws "
                 "anew every time; set it to False"
             )
+        if self.shape.frames:
+            _check_features(getattr(self.source, "feature_shape", None), self.shape)
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
-        """The example of clip ``record``; with a generator, what chance may decide is drawn."""
+        """The example of clip ``record``; with a generator, random choices are drawn."""
         batch = self.shape.zeros(1)
         self._write(record, rng, batch, 0)
         return {name: array[0] for name, array in batch.items()}
@@ -95,8 +97,8 @@ class Assembler:
         size: int | None = None,
         zeros: Callable[..., np.ndarray] = np.zeros,
     ) -> Batch:
-        """Clips as one batch. Each is read straight into its place: frames that FFmpeg decodes are
-        copied once, out of the memory of its scaler.
+        """Clips as one batch. Each is read straight into its place. Decoded frames are copied once,
+        from the memory of FFmpeg's scaler.
 
         Args:
           drawn: the clips.
@@ -187,6 +189,17 @@ class Assembler:
             problems["empty_caption"] = ""
         return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
 
+    def share_left_out(self, texts: Iterable[str]) -> float:
+        """The share of the phrases of captions for which a batch has no room; 0 without phrases."""
+        segmenter = phrases.find(self.segmenter)
+        room = {"tokens": self.shape.tokens, "phrases": self.shape.phrases}
+        found = kept = 0
+        for text in texts:
+            _, phrase_ids = self.tokenizer.encode(text, segmenter=segmenter, **room)
+            found += len(segmenter(text))
+            kept += len(np.unique(phrase_ids[phrase_ids > 0]))
+        return 1 - kept / found if found else 0.0
+
     def chosen(self, captions: list[Caption], rng=None) -> list[Caption]:
         """At most K captions: the first ones, or drawn without replacement and left in order."""
         if self.join_captions and captions:
@@ -198,10 +211,27 @@ class Assembler:
         return captions[: self.shape.captions]
 
 
+def _check_features(stored: tuple[int, ...] | None, shape: BatchShape) -> None:
+    """Raises ConfigError unless a batch has room for what the source has: pixels or features."""
+    keys = ("frames", "height", "width", "features")
+    wanted = tuple(getattr(shape, key) for key in keys)
+    if stored is None and shape.features:
+        raise ConfigError(
+            f"data.features={shape.features} needs a source of stored features, and this one has "
+            "pictures; set it to 0, or name the source 'features'"
+        )
+    if stored is not None and stored != wanted:
+        given = ", ".join(f"data.{key}={size}" for key, size in zip(keys, stored, strict=True))
+        raise ConfigError(
+            f"the source has stored features of {' x '.join(map(str, stored))}, and a batch "
+            f"{' x '.join(map(str, wanted))}; set {given}"
+        )
+
+
 def evaluation_batches(
     assembler: Assembler, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Every clip of a source once, in order; yields batches with the number of true clips in them.
+    """Yields every clip of a source once, in order: batches with the number of true clips in them.
 
     The last batch is filled up with copies of its first clip, so that all have one shape.
     """

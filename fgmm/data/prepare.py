@@ -1,6 +1,6 @@
 """Raw files to sharded ArrayRecord: ``python -m fgmm.data.prepare``; docs/data.md shows how.
 
-What is finished stays: the same command goes on where a run was ended, however that happened.
+Finished shards stay: the same command continues a run that was interrupted.
 """
 
 import concurrent.futures
@@ -74,7 +74,7 @@ def _write(task: Task, remaining: list[tuple[str, int]], workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     total = sum(split.records for split in task.plan.splits.values())
-    # Of shards written before, as many as there are on average in each.
+    # Recordings in shards written before, by the average of a shard.
     before = total - round(total * len(remaining) / len(list(task.plan.shards())))
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, _as_worker, (os.getpid(), task, done)
@@ -103,7 +103,7 @@ def _write(task: Task, remaining: list[tuple[str, int]], workers: int) -> None:
 
 
 def _as_worker(parent: int, task: Task, done: Any) -> None:
-    """A worker leaves signals to its parent, and ends with it, however that ends."""
+    """A worker ignores Ctrl-C, which its parent handles, and ends when the parent ends."""
     global _task, _done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_parent_death_signal = 1

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 # Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel
-# with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no
-# channel of their own to report them.
+# with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no other
+# channel to report them.
 REASONS = (
     "missing_file",
     "unreadable_video",
@@ -28,7 +28,7 @@ REASONS = (
     "duplicate_id",
     "unknown_words",
 )
-# Sound never louder than this, of 1, is none: three steps of 16 bits.
+# Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
 SILENCE = 1e-4
 
 
@@ -84,10 +84,12 @@ FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
 
 @runtime_checkable
 class FrameWriter(Protocol):
-    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``."""
+    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``; or
+    stored features, which have one size.
+    """
 
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
-        """Writes T pictures of H x W. Raises ``BadInput``."""
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]) -> None:
+        """Writes T pictures of H x W, or a feature map. Raises ``BadInput``."""
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
         """At most ``count`` pictures for people, the shorter side at most ``size`` pixels."""
@@ -98,7 +100,7 @@ SoundReader = Callable[[], Waveform]
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A reader, of pictures or of sound, of what cannot be read."""
+    """A reader of pictures or sound that cannot be read."""
 
     reason: str
     detail: str
@@ -116,7 +118,7 @@ class Clip:
       clip_id: stable name of the clip within its corpus; windows of one recording, each a record
         of its own, share it.
       video: an encoded image; a stretch of a recording, or another ``FrameWriter``; or a function
-        that returns frames, of which a batch takes those that it wants. Raises ``BadInput``.
+        that returns frames, from which a batch chooses. Raises ``BadInput``.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
       labels: class indices for evaluation, such as ``{"motion": 3}``.
@@ -143,13 +145,15 @@ class BatchShape:
     A batch is a dict of arrays::
 
       video       uint8   [B, T, H, W, 3]     video_mask  bool [B]
+                  float16 [B, T, H, W, E]     where E is ``features``
       audio       float32 [B, S]              audio_mask  bool [B]
       tokens      int32   [B, K, L]           text_mask   bool [B, K]
       phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 for padding
       record      int32   [B]         index of the clip in its source
       problems    int32   [B]         bits of REASONS
 
-    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch.
+    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch. With
+    ``features`` the video is a stored feature map of so many channels; with 0 it is pixels.
     """
 
     frames: int
@@ -160,21 +164,23 @@ class BatchShape:
     captions: int
     phrases: int
     tokens: int
+    features: int = 0
 
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
     ) -> dict[str, np.ndarray]:
-        """A batch of ``size`` clips in which nothing is known yet.
+        """An empty batch of ``size`` clips.
 
         Args:
           size: B.
           zeros: allocates an array of a shape and a type.
         """
-        video = (size, self.frames, self.height, self.width, 3)
+        video = (size, self.frames, self.height, self.width, self.features or 3)
         text = (size, self.captions, self.tokens)
         batch = {}
         if self.frames:
-            batch |= {"video": zeros(video, np.uint8), "video_mask": zeros((size,), bool)}
+            of_video = np.float16 if self.features else np.uint8
+            batch |= {"video": zeros(video, of_video), "video_mask": zeros((size,), bool)}
         if self.samples:
             sound = zeros((size, self.samples), np.float32)
             batch |= {"audio": sound, "audio_mask": zeros((size,), bool)}

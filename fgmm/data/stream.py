@@ -1,4 +1,4 @@
-"""The stream of training batches: their order, the workers that read them, where it goes on.
+"""The stream of training batches: their order, the workers that read them, and how it resumes.
 
 The global batch of step s is a function of (seed, s) alone: not of the number of processes or of
 workers, nor of where a run was interrupted.
@@ -18,7 +18,7 @@ from fgmm.data.pipeline import Assembler, Draw
 
 
 class SharedArray(grain.multiprocessing.SharedMemoryArray):
-    """An array in shared memory that goes with it, unless another process has been told of it."""
+    """An array in shared memory. It frees the memory, unless it was handed to another process."""
 
     def __new__(cls, shape: Iterable[int], dtype: Any):
         array = super().__new__(cls, shape, dtype)
@@ -27,7 +27,7 @@ class SharedArray(grain.multiprocessing.SharedMemoryArray):
 
     @property
     def metadata(self) -> grain.multiprocessing.SharedMemoryArrayMetadata:
-        """What the other process finds it by, and frees it."""
+        """What the other process needs to find the memory and to free it."""
         self.handed_over = True
         return super().metadata
 
@@ -50,7 +50,7 @@ def training_batches(
     threads: int = 2,
     prefetch: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of this process from ``start_step`` on, for ever; every epoch is shuffled anew.
+    """Batches of this process from ``start_step`` on, forever; every epoch has another order.
 
     Batches follow each other without regard to epochs, so a corpus may have any number of clips,
     also fewer than a batch.
@@ -65,7 +65,7 @@ def training_batches(
     dataset = order(assembler.source, seed).random_map(_drawn)
     # Every process has consecutive clips, so that those of all are in one order for any number.
     share = batch_size // processes
-    # Workers hand batches over in shared memory, which is written in the first place.
+    # Workers hand over batches in shared memory, so they write them there directly.
     zeros = SharedArray if workers else np.zeros
     read = functools.partial(assembler.batch, zeros=zeros)
     dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
@@ -84,14 +84,14 @@ def training_batches(
 
 
 def _drawn(record: int, rng: np.random.Generator) -> Draw:
-    # The generator is another record's a moment later; its state stays.
+    # The generator is reused for the next record, so its state is kept.
     return Draw(int(record), rng.bit_generator.state)
 
 
 def order(source: Any, seed: int) -> Any:
-    """The indices of clips for ever, as a ``grain.MapDataset``: of a corpus, or of each part of a
-    mixture by its weight, all of them once, in a new order every time. ``seed`` is also that of
-    what is drawn of them.
+    """The indices of clips, forever, as a ``grain.MapDataset``: of a corpus, or of the parts of a
+    mixture by their weights. Every epoch has all of them in a new order. ``seed`` also seeds what
+    is drawn from the clips.
 
     Raises:
       ConfigError: the source has no clip.
@@ -101,7 +101,7 @@ def order(source: Any, seed: int) -> Any:
     parts = getattr(source, "parts", ())
     if not parts:
         return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    # Seeds apart, for grain counts on from a seed with every epoch.
+    # Independent seeds, because grain adds the epoch to a seed.
     seeds = np.random.SeedSequence(seed).generate_state(len(parts)).tolist()
     orders = [
         grain.MapDataset.range(part.clips.start, part.clips.stop).seed(own).shuffle().repeat()
@@ -114,7 +114,7 @@ def order(source: Any, seed: int) -> Any:
 
 
 def _as_worker(index: int, count: int) -> None:
-    """A worker leaves signals to its parent and ends with it, however that ends."""
+    """A worker ignores signals, which its parent handles, and ends when the parent ends."""
     del index, count
     # A terminal or a scheduler signals the whole group; the parent still wants its batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

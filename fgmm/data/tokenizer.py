@@ -7,6 +7,7 @@
 
 import ast
 import itertools
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from fgmm import components
+from fgmm import command_line, components
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases as phrases_lib
 from fgmm.data.text import tokenizers
@@ -46,8 +47,9 @@ def _options(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def _train_command(args: flags.FlagValues) -> None:
+    command_line.file_to_write(args.output)
     entry = {**_options(args.option), "name": args.source}
-    source = components.build("data.sources", entry, key="source")
+    source = components.build("data.sources", entry, key="--source")
     tokenizer = tokenizers.train(source_captions(source), args.output, args.vocabulary_size)
     for reason, count in sorted(source.report.items()):
         print(f"left out: {count} x {reason}")
@@ -57,7 +59,7 @@ def _train_command(args: flags.FlagValues) -> None:
 
 
 def _show_command(args: flags.FlagValues) -> None:
-    segmenter = phrases_lib.find(args.segmenter)
+    segmenter = phrases_lib.find(args.segmenter, "--segmenter")
     found = tokenizers.load(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
     for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
         print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))
@@ -90,7 +92,9 @@ _COMMANDS = {"train": (_train_flags, _train_command), "show": (_show_flags, _sho
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong."""
+    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong, 130 after
+    Ctrl-C.
+    """
     command = argv[1] if len(argv) > 1 else ""
     if command in ("--help", "-h", "help"):
         print(__doc__)
@@ -109,6 +113,9 @@ def main(argv: Sequence[str]) -> int:
     except (ConfigError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

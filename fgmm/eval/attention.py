@@ -1,14 +1,14 @@
-"""Where phrases look in the clip that they were said of: maps over the cells of its feature map.
+"""Where phrases look in their clip: maps over the cells of its feature map.
 
 A term of the objective decides what is compared, so there are two kinds of maps:
 
 - ``attention``, of a fine term: local embeddings against phrase embeddings, weighted over the cells
   as the term says itself (``Term.attention``). A fine term that does not say has no map.
-- ``cam``, of a coarse term, for which nothing local was ever trained: what each cell contributes to
-  the coarse score of clip and phrase, the class activation map of Zhou et al., CVPR 2016 (arXiv
-  1512.04150). The coarse projection is applied to the features of single cells, and to a phrase as
-  if it were the caption; of features pooled by their maximum, a cell has those in which it attains
-  that. With a hidden layer in the head this is an approximation, with a linear one it is exact.
+- ``cam``, of a coarse term, which trains nothing local: what each cell contributes to the coarse
+  score of clip and phrase, the class activation map of Zhou et al., CVPR 2016 (arXiv 1512.04150).
+  The coarse projection is applied to the features of single cells, and to a phrase as if it were
+  the caption. Under the pool of the maximum, a cell counts in the channels in which it attains the
+  maximum. With a linear head this is exact, with a hidden layer it is an approximation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ KINDS = {"fine": "attention", "coarse": "cam"}
 
 @flax.struct.dataclass
 class Maps:
-    """How phrases see their own clips; for ``video_audio``, stretches of sound are the phrases.
+    """How phrases see their own clips. For ``video_audio``, stretches of sound are the phrases.
 
     Attributes:
       similarity: of each cell to each phrase. Its maximum is the peak of the map, and of the
@@ -56,7 +56,7 @@ class Maps:
 
 
 def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
-    """The names of the terms whose maps can be made of a pair, by kind of map.
+    """The names of the terms on a pair that have a map, by kind of map.
 
     Args:
       pair: such as ``"video_text"``.
@@ -170,10 +170,10 @@ def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
 
 
 def _shares(clip: Tokens, route: Route) -> Float[Array, "B N E"]:
-    """Features by their part in the clip's pooled feature, times N: their mean is the pool.
+    """Features times their part in the clip's pooled feature, times N: their mean is that feature.
 
-    Of a mean every feature as it is; of a maximum, in each channel, the cells that attain it; with
-    a gate every feature by its weight.
+    For a mean that is every feature as it is. For a maximum it is the cells that attain it, in each
+    channel. For a gate it is every feature times its weight.
     """
     gates = route.pool_gate(clip.local) if route.pool == "gate" else None
     share = jax.grad(lambda x: pooled(x, clip.mask, route.pool, gates).sum())(clip.local)

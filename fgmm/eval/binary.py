@@ -3,12 +3,13 @@
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from absl import flags
 
 from fgmm import command_line, components, xla_flags
-from fgmm.config import ConfigError, as_dict
+from fgmm.config import ConfigError, as_dict, variants
 
 
 def run(name: str) -> None:
@@ -21,10 +22,11 @@ def run(name: str) -> None:
         "Which parameters: ema, their moving average, or last, those of the last step; by default "
         "the average where the run has one.",
     )
-    flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
+    flags.DEFINE_string("output", None, "The JSON file or a folder for it, by default the workdir.")
     flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
     command_line.define_config(
-        "The protocol, configs/eval/X.py; without it, the run's own entries in evals.",
+        "The protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py; without it, the run's own "
+        "entries in evals.",
         components.find("eval", name),
     )
     command_line.run(lambda argv: _evaluate(name))
@@ -43,21 +45,18 @@ def _evaluate(name: str) -> None:
     averaged = experiment.optimizer.ema and flags.FLAGS.weights != "last"
     weights = "ema" if averaged else "last"
     protocols = _protocols(name, experiment.config.evals)
-    if flags.FLAGS.output and len(protocols) > 1:
-        raise ConfigError(
-            f"--output={flags.FLAGS.output}: the run has several such evaluations "
-            f"({', '.join(protocols)}); give one by --config"
-        )
+    outputs = _outputs(workdir, list(protocols), int(state.step))
     for label, entry in protocols.items():
         evaluation = components.build("eval", entry, key=label)
         bound = evaluation.bind(experiment)
         if flags.FLAGS.by_query and not hasattr(bound, "by_query"):
             raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
         result, step = bound(state), int(state.step)
-        output = pathlib.Path(flags.FLAGS.output or workdir / f"{label}-{step}.json")
+        # Before it is written, for that may fail.
+        print(f"{label}, step {step}, {weights} weights\n{evaluation.table(result)}", flush=True)
         batch_size = experiment.config.batch_size
         write(
-            output,
+            outputs[label],
             {
                 "evaluation": name,
                 "step": step,
@@ -70,8 +69,21 @@ def _evaluate(name: str) -> None:
             }
             | ({"by_query": bound.by_query} if flags.FLAGS.by_query else {}),
         )
-        print(f"{label}, step {step}, {weights} weights")
-        print(f"{evaluation.table(result)}\nwritten to {output}")
+        print(f"written to {outputs[label]}")
+
+
+def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, pathlib.Path]:
+    """The JSON file of each evaluation, in a folder that is there and can be written."""
+    given = flags.FLAGS.output
+    if given and not pathlib.Path(given).is_dir():
+        if len(labels) > 1:
+            raise ConfigError(
+                f"--output={given}: the run has several such evaluations ({', '.join(labels)}); "
+                "give one by --config, or a folder that exists"
+            )
+        return {labels[0]: command_line.file_to_write(given)}
+    folder = pathlib.Path(given or workdir)
+    return {label: command_line.file_to_write(folder / f"{label}-{step}.json") for label in labels}
 
 
 def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
@@ -79,7 +91,7 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     if config is not None:
         if config.get("name") != name:
             raise ConfigError(f"--config: name={config.get('name')!r} must be {name!r} here")
-        return {pathlib.Path(command_line.given("config").partition(":")[0]).stem: as_dict(config)}
+        return {_label(command_line.given("config")): as_dict(config)}
     entries = {
         label: {option: value for option, value in as_dict(entry).items() if option != "every"}
         for label, entry in trained_with.items()
@@ -87,9 +99,17 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     }
     if not entries:
         raise ConfigError(
-            f"the run was trained without an evaluation {name!r}; give --config=configs/eval/X.py"
+            f"the run was trained without an evaluation {name!r}; give one by --config, such as "
+            f"--config=eval/{name}:corpus=NAME"
         )
     return entries
+
+
+def _label(config: str) -> str:
+    """The name of a protocol's result, such as ``linear_probe_motion``: its file and its corpus."""
+    path, _, argument = config.partition(":")
+    corpus = re.sub(r"\W+", "_", variants.given(argument, "corpus"))
+    return "_".join(filter(None, (pathlib.Path(path).stem, corpus)))
 
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:

@@ -6,13 +6,13 @@ part once; the fold after it is the validation part, on which the regularisation
 strongest of the best); then the classifier is fitted to all but the test part and tested, once.
 Features are standardised by the mean and the spread of what the classifier is fitted to. Recordings
 of a group are in one fold; where there are as many groups as folds, each is a fold, so that
-official folds are kept; all else is stratified by class. With a ``test_source`` that is the only
-test part.
+official folds are kept; otherwise folds are stratified by class. With a ``test_source``, that
+source is the only test part.
 
 Beside it: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
 class; and ``untrained``, the same of the network before its first step. Its batch normalisation has
-its initial statistics, so that it does nothing; with statistics estimated from the clips, untrained
-features told sounds apart worse, so this is the harder one to beat.
+its initial statistics, so that it does nothing. With statistics estimated from the clips, untrained
+features did worse on sounds, so this baseline is the harder one to beat.
 """
 
 import dataclasses
@@ -34,8 +34,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
 from fgmm.eval import metrics
-from fgmm.eval.recordings import Averages, Batch, check_encoders, footnote, open_labelled
+from fgmm.eval.recordings import (
+    MODALITIES,
+    Averages,
+    Batch,
+    check_encoders,
+    footnote,
+    open_labelled,
+)
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.models.embeddings import Tokens
@@ -67,15 +75,18 @@ class Evaluation:
 
     source: Mapping
     label: str
-    modality: str = "video"
+    modality: str = option("video", choices=MODALITIES)
     test_source: Mapping = dataclasses.field(default_factory=dict)
-    pool: str = "mean"
-    classifier: str = "logistic_regression"
-    inverse_strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
-    folds: int = 5
+    pool: str = option("mean", choices=tuple(POOLS))
+    classifier: str = option("logistic_regression", choices=CLASSIFIERS)
+    inverse_strengths: tuple[float, ...] = option((0.001, 0.01, 0.1, 1.0, 10.0), above=0)
+    folds: int = option(5, low=3)
     untrained: bool = True
     seed: int = 0
     batch_size: int = 64
+
+    def __post_init__(self):
+        check_options(self)
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpora and draws the folds.
@@ -84,18 +95,6 @@ class Evaluation:
           ConfigError: an option names something that is not there, the checkpoint lacks the
             modality or the source the label, or there are too few clips or groups for the folds.
         """
-        for option, allowed in (("pool", POOLS), ("classifier", CLASSIFIERS)):
-            if getattr(self, option) not in allowed:
-                raise ConfigError(
-                    f"linear_probe: {option}={getattr(self, option)!r} is unknown; "
-                    f"allowed: {', '.join(allowed)}"
-                )
-        if not self.inverse_strengths or min(self.inverse_strengths) <= 0:
-            raise ConfigError(
-                f"linear_probe: inverse_strengths={self.inverse_strengths} must be greater than 0"
-            )
-        if self.folds < 3:
-            raise ConfigError(f"linear_probe: folds={self.folds} must be at least 3")
         check_encoders(experiment, self.modality, name="linear_probe")
         return _LinearProbe(self, experiment)
 
@@ -161,8 +160,9 @@ class _LinearProbe:
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
         self._pool = jax.jit(functools.partial(_pooled, how=POOLS[options.pool]))
-        # The seed is an argument, for XLA would take long to fold what follows from a constant.
-        # In one program with the encoding, it drops all of the state that is not needed for it.
+        # The seed is an argument, because XLA would take long to fold what follows from a constant.
+        # The program also encodes, so that XLA drops the parts of the state that are not needed for
+        # it.
         self._encode_untrained = jax.jit(
             lambda seed, batch: experiment.encode(experiment.init(seed), batch)
         )

@@ -1,8 +1,17 @@
-"""Where clips are compared with text: the space of the heads, and the term of fine scores."""
+"""Where clips are compared with text: the space of the heads, and the scores that rank."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
 
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.losses import Term
+
+AnyArray = Array | np.ndarray
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:
@@ -41,11 +50,7 @@ def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name:
     Raises:
       ConfigError: there is none of the name asked for.
     """
-    fine = [
-        known
-        for known, entry in experiment.objective.terms.items()
-        if (entry.pair, entry.level, entry.space) == (pair, "fine", space)
-    ]
+    fine = _terms(experiment, pair, "fine", space)
     if term and term not in fine:
         raise ConfigError(
             f"{name}: term={term!r} is no fine term on {pair} in space {space!r}; "
@@ -54,8 +59,80 @@ def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name:
     return term or (fine[0] if fine else "")
 
 
+def _terms(experiment: Experiment, pair: str, level: str, space: str) -> list[str]:
+    place = (pair, level, space)
+    return [
+        name
+        for name, entry in experiment.objective.terms.items()
+        if (entry.pair, entry.level, entry.space) == place
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """The scores of a pair, and which of them ranks.
+
+    Attributes:
+      experiment: of the checkpoint.
+      fine, coarse: terms of the objective; empty where there is none.
+    """
+
+    experiment: Experiment
+    fine: str
+    coarse: str
+
+    @classmethod
+    def of(cls, experiment: Experiment, pair: str, space: str, term: str, *, name: str):
+        """That of a pair; ``term`` is the fine one, otherwise as for ``fine_term``.
+
+        Raises:
+          ConfigError: there is no fine term of the name asked for.
+        """
+        coarse = _terms(experiment, pair, "coarse", space)
+        fine = fine_term(experiment, pair, space, term, name=name)
+        return cls(experiment, fine, coarse[0] if coarse else "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the scores. The first is the one that ranks: ``objective.score`` if the pair has terms
+        for it, otherwise that of its only level.
+        """
+        found = [*(["fine"] if self.fine else []), "coarse"]
+        if self.fine and self.coarse:
+            found.insert(0, "sum")
+        trained = [name for name in found if name != "coarse" or self.coarse or not self.fine]
+        wanted = self.experiment.objective.score
+        first = wanted if wanted in trained else trained[0]
+        return first, *(name for name in found if name != first)
+
+    def scores(
+        self,
+        parameters: Mapping[str, Any],
+        coarse: Float[AnyArray, "*rest C"],
+        fine: Float[AnyArray, "*rest C"] | None = None,
+    ) -> dict[str, Float[AnyArray, "*rest C"]]:
+        """All scores by name, from those of the two levels.
+
+        Args:
+          parameters: of the objective, by term.
+          coarse: products of coarse embeddings.
+          fine: similarities by the fine term; None where there is none.
+        """
+        found = {"coarse": coarse, "fine": fine}
+        if "sum" in self.names:
+            parts = ((self.fine, fine), (self.coarse, coarse))
+            found["sum"] = sum(
+                scores / self._temperature(term, parameters) for term, scores in parts
+            )
+        return {name: found[name] for name in self.names}
+
+    def _temperature(self, term: str, parameters: Mapping[str, Any]):
+        entry = self.experiment.objective.terms[term]
+        return entry.term.current("temperature", parameters[term])
+
+
 def scoring_term(experiment: Experiment, name: str) -> Term:
-    """A term of the objective as evaluations score with it, on any device: what computes its
-    similarities in training may be for some devices or types of embeddings only.
+    """A term of the objective for scoring on any device. Its implementation in training may need a
+    certain device or dtype.
     """
     return experiment.objective.terms[name].term.with_implementation(None)

@@ -8,12 +8,12 @@ its cell lies in the box of the object, in any of the frames that the cell cover
 phrase says is true; cells that share the peak count in equal parts. It is *other* if it is no hit
 but lies in the box of another object that the clip's captions speak of. *frame hit* is the share of
 those frames in which the peak over rows and columns alone lies in the box. All are averaged over
-phrases: *object* phrases, which name their object, and *action* phrases, which only say what it
-does, as others may do too. Captions about anything else have no boxes and do not count.
+phrases: *object* phrases name their object, and *action* phrases only say what it does, which may
+be true of others too. Captions about anything else have no boxes and do not count.
 
 Beside it, on the same phrases: ``chance``, a cell drawn at random, exactly; ``centre``, always the
-middle of the picture; ``best cell``, the one cell that does best on these very phrases, which is
-more than could be known; and ``untrained``, the same network and maps before its first step.
+middle of the picture; ``best cell``, the single cell that does best on these phrases, chosen with
+hindsight; and ``untrained``, the same network and maps before its first step.
 """
 
 import collections
@@ -27,7 +27,6 @@ from jaxtyping import Bool, Float, Int
 
 from fgmm.config import ConfigError
 from fgmm.data import grounding, pipeline
-from fgmm.data.schema import Clip
 from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics
 from fgmm.experiment.build import Experiment
@@ -121,19 +120,20 @@ class _PointingGame:
                 f"pointing_game.source: no clip of {options.source['name']!r} knows what its "
                 "phrases refer to"
             )
-        # Joined captions would be cut off, and phrases that do not fit would be joined as well.
+        # There may be no room for all phrases of joined captions.
         self.assembler = dataclasses.replace(
             experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
         )
+        self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
-        # It runs once, and XLA would take more than twice as long to make it fast.
+        # It runs once; to optimise it would take XLA more than twice as long.
         self._init = jax.jit(
             experiment.init, compiler_options={"xla_backend_optimization_level": 1}
         )
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         untrained = self._init(self.experiment.config.seed)
-        # Where the other is, so that one compiled program does for both.
+        # On the device of the other state, so that one compiled program serves both.
         untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
         targets: list[_Targets] = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
@@ -144,7 +144,8 @@ class _PointingGame:
             mask = next(iter(ways.values())).mask
             for row in np.flatnonzero(batch["video_mask"][:count]).tolist():
                 record = int(batch["record"][row])
-                references = self._references(self.assembler.source[record])
+                clip = self.assembler.source[record]
+                references = grounding.of_clip(clip, self.assembler.shape, self.segmenter)
                 for reference in references:
                     place = row, reference.caption, reference.phrase
                     if not mask[place]:
@@ -164,21 +165,11 @@ class _PointingGame:
 
     def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
         """The maps of a batch by kind, behind the prefix of the state."""
-        arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
         ways = {}
         for prefix, state in states.items():
-            of_state = jax.device_get(self._maps(state, arrays))
+            of_state = jax.device_get(self._maps(state, batch))
             ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
         return ways
-
-    def _references(self, clip: Clip) -> list[grounding.Reference]:
-        if not clip.grounding:
-            return []
-        if isinstance(clip.video, bytes):
-            raise ConfigError("pointing_game.source: boxes in encoded images are not supported")
-        segmenter = phrases.find(self.assembler.segmenter)
-        size = clip.video().shape[1:3]
-        return grounding.references(clip, size, self.assembler.shape, segmenter)
 
 
 class _Targets(NamedTuple):

@@ -25,20 +25,16 @@ Batch = dict[str, np.ndarray]
 
 
 def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
-    """Whether the checkpoint can do what an evaluation asks for.
+    """Checks that the checkpoint has the encoders that an evaluation needs.
 
     Args:
       experiment: of the checkpoint.
-      modalities: video or audio, and others that the evaluation needs by its nature.
+      modalities: those that the evaluation needs.
       name: of the evaluation, for the error.
 
     Raises:
-      ConfigError: the first modality is neither video nor audio, or one has no encoder.
+      ConfigError: a modality has no encoder.
     """
-    if modalities[0] not in MODALITIES:
-        raise ConfigError(
-            f"{name}: modality={modalities[0]!r} is unknown; allowed: {', '.join(MODALITIES)}"
-        )
     encoders = experiment.model.encoders
     for modality in modalities:
         if modality not in encoders:
@@ -49,11 +45,11 @@ def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Averages:
-    """What was computed of the windows of R recordings.
+    """Means over the windows of R recordings.
 
     Attributes:
-      values: by name, float64 [R, ...]: means over the windows of each that could be read.
-      windows: how many that are.
+      values: by name, float64 [R, ...]: means over the readable windows of each.
+      windows: how many windows of each are readable.
       problems: how many windows had each problem.
     """
 
@@ -99,13 +95,12 @@ class Recordings:
         windows = np.zeros(len(self.labels), np.int64)
         problems: collections.Counter[str] = collections.Counter()
         for batch, count in pipeline.evaluation_batches(self.assembler, batch_size):
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
             problems += pipeline.count_problems(batch["problems"][:count])
             owner = self.owner[batch["record"][:count]]
             rows = np.flatnonzero(batch[f"{self.modality}_mask"][:count] & (owner >= 0))
             np.add.at(windows, owner[rows], 1)
             for name, function in compute.items():
-                values = np.asarray(jax.device_get(function(arrays)), np.float64)
+                values = np.asarray(jax.device_get(function(batch)), np.float64)
                 total = sums.setdefault(name, np.zeros((len(windows), *values.shape[1:])))
                 np.add.at(total, owner[rows], values[rows])
         each = np.maximum(windows, 1)
@@ -179,7 +174,7 @@ def open_labelled(
         elif known[number] != truth:
             raise ConfigError(f"{key}: windows of {clip.clip_id!r} differ in label or group")
     if not known:
-        raise ConfigError(f"{key}: no clip has a label {label!r}; is it another split that does?")
+        raise ConfigError(f"{key}: no clip has a label {label!r}; try another split")
     return Recordings(
         assembler=experiment.assembler(source, **dict.fromkeys(_OTHERS[modality], 0)),
         modality=modality,

@@ -5,6 +5,7 @@ without augmentation. Its *coarse* score for a class is the product of its coars
 of the class: the mean over the templates of the prompts' coarse embeddings, scaled to length 1
 (Radford et al., ICML 2021, arXiv 2103.00020, section 3.1.4). Its *fine* score is the similarity
 that a term of the objective computes of local and phrase embeddings, averaged over the templates.
+Their *sum* is as in retrieval; the score that ``config.objective.score`` names comes first.
 Scores are averaged over the windows of a recording; ties go against the model.
 """
 
@@ -20,12 +21,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import metrics, pairs
-from fgmm.eval.recordings import Batch, check_encoders, footnote, open_labelled
+from fgmm.eval.recordings import MODALITIES, Batch, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
+from fgmm.losses.objective import SCORES
 from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.models.heads import normalise
@@ -43,8 +46,8 @@ class Evaluation:
       label: the kind of label, one of the source's ``classes``.
       modality: what is classified: ``"video"`` or ``"audio"``.
       templates: prompts, with ``{}`` once where the words of the class go.
-      words: for classes whose names would not be said, what would be, by name. Other classes go by
-        their names, with spaces for underscores.
+      words: what is said for a class, by its name. Other classes are said by their names, with
+        spaces for underscores.
       space: of the heads; empty for the first that both modality and text take part in.
       term: of the objective, whose similarity is the fine score; empty for the first fine one on
         the pair. Without one there are only coarse scores.
@@ -53,12 +56,15 @@ class Evaluation:
 
     source: Mapping
     label: str
-    modality: str = "video"
+    modality: str = option("video", choices=MODALITIES)
     templates: tuple[str, ...] = ("{}",)
     words: Mapping = dataclasses.field(default_factory=dict)
     space: str = ""
     term: str = ""
     batch_size: int = 64
+
+    def __post_init__(self):
+        check_options(self)
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpus and makes the prompts.
@@ -74,7 +80,7 @@ class Evaluation:
                     "words of the class go"
                 )
         if not self.templates:
-            raise ConfigError('zero_shot: templates is empty; ("{}",) is the least')
+            raise ConfigError('zero_shot: templates is empty; give at least ("{}",)')
         check_encoders(experiment, self.modality, "text", name="zero_shot")
         return _ZeroShot(self, experiment)
 
@@ -83,7 +89,7 @@ class Evaluation:
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
             score, _, metric = name.partition("/")
-            if score in ("coarse", "fine"):
+            if score in SCORES:
                 rows.setdefault(score, {})[metric] = value
         columns = [name for name in rows["coarse"] if not name.startswith("chance_")]
         note = f"{metrics.table(rows, columns)}\n{footnote(result)}"
@@ -97,7 +103,9 @@ class _ZeroShot:
         self.options, self.experiment = options, experiment
         pair = f"{options.modality}_text"
         self.space = pairs.space_of(experiment, pair, options.space, name="zero_shot")
-        self.term = pairs.fine_term(experiment, pair, self.space, options.term, name="zero_shot")
+        self.ranking = pairs.Ranking.of(
+            experiment, pair, self.space, options.term, name="zero_shot"
+        )
         self.recordings = open_labelled(
             experiment,
             options.source,
@@ -117,7 +125,8 @@ class _ZeroShot:
         self.partly_unknown = self._check_spelling()
         self.protocol = dataclasses.asdict(options) | {
             "space": self.space,
-            "term": self.term,
+            "term": self.ranking.fine,
+            "scores": self.ranking.names,
             "augmentation": "none",
             "windows": "scores averaged over those of a recording",
             "words": dict(zip(classes, self.words, strict=True)),
@@ -129,7 +138,7 @@ class _ZeroShot:
         """How many classes have words that the tokenizer spells only in part.
 
         Raises:
-          ConfigError: of some class it spells nothing, or two classes give the same prompt.
+          ConfigError: it spells nothing of a class, or two classes give the same prompt.
         """
         partly = 0
         for name, said in zip(self.recordings.classes, self.words, strict=True):
@@ -159,7 +168,7 @@ class _ZeroShot:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         prompts = self._prompt_embeddings(state)
-        parameters = state.params["objective"].get(self.term, {})
+        parameters = state.params["objective"]
         averages = self.recordings.averages(
             {"scores": lambda batch: self._scores(state, parameters, prompts, batch)},
             self.options.batch_size,
@@ -169,8 +178,8 @@ class _ZeroShot:
         scores = averages.values["scores"][averages.valid]
         labels = self.recordings.labels[averages.valid]
         result: dict[str, float] = {}
-        for level, name in enumerate(("coarse", "fine") if self.term else ("coarse",)):
-            summary = metrics.classification_summary(scores[:, level], labels)
+        for number, name in enumerate(self.ranking.names):
+            summary = metrics.classification_summary(scores[:, number], labels)
             result |= {f"{name}/{metric}": value for metric, value in summary.items()}
         result |= self.recordings.counts(averages)
         result["classes_partly_unknown"] = self.partly_unknown
@@ -180,8 +189,7 @@ class _ZeroShot:
         """Of all prompts: local [Q, P, D], mask [Q, P], coarse [Q, D]."""
         found = []
         for batch, count in pipeline.evaluation_batches(self.prompts, self.options.batch_size):
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            text = self.experiment.embed(state, arrays)[self.space]["text"]
+            text = self.experiment.embed(state, batch)[self.space]["text"]
             found.append(jax.tree.map(lambda x, count=count: x[:count, 0], text))
         return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 
@@ -191,18 +199,18 @@ class _ZeroShot:
 
     def _scores_of_batch(
         self, parameters: Any, clips: Embeddings, prompts: Embeddings
-    ) -> Float[Array, "B levels classes"]:
-        """Coarse scores of all classes, then fine ones if there is a term."""
+    ) -> Float[Array, "B scores classes"]:
+        """The scores of all classes, the one that ranks first."""
         templates = len(self.options.templates)
         coarse = prompts.coarse.reshape(len(self.words), templates, -1)
         mean = coarse.mean(axis=1)
         unit_length = self.experiment.model.spaces[self.space]["unit_length"]
-        scores = [clips.coarse @ (normalise(mean) if unit_length else mean).T]
-        if self.term:
-            term = pairs.scoring_term(self.experiment, self.term)
-            fine = term.score(parameters, Side.of(clips), Side.of(prompts))
-            scores.append(fine.reshape(len(fine), len(self.words), templates).mean(axis=2))
-        return jnp.stack(scores, axis=1)
+        coarse, fine = clips.coarse @ (normalise(mean) if unit_length else mean).T, None
+        if name := self.ranking.fine:
+            term = pairs.scoring_term(self.experiment, name)
+            fine = term.score(parameters[name], Side.of(clips), Side.of(prompts))
+            fine = fine.reshape(len(fine), len(self.words), templates).mean(axis=2)
+        return jnp.stack([*self.ranking.scores(parameters, coarse, fine).values()], axis=1)
 
 
 class _Prompts:

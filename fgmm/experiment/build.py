@@ -17,6 +17,8 @@ from jaxtyping import ScalarLike
 
 from fgmm import components
 from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
+from fgmm.config.option import declared
+from fgmm.config.sections import TransformsSection
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
 from fgmm.data.opening import check_lengths, open_source
@@ -32,7 +34,7 @@ from fgmm.models.multimodal import MODALITIES, MultiModal
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything a config describes but its corpora.
+    """Everything that a config describes, without its corpora.
 
     Attributes:
       config: resolved: every default filled in, with the tokenizer's fingerprint.
@@ -76,6 +78,16 @@ class Experiment:
             time_limit=data.time_limit,
         )
 
+    def with_room(self, phrases: int = 0, tokens: int = 0) -> "Experiment":
+        """The same with room for so many phrases and tokens of a caption; 0 for as many as now."""
+        room = {"phrases": phrases or self.shape.phrases, "tokens": tokens or self.shape.tokens}
+        shape = dataclasses.replace(self.shape, **room)
+        if shape == self.shape:
+            return self
+        text = self.model.encoders["text"].clone(phrases=shape.phrases)
+        model = self.model.clone(encoders={**self.model.encoders, "text": text})
+        return dataclasses.replace(self, shape=shape, model=model)
+
     def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
         """Zeros in the shapes that the model receives, nothing masked."""
         batch = self.shape.zeros(batch_size)
@@ -118,7 +130,8 @@ class Experiment:
 
     @functools.cached_property
     def encode(self):
-        """``encode(state, batch) -> tokens[modality]``, what the encoders give, before any head.
+        """``encode(state, batch) -> tokens[modality]``, the output of the encoders, before any
+        head.
 
         Jitted, nothing augmented; of the modalities that ``batch`` has.
         """
@@ -153,7 +166,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         raise ConfigError("model.spaces is empty; name at least one space")
     tokenizer = None
     if "text" in modalities:
-        phrases.find(config.data.segmenter)
+        phrases.find(config.data.segmenter, "data.segmenter")
         tokenizer = tokenizers.load(tokenizer_path or tokenizers.path_of(config.data.tokenizer))
         expected = config.data.tokenizer_fingerprint
         if expected and expected != tokenizer.fingerprint:
@@ -206,8 +219,24 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
             key=f"model.{modality}",
             **fixed,
         )
+        if modality == "video":
+            _check_input(config, encoders[modality], shape)
     checked = spaces.checked(config.model.spaces, modalities)
     return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+
+
+def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
+    """Raises ConfigError unless a video encoder takes what it is given: pixels or features."""
+    if getattr(encoder, "takes_features", False) == bool(shape.features):
+        return
+    given = (
+        f"takes pixels, and data.features={shape.features} gives it stored features; set that to "
+        "0, or take the encoder 'features'"
+        if shape.features
+        else "takes stored features, and data.features=0 gives it pixels; set that to the channels "
+        "of the features"
+    )
+    raise ConfigError(f"model.video.name={config.model.video.name!r} {given}")
 
 
 def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
@@ -215,7 +244,7 @@ def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
     found = {}
 
     def init(key, batch):
-        # Within the trace modules are in the order of application; outside JAX has sorted them.
+        # Inside the trace, modules are in the order of application. Outside, JAX has sorted them.
         found.update(layer_decay.layers(model.init(key, transforms(batch))["params"]))
 
     batch = {k: v for k, v in shape.zeros(2).items() if k not in pipeline.HOST_ONLY}
@@ -227,7 +256,7 @@ def _check_sizes(experiment: Experiment) -> None:
     """Traces the encoders of video and audio on what they will receive; computes nothing.
 
     Raises:
-      ConfigError: one cannot take it.
+      ConfigError: one refuses it.
     """
     data, transforms = experiment.config.data, experiment.config.transforms
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
@@ -255,7 +284,7 @@ def _check_sizes(experiment: Experiment) -> None:
 
 @functools.cache
 def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
-    """Why an encoder cannot take input of a shape, in one line; empty if it can."""
+    """Why an encoder refuses input of a shape, in one line; empty if it takes it."""
     arguments = (
         jax.eval_shape(lambda: jax.random.key(0)),
         jax.ShapeDtypeStruct(shape, jnp.float32),
@@ -291,7 +320,20 @@ def _transforms(config, shape: BatchShape) -> Transforms:
             f"data.seconds={config.data.seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
         )
+    if shape.features:
+        _check_no_pixels(config.transforms, shape.features)
     return transforms
+
+
+def _check_no_pixels(transforms: Config, features: int) -> None:
+    for name, option in declared(TransformsSection).items():
+        sound = name.startswith(("mel_", "time_", "band_"))
+        if not sound and transforms[name] != option.default:
+            raise ConfigError(
+                f"transforms.{name}={transforms[name]!r} changes pixels, and "
+                f"data.features={features} has stored features in their place; set it to "
+                f"{option.default!r}"
+            )
 
 
 def _objective(config) -> Objective:
@@ -324,9 +366,9 @@ def _objective(config) -> Objective:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
     _check_gates_are_used(config.model.spaces, entries)
     try:
-        return Objective(entries)
+        return Objective(entries, config.objective.score)
     except ValueError as error:
-        raise ConfigError(f"objective.terms: {error}") from error
+        raise ConfigError(f"objective: {error}") from error
 
 
 def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:

@@ -2,9 +2,9 @@
 
 The options are the arguments of optax's factory with its defaults, but for learning rate, weight
 decay and masks, which are rules of ours, and for data types. Every factory is given the learning
-rate 1; the training step applies the schedule behind it. Momentum is therefore that of updates
-before the learning rate, as in PyTorch, where optax's own ``rmsprop``, ``lars`` and ``adafactor``
-accumulate updates after it.
+rate 1; the training step applies the schedule after it. Momentum therefore accumulates updates
+before the learning rate, as in PyTorch. Optax's own ``rmsprop``, ``lars`` and ``adafactor``
+accumulate them after it.
 
 Weight decay is added to the update, decoupled from the gradient (Loshchilov and Hutter, arXiv
 1711.05101), and scaled with the learning rate; in ``lamb`` and ``lars`` it comes before the trust
@@ -40,7 +40,7 @@ FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": optax.rmsprop,
     "sgd": optax.sgd,
 }
-# What is said elsewhere in the config, or is no plain value.
+# Arguments that are set elsewhere in the config, or that are no plain values.
 _FIXED = {
     *("learning_rate", "adam_learning_rate", "mask", "muon_weight_dimension_numbers"),
     *("weight_decay", "weight_decay_mask", "weight_decay_rate", "adam_weight_decay"),
@@ -49,7 +49,7 @@ _FIXED = {
 }
 # Defaults of ours that are not optax's.
 _DEFAULTS = {"adamw": {"b2": 0.98}}
-# Words that options may be.
+# The choices of options that are words.
 _CHOICES = {"preconditioning": ("frobenius", "spectral", "aol", "schatten")}
 # Options that are decay rates; they lie from 0 to 1.
 _RATES = {"b1", "b2", "b3", "beta", "momentum", "decay", "decay_rate", "adam_b1", "adam_b2"}
@@ -95,7 +95,7 @@ def checked(name: str, given: Config) -> dict[str, Any]:
 def parts(
     name: str, given: Config, decay: optax.GradientTransformation
 ) -> list[optax.GradientTransformation]:
-    """What makes an update of a clipped gradient, to be chained; parameters move against it.
+    """The transformations that make an update of a clipped gradient. Parameters move against it.
 
     Args:
       name: of an optimizer.
@@ -125,9 +125,9 @@ def parts(
 def matrices(params: Any) -> Any:
     """How muon reads each parameter as a matrix; None for what Adam trains.
 
-    Kernels are matrices of all that goes in by all that comes out: [*window, in, out] of a
-    convolution by their last axis, and so [heads, width, out] of attention; [in, heads, width] of
-    attention, whose first axis is the longest, by that. Embeddings, vectors and numbers are Adam's
+    Kernels are matrices of inputs by outputs. [*window, in, out] of a convolution is split before
+    its last axis, and so is [heads, width, out] of attention; [in, heads, width] of attention,
+    whose first axis is the longest, after that one. Adam trains embeddings, vectors and numbers
     (Jordan, github.com/KellerJordan/Muon).
     """
 

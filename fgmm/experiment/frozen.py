@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fgmm.experiment.rules import by_rule, path_of, value_for
 
-# How modules are told to leave their statistics alone, as an argument or as a field.
+# Arguments or fields that make a module leave its statistics alone.
 _AS_IN_EVALUATION = {
     "train": False,
     "training": False,
@@ -27,9 +27,9 @@ class Frozen:
     """What is frozen, by rules.
 
     A frozen parameter gets no update and no weight decay, has no moments in the optimizer and no
-    part in the gradient's norm. Frozen statistics stay as they are, of whatever module; a
-    normalisation whose statistics are frozen normalises by them, as in evaluation. So a frozen
-    encoder without dropout gives in training what it gives in evaluation.
+    part in the gradient's norm. Frozen statistics of any module stay as they are. A normalisation
+    whose statistics are frozen normalises by them, as in evaluation. So a frozen encoder without
+    dropout has the same output in training and in evaluation.
 
     Attributes:
       rules: (regex, whether frozen); the first that matches the whole of a path holds.
@@ -74,10 +74,9 @@ class Frozen:
         }
 
     def normalising(self) -> contextlib.AbstractContextManager:
-        """Within it, a model that is applied in training has its frozen normalisations as in
-        evaluation: those modules all of whose own statistics are frozen, told so by an argument or
-        a field ``train``, ``training``, ``is_training``, ``update_stats`` or
-        ``use_running_average``.
+        """A context in which a model in training runs its frozen normalisations as in evaluation.
+        These are the modules whose own statistics are all frozen. They are told by an argument or a
+        field ``train``, ``training``, ``is_training``, ``update_stats`` or ``use_running_average``.
         """
 
         def intercept(call, args, kwargs, context):
@@ -111,8 +110,8 @@ class Frozen:
 
 @contextlib.contextmanager
 def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[None]:
-    """Fields of a module that say whether it trains, as in evaluation; None where an argument of
-    its call says it, for flax refuses both.
+    """Sets the fields of a module that say whether it trains, as in evaluation. A field is None if
+    an argument of the call says the same, since flax refuses both.
     """
     before = {
         name: getattr(module, name)

@@ -1,9 +1,9 @@
-"""The rules of ``config.init_from``; what they do is told in ``fgmm.train.init_from``."""
+"""The rules of ``config.init_from``; ``fgmm.train.init_from`` describes them."""
 
 from typing import Any, NamedTuple
 
 from fgmm.config import Config, ConfigError
-from fgmm.experiment.rules import checked_rules
+from fgmm.config.regex_rules import checked_rules
 
 # Actions on the names of the checkpoint and of the model.
 ON_CHECKPOINT = ("skip", "rename")

@@ -1,11 +1,11 @@
 """Layer-wise decay of the learning rate: ``config.optimizer.layer_decay``.
 
 The layers of an encoder are the modules that it is made of, in the order in which it applies them,
-so the rule holds for any encoder and reads nothing into names. A module that holds nothing but
-vectors, a normalisation, belongs to the layer before it, and so do arrays of the encoder itself;
-those before any layer belong to the first. Where an encoder is a single module, its parts are the
-layers. Layer i of n, from 0, learns at ``layer_decay ** (n - i)`` times the learning rate: the last
-at once the decay, and heads and objective, behind it, at the whole (Clark et al., "ELECTRA", arXiv
+so the rule works for any encoder, whatever its names. A module that holds only vectors, such as a
+normalisation, belongs to the layer before it. So do arrays of the encoder itself. Arrays before any
+layer belong to the first. If an encoder is a single module, the parts of that module are the
+layers. Layer i of n, from 0, learns at ``layer_decay ** (n - i)`` times the learning rate; heads
+and objective, which come after the last layer, learn at the whole (Clark et al., "ELECTRA", arXiv
 2003.10555; Bao et al., "BEiT", arXiv 2106.08254, whose blocks count so).
 """
 

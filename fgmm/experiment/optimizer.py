@@ -13,13 +13,13 @@
         ema=0.9995,
     )
 
-Of rules (regex, value) the first holds whose regex matches the whole path of a parameter, such as
-``model/encoders_video/Conv_0/kernel``. The parts of a step, in this order: gradients of what is
-frozen are left out, the global norm is clipped, optax makes an update, weight decay is added, and
-all is scaled by the rules, by the depth of the layer and by the schedule.
+A parameter follows the first rule (regex, value) whose regex matches its whole path, such as
+``model/encoders_video/Conv_0/kernel``. A step drops the gradients of what is frozen, clips the
+global norm, lets optax make an update, adds weight decay, and scales all of it by the rules, by the
+depth of the layer and by the schedule.
 
-``"frozen"`` holds a parameter wholly, and running statistics, whose paths are beside the parameters
-of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.frozen``.
+``"frozen"`` keeps parameters and running statistics as they are. Statistics have paths beside the
+parameters of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.frozen``.
 """
 
 import math
@@ -34,9 +34,10 @@ from jaxtyping import Array
 from fgmm.config import Config
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import declared
+from fgmm.config.regex_rules import checked_rules, number
 from fgmm.experiment import factories, layer_decay, schedules
 from fgmm.experiment.frozen import Frozen
-from fgmm.experiment.rules import by_rule, check_matches, checked_rules, number, paths_of
+from fgmm.experiment.rules import by_rule, check_matches, paths_of
 
 Rules = Sequence[tuple[str, float]]
 
@@ -45,12 +46,12 @@ _SCALE = "optimizer.learning_rate_scale"
 
 
 class Optimizer(NamedTuple):
-    """An optax transformation with what a step wants to know besides.
+    """An optax transformation, and what else a step needs.
 
     Attributes:
       init: parameters to the optimizer's state.
-      update: as optax has it; it wants gradients that are already clipped, and its updates are
-        still to be scaled by minus the learning rate.
+      update: as in optax. It takes clipped gradients; the step scales its updates by minus the
+        learning rate.
       schedule: finished steps to learning rate.
       clip_norm: the global norm that gradients are clipped to; 0 for no limit.
       frozen: the parameters and statistics that stay as they are.
@@ -68,8 +69,8 @@ class Optimizer(NamedTuple):
 
     def average(self, average: Any, params: Any, step: Array) -> Any:
         """The moving average of the parameters after a step: ``d * average + (1 - d) * params``,
-        with d = min(ema, (1 + t) / (10 + t)), so that the first steps do not weigh for ever (as
-        TensorFlow's ``ExponentialMovingAverage`` has it).
+        with d = min(ema, (1 + t) / (10 + t)), so that the first steps do not dominate (as in
+        TensorFlow's ``ExponentialMovingAverage``).
 
         Args:
           average: before the step; None without one.
@@ -82,7 +83,7 @@ class Optimizer(NamedTuple):
         return jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
 
     def check_matches(self, params: Any, statistics: Mapping[str, Any]) -> None:
-        """Checks that every rule on the learning rate speaks of something.
+        """Checks that every rule on the learning rate matches something.
 
         Raises:
           ConfigError: one matches neither a parameter nor a statistic.
@@ -101,8 +102,8 @@ def from_config(
     Args:
       options: ``config.optimizer``.
       steps: of the run.
-      layers: makes the layers of every encoder, of ``layer_decay.layers``; called where a layer
-        decay is asked for.
+      layers: returns the ``layer_decay.layers`` of the model; called only if there is a layer
+        decay.
 
     Raises:
       ConfigError: the optimizer, its schedule or an option is unknown, a number is out of bounds or
@@ -111,7 +112,7 @@ def from_config(
     schedule = schedules.schedule(options["schedule"], options["learning_rate"], steps)
     decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", number, "number")
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
-    # What is frozen has a scale too, for the sake of rules behind it; its updates are left out.
+    # A frozen rule has a scale too, so that it hides the rules after it.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
     frozen = Frozen(tuple((regex, value == FROZEN) for regex, value in scales))
     by_layer = ()
@@ -133,7 +134,7 @@ def from_config(
     )
     parts = factories.parts(options["name"], own_options(options), add_decay)
     if frozen:
-        # No moments of what never moves.
+        # The optimizer keeps no moments of what is frozen.
         held = optax.masked(optax.set_to_zero(), frozen.mask)
         parts = [part if part is add_decay else optax.masked(part, frozen.moving) for part in parts]
         chain = optax.chain(*parts, scale, held)
@@ -145,7 +146,7 @@ def from_config(
 
 
 def own_options(options: Config) -> dict[str, Any]:
-    """Of ``config.optimizer`` the options of the optimizer that it names, all of them.
+    """All options of the optimizer that ``config.optimizer`` names.
 
     Raises:
       ConfigError: one is unknown or wrong.

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import optax
 
 from fgmm.config import Config, ConfigError
-from fgmm.config.optimizer import SCHEDULES
 
 # Schedules that come down to ``end`` by themselves.
 _DECAYING = ("cosine", "linear")
@@ -29,13 +28,11 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
       steps: of the run.
 
     Raises:
-      ConfigError: the name is unknown, warmup and cooldown do not fit in the run, or an option has
-        no meaning for this schedule.
+      ConfigError: warmup and cooldown do not fit in the run, or an option has no meaning for this
+        schedule.
     """
     name, end = options["name"], options["end"]
     key = "optimizer.schedule"
-    if name not in SCHEDULES:
-        raise ConfigError(f"{key}.name={name!r} is unknown; allowed: {', '.join(SCHEDULES)}")
     warmup = steps_of(options["warmup"], steps, f"{key}.warmup")
     if warmup >= steps:
         raise ConfigError(f"{key}.warmup={options['warmup']} must be below steps={steps}")
@@ -66,7 +63,8 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
 
 
 def steps_of(value: float | int, steps: int, key: str) -> int:
-    """Whole steps as they are, and a share below 1 of all ``steps``; a share leaves one step.
+    """Whole steps as they are. A value below 1 is a share of all ``steps``, and at most all but
+    one.
 
     Raises:
       ConfigError: it is above 1 and no whole number.

@@ -51,15 +51,15 @@ class TrainState:
         return state.replace(ema=jax.tree.map(jnp.copy, params)) if average else state
 
     def started(self, params: Any, statistics: Any):
-        """The same with other parameters and statistics to start with, which are the average too
-        where there is one.
+        """The same state with other parameters and statistics. The moving average, if there is one,
+        starts from these parameters too.
         """
-        # A copy, for a step consumes both.
+        # A copy, because a step consumes both.
         average = None if self.ema is None else jax.tree.map(jnp.copy, params)
         return self.replace(params=params, statistics=statistics, ema=average)
 
     def with_weights(self, weights: str = ""):
-        """The same with the parameters that are to be used, and without the others.
+        """The same state with the chosen parameters alone.
 
         Args:
           weights: ``"ema"``, the moving average; ``"last"``, those of the last step; empty for the
@@ -81,8 +81,7 @@ def check_weights(weights: str, has_average: bool) -> None:
     """Checks which parameters are asked for.
 
     Raises:
-      ConfigError: ``weights`` is neither empty nor one of ``WEIGHTS``, or an average that is not
-        kept.
+      ConfigError: ``weights`` is neither empty nor one of ``WEIGHTS``, or there is no average.
     """
     if weights not in ("", *WEIGHTS):
         raise ConfigError(f"--weights={weights!r} is unknown; allowed: {', '.join(WEIGHTS)}")

@@ -21,6 +21,8 @@ PAIRS = {
     "audio_text": ("audio", "text"),
 }
 LEVELS = ("fine", "coarse")
+# What ranks: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
+SCORES = ("sum", *LEVELS)
 
 
 @runtime_checkable
@@ -72,13 +74,22 @@ class TermEntry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted sum of ``terms``, by name."""
+    """The weighted sum of ``terms``, by name.
+
+    Attributes:
+      terms: its parts.
+      score: what evaluations rank by, one of ``SCORES``.
+    """
 
     terms: Mapping[str, TermEntry]
+    score: str = "sum"
 
     def __post_init__(self):
+        check_choice("score", self.score, SCORES)
         if not self.terms:
             raise ValueError("an objective needs at least one term; got none")
+        if self.score in LEVELS and all(e.level != self.score for e in self.terms.values()):
+            raise ValueError(f"score {self.score!r} needs a term of that level; there is none")
         for name in self.terms:
             if not name or "/" in name or name == "loss":
                 raise ValueError(

@@ -1,10 +1,10 @@
 """Parameters and floating-point operations of a model, part by part; nothing is computed.
 
-A FLOP is half a multiply-add. Counted are those of matrix products and convolutions, in the jaxpr
-of the forward pass: whatever platform it will be compiled for, the count is the same, what XLA
-makes of it beside (layouts, fusions, padding) changes nothing, and tracing takes less time than
-lowering, which XLA's own cost analysis needs. Additions, normalisation, activations and look-ups
-are left out, and what a convolution multiplies with its padding is counted, as in most papers.
+A FLOP is half a multiply-add. Matrix products and convolutions are counted in the jaxpr of the
+forward pass. So the count does not depend on the platform or on what XLA does (layouts, fusions,
+padding), and tracing takes less time than the lowering that XLA's own cost analysis needs.
+Additions, normalisation, activations and look-ups are left out. Products of a convolution with its
+padding are counted, as in most papers.
 """
 
 import collections
@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 from jax.extend import core
 
-# Parameters and name scopes of an encoder of ``MultiModal`` begin so; all others are of heads.
+# Prefix of an encoder's parameters and name scopes in ``MultiModal``; all others belong to heads.
 _ENCODER = "encoders_"
 
 
@@ -50,8 +50,7 @@ def flops(function: Callable, *arguments: Any) -> float:
 
 
 def by_encoder(function: Callable, *arguments: Any) -> dict[str, float]:
-    """The same by the name of the encoder, ``"encoders_video"``, in which a product is; those of no
-    encoder under ``""``.
+    """The same by encoder, such as ``"encoders_video"``; under ``""`` outside encoders.
 
     Args:
       function, arguments: as of ``flops``; it applies a ``MultiModal``.
@@ -60,7 +59,7 @@ def by_encoder(function: Callable, *arguments: Any) -> dict[str, float]:
 
 
 def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
-    """What each encoder of a ``MultiModal`` has and takes, then its heads.
+    """Parameters and FLOPs of each encoder of a ``MultiModal``, then of its heads.
 
     Args:
       model: as of ``Experiment.model``.
@@ -85,12 +84,19 @@ def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
 
 
 def _names(model: nn.Module) -> dict[str, str]:
-    """What is printed, by the beginning of a name; encoders go by their names in a config."""
+    """The printed name of each part, by the prefix of its parameters."""
     encoders = {
-        f"{_ENCODER}{modality}": f"{modality}, {type(encoder).__module__.rpartition('.')[2]}"
+        f"{_ENCODER}{modality}": f"{modality}, {_name_of(encoder)}"
         for modality, encoder in model.encoders.items()
     }
     return {**encoders, "": "heads"}
+
+
+def _name_of(encoder: nn.Module) -> str:
+    """``config.model.MODALITY.name`` of an encoder: its file here, or ``module:Class``."""
+    room, _, file = type(encoder).__module__.rpartition(".")
+    here = room.startswith("fgmm.models.")
+    return file if here else f"{type(encoder).__module__}:{type(encoder).__qualname__}"
 
 
 def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
@@ -109,7 +115,7 @@ def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
 
 
 def _named(function: Callable, **options: Any) -> Callable:
-    """``jax.make_jaxpr``; flax names what is traced by modules only where its option says so."""
+    """``jax.make_jaxpr`` with flax's option that names what modules trace."""
 
     def trace(*arguments):
         with flax.config.temp_flip_flag("profile", True):
@@ -147,7 +153,7 @@ def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
 
 
 def _branches(equation: Any) -> Sequence[Any]:
-    """What a ``cond`` may do; only what it does by default where that depends on the platform."""
+    """The branches of a ``cond``; only the default one if the platform decides."""
     branches = equation.params["branches"]
     platforms = equation.params.get("branches_platforms")
     return [branches[platforms.index(None)]] if platforms and None in platforms else branches

@@ -1,15 +1,15 @@
 """Heads: encoder features to vectors in spaces that modalities share, coarse and local.
 
 A space may be reached through another, as in MMV's "fine and coarse spaces" (Alayrac et al.,
-NeurIPS 2020, arXiv 2006.16228, section 3.2, FAC): video and audio are compared in a fine space,
-from which one projection leads on to a coarser one, where they meet text. Both share it, so that
-sound can be compared with text though no loss does. As in the published code
-(github.com/google-deepmind/deepmind-research, mmv/models/mm_embeddings.py, ``fac_relu``), what is
-projected on is the fine embedding before it is scaled to unit length, behind a ReLU.
+NeurIPS 2020, arXiv 2006.16228, section 3.2, FAC): video and audio are compared in a fine space. One
+projection leads from there to a coarser space with text. Video and audio share it, so that sound
+can be compared with text although no loss does so. As in the published code
+(github.com/google-deepmind/deepmind-research, mmv/models/mm_embeddings.py, ``fac_relu``), its input
+is the fine embedding before it is scaled to unit length, after a ReLU.
 
-Heads have no batch normalisation, which the published ones have behind hidden layers and some
-projections: one projection serves cells and segments of sound here, or video and sound, and no one
-set of statistics would be that of both.
+Heads have no batch normalisation. The published heads have it after hidden layers and some
+projections. Here one projection serves both cells and segments of sound, or both video and sound,
+and no single set of statistics would fit both.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ class Head(nn.Module):
     Attributes:
       width: D.
       hidden: width of a hidden layer with ReLU before the projection; 0 for a linear head.
-      bias: whether a linear head has one; a hidden layer and what follows always have.
+      bias: whether a linear head has a bias; a head with a hidden layer always has.
     """
 
     width: int
@@ -99,11 +99,11 @@ class Head(nn.Module):
 
 
 class Gate(nn.Module):
-    """How much a local feature says by itself: a logit of its weight among those of its clip.
+    """The logit of a local feature's weight in its clip, from that feature alone.
 
-    The last layer starts at zero, so that at first all features weigh alike. It has no bias, which
-    would move all logits of a clip alike and so change no weight. After the token weights of DRL
-    (Wang et al. 2022, arXiv 2203.07111; github.com/foolwood/DRL).
+    The last layer starts at zero, so that at first all features have the same weight. It has no
+    bias: a bias would shift all logits of a clip alike and change no weight. After the token
+    weights of DRL (Wang et al. 2022, arXiv 2203.07111; github.com/foolwood/DRL).
 
     Attributes:
       hidden: whether a hidden layer with ReLU, as wide as the features, comes before it.
@@ -132,7 +132,7 @@ class Route:
       unit_length: whether embeddings are scaled to length 1 at the end.
       dtype: of the embeddings, rounded to it last.
       gate: of the space, for the weights of local embeddings; None for none.
-      pool_gate: that of the pool ``"gate"``, of the first space passed through.
+      pool_gate: the gate of the pool ``"gate"``; it belongs to the first space passed through.
     """
 
     heads: tuple[Head, ...]
@@ -151,13 +151,13 @@ class Route:
         return _chained([head.coarse for head in self.heads], x)
 
     def scaled(self, x: Float[Array, "*rest D"]) -> Float[Array, "*rest D"]:
-        """Vectors as long as the embeddings of the space are to be."""
+        """Vectors of unit length, if the space has them; otherwise as they are."""
         return normalise(x) if self.unit_length else x
 
     def pooled(
         self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]
     ) -> Float[Array, "*rest E"]:
-        """What the coarse projection is given."""
+        """The input of the coarse projection."""
         gates = self.pool_gate(x) if self.pool == "gate" else None
         return pooled(x, mask, self.pool, gates)
 

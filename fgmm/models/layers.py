@@ -4,6 +4,7 @@ Parameters are float32 whatever the encoder's ``dtype``, which is that of its ac
 statistics of a batch are computed in float32.
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import check_options, option
+from fgmm.config.regex_rules import checked_rules
 from fgmm.models.embeddings import AnyArray
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -26,23 +29,30 @@ REMAT_POLICIES = (
 )
 
 
-def check_options(dtype: str, remat: RematRules = ()) -> None:
-    """Checks two options that every encoder has.
+class BaseEncoder(nn.Module, kw_only=True):
+    """The options that every encoder has.
+
+    Attributes:
+      dtype: of the activations.
+      remat: rules on its blocks; see ``rematted``.
 
     Raises:
-      ValueError: the dtype or a policy is unknown, or a pattern is no regular expression.
+      ConfigError: an option is wrong.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-    for pattern, policy in remat:
-        if policy not in REMAT_POLICIES:
-            raise ValueError(
-                f"remat policy {policy!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}"
-            )
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"remat pattern {pattern!r} is no regex: {error}") from error
+
+    dtype: str = option("float32", choices=DTYPES)
+    remat: RematRules = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_options(self)
+        checked_rules(self.remat, "remat", _policy, "policy")
+
+
+def _policy(name: str) -> str:
+    if name not in REMAT_POLICIES:
+        raise ValueError(f"{name!r} is unknown; allowed: {', '.join(REMAT_POLICIES)}")
+    return name
 
 
 def rematted(
@@ -50,14 +60,14 @@ def rematted(
 ) -> Callable:
     """A block that is computed again in the backward pass where a rule says so.
 
-    Give the module its ``name`` explicitly: one by default would depend on the rules.
+    Give the module its ``name`` explicitly: a default name would depend on the rules.
 
     Args:
       block: the class of a module called as ``(x, mask, train)``, all by position, or a function
         of a module and arrays.
       name: of the module to be made.
-      rules: pairs (regex, name in ``jax.checkpoint_policies``): the first whose regex matches the
-        whole name holds; blocks without a rule keep everything.
+      rules: pairs (regex, name in ``jax.checkpoint_policies``): a block follows the first whose
+        regex matches its whole name; without a rule it keeps everything.
       static_argnums: which arguments are no arrays, the module being the first: ``train``.
     """
     for pattern, policy in rules:
@@ -70,34 +80,38 @@ def rematted(
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over valid clips only, epsilon 1e-5.
+    """Batch normalisation over valid clips only.
 
     On a mesh the batch is one global array, so the statistics are those of the global batch.
 
     Attributes:
       momentum: of the running statistics.
+      epsilon: added to the variance.
       dtype: of the result.
     """
 
     momentum: float = 0.9
+    epsilon: float = 1e-5
     dtype: str = "float32"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "M *grid E"], mask: Bool[Array, "M"], train: bool
     ) -> Float[Array, "M *grid E"]:
-        # With no valid clip at all the statistics would be 0/0; any finite ones will do then.
+        # Without any valid clip the statistics would be 0/0; any finite ones will do.
         mask = mask | ~jnp.any(mask)
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
-        return _Normalisation(self.momentum, self.dtype, name="BatchNorm_0")(x, mask, train)
+        options = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype}
+        return _Normalisation(**options, name="BatchNorm_0")(x, mask, train)
 
 
 class _Normalisation(nn.Module):
-    """What ``flax.linen.BatchNorm`` computes, with its variables and their names, in training twice
-    as fast on a CPU; mask [M,1,...,1].
+    """Computes what ``flax.linen.BatchNorm`` does, with variables of the same names. Training is
+    twice as fast on a CPU. The mask is [M,1,...,1].
     """
 
     momentum: float
+    epsilon: float
     dtype: str
 
     @nn.compact
@@ -110,8 +124,9 @@ class _Normalisation(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, width)
         variance = self.variable("batch_stats", "var", jnp.ones, width)
         if not train:
-            return _scaled(x, mean.value, variance.value, scale, bias).astype(self.dtype)
-        y, *of_batch = _normalised(x, mask, scale, bias)
+            y = _scaled(x, mean.value, variance.value, scale, bias, self.epsilon)
+            return y.astype(self.dtype)
+        y, *of_batch = _normalised(x, mask, scale, bias, self.epsilon)
         if not self.is_initializing():
             for running, new in zip((mean, variance), of_batch, strict=True):
                 new = jax.lax.stop_gradient(new)
@@ -119,14 +134,14 @@ class _Normalisation(nn.Module):
         return y.astype(self.dtype)
 
 
-def _scaled(x, mean, variance, scale, bias):
-    factor = jax.lax.rsqrt(variance + 1e-5) * scale
+def _scaled(x, mean, variance, scale, bias, epsilon):
+    factor = jax.lax.rsqrt(variance + epsilon) * scale
     mean, factor, bias = (_of_channels(v, x.ndim) for v in (mean, factor, bias))
     return (x - mean) * factor + bias
 
 
 def _of_channels(v: Float[AnyArray, "E"], ndim: int) -> Float[AnyArray, "*ones E"]:
-    """With as many axes as the array whose channels it belongs to."""
+    """Reshaped to be broadcast against an array of ``ndim`` axes with channels last."""
     return v.reshape((1,) * (ndim - 1) + v.shape)
 
 
@@ -139,32 +154,34 @@ def _channel_sums(x: Float[Array, "*rest E"]) -> Float[Array, "E"]:
     )
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalised(
     x: Float[Array, "M *grid E"],
     mask: Bool[Array, "M *ones"],
     scale: Float[Array, "E"],
     bias: Float[Array, "E"],
+    epsilon: float,
 ) -> tuple[Float[Array, "M *grid E"], Float[Array, "E"], Float[Array, "E"]]:
-    """All clips by the statistics of the valid ones, in float32; these statistics, which are given
-    no gradient (Ioffe and Szegedy, arXiv 1502.03167, section 3, has that of the result).
+    """Normalises all clips by the statistics of the valid ones, in float32. Also returns these
+    statistics, without a gradient (that of the result is in Ioffe and Szegedy, arXiv 1502.03167,
+    section 3).
     """
-    return _normalised_forward(x, mask, scale, bias)[0]
+    return _normalised_forward(x, mask, scale, bias, epsilon)[0]
 
 
-def _normalised_forward(x, mask, scale, bias):
+def _normalised_forward(x, mask, scale, bias, epsilon):
     count = jnp.sum(mask) * (x[0, ..., 0].size)
     valid = jnp.where(mask, x.astype(jnp.float32), 0)
     mean = _channel_sums(valid) / count
     variance = jnp.maximum(_channel_sums(jnp.square(valid)) / count - jnp.square(mean), 0)
-    result = (_scaled(x, mean, variance, scale, bias), mean, variance)
+    result = (_scaled(x, mean, variance, scale, bias, epsilon), mean, variance)
     return result, (x, mask, scale, mean, variance, count)
 
 
-def _normalised_backward(kept, gradients):
+def _normalised_backward(epsilon, kept, gradients):
     x, mask, scale, mean, variance, count = kept
     dy = gradients[0].astype(jnp.float32)
-    inverse = jax.lax.rsqrt(variance + 1e-5)
+    inverse = jax.lax.rsqrt(variance + epsilon)
     centred = x - _of_channels(mean, x.ndim)
     d_bias = _channel_sums(dy)
     d_scale = _channel_sums(dy * centred) * inverse
@@ -235,7 +252,7 @@ def max_pool(
 ) -> Float[Array, "B *pooled E"]:
     """Largest of ``kernel`` neighbours along one axis; ceil(n / stride) results.
 
-    A pool over several axes is one after the other. Written as maxima of shifted slices, which a
+    To pool over several axes, call it once for each. It takes maxima of shifted slices, which a
     compiler fuses and whose gradient needs no scatter.
 
     Args:

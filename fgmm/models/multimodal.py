@@ -50,7 +50,9 @@ class MultiModal(nn.Module):
         return f"{earlier}_to_{space}" if earlier else f"{space}_{modality}"
 
     def route(self, space: str, modality: str) -> Route:
-        """The heads between an encoder and a space; that from an earlier space is shared."""
+        """The heads between an encoder and a space; modalities share the head from an earlier
+        space.
+        """
         heads, at = [], space
         while earlier := self._earlier(at, modality):
             heads.append(self.heads[self._last_head(at, modality)])
@@ -91,8 +93,8 @@ class MultiModal(nn.Module):
     ) -> dict[str, dict[str, Embeddings]]:
         """Embeddings as ``result[space][modality]``.
 
-        Text, and ``audio_segments``, which is audio in the place of text, have axes [B,K,P,D]. The
-        gate of a segment is that of audio on the segment's feature, the mean of its patches'.
+        Text has axes [B,K,P,D]. So has ``audio_segments``, which takes the place of text. The gate
+        of a segment is that of audio, applied to the mean of the segment's patches.
         """
         encoded = self.encode(inputs, train)
         embeddings = {}

@@ -30,9 +30,7 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a 
 
 
 def draw_kept(key: PRNGKeyArray, clips: int, cells: int, dropped: float) -> Int[Array, "B kept"]:
-    """For each clip the cells that are kept where a share of them is ``dropped``, in their order;
-    at least one.
-    """
+    """The cells of each clip that are kept if a share is ``dropped``, in order; at least one."""
     kept = max(1, round(cells * (1 - dropped)))
     order = jnp.argsort(jax.random.uniform(key, (clips, cells)), axis=1)
     return jnp.sort(order[:, :kept], axis=1)
@@ -46,7 +44,7 @@ def kept_only(x: Float[Array, "B T N E"], kept: Int[Array, "B kept"]) -> Float[A
 def restored(
     x: Float[Array, "B T kept E"], kept: Int[Array, "B kept"], cells: int
 ) -> tuple[Float[Array, "B T N E"], Bool[Array, "B N"]]:
-    """The inverse of ``kept_only``, zero elsewhere, and which cells are not."""
+    """The inverse of ``kept_only`` with zeros in other cells, and which cells are kept."""
     batch, time, _, width = x.shape
     clip = jnp.arange(batch)[:, None]
     whole = jnp.zeros((batch, cells, time, width), x.dtype).at[clip, kept].set(x.swapaxes(1, 2))

@@ -17,14 +17,6 @@ from fgmm.models.temporal import temporal_shift
 VERSIONS = (1, 2)
 
 
-def check_network(blocks: tuple[int, ...], width: int, version: int) -> None:
-    """Raises a ValueError for options that make no network."""
-    if version not in VERSIONS:
-        raise ValueError(f"version={version} is unknown; allowed: 1 (torchvision's), 2 (MMV's)")
-    if not blocks or min(blocks) < 1 or width < 1:
-        raise ValueError(f"blocks={blocks} and width={width} must be positive numbers")
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, or the three of a bottleneck, beside a shortcut.
 

@@ -17,7 +17,7 @@ def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, 
 
     Raises:
       ConfigError: an option is unknown, missing or wrong, or a space is reached through one that is
-        not there, leads back, or has no modality of it.
+        missing, that leads back, or that shares no modality with it.
     """
     complete = {name: _space(name, plain(entry), modalities) for name, entry in spaces.items()}
     for name in complete:

@@ -1,38 +1,38 @@
 """Time in convolutional networks over frames.
 
-Time stays apart from space: a spatial convolution sees time as part of the batch, and a temporal
-one is a matrix product over shifted frames, since XLA's 3-D convolutions are several times slower
-than either on a CPU. A convolution over both is a spatial one over shifted frames.
+Time is kept apart from space: a spatial convolution treats time as part of the batch, and a
+temporal convolution is a matrix product over shifted frames. XLA's 3-D convolutions are several
+times slower than either on a CPU. A convolution over both is a spatial one over shifted frames.
 
 An image is a clip of one frame whose temporal padding repeats the edge: every temporal kernel then
-acts as its sum over time, and the network is the one "deflated" for images by Alayrac et al.
-(arXiv 2006.16228, section 3.3). Its output is that of the network on a clip which shows the image
-for ever.
+acts as its sum over time, and the network is the one "deflated" for images by Alayrac et al. (arXiv
+2006.16228, section 3.3). Its output equals that for a clip that shows the image forever.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fgmm.models.layers import BatchNorm
+from fgmm.config.option import option
+from fgmm.models.layers import BaseEncoder, BatchNorm
 
 PADDINGS = ("zeros", "edge")
 
 
-def check_padding(padding: str, image_frames: int) -> None:
-    """Checks two options that networks over time have.
+class ConvolutionalEncoder(BaseEncoder, kw_only=True):
+    """The options of convolutional networks over frames.
 
-    Raises:
-      ValueError: the padding is unknown, or an image would have no frames.
+    Attributes:
+      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
+      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
     """
-    if padding not in PADDINGS:
-        raise ValueError(f"temporal_padding={padding!r} is unknown; allowed: {', '.join(PADDINGS)}")
-    if image_frames < 1:
-        raise ValueError(f"image_frames={image_frames} must be at least 1")
+
+    temporal_padding: str = option("zeros", choices=PADDINGS)
+    image_frames: int = option(1, low=1)
 
 
 def padding_of(frames: int, padding: str) -> str:
-    """The temporal padding of a clip of so many frames: that of an image repeats its edge."""
+    """The temporal padding of a clip of so many frames; an image repeats its edge."""
     return "edge" if frames == 1 else padding
 
 
@@ -52,8 +52,8 @@ def _padded(x: Array, low: int, high: int, padding: str) -> Array:
 def shifted(
     x: Float[Array, "B T *space E"], kernel: int, stride: int = 1, padding: str = "zeros"
 ) -> Float[Array, "B t *space F"]:
-    """What a temporal convolution sees at each step: ``kernel`` neighbouring frames, one after the
-    other along the channels.
+    """The input of a temporal convolution at each step: ``kernel`` neighbouring frames,
+    concatenated along the channels.
 
     Args:
       x: a feature map.

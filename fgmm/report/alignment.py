@@ -2,11 +2,11 @@
 
 ::
 
-    python -m fgmm.report.alignment --workdir=DIR [--config=configs/eval/X.py] [--clips=6]
+    python -m fgmm.report.alignment --workdir=DIR [--config=eval/NAME:corpus=CORPUS] [--clips=6]
 
 One PNG a clip and an ``index.html`` that shows them all. Without a config, clips come from the
-corpus of the run's first evaluation. Captions are embedded each on its own, as many of a clip, from
-the first on, as have eight phrases together; weights of phrases are among these.
+corpus of the run's first evaluation. The first captions of a clip are embedded, each on its own, up
+to eight phrases together. Weights of phrases are over these.
 """
 
 import collections
@@ -67,8 +67,8 @@ class Alignment:
                 f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
             )
         self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
-        # The term of a pair is its fine one, or where there is none that says how its phrases
-        # attend the coarse one, or none at all.
+        # The term of a pair is its fine one. If no fine term says how its phrases attend, it is the
+        # coarse one, or none.
         of_pairs = {pair: attention.terms(experiment, pair) for pair in self.compared}
         self.terms = {pair: next(iter(terms.values())) for pair, terms in of_pairs.items() if terms}
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
@@ -83,7 +83,7 @@ class Alignment:
     def sheets(self, clips: int) -> Iterator[tuple[Clip, strips.Sheet]]:
         """Draws at most ``clips`` clips, at even distances in the corpus.
 
-        What is wrong with them is counted in ``problems``; a clip without a phrase, or anything to
+        Their problems are counted in ``problems``. A clip without a phrase, or without anything to
         compare one with, is left out.
         """
         source = self.assembler.source
@@ -92,8 +92,7 @@ class Alignment:
         assembler = dataclasses.replace(self.assembler, source=chosen)
         for batch, valid in pipeline.evaluation_batches(assembler, min(_BATCH, count)):
             self.problems += pipeline.count_problems(batch["problems"][:valid])
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            maps = jax.device_get(self._maps(self.state, arrays))
+            maps = jax.device_get(self._maps(self.state, batch))
             if "audio" in batch:
                 sound = {"audio": jnp.asarray(batch["audio"])}
                 batch["log_mel"] = jax.device_get(self.experiment.transforms(sound)["log_mel"])
@@ -213,7 +212,8 @@ class Alignment:
         return name is not None and self.experiment.objective.terms[name].level == "fine"
 
     def _phrase(self, text: str, phrase: int) -> str:
-        start, end = phrases.limit(self.segmenter(text), self.assembler.shape.phrases)[phrase]
+        room = self.assembler.shape.phrases
+        start, end = phrases.fitting(text, self.segmenter(text), room)[phrase]
         return text[start:end]
 
     def _references(self, clip: Clip) -> list[grounding.Reference]:
@@ -243,7 +243,7 @@ def _has(example: Mapping, modality: str) -> bool:
 
 
 def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:
-    """(caption, phrase) of the first captions, as many as have ``_PHRASES`` together, from 0."""
+    """(caption, phrase), from 0, of the first captions, up to ``_PHRASES`` phrases together."""
     places: list[tuple[int, int]] = []
     for caption, ids in enumerate(phrase_ids):
         there = [(caption, int(phrase) - 1) for phrase in np.unique(ids[ids > 0])]
@@ -339,7 +339,7 @@ def _peak(
 def _block_of_gates(
     weights: Mapping[str, Float[np.ndarray, "*grid"]], count: int, shown: np.ndarray
 ) -> strips.Block:
-    """What counts in a clip of ``count`` frames whatever is said of it, by pair with text."""
+    """The learned weights of cells in a clip of ``count`` frames, by pair with text."""
     heat = {pair: of_pair / max(of_pair.max(), 1e-12) for pair, of_pair in weights.items()}
     if "video_text" in heat:
         times = len(heat["video_text"])
@@ -418,8 +418,10 @@ def main(argv: list[str]) -> None:
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step)
+    output = command_line.folder_to_write(
+        flags.FLAGS.output or workdir / f"alignment-{int(state.step)}"
+    )
     alignment = Alignment(experiment, state, _source(experiment))
-    output = pathlib.Path(flags.FLAGS.output or workdir / f"alignment-{int(state.step)}")
     pictures = write(alignment, flags.FLAGS.clips, output)
     for reason, count in alignment.problems.items():
         print(f"bad input, {reason}: {count} of the clips chosen")
@@ -442,5 +444,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
-    command_line.define_config("A protocol, configs/eval/X.py, whose source is shown.")
+    command_line.define_config(
+        "Whose source is shown: a protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py."
+    )
     command_line.run(main)

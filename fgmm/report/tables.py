@@ -2,7 +2,7 @@
 
     python -m fgmm.report.tables --page=docs/results.md
 
-What a table holds stands before it in the page, in a comment of TOML that readers do not see::
+A comment of TOML before a table, which readers of the page do not see, says what it holds::
 
     <!-- table
     rows = [["coarse", "evidence/coarse-*.json"], ["fine", "evidence/fine-*.json"]]
@@ -36,7 +36,7 @@ _SHARE = "{:.1%}"
 
 
 def fill(page: str, results: pathlib.Path) -> str:
-    """The page with every table made anew.
+    """The page with every table filled in.
 
     Args:
       page: Markdown.
@@ -95,7 +95,7 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _protocols(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was asked; the untrained network to compare with is that of the run's own seed."""
+    """The protocols without the seed of the untrained network, which is that of the run."""
     return {
         label: {key: value for key, value in protocol.items() if key != "untrained_seed"}
         for label, protocol in run["protocols"].items()

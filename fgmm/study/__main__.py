@@ -1,11 +1,11 @@
 """Runs a study: ``python -m fgmm.study --config=configs/study/X.py --output=DIR``.
 
 What is tuned comes first; the choice is written to ``DIR/results/choice.json``. Results of cells
-are ``DIR/results/{tune,run}/NAME.json``. What is done is not done again, so the same command goes
-on after a kill at any moment.
+are ``DIR/results/{tune,run}/NAME.json``. Finished cells are not run again, so the same command
+continues after a kill at any moment.
 
-Exit codes: 0 all cells are done; 1 some failed, or could not be run for want of a choice; 2 the
-command or the config is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 all cells are done; 1 some failed, or had no choice to run with; 2 the command or the
+config is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import pathlib
@@ -16,10 +16,11 @@ from ml_collections import config_flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
+from fgmm.interruption import Interrupted
 from fgmm.study import grid, outcome, page, programs, tuning
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Study
-from fgmm.study.schedule import Places, ProgressLine, Schedule, Stopped, duration
+from fgmm.study.schedule import Places, ProgressLine, Schedule, duration
 
 
 def main(argv: list[str]) -> None:
@@ -42,8 +43,8 @@ def main(argv: list[str]) -> None:
     )
     try:
         failed = _carried_out(study, schedule, output, tune, run)
-    except Stopped as stopped:
-        print(f"\n{stopped}; the same command goes on from here", file=sys.stderr)
+    except Interrupted as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
     print(file=sys.stderr)
     if flags.FLAGS.page:

@@ -1,7 +1,7 @@
 """Results by the point of the grid at which arms are compared.
 
-A *point* is what cells have in common that are compared: the values on all axes but the arm, the
-seed and what was tuned.
+A *point* is what compared cells have in common: the values on all axes but the arm, the seed and
+what was tuned.
 """
 
 import collections
@@ -24,7 +24,7 @@ Runs = list[Result]
 # the coarse score, and the accuracy of the motion probe.
 BOTH, COARSE_SCORE, PROBE = "both directions", "coarse score", "motion probe"
 JUDGED = (*DIRECTIONS, PROBE)
-# "examples" comes as the number of updates.
+# ``examples`` is replaced by the number of updates.
 _HIDDEN = ("arm", "seed", "corpus", "examples")
 
 
@@ -56,7 +56,7 @@ def without(point: Point, *axes: str) -> Point:
 
 
 def measured(runs: Runs, number: str) -> Measured | None:
-    """One of the numbers above, of one arm at one point; None if a run lacks it."""
+    """One of the numbers above, for one arm at one point; None if a run lacks it."""
     values, queries = {}, {}
     for run in runs:
         names = _metrics(run, number)
@@ -143,7 +143,7 @@ def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
       best: of the arm to reach.
 
     Returns:
-      By ``examples``, ``flops`` and ``seconds``; None where the arm does not come there.
+      By ``examples``, ``flops`` and ``seconds``; None where the arm does not reach it.
     """
     own, other = curve(runs), curve(best)
     target = max(other["value"])

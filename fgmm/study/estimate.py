@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fgmm.study.grid import Cell
 from fgmm.study.outcome import Result
 
-# A clip takes longer or shorter by these; the rest hardly matters.
+# The axes on which the time of a clip depends most.
 _AXES = ("pairs", "batch", "width")
 
 
@@ -22,16 +22,16 @@ class Estimate:
             self.add(result)
 
     def add(self, result: Result) -> None:
-        """Counts one more result in."""
+        """Adds a result."""
         for key in (self._key(result["coordinates"]), ()):
             spent = self._spent.setdefault(key, [0.0, 0.0])
             spent[0] += result["wall_seconds"]
             spent[1] += result["coordinates"]["examples"]
 
     def seconds(self, cells: Iterable[Cell], jobs: int) -> float | None:
-        """Of all cells, so many at a time; None if nothing has ended yet.
+        """Seconds for all cells, ``jobs`` at a time; None if nothing has ended yet.
 
-        Where no cell alike has ended, a clip is taken to last as long as the mean of all.
+        If no similar cell has ended, a clip is taken to last as long as the mean of all.
         """
         if () not in self._spent:
             return None

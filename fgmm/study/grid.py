@@ -46,7 +46,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What is trained in one go.
+    """The cells that are trained together.
 
     Attributes:
       cells: without duplicates, in the order of the grids.
@@ -161,7 +161,7 @@ def _expanded(
             if "batch" not in coordinates:
                 raise ConfigError(f"{stage}: 'updates' needs the axis 'batch'")
             coordinates["examples"] = coordinates.pop("updates") * coordinates["batch"]
-        # In one order, whatever that of the grid, for names of cells follow it.
+        # In one order, whatever that of the grid, because names of cells follow it.
         yield {axis: coordinates[axis] for axis in (*defaults, "arm", "examples", "seed")}
 
 
@@ -175,7 +175,7 @@ def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
 
 
 def select(study: Study, text: str) -> tuple[list[Cell], list[Cell]]:
-    """A part of a study.
+    """Chooses a part of a study.
 
     Args:
       study: all of it.

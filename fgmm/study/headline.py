@@ -88,7 +88,7 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
 def reached(
     steps: Sequence[int | float], values: Sequence[int | float], target: float
 ) -> int | float | None:
-    """Where a learning curve first comes to a target, between its points in a straight line.
+    """Where a learning curve first reaches a target, on straight lines between its points.
 
     Args:
       steps: of the evaluations, ascending; or examples, FLOPs or seconds.
@@ -96,7 +96,7 @@ def reached(
       target: to reach.
 
     Returns:
-      None if it does not come there.
+      None if it does not reach the target.
     """
     before: tuple[float, float] | None = None
     for step, value in zip(steps, values, strict=True):

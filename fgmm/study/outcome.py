@@ -80,7 +80,7 @@ def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> 
     labels = {match["label"] for match in recalls if match["score"] == score}
     if not labels:
         raise ConfigError(f"{workdir}: no evaluation has the score {score!r} of the arm")
-    # Where several pairs were retrieved, it is that of pictures and words.
+    # If several pairs were retrieved, the pair of pictures and words counts.
     label = max(sorted(labels), key=lambda name: "video" in name)
     judged = {}
     for match in recalls:
@@ -166,10 +166,10 @@ def read_all(folder: pathlib.Path) -> list[Result]:
 
 
 def is_done(cell: Cell, path: pathlib.Path) -> bool:
-    """Whether the file holds the result of this very cell.
+    """Whether the file holds the result of this cell.
 
-    A cell whose tuned values have been chosen anew since is not done. An axis that a study has got
-    since is not in the file, and its default holds for it.
+    A cell is not done if its tuned values have been chosen again since. An axis that was added to
+    the study later is not in the file, and its default holds.
     """
     if not path.exists():
         return False

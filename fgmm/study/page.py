@@ -26,7 +26,7 @@ which holds two sources of chance: the seeds (Student's interval) and the querie
 column "less best coarse" is the difference from the best coarse arm of the same rows, paired by
 seed and by query, with its interval. An interval of one seed holds the queries alone. "Fewer
 examples", "FLOPs" and "seconds": how many times fewer the arm takes to the highest point of that
-coarse arm's learning curve; – means that it does not come there."""
+coarse arm's learning curve; – means that it does not reach it."""
 
 RATIO = """\
 The ratio is B/b: fine training at a batch of b is at least as good as the best coarse arm over all
@@ -398,7 +398,7 @@ def main(argv: list[str]) -> None:
     """Makes the page and prints its tables."""
     del argv
     results = pathlib.Path(command_line.required("results"))
-    output = pathlib.Path(command_line.required("output"))
+    output = command_line.file_to_write(command_line.required("output"))
     print(make(results, output))
     print(f"\nwritten to {output}")
 

@@ -1,6 +1,6 @@
 """Runs a module on one core, as ``python -m`` would, and ends with the process that started it.
 
-Where the operating system cannot pin a process, or end it with its parent, that is left out.
+If the operating system cannot pin a process, or end it with its parent, that is skipped.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """Runs cells, several at a time, so that a kill at any moment costs little.
 
 A cell is done when its result file is there. In its folder of work, ``cell.json`` says which of its
-programs have ended; the trainer goes on from its last checkpoint. A folder that was begun with
-other values on any axis is removed.
+programs have ended; the trainer goes on from its last checkpoint. A folder with other values on any
+axis is removed.
 """
 
 import json
@@ -17,21 +17,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fgmm.config import ConfigError
+from fgmm.interruption import Interrupted, Interruption
 from fgmm.study import outcome, programs
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Stage, Study
 
 _POLL_SECONDS = 0.1
-# For a trainer to save after SIGTERM.
+# Seconds for a trainer to save after SIGTERM.
 _GRACE_SECONDS = 30.0
-
-
-class Stopped(Exception):
-    """The study was told to stop by a signal; all of its programs have ended."""
-
-    def __init__(self, number: int):
-        self.exit_code = 128 + number
-        super().__init__(f"stopped by {signal.Signals(number).name}")
 
 
 class Places(NamedTuple):
@@ -133,7 +126,7 @@ class Schedule:
       jobs: cells at a time.
       estimate: of the time that is left; results are added to it.
       keep: whether to keep the folder of a run, with its checkpoints, when the cell is done.
-      say: takes the line of progress, and with a line break at its end what is to stay.
+      say: called with the progress line; a text that ends in a line break stays on the screen.
     """
 
     def __init__(
@@ -161,18 +154,20 @@ class Schedule:
           Names of the cells that failed; their logs are kept.
 
         Raises:
-          Stopped: by Ctrl-C or SIGTERM.
+          Interrupted: by Ctrl-C or SIGTERM; all programs have ended.
         """
         places = Places.of(self._output, name)
         places.work.mkdir(parents=True, exist_ok=True)
         waiting = deque(cell for cell in cells if not places.is_done(cell))
         running: dict[int, _Running] = {}
         failed: list[str] = []
-        with _Signals() as signals:
+        with Interruption() as interruption:
             try:
                 while waiting or running:
-                    if signals.number is not None:
-                        raise Stopped(signals.number)
+                    if interruption.number:
+                        raise Interrupted(
+                            interruption.number, "stopped; the same command goes on from here"
+                        )
                     self._fill(running, waiting, places, getattr(self._study, name))
                     failed += self._ended(running, places)
                     left = [*waiting, *(cell_run.cell for cell_run in running.values())]
@@ -182,7 +177,7 @@ class Schedule:
                     )
                     time.sleep(_POLL_SECONDS)
             finally:
-                _stop(list(running.values()), signals)
+                _stop(list(running.values()), interruption)
         return failed
 
     def _fill(
@@ -213,7 +208,7 @@ class Schedule:
         return "" if seconds is None else f", about {duration(seconds)} left"
 
     def _finished(self, cell_run: _Running, places: Places) -> bool:
-        """Writes the result file; the rest of the run is then no longer needed."""
+        """Writes the result file and removes the rest of the run."""
         cell, seconds = cell_run.cell, sum(cell_run.seconds.values())
         try:
             result = outcome.gathered(self._study, cell, cell_run.workdir, self._base, seconds)
@@ -229,37 +224,17 @@ class Schedule:
         return True
 
 
-class _Signals:
-    """Notes SIGTERM and Ctrl-C instead of ending the process."""
-
-    def __init__(self):
-        self.number: int | None = None
-        self.count = 0
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.number, self.count = number, self.count + 1
-
-
-def _stop(running: Sequence[_Running], signals: _Signals) -> None:
-    """Has the programs save and end; those that take too long, or after a second signal, die."""
+def _stop(running: Sequence[_Running], interruption: Interruption) -> None:
+    """Asks the programs to save and end. They are killed if they take too long, or after a second
+    signal.
+    """
     for cell_run in running:
         cell_run.stop(signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
     for cell_run in running:
         process = cell_run.process
         while process is not None and process.poll() is None:
-            if time.monotonic() > deadline or signals.count > 1:
+            if time.monotonic() > deadline or interruption.count > 1:
                 cell_run.stop(signal.SIGKILL)
                 process.wait()
             time.sleep(_POLL_SECONDS)
@@ -272,7 +247,7 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """One line that is written over in a terminal; in a file, a line each time cells end.
+    """A line that is overwritten in a terminal; in a file, a line each time cells end.
 
     A text with a line break at its end stays.
     """

@@ -69,7 +69,7 @@ def choose(
 
 
 def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any]]) -> list[Cell]:
-    """The cells with the values that were chosen for them; without those nothing was chosen for."""
+    """The cells with the values that were chosen for them; cells without a choice are left out."""
     chosen = {tuple(choice["at"]): choice["chosen"] for choice in choices}
     return [
         Cell(cell.stage, cell.name, cell.coordinates | chosen[cell.at(stage.by)])
@@ -79,7 +79,7 @@ def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any
 
 
 def write(path: pathlib.Path, stage: Stage, choices: Sequence[dict[str, Any]]) -> None:
-    """Writes the choices; those for other groups, of another part of a study, stay in the file."""
+    """Writes the choices. Those of groups of other parts of the study stay in the file."""
     head = {"metric": METRIC, "by": list(stage.by), "chosen": list(stage.chosen)}
     try:
         earlier = json.loads(path.read_text())

@@ -1,1 +1,1 @@
-"""One training program: state, step, loop, checkpoints. It knows no evaluation."""
+"""One training program: state, step, loop, checkpoints. It does not know the evaluations."""

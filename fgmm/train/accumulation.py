@@ -1,10 +1,10 @@
-"""Gradient accumulation: a step of several micro-batches, of which each has a loss of its own.
+"""Gradient accumulation: a step of several micro-batches, each with its own loss.
 
-It is not the step of the whole batch. A clip meets the clips of its micro-batch alone, so it sees
-``batch_size / accumulate - 1`` others and not ``batch_size - 1``, and layers that normalise by
-statistics of the batch see those of the micro-batch. What it saves beside ``fgmm.train.grad_cache``
-is one forward pass; where negatives count, the cache is the better choice. Both can be combined:
-every micro-batch of the accumulation is then embedded in as many parts as ``grad_cache`` says.
+It is not the step of the whole batch. A clip is compared only with the clips of its micro-batch, so
+it has ``batch_size / accumulate - 1`` negatives and not ``batch_size - 1``, and batch norms see the
+statistics of the micro-batch. Compared with ``fgmm.train.grad_cache`` it saves one forward pass; if
+negatives matter, the cache is the better choice. Both can be combined: every micro-batch of the
+accumulation is then embedded in ``grad_cache`` parts.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from fgmm.train.mesh import split
 Metrics = dict[str, Array]
 
 
-def loss_and_gradients(
+def accumulate_gradients(
     of_part: Callable[[Any, PRNGKeyArray], tuple[Array, Metrics, Any, Any]],
     clips: Any,
     key: PRNGKeyArray,
@@ -30,14 +30,14 @@ def loss_and_gradients(
 ) -> tuple[Array, Metrics, Any, Any]:
     """The means over micro-batches of loss, metrics, new statistics and gradients.
 
-    Every micro-batch counts alike, however many valid clips it has.
+    Every micro-batch has the same weight, however many valid clips it has.
 
     Args:
       of_part: ``(part of clips, key) -> (loss, metrics, statistics, gradients)``.
       clips: a pytree of arrays [B, ...]; micro-batch m holds the clips m, m + M, m + 2M, ...
       key: micro-batch m gets ``fold_in(key, m)``.
       micro_batches: M, a divisor of B over the number of devices.
-      mesh: over whose devices clips are spread.
+      mesh: whose devices the clips are sharded over.
     """
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(micro_batches))
     parts = (split(clips, micro_batches, mesh), keys)

@@ -16,10 +16,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fgmm.config import Config, ConfigError, as_dict, differences, with_new_keys
+from fgmm.config import Config, ConfigError, as_dict, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, recovery
+from fgmm.train.continuing import check_config
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
@@ -29,8 +30,8 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-      workdir: of the run; they lie in its folder ``checkpoints``, a folder a step.
-      experiment: its config is stored with each and must fit those that are there.
+      workdir: of the run; its folder ``checkpoints`` has a folder for each step.
+      experiment: its config is stored with each checkpoint and must fit those that are there.
       options: ``config.checkpoint``.
 
     Raises:
@@ -46,9 +47,9 @@ class Checkpoints:
         for step in recovery.steps(self._folder):
             try:
                 saved = _restore_json(self._reader, step, "config")
-            except Exception:  # as for all that is damaged: ``restore`` deals with it
+            except Exception:  # damaged: ``restore`` handles it
                 continue
-            _check_continues(workdir, saved, self._config)
+            check_config(workdir, saved, self._config, step)
             break
         if experiment.tokenizer is not None and distributed.primary():
             _keep_tokenizer(workdir, experiment.tokenizer.model)
@@ -59,14 +60,14 @@ class Checkpoints:
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
-        """Made when damaged checkpoints are out of its way; by all processes together."""
+        """Created after damaged checkpoints were moved away, by all processes together."""
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
                 preservation_policy=_preserved(self._options, self._score),
-                # Orbax stores metrics, and so knows the best after a restart, only with this.
+                # Only with this Orbax stores metrics, and knows the best step after a restart.
                 best_fn=self._score,
             ),
         )
@@ -77,11 +78,11 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, shardings: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest state that is whole, and the data position saved with it; None if nothing was
-        saved yet. Damaged ones that are newer are moved away; every process has to call it.
+        """The newest intact state and its data position; None if nothing was saved yet. Newer,
+        damaged checkpoints are moved away. Every process has to call it.
 
         Args:
-          shardings: where every array goes, whichever devices it was saved from.
+          shardings: of every array, whichever devices it was saved from.
 
         Raises:
           ConfigError: there are checkpoints, but none can be read.
@@ -114,12 +115,12 @@ class Checkpoints:
         position: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts to write a checkpoint and returns; an earlier write is waited for.
+        """Waits for an earlier write, starts to write a checkpoint and returns.
 
         Args:
           step: finished steps.
-          position: of the data, a function of nothing but the run.
-          metrics: of an evaluation of this very state, for keeping the best.
+          position: of the data.
+          metrics: of an evaluation of this state, for keeping the best.
         """
         if self.latest == step:
             return
@@ -140,14 +141,14 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits until everything is written and lets go of the folder."""
-        # One process of several may close what the others have not opened.
+        """Waits until everything is written and closes the folder."""
+        # A process may close what others have not opened yet.
         if "_manager" in vars(self):
             self.wait()
             self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        """The number by which checkpoints are compared, higher is better."""
+        """The number by which checkpoints are compared; higher is better."""
         value = metrics.get(self._options["best_metric"], math.nan)
         if math.isnan(value):
             return -math.inf
@@ -173,20 +174,10 @@ def _preserved(
     return preservation_policy.AnyPreservationPolicy(policies)
 
 
-def _check_continues(workdir, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    changed = differences(with_new_keys(saved), current)
-    if changed:
-        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
-        raise ConfigError(
-            f"--workdir={workdir} holds a run of another config ({shown}): "
-            "give another workdir, or the config it was started with"
-        )
-
-
 def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
-    """A checkpoint must open with nothing but its path, so the tokenizer lies beside it."""
+    """Copies the tokenizer beside the checkpoints, so that they open with only their path."""
     target = workdir / TOKENIZER
-    # One without a checkpoint beside it may be left from a run that never saved anything.
+    # A run that never saved anything may have left another tokenizer.
     if not target.exists() or target.read_bytes() != model:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
@@ -205,7 +196,7 @@ def _restore_state(
     experiment: Experiment,
     shardings: TrainState | jax.sharding.Sharding,
 ) -> TrainState:
-    """``shardings`` is a tree like the state, or one for all."""
+    """``shardings`` is a tree like the state, or one sharding for all arrays."""
     state = experiment.abstract_state
     if isinstance(shardings, jax.sharding.Sharding):
         one = shardings
@@ -222,7 +213,9 @@ def _restore_state(
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    """What is stored of a state: a run without an average of its parameters has no item for it."""
+    """The items of a state that are stored; without an average of the parameters there is no item
+    for it.
+    """
     items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return {name: item for name, item in items.items() if item is not None}
 
@@ -230,7 +223,7 @@ def _items(state: TrainState) -> dict[str, Any]:
 def load(
     workdir: pathlib.Path, step: str = "latest", weights: str = ""
 ) -> tuple[Experiment, TrainState]:
-    """Opens a checkpoint for evaluation, from nothing but its path.
+    """Opens a checkpoint for evaluation; needs only its path.
 
     Args:
       workdir: of the run that wrote it.
@@ -239,7 +232,7 @@ def load(
 
     Raises:
       ConfigError: there is no such checkpoint, a file of it is damaged, the tokenizer beside it is
-        not its own, or it has no such weights.
+        another one, or it has no such weights.
     """
     workdir = pathlib.Path(workdir)
     with _damage_named(workdir, step):
@@ -247,7 +240,7 @@ def load(
         config = with_new_keys(_restore_json(manager, chosen, "config"))
     check_weights(weights, bool(config["optimizer"]["ema"]))
     for entry in config["objective"]["terms"].values():
-        # The kernel is for training on some devices; a checkpoint opens on all.
+        # The kernel is for training on some devices; a checkpoint opens on any.
         if entry.get("implementation") == "kernel":
             entry["implementation"] = None
     tokenizer = workdir / TOKENIZER
@@ -260,11 +253,11 @@ def load(
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds for another run to start with, as numpy arrays.
+    """What another run can start with, as numpy arrays.
 
     Attributes:
       step: finished steps.
-      config: as it was saved, with the keys that ``defaults`` has gained since.
+      config: as it was saved, with keys that ``defaults`` has gained since.
       params, statistics: as in ``TrainState``.
     """
 
@@ -283,7 +276,7 @@ def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Save
     Raises:
       ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
     """
-    # What lies in a checkpoint is told by its handler alone, to be known beforehand.
+    # Orbax needs the handlers to know the contents of a checkpoint.
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
     with _damage_named(workdir, step):
         manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
@@ -302,7 +295,7 @@ def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Save
 
 @contextlib.contextmanager
 def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
-    """Orbax raises nearly anything for files that are cut short or missing."""
+    """Turns what Orbax raises for files that are cut short or missing into a ``ConfigError``."""
     try:
         yield
     except ConfigError:
@@ -315,7 +308,7 @@ def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
 
 
 def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.CheckpointManager, int]:
-    """A run's checkpoints for reading, and the step that is meant."""
+    """A run's checkpoints for reading, and the number of the step."""
     folder = workdir / FOLDER
     if not folder.is_dir():
         raise ConfigError(f"--workdir={workdir} holds no checkpoints ({folder} is missing)")
@@ -352,12 +345,14 @@ def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
 
 
 class WorkdirLock:
-    """Makes a workdir and holds it for one run; the kernel lets go of it however that ends.
+    """Creates a workdir and locks it for one run; the kernel releases the lock however the run
+    ends.
 
-    Process 0 holds it for all; the others see that it is there.
+    Process 0 holds the lock; the others check that they see its file.
 
     Raises:
-      ConfigError: another live run holds it, it cannot be written, or a process does not see it.
+      ConfigError: another live run has the lock, the workdir cannot be written, or a process does
+        not see it.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -404,7 +399,7 @@ def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
 
 
 def _appears(path: pathlib.Path, seconds: float = 20.0) -> bool:
-    """Network storage may show a file a little later on other machines."""
+    """Waits for a file, which network storage may show later on other machines."""
     deadline = time.monotonic() + seconds
     while not path.exists():
         if time.monotonic() > deadline:

@@ -1,13 +1,13 @@
 """The key-value store of ``jax.distributed``, for which JAX has no public name.
 
-The one place in this package that uses a private part of another.
+The only module here that uses a private part of another package.
 """
 
 from typing import Any
 
 import jax
 
-# What is called of the client.
+# The methods of the client that are used.
 METHODS = ("key_value_set", "key_value_dir_get", "wait_at_barrier")
 
 

@@ -1,4 +1,4 @@
-"""What a run says when the disk of its workdir is full."""
+"""Errors of a full disk as one line."""
 
 import contextlib
 import errno
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from fgmm.train import recovery
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# As the C library says it: TensorStore passes nothing but the words on.
+# The messages of the C library: TensorStore passes on only these.
 _WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 class DiskFull(RuntimeError):
-    """Nothing more can be written; what was saved before is whole."""
+    """The disk is full. What was saved before is intact."""
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def full_disk_named(workdir: pathlib.Path, checkpoints: pathlib.Path) -> Iterato
       checkpoints: their folder in it.
 
     Raises:
-      DiskFull: something within it found no space to write to.
+      DiskFull: something in its body found no space to write to.
     """
     try:
         yield

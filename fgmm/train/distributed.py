@@ -1,12 +1,11 @@
-"""Several processes as one run: how they find each other, agree, and end together.
+"""Several processes as one run: they find each other, agree, and end together.
 
-All processes run the same program on the same command. Process 0 speaks for all of them: it prints,
-holds the workdir and writes everything in it but the checkpoints, which all write together. The
-others are silent unless they fail by themselves.
+All processes run the same command. Process 0 prints, locks the workdir and writes everything in it
+but the checkpoints, which all processes write together. The others print only their own failures.
 
-What processes tell each other outside the step goes as text through the coordination service of
-``jax.distributed``, which runs in process 0. It notices within ``heartbeat_timeout`` that a process
-is gone, and ends the others.
+Outside the step, processes exchange text through the coordination service of ``jax.distributed``,
+which runs in process 0. It notices within ``heartbeat_timeout`` that a process is gone, and ends
+the others.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ from fgmm.train.mesh import by_clip, everywhere
 
 # Seconds for processes to start.
 _START_TIMEOUT = 300
-# Seconds for them all to come to the same point, some of which may be reading a corpus or
-# evaluating; one that died is noticed before.
+# Seconds for all processes to come to the same point, while some may be reading a corpus or
+# evaluating. A process that died is noticed earlier.
 MEETING_TIMEOUT = 3600
 
 _meeting_timeout = MEETING_TIMEOUT
@@ -43,7 +42,7 @@ _numbers = itertools.count()
 
 
 class PeerFailed(RuntimeError):
-    """Another process failed, or did not come, for no reason of the config's."""
+    """Another process failed or did not come, and the config is not the cause."""
 
 
 def initialise(
@@ -54,20 +53,20 @@ def initialise(
     heartbeat_timeout: int = 60,
     meeting_timeout: int = MEETING_TIMEOUT,
 ) -> None:
-    """Joins the other processes, if there are any; before JAX computes anything.
+    """Joins the other processes, if there are any. Call it before JAX computes anything.
 
-    Without arguments JAX asks the environment: SLURM (``srun``), TPU and Open MPI (``mpirun``) tell
-    all of it. Where nothing tells of other processes there is one.
+    Without arguments JAX asks the environment: SLURM (``srun``), TPU and Open MPI (``mpirun``) are
+    known. If it names no other processes, there is one.
 
     Args:
       coordinator_address: of process 0, ``"host:port"``.
-      process_count, process_index: of all processes, and which of them this is.
+      process_count, process_index: the number of processes, and of this one among them.
       heartbeat_timeout: seconds after which a silent process counts as lost.
-      meeting_timeout: seconds after which one that is alive, but does not come where the others
-        wait for it, counts as lost; they wait for its start 300 seconds at most.
+      meeting_timeout: seconds for which the others wait for a live process at a common point before
+        it counts as lost; they wait at most 300 seconds for its start.
 
     Raises:
-      ConfigError: some of the first three are given but not all, or the others were not found.
+      ConfigError: only some of the first three are given, or the other processes were not found.
     """
     given = {
         "coordinator_address": coordinator_address,
@@ -85,7 +84,7 @@ def initialise(
     global _meeting_timeout
     _meeting_timeout = meeting_timeout
     start_timeout = min(_START_TIMEOUT, meeting_timeout)
-    # JAX would take SIGTERM for itself; the loop has a handler and the processes agree in steps.
+    # JAX would handle SIGTERM itself; the loop has a handler, and processes agree at each step.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -109,7 +108,7 @@ def initialise(
 
 
 def primary() -> bool:
-    """Whether this is process 0, which speaks for all."""
+    """Whether this is process 0, which prints and writes for all."""
     return jax.process_index() == 0
 
 
@@ -120,7 +119,7 @@ def say(text: str) -> None:
 
 
 def exchange(text: str) -> list[str]:
-    """What every process has to say, by their numbers, once all have said it.
+    """The texts of all processes, by their numbers, when all have come.
 
     Raises:
       PeerFailed: one did not come within ``meeting_timeout``.
@@ -149,10 +148,10 @@ def _said(client: Any, folder: str) -> dict[int, str]:
 
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """What one process cannot do within it, none has done: they all learn of it and stop.
+    """If one process fails in the body, all processes learn of it and raise.
 
     Raises:
-      ConfigError: as it was raised, here or in another process.
+      ConfigError: as raised, here or in another process.
       PeerFailed: another process raised anything else.
     """
     if jax.process_count() == 1:
@@ -176,7 +175,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def from_primary(compute: Callable[[], Any]) -> Any:
-    """What ``compute`` returns on process 0, on every process; it must be fit for JSON.
+    """Returns the result of ``compute`` on process 0 to every process; it must fit into JSON.
 
     Raises:
       Exception: as ``all_or_none``.
@@ -189,7 +188,7 @@ def from_primary(compute: Callable[[], Any]) -> Any:
 
 
 def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -> None:
-    """Compares what this process is about to do with what process 0 is.
+    """Compares config, workdir and code with those of process 0.
 
     Raises:
       ConfigError: processes have another config, workdir or code.
@@ -215,9 +214,9 @@ def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -
 
 
 class Sum:
-    """Small whole numbers of every process, added up over all while the device goes on.
+    """Adds up integers over all processes, without waiting for the device.
 
-    With one process nothing is computed. Every process has to call it, as often as the others.
+    With one process nothing is computed. Every process has to call it equally often.
 
     Args:
       mesh: of all devices.
@@ -237,11 +236,12 @@ class Sum:
 
 
 def run_together(program: Callable[[], None]) -> None:
-    """Runs a program on every process; those but the first end silently where it was wrong.
+    """Runs a program on every process. A ``ConfigError`` is raised only on process 0; the others
+    exit silently.
 
     Raises:
-      Exception: as ``program`` does, in the only process; one of several ends at once and leaves a
-        note of why.
+      Exception: as ``program``, if there is one process. One of several exits at once and leaves a
+        note of the cause.
     """
     try:
         program()
@@ -256,10 +256,10 @@ def run_together(program: Callable[[], None]) -> None:
 
 
 def _end_alone(error: BaseException) -> NoReturn:
-    """Ends a process of several that failed where the others may be waiting for it.
+    """Exits a process that failed while others may be waiting for it.
 
-    It leaves a note of why, which process 0 prints if that brings it down as well; at a normal exit
-    it would wait for the others, who wait for it.
+    It leaves a note of the cause, which process 0 prints if it fails as a consequence. A normal
+    exit would wait for the others, which wait for this one.
     """
     traceback.print_exception(error)
     with contextlib.suppress(Exception):
@@ -267,7 +267,7 @@ def _end_alone(error: BaseException) -> NoReturn:
         why = "".join(traceback.format_exception_only(error)).strip()
         client.key_value_set(f"fgmm/failed/{mine}", why)
         if mine == 0:
-            time.sleep(1)  # for the notes of those whose end this may be the consequence of
+            time.sleep(1)  # for the notes of processes that may have caused this failure
             notes = client.key_value_dir_get("fgmm/failed")
             others = [(key.rpartition("/")[2], note) for key, note in notes]
             for index, note in others:

@@ -1,4 +1,4 @@
-"""The numbers of a run as TensorBoard reads them."""
+"""Metrics in the files that TensorBoard reads."""
 
 import pathlib
 import time
@@ -10,10 +10,10 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 
 class EventFile:
-    """A file of events, written where it is called.
+    """A file of events, written by the calling thread.
 
-    tensorboardX's ``SummaryWriter`` writes in a thread of its own, which a full disk ends without a
-    word; the next events would then wait for it for ever.
+    The thread of tensorboardX's ``SummaryWriter`` ends silently when the disk is full, and later
+    events wait for it forever.
 
     Args:
       folder: for files of events, one a start; made if missing.
@@ -29,14 +29,16 @@ class EventFile:
         )
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the numbers of a step, as one event: each is sealed with a checksum in Python."""
+        """Writes the metrics of a step as one event, since each event has a checksum that Python
+        computes.
+        """
         values = [Summary.Value(tag=name, simple_value=x) for name, x in scalars.items()]
         self._file.write_event(
             Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         )
 
     def flush(self) -> None:
-        """Brings all of it to disk."""
+        """Writes everything to disk."""
         self._file.flush()
 
     def close(self) -> None:

@@ -1,15 +1,15 @@
-"""Gradients of a batch whose activations do not fit in memory, exactly: GradCache.
+"""GradCache: exact gradients of a batch whose activations do not fit in memory.
 
 After Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021
 (arXiv 2101.06983). A contrastive loss compares every clip with every other, so it is no sum over
-micro-batches, and accumulating their gradients would be another loss with fewer negatives. But it
-needs the embeddings alone of all clips at once. So micro-batches are embedded without keeping what
-a backward pass needs; the gradient of the loss with respect to all embeddings is taken once; and
-each micro-batch is embedded again, to carry its part of that gradient back to the parameters.
+micro-batches; accumulated gradients are those of another loss, with fewer negatives. But the loss
+needs only the embeddings of all clips. So micro-batches are embedded without keeping activations,
+the gradient of the loss with respect to all embeddings is taken once, and each micro-batch is
+embedded again to propagate its part of that gradient to the parameters.
 
-It costs one more forward pass. The gradient is that of the whole batch but for one thing: layers
-that normalise by statistics of the batch see those of their micro-batch. Running statistics are the
-mean of what the micro-batches would have made of them.
+It costs one more forward pass. The gradient is that of the whole batch with one exception: batch
+norms see the statistics of their micro-batch. The new running statistics are the mean of those that
+each micro-batch would give.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from fgmm.train.mesh import join, split
 Metrics = dict[str, Array]
 
 
-def loss_and_gradients(
+def cache_gradients(
     embed: Callable[[Any, Any, PRNGKeyArray], tuple[Any, Any]],
     contrast: Callable[[Any, Any], tuple[Array, Metrics]],
     params: Mapping[str, Any],
@@ -47,9 +47,8 @@ def loss_and_gradients(
       clips: a pytree of arrays [B, ...].
       key: micro-batch m is embedded with ``fold_in(key, m)``, both times.
       micro_batches: M, a divisor of B over the number of devices.
-      mesh: over whose devices clips are spread.
+      mesh: whose devices the clips are sharded over.
     """
-
     structure = None
 
     def embed_part(model_params, part_and_key):
@@ -87,7 +86,7 @@ def loss_and_gradients(
 
 
 def _partition(leaves):
-    """Arrays that have a gradient and those that have none, each with None for the other's."""
+    """Arrays with a gradient and those without, each with None in the places of the others."""
     floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
     return (
         [x if has else None for x, has in zip(leaves, floating, strict=True)],

@@ -15,20 +15,19 @@
     }
 
 A regex must match the whole of a path, such as ``model/encoders_video/Conv_0/kernel``. Running
-statistics have paths beside the parameters of their layer, ``.../BatchNorm_0/mean``. Two kinds of
-rules are followed in order, and of each kind the first that matches holds:
+statistics have paths beside the parameters of their layer, ``.../BatchNorm_0/mean``. There are two
+kinds of rules. The first matching rule of each kind applies:
 
-- on the names in the checkpoint: ``skip`` leaves a parameter out; ``rename NEW`` gives it another
-  name, with ``\\1`` for what the first group matched;
-- on the names in the model, and those in the checkpoint after renaming: ``initialise`` keeps the
-  random values, whatever the checkpoint has; ``load`` loads a parameter, whatever the rules behind
-  it say.
+- on names in the checkpoint: ``skip`` leaves a parameter out; ``rename NEW`` gives it another name,
+  with ``\\1`` for what the first group matched;
+- on names in the model, and those in the checkpoint after renaming: ``initialise`` keeps the random
+  values, whatever the checkpoint has; ``load`` loads a parameter, whatever later rules say.
 
 ``weights`` are ``"ema"``, the moving average of the parameters, or ``"last"``; by default the
-average where the run has one. What is to stay as it was loaded is frozen by a rule of the
-optimizer, ``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
+average if the run has one. Loaded parameters are frozen by a rule of the optimizer,
+``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
 
-Whatever no rule speaks of must be found on both sides, in the same shape but for axes of length 1.
+A parameter without a rule must be on both sides, in the same shape except for axes of length 1.
 """
 
 import pathlib
@@ -46,7 +45,7 @@ from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
 from fgmm.train import checkpoint, distributed
 
-# What may become of an array, in the order of the table.
+# The outcomes for an array, in the order of the table.
 _OUTCOMES = [
     "loaded",
     "loaded, reshaped",
@@ -56,27 +55,27 @@ _OUTCOMES = [
     "missing",
     "of another shape",
 ]
-# Arrays that an error names; the table counts all.
+# The most arrays that an error names; the table counts all.
 _NAMED = 6
-# Parameters with a row a token of the vocabulary.
+# Parameters with a row for each token of the vocabulary.
 _WORDS = "model/encoders_text/(.*/)?embedding"
 
 
 class Leaf(NamedTuple):
-    """Where an array stands: ``"params"`` or a collection of statistics, and its path."""
+    """The place of an array: ``"params"`` or a collection of statistics, and its path."""
 
     collection: str
     path: str
 
 
 class Plan(NamedTuple):
-    """What becomes of every array.
+    """The outcome for every array.
 
     Attributes:
-      taken: for arrays of the model, the one of the checkpoint that they start with.
-      outcomes: ``(what, path)`` of every array, the model's name where it has one.
+      taken: for arrays of the model, the one of the checkpoint from which they start.
+      outcomes: ``(outcome, path)`` of every array; the path in the model if it has one.
       details: lines on arrays that need one.
-      unexplained: lines on arrays that nothing explains.
+      unexplained: lines on arrays that no rule explains.
     """
 
     taken: dict[Leaf, Leaf]
@@ -86,7 +85,7 @@ class Plan(NamedTuple):
 
 
 def leaves(params: Any, statistics: Mapping[str, Any]) -> dict[Leaf, Any]:
-    """All arrays of a state by where they stand, those of the optimizer apart.
+    """All arrays of a state by their places, without the optimizer's.
 
     Args:
       params: ``{"model": ..., "objective": ...}``.
@@ -103,7 +102,7 @@ def leaves(params: Any, statistics: Mapping[str, Any]) -> dict[Leaf, Any]:
 
 
 def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, Any]) -> Plan:
-    """Decides what becomes of every array, by names and shapes alone.
+    """Decides the outcome for every array, by names and shapes.
 
     Args:
       rules: as from ``init_rules.from_config``.
@@ -134,7 +133,7 @@ def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, 
             result.outcomes.append(("skipped", new.path))
         elif new not in model:
             result.outcomes.append(("left over", new.path))
-            result.unexplained.append(f"{new.path} is in the checkpoint alone")
+            result.unexplained.append(f"{new.path} is only in the checkpoint")
         elif new in result.taken:
             other = result.taken[new].path
             raise ConfigError(f"init_from.rules: {other} and {old.path} both become {new.path}")
@@ -147,11 +146,11 @@ def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, 
             result.outcomes.append(("initialised", leaf.path))
         else:
             result.outcomes.append(("missing", leaf.path))
-            result.unexplained.append(f"{leaf.path} is in the model alone")
+            result.unexplained.append(f"{leaf.path} is only in the model")
     for rule in rules:
         if rule not in used:
             raise ConfigError(
-                f"init_from.rules: {rule.regex!r} ({rule.action}) decides nothing; paths are such "
+                f"init_from.rules: {rule.regex!r} ({rule.action}) matches nothing; paths are such "
                 f"as {next(iter(saved)).path} in the checkpoint, {next(iter(model)).path} in the "
                 "model"
             )
@@ -179,7 +178,7 @@ def _compare(result: Plan, leaf: Leaf, had: tuple, needed: tuple) -> None:
 
 
 def table(outcome: Plan) -> str:
-    """What became of how many arrays, by the part of the model they belong to."""
+    """The numbers of arrays by outcome, for each part of the model."""
     counts: dict[str, dict[str, int]] = {}
     for what, path in outcome.outcomes:
         part = "/".join(path.split("/")[:2])
@@ -195,12 +194,12 @@ def table(outcome: Plan) -> str:
 
 
 class StartingPoint(NamedTuple):
-    """What ``config.init_from`` gives to a run, checked.
+    """The checked start of a run from ``config.init_from``.
 
     Attributes:
       report: the table for a person.
       origin: ``path`` and ``step`` of the checkpoint.
-      fill: a state of zero steps to the same with what is given, as numpy arrays.
+      fill: puts the loaded arrays into a state of zero steps, as numpy arrays.
     """
 
     report: str
@@ -209,13 +208,13 @@ class StartingPoint(NamedTuple):
 
 
 def read(experiment: Experiment) -> StartingPoint | None:
-    """Reads what ``config.init_from`` names; None if it names nothing. Compiles nothing.
+    """Reads the checkpoint of ``config.init_from``; None if there is none. Compiles nothing.
 
-    What becomes of the arrays is printed before anything that is wrong stops it.
+    The table is printed before an error about arrays is raised.
 
     Raises:
-      ConfigError: there is no such checkpoint, a rule is wrong, an array is on one side alone or
-        in another shape and no rule says why, or word embeddings belong to another tokenizer.
+      ConfigError: there is no such checkpoint, a rule is wrong, an array without a rule is on one
+        side only or in another shape, or word embeddings belong to another tokenizer.
     """
     config, entry = experiment.config, experiment.config.init_from
     rules = init_rules.from_config(entry)
@@ -264,7 +263,7 @@ def _check_tokenizer(entry: Config, decided: Plan, theirs: Config, ours: Config)
 def _filled(
     taken: Mapping[Leaf, Leaf], saved: Mapping[Leaf, Any], params: Any, statistics: Any
 ) -> tuple[Any, Any]:
-    """Parameters and statistics of a model with the arrays that are taken in their place."""
+    """Parameters and statistics of a model with the loaded arrays in their places."""
 
     def taken_for(collection: str, tree: Any) -> Any:
         def pick(at, like):

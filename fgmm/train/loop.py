@@ -1,14 +1,12 @@
-"""The training loop: knows neither which losses nor which evaluations it runs.
+"""The training loop. It does not know the losses and evaluations that it runs.
 
-Of several processes all run it in step. What decides where it goes next is the same for all: the
-step's number, metrics, which all of them have, or what they tell each other.
+All processes run it in step. Every branch depends on what is the same for all of them: the number
+of the step, metrics, or what they told each other.
 """
 
 import collections
 import contextlib
-import os
 import pathlib
-import signal
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,15 +16,18 @@ from jax.sharding import Mesh
 
 from fgmm import provenance
 from fgmm.data import pipeline, stream
+from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import REASONS
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
-from fgmm.train import checkpoint, distributed, init_from, sharding, startup
+from fgmm.interruption import NUMBERS, Interrupted, Interruption
+from fgmm.train import checkpoint, corpus, distributed, feed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
-from fgmm.train.metrics import MetricsWriter, NoWriter
+from fgmm.train.feed import Feed
+from fgmm.train.metrics_writer import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
 from fgmm.train.speed import Speed, peak_flops, step_flops
@@ -36,30 +37,6 @@ from fgmm.train.watchdog import Watchdog
 
 class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
-
-
-class Interruption:
-    """Turns SIGTERM and Ctrl-C into a wish to stop; a second one stops at once."""
-
-    def __init__(self):
-        self.name = ""
-        self._before = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        del frame
-        self.name = signal.Signals(number).name
-        self.__exit__()
-        # A handler may interrupt a print, and prints do not nest.
-        os.write(2, f"\n{self.name}: saving; once more to stop at once\n".encode())
 
 
 def train(
@@ -73,22 +50,24 @@ def train(
 
     Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
 
-    Returns after the last step, or after SIGTERM or Ctrl-C, with everything saved; of several
-    processes all stop after the same step, whichever was asked to.
+    Returns after the last step, with everything saved.
 
     Args:
       experiment: what to train.
       source: clips to train on.
-      workdir: for checkpoints, metrics and events; made if missing.
+      workdir: for checkpoints, metrics and events; created if missing.
       evaluators: by name.
-      profile: the steps to trace, as of ``fgmm.train.profile.Profile``.
+      profile: the steps to trace, as for ``fgmm.train.profile.Profile``.
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, or there are no
-        steps ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
+        not the one of the checkpoint or of the other processes, or there are no steps
+        ``profile``.
+      Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
+        processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
-      DiskFull: a checkpoint or a metric could not be written for want of space.
+      DiskFull: there was no space to write a checkpoint or a metric.
     """
     config = experiment.config
     with distributed.all_or_none():
@@ -101,29 +80,37 @@ def train(
         shardings = sharding.of_state(experiment, mesh)
         trace = Profile(profile, config.steps, workdir / "profile")
     with contextlib.ExitStack() as stack:
-        # Before all that waits for a disk or for other processes, and so ended after it.
+        # It comes first, so it is ended after everything that waits for a disk or for other
+        # processes.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
+        fingerprint = corpus.same_everywhere(source)
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
-        interruption = stack.enter_context(Interruption())
+        interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
         with distributed.all_or_none():
             checkpoints = Checkpoints(workdir, experiment, config.checkpoint)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = checkpoints.restore(shardings)
         watchdog.alive()
         with distributed.all_or_none():
-            state, step, problems = _start(experiment, workdir, restored, shardings)
+            state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
+        for line in feed.too_few(source, config.batch_size // config.accumulate):
+            distributed.say(line)
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
+            if no_room := startup.text_room(experiment.assembler(source)):
+                distributed.say(no_room)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
         run.speed, run.trace = speed, trace
         run.state, run.step, run.problems = state, step, problems
+        run.first = step
+        run.fingerprint = fingerprint
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
@@ -137,8 +124,9 @@ def _start(
     workdir: pathlib.Path,
     restored: tuple[TrainState, Mapping[str, Any]] | None,
     shardings: TrainState,
+    fingerprint: Fingerprint,
 ):
-    """The state to go on from, its finished steps and the problems counted until then."""
+    """The state to start from, its finished steps and the problems counted until then."""
     if restored is None:
         given = init_from.read(experiment)
         if given is not None:
@@ -150,6 +138,9 @@ def _start(
             state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()
     state, position = restored
+    if position["next_step"] < experiment.config.steps:
+        accept = experiment.config.data.accept_changes
+        corpus.check_unchanged(position, fingerprint, workdir, accept)
     _note_start(workdir, position["next_step"])
     return state, position["next_step"], collections.Counter(position["problems"])
 
@@ -166,17 +157,19 @@ def _speed(experiment: Experiment, mesh: Mesh) -> Speed:
 
 
 class _Step(NamedTuple):
-    """A step that was started and whose metrics may still be on their way.
+    """A step that was started; the device may still compute its metrics.
 
     Attributes:
       number: finished steps after it.
       metrics: on the device.
+      fed: what it fed to the objective, of ``fgmm.train.feed``, over all processes.
       problems: of its clips, over all processes.
       records: this process's share of its clips.
     """
 
     number: int
     metrics: dict[str, jax.Array]
+    fed: dict[str, int]
     problems: collections.Counter[str]
     records: np.ndarray
 
@@ -189,8 +182,8 @@ class _Run:
         self.evaluators, self.mesh, self.checkpoints = evaluators, mesh, checkpoints
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
-        self.sum = distributed.Sum(mesh)
-        self.stopping = self.save_due = False
+        self.sum, self.feed = distributed.Sum(mesh), Feed(experiment.objective)
+        self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
@@ -201,40 +194,53 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         if self.stopping and self.step < self.config.steps:
-            why = interruption.name or "another process was asked to stop"
-            self.writer.message(
-                f"{why}: stopped at step {self.step} of {self.config.steps}, saved. "
-                "To continue, start the same command again."
+            raise Interrupted(
+                self.stopping,
+                f"stopped at step {self.step} of {self.config.steps}, saved. To continue, start "
+                "the same command again.",
             )
 
     def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
         self.trace.follow(self.step, self.pending and self.pending.metrics)
         with self.speed.waiting():
             batch, device_batch = next(batches)
-        # Before the step, so that the device has come to it when it is read behind the step.
-        told = self._tell(batch["problems"], interruption)
+        # Before the step, so that the device has finished the sum when it is read after the step.
+        told = self._tell(batch, interruption)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             self.state, metrics = self.train_step(self.state, device_batch)
         self.step += 1
-        problems = self._hear(told)
+        fed, problems = self._hear(told)
         previous = self.pending
-        self.pending = _Step(self.step, metrics, problems, batch["record"])
+        self.pending = _Step(self.step, metrics, fed, problems, batch["record"])
         if previous is not None:
             self._report(previous)
+        else:
+            self._report_starved()
         self._evaluate_and_save()
 
-    def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
-        """Starts to tell the other processes what has to be the same, or is to be summed up."""
-        found = pipeline.count_problems(problems)
-        wishes = [bool(interruption.name), self.checkpoints.due(self.step + 1)]
-        return self.sum(np.array([*wishes, *(found[reason] for reason in REASONS)], np.int32))
+    def _tell(self, batch: Mapping[str, Any], interruption: Interruption) -> Any:
+        """Starts to send this process's wishes to stop or save, what it fed and its problems."""
+        found = pipeline.count_problems(batch["problems"])
+        stop = [interruption.number == number for number in NUMBERS]
+        wishes = [*stop, self.checkpoints.due(self.step + 1)]
+        problems = [found[reason] for reason in REASONS]
+        return self.sum(np.array([*wishes, *batch["fed"], *problems], np.int32))
 
-    def _hear(self, told: Any) -> collections.Counter[str]:
-        """Follows the wish of any process, and returns the problems of all."""
-        stop, save, *counts = np.asarray(told).tolist()
-        self.stopping, self.save_due = stop > 0, save > 0
-        problems = dict(zip(REASONS, counts, strict=True))
-        return collections.Counter({reason: n for reason, n in problems.items() if n})
+    def _hear(self, told: Any) -> tuple[dict[str, int], collections.Counter[str]]:
+        """Receives the wishes of any process; returns what all of them fed, and their problems."""
+        term, ctrl_c, save, *counts = np.asarray(told).tolist()
+        asked = zip(NUMBERS, (term, ctrl_c), strict=True)
+        self.stopping = next((number for number, processes in asked if processes), None)
+        self.save_due = save > 0
+        names = self.feed.names
+        fed = dict(zip(names, counts[: len(names)], strict=True))
+        self.feed.add(fed)
+        problems = dict(zip(REASONS, counts[len(names) :], strict=True))
+        return fed, collections.Counter({reason: n for reason, n in problems.items() if n})
+
+    def _report_starved(self) -> None:
+        for line in self.feed.starved():
+            self.writer.message(line)
 
     def report_problems(self) -> None:
         """Prints what was masked or left out, by reason."""
@@ -245,9 +251,11 @@ class _Run:
             if counts:
                 listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
                 self.writer.message(f"{what}: {listed}")
+        if self.pending is None and self.step > self.first:
+            self._report_starved()
 
     def _batches(self) -> Prefetch:
-        """What stays on the host of each batch, and what is on the device."""
+        """Yields the parts of each batch that stay on the host, and those on the device."""
         data = self.config.data
         batches = stream.training_batches(
             self.experiment.assembler(self.source),
@@ -262,7 +270,8 @@ class _Run:
         )
 
         def put(batch):
-            kept = {name: batch.pop(name) for name in pipeline.HOST_ONLY}
+            fed = self.feed.counts(batch)
+            kept = {name: batch.pop(name) for name in pipeline.HOST_ONLY} | {"fed": fed}
             return kept, meshes.put_batch(batch, self.mesh)
 
         return Prefetch(batches, put, data.device_prefetch)
@@ -288,20 +297,24 @@ class _Run:
         try:
             with self.speed.paused():
                 for name, evaluator in due.items():
-                    scores |= distributed.from_primary(
-                        lambda name=name, evaluator=evaluator: {
-                            f"{name}/{metric}": float(value)
-                            for metric, value in evaluator.run(state).items()
-                        }
+                    found = distributed.from_primary(
+                        lambda evaluator=evaluator: self._result(evaluator, state)
                     )
+                    if evaluator.table is not None:
+                        table = evaluator.table(found)
+                        self.writer.message(f"{name}, step {self.step}\n{table}")
+                    scores |= {f"{name}/{metric}": value for metric, value in found.items()}
                     self.watchdog.alive()
                 return scores
         except Exception:
-            # A fault of an evaluation must not cost the training since the last save. All
-            # processes come here, for all of them learn of it.
+            # A failed evaluation must not lose the training since the last save. All processes come
+            # here, because all of them learn of it.
             self._finish_reports()
             self._save()
             raise
+
+    def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
+        return {metric: float(value) for metric, value in evaluator.run(state).items()}
 
     def _finish_reports(self, scores: Mapping[str, float] = {}) -> None:
         if self.pending is not None:
@@ -315,17 +328,17 @@ class _Run:
             self._give_up(done, metrics)
 
     def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
-        """Writes the line of a step, waiting for its metrics if need be."""
+        """Writes the line of a step; waits for its metrics if necessary."""
         metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
         counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
-        self.writer.write(done.number, {**metrics, **counts, **scores})
+        self.writer.write(done.number, {**metrics, **done.fed, **counts, **scores})
         return metrics
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
         if self.pending is not None:
-            # The step after it has begun, so it is part of the state that is saved.
+            # The next step has begun, so it is part of the saved state.
             self._write(self.pending)
         self._save()
         self.checkpoints.wait()
@@ -333,11 +346,15 @@ class _Run:
         raise Diverged(
             f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
             f"the last at step {done.number} with clips {clips}, ...; the last good state is saved "
-            f"in {self.workdir}. Look at these clips, or start anew, in another workdir, with a "
+            f"in {self.workdir}. Look at these clips, or start again, in another workdir, with a "
             "lower optimizer.learning_rate."
         )
 
     def _save(self, scores: Mapping[str, float] | None = None) -> None:
         self.writer.flush()
-        position = {"next_step": self.step, "problems": dict(self.problems)}
+        position = {
+            "next_step": self.step,
+            "problems": dict(self.problems),
+            corpus.KEY: self.fingerprint,
+        }
         self.checkpoints.save(self.step, self.state, position, scores)

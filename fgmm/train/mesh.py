@@ -1,7 +1,7 @@
 """Devices as a mesh: one device is a mesh too.
 
-The mesh has two axes. Clips are spread over both. Parameters and the optimizer's state are shared
-out along ``fsdp`` (see ``fgmm.train.sharding``) and are held as often as ``data`` is long.
+The mesh has two axes. Clips are sharded over both. Parameters and the optimizer's state are sharded
+over ``fsdp`` (see ``fgmm.train.sharding``) and replicated over ``data``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ AXES = ("data", "fsdp")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, fsdp: int = 1) -> Mesh:
-    """All devices of all processes, those of a process one after the other.
+    """The mesh of all devices of all processes, in the order of processes.
 
-    Neighbours along ``fsdp`` are neighbours in that order, so that what is shared out and gathered
-    in every step stays within a process where it can.
+    Neighbours along ``fsdp`` are neighbours in that order, so that the collectives of every step
+    stay within a process if possible.
 
     Raises:
       ConfigError: ``fsdp`` does not divide the number of devices.
@@ -53,12 +53,12 @@ def check_batch_size(
 
 
 def by_clip(mesh: Mesh) -> NamedSharding:
-    """The first axis, clips, is spread over the devices."""
+    """The sharding of arrays whose first axis is clips, over all devices."""
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """The sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -74,7 +74,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 def on_one_device(tree: Any, mesh: Mesh) -> Any:
     """The whole arrays on one device of this process; every process has to call it.
 
-    What every device holds is not copied, so the result is gone when ``tree`` is.
+    Replicated arrays are not copied, so the result lives only as long as ``tree``.
     """
     if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         tree = jax.jit(lambda tree: tree, out_shardings=everywhere(mesh))(tree)

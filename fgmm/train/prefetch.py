@@ -1,25 +1,24 @@
-"""Batches put on the device ahead of the step that takes them."""
+"""Puts batches on the device ahead of their step."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Seconds for the item that is being made when nobody wants it any more. Whoever ends because of an
-# error must not wait for ever for a source that hangs as well.
+# Seconds to wait for the last item at the end, because the source may hang.
 _PATIENCE = 30
 
 
 class Prefetch:
-    """An iterator that runs ahead of who asks, in a thread, by a few items and no more.
+    """An iterator that runs a few items ahead of its consumer, in a thread.
 
-    Items come in their order, and an error of the other iterator is raised where its item would
-    have come. A context, at whose end the thread stops; what it had made by then is dropped.
+    Items stay in order, and an error of the source is raised in place of its item. It is a context;
+    at its end the thread stops and its remaining items are dropped.
 
     Args:
-      items: iterated over in the thread alone.
-      put: makes an item what is handed out, in the thread as well: a copy to the device.
-      depth: how many are made ahead, at least 1.
+      items: the source, which only the thread iterates over.
+      put: maps an item to what is returned, also in the thread: a copy to the device.
+      depth: the number of items ahead, at least 1.
     """
 
     def __init__(self, items: Iterator[Any], put: Callable[[Any], Any], depth: int):

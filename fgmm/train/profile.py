@@ -1,4 +1,4 @@
-"""A trace of chosen steps: what the devices and the host did in them, and when."""
+"""Traces of chosen steps: what the devices and the host did, and when."""
 
 import pathlib
 import re
@@ -11,16 +11,16 @@ from fgmm.train import distributed
 
 
 class Profile:
-    """Makes a trace of some steps, for TensorBoard (XProf) or Perfetto. Process 0 makes one.
+    """Traces some steps for TensorBoard (XProf) or Perfetto, on process 0.
 
     Args:
       steps: ``START:STOP``: the steps after the first START up to STOP, as ``metrics.jsonl`` counts
         them; empty for no trace.
       total: steps of the whole run.
-      folder: where it is written.
+      folder: where the trace is written.
 
     Raises:
-      ConfigError: ``steps`` says something else, or the run has no such steps.
+      ConfigError: ``steps`` has another form, or the run has no such steps.
     """
 
     def __init__(self, steps: str, total: int, folder: pathlib.Path):
@@ -35,11 +35,11 @@ class Profile:
         self._folder, self._running = folder, False
 
     def follow(self, step: int, last: Any) -> None:
-        """Begins or ends the trace, if it is to do so after ``step`` finished steps.
+        """Begins or ends the trace if that is due after ``step`` steps.
 
         Args:
           step: how many steps have been started.
-          last: arrays of the last of them, which is waited for before the trace begins or ends.
+          last: arrays of the last of them, to wait for before the trace begins or ends.
         """
         due = self._start <= step < self._stop and distributed.primary()
         if due == self._running:

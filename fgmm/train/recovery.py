@@ -1,7 +1,7 @@
-"""Which checkpoint to go on from: the newest that can be read; damaged ones are set aside.
+"""Finds the checkpoint to resume from, the newest that can be read, and sets damaged ones aside.
 
-A kill leaves whole checkpoints only, for Orbax writes under another name and renames at the end. A
-machine that loses power, a disk or a person may leave files that are cut short or missing.
+A kill leaves only intact checkpoints, since Orbax writes under another name and renames at the end.
+A loss of power, a broken disk or a person may leave files that are cut short or missing.
 """
 
 import os
@@ -16,17 +16,17 @@ import orbax.checkpoint as ocp
 from fgmm.config import ConfigError
 from fgmm.train import distributed
 
-# Where damaged checkpoints go, beside the folder of the others.
+# The folder of damaged checkpoints, beside that of the others.
 DAMAGED = "damaged"
 
 
 class Recovery(NamedTuple):
-    """The checkpoint to go on from.
+    """The checkpoint to resume from.
 
     Attributes:
-      step: finished steps; None where there is no checkpoint.
+      step: finished steps; None if there is no checkpoint.
       contents: what was read of it.
-      damaged: what is wrong with others, by step.
+      damaged: the errors of damaged ones, by step.
     """
 
     step: int | None
@@ -35,9 +35,9 @@ class Recovery(NamedTuple):
 
 
 def reader(folder: pathlib.Path) -> ocp.CheckpointManager:
-    """Reads checkpoints without meeting other processes, which would wait for one that cannot.
+    """A reader of checkpoints that does not synchronise with other processes: one may fail alone.
 
-    It changes nothing in the folder and looks into no checkpoint before it is asked to.
+    It changes nothing in the folder and opens no checkpoint until it is asked to.
     """
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
@@ -52,7 +52,7 @@ def reader(folder: pathlib.Path) -> ocp.CheckpointManager:
 
 
 def steps(folder: pathlib.Path) -> list[int]:
-    """Those with a folder of their own, the newest first."""
+    """The steps that have a folder, the newest first."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
@@ -60,15 +60,15 @@ def steps(folder: pathlib.Path) -> list[int]:
 def newest_whole(
     folder: pathlib.Path, read: Callable[[int], Any], glance: Callable[[int], Any]
 ) -> Recovery:
-    """Reads checkpoints, the newest first, until there is one that every process can read.
+    """Reads checkpoints, the newest first, until every process can read one.
 
     Args:
       folder: of the checkpoints.
-      read: returns what a step holds or raises anything, without meeting other processes.
-      glance: reads what Orbax wants of older ones too, as ``read`` does.
+      read: returns the contents of a step, or raises, without synchronising with other processes.
+      glance: reads what Orbax needs of older steps, like ``read``.
 
     Raises:
-      ConfigError: there are some, but none can be read. The cause may lie elsewhere.
+      ConfigError: there are some, but none can be read. The cause may be elsewhere.
     """
     damaged: dict[int, str] = {}
     listed = distributed.from_primary(lambda: steps(folder))
@@ -85,8 +85,8 @@ def newest_whole(
     if damaged:
         reasons = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
         raise ConfigError(
-            f"--workdir={folder.parent}: none of its checkpoints can be read ({reasons}). Nothing "
-            f"was changed: bring their files back, or move {folder} away to start anew"
+            f"--workdir={folder.parent}: none of its checkpoints can be read ({reasons}). No "
+            f"file was changed: restore their files, or move {folder} away to start again"
         )
     return Recovery(None, None, damaged)
 
@@ -104,7 +104,7 @@ def _unreadable(older: Sequence[int], glance: Callable[[int], Any]) -> dict[str,
 
 
 def _silence_reads_in_flight() -> None:
-    """Where one array cannot be read TensorStore reports each of the others, in pages of traces."""
+    """Hides the traces that TensorStore prints of all other arrays if one cannot be read."""
     before = sys.unraisablehook
 
     def hook(unraisable):
@@ -115,7 +115,7 @@ def _silence_reads_in_flight() -> None:
 
 
 def set_aside(folder: pathlib.Path, damaged: Mapping[int, str]) -> None:
-    """Moves damaged checkpoints away, so that their steps can be saved again; says so.
+    """Moves damaged checkpoints away, so that their steps can be saved again, and prints it.
 
     Raises:
       ConfigError: one cannot be moved.
@@ -138,7 +138,7 @@ def set_aside(folder: pathlib.Path, damaged: Mapping[int, str]) -> None:
 
 
 def said_in_a_line(error: BaseException) -> str:
-    """The kind of an error and the first line of its message."""
+    """The class of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
 
 

@@ -1,19 +1,19 @@
-"""How the train state is shared out among devices along the axis ``fsdp`` of the mesh.
+"""Shards the train state over the devices along the axis ``fsdp`` of the mesh.
 
-By default every array of at least ``config.mesh.fsdp_minimum`` numbers is cut along its longest
-axis that ``config.mesh.fsdp`` divides, the last of several; one that has none, and all smaller
-ones, are held by every device. ``config.mesh.rules`` are pairs (regex, spec) of which the first
-whose regex matches the whole path of a parameter holds; moments in the optimizer's state go as
-their parameter does::
+By default every array of at least ``config.mesh.fsdp_minimum`` numbers is sharded along its longest
+axis that ``config.mesh.fsdp`` divides, the last of several. Arrays without such an axis, and
+smaller ones, are replicated. ``config.mesh.rules`` are pairs (regex, spec). The first one whose
+regex matches the whole path of a parameter applies. Moments in the optimizer's state are sharded
+like their parameter::
 
     config.mesh.rules = (
-        ("model/encoders_text/.*embedding", ("fsdp", "")),  # cut along its rows
-        ("model/heads_.*", ()),  # held by every device
+        ("model/encoders_text/.*embedding", ("fsdp", "")),  # sharded by rows
+        ("model/heads_.*", ()),  # replicated
         (".*/kernel", "auto"),  # as by default, however small
     )
 
-The step gathers a parameter where it is used and shares out its gradient, as in ZeRO stage 3
-(Rajbhandari et al., SC 2020, arXiv 1910.02054) and FSDP; the values are the same in any case.
+The step gathers a parameter where it is used and shards its gradient, as in ZeRO stage 3
+(Rajbhandari et al., SC 2020, arXiv 1910.02054) and FSDP. The values do not depend on it.
 """
 
 import functools
@@ -25,13 +25,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgmm.config import Config, ConfigError
+from fgmm.config.regex_rules import checked_rules
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.rules import checked_rules, path_of, value_for
+from fgmm.experiment.rules import path_of, value_for
 from fgmm.train.mesh import everywhere
 
 _AXIS = "fsdp"
 _AUTO = "auto"
-# What no rule speaks of; a rule's "auto" does not ask for a size.
+# For parameters without a rule; a rule's "auto" has no minimum size.
 _DEFAULT = "default"
 
 Rules = tuple[tuple[str, str | tuple[str, ...]], ...]
@@ -51,7 +52,7 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
     """The sharding of every array of the train state, as a tree like it; computes nothing.
 
     Raises:
-      ConfigError: a rule is wrong, or cuts an axis that ``mesh.fsdp`` does not divide.
+      ConfigError: a rule is wrong, or shards an axis that ``mesh.fsdp`` does not divide.
     """
     options = experiment.config.mesh
     rules = checked_rules(options.rules, "mesh.rules", _spec_of_rule, "spec")
@@ -95,18 +96,20 @@ def _spec(path: str, shape: tuple, rules: Rules, options: Config, ways: int) -> 
 
 
 def _parameter(path: str, shapes: Mapping[str, tuple], shape: tuple) -> str:
-    """The parameter that an array of the state is, or is a moment of; empty if there is none."""
+    """The path of the parameter that an array of the state is, or is a moment of; empty if there is
+    none.
+    """
     parts = path.split("/")
     tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
     return next((tail for tail in tails if shapes.get(tail) == shape), "")
 
 
 def gathered(params: Any, shardings: Any) -> Any:
-    """Parameters as whole arrays on every device, whose gradients are shared out again.
+    """Gathers parameters as whole arrays on every device; their gradients are sharded again.
 
     Args:
       params: a tree of arrays.
-      shardings: how they are shared out, a tree like it.
+      shardings: their shardings, a tree like it.
     """
     return jax.tree.map(
         lambda x, sharding: x if sharding.is_fully_replicated else _gathered(sharding, x),

@@ -1,4 +1,4 @@
-"""How fast a run goes and what it waits for, in numbers of every step.
+"""The speed of a run and what it waits for, in metrics of every step.
 
 =================== ==============================================================================
 clips_per_second    over all devices
@@ -11,8 +11,8 @@ device_peak_bytes   most memory in use on the first device, where its backend co
 host_peak_bytes     or else most of the process, as the operating system counts it (resident set)
 =================== ==============================================================================
 
-They are those of process 0 where there are several. Evaluations and saves are left out. Metrics are
-read a step late, so the time between two lines is that of a step but not exactly of its own.
+With several processes, they are measured on process 0. Evaluations and saves are left out. Metrics
+are read a step late, so the time between two lines is that of one step, but not exactly of its own.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ from fgmm.experiment.build import Experiment
 from fgmm.losses.objective import Objective
 from fgmm.models import counts
 
-# What no run repeats: all that a line of metrics has of this module.
+# The keys of this module in a line of metrics, which differ between equal runs.
 KEYS = (
     *("clips_per_second", "flops_per_second", "flop_utilisation", "data_wait", "seconds_left"),
     *("device_peak_bytes", "host_peak_bytes"),
 )
 
-# FLOP/s of dense products of bfloat16 with sums in float32, by the beginning of the name that JAX
-# has for a device; of those that fit, the longest holds. From NVIDIA's data sheets of A100, H100,
-# H200 and B200, whose figures "with sparsity" are twice these, and the pages "TPU v4" to "TPU v6e"
-# of Google's Cloud TPU documentation, where a chip is a device.
+# FLOP/s of dense products of bfloat16 with accumulation in float32, by the beginning of JAX's name
+# of a device; the longest that fits applies. From NVIDIA's data sheets of A100, H100, H200 and
+# B200, whose figures "with sparsity" are twice these, and the pages "TPU v4" to "TPU v6e" of
+# Google's Cloud TPU documentation, where a chip is a device.
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989.4e12,
@@ -58,8 +58,8 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """FLOP/s of a device at most, in bfloat16; None where that is not known, as of a CPU or of a
-    part of a GPU (MIG).
+    """The peak FLOP/s of a device in bfloat16; None if unknown, as for a CPU or a part of a GPU
+    (MIG).
     """
     fitting = [kind for kind in PEAK_FLOPS if re.match(rf"{kind}\b", device_kind)]
     if not fitting or "MIG" in device_kind:
@@ -70,11 +70,12 @@ def peak_flops(device_kind: str) -> float | None:
 def step_flops(experiment: Experiment) -> float:
     """Model FLOPs of a training step, over all devices; traces the forward pass.
 
-    Three times those of the forward pass, for the backward pass takes two products for each of it
-    (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B); once for an encoder that is frozen as
-    a whole, which has no backward pass. Encoders, heads and the similarities of the loss count, by
-    their definition and not by what an implementation does; what is computed again to save memory
-    (``remat``, ``grad_cache``, blocks of the loss) does not, nor do augmentation and spectrogram.
+    These are three times those of the forward pass, because the backward pass has two products for
+    each of the forward pass (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B). A fully
+    frozen encoder has no backward pass and counts once. Encoders, heads and the similarities of the
+    loss count, by their definition and not by their implementation. What is computed again to save
+    memory (``remat``, ``grad_cache``, blocks of the loss) does not count, nor do augmentation and
+    spectrogram.
     """
     config = experiment.config
     clips = config.batch_size // config.accumulate
@@ -107,7 +108,7 @@ def step_flops(experiment: Experiment) -> float:
 
 
 def _by_definition(objective: Objective) -> Objective:
-    """The same objective, its similarities as the plain products that define them."""
+    """The same objective with dense similarities, which define them."""
     return Objective(
         {
             name: dataclasses.replace(entry, term=entry.term.with_implementation("dense"))
@@ -123,35 +124,35 @@ class Speed:
       batch_size: clips of a step, over all devices.
       total: steps of the whole run.
       flops: model FLOPs of a step, over all devices.
-      peak: FLOP/s of all devices at most; None where that is not known.
+      peak: peak FLOP/s of all devices; None if unknown.
     """
 
     def __init__(self, batch_size: int, total: int, flops: float, peak: float | None):
         self._batch_size, self._total, self._flops, self._peak = batch_size, total, flops, peak
         self._last, self._waited = time.perf_counter(), 0.0
-        # Means over the last steps, the later the more, of seconds and of seconds waited.
+        # Exponential moving averages of the seconds of a step, and of those waited.
         self._smooth, self._steps = (0.0, 0.0), 0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """What happens meanwhile is the wait for a batch."""
+        """A context whose time counts as waiting for a batch."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens meanwhile is left out."""
+        """A context whose time is left out."""
         start = time.perf_counter()
         yield
         self._last += time.perf_counter() - start
 
     def finished(self, step: int) -> dict[str, float]:
-        """The numbers of a step that has just been finished, the ``step``-th of the run."""
+        """The metrics of step number ``step``, which has just finished."""
         now = time.perf_counter()
         seconds, waited = max(now - self._last, 1e-9), self._waited
         self._last, self._waited = now, 0.0
-        # The first step is no sign of the others: it compiles.
+        # The first step compiles, so it is left out.
         past = 0.9 if self._steps > 1 else 0.0
         self._smooth = tuple(
             past * old + (1 - past) * new
@@ -171,7 +172,7 @@ class Speed:
         return {**rates, "data_wait": min(waited / seconds, 1.0)}
 
     def __str__(self) -> str:
-        """The speed of the last steps, for a person."""
+        """The speed of the last steps, as text."""
         rates = self._rates(*self._smooth)
         if "flop_utilisation" in rates:
             work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s"
@@ -186,7 +187,7 @@ class Speed:
 
 
 def memory() -> dict[str, int]:
-    """The most memory that was in use until now, in bytes, by what was measured."""
+    """The peak memory in bytes until now, by what was measured."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return {"device_peak_bytes": stats["peak_bytes_in_use"]}

@@ -22,17 +22,17 @@ Metrics = dict[str, Array]
 def make_train_step(
     experiment: Experiment, mesh: Mesh
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Metrics]]:
-    """Compiles ``(state, batch) -> (state, metrics)``; the state given is consumed.
+    """Compiles ``(state, batch) -> (state, metrics)``. The input state is donated.
 
-    A step whose loss or gradient is not finite leaves parameters, statistics and optimizer as they
-    were; ``metrics["skipped"]`` is then 1 and ``metrics["nonfinite_run"]`` counts such steps in a
-    row.
+    A step whose loss or gradient is not finite does not change parameters, statistics and
+    optimizer. ``metrics["skipped"]`` is then 1, and ``metrics["nonfinite_run"]`` counts such steps
+    in a row.
     """
 
     shardings = sharding.of_state(experiment, mesh)
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-        loss, metrics, statistics, gradients = _loss_and_gradients(
+        loss, metrics, statistics, gradients = _gradients_of_batch(
             experiment, mesh, shardings, state, batch
         )
         frozen = experiment.optimizer.frozen
@@ -75,7 +75,7 @@ def make_train_step(
     )
 
 
-def _loss_and_gradients(
+def _gradients_of_batch(
     experiment: Experiment,
     mesh: Mesh,
     shardings: TrainState,
@@ -86,16 +86,16 @@ def _loss_and_gradients(
     augment_key, dropout_key = jax.random.split(state.step_key())
     (count,) = {len(array) for array in batch.values()}
     clips = (dict(batch), experiment.transforms.draw(augment_key, count))
-    of_clips = functools.partial(_of_clips, experiment, mesh, shardings, state)
+    of_clips = functools.partial(_gradients_of_clips, experiment, mesh, shardings, state)
     parts = experiment.config.accumulate
     if parts == 1:
         return of_clips(clips, dropout_key)
-    return accumulation.loss_and_gradients(
+    return accumulation.accumulate_gradients(
         of_clips, clips, dropout_key, micro_batches=parts, mesh=mesh
     )
 
 
-def _of_clips(
+def _gradients_of_clips(
     experiment: Experiment,
     mesh: Mesh,
     shardings: TrainState,
@@ -103,7 +103,7 @@ def _of_clips(
     clips: tuple[dict[str, Array], dict[str, Array]],
     key: PRNGKeyArray,
 ) -> tuple[Array, Metrics, Any, Any]:
-    """The same of clips with what chance decided for their augmentation."""
+    """As ``_gradients_of_batch``, of clips with their drawn augmentation."""
 
     def embed(model_params, clips, key):
         params = sharding.gathered(model_params, shardings.params["model"])
@@ -126,7 +126,7 @@ def _of_clips(
 
     parts = experiment.config.grad_cache
     if parts > 1:
-        return grad_cache.loss_and_gradients(
+        return grad_cache.cache_gradients(
             embed, contrast, state.params, clips, key, micro_batches=parts, mesh=mesh
         )
 

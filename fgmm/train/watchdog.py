@@ -1,23 +1,23 @@
-"""Ends a run in which nothing happens any more, with the stack of every thread."""
+"""Ends a run that hangs, and prints the stack of every thread."""
 
 import faulthandler
 
 
 class Watchdog:
-    """Counts from its start and from every sign of life; at the limit the process ends.
+    """Ends the process if there is no sign of life for some time.
 
-    Stacks go to stderr and the exit code is 1. It counts in a thread of C, so that neither a
-    collective that waits for ever nor a decoder that loops can keep it from ending the process.
+    Stacks go to stderr and the exit code is 1. The clock runs in a C thread, so neither a hanging
+    collective nor a looping decoder can block it.
 
     Args:
-      seconds: the limit; 0 for none.
+      seconds: the time; 0 for no limit.
     """
 
     def __init__(self, seconds: float):
         self._seconds = seconds
 
     def alive(self) -> None:
-        """A sign of life: the count starts anew."""
+        """Gives a sign of life: the time starts again."""
         if self._seconds:
             faulthandler.dump_traceback_later(self._seconds, exit=True)
 

@@ -10,8 +10,8 @@ from fgmm.config import ConfigError, files
 
 def test_a_name_is_a_file_of_the_checkout(repository):
     assert files.resolved("quickstart") == str(repository / "configs" / "quickstart.py")
-    path = repository / "configs" / "eval" / "zero_shot_motion.py"
-    assert files.resolved("eval/zero_shot_motion:size=48") == f"{path}:size=48"
+    path = repository / "configs" / "eval" / "zero_shot.py"
+    assert files.resolved("eval/zero_shot:corpus=motion") == f"{path}:corpus=motion"
 
 
 def test_a_path_stays():
@@ -19,7 +19,7 @@ def test_a_path_stays():
 
 
 def test_a_name_that_is_unknown_is_told_what_there_is():
-    with pytest.raises(ConfigError, match=r"--config=quick is unknown; .* eval/linear_probe_"):
+    with pytest.raises(ConfigError, match=r"--config=quick is unknown; .* eval/linear_probe"):
         files.resolved("quick:noise=0.2")
 
 

@@ -11,7 +11,7 @@ from fgmm.data import bad_input, pipeline
 from fgmm.data.media import av_files
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.schema import REASONS, BadInput, BatchShape
 from fgmm.data.text import tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
@@ -95,7 +95,7 @@ def opened_and_assembled(
 def prepared_alone(data: pathlib.Path | bytes, kind: str, encoding: Encoding) -> set[str]:
     """Reads a file as the preparation does; the reason for which it is left out, if it is."""
     try:
-        records = Making(encoding, time_limit=20.0)(RawRecord("clip", data, kind))
+        records = RecordMaker(encoding, time_limit=20.0)(RawRecord("clip", data, kind))
     except BadInput as error:
         return {error.reason}
     assert all(record.examined.duration >= 0 for record in records)

@@ -18,7 +18,7 @@ from fgmm.data.preparation.disk import sole_writer
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.plan import settle
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.preparation.task import open_task
 from fgmm.data.sources import (
     esc50,
@@ -349,7 +349,7 @@ def _record(folder: pathlib.Path) -> Target:
     manifest = root / shards.MANIFEST
     raw = howto100m.Source(root=str(folder / "howto100m"), validation=0.0, opened=False).raw()
     picture = RawRecord("picture", _jpeg(), "image", labels={"class": 3}, problems={"no_audio": 1})
-    originals = tuple(Making(Encoding(), 0.0)(r)[0].serialized for r in (raw[0], picture))
+    originals = tuple(RecordMaker(Encoding(), 0.0)(r)[0].serialized for r in (raw[0], picture))
     file = folder / "record"
 
     def read():

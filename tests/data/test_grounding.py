@@ -74,11 +74,13 @@ def test_captions_that_the_batch_lacks_do_not_count():
     assert [r.caption for r in found] == [0]
 
 
-def test_phrases_past_the_limit_join_the_last():
+def test_phrases_for_which_there_is_no_room_do_not_count():
     text = "on a mat, in a box, at a door"
-    spoken = clip([text], [(0, 20, 29)])
+    spoken = clip([text], [(0, 11, 18), (0, 20, 29)])
     (found,) = grounding.references(spoken, (32, 32), shape(phrases=2), phrases.function_words)
     assert found.phrase == 1
+    found = grounding.references(spoken, (32, 32), shape(phrases=3), phrases.function_words)
+    assert [reference.phrase for reference in found] == [1, 2]
 
 
 @given(available=st.integers(1, 40), count=st.integers(1, 20))

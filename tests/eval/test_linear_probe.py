@@ -210,8 +210,8 @@ def test_the_table_and_the_protocol(experiment, state):
         ({"folds": 2}, "folds=2 must be at least 3"),
         ({"folds": 11}, r"folds=11 is more than the clips of any class \(10 at most\)"),
         ({"source": {**SOURCE, "groups": 4}}, "folds=5 is more than the 4 groups"),
-        ({"inverse_strengths": ()}, r"inverse_strengths=\(\) must be greater than 0"),
-        ({"inverse_strengths": (0.0, 1.0)}, "must be greater than 0"),
+        ({"inverse_strengths": ()}, r"inverse_strengths=\(\) must hold at least one number"),
+        ({"inverse_strengths": (0.0, 1.0)}, "must be above 0"),
         ({"source": {"name": "nope"}}, r"linear_probe\.source\.name='nope' is unknown"),
     ],
 )

@@ -24,9 +24,9 @@ def roots(tmp_path_factory):
     return {name: getattr(corpora_fixture, f"write_{name}")(folder / name) for name in names}
 
 
-def opened(experiment, root, protocol, *variants):
+def opened(experiment, root, protocol, corpus, *variants):
     get_config = importlib.import_module(f"configs.eval.{protocol}").get_config
-    entry = configs.plain(get_config(",".join([f"root={root}", *variants])))
+    entry = configs.plain(get_config(",".join([f"corpus={corpus}", f"root={root}", *variants])))
     evaluation = components.find("eval", entry.pop("name"))
     return evaluation(**components.check(evaluation, entry, key=protocol)).bind(experiment)
 
@@ -43,7 +43,7 @@ def opened(experiment, root, protocol, *variants):
 def test_linear_probes_are_fitted_to_one_part_and_tested_on_the_other(
     experiment, roots, name, variant, train, test
 ):
-    bound = opened(experiment, roots[name], f"linear_probe_{name}", variant, "windows=2")
+    bound = opened(experiment, roots[name], "linear_probe", name, variant, "windows=2")
     fitted, tested = bound.parts
     assert (len(fitted.labels), len(tested.labels)) == (train, test)
     assert set(fitted.labels) == set(tested.labels) == {0, 1}
@@ -52,7 +52,7 @@ def test_linear_probes_are_fitted_to_one_part_and_tested_on_the_other(
 
 
 def test_the_folds_of_esc50_are_kept(experiment, roots):
-    bound = opened(experiment, roots["esc50"], "linear_probe_esc50")
+    bound = opened(experiment, roots["esc50"], "linear_probe", "esc50")
     assert bound.fold.tolist() == [0, 1, 2, 3, 4] * 4
     assert len(bound.parts[0].classes) == 50
 
@@ -68,7 +68,7 @@ def test_the_folds_of_esc50_are_kept(experiment, roots):
 def test_retrieval_has_the_clips_of_a_split_with_their_captions(
     experiment, roots, name, variant, clips, captions
 ):
-    assembler = opened(experiment, roots[name], f"retrieval_{name}", variant).assembler
+    assembler = opened(experiment, roots[name], "retrieval", name, variant).assembler
     assert len(assembler.source) == clips
     example = assembler(1)
     assert example["video_mask"]
@@ -79,7 +79,7 @@ def test_retrieval_has_the_clips_of_a_split_with_their_captions(
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics", "esc50"])
 def test_names_of_classes_are_words_for_prompts(experiment, roots, name):
-    bound = opened(experiment, roots[name], f"zero_shot_{name}")
+    bound = opened(experiment, roots[name], "zero_shot", name)
     for said in bound.words:
         assert said == said.lower()
         assert "_" not in said

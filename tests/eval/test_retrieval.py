@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -143,12 +144,12 @@ def test_gates_weigh_the_fine_score_whatever_the_gallery():
     assert np.ptp(gamma) > 0.01
     assert np.ptp(beta) > 0.01
     expected = (np.einsum("cp,bcp->bc", beta, there) + np.einsum("bn,bcn->bc", gamma, back)) / 2
-    parameters = state.params["objective"][bound.term]
-    found = dict(bound._scores(parameters, gallery))["fine"]
+    parameters = state.params["objective"]
+    found = bound._scores(parameters, gallery)["fine"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     order = np.random.default_rng(0).permutation(len(texts.mask))
     turned = jax.tree.map(lambda v: v[order], texts)
-    moved = dict(bound._scores(parameters, dataclasses.replace(gallery, texts=turned)))["fine"]
+    moved = bound._scores(parameters, dataclasses.replace(gallery, texts=turned))["fine"]
     np.testing.assert_allclose(moved, found[:, order], atol=1e-6)
 
 
@@ -180,3 +181,64 @@ def test_the_table_has_chance_beside_every_score(experiment, state):
     assert "coarse, video to text" in table
     assert table.count("chance") == 5
     assert "gallery: 21 clips" in table
+
+
+@pytest.mark.parametrize("score", ["sum", "fine", "coarse"])
+def test_the_score_of_the_objective_comes_first(state, score):
+    config = shrunken(quickstart.get_config())
+    config.data.join_captions = False
+    config.objective.score = score
+    experiment = experiments.build(components.complete(config))
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    names = [name.split("/")[0] for name in bound(state) if name.count("/") == 2]
+    assert list(dict.fromkeys(names)) == [score, *(n for n in NAMES if n != score)]
+    assert bound.protocol["scores"][0] == score
+
+
+NAMES = ("sum", "fine", "coarse")
+
+
+def test_the_sum_divides_each_score_by_its_temperature(experiment, state):
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    parameters = {name: dict(p) for name, p in state.params["objective"].items()}
+    parameters["fine_video_text"]["log_temperature"] = jnp.log(0.5)
+    parameters["coarse_video_text"]["log_temperature"] = jnp.log(0.25)
+    scores = bound._scores(parameters, bound._embed(state))
+    assert np.ptp(scores["fine"]) > 0.01
+    np.testing.assert_allclose(scores["sum"], 2 * scores["fine"] + 4 * scores["coarse"], rtol=1e-5)
+
+
+def test_a_pair_without_coarse_term_ranks_by_the_fine_score(state):
+    config = shrunken(quickstart.get_config())
+    config.data.join_captions = False
+    del config.objective.terms["coarse_video_text"]
+    experiment = experiments.build(components.complete(config))
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
+    assert bound.ranking.names == ("fine", "coarse")
+
+
+def test_a_score_without_a_term_of_its_level_is_refused():
+    config = shrunken(quickstart.get_config(argument="fine=none"))
+    config.objective.score = "fine"
+    with pytest.raises(ConfigError, match="score 'fine' needs a term of that level"):
+        experiments.build(components.complete(config))
+
+
+def test_there_is_room_for_as_many_phrases_as_asked_for(experiment, state):
+    """Phrases for which there is no room are counted, and change no other phrase."""
+    results = {}
+    for phrases, tokens in ((0, 0), (2, 48), (16, 96)):
+        evaluation = retrieval.Evaluation(
+            source=SOURCE, captions=2, batch_size=8, phrases=phrases, tokens=tokens
+        )
+        bound = evaluation.bind(experiment)
+        texts = bound._embed(state).texts
+        results[phrases] = (texts.local, texts.mask, bound(state)["phrases_left_out"])
+    (few, few_mask, share), (many, many_mask, none) = results[2], results[16]
+    assert few.shape[1] == 2
+    assert many.shape[1] == 16
+    np.testing.assert_array_equal(many_mask[:, :2], few_mask)
+    np.testing.assert_allclose(many[:, :2][few_mask], few[few_mask], atol=1e-5)
+    assert none == 0
+    assert share == pytest.approx(1 - few_mask.sum() / many_mask.sum())
+    assert 0.1 < share < 0.9

@@ -115,7 +115,12 @@ def test_building_compiles_nothing():
     [
         ("model", {"smell": {}}, r"model\.smell is unknown; allowed: video, audio, text, spaces"),
         ("model", {"spaces": {}}, r"model\.spaces is empty; name at least one space"),
-        ("data", {"segmenter": "x"}, r"unknown phrase segmenter 'x'; allowed"),
+        ("data", {"segmenter": "x"}, r"data\.segmenter='x' is unknown; allowed"),
+        (
+            "optimizer",
+            {"schedule": {"name": "step"}},
+            r"schedule\.name='step' is unknown; allowed: cosine, linear, constant, rsqrt",
+        ),
         ("checkpoint", {"best_mode": "up"}, r"best_mode='up' is unknown; allowed: min, max"),
     ],
 )

@@ -67,7 +67,6 @@ def test_steps_as_they_are_or_as_a_share(value, steps, expected):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "step"}, "name='step' is unknown; allowed: cosine, linear, constant, rsqrt"),
         ({"warmup": 100}, "warmup=100 must be below steps=100"),
         ({"warmup": 1.5}, "warmup=1.5 must be whole steps, or a share of steps below 1"),
         ({"cooldown": 5}, "cooldown=5 must be 0 for cosine"),

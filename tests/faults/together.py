@@ -136,7 +136,7 @@ def sigterm_to_one(bench: Bench) -> Trial:
         codes = running.ended()
         output = running.output()
     stopped = job.step()
-    assert codes == [0, 0], output
+    assert codes == [143, 143], output
     assert f"stopped at step {stopped} of {STEPS}, saved" in output
     assert job.saved()[-1] == stopped
     before = _clips(records, 2)

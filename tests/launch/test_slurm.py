@@ -113,11 +113,13 @@ def test_a_finished_run_is_not_requeued(slurm):
     assert (slurm.folder / "srun.arguments").read_text().split()[-1] == f"--workdir={slurm.workdir}"
 
 
-def test_a_run_that_was_stopped_is_requeued(slurm):
+@pytest.mark.parametrize("stopped", [130, 143])
+def test_a_run_that_was_stopped_is_requeued(stopped, slurm):
     slurm.checkpoint(9), slurm.checkpoint(50)
-    code, output = slurm.run()
+    code, output = slurm.run(code=stopped)
     assert code == 0, output
     assert slurm.calls("scontrol") == ["requeue 7"]
+    assert "stopped before training was finished, saved: requeued" in output
 
 
 def test_a_wrong_command_is_not_requeued(slurm):
@@ -143,7 +145,7 @@ def test_failures_without_progress_are_bounded(slurm):
 
 def test_before_the_time_limit_the_tasks_save_and_the_job_is_requeued(slurm):
     slurm.checkpoint(50)
-    process = slurm.start(waits=True)
+    process = slurm.start(waits=True, code=143)
     slurm.wait_for_srun()
     process.send_signal(signal.SIGUSR1)
     output, _ = process.communicate(timeout=60)
@@ -169,14 +171,14 @@ def test_past_the_time_limit_the_job_is_requeued_as_well(slurm):
 
 def test_sigterm_to_all_of_the_job_leaves_srun_alive_and_requeueing_to_slurm(slurm):
     slurm.checkpoint(50)
-    process = slurm.start(waits=True)
+    process = slurm.start(waits=True, code=143)
     slurm.wait_for_srun()
     os.killpg(process.pid, signal.SIGTERM)
     time.sleep(0.3)
     assert process.poll() is None
     (slurm.folder / "srun.waits").unlink()
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+    assert process.returncode == 143, output
     assert slurm.calls("scontrol") == []
 
 

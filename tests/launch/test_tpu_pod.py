@@ -22,7 +22,7 @@ PYTHON = """#!/bin/bash
 printf '%s\\n' "$@" >>"$WORKER/python.arguments"
 [ "$2" = fgmm.main ] || exit 0
 echo training
-trap 'echo saved; exit 0' TERM
+trap 'echo saved; exit 143' TERM
 if [[ " $* " = *wrong* ]]; then exit 2; fi
 while :; do sleep 0.1; done
 """
@@ -102,7 +102,7 @@ def test_a_run_is_started_stopped_and_followed(pod):
     assert stopped.returncode == 0
     assert stopped.stdout == "saved\n"
     followed = pod("follow", "pod")
-    assert followed.returncode == 0, followed.stderr
+    assert followed.returncode == 143, followed.stderr
     assert followed.stdout == "training\nsaved\n"
 
 

@@ -28,6 +28,7 @@ from fgmm.losses import (
 from fgmm.losses.exchange import EXCHANGES, x_travels
 from fgmm.losses.sharded import received_bytes
 from fgmm.losses.similarity import POOLS
+from tests import compilation
 
 DEVICES = 8
 B, N, P, D = 16, 3, 2, 4
@@ -436,7 +437,7 @@ def test_two_processes_find_the_same(repository):
         port = str(free.getsockname()[1])
     environment = {
         **{"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository), "PATH": ""},
-        **{"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "16"},
+        **{"XLA_FLAGS": compilation.flags(devices=4), "PJRT_NPROC": "16"},
     }
     command = [sys.executable, "-c", PROCESS]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

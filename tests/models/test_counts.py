@@ -147,6 +147,16 @@ def inputs(clips):
     return {name: jax.ShapeDtypeStruct(*array) for name, array in arrays.items()}
 
 
+def test_encoders_go_by_their_names_in_a_config():
+    class Elsewhere(type(small_model().encoders["video"])):
+        pass
+
+    model = small_model()
+    model = model.copy(encoders={**model.encoders, "video": Elsewhere()})
+    name, *_ = counts._names(model).values()
+    assert name == f"video, {__name__}:{Elsewhere.__qualname__}"
+
+
 def test_parts_of_a_model():
     model = small_model()
     video, audio, text, heads = counts.parts(model, inputs(1))

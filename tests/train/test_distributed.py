@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests import compilation
+
 
 @pytest.fixture
 def start(repository, tmp_path):
@@ -17,7 +19,7 @@ def start(repository, tmp_path):
     started = []
 
     def start(processes, workdir, *flags):
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
         environment |= {"PYTHON": sys.executable, "LOGS": str(tmp_path)}
         process = subprocess.Popen(
             [
@@ -83,7 +85,7 @@ def test_processes_that_differ_are_told(repository, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
     processes = [
         subprocess.Popen(
             [
@@ -137,3 +139,15 @@ def test_the_dry_run_prints_the_commands(repository):
     )
     assert wrong.returncode == 2
     assert "the number of processes, 'none', is none" in wrong.stderr
+
+
+def test_asked_to_stop_all_save_and_say_so(start, tmp_path):
+    run = start(2, tmp_path / "run", "--config.steps=100000", "--config.evals.retrieval.every=0")
+    wait_for_step(run, tmp_path / "run", 2)
+    run.send_signal(signal.SIGTERM)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM, output
+    stopped = lines(tmp_path / "run")[-1]["step"]
+    assert f"SIGTERM: stopped at step {stopped} of 100000, saved" in output
+    assert "ended with code" not in output
+    assert (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()

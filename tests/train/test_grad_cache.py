@@ -83,7 +83,7 @@ def gradients(params, batch, micro_batches, devices=1):
 
     @jax.jit
     def in_parts(params, batch):
-        loss, _, _, gradient = grad_cache.loss_and_gradients(
+        loss, _, _, gradient = grad_cache.cache_gradients(
             embed,
             contrast,
             params,
@@ -137,7 +137,7 @@ def test_accumulated_parts_give_the_mean_of_their_gradients():
         value, gradient = jax.value_and_grad(loss)(params)
         return value, {}, {}, gradient
 
-    loss, _, _, found = accumulation.loss_and_gradients(
+    loss, _, _, found = accumulation.accumulate_gradients(
         of_part, batch, key, micro_batches=2, mesh=alone
     )
     halves = [of_part({k: v[m::2] for k, v in batch.items()}, key) for m in range(2)]

@@ -163,9 +163,9 @@ def test_everything_loads_by_its_own_name(pretrained):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (RULES[1:], "model/encoders_audio/.* is in the checkpoint alone; .*and .* more. Rename"),
-        ((*RULES[:1], RULES[2]), "objective/coarse/log_temperature is in the model alone"),
-        ((*RULES, ("nothing", "skip")), r"rules: 'nothing' \(skip\) decides nothing; .* such as"),
+        (RULES[1:], "model/encoders_audio/.* is only in the checkpoint; .*and .* more. Rename"),
+        ((*RULES[:1], RULES[2]), "objective/coarse/log_temperature is only in the model"),
+        ((*RULES, ("nothing", "skip")), r"rules: 'nothing' \(skip\) matches nothing; .* such as"),
         (
             (("model/heads_joint_video/(.*)", r"rename model/heads_joint_text/\1"), *RULES),
             "both become model/heads_joint_text/coarse/kernel",
@@ -195,7 +195,7 @@ def test_other_shapes_and_other_words_stop_it(pretrained, tmp_path, capsys):
     tokenizers.train(words, tmp_path / "words", 40)
     config = small(path=str(pretrained), rules=(*RULES, ("model/encoders_text/Embed.*", "skip")))
     config.data.tokenizer = str(tmp_path / "words")
-    with pytest.raises(ConfigError, match="Embed_0/embedding is in the model alone"):
+    with pytest.raises(ConfigError, match="Embed_0/embedding is only in the model"):
         init_from.read(experiments.build(config))
     embedding = ("model/encoders_text/Embed.*", "initialise")
     config.init_from.rules = (*RULES, embedding)

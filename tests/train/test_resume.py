@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fgmm.train import speed
+from tests import compilation
 
 INTERVAL, STEPS = 10, 60
 
@@ -21,7 +22,7 @@ def start(repository):
     started = []
 
     def start(workdir, *flags) -> subprocess.Popen:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "fgmm.main", "--config=tests/train/tiny.py"),
@@ -92,7 +93,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterr
     process = start(tmp_path, "--profile=5:8")
     wait_for_step(process, tmp_path, 15)
     process.send_signal(number)
-    output = finish(process)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 128 + number, output
     stopped = lines(tmp_path)[-1]["step"]
     assert 15 <= stopped < STEPS
     assert f"{number.name}: stopped at step {stopped} of {STEPS}, saved" in output

@@ -1,12 +1,12 @@
-"""Random colours of a clip: what chance decides, and a clip seen so."""
+"""Random colours of a clip: what is drawn, and how it is applied."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-# Luma and two chroma axes, whose plane hue turns in and saturation scales; as in YIQ, and as
-# TensorFlow's adjust_hue did before it went through HSV.
+# Luma and two chroma axes, as in YIQ. Hue turns their plane and saturation scales it, as in
+# TensorFlow's adjust_hue before it used HSV.
 _FROM_RGB = np.array(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32
 )
@@ -24,7 +24,7 @@ def drawn(
     chance: float,
     grey: float,
 ) -> dict[str, Array]:
-    """What happens to the colours of each of ``clips`` clips.
+    """Draws how the colours of each of ``clips`` clips change.
 
     Args:
       brightness: greatest shift, as a share of the full range of a pixel.

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def drawn(key: PRNGKeyArray, clips: int, masks: int, greatest: float) -> Float[Array, "B M 2"]:
-    """Where each of M masks starts and how long it is, in shares of the axis.
+    """Draws where each of M masks starts and how long it is, in shares of the axis.
 
     Args:
       greatest: the longest a mask may be; lengths are uniform below it.

@@ -44,9 +44,9 @@ class Transforms(TransformsSection):
         return round(self.mel_hop * self.sample_rate)
 
     def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
-        """What chance decides for each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
-        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and
-        ``times`` and ``bands`` [B,M,2] that are hidden; only what is in use.
+        """Draws the augmentation of each of ``clips`` clips: ``corner`` and ``extent`` [B,2] of the
+        crop in fractions of the picture, ``mirror`` [B], the colours (``colour.drawn``), and the
+        hidden ``times`` and ``bands`` [B,M,2]. What is not in use is left out.
         """
         area_key, aspect_key, place_key, flip_key = jax.random.split(key, 4)
         draws = {}
@@ -81,17 +81,9 @@ class Transforms(TransformsSection):
         inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
         if "video" in batch:
             video = batch["video"]
-            if "extent" in draws:
-                video = cropped(video, draws["corner"], draws["extent"])
-            if "mirror" in draws:
-                mirror = draws["mirror"][:, None, None, None, None]
-                video = jnp.where(mirror, video[..., ::-1, :], video)
-            video = video.astype(jnp.float32)
-            if "palette" in draws:
-                video = colour.recoloured(
-                    video, draws["shift"], draws["contrast"], draws["palette"]
-                )
-            inputs["video"] = (video - self.pixel_mean) * (1 / self.pixel_spread)
+            # Stored features, which are floats, stay as they are.
+            stored = jnp.issubdtype(video.dtype, jnp.floating)
+            inputs["video"] = video.astype(jnp.float32) if stored else self._pixels(video, draws)
         if "audio" in batch:
             spectrogram = log_mel(
                 batch["audio"],
@@ -106,6 +98,20 @@ class Transforms(TransformsSection):
             inputs["log_mel"] = spectrogram
         return inputs
 
+    def _pixels(
+        self, video: UInt8[Array, "B T H W 3"], draws: Mapping[str, Array]
+    ) -> Float[Array, "B T H W 3"]:
+        """Pictures augmented and normalised."""
+        if "extent" in draws:
+            video = cropped(video, draws["corner"], draws["extent"])
+        if "mirror" in draws:
+            mirror = draws["mirror"][:, None, None, None, None]
+            video = jnp.where(mirror, video[..., ::-1, :], video)
+        video = video.astype(jnp.float32)
+        if "palette" in draws:
+            video = colour.recoloured(video, draws["shift"], draws["contrast"], draws["palette"])
+        return (video - self.pixel_mean) * (1 / self.pixel_spread)
+
 
 def cropped(
     video: UInt8[Array, "B T H W 3"],
@@ -114,7 +120,7 @@ def cropped(
 ) -> Float[Array, "B T H W 3"]:
     """Cuts one window out of each clip and scales it, bilinearly, to the clip's size.
 
-    Both axes are one matrix product with two weights a row, which any accelerator does well.
+    Each axis is one matrix product with two weights a row, which is fast on any accelerator.
 
     Args:
       corner: top and left of the window, in fractions of the picture.

@@ -12,6 +12,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch, share_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import Caption, Clip
@@ -25,8 +26,7 @@ class Segment(NamedTuple):
       name: of the file.
       captions: with times from the start of the stretch.
       group: as in ``Clip``.
-      start, end: in seconds; an ``end`` of None is that of the file, which is then taken from its
-        start.
+      start, end: in seconds; None for the end of the file, which is then taken from its start.
     """
 
     clip_id: str
@@ -43,7 +43,7 @@ class Listing(NamedTuple):
     Attributes:
       corpus: where the files are.
       segments: of a split, in order.
-      report: what was left out, by reason; to be continued.
+      report: what was left out, by reason; readers of the corpus add to it.
     """
 
     corpus: files.Folder | files.Archive
@@ -52,12 +52,12 @@ class Listing(NamedTuple):
 
 
 class RawFiles:
-    """The files of segments as they lie on disk, for ``fgmm.data.prepare``: each as a whole, with
-    the sentences of all its segments at their times.
+    """The files of segments as they lie on disk, for ``fgmm.data.prepare``. Each is whole, with the
+    sentences of all its segments at their times.
 
     Attributes:
       names: of the files.
-      report: as it was given; files that are missing are found so when they are read.
+      report: as in the listing; a missing file is noticed when it is read.
     """
 
     def __init__(self, listing: Listing):
@@ -92,17 +92,17 @@ class DescribedSegments(FileSource):
     """A source of segments, one clip each.
 
     ``source[i]`` takes the window in the middle of a segment; ``source.draw(i, rng)``, which
-    training calls, one from anywhere in it. Of a segment that is taken whole, pictures are spread
-    over all of it, and of its sound a batch takes what it has room for, from the start; a shorter
-    one is followed by silence. Files are opened when they are read: those that are broken, or
-    without sound, are masked then and counted. Can be pickled, and read by many threads.
+    training calls, one from anywhere in it. The pictures of a whole segment are spread over all of
+    it. Its sound is cut to what a batch holds, or padded with silence. Files are opened when they
+    are read; broken ones, and those without sound, are masked and counted then. Can be pickled, and
+    read by many threads.
 
     Attributes:
       report: segments left out: ``missing_file``.
     """
 
     seconds: float = option(
-        2.0, low=0, help=f"{SECONDS} A segment that is no longer is one window; with 0 all are."
+        2.0, low=0, help=f"{SECONDS} A shorter segment is one window; 0 takes every segment whole."
     )
 
     of_clips: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -129,6 +129,12 @@ class DescribedSegments(FileSource):
         if missing := len(segments) - len(found):
             report["missing_file"] += missing
         return found
+
+    def members(self) -> Members:
+        """The segments and their files."""
+        names = ((segment.clip_id, segment.name) for segment in self._segments)
+        said = (caption.text for segment in self._segments for caption in segment.captions)
+        return Members(self._listed.corpus, names, said)
 
     def __len__(self) -> int:
         return len(self._segments)

@@ -27,7 +27,7 @@ IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 _ZIP_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
 _LONGEST_LINK = 4096
-_LARGEST = 1 << 31  # bytes of a deflated member when inflated; more are meant to fill the memory
+_LARGEST = 1 << 31  # bytes of a member when inflated; more would fill the memory
 
 
 class Folder:
@@ -46,6 +46,14 @@ class Folder:
         if leads_out(name) or not os.path.exists(self.path / name):
             raise FileNotFoundError(f"{self.path} has no file {name!r}")
         return (self.path / name).read_bytes()
+
+    def stat(self, name: str) -> tuple[int, int]:
+        """The size of a file in bytes and when it was changed, in seconds; (-1, 0) without it."""
+        try:
+            found = os.stat(self.path / name)
+        except (OSError, ValueError):
+            return -1, 0
+        return found.st_size, int(found.st_mtime)
 
     def names(self) -> Iterator[str]:
         """Of all files, in order of folders; without what begins with a dot.
@@ -100,8 +108,8 @@ class _Member(NamedTuple):
 class Archive:
     """The members of an uncompressed tar file or a zip file, by name.
 
-    Members are found once, when the archive is opened, and then read from where they lie: from any
-    number of threads, and, since an archive can be pickled, of processes.
+    Members are found once, when the archive is opened, and then read from where they lie, by any
+    number of threads. An archive can be pickled, so processes can share it too.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -137,6 +145,12 @@ class Archive:
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
+
+    def stat(self, name: str) -> tuple[int, int]:
+        """As ``Folder.stat``; members are as old as the archive."""
+        if name not in self._members:
+            return -1, 0
+        return self._members[name].size, int(os.fstat(self._file).st_mtime)
 
     def names(self) -> Iterator[str]:
         """Of all members in alphabetic order; without what begins with a dot."""
@@ -195,8 +209,8 @@ def leads_out(name: str) -> bool:
 
 
 def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
-    """The corpus from where it has the file ``name``: from its top, or from the one folder there
-    that has it, since many archives unpack into a folder. As it is where neither has it.
+    """The corpus from the folder that has the file ``name``: its top, or the only folder there that
+    has it, since many archives unpack into a folder. The corpus as it is if neither has it.
     """
     above = [folder for folder in corpus.folders() if f"{folder}/{name}" in corpus]
     return corpus.below(above[0]) if name not in corpus and len(above) == 1 else corpus
@@ -234,8 +248,8 @@ def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathli
     """Where a file of a folder is, which may be missing, or the contents of a member of an archive.
 
     Raises:
-      BadInput: ``missing_file``, also where the name leads out of the folder; or ``reason`` where
-        the archive cannot be read there.
+      BadInput: ``missing_file``, also if the name leads out of the folder; ``reason`` if the
+        archive cannot be read there.
     """
     if leads_out(name):
         raise BadInput("missing_file", name)
@@ -311,7 +325,7 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
 
 
 def _whole(name: str, member: _Member, end: int) -> _Member:
-    """The member; refuses one that would end behind the archive's own end."""
+    """The member; refuses one that ends after the archive."""
     if not 0 <= member.offset <= member.offset + member.stored <= end:
         raise tarfile.TarError(f"it ends within its member {name!r}")
     return member
@@ -325,7 +339,7 @@ def _inside(path: pathlib.Path, name: str) -> str:
 
 
 def _demand_link_inside(path: pathlib.Path, name: str, target: str) -> None:
-    """Links are never followed; one that leads out of the archive is refused all the same."""
+    """Links are never followed, but one that leads out of the archive is refused."""
     if leads_out(posixpath.normpath(posixpath.join(posixpath.dirname(name), target))):
         raise ConfigError(
             f"archive {str(path)!r} has a link {name!r} that leads out, to {target!r}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import FileSource
+from fgmm.data.fingerprint import Members
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
 from fgmm.data.text.captions import without_markup
 
@@ -52,6 +53,12 @@ class CaptionedImages(FileSource):
     def _names(self) -> list[str]:
         return list(self._listed.paths)
 
+    def members(self) -> Members:
+        """The images."""
+        listed = self._listed
+        said = (caption.text for name in listed.paths for caption in listed.captions.get(name, ()))
+        return Members(listed.corpus, listed.paths.items(), said)
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -65,7 +72,7 @@ class CaptionedImages(FileSource):
 
 
 def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
-    """The contents of an image for ``Clip.video``; where there are none, what says so when read."""
+    """The contents of an image for ``Clip.video``; ``Unreadable`` if there are none."""
     try:
         return read(corpus, path)
     except BadInput as error:
@@ -94,8 +101,8 @@ def token_captions(
     Args:
       lines: of the file, ``<image>#<number><TAB><caption>``.
       names: of the images wanted.
-      report: counts other lines as ``malformed_line``, and of the images wanted captions without
-        words as ``empty_caption``.
+      report: counts other lines as ``malformed_line``, and captions without words of the images
+        wanted as ``empty_caption``.
     """
     captions: dict[str, list[Caption]] = {name: [] for name in names}
     for line in lines:

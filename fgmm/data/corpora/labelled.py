@@ -1,4 +1,4 @@
-"""Corpora of labelled recordings: what names files and labels, and windows of those files."""
+"""Corpora of labelled recordings: lists of files with labels, and windows of these files."""
 
 import array
 import collections
@@ -17,6 +17,7 @@ from fgmm.config.option import option
 from fgmm.data import bad_input
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
+from fgmm.data.fingerprint import Members
 from fgmm.data.media import av_files
 from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
@@ -42,7 +43,7 @@ class Listing(NamedTuple):
       corpus: where the files are.
       entries: the recordings of a split, in order.
       classes: names of the classes, by kind of label and label.
-      report: what was left out, by reason; to be continued.
+      report: what was left out, by reason; readers of the corpus add to it.
     """
 
     corpus: files.Folder | files.Archive
@@ -150,6 +151,11 @@ class LabelledRecordings(FileSource):
         found = zip(safe, recordings, headers, strict=True)
         return [(entry, recording, header) for entry, recording, header in found if header]
 
+    def members(self) -> Members:
+        """The recordings that can be read."""
+        names = (entry.name for entry, _, _ in self._recordings)
+        return Members(self._listed.corpus, ((name, name) for name in names))
+
     def __len__(self) -> int:
         return len(self._recordings) * self.windows
 
@@ -207,8 +213,8 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
     Args:
       root: a folder, or a tar or zip file.
       layout: of it, for the error.
-      landmark: a file that is at the top of the corpus; where it is in a folder there instead, the
-        corpus begins with that.
+      landmark: a file at the top of the corpus; if it is in a folder there instead, that folder is
+        the corpus.
 
     Raises:
       ConfigError: it does not exist or cannot be read.
@@ -222,7 +228,7 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
 
 
 def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
-    """Where in a corpus a file is that it must have.
+    """The place of a file that a corpus must have.
 
     Raises:
       ConfigError: it has none of that name; ``layout`` says what it should be.

@@ -1,7 +1,7 @@
 """Narrations of very many videos, read one by one: from a folder of CSV files, or one JSON file.
 
-Nothing of the text is kept in memory. Of a JSON file, only where in it each video's part lies: that
-is found once, by reading it through, and stored beside it.
+No text is kept in memory. For a JSON file, memory holds the place of each video's part in it. It is
+found once, by reading the file through, and stored beside it.
 """
 
 import collections
@@ -73,8 +73,8 @@ class CsvFolder:
 class JsonFile:
     """``{NAME: {"start": [...], "end": [...], "text": [...]}, ...}``, of any size.
 
-    ``PATH.index.npy`` says where each video's part lies; it is made when it is missing or of
-    another state of the file. Can be pickled, and read by many threads.
+    ``PATH.index.npy`` says where each video's part lies; it is made again if it is missing or the
+    file has changed. Can be pickled, and read by many threads.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -131,7 +131,7 @@ class JsonFile:
         return stored[:-1] if current else None
 
     def _store(self) -> None:
-        """Writes the index, as a whole or, where that is forbidden, not at all."""
+        """Writes the index as a whole, or not at all if that is forbidden."""
         unfinished = self._index.with_name(f"{self._index.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             with open(unfinished, "wb") as file:
@@ -210,10 +210,10 @@ def checked(rows: Iterable[tuple]) -> Narration:
 def nearest(captions: tuple[Caption, ...], index: int, count: int) -> tuple[int, int]:
     """The neighbours of a caption as (first, past the last), at most ``count`` with itself.
 
-    Grown one by one towards the side on which the stretch from the first one's start to the last
-    one's end stays shorter, to the right where both are alike (MIL-NCE, arXiv 1912.06430, section
-    3.1; ``_find_nearest_candidates`` in video_loader.py of github.com/antoine77340/
-    MIL-NCE_HowTo100M, which at an end of the video says the last one again; here there are fewer).
+    They grow one by one to the side on which the stretch from the first start to the last end stays
+    shorter, and to the right if both are alike (MIL-NCE, arXiv 1912.06430, section 3.1;
+    ``_find_nearest_candidates`` in video_loader.py of github.com/antoine77340/MIL-NCE_HowTo100M,
+    which at an end of the video says the last one again; here there are fewer).
     """
     first, past = index, index + 1
     while past - first < min(count, len(captions)):

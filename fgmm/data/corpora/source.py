@@ -5,9 +5,11 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from fgmm.config.option import check_options, option
+from fgmm.data.fingerprint import Fingerprint, Members, of_members
 from fgmm.data.preparation.raw import WHOLE
 
 SPLITS = ("train", "validation")
@@ -18,14 +20,14 @@ SECONDS = "Of a window; data.seconds unless it is set."
 class FileSource:
     """A source that reads a corpus from disk.
 
-    Fields are the options; a subclass adds its own. Two sources are equal whose options are. What
-    is read of the corpus is kept in cached properties.
+    Fields are the options; a subclass adds its own. Sources with equal options are equal. Cached
+    properties keep what is read of the corpus.
 
     Attributes:
-      opened: False reads nothing before it is asked for, as ``fgmm.data.prepare`` wants it, which
-        needs the lists of a corpus alone.
-      of_clips: the options that say which clips are made of a recording; ``fgmm.data.prepare``,
-        which takes recordings as they are, has none of them.
+      opened: False reads nothing yet, for ``fgmm.data.prepare``, which needs only the lists of a
+        corpus.
+      of_clips: the options that say which clips are made of a recording. ``fgmm.data.prepare``
+        takes recordings as they are and has none of them.
     """
 
     root: str = option(help="The folder of the corpus, or the same as one tar or zip file.")
@@ -48,12 +50,20 @@ class FileSource:
         raise NotImplementedError
 
     def listed(self) -> Any:
-        """Reads the lists of the corpus and opens no media; what was left out is its ``report``.
+        """Reads the lists of the corpus and opens no media. What was left out is in its ``report``.
 
         Raises:
           ConfigError: a list is missing or of another form.
         """
         raise NotImplementedError
+
+    def members(self) -> Members:
+        """The clips, or the recordings that they are made of, and their files."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> Fingerprint:
+        """As ``fgmm.data.fingerprint.of_members``."""
+        return of_members(len(self), self.members())
 
     @functools.cached_property
     def _listed(self) -> Any:
@@ -79,7 +89,7 @@ class FileSource:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitByName(FileSource):
     """A source whose splits are decided by the names of the files alone, so that a file stays in
-    its split when others are added.
+    its split when others are added, but for the first few: see ``border``.
     """
 
     split: str = option("train", choices=SPLITS)
@@ -87,9 +97,20 @@ class SplitByName(FileSource):
         0.1, low=0, high=1, help="Share of the files in the split ``validation``."
     )
 
-    def has(self, name: str) -> bool:
-        """Whether a file is in the split."""
-        return (place(name) < self.validation) == (self.split == "validation")
+    def has(self, name: str, border: float | None = None) -> bool:
+        """Whether a file is in the split; ``border`` in the place of ``validation``, if given."""
+        border = self.validation if border is None else border
+        return (place(name) < border) == (self.split == "validation")
+
+    def border(self, names: Iterable[str]) -> float:
+        """The place below which files are in ``validation``, so that of two or more files both
+        splits have one where the option asks for both.
+        """
+        places = sorted({place(name) for name in names})
+        if len(places) < 2 or self.validation in (0, 1):
+            return self.validation
+        # The first place is always below it, the last never.
+        return min(max(self.validation, places[1]), places[-1])
 
 
 def place(name: str) -> float:

@@ -39,12 +39,13 @@ class NarrationWindows:
 
         Args:
           recording: what it is a window of.
-          spoken: all narrations of it. Without any the window is anywhere in it, and so it is where
-            one has no end: they are then of the recording as a whole, and all stay.
-          rng: draws narration and window; without it both are those in the middle. A narration that
-            began before the recording, which is then a piece of one, is drawn only where all did.
-          duration: of it, in seconds, if it is known. A window ends before it does, where the
-            recording is long enough and the narration begins within it.
+          spoken: all narrations of it. Without any, the window is anywhere in the recording. The
+            same holds if one has no end: narrations then describe the whole recording, and all
+            stay.
+          rng: draws narration and window; without it both are in the middle. A narration that began
+            before the recording (a piece of a longer one) is drawn only if all of them did.
+          duration: of it, in seconds, if it is known. The window ends within the recording if that
+            is long enough and the narration begins in it.
         """
         share = 0.5 if rng is None else float(rng.random())
         if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
@@ -58,7 +59,7 @@ class NarrationWindows:
         return Stretch(recording, start, self.seconds), since(start, spoken[first:past])
 
     def _start(self, caption: Caption, share: float, duration: float) -> float:
-        """At ``share`` of the places that a window has within a narration's stretch of time."""
+        """The start of the window, at ``share`` of its range within a narration's stretch."""
         # What is said after the end stays out of reach: its pictures are missing.
         past = duration if caption.start < duration else math.inf
         start, end = max(0.0, caption.start), min(caption.end, past)

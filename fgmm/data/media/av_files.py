@@ -1,9 +1,9 @@
-"""Windows of video and sound files: the pictures shown and the sound heard in a stretch of time.
+"""Windows of video and sound files: the pictures and the sound of a stretch of time.
 
-Files are opened anew by every call and nothing is kept but which of them took too long, so any
-number of threads may read. What a file holds is found by its content, not its name. Times are in
-seconds from the start of the file, as players count them. Of recordings that were joined end to end
-(``joined``), each is read by itself, and its times follow those of the one before.
+Every call opens the file, and only the names of files that took too long are kept, so any number of
+threads may read. A file's format is found by its content, not its name. Times are in seconds from
+the start of the file, as players count them. Recordings that were joined end to end (``joined``)
+are read one by one; the times of each follow those of the one before.
 """
 
 import bisect
@@ -28,24 +28,24 @@ from fgmm.data.schema import BadInput, Waveform
 # A path, the contents of a file, or a part of a file.
 Media = joined.Media
 
-# Formats that hold video or sound and nothing else: no lists of further files, which could lead
-# anywhere, and no single pictures.
+# Formats that hold only video or sound: no lists of further files, which could lead anywhere, and
+# no single pictures.
 _FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
 # Larger pictures than 8192 x 8192 are damage.
 _MAX_PIXELS = 1 << 26
-# Seconds of processor time that a file may take to be opened.
+# Seconds of processor time that opening a file may take.
 _OPENING_LIMIT = 1.0
 # Sound of more samples a second than any recorder makes is damage.
 _HIGHEST_RATE = 768_000
-# A file that lasts longer for its size is damaged, and would give windows without end.
+# A file that lasts longer for its size is damaged, and would have nearly endless windows.
 _LEAST_BYTES_A_SECOND = 25
-# Seconds to go back further, where a seek has ended behind the moment that was asked for.
+# Seconds to go back further if a seek ended after the moment.
 _FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
-# Decoders of sound need a few packets before they are right.
+# Seconds of sound that are decoded first, since decoders need a few packets to be right.
 _WARM_UP = 0.1
 # Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
 _JITTER = 0.02
-# Formats of broadcasts, whose clock may begin anywhere, also shortly before it is at 0 again.
+# Formats of broadcasts, whose clock may begin anywhere, also shortly before it wraps to 0.
 _BROADCAST = ("mpeg", "mpegts")
 # Seconds by which packets of a stream may come after later ones.
 _OUT_OF_ORDER = 0.5
@@ -53,7 +53,7 @@ _OUT_OF_ORDER = 0.5
 _EARLY_END = 0.5
 
 
-# Files, by the hash of their path or contents, that took longer to be opened by this process.
+# Hashes of the paths or contents of files that this process took longer to open.
 _slow: set[int] = set()
 
 
@@ -74,8 +74,8 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
     """What a file says it holds, without decoding it.
 
     Raises:
-      BadInput: ``missing_file``, or ``reason`` where it is empty, damaged, or of no format of video
-        or sound.
+      BadInput: ``missing_file``, or ``reason`` if it is empty, damaged, or in no format of video or
+        sound.
     """
     headers = [_header(recording, reason) for recording, _, _ in _recordings(media, reason)]
     durations, video, audio = zip(*headers, strict=True)
@@ -83,7 +83,7 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
 
 
 def _header(media: Media, reason: str) -> Header:
-    """That of one recording."""
+    """As ``read_header``, of one recording."""
     return _of_part(media, reason) if isinstance(media, joined.Part) else _of_one(media, reason)
 
 
@@ -99,13 +99,13 @@ def _of_one(media: Media, reason: str) -> Header:
         return Header(duration, video is not None, audio is not None)
 
 
-# Each window of a file asks for those of all its parts.
+# Each window of a file reads the headers of all its parts.
 _of_part = functools.lru_cache(maxsize=1 << 12)(_of_one)
 
 
 def _recordings(media: Media, reason: str) -> list[tuple[Media, float, float]]:
-    """The recordings in a file, each with the seconds at which it begins and ends; what was joined
-    and cannot be read is passed over. One alone has no end, and is yet to be opened.
+    """The recordings in a file, each with the seconds at which it begins and ends. Joined
+    recordings that cannot be read are skipped. A single one is not opened and ends at infinity.
 
     Raises:
       BadInput: ``reason``; several were joined, and none can be read.
@@ -132,8 +132,8 @@ def read_frames(
 ) -> UInt8[np.ndarray, "t h w 3"]:
     """The pictures on display in a window, by their time and not by their number.
 
-    They are upright, have square pixels and are all as large as the first. Where there is no
-    picture yet, the first one is taken; where the next one is late, the last one stays.
+    They are upright, have square pixels and are all as large as the first. Before the first
+    picture, that one is taken; if the next one is late, the last one stays.
 
     Args:
       start, seconds: of the window.
@@ -161,7 +161,7 @@ def fill_frames(
 ) -> None:
     """Writes the pictures on display in a window, as ``read_frames`` finds them for ``count=T``.
 
-    Each is cropped about its centre to the aspect of the target and brought to H x W while it is
+    Each is cropped about its centre to the aspect of the target and scaled to H x W while it is
     decoded, and then copied once.
 
     Raises:
@@ -181,7 +181,7 @@ def _shown(
     target: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, int, UInt8[np.ndarray, "h w 3"]]]:
     """Pictures with the numbers of the moments at which they are on display, first and past the
-    last, each in the memory that FFmpeg's scaler wrote.
+    last. Each is in the memory of FFmpeg's scaler.
     """
     moments = [start + (i + 0.5) * seconds / count for i in range(count)]
     recordings, done = _recordings(media, "unreadable_video"), 0
@@ -202,8 +202,8 @@ def _shown(
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
     """The sound of a window, exactly as long as the window, in step with its pictures.
 
-    The first stream of sound is taken and its channels are averaged. Where it begins late, has a
-    gap or ends early, there is silence.
+    The channels of the first stream of sound are averaged. It is padded with silence if it begins
+    late, has a gap or ends early.
 
     Raises:
       BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
@@ -231,7 +231,7 @@ def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
 
 
 def _sound(media: Media, start: float, seconds: float) -> Waveform:
-    """That of one recording."""
+    """As ``read_sound``, of one recording."""
     with opened(media, "unreadable_audio") as container:
         stream = first_audio(container)
         if stream is None:
@@ -253,13 +253,13 @@ def _sound(media: Media, start: float, seconds: float) -> Waveform:
 def sound_parts(
     container: av.container.InputContainer, stream: av.AudioStream, moment: float = 0.0
 ) -> Iterator[tuple[int, int, Float32[np.ndarray, "s"]]]:
-    """The sound from what is due at ``moment`` on, its channels averaged.
+    """The sound from ``moment`` on, its channels averaged.
 
     Yields:
       The rate, the number of the first sample counted from the start of the file, and the samples.
       Parts follow each other without a gap unless the file has one.
     """
-    # Channels interleaved: of eight and more in separate planes PyAV reads beyond the last.
+    # Interleaved channels, since PyAV reads beyond the last of eight or more separate planes.
     to_floats = av.AudioResampler(format="flt")
     rate, cursor = 0, None
     for time, _, frame in _frames_from(container, stream, [moment]):
@@ -268,7 +268,7 @@ def sound_parts(
             raise BadInput("unreadable_audio", f"sound of {rate} Hz")
         if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
             cursor = round(time * rate)
-        # What most decoders hand out needs no conversion.
+        # The output of most decoders needs no conversion.
         ready = frame.format.name == "fltp" and frame.layout.nb_channels <= 2
         for part in [frame] if ready else to_floats.resample(frame):
             samples = part.to_ndarray()
@@ -280,15 +280,15 @@ def sound_parts(
 
 @contextlib.contextmanager
 def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
-    """The opened file; whatever goes wrong until it is closed is ``BadInput(reason)``, or
-    ``too_slow`` where the time that ``deadline`` gives is over.
+    """The opened file. Any error until it is closed is ``BadInput(reason)``, or ``too_slow`` if the
+    time of ``deadline`` is over.
 
-    A file that takes more than 1 s of processor time to be opened, as a damaged one of a few
-    kilobytes can, is ``too_slow`` as well, and at once when it is asked for again.
+    A file that takes more than 1 s of processor time to open, as a damaged one of a few kilobytes
+    can, is ``too_slow`` too, and the next time at once.
     """
     try:
         part = isinstance(media, joined.Part)
-        # Opening a pipe would wait for its other end.
+        # Opening a pipe would wait for a writer.
         if not isinstance(media, bytes) and not os.path.isfile(media.path if part else media):
             raise BadInput("missing_file", os.fspath(media.path if part else media))
         if _slow and hash(media) in _slow:
@@ -299,16 +299,16 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
             held or os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
-            # For opening and for each packet, where reading waits for data.
+            # For opening, and for each packet that reading waits for.
             timeout=deadline.remaining(),
         ) as container:
-            # What FFmpeg does meanwhile cannot be stopped, so it is not begun again.
+            # FFmpeg cannot be stopped while it opens a file, so the file is not opened again.
             if thread_time() - begun > _OPENING_LIMIT:
                 _slow.add(hash(media))
                 raise BadInput("too_slow", f"more than {_OPENING_LIMIT:g} s to open it")
             for stream in container.streams:
                 if stream.codec_context is not None:
-                    # Clips are decoded side by side: a clip needs no threads of its own.
+                    # Many clips are decoded at once, so each needs one thread.
                     stream.codec_context.thread_count = 1
                     stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
             try:
@@ -335,7 +335,7 @@ def first_audio(container):
 
 def origin_of(container) -> float:
     """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; in all other
-    files what comes before zero is there for decoders to warm up, and not played.
+    files, players skip what is before zero, which only warms up decoders.
     """
     start = (container.start_time or 0) / av.time_base
     return start if container.format.name in _BROADCAST else max(0.0, start)
@@ -352,7 +352,7 @@ def _measured_duration(container) -> float:
 
 def _packets(container) -> Iterator[av.Packet]:
     """Packets of all streams from here on, until reading fails, takes too long, or a stream goes
-    back in time: what follows is of no known moment.
+    back in time. The times of later packets are unknown.
     """
     latest: dict[int, float] = {}
     with contextlib.suppress(av.FFmpegError):
@@ -371,31 +371,31 @@ def _packets(container) -> Iterator[av.Packet]:
 
 
 def decoded(container, stream, moments: Sequence[float] = ()) -> Iterator:
-    """Frames from here on; packets that cannot be decoded are passed over.
+    """Frames from here on; packets that cannot be decoded are skipped.
 
     Args:
       container, stream: of the file.
-      moments: time stamps in seconds, in order. Frames that are on display at none of them may be
-        left out.
+      moments: time stamps in seconds, in order. Frames that are not on display at any of them may
+        be left out.
     """
     if stream.codec_context is None:
         raise ValueError("no decoder for this stream")
-    # All streams are read and those of others dropped here, where the time is looked at: FFmpeg
-    # would go through any number of them at once.
+    # All streams are read, and other streams are dropped here, where the deadline is checked.
+    # FFmpeg would skip any number of packets in one call.
     packets: Iterable = (packet for packet in _packets(container) if packet.stream is stream)
     if moments and stream.codec_context.name == "h264":
         packets = skipping(packets, stream, moments)
     for packet in packets:
         with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
-    # What the decoder still holds, where the file broke off.
+    # Frames that the decoder still holds, also if the file broke off.
     with contextlib.suppress(av.FFmpegError):
         yield from stream.codec_context.decode(None)
 
 
 def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
-    """Frames with time and length, in order, beginning no later than the one due at the first of
-    ``moments``. Pictures on display at none of these may be left out.
+    """Frames with time and length, in order, from the one due at the first of ``moments`` or
+    earlier. Pictures that are not on display at any of the moments may be left out.
     """
     origin = origin_of(container)
     for back in _FURTHER_BACK:
@@ -404,7 +404,7 @@ def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
         stamps = [origin + moment for moment in moments]
         frames = timed(decoded(container, stream, stamps), stream, origin)
         first = next(frames, None)
-        # Time stamps to seek by are those of decoding, which are not in the order of display.
+        # Seeking goes by the time of decoding, which is not in the order of display.
         if target <= 0 or (first is not None and first[0] <= moments[0]):
             break
     if first is not None:
@@ -416,7 +416,8 @@ def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
     """Frames with the moments at which they are on display, as (first, past the last, frame).
 
     Raises:
-      BadInput: ``unreadable_video``; there is no frame, or the file is cut off before the moments.
+      BadInput: ``unreadable_video``; no frame can be decoded, or the file is cut off before the
+        moments.
     """
     done, current, until = 0, None, -math.inf
     for time, length, frame in _frames_from(container, stream, moments):
@@ -435,7 +436,7 @@ def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
 
 
 def seek(container, stream, time: float) -> None:
-    """Goes to a time stamp of a stream, in seconds, or before it."""
+    """Seeks to a time stamp of a stream, in seconds, or before it."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except av.FFmpegError:  # some formats know no place before the first
@@ -443,7 +444,7 @@ def seek(container, stream, time: float) -> None:
 
 
 def timed(frames: Iterable, stream, origin: float) -> Iterator:
-    """Each frame with its time and its length; both are guessed where the file lacks them."""
+    """Each frame with its time and its length; both are guessed if the file lacks them."""
     due = 0.0
     for frame in frames:
         time = due if frame.time is None else frame.time - origin
@@ -458,7 +459,7 @@ def timed(frames: Iterable, stream, origin: float) -> Iterator:
 
 
 def _demand_whole(container, stream, moment: float, until: float) -> None:
-    """Raises where the pictures ended before the window and before the end that was stated."""
+    """Raises if the pictures ended before the window and before the stated end."""
     if stream.duration is not None:
         end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         end -= origin_of(container)
@@ -469,7 +470,7 @@ def _demand_whole(container, stream, moment: float, until: float) -> None:
 
 
 def _lay(samples: Float32[np.ndarray, "S"], part: Float32[np.ndarray, "s"], place: int) -> int:
-    """Writes ``part`` at ``place``, as far as it is inside; returns how many samples that were."""
+    """Writes the samples of ``part`` that fit at ``place``; returns how many did."""
     begin, end = max(0, place), min(len(samples), place + len(part))
     if begin >= end:
         return 0

@@ -1,8 +1,8 @@
-"""A limit to the time that reading takes, kept by whatever is called within it, in any thread.
+"""A time limit for reading, which called functions check, in any thread.
 
-Threads cannot be interrupted from outside, so what reads in a loop calls ``check`` in every turn.
-A single call is not ended: FFmpeg's search for a moment in a file without an index, which reads all
-up to there, or a read from a network drive that is gone, which the system itself waits for.
+Threads cannot be interrupted from outside, so loops that read call ``check`` in every turn. A
+single call is not interrupted, such as FFmpeg's seek in a file without an index, which reads all up
+to the moment, or a read from a network drive that is gone.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _limit = contextvars.ContextVar("limit", default=_NONE)
 
 @contextlib.contextmanager
 def within(seconds: int | float) -> Iterator[None]:
-    """Gives what is called within it so many seconds, 0 for no limit; an earlier end stays."""
+    """Limits the time of its body; 0 for no limit. An earlier end stays."""
     limit = _Limit(time.monotonic() + (seconds or math.inf), seconds)
     token = _limit.set(min(limit, _limit.get()))
     try:
@@ -42,7 +42,7 @@ def remaining() -> float | None:
 
 
 def check() -> None:
-    """Raises ``BadInput("too_slow")`` where the time is over."""
+    """Raises ``BadInput("too_slow")`` if the time is over."""
     end, seconds = _limit.get()
     if time.monotonic() > end:
         raise BadInput("too_slow", f"not done in {seconds:g} s")

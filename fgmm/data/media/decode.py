@@ -1,4 +1,4 @@
-"""Encoded images, frames and sound to the fixed shapes of a batch."""
+"""Converts encoded images, frames and sound to the fixed shapes of a batch."""
 
 import io
 import math
@@ -12,7 +12,7 @@ from fgmm.data.schema import BadInput, Waveform
 # Formats that Pillow decodes by itself, in-process.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 26
-# EXIF's orientation tag, and what undoes each of its values.
+# EXIF's orientation tag, and the inverse of each of its values.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -24,16 +24,16 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
-# Seconds of sound behind the cut that take part in resampling.
+# Seconds of sound after the cut that are resampled too.
 _RESAMPLING_MARGIN = 0.05
 
 
 def read_image(data: bytes, height: int, width: int) -> UInt8[np.ndarray, "1 H W 3"]:
     """Decodes an image as a clip of one frame.
 
-    The picture is turned upright (EXIF), laid on white where it is transparent, cropped about its
-    centre to the aspect of the target and resized with antialiasing. Of an animation the first
-    picture is taken.
+    The picture is made upright (EXIF), put on white if it is transparent, cropped about its centre
+    to the aspect of the target and resized with antialiasing. Only the first picture of an
+    animation is used.
 
     Raises:
       BadInput: ``unreadable_video``; the data are empty, damaged, cut short, of a format not
@@ -60,7 +60,7 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _shrink_in_decoder(image: Image.Image, height: int, width: int) -> None:
-    """Lets JPEG decode at a half, a quarter or an eighth, no smaller than the target needs."""
+    """Lets JPEG decode at a half, a quarter or an eighth, but no smaller than the target."""
     if image.format != "JPEG":
         return
     if _orientation(image) in _ON_ITS_SIDE:
@@ -95,7 +95,7 @@ def _fit(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "H W 
 
 
 def chosen_frames(available: int, count: int) -> Int[np.ndarray, "T"]:
-    """The frames of a clip that make up one of T: see ``fit_frames``."""
+    """The frames of a clip that are used for T: see ``fit_frames``."""
     if available > count:
         return (np.arange(count) * 2 + 1) * available // (2 * count)
     return np.minimum(np.arange(count), available - 1)
@@ -112,10 +112,10 @@ def fit_frames(
 
     Args:
       frames: any number of frames of any size.
-      count: T. Of a longer clip, the frames in the middle of T equal stretches are taken; the last
-        frame of a shorter one is repeated.
+      count: T. A longer clip gives the frames in the middle of T equal stretches; the last frame of
+        a shorter one is repeated.
       height, width: H and W; other sizes are cropped to this aspect and resized.
-      out: written and returned; without it ``frames`` themselves are where nothing is to be done.
+      out: written and returned; without it ``frames`` themselves are returned if they fit.
 
     Raises:
       BadInput: ``no_video``; there is no frame, or frames have no pixels.
@@ -136,8 +136,8 @@ def fit_frames(
 def fit_sound(waveform: Waveform, samples: int, rate: int) -> Float32[np.ndarray, "S"]:
     """Brings sound to a fixed rate and number of samples, cut or padded with zeros at the end.
 
-    Resampling is band-limited: the spectrum of the whole sound, followed by silence, is cut off or
-    filled up with zeros at the lower of the two Nyquist frequencies.
+    Resampling is band-limited: the spectrum of the whole sound, padded with silence, is cut off or
+    padded with zeros at the lower of the two Nyquist frequencies.
 
     Args:
       waveform: mono sound.
@@ -145,8 +145,8 @@ def fit_sound(waveform: Waveform, samples: int, rate: int) -> Float32[np.ndarray
       rate: of the result, in Hz.
 
     Raises:
-      BadInput: ``no_audio`` where there is no sample, ``unreadable_audio`` where a sample is not
-        finite or the rate is not positive.
+      BadInput: ``no_audio`` if there is no sample, ``unreadable_audio`` if a sample is not finite
+        or the rate is not positive.
     """
     sound = np.asarray(waveform.samples, np.float32)
     if sound.size == 0:
@@ -169,8 +169,8 @@ def _resample(
 ) -> Float32[np.ndarray, "S"]:
     divisor = math.gcd(old_rate, new_rate)
     old_step, new_step = old_rate // divisor, new_rate // divisor
-    # A whole number of steps keeps both grids aligned; the silence keeps the end, which the Fourier
-    # transform joins to the start, away from it.
+    # A whole number of steps keeps both grids aligned. The Fourier transform joins the end to the
+    # start; silence keeps them apart.
     steps = math.ceil((len(sound) + margin) / old_step)
     spectrum = np.fft.rfft(sound.astype(np.float64), steps * old_step)
     kept = np.zeros(steps * new_step // 2 + 1, complex)

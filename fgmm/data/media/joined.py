@@ -1,9 +1,9 @@
-"""Recordings joined end to end in one file: where each begins.
+"""Where recordings begin that are joined end to end in one file.
 
 The clock of such a file starts again within it, so a moment is in several places: FFmpeg may find
 one of them for the pictures and another for the sound. Each recording is therefore read by itself.
-In transport and program streams a recording begins where the clock that they carry goes back, in
-MP4, AVI and Matroska where the file begins anew. Other formats are not searched.
+In transport and program streams a recording begins where their clock goes back; in MP4, AVI and
+Matroska, where another file header is. Other formats are not searched.
 """
 
 import functools
@@ -19,22 +19,22 @@ import numpy as np
 
 from fgmm.data.media import deadline
 
-# Stretches of a file in which the clock is looked at; between two it is searched by halves.
+# Stretches of a file in which the clock is read; between two of them it is searched by bisection.
 _LOOKS = 32
 # Bytes of a stretch: the clock is stamped every 0.1 s, in streams of up to 30 Mbit/s.
 _STRETCH = 3 << 17
 # Ticks of the clock, 90,000 a second, until it begins at 0 again.
 _WRAP = 1 << 33
-# Ticks by which stamps may go back where nothing was joined.
+# Ticks by which stamps may go back within a recording.
 _JITTER = 9_000
-# Lengths of the packets of a transport stream, and where in a packet its first byte of sync is.
+# Lengths of the packets of a transport stream, with the place of the sync byte in a packet.
 _PACKETS = {188: 0, 192: 4, 204: 0}
-# Packets in a row that show where packets begin.
+# Packets in a row that must have a sync byte to show where packets begin.
 _IN_STEP = 5
 _SYNC = 0x47
 _PACK = b"\0\0\1\xba"
 _PACK_BYTES = 10
-# What Matroska begins with, and what all of a recording is in.
+# The header of Matroska, and the element that holds all of a recording.
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _DOCUMENTS = re.compile(re.escape(_EBML) + rb".{0,64}\x42\x82.(?:matroska|webm)", re.DOTALL)
 _LONGEST_BEGINNING = 128
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """A recording within a file on disk, from its first byte to past its last.
 
     Attributes:
-      modified: when the file was, in nanoseconds.
+      modified: the time of the file's last change, in nanoseconds.
     """
 
     path: str
@@ -92,10 +92,10 @@ Media = str | os.PathLike[str] | bytes | Part
 
 
 def parts(media: Media) -> tuple[Media, ...]:
-    """The recordings that a file holds, in order; the file itself where it is one alone.
+    """The recordings that a file holds, in order; the file itself if it is only one.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     if isinstance(media, Part):
         return (media,)
@@ -111,13 +111,13 @@ def parts(media: Media) -> tuple[Media, ...]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _starts_of_path(path: str, size: int, modified: int) -> tuple[int, ...]:
-    del modified  # a file that was written anew is searched anew
+    del modified  # a changed file is searched again
     with open(path, "rb") as file:
         return _starts(file, size)
 
 
 def _starts(file: io.BufferedIOBase, size: int) -> tuple[int, ...]:
-    """Where recordings begin, but for the first."""
+    """Where recordings after the first begin."""
     head = file.read(max(_PACKETS) * (_IN_STEP + 1))
     if head[4:8] == b"ftyp":
         return tuple(_mp4_starts(file, size))
@@ -182,8 +182,8 @@ def _matroska_starts(file: io.BufferedIOBase, size: int) -> Iterator[int]:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int] | None:
-    """The bytes of a number of EBML (RFC 8794, section 4), and the number; None for an unknown
-    length.
+    """The number of bytes of an EBML number (RFC 8794, section 4), and the number; None for an
+    unknown length.
     """
     width = 9 - data[at].bit_length() if at < len(data) else 1
     ones = (1 << 7 * width) - 1
@@ -192,7 +192,7 @@ def _number(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _documents(file: io.BufferedIOBase, first: int) -> Iterator[int]:
-    """Where Matroska begins behind a place; all is read."""
+    """Where Matroska headers are after a place; all bytes are read."""
     file.seek(first)
     kept = b""
     while data := file.read(_STRETCH):
@@ -210,8 +210,8 @@ class _Stamp(NamedTuple):
 
     Attributes:
       at: the byte where it is.
-      ticks: that it says.
-      start: the byte where a recording begins of which it is the first one.
+      ticks: the time.
+      start: the byte where its recording begins, if it is the first stamp in it.
     """
 
     at: int
@@ -219,7 +219,7 @@ class _Stamp(NamedTuple):
     start: int
 
     def back_to(self, later: "_Stamp") -> bool:
-        """Whether a stamp that comes later says less."""
+        """Whether a stamp after this one has an earlier time."""
         return _WRAP // 2 < (later.ticks - self.ticks) % _WRAP < _WRAP - _JITTER
 
 
@@ -235,7 +235,7 @@ class _Clock:
         self._file, self._size, self._stamps_of = file, size, stamps_of
 
     def restarts(self) -> Iterator[int]:
-        """Where recordings begin that its stamps going back tells of."""
+        """Where recordings begin, as told by stamps that go back."""
         looks = min(_LOOKS, 1 + self._size // _STRETCH)
         last = None
         for first in np.linspace(0, max(0, self._size - _STRETCH), looks).astype(int).tolist():
@@ -281,8 +281,8 @@ def _program_stamps(data: bytes) -> Iterator[_Stamp]:
 
 
 def _transport_stamps(length: int, data: bytes) -> Iterator[_Stamp]:
-    """The program clock reference of packets that carry one (ISO/IEC 13818-1): those of the program
-    that is stamped first, since each has a clock of its own.
+    """The program clock references (ISO/IEC 13818-1) of the program that has the first one, since
+    each program has its own clock.
 
     A recording begins with the list of its programs.
     """
@@ -303,7 +303,7 @@ def _transport_stamps(length: int, data: bytes) -> Iterator[_Stamp]:
 
 
 def _in_step(data: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Packets in a row, from their byte of sync on, each time with the place of the first."""
+    """Runs of packets, from their sync byte on, each with the place of its first packet."""
     sync = data == _SYNC
     last = len(data) - _IN_STEP * length
     if last <= 0:

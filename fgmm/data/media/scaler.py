@@ -1,4 +1,6 @@
-"""Decoded frames to pictures as they are shown: upright, with square pixels, in RGB, in FFmpeg."""
+"""Converts decoded frames to RGB pictures as they are shown: upright, with square pixels; with
+FFmpeg.
+"""
 
 from typing import NamedTuple
 
@@ -11,15 +13,15 @@ from fgmm.data.media import decode
 
 # Stretching a picture by more than this is damage.
 _MAX_PIXEL_ASPECT = 8
-# Formats of pixels that FFmpeg converts to RGB with vector instructions where sizes stay.
+# Pixel formats that FFmpeg converts to RGB with vector instructions if the size stays.
 _FAST_COLOURS = ("yuv420p", "yuvj420p")
-# How many times the target a picture may be before it is cropped: one of a few long lines, enlarged
-# until it covers the target, would fill the memory.
+# The largest area of a picture before it is cropped, in areas of the target. A long thin one,
+# enlarged until it covers the target, would fill the memory.
 _MOST_CUT_OFF = 32
 
 
 class Orientation(NamedTuple):
-    """What brings a picture as it is coded upright, in this order.
+    """The steps that make a coded picture upright, in this order.
 
     Attributes:
       swapped: rows and columns change places.
@@ -33,7 +35,7 @@ class Orientation(NamedTuple):
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
-        """The nearest one to a frame's display matrix; of a frame without one it changes nothing.
+        """The one nearest to a frame's display matrix; without a matrix it changes nothing.
 
         The matrix maps a place (x, y) to (a x + c y, b x + d y), y downward.
         """
@@ -55,19 +57,19 @@ class Orientation(NamedTuple):
 class Scaler:
     """Frames as they are shown, upright and with square pixels, in RGB.
 
-    Either whole, shrunk to ``size`` on the shorter side and all as large as the first of them, or
-    cropped about their centre and brought to ``target``, height and width.
+    They are either whole, shrunk to ``size`` on the shorter side and all as large as the first, or
+    cropped about their centre and scaled to ``target``, height and width.
     """
 
     def __init__(self, stream, size: int, target: tuple[int, int] | None):
         self._stream, self._size, self._target = stream, size, target
         self._shape: tuple[int, int] | None = None
-        # One for all frames: setting them up takes longer than their work on a frame.
+        # Kept for all frames, because setting them up takes longer than scaling a frame.
         self._resize = av.video.reformatter.VideoReformatter().reformat
         self._convert = av.video.reformatter.VideoReformatter().reformat
 
     def __call__(self, frame) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture, in the memory that FFmpeg's scaler wrote; it is yet to be copied."""
+        """The picture, in the memory of FFmpeg's scaler; copy it before the next one."""
         orientation = Orientation.of(frame)
         if self._target is None:
             height, width = self._whole(frame, orientation.swapped)
@@ -93,8 +95,8 @@ class Scaler:
         return picture[top : top + height, left : left + width]
 
     def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
-        """The least size of the whole picture that covers the target, in even numbers, with which
-        the scaler is faster.
+        """The smallest size of the whole picture that covers the target. Numbers are even, since
+        the scaler is faster then.
         """
         shown = shown_size(frame, self._stream, None)
         scale = max(height / shown[0], width / shown[1])
@@ -103,9 +105,9 @@ class Scaler:
 
     def _scaled(self, frame, height: int, width: int) -> av.VideoFrame:
         if frame.format.name in _FAST_COLOURS and (frame.height, frame.width) != (height, width):
-            # Size first and colours then take a third of the time of both at once.
+            # Scaling first and converting colours then takes a third of the time of both at once.
             frame = self._resize(frame, width=width, height=height, threads=1)
-        # Scaling to RGB honours range and matrix of the colours.
+        # The conversion to RGB respects the range and matrix of the colours.
         return self._convert(frame, width=width, height=height, format="rgb24", threads=1)
 
 
@@ -121,7 +123,7 @@ def shown_size(frame: av.VideoFrame, stream: av.VideoStream, size: int | None) -
     """Height and width of a picture with square pixels, before it is turned.
 
     Args:
-      size: of the shorter side, to which a larger picture is shrunk; None for any.
+      size: the shorter side to which a larger picture is shrunk; None to keep its size.
     """
     height, width = float(frame.height), float(frame.width)
     aspect = float(stream.sample_aspect_ratio or 1)

@@ -1,4 +1,4 @@
-"""Pictures of H.264 that need not be decoded: nobody sees them, and no other refers to them."""
+"""Finds pictures of H.264 that need not be decoded: not shown, and no others refer to them."""
 
 import bisect
 import collections
@@ -7,23 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import av
 
-# Packets looked at before and behind one, for what is shown next: pictures are coded out of order.
+# Packets before and after one in which the next picture on display is searched: pictures are coded
+# out of order.
 _NEAR = 8
-# Seconds by which a time may be off, for a moment that falls together with a picture's time.
+# Seconds by which a time may be off, for a moment that is a picture's time.
 _ROUNDING = 1e-6
 
 
 def skipping(
     packets: Iterable[av.Packet], stream: av.VideoStream, moments: Sequence[float]
 ) -> Iterator[av.Packet]:
-    """Packets of a stream, each yielded with the decoder told whether its picture may be left out.
+    """Packets of a stream. Before each is yielded, the decoder is told whether its picture may be
+    left out.
 
-    A picture of H.264 says itself whether others refer to it. One that is not referred to, and is
-    on display at none of the moments, can be left out and every other stays what it is.
+    A picture of H.264 says whether others refer to it. One that no others refer to, and that is not
+    on display at any moment, can be left out without changing others.
 
     Args:
       packets: in the order of decoding.
-      stream: theirs.
+      stream: the stream.
       moments: time stamps in seconds, in order.
     """
     tick = float(stream.time_base)
@@ -50,7 +52,7 @@ def skipping(
 
 
 def _seen(time: float, near: Iterable[float], first: float, moments: Sequence[float]) -> bool:
-    """Whether the picture of a time may be on display at a moment, for all that is known."""
+    """Whether the picture of a time may be on display at a moment."""
     following = min((other for other in near if other > time), default=None)
     # The first picture is on display at all moments before it too.
     if following is None or (time == first and moments[0] < following + _ROUNDING):

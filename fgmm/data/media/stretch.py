@@ -1,4 +1,4 @@
-"""Stretches of recordings: what a clip is made of, opened when it is read."""
+"""Stretches of recordings, of which clips are made; opened when they are read."""
 
 import dataclasses
 
@@ -33,15 +33,15 @@ class Recording:
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """A stretch of a recording, for its pictures and its sound alike.
+    """A stretch of a recording, for its pictures and its sound.
 
-    It is opened anew by every reader, each of which may raise ``BadInput``. Can be pickled, and
-    read by many threads.
+    Every reader opens the recording and may raise ``BadInput``. Can be pickled, and read by many
+    threads.
 
     Attributes:
       recording: a file of a corpus, or the contents of one.
-      start: in seconds; None for a stretch at ``share`` of what the recording's length leaves,
-        which is found when it is read. A recording that is shorter has it at its start.
+      start: in seconds; None for a start at ``share`` of its range, which is found when it is read.
+        In a shorter recording the stretch begins at its start.
       seconds: its length; 0, without a ``start``, for the whole recording.
       share: 0 for the start of the recording, 1 for its end.
     """
@@ -78,14 +78,15 @@ class Stretch:
 
 
 def share_start(duration: float, seconds: float, share: float) -> float:
-    """Where a window begins that is at a share of what a recording's length leaves."""
+    """The start of a window at a share of the range that it has in a recording."""
     return share * max(0.0, duration - seconds)
 
 
 def even_start(duration: float, seconds: float, number: int, count: int) -> float:
-    """Where a window begins, of ``count`` at equal distances from a recording's start to its end.
+    """The start of window ``number`` of ``count`` at equal distances from a recording's start to
+    its end.
 
-    One window is in the middle. A recording shorter than a window has them all at its start.
+    One window is in the middle. In a recording shorter than a window, all begin at its start.
     """
     slack = max(0.0, duration - seconds)
     return slack / 2 if count == 1 else slack * number / (count - 1)

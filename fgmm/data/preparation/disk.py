@@ -21,7 +21,7 @@ class OutputFailed(Exception):
 
 @contextlib.contextmanager
 def sole_writer(output: pathlib.Path) -> Iterator[None]:
-    """Makes the folder, and holds it against other programs until it ends, however it ends.
+    """Makes the folder and locks it against other programs until the context ends.
 
     Raises:
       ConfigError: it cannot be written, or another program is at work there.
@@ -78,7 +78,7 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 
 def to_disk(path: pathlib.Path) -> None:
-    """Waits until a file, or the names in a folder, would outlast a loss of power."""
+    """Waits until a file, or the names in a folder, would survive a loss of power."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -87,5 +87,5 @@ def to_disk(path: pathlib.Path) -> None:
 
 
 def cause(error: Exception) -> str:
-    """The operating system's words; those of ArrayRecord go on about where it happened."""
+    """The message of the operating system, or of ArrayRecord without its source lines."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error).split(";")[0]

@@ -1,7 +1,8 @@
-"""Recordings encoded again: smaller, of an even frame rate, with frequent key frames, 16 kHz mono.
+"""Encodes recordings again: smaller, at an even frame rate, with frequent key frames, in 16 kHz
+mono.
 
-Pictures and sound keep the times at which players show and play them; what is not asked for is
-copied as it is.
+Pictures and sound keep the times at which players present them. A stream that needs no change is
+copied.
 """
 
 import dataclasses
@@ -21,35 +22,35 @@ from fgmm.data.media.scaler import Orientation, shown_size
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.schema import BadInput
 
-# x264's scale of quality, and how much time it may take.
+# x264's quality and its speed.
 QUALITY, PRESET = "23", "fast"
 JPEG_QUALITY = 90
 # Ticks a second of the time stamps written.
 _CLOCK = 90_000
-# Seconds between key frames where only a size or a rate was asked for.
+# Seconds between key frames if only a size or a rate was asked for.
 _GOP_SECONDS = 1.0
 # For containers: Matroska draws numbers at random otherwise.
 REPRODUCIBLE = {"fflags": "+bitexact"}
-# What a picture becomes: a key frame, or what x264 chooses.
+# The type of a picture: a key frame, or what x264 chooses.
 _KEY, _ANY = av.video.frame.PictureType.I, av.video.frame.PictureType.NONE
-# Seconds of silence to put in where a file has none; more are damage.
+# The longest gap in sound that is filled with silence; a longer one is damage.
 _LONGEST_GAP = 600
-# MP4 takes what recordings hold but for old codecs, which are copied into Matroska.
+# MP4 holds all but old codecs, which are copied into Matroska.
 _CONTAINERS = {"video": ("mp4", "matroska"), "audio": ("flac",)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What is asked for; 0 leaves something as it is.
+    """How recordings are encoded; 0 leaves a property as it is.
 
     Attributes:
       short_side: pixels of the shorter side of larger pictures, which are shrunk.
       fps: pictures a second.
-      gop_seconds: seconds from one key frame to the next at most: what is decoded in vain to reach
-        a moment. Pictures encoded again for another reason have 1.
+      gop_seconds: the most seconds from one key frame to the next, which is what is decoded to
+        reach a moment. Pictures that are encoded again for another reason have 1.
       audio_rate: samples a second; the sound becomes mono.
-      piece_seconds: of the pieces that ``pieces.cut`` makes, each of which gets a key frame where
-        it is due.
+      piece_seconds: the length of the pieces that ``pieces.cut`` makes. Each begins with a key
+        frame.
     """
 
     short_side: int = 0
@@ -72,19 +73,21 @@ class Encoding:
         return bool(self.short_side or self.fps or self.gop_seconds)
 
     def again(self, kind: str) -> bool:
-        """Whether pictures of a video, or sound alone, are encoded again and so can be cut."""
+        """Whether the pictures of a video, or sound without pictures, are encoded again and so can
+        be cut.
+        """
         return {"video": self.pictures, "audio": self.audio_rate > 0}.get(kind, False)
 
 
 def encoded(data: bytes, kind: str, encoding: Encoding, *, sound: bool = True) -> bytes:
-    """A recording as it was asked for; the same bytes where nothing was.
+    """A recording encoded again; the same bytes if ``encoding`` changes nothing.
 
-    Video becomes MP4 with H.264 and AAC, sound alone FLAC, a picture JPEG.
+    Video becomes MP4 with H.264 and AAC, sound without pictures FLAC, a picture JPEG.
 
     Args:
       data: contents of a file that ``fgmm.data.media.av_files`` can read.
       kind: one of ``KINDS``.
-      sound: False leaves out what sound a video has, which cannot be decoded.
+      sound: False leaves out the sound of a video, for sound that cannot be decoded.
 
     Raises:
       BadInput: ``unreadable_video`` or ``unreadable_audio``.
@@ -114,7 +117,7 @@ def _smaller_picture(data: bytes, short_side: int) -> bytes:
                 return data
             size = tuple(max(1, round(side * scale)) for side in upright.size)
             out = io.BytesIO()
-            # Antialiased, and laid on white where it is transparent.
+            # Antialiased, and put on white if it is transparent.
             shrunk = upright.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
             white = Image.new("RGBA", size, "white")
             Image.alpha_composite(white, shrunk).convert("RGB").save(
@@ -157,8 +160,8 @@ def _copied(source, stream, target, encoding: Encoding) -> list:
 
 
 def with_decoding_times(packets: Iterable[av.Packet]) -> list[av.Packet]:
-    """Packets of a stream that are shown at some time, each with a time to decode it, which
-    Matroska leaves open for the first ones: as late as those after it allow.
+    """Packets of a stream that have a time of display, each with a time of decoding. Matroska lacks
+    it for the first ones: they get the latest that those after them allow.
     """
     shown, after = [packet for packet in packets if packet.pts is not None], math.inf
     for packet in reversed(shown):
@@ -193,14 +196,14 @@ def _pictures(source, stream, target, encoding: Encoding) -> list:
 
 
 def _keep_colours(frame, context) -> None:
-    """Says what the numbers of a picture mean, which scaling leaves but for their range."""
+    """Copies the colour properties of a picture; scaling changes only the range."""
     context.color_range = av.video.reformatter.ColorRange.MPEG
     for name in ("colorspace", "color_primaries", "color_trc"):
         setattr(context, name, getattr(frame, name))
 
 
 def _from_zero(source, stream) -> Iterator:
-    """Frames stamped with the time of their display, which goes forward."""
+    """Frames stamped with their time of display, which increases."""
     _rewind(source, stream)
     last = -1
     for time, _, frame in av_files.timed(
@@ -213,12 +216,12 @@ def _from_zero(source, stream) -> Iterator:
 
 
 def _rewind(source, stream) -> None:
-    """To the first packet of a stream, which may come before the file's start of time."""
+    """Seeks to the first packet of a stream, which may be before time zero."""
     av_files.seek(source, stream, av_files.origin_of(source) - 1)
 
 
 def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
-    """A filter to upright pictures with square pixels, of the size it returns."""
+    """A filter that makes pictures upright, with square pixels, and the size of its pictures."""
     turn = Orientation.of(frame)
     height, width = shown_size(frame, stream, encoding.short_side or None)
     height, width = (max(2, 2 * round(side / 2)) for side in (height, width))
@@ -262,7 +265,7 @@ def _sound(source, stream, target, encoding: Encoding) -> list:
     for rate, place, mono in av_files.sound_parts(source, stream):
         if place - cursor > _LONGEST_GAP * rate:
             raise BadInput("unreadable_audio", f"a gap of {(place - cursor) / rate:.0f} s")
-        # Silence where there is none yet, and in gaps; what comes twice is left out.
+        # Silence at the start and in gaps; sound that is there twice is left out.
         mono = np.concatenate([np.zeros(max(0, place - cursor), np.float32), mono])
         part = np.clip(mono[max(0, cursor - place) :], -1, 1)[None]
         if part.size:

@@ -1,4 +1,4 @@
-"""The same preparation on Apache Beam: a shard is an element, whichever machine writes it.
+"""Writes shards with Apache Beam: a shard is an element, written by any machine.
 
 All machines must see the folders of the corpus and of the output under the same paths.
 """
@@ -16,7 +16,7 @@ def write(
     """Writes shards.
 
     Args:
-      task: what there is to do.
+      task: the preparation.
       remaining: the shards, as (split, number).
       runner: name of a Beam runner.
       options: of it, as ``--name=value``.

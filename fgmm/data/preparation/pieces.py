@@ -1,4 +1,4 @@
-"""A long recording as several records, so that a clip is read from its piece and not from it all.
+"""A long recording as several records, so that a clip is read from a piece and not from all of it.
 
 What is cut was encoded just before, with a key frame where a piece is due: the packets of pictures
 and of their sound are copied, and times counted from the start of the piece.
@@ -66,9 +66,9 @@ def cut(data: bytes, kind: str, seconds: float) -> Iterator[Piece]:
 def described(raw: RawRecord, piece: Piece, number: int) -> RawRecord:
     """What is known of a piece: its own captions, and all else as of the recording.
 
-    Its name is that of the recording, a slash and the piece's number: no file has a name like that,
-    for the recording is no folder. Captions are those that are said in the piece, if only in part;
-    those without an end, which are of the whole recording, stay as they are.
+    Its name is that of the recording, a slash and the piece's number. No file has such a name,
+    since the recording is no folder. Captions are those that are said in the piece, if only in
+    part; those without an end, which are of the whole recording, stay as they are.
     """
 
     def shifted(caption: Caption) -> Caption:
@@ -115,7 +115,7 @@ def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
     ):
         deadline.check()
         first, begun, over = (bisect.bisect_left(times, t) for t in (start - warm_up, start, end))
-        # Where the sound has ended before, what warms up would be a track without sound.
+        # If the sound has ended before, the warm-up would be a track without sound.
         heard = sound[first if place else 0 : over] if begun < over else []
         parts = [pictures[place:past], heard]
         yield Piece(start, end, _muxed(form, [part for part in parts if part], start + origin))
@@ -135,7 +135,7 @@ def _muxed(form: str, parts: Sequence[list[av.Packet]], start: float) -> bytes:
 
 
 def _moved(packet: av.Packet, stream: av.stream.Stream, start: float) -> av.Packet:
-    """A copy, for sound around a cut is in two files and writing changes a packet."""
+    """A copy, because sound around a cut is in two files and writing changes a packet."""
     moved, offset = av.Packet(bytes(packet)), round(start / packet.time_base)
     moved.time_base, moved.stream = packet.time_base, stream
     moved.pts, moved.dts = packet.pts - offset, packet.dts - offset

@@ -1,4 +1,4 @@
-"""What a preparation does, settled before its first shard and kept for the runs that go on."""
+"""What a preparation does, fixed before its first shard and kept for runs that continue it."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from fgmm.data.schema import BadInput
 
 FORMAT = 1
 PLAN = "plan.json"
-# Of the recordings, so many are measured to plan the number of shards.
+# Recordings that are measured to plan the number of shards.
 _MEASURED = 256
 # What ends a recording's name in the checksum of the list.
 _SEPARATOR = b"\0"
@@ -89,7 +89,7 @@ def _size(raw: Any, index: int) -> int:
 
 
 def settle(output: pathlib.Path, plan: Plan) -> Plan:
-    """The plan that holds for a folder: the one it was begun with, which must ask for the same.
+    """The plan of a folder: the one that it was begun with, which must ask for the same.
 
     Raises:
       ConfigError: it asks for something else.

@@ -1,4 +1,4 @@
-"""What a source tells the preparation: its recordings as they lie on disk, one by one.
+"""What the preparation reads from a source: its recordings as they lie on disk, one by one.
 
 A source that can be prepared has, beside what ``fgmm/data/sources`` says::
 
@@ -14,8 +14,8 @@ A source that can be prepared has, beside what ``fgmm/data/sources`` says::
     recordings.classes                          as of ``Source``, where there are labels
 
 They can be pickled, in an order that depends on the corpus alone. Those of a corpus which may have
-millions keep no Python object for each. A source without ``raw`` is prepared as well where its
-clips carry encoded pictures and no sound.
+millions keep no Python object for each. A source without ``raw`` can be prepared too if its clips
+carry encoded pictures and no sound.
 """
 
 import os
@@ -76,7 +76,7 @@ class EncodedPictures:
         clip = self._source[index]
         encoded = clip.video if isinstance(clip.video, bytes) else None
         if encoded is None and clip.video is not None:
-            clip.video()  # what stands for a picture that cannot be read says why
+            clip.video()  # raises BadInput for a picture that cannot be read
         return RawRecord(
             clip.clip_id, encoded or b"", "image", clip.captions, clip.labels, clip.group
         )

@@ -1,5 +1,5 @@
-"""A recording as a record, or as one for each piece: examined, encoded again where asked for, in
-TFDS's features.
+"""Makes records of recordings, one each or one for each piece: examined, encoded again if asked
+for, in TFDS's features.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from fgmm.data.schema import SILENCE, BadInput
 
 # A record is one message of Protocol Buffers, which end at 2 GB.
 LARGEST = 1_900_000_000
-# Seconds of sound looked at first for whether there is any, and at most in one piece.
+# Seconds of sound that are first examined, and the most at once.
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
 
 
@@ -32,7 +32,7 @@ class Findings(NamedTuple):
       duration: in seconds; 0 of a picture.
       has_video, has_audio: what can be decoded.
       silent: whether there is sound that is never louder than ``SILENCE``.
-      problems: reasons why something of it cannot be used.
+      problems: reasons why parts of it cannot be used.
     """
 
     duration: float
@@ -52,11 +52,11 @@ class Record(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Making:
+class RecordMaker:
     """How recordings become records.
 
     Attributes:
-      encoding: what is asked for.
+      encoding: how they are encoded.
       time_limit: seconds for each recording.
     """
 
@@ -64,15 +64,15 @@ class Making:
     time_limit: float
 
     def __call__(self, raw: RawRecord) -> list[Record]:
-        """The record of a recording, or those of its pieces in order: all of them or none.
+        """The record of a recording, or the records of all its pieces in order.
 
-        Recordings that were joined in one file are pieces of it, each with a file of its own; what
-        was joined and cannot be used is left out.
+        Recordings that were joined in one file are its pieces, each with a file of its own. Those
+        that cannot be used are left out.
 
         Raises:
-          BadInput: it is left out: ``missing_file``; ``too_large`` for a record; ``too_slow``, not
-            done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio`` or ``no_audio``,
-            it does not hold what its kind should.
+          BadInput: the recording is left out: ``missing_file``; ``too_large`` for a record;
+            ``too_slow``, not done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio``
+            or ``no_audio``, it does not hold what its kind should.
         """
         with deadline.within(self.time_limit):
             parts = _parts(_contents(raw), raw.kind)
@@ -81,14 +81,14 @@ class Making:
                 made = [_made(raw, found[0][0].data, found[0][1])]
             else:
                 made = [_of_piece(raw, number, *piece) for number, piece in enumerate(found)]
-            # What found the time over may have gone on without what it was reading.
+            # A reader may have caught ``too_slow`` and continued, so check again.
             deadline.check()
         return made
 
     def _of_recording(
         self, kind: str, piece: pieces.Piece, examined: Findings
     ) -> list[tuple[pieces.Piece, Findings]]:
-        """A recording encoded again and cut, if that was asked for."""
+        """The recording, encoded again and cut if asked for."""
         data = encoded(piece.data, kind, self.encoding, sound=examined.has_audio)
         cut: list[pieces.Piece] = []
         if self.encoding.piece_seconds and self.encoding.again(kind):
@@ -100,11 +100,10 @@ class Making:
 
 
 def _parts(data: bytes, kind: str) -> list[tuple[pieces.Piece, Findings]]:
-    """The recordings in a file: one but where several were joined.
+    """The recordings in a file; one unless several were joined.
 
     Raises:
-      BadInput: as ``examine``, of the last of those that do not hold what they should, where none
-        does.
+      BadInput: as ``examine``, for the last recording, if none can be used.
     """
     if kind == "image" or len(parts := joined.parts(data)) == 1:
         return [(pieces.Piece(0.0, math.inf, data), examine(data, kind))]
@@ -146,14 +145,14 @@ def features() -> tfds.features.FeaturesDict:
             "clip_id": text(),
             "group": text(),
             "kind": text(),
-            # The contents of a file as it can be written to disk and played.
+            # The contents of a file that players can open.
             "media": of(shape=(), dtype=np.bytes_),
             "duration": of(shape=(), dtype=np.float32),
             "has_video": of(shape=(), dtype=np.bool_),
             "has_audio": of(shape=(), dtype=np.bool_),
             "silent": of(shape=(), dtype=np.bool_),
-            # Seconds from the start, negative of what began before a piece; the end of a picture's
-            # captions is infinite.
+            # Seconds from the start, negative if a caption began before a piece; the end of a
+            # picture's captions is infinite.
             "captions": tfds.features.Sequence(
                 {
                     "text": text(),
@@ -175,16 +174,16 @@ def _serializer() -> example_serializer.ExampleSerializer:
 
 
 def _serialized(example: dict[str, Any]) -> bytes:
-    """As TFDS does it, but the same bytes every time: the order of features is free otherwise."""
+    """As TFDS does it, but with features in a fixed order, so the same bytes every time."""
     message = _serializer().get_tf_example(features().encode_example(example))
     return message.SerializeToString(deterministic=True)
 
 
 def examine(data: bytes, kind: str) -> Findings:
-    """Looks at the first picture, and at as much sound as it takes to hear something.
+    """Decodes the first picture, and sound until some is not silent.
 
     Raises:
-      BadInput: it does not hold what its kind should.
+      BadInput: the recording does not hold what its kind should.
     """
     if kind == "image":
         decode.read_image(data, 32, 32)
@@ -208,7 +207,7 @@ def examine(data: bytes, kind: str) -> Findings:
 
 
 def _audible(data: bytes, duration: float) -> bool:
-    """Whether there is a sound; raises ``BadInput`` where none can be decoded anywhere."""
+    """Whether there is a sound; raises ``BadInput`` if none can be decoded."""
     start, length, found, failure = 0.0, _FIRST_LOOK, False, None
     while start < duration:
         try:

@@ -1,4 +1,4 @@
-"""What a preparation kept, what it left out and why, as numbers that add up over shards."""
+"""What a preparation kept and left out, and why, as numbers that add up over shards."""
 
 import bisect
 import collections

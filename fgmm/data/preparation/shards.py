@@ -1,4 +1,4 @@
-"""Shards: planned once, written each as a whole or not at all, listed with their checksums.
+"""Shards: planned once, each written whole or not at all, listed with checksums.
 
 The folder of a prepared corpus::
 
@@ -30,7 +30,7 @@ from fgmm.config import ConfigError
 from fgmm.data.preparation.disk import OutputFailed, cause, checksum, to_disk, write_json
 from fgmm.data.preparation.plan import FORMAT, Plan, listed_name
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making, features
+from fgmm.data.preparation.records import RecordMaker, features
 from fgmm.data.preparation.report import Report, table
 from fgmm.data.schema import BadInput
 
@@ -58,7 +58,7 @@ def write_shard(
     output: pathlib.Path,
     plan: Plan,
     raw: Any,
-    making: Making,
+    making: RecordMaker,
     split: str,
     shard: int,
     advance: Callable[[], None] = lambda: None,

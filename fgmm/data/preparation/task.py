@@ -1,4 +1,4 @@
-"""A preparation: what is read, what is written, and how; planned before anything is."""
+"""A preparation: what is read, what is written and how; planned before anything is written."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from fgmm.data.preparation import raw as raws
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.plan import Plan, measured
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.schema import BadInput
 
 # Recordings of a split that are asked for their kind.
@@ -35,7 +35,7 @@ class Task:
     output: pathlib.Path
     plan: Plan
     raw: dict[str, Any]
-    making: Making
+    making: RecordMaker
 
     def remaining(self) -> list[tuple[str, int]]:
         """The shards that have yet to be written, as (split, number)."""
@@ -102,11 +102,11 @@ def open_task(
         splits={split: measured(raw, shard_megabytes) for split, raw in opened.items()},
         classes=_classes(opened),
     )
-    return Task(output, plan, opened, Making(encoding, time_limit))
+    return Task(output, plan, opened, RecordMaker(encoding, time_limit))
 
 
 def _demand_cut(opened: dict[str, Any], encoding: Encoding) -> None:
-    """Raises where recordings would stay whole, by the first ones of each split."""
+    """Raises if recordings would stay whole, judged by the first ones of each split."""
     kinds = set()
     for raw in opened.values():
         for index in range(min(_LOOKED_AT, len(raw))):

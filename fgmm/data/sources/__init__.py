@@ -4,19 +4,19 @@ A source module defines one class ``Source``: random access to clips that are a 
 options and the index alone, so that the data position of a run is one number.
 
 ``Source(**options)``
-    A frozen dataclass whose fields are the options. Making one opens the corpus, and raises
+    A frozen dataclass whose fields are the options. RecordMaker one opens the corpus, and raises
     ``fgmm.config.ConfigError`` for an option that makes no sense or a corpus that is missing. An
     option ``seconds``, the length of a window, is ``config.data.seconds`` unless an entry sets it.
 ``len(source)``, ``source[index] -> fgmm.data.schema.Clip``
     Reading media is deferred: a ``Clip`` says which stretch of which recording it is, and opening
-    it never fails. How many pictures of what size are read is said by the batch.
+    it never fails. The batch says how many pictures of what size are read.
 ``source.report: collections.Counter``
     Entries left out when the corpus was opened, by reason.
 
 Where it makes sense there are also:
 
 ``source.draw(index, rng) -> Clip``
-    The clip that training takes, with what ``rng`` draws of it, such as a stretch of a recording.
+    The clip that training takes: ``rng`` draws from it, such as a stretch of a recording.
 ``source.classes: dict[str, tuple[str, ...]]``
     The names of the classes of each kind of label, by label.
 ``source.parts``

@@ -18,7 +18,7 @@ from fgmm.data.corpora import labelled
 _TABLE = "clips.csv"
 _LAYOUT = f"the layout is {_TABLE}, fight/, noFight/"
 CLASSES = {"action": ("noFight", "fight")}
-# Clips that the authors list under two source videos each tie these together.
+# The authors list some clips under two source videos, which are then one group.
 _SAME_GROUP = {"IZjLv7alWTk": "g0x9-0pOuhw", "Synopsis": "CamNet"}
 
 

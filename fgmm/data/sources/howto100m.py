@@ -24,13 +24,14 @@ from fgmm.config.option import option
 from fgmm.data.corpora import files, narrations
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import NarrationWindows
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
 
 _PATH_COLUMNS = ("video_path", "path")
-# Of the files that a list names, so many are looked for at once.
+# Files of the list that are looked for when the corpus is opened.
 _LOOKED_FOR = 1000
 
 
@@ -79,6 +80,10 @@ class VideoList:
         spoken, missing = self.narration(index)
         return RawRecord(name, path, "video", spoken, group=name, problems=missing)
 
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Ids with the paths of their files."""
+        return zip(self.names, self._paths, strict=True)
+
     def recording(self, index: int) -> Recording:
         """The file of a video."""
         return Recording(self.folder, self._paths[index])
@@ -99,8 +104,8 @@ class Source(SplitByName):
     ``source.draw(i, rng)``, which training calls, draws both. An epoch is thus one clip of every
     video, as in MIL-NCE. A video without narration gives windows from anywhere in it.
 
-    Neither videos nor captions are opened before they are read: those that are missing or broken
-    are masked then, and counted. Can be pickled, and read by many threads.
+    Videos and captions are opened when they are read. Missing and broken ones are masked and
+    counted then. Can be pickled, and read by many threads.
 
     Attributes:
       names: the ids of this split, in the order of the list.
@@ -129,13 +134,14 @@ class Source(SplitByName):
         return self._listed
 
     def open(self) -> None:
-        """Reads the list, and looks for the first of its files."""
+        """Reads the list, and looks for its first files."""
         listed = self._listed
         recordings = (listed.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
         if not any(recording.name in listed.folder for recording in recordings):
             raise ConfigError(
                 f"listing={str(listed.listing)!r} has no video of split {self.split!r} with "
-                f"validation={self.validation} that is in {str(listed.folder.path)!r}"
+                f"validation={self.validation} that is in {str(listed.folder.path)!r}; change that "
+                "share, or set it to 0 to train on all"
                 + (f"; {left_out(self.report)}" if self.report else "")
             )
 
@@ -146,6 +152,10 @@ class Source(SplitByName):
     @property
     def names(self) -> Texts:
         return self._listed.names
+
+    def members(self) -> Members:
+        """The videos."""
+        return Members(self._listed.folder, self._listed.files())
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -219,7 +229,7 @@ def _listed(
 
 
 def _plain(path: str) -> bool:
-    """Whether it is a path that stays where it is put."""
+    """Whether a path stays below the folder that it is relative to."""
     return bool(path) and not os.path.isabs(path) and ".." not in path.split("/")
 
 

@@ -20,6 +20,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
 from fgmm.data.corpora.source import FileSource
+from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.text.captions import without_markup
@@ -57,7 +58,7 @@ class Source(FileSource):
     Attributes:
       report: ``malformed_line`` counts lines that are no stories, and pages without a picture;
         ``duplicate_id`` stories whose id another has; ``empty_caption`` pages of this split without
-        text, whose clips have that of neighbours alone.
+        text, whose clips have only the texts of neighbours.
     """
 
     split: str = option("train", help="Of the stories, as they say it.")
@@ -90,6 +91,12 @@ class Source(FileSource):
         found = [(name, pages) for name, pages in stories[self.split] if pages]
         report["empty_caption"] += sum(not page.text for _, pages in found for page in pages)
         return Listing(corpus, found, +report)
+
+    def members(self) -> Members:
+        """The pages."""
+        shown = [page for _, pages in self._listed.stories for page in pages]
+        names = ((page.image, page.image) for page in shown)
+        return Members(self._listed.corpus, names, (page.text for page in shown))
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:
@@ -143,8 +150,8 @@ def _stories(
 
 
 def around(index: int, count: int, whole: int) -> range:
-    """``count`` neighbours with ``index`` in their middle, of ``whole``; nearer its ends it is not
-    in their middle, and of fewer there are all.
+    """``count`` neighbours out of ``whole`` with ``index`` in the middle. Near the ends it is not
+    in the middle; if there are fewer, all are taken.
 
     >>> around(5, 3, 10), around(0, 3, 10), around(9, 3, 10), around(1, 9, 4)
     (range(4, 7), range(0, 3), range(7, 10), range(0, 4))

@@ -65,7 +65,7 @@ class Source(labelled.LabelledRecordings):
         rows = labelled.read_table(corpus, table, _COLUMNS, report)
         labels = {files.words(row["label"]) for row in rows}
         for path in {path for places in found.values() for path in places[:1]} - {table}:
-            # What is wrong with the tables of other splits is theirs to count.
+            # Problems of the tables of other splits are counted when those are opened.
             uncounted: collections.Counter[str] = collections.Counter()
             others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
             labels |= {files.words(row["label"]) for row in others} - {""}

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgmm.config import Config, ConfigError, of_type
+from fgmm import components
+from fgmm.config import Config, ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora.source import SECONDS
+from fgmm.data.fingerprint import Fingerprint, of_source
 from fgmm.data.opening import open_source
 from fgmm.data.schema import Clip
 
@@ -41,10 +43,10 @@ class Part(NamedTuple):
 class Source:
     """The clips of all parts, one part after the other in the order of their names.
 
-    Evaluations thus see every clip once, whatever the weights. Training draws from the parts by
-    their weights (``fgmm.data.stream``), so that a small one comes round more often than a large
-    one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group`` begin with the
-    name of the part. ``source.draw(i, rng)`` is there where a part has it.
+    Evaluations see every clip once, whatever the weights. Training draws from the parts by their
+    weights (``fgmm.data.stream``), so that the clips of a small part come up more often than those
+    of a large one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group``
+    begin with the name of the part. ``source.draw(i, rng)`` is there where a part has it.
 
     Attributes:
       parts: by which training draws.
@@ -65,8 +67,8 @@ class Source:
         """
         check_options(self)
         if not self.sources:
-            raise ConfigError("mixture: sources is empty; name at least one")
-        # A method that is always there would say that all clips are drawn anew every time.
+            raise ConfigError("sources is empty; name at least one")
+        # A method on the class would say that every mixture draws its clips.
         if any(hasattr(source, "draw") for source in self._sources):
             object.__setattr__(self, "draw", self._draw)
 
@@ -77,10 +79,7 @@ class Source:
 
     @functools.cached_property
     def _sources(self) -> list[Any]:
-        return [
-            _open(self.sources[name], f"mixture: sources.{name}", self.seconds)
-            for name in self._names
-        ]
+        return [_open(self.sources[name], f"sources.{name}", self.seconds) for name in self._names]
 
     @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -102,6 +101,14 @@ class Source:
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         return _agreed([getattr(source, "classes", {}) for source in self._sources])
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and the fingerprint of each part, under ``parts`` by name."""
+        parts = zip(self._names, self._sources, strict=True)
+        return {
+            "clips": len(self),
+            "parts": {name: of_source(source) for name, source in parts},
+        }
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -126,12 +133,9 @@ class Source:
 def _open(entry: Any, key: str, seconds: float) -> Any:
     if not isinstance(entry, Config):
         raise ConfigError(f"{key}={entry!r} must be a dict with the name of a source")
-    weight = entry.get("weight", 1.0)
-    if not of_type(weight, float) or not 0 < weight < float("inf"):
-        raise ConfigError(f"{key}.weight={weight!r} must be a number above 0")
+    _, options = components.placed("data.sources", {"weight": 1.0, **entry}, key=key)
     if entry.get("name") == "mixture":
         raise ConfigError(f"{key}.name='mixture' cannot be a part of another; name its own parts")
-    options = {option: value for option, value in entry.items() if option != "weight"}
     source = open_source(options, key, seconds)
     if not len(source):
         raise ConfigError(f"{key} has no clip; leave it out")

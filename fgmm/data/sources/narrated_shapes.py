@@ -1,7 +1,7 @@
-"""The embedded corpus: shapes that move and sound, and a narrator who is right now and then.
+"""The built-in corpus: shapes that move and sound, and a narrator who is often wrong.
 
 Everything is a function of (seed, split, index), made when it is asked for; there is nothing to
-download. Eight clips in a row are a video: its narrator's words at the wrong time come from them.
+download. Eight clips in a row are a video. Narration at the wrong time comes from its other clips.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from fgmm.config.option import check_options, option
 from fgmm.data.corpora.shapes import picture, sound
 from fgmm.data.corpora.shapes.narration import describe, narrate
 from fgmm.data.corpora.shapes.scene import MOTIONS, SHAPES, Scene, World, draw_scene, generator
+from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import Clip
 
 # The numbers name a split's random streams: changing one changes the corpus.
@@ -47,7 +48,7 @@ class Source:
       ``Clip.labels["sound"]`` says which.
 
     In the last two, classes are equally likely and every caption is true. ``noise`` and ``silent``
-    are of the first two alone.
+    apply to the first two only.
 
     Attributes:
       classes: names of the classes, by label.
@@ -100,8 +101,12 @@ class Source:
         return self.seed, _SPLITS[self.split]
 
     def _if_narrated(self, share: float) -> float:
-        """A share of what is wrong, which splits for evaluation have nothing of."""
+        """A share of noise or silence; 0 in splits for evaluation."""
         return share if self.split in _NARRATED else 0.0
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are: what they are the options say."""
+        return {"clips": len(self)}
 
     def __len__(self) -> int:
         return self.clips or _DEFAULT_CLIPS[self.split]

@@ -14,12 +14,13 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora.source import SECONDS, FileSource
 from fgmm.data.corpora.windows import EvenWindows, NarrationWindows
+from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.preparation.records import features
 from fgmm.data.schema import REASONS, Caption, Clip, Unreadable
 
-# Letters of an error of TFDS or ArrayRecord, which go on about where it happened.
+# Characters kept of an error of TFDS or ArrayRecord, which may be long.
 _LONGEST_ERROR = 200
 
 
@@ -32,11 +33,12 @@ class Source(FileSource):
     ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
     windows from anywhere in it. Can be pickled, and read by many threads and processes.
 
-    With ``windows`` every recording is so many clips instead, at fixed places, as labelled sources
-    have them: nothing is drawn.
+    With ``windows`` every recording is that many clips, at fixed places, as in labelled sources.
+    Nothing is drawn.
 
-    A record that cannot be read is masked as ``unreadable_record``, one of a shard that has gone
-    since it was opened as ``missing_file``; all other records stay in their places.
+    A record that cannot be read is masked as ``unreadable_record``. If its shard has disappeared
+    since the corpus was opened, it is masked as ``missing_file``. All other records stay in their
+    places.
 
     Attributes:
       classes: names of the classes, by kind of label and label.
@@ -115,6 +117,11 @@ class Source(FileSource):
                 f"root={str(self._folder)!r} was written by another version; prepare it again"
             )
         return records
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and a digest of the checksums of the shards."""
+        checksums = (f"{entry['file']} {entry['sha256']}" for entry in self._shards)
+        return {"clips": len(self), "ids": digest(checksums)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}

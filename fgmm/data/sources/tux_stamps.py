@@ -22,6 +22,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
 from fgmm.data.corpora.source import SECONDS, SplitByName
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.text.captions import without_markup
@@ -53,8 +54,8 @@ class Listing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(SplitByName):
-    """A clip is a stamp: its picture, its sentence in one language, and what is heard of it from
-    the start; a shorter sound ends in silence.
+    """A clip is a stamp: its picture, its sentence in one language, and the start of its sound,
+    padded with silence.
 
     ``Clip.labels["topic"]`` is the folder that it is in. What a stamp lacks its clip lacks: speech
     is scarce in English and plentiful in French, Russian, Romanian, Catalan, Bulgarian and Spanish;
@@ -119,6 +120,12 @@ class Source(SplitByName):
     def classes(self) -> dict[str, tuple[str, ...]]:
         return self._listed.classes
 
+    def members(self) -> Members:
+        """The pictures of the stamps."""
+        stamps = self._listed.stamps
+        names = ((stamp.stem, f"{stamp.stem}.png") for stamp in stamps)
+        return Members(self._listed.corpus, names, (stamp.sentence for stamp in stamps))
+
     def __len__(self) -> int:
         return len(self._listed.stamps)
 
@@ -141,7 +148,7 @@ def _sentence(
     language: str,
     report: collections.Counter[str],
 ) -> str:
-    """In a language; empty where there is none. English has the first line, without a name."""
+    """The sentence in a language; empty without one. English has the first line, without a name."""
     try:
         lines = corpus.read(name).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -31,6 +31,7 @@ from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import since
+from fgmm.data.fingerprint import Members
 from fgmm.data.media.av_files import Header
 from fgmm.data.media.stretch import Recording, Stretch, even_start
 from fgmm.data.preparation.raw import RawRecord
@@ -40,7 +41,7 @@ from fgmm.data.text.texts import Texts
 
 # What is between name and ending, such as en, pt-BR and zh-Hans-en.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
-# Share of a window that a video may fall short of it and still count as one more.
+# Share of a window that the last window of a video may lack.
 _SHORT = 0.1
 
 
@@ -69,18 +70,20 @@ class VideoList:
                 "or .jsonl files of the same names beside them"
             )
         self.report: collections.Counter[str] = collections.Counter()
-        self.names, self.folder, self.whole = Texts(), files.Folder(root), 0
-        stems, spoken = [], []
+        self.names, self.folder = Texts(), files.Folder(root)
+        videos, spoken = Texts(), []
         for name in self.folder.names():
-            stem, ending = os.path.splitext(name)
-            if ending.lower() in files.VIDEO_ENDINGS:
-                self.whole += 1
-                stems.append(stem)
-                if source.has(name):
-                    self.names.append(name)
-            elif ending.lower()[1:] in captions.FORMATS:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in files.VIDEO_ENDINGS:
+                videos.append(name)
+            elif ending[1:] in captions.FORMATS:
                 spoken.append(name)
-        self._stems, self._spoken = Texts(sorted(stems)), Texts(sorted(spoken))
+        self.whole, border = len(videos), source.border(videos)
+        for name in videos:
+            if source.has(name, border):
+                self.names.append(name)
+        self._stems = Texts(sorted(os.path.splitext(name)[0] for name in videos))
+        self._spoken = Texts(sorted(spoken))
         self.languages, self._wanted = self._counted(), source.language
         self._choose_language(root)
         if not self.whole:
@@ -175,10 +178,10 @@ class VideoList:
 class Source(SplitByName):
     """Windows of equal length out of every video, from its start to its end, side by side.
 
-    A video shorter than a window is one, and so is the middle of one shorter than two. What the
-    files lack the clips lack: a video without a stream of sound gives clips without audio, one
-    without captions clips without text. Opening reads the headers of the videos and the captions,
-    and decodes nothing. Can be pickled, and read by many threads.
+    A video shorter than a window is one clip, and so is the middle of one shorter than two windows.
+    Clips lack what their files lack: without a stream of sound they have no audio, without captions
+    no text. Opening reads the headers of the videos and the captions, and decodes nothing. Can be
+    pickled, and read by many threads.
 
     Attributes:
       names: of the video files of this split, relative to the folder, in order.
@@ -241,6 +244,12 @@ class Source(SplitByName):
     @property
     def names(self) -> list[str]:
         return [recording.name for recording, _, _ in self._videos]
+
+    def members(self) -> Members:
+        """The videos that can be read."""
+        names = ((name, name) for name in self.names)
+        said = (caption.text for _, _, spoken in self._videos for caption in spoken)
+        return Members(self._listed.folder, names, said)
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:

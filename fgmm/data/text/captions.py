@@ -25,8 +25,8 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</>|<[\d:.]+>")
 _SPACE = re.compile(r"\\[Nnh]")
 # Styling that SubRip files borrow from other formats, such as {\an8}.
 _STYLE = re.compile(r"\{\\[^}]*\}")
-# What is heard and not said, in brackets: [Music], 【拍手】; in round ones where nothing else is in
-# the line, for these also hold what is said in passing.
+# Sounds in brackets: [Music], 【拍手】. Round brackets count only if nothing else is in the line,
+# because they also hold spoken asides.
 _SOUND = re.compile(
     r"\[[^\[\]]*\]|［[^［］]*］|【[^【】]*】|^\W*\([^()]*\)\W*$|^\W*（[^（）]*）\W*$"
 )
@@ -34,12 +34,12 @@ _SOUND = re.compile(
 _SIGNS = re.compile(r"[♩♪♫♬\u200e\u200f\u202a-\u202e\ufeff]|^\s*(?:>>+|[-–—](?=\s|[^\W\d]))")
 # Seconds between two cues that follow each other at once.
 _AT_ONCE = 0.05
-# Cues shown at once at most; more, as in a damaged file, would take time without end.
+# The most cues that are shown at once. A damaged file may have more, which would take forever.
 _SHOWN = 8
 # A word; in writing that puts no spaces between them, from Thai to Chinese, a character.
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
-# Words and letters at least that a line must begin with of the one before it, to be one that rolls.
+# A rolling line begins with at least as many words and letters of the line before it.
 _SHARED_WORDS, _SHARED_LETTERS = 3, 5
 
 
@@ -47,20 +47,20 @@ def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collecti
     """The captions of a file in order of time, without markup, each in one line.
 
     Sounds in brackets, such as ``[Music]``, are left out, and so are notes and signs of another
-    speaker. A cue that goes on showing what the ones before it showed, as automatic captions do to
-    make the text roll, has only what is new. Capitals stay; the tokenizer does without them.
+    speaker. Automatic captions repeat earlier lines to make the text roll: such a cue keeps only
+    its new words. Capitals stay; the tokenizer removes them.
 
     Args:
       data: contents of the file, in UTF-8, or in UTF-16 with a byte order mark.
-      form: ``vtt``, ``srt``, or ``jsonl`` with ``{"text": ..., "start": ..., "end": ...}`` in
-        seconds a line.
+      form: ``vtt``, ``srt``, or ``jsonl`` with one ``{"text": ..., "start": ..., "end": ...}`` a
+        line, in seconds.
 
     Returns:
-      The captions, and what was left out: ``malformed_line`` counts cues whose times cannot be
-      understood or do not go forward, ``empty_caption`` cues without words.
+      The captions, and what was left out: ``malformed_line`` counts cues whose times cannot be read
+        or do not go forward, ``empty_caption`` cues without words.
 
     Raises:
-      BadInput: ``unreadable_captions``; it is no such file.
+      BadInput: ``unreadable_captions``; the file is in another format or damaged.
     """
     try:
         encoding = _BYTE_ORDER_MARKS.get(data[:3], _BYTE_ORDER_MARKS.get(data[:2], "utf-8"))
@@ -97,7 +97,7 @@ _Cue = tuple[float, float, str]
 
 
 def _cues(text: str, form: str) -> tuple[list[_Cue], int]:
-    """The cues of a file, and how many the parser passed over in silence."""
+    """The cues of a file, and how many the parser skipped."""
     cues = webvtt.WebVTT.from_buffer(io.StringIO(text), format=form).captions
     timed = [(_seconds(cue.start_time), _seconds(cue.end_time), cue.raw_text) for cue in cues]
     return timed, max(0, sum("-->" in line for line in text.splitlines()) - len(timed))
@@ -127,7 +127,7 @@ def _json_lines(text: str) -> tuple[list[_Cue], int]:
 
 
 def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:
-    """What is new in each cue: all but what is still shown, or was until it began.
+    """The new lines of each cue: all that are not on display already, or were until it began.
 
     Args:
       cues: starts, ends and lines, as ``said`` gives them, in order of time.
@@ -144,8 +144,8 @@ def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[
 
 
 def _grown(old: list[str], new: list[str]) -> list[str]:
-    """Lines without those they begin with that the old ones end with, and, where a line went on
-    growing or rolling, without its old words.
+    """The new lines without leading ones that end the old lines. If the first line grew or rolled,
+    its old words are removed.
     """
     most = min(len(old), len(new))
     repeated = max(n for n in range(most + 1) if old[len(old) - n :] == new[:n])

@@ -1,4 +1,5 @@
-"""Phrase segmenters, by name: which stretches of a caption are compared with the picture.
+"""Phrase segmenters, by name. They choose the stretches of a caption that are compared with the
+picture.
 
 A segmenter maps a caption to the character spans ``(start, end)`` of its phrases: in order, without
 overlap, touching every word. A word is a run of letters, marks, digits or symbols; punctuation
@@ -51,13 +52,13 @@ SUBJECTS = _set("""
     i he she we they i'm he's she's we're they're i'll he'll she'll we'll they'll you'll i'd he'd
     she'd we'd they'd you'd i've we've they've you've
 """)
-# What makes a verb of an unknown word that opens a clause: "rivet the".
+# Before these, an unknown word that opens a clause is a verb: "rivet the".
 OBJECTS = _set("a an the this these those one two three four all both any it them him")
 AUXILIARIES = _set("""
     am is are was were be been being has have had do does did can could will would shall should may
     might must isn't aren't wasn't weren't doesn't don't didn't can't won't
 """)
-# Words that say little alone yet open no phrase.
+# Function words that open no phrase.
 OTHER_FUNCTION_WORDS = _set("""
     of it him them me us you it's that's there's you're let's itself himself herself themselves
     mine yours hers ours theirs there here then now so too also just very quite really not other
@@ -81,8 +82,8 @@ VERBS = _set("""
     touches travels tries trots tumbles turns uses wades waits walks wanders watches wears works
     sit wear hold carry chase leap
 """)
-# Verbs of instructions: "then fold the paper". As nouns most have an article before them. Some as
-# frequent say nothing of a picture, "take your time", and count only before an article.
+# Verbs of instructions: "then fold the paper". As nouns most have an article before them. Other
+# frequent ones ("take your time") often describe nothing visible and count only before an article.
 COMMANDS = _set("""
     add adjust allow apply arrange attach bake beat bend blend blow boil break bring broil brush
     build carry chop choose close combine connect continue cook cover crush cut dip divide drain
@@ -133,7 +134,7 @@ _CHUNK = re.compile(
 
 
 class _Chunk(NamedTuple):
-    """What stands for a word in a caption."""
+    """A stretch of a caption that is a word."""
 
     start: int
     end: int
@@ -141,7 +142,7 @@ class _Chunk(NamedTuple):
 
 
 class _Word(NamedTuple):
-    """A word as its clause reads it."""
+    """A word with what its clause tells about it."""
 
     start: int
     end: int
@@ -210,7 +211,7 @@ def _opens_clause(word: str) -> bool:
 
 
 class _Phrase:
-    """What the rules need to know of the words of a phrase so far."""
+    """A phrase so far, with what the rules need to know of it."""
 
     def __init__(self, word: _Word, before: "_Phrase | None"):
         self.start = None
@@ -229,7 +230,7 @@ class _Phrase:
             self.is_object = before.last_is_verb
 
     def add(self, word: _Word) -> None:
-        """Takes a word in."""
+        """Adds a word."""
         text = word.text
         preposition = _is_preposition(text, word.following)
         self.start = word.start if self.start is None else self.start
@@ -310,9 +311,9 @@ def function_words(caption: str) -> list[Span]:
     and "on the grass"; "Then fold the paper and cut it along the line." gives "Then fold the paper"
     and "and cut it along the line". Without a tagger the split is a matter of word lists: a phrase
     starts at a preposition, a conjunction, a determiner, or a verb behind a prepositional phrase or
-    an instruction, once the phrase before it has a word of content. Words of function alone make no
-    phrase; they go with the next, or at the end of a caption with the previous one. Text in other
-    languages is split at its punctuation. Takes time linear in the length of the caption.
+    an instruction, once the phrase before it has a word of content. Function words alone make no
+    phrase; they belong to the next one, or at the end of a caption to the previous one. Text in
+    other languages is split at its punctuation. Takes time linear in the length of the caption.
     ``docs/measured/segmenter.md`` says how often it agrees with a reader.
     """
     phrases: list[_Phrase] = []
@@ -344,7 +345,7 @@ def punctuation(caption: str) -> list[Span]:
 
 
 def windows(caption: str, size: int) -> list[Span]:
-    """Every ``size`` words make a phrase, whatever they say; what is left over makes the last."""
+    """Every ``size`` words are a phrase; the last one may be shorter."""
     chunks = list(_chunks(caption))
     runs = (chunks[i : i + size] for i in range(0, len(chunks), size))
     return [(run[0].start, run[-1].end) for run in runs]
@@ -359,8 +360,12 @@ SEGMENTERS: dict[str, Segmenter] = {
 _WINDOWS = re.compile(r"ngram([1-9][0-9]{0,2})", re.ASCII)
 
 
-def find(name: str) -> Segmenter:
+def find(name: str, key: str = "segmenter") -> Segmenter:
     """The segmenter of that name: one of ``SEGMENTERS``, or ``ngramN`` for windows of N words.
+
+    Args:
+      name: of it.
+      key: where the name stands in a config, or the flag, for the error.
 
     Raises:
       ConfigError: there is none.
@@ -369,14 +374,27 @@ def find(name: str) -> Segmenter:
         return functools.partial(windows, size=int(size[1]))
     if name not in SEGMENTERS:
         raise ConfigError(
-            f"unknown phrase segmenter {name!r}; allowed: {', '.join(sorted(SEGMENTERS))}, "
-            "and ngram2, ngram3, ... for windows of so many words"
+            f"{key}={name!r} is unknown; allowed: {', '.join(sorted(SEGMENTERS))}, and ngram2, "
+            "ngram3, ... for windows of so many words"
         )
     return SEGMENTERS[name]
 
 
-def limit(spans: list[Span], phrases: int) -> list[Span]:
-    """At most ``phrases`` spans (1 or more): those past the limit join the last that remains."""
-    if len(spans) <= phrases:
+def fitting(caption: str, spans: list[Span], phrases: int) -> list[Span]:
+    """At most ``phrases`` (1 or more) of the phrases of a caption, in order.
+
+    If there are more, those without a word of content are left out first, from the end, and then
+    the last ones. The words left out belong to no phrase.
+    """
+    surplus = len(spans) - phrases
+    if surplus <= 0:
         return spans
-    return [*spans[: phrases - 1], (spans[phrases - 1][0], spans[-1][1])]
+    empty = [span for span in spans if not has_content(caption[slice(*span)])]
+    left_out = set(empty[max(0, len(empty) - surplus) :])
+    return [span for span in spans if span not in left_out][:phrases]
+
+
+def has_content(phrase: str) -> bool:
+    """Whether a phrase has a word that is no English function word."""
+    words = (phrase[chunk.start : chunk.end] for chunk in _chunks(phrase))
+    return any(word.casefold().replace("’", "'") not in FUNCTION_WORDS for word in words)

@@ -1,4 +1,4 @@
-"""Captions to token ids and phrase ids: with SentencePiece, or with a dictionary of words."""
+"""Tokenizers: captions to token ids and phrase ids, with SentencePiece or a dictionary of words."""
 
 import functools
 import hashlib
@@ -15,27 +15,25 @@ from jaxtyping import Int32
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases as phrases_lib
 
-# Models that are shipped go by their name alone.
+# Shipped models are named without a path.
 _SHIPPED = pathlib.Path(__file__).parent / "shipped_tokenizers"
 PAD_ID = 0
 UNKNOWN_ID = 1
 # SentencePiece silently leaves longer lines out of training; its own default is 4,192.
 _MAX_CAPTION_BYTES = 1 << 20
-
-
 # The first bytes of a NumPy file.
 _NUMPY = b"\x93NUMPY"
 _WORD = re.compile(r"[\w']+")
 
 
 class Tokenizer:
-    """A SentencePiece model; knows nothing of batches. Can be pickled.
+    """A SentencePiece model. Can be pickled.
 
     Attributes:
       vocabulary_size: number of token ids, padding (id 0) included.
       fingerprint: SHA-256 of the model file, in hex.
       model: its contents.
-      unknown_id: what words that the model cannot spell become; None where they are left out.
+      unknown_id: the id of words that the model cannot spell; None if they are left out.
     """
 
     unknown_id: int | None = UNKNOWN_ID
@@ -44,7 +42,7 @@ class Tokenizer:
         """Loads a model.
 
         Raises:
-          ConfigError: the file is missing, no SentencePiece model, or without padding at id 0.
+          ConfigError: the file is missing, is no SentencePiece model, or has no padding at id 0.
         """
         try:
             model = pathlib.Path(model_path).read_bytes()
@@ -102,11 +100,11 @@ class Tokenizer:
     ) -> list[tuple[int, int, str]]:
         """Tokens of a caption as (token id, phrase id from 1 to ``phrases``, piece).
 
-        A token belongs to the phrase that holds its first character that is no space. Tokens in no
-        phrase, which is to say punctuation between phrases, are left out.
+        A token belongs to the phrase with its first character that is no space. Tokens in no phrase
+        are left out: punctuation between phrases, and phrases without room.
         """
         caption = _encodable(caption)
-        spans = phrases_lib.limit(segmenter(caption), phrases)
+        spans = phrases_lib.fitting(caption, segmenter(caption), phrases)
         found = []
         at = 0  # both lists are in order of place
         for token, piece, (start, end) in self._spelled(caption):
@@ -133,7 +131,7 @@ class Tokenizer:
           caption: any text; lower-cased and, by SentencePiece, NFKC-normalised.
           segmenter: spans of its phrases, from ``fgmm.data.text.phrases``.
           tokens: L; further tokens are cut off.
-          phrases: P; further phrases join the last.
+          phrases: P; if there are more, ``phrases.fitting`` chooses.
 
         Returns:
           Token ids and phrase ids from 1 to P, both [L] and 0 for padding; read-only, since they
@@ -152,8 +150,8 @@ class Tokenizer:
 
 
 class WordDictionary(Tokenizer):
-    """Whole words by their place in a list, for models published with one (MIL-NCE's text tower,
-    github.com/antoine77340/S3D_HowTo100M).
+    """Whole words by their place in a list, for models that were published with one (MIL-NCE's text
+    tower, github.com/antoine77340/S3D_HowTo100M).
 
     Words are runs of letters, digits, underscores and apostrophes in the lower-cased caption; those
     that are not in the list are left out; an id is the place in the list plus 1. The published
@@ -207,7 +205,7 @@ class WordDictionary(Tokenizer):
 
 
 def path_of(name: str) -> pathlib.Path:
-    """Where a tokenizer lies: one that is shipped by its name, any other by its path."""
+    """The file of a tokenizer: a shipped one by its name, any other by its path."""
     shipped = _SHIPPED / f"{name}.model"
     return shipped if shipped.exists() else pathlib.Path(name)
 
@@ -235,7 +233,7 @@ def _training_command(output: str | os.PathLike[str]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text without lone surrogates, which have no UTF-8; as long as before."""
+    """The text with lone surrogates, which have no UTF-8, replaced; as long as before."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -244,18 +242,18 @@ def train(
 ) -> Tokenizer:
     """Trains a byte-pair model; the same captions give the same bytes.
 
-    Byte pairs and no unigram model, because a corpus of few words should get whole words as pieces;
-    the unigram trainer breaks them up however many pieces it may have.
+    A byte-pair model makes pieces of whole words from a corpus of few words. A unigram model breaks
+    them up, however many pieces it may have.
 
     Args:
       captions: the text, read once and held in memory.
-      output: file to write; it appears when it is complete.
-      vocabulary_size: number of pieces, padding (id 0) and unknown (id 1) included; there will be
-        fewer where the captions do not support as many.
+      output: the file to write; it appears when it is complete.
+      vocabulary_size: number of pieces, with padding (id 0) and unknown (id 1); there are fewer if
+        the captions do not support as many.
 
     Raises:
-      ConfigError: no text at all, fewer pieces asked for than there are characters, or a file that
-        cannot be written.
+      ConfigError: there is no text, there are more characters than pieces, or the file cannot be
+        written.
     """
     lines = (" ".join(_encodable(caption).replace("\0", " ").split()) for caption in captions)
     lines = [line for line in lines if line]

@@ -1,56 +1,42 @@
 """A transformer over patches of log-mel spectrograms.
 
 Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021 (arXiv 2104.01778), with fixed
-sine and cosine positions, so that any length will do, and without class tokens: what a head pools
-are the patches. Leaving patches out in training follows Koutini et al., "Efficient Training of
-Audio Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured form).
+sine and cosine positions, so that any length will do, and without class tokens: heads pool the
+patches. Dropping patches in training follows Koutini et al., "Efficient Training of Audio
+Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured form).
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fgmm.models.attention import Block, check_transformer, depth_rates
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.layers import rematted
 from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
+from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
 
 
-class Encoder(nn.Module):
+class Encoder(TransformerEncoder):
     """A spectrogram to one feature a patch.
 
-    Patches start every ``stride``; what is left at the end of either axis is not seen.
+    Patches start every ``stride``; what remains at the end of either axis is ignored.
 
     Attributes:
       width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B, which AST has.
       patch, stride: of the patches in (time, frequency); they overlap where stride < patch.
       drop_token: share of the patches left out in training; their features are masked.
-      dropout: share of each branch's elements set to 0 in training.
-      stochastic_depth: of the last block in training; 0 for the first, linear between.
-      dtype: of the activations.
+      dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.
     """
 
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    patch: tuple[int, int] = (16, 16)
-    stride: tuple[int, int] = (10, 10)
-    drop_token: float = 0.0
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_transformer(self.width, self.depth, self.heads, self.dropout, self.stochastic_depth)
-        if min(*self.patch, *self.stride) < 1:
-            raise ValueError(f"patch={self.patch} and stride={self.stride} must be at least 1")
-        if not 0 <= self.drop_token < 1:
-            raise ValueError(f"drop_token={self.drop_token} must be in [0, 1)")
-        super().__post_init__()
+    width: int = option(768, low=1)
+    depth: int = option(12, low=1)
+    heads: int = option(12, low=1)
+    patch: tuple[int, int] = option((16, 16), low=1)
+    stride: tuple[int, int] = option((10, 10), low=1)
+    drop_token: float = option(0.0, low=0, below=1)
 
     @nn.compact
     def __call__(

@@ -5,11 +5,12 @@ import itertools
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import ConvBlock2D, RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, ConvBlock2D, rematted
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """A spectrogram to a feature map of ``widths[-1]`` channels.
 
     A stem of one strided convolution, then one residual block a width; every stage after the first
@@ -23,14 +24,8 @@ class Encoder(nn.Module):
         ``fgmm.models.layers.rematted``.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    stem_stride: tuple[int, int] = (2, 2)
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        super().__post_init__()
+    widths: tuple[int, ...] = option((32, 64, 128), low=1)
+    stem_stride: tuple[int, int] = option((2, 2), low=1)
 
     @nn.compact
     def __call__(

@@ -1,6 +1,7 @@
 """ResNet-50 over log-mel spectrograms (He et al., arXiv 1512.03385 and 1603.05027)."""
 
-from fgmm.models.audio.residual import LogMelResNet
+from fgmm.config.option import option
+from fgmm.models.audio.log_mel_resnet import LogMelResNet
 
 
 class Encoder(LogMelResNet):
@@ -8,5 +9,5 @@ class Encoder(LogMelResNet):
     the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_2``.
     """
 
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    blocks: tuple[int, ...] = option((3, 4, 6, 3), low=1)
     bottleneck = True

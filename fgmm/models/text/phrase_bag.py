@@ -9,12 +9,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int32
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, rematted
 from fgmm.models.text.phrase_pooling import of_captions, phrase_members
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Tokens to one feature a phrase, ``hidden`` channels.
 
     Attributes:
@@ -22,8 +23,8 @@ class Encoder(nn.Module):
       phrases: P; set from ``config.data.phrases``.
       width: of a word's embedding.
       hidden: of the layer with ReLU that the maximum is taken of.
-      padding_counts: whether the padding behind a caption of fewer than L tokens takes part in the
-        maximum of each of its phrases, as in the published network.
+      padding_counts: whether the padding after a short caption takes part in the maximum of each
+        phrase, as in the published network.
       dropout: share of a word's embedding set to 0 in training.
       dtype: of the activations.
       remat: rules on its one block ``fc1``, the layer and the maximum; see
@@ -32,21 +33,10 @@ class Encoder(nn.Module):
 
     vocabulary: int
     phrases: int
-    width: int = 300
-    hidden: int = 2048
+    width: int = option(300, low=1)
+    hidden: int = option(2048, low=1)
     padding_counts: bool = False
-    dropout: float = 0.0
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        if self.width < 1 or self.hidden < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"width={self.width} and hidden={self.hidden} must be at least 1, "
-                f"dropout={self.dropout} in [0, 1)"
-            )
-        super().__post_init__()
+    dropout: float = option(0.0, low=0, below=1)
 
     @nn.compact
     def __call__(
@@ -62,7 +52,7 @@ class Encoder(nn.Module):
 
         def largest(module, x, members):
             x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
-            # Nothing is negative behind a ReLU, so a word that is no member may count as zero.
+            # Nothing is negative after a ReLU, so a word outside the phrase may count as zero.
             return jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
 
         x = rematted(largest, "fc1", self.remat, static_argnums=())(self, x, members)

@@ -8,47 +8,35 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int32
 
-from fgmm.models.attention import Block, check_transformer, depth_rates
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options, rematted
+from fgmm.models.layers import rematted
 from fgmm.models.text.phrase_pooling import of_captions, phrase_members
+from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
 
 
-class Encoder(nn.Module):
+class Encoder(TransformerEncoder):
     """Tokens to one feature a phrase: the mean over its tokens of the transformer's output.
 
     Attributes:
       vocabulary: pieces of the tokenizer; set from the tokenizer, not by a config.
       phrases: P; set from ``config.data.phrases``.
-      width: of the token stream.
+      width: of a token.
       depth: blocks.
       heads: attention heads; they divide ``width``.
       context: what a token attends to: its whole ``"caption"``, or its ``"phrase"`` alone, so that
         a phrase is embedded without its neighbours.
-      dropout: share of each branch's elements set to 0 in training.
-      stochastic_depth: of the last block in training; 0 for the first, linear between.
-      dtype: of the activations.
+      dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``Block_0``, ``Block_1``, ...; see
         ``fgmm.models.layers.rematted``.
     """
 
     vocabulary: int
     phrases: int
-    width: int = 128
-    depth: int = 2
-    heads: int = 4
-    context: str = "caption"
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_transformer(self.width, self.depth, self.heads, self.dropout, self.stochastic_depth)
-        if self.context not in ("caption", "phrase"):
-            raise ValueError(f"context={self.context!r} is unknown; allowed: caption, phrase")
-        super().__post_init__()
+    width: int = option(128, low=1)
+    depth: int = option(2, low=1)
+    heads: int = option(4, low=1)
+    context: str = option("caption", choices=("caption", "phrase"))
 
     @nn.compact
     def __call__(

@@ -7,9 +7,10 @@ Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognitio
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import BatchNorm, RematRules, check_options, rematted
-from fgmm.models.temporal import check_padding, padding_of, repeated, shifted
+from fgmm.models.layers import BatchNorm, rematted
+from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shifted
 
 
 def middle_width(before: int, after: int) -> int:
@@ -91,7 +92,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Encoder(nn.Module):
+class Encoder(ConvolutionalEncoder):
     """Frames to the feature map of the last stage, 512 channels at strides (8, 16, 16).
 
     Any size will do: it is rounded up at each stride.
@@ -99,25 +100,12 @@ class Encoder(nn.Module):
     Attributes:
       blocks: residual blocks of each stage; all stages after the first halve time and space.
       width: channels of the stem and the first stage; each further stage has twice as many.
-      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
-      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
-      dtype: of the activations.
+      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``.
       remat: rules on the blocks ``layer1_0`` to ``layer4_1``; see ``fgmm.models.layers.rematted``.
     """
 
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
-    width: int = 64
-    temporal_padding: str = "zeros"
-    image_frames: int = 1
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_padding(self.temporal_padding, self.image_frames)
-        if not self.blocks or min(self.blocks) < 1 or self.width < 1:
-            raise ValueError(f"blocks={self.blocks} and width={self.width} must be positive")
-        super().__post_init__()
+    blocks: tuple[int, ...] = option((2, 2, 2, 2), low=1)
+    width: int = option(64, low=1)
 
     @nn.compact
     def __call__(

@@ -7,8 +7,9 @@ After Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Reco
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import BatchNorm, ConvBlock2D, RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, BatchNorm, ConvBlock2D, rematted
 from fgmm.models.temporal import TemporalConv
 
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Frames to a feature map of ``widths[-1]`` channels.
 
     A stem of one strided convolution, then one stage a width; every stage after the first halves
@@ -57,21 +58,18 @@ class Encoder(nn.Module):
         ``fgmm.models.layers.rematted``.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    blocks: int = 1
-    stem_stride: int = 4
-    temporal_strides: tuple[int, ...] = (1, 2, 1)
-    dtype: str = "float32"
-    remat: RematRules = ()
+    widths: tuple[int, ...] = option((32, 64, 128), low=1)
+    blocks: int = option(1, low=1)
+    stem_stride: int = option(4, low=1)
+    temporal_strides: tuple[int, ...] = option((1, 2, 1), low=1)
 
     def __post_init__(self):
-        check_options(self.dtype, self.remat)
+        super().__post_init__()
         if len(self.temporal_strides) != len(self.widths):
             raise ValueError(
                 f"temporal_strides={self.temporal_strides} must have one entry for each of "
                 f"widths={self.widths}"
             )
-        super().__post_init__()
 
     @nn.compact
     def __call__(

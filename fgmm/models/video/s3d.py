@@ -3,17 +3,18 @@
 Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018 (arXiv 1712.04851), in the form
 that Miech et al. trained on HowTo100M (MIL-NCE, arXiv 1912.06430; github.com/antoine77340/
 S3D_HowTo100M). Submodules are named as in their state dict: ``mixed_3b.conv_b1_b.conv2.weight`` is
-the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. A kernel is theirs with the axes (H, W, T, in,
-out), the last but one joining T and in, and without H and W where both are 1.
+the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. Kernels have their axes in the order (H, W, T,
+in, out). T and in are one axis, and H and W are dropped where both are 1.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import NORMS, RematRules, check_options, max_pool, rematted
-from fgmm.models.temporal import check_padding, padding_of, repeated, shifted
+from fgmm.models.layers import NORMS, max_pool, rematted
+from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shifted
 
 # Channels of a mixed block: b0, b1_a, b1_b, b2_a, b2_b, b3_b.
 MIXED = {
@@ -166,11 +167,11 @@ class Mixed(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-class Encoder(nn.Module):
+class Encoder(ConvolutionalEncoder):
     """Frames to the feature map of the last mixed block, 1,024 channels at strides (8, 32, 32).
 
-    Any size will do that the stem can take (``space_to_depth``: even ones): sizes are rounded up at
-    each stride, so that a clip shorter than a stride gives one cell.
+    Any size that the stem can take will do (``space_to_depth`` needs even ones). Sizes are rounded
+    up at each stride, so that a clip shorter than a stride gives one cell.
 
     Attributes:
       stem: ``"space_to_depth"``, 2x4x4 over blocks of 2x2x2 pixels, or ``"7x7"``, 3x7x7.
@@ -179,36 +180,15 @@ class Encoder(nn.Module):
         ``mixed_4f`` and (2, 8, 8) up to ``mixed_3c``.
       gated: whether there is self-gating.
       norm: ``"batch"`` or ``"group"`` normalisation.
-      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
-      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
-      dtype: of the activations.
+      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``.
       remat: rules on the blocks named as in ``MIXED``; see ``fgmm.models.layers.rematted``.
     """
 
-    stem: str = "space_to_depth"
-    width_multiplier: float = 1.0
-    final_endpoint: str = "mixed_5c"
+    stem: str = option("space_to_depth", choices=("space_to_depth", "7x7"))
+    width_multiplier: float = option(1.0, above=0)
+    final_endpoint: str = option("mixed_5c", choices=tuple(MIXED))
     gated: bool = True
-    norm: str = "batch"
-    temporal_padding: str = "zeros"
-    image_frames: int = 1
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_padding(self.temporal_padding, self.image_frames)
-        for name, allowed in (
-            ("stem", ("space_to_depth", "7x7")),
-            ("final_endpoint", MIXED),
-            ("norm", NORMS),
-        ):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise ValueError(f"{name}={value!r} is unknown; allowed: {', '.join(allowed)}")
-        if self.width_multiplier <= 0:
-            raise ValueError(f"width_multiplier={self.width_multiplier} must be positive")
-        super().__post_init__()
+    norm: str = option("batch", choices=tuple(NORMS))
 
     @nn.compact
     def __call__(

@@ -7,13 +7,13 @@ Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options
-from fgmm.models.residual import ResNet, check_network
-from fgmm.models.temporal import check_padding, padding_of, repeated
+from fgmm.models.residual import VERSIONS, ResNet
+from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated
 
 
-class Encoder(nn.Module):
+class Encoder(ConvolutionalEncoder):
     """Frames to the feature map of the last stage, 2,048 channels at strides (1, 32, 32).
 
     Any size will do: it is rounded up at each stride.
@@ -24,29 +24,20 @@ class Encoder(nn.Module):
       version: of the residual network, 2 as MMV has it or 1 as torchvision's resnet50; see
         ``fgmm.models.residual``.
       shift: one in so many channels moves a frame back, and one a frame on.
-      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge, which
-        is no shift at all.
-      image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
-      dtype: of the activations.
+      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``; an image whose edge is
+        repeated is not shifted.
       remat: rules on the blocks ``layer1_0`` to ``layer4_2``; see ``fgmm.models.layers.rematted``.
     """
 
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
-    version: int = 2
+    blocks: tuple[int, ...] = option((3, 4, 6, 3), low=1)
+    width: int = option(64, low=1)
+    version: int = option(2, choices=VERSIONS)
     shift: int = 8
-    temporal_padding: str = "zeros"
-    image_frames: int = 1
-    dtype: str = "float32"
-    remat: RematRules = ()
 
     def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_network(self.blocks, self.width, self.version)
-        check_padding(self.temporal_padding, self.image_frames)
+        super().__post_init__()
         if not 2 <= self.shift <= self.width:
             raise ValueError(f"shift={self.shift} must be from 2 to width={self.width}")
-        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -3,25 +3,26 @@
 Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv 2103.15691), model 3: each block
 attends over the patches of a frame, then over the frames at a patch, so that there is a token for
 every cell of the grid. Positions are computed, not learned, so that any grid will do: sine and
-cosine in space, rotary in time. Rotary ones do not change what identical frames look like, so a
-static clip and an image have the same features.
+cosine in space, rotary in time. Rotary positions do not tell identical frames apart, so a static
+clip and an image have the same features.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fgmm.models.attention import (
+from fgmm.config.option import option
+from fgmm.models.embeddings import Tokens
+from fgmm.models.layers import rematted
+from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
+from fgmm.models.temporal import repeated
+from fgmm.models.transformer import (
     Residual,
-    check_transformer,
+    TransformerEncoder,
     depth_rates,
     perceptron,
     self_attention,
 )
-from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options, rematted
-from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
-from fgmm.models.temporal import repeated
 
 
 def tubelets(
@@ -72,7 +73,7 @@ class Block(nn.Module):
         return add(x, perceptron(x, self.dtype), train)
 
 
-class Encoder(nn.Module):
+class Encoder(TransformerEncoder):
     """Frames to one feature a tubelet, ``width`` channels at strides (tubelet, patch, patch).
 
     Sizes must be multiples of these strides; an image fills a tubelet.
@@ -82,37 +83,19 @@ class Encoder(nn.Module):
       tubelet, patch: frames and pixels of a token.
       drop_token: share of the patches left out in training, the same ones in all frames of a clip;
         their features are masked.
-      dropout: share of each branch's elements set to 0 in training.
-      stochastic_depth: of the last block in training; 0 for the first, linear between.
       image_frames: frames to which an image is repeated; 1 for a single tubelet.
-      dtype: of the activations.
+      dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.
     """
 
-    width: int = 384
-    depth: int = 12
-    heads: int = 6
-    tubelet: int = 2
-    patch: int = 16
-    drop_token: float = 0.0
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    image_frames: int = 1
-    dtype: str = "float32"
-    remat: RematRules = ()
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_transformer(self.width, self.depth, self.heads, self.dropout, self.stochastic_depth)
-        if self.tubelet < 1 or self.patch < 1 or self.image_frames < 1:
-            raise ValueError(
-                f"tubelet={self.tubelet}, patch={self.patch} and image_frames={self.image_frames} "
-                "must be at least 1"
-            )
-        if not 0 <= self.drop_token < 1:
-            raise ValueError(f"drop_token={self.drop_token} must be in [0, 1)")
-        super().__post_init__()
+    width: int = option(384, low=1)
+    depth: int = option(12, low=1)
+    heads: int = option(6, low=1)
+    tubelet: int = option(2, low=1)
+    patch: int = option(16, low=1)
+    drop_token: float = option(0.0, low=0, below=1)
+    image_frames: int = option(1, low=1)
 
     @nn.compact
     def __call__(

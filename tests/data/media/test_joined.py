@@ -10,7 +10,7 @@ from fgmm.data.media.stretch import Stretch
 from fgmm.data.preparation import records
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.schema import BadInput, Caption
 from tests.data.video_fixture import FPS, RATE, write_video
 
@@ -157,7 +157,7 @@ def test_joined_recordings_are_prepared_as_pieces(tmp_path):
         (Encoding(short_side=32, audio_rate=16000), 2),
         (Encoding(short_side=32, piece_seconds=1.0), 4),
     ):
-        made = Making(encoding, 0.0)(RawRecord("v", path, "video", said))
+        made = RecordMaker(encoding, 0.0)(RawRecord("v", path, "video", said))
         assert [record.raw.clip_id for record in made] == [f"v/{i}" for i in range(count)]
         other = made[count // 2]
         assert [caption.text for caption in other.raw.captions] == ["other"]
@@ -171,7 +171,7 @@ def test_what_was_joined_and_is_no_recording_is_left_out(tmp_path):
     one = capture(tmp_path / "one.mp4", 3, 2).read_bytes()
     broken = one[:40] + bytes(200)
     assert av_files.read_header(one + broken).duration == pytest.approx(2.0, abs=0.1)
-    (record,) = Making(Encoding(), 0.0)(RawRecord("v", one + broken, "video"))
+    (record,) = RecordMaker(Encoding(), 0.0)(RawRecord("v", one + broken, "video"))
     assert record.examined.problems == ("unreadable_video",)
     with pytest.raises(BadInput, match="unreadable_video: none of 2 recordings"):
         av_files.read_header(broken[:36] + broken[:36])

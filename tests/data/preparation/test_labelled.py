@@ -151,7 +151,7 @@ def experiment():
 
 def bound(experiment, protocol, source, **options):
     get_config = importlib.import_module(f"configs.eval.{protocol}").get_config
-    entry = configs.plain(get_config("root=nowhere"))
+    entry = configs.plain(get_config(f"corpus={options.pop('corpus')},root=nowhere"))
     entry |= {"source": source, **options}
     evaluation = components.find("eval", entry.pop("name"))
     return evaluation(**components.check(evaluation, entry, key=protocol)).bind(experiment)
@@ -161,20 +161,20 @@ def test_labelled_evaluations_find_the_same_in_prepared_corpora(roots, prepare, 
     esc50, _ = prepare("esc50")
     ucf101, _ = prepare("ucf101")
     for protocol, name, folder, split in (
-        ("linear_probe_esc50", "esc50", esc50, "whole"),
-        ("zero_shot_esc50", "esc50", esc50, "whole"),
-        ("zero_shot_ucf101", "ucf101", ucf101, "test"),
+        ("linear_probe", "esc50", esc50, "whole"),
+        ("zero_shot", "esc50", esc50, "whole"),
+        ("zero_shot", "ucf101", ucf101, "test"),
     ):
         own = {} if split == "whole" else {"split": split}
         files = {"name": name, "root": str(roots[name]), **own, **WINDOWS}
         read = {"name": "prepared", "root": str(folder), "split": split, **WINDOWS}
-        made = [bound(experiment, protocol, source) for source in (files, read)]
+        made = [bound(experiment, protocol, source, corpus=name) for source in (files, read)]
         found = [getattr(one, "recordings", None) or one.parts[0] for one in made]
         assert found[0].classes == found[1].classes
         assert found[0].groups == found[1].groups
         for of in ("labels", "owner"):
             np.testing.assert_array_equal(getattr(found[0], of), getattr(found[1], of))
-        if protocol.startswith("linear_probe"):
+        if protocol == "linear_probe":
             assert made[0].fold.tolist() == made[1].fold.tolist() == [0, 1, 2, 3, 4] * 4
         else:
             assert made[0].words == made[1].words

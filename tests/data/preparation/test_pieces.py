@@ -9,7 +9,7 @@ from fgmm.data.media import av_files
 from fgmm.data.preparation import encode, pieces, records
 from fgmm.data.preparation.encode import Encoding, encoded
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making
+from fgmm.data.preparation.records import RecordMaker
 from fgmm.data.schema import Caption
 from tests.data.preparation.test_encode import key_frames, opened
 from tests.data.video_fixture import FPS, RATE, number_of, numbered, sung, write_video
@@ -109,7 +109,7 @@ def test_pieces_are_records_with_what_is_known(tmp_path):
         Caption("past", 6.0, 7.0),
     )
     raw = RawRecord("a", path, "video", spoken, {"action": 3}, "", {"malformed_line": 2})
-    making = Making(Encoding(gop_seconds=1.0, audio_rate=RATE, piece_seconds=2.0), 0.0)
+    making = RecordMaker(Encoding(gop_seconds=1.0, audio_rate=RATE, piece_seconds=2.0), 0.0)
     made = making(raw)
     read = [records.features().deserialize_example_np(record.serialized) for record in made]
     assert [one["clip_id"] for one in read] == [b"a/0", b"a/1", b"a/2"]
@@ -129,7 +129,7 @@ def test_pieces_are_records_with_what_is_known(tmp_path):
 def test_sound_without_pictures_is_no_piece_of_a_video(tmp_path):
     pictures = [numbered(i) for i in range(FPS)]
     path = write_video(tmp_path / "a.mp4", pictures, sound=sung(4.0))
-    making = Making(Encoding(fps=10.0, audio_rate=RATE, piece_seconds=2.0), 0.0)
+    making = RecordMaker(Encoding(fps=10.0, audio_rate=RATE, piece_seconds=2.0), 0.0)
     (record,) = making(RawRecord("a", path, "video"))
     assert record.raw.clip_id == "a"
     assert record.examined.duration == pytest.approx(4.0, abs=0.1)
@@ -137,6 +137,6 @@ def test_sound_without_pictures_is_no_piece_of_a_video(tmp_path):
 
 def test_pictures_and_copied_video_stay_whole(video):
     cutting = Encoding(audio_rate=RATE, piece_seconds=2.0)
-    (record,) = Making(cutting, 0.0)(RawRecord("a", video, "video"))
+    (record,) = RecordMaker(cutting, 0.0)(RawRecord("a", video, "video"))
     assert (record.raw.clip_id, record.raw.group) == ("a", "")
     assert not cutting.again("image")

@@ -6,7 +6,7 @@ import pytest
 from fgmm.data.preparation import records
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
-from fgmm.data.preparation.records import Making, examine
+from fgmm.data.preparation.records import RecordMaker, examine
 from fgmm.data.schema import BadInput, Caption
 from tests.data.video_fixture import FPS, RATE, numbered, sung, write_video
 
@@ -43,20 +43,20 @@ def test_video_whose_sound_is_broken_is_kept_without_it(tmp_path, monkeypatch):
         raise BadInput("unreadable_audio", "broken")
 
     monkeypatch.setattr(records.av_files, "read_sound", broken)
-    (record,) = Making(Encoding(), 0.0)(RawRecord("a", data, "video"))
+    (record,) = RecordMaker(Encoding(), 0.0)(RawRecord("a", data, "video"))
     assert record.examined[1:] == (True, False, False, ("unreadable_audio",))
     read = records.features().deserialize_example_np(record.serialized)
     assert (read["has_audio"], read["problems"]) == (False, [b"unreadable_audio"])
     with pytest.raises(BadInput, match="unreadable_audio"):
-        Making(Encoding(), 0.0)(RawRecord("a", data, "audio"))
+        RecordMaker(Encoding(), 0.0)(RawRecord("a", data, "audio"))
 
 
 def test_a_record_holds_all_that_is_known(tmp_path):
     path = write_video(tmp_path / "a.mp4", PICTURES, sound=sung(1.0))
     spoken = (Caption("grüße\ud800", 0.5, 1.25), Caption("二", 2.0, float("inf")))
     raw = RawRecord("ä", path, "video", spoken, {"motion": 3}, "g", {"malformed_line": 2})
-    (record,) = Making(Encoding(), 0.0)(raw)
-    assert record.serialized == Making(Encoding(), 0.0)(raw)[0].serialized
+    (record,) = RecordMaker(Encoding(), 0.0)(raw)
+    assert record.serialized == RecordMaker(Encoding(), 0.0)(raw)[0].serialized
     read = records.features().deserialize_example_np(record.serialized)
     assert read["media"] == path.read_bytes()
     assert (read["clip_id"].decode(), read["group"], read["kind"]) == ("ä", b"g", b"video")
@@ -67,7 +67,7 @@ def test_a_record_holds_all_that_is_known(tmp_path):
 
 
 def test_missing_large_and_slow_recordings_are_left_out(tmp_path, monkeypatch):
-    making = Making(Encoding(), 0.0)
+    making = RecordMaker(Encoding(), 0.0)
     for path in (tmp_path / "none.mp4", tmp_path):
         with pytest.raises(BadInput, match="missing_file"):
             making(RawRecord("a", path, "video"))
@@ -82,7 +82,7 @@ def test_what_takes_too_long_is_interrupted(tmp_path):
     path = write_video(tmp_path / "a.mp4", [numbered(i % 256, 288, 384) for i in range(80)])
     started = time.monotonic()
     with pytest.raises(BadInput, match=r"too_slow: not done in 0\.2 s"):
-        Making(Encoding(fps=2000.0), 0.2)(RawRecord("a", path, "video"))
+        RecordMaker(Encoding(fps=2000.0), 0.2)(RawRecord("a", path, "video"))
     assert time.monotonic() - started < 5
     # And the clock is stopped.
     time.sleep(0.5)

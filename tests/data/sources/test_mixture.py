@@ -171,12 +171,12 @@ def test_kinds_of_label_that_parts_name_differently_are_left_out(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weight": 0.0}, r"sources\.a\.weight=0\.0 must be a number above 0"),
+        ({"weight": 0.0}, r"sources\.a\.weight=0\.0 must be above 0"),
         ({"weight": -1}, r"sources\.a\.weight=-1 must be"),
-        ({"weight": math.nan}, r"weight=nan must be"),
-        ({"weight": math.inf}, r"weight=inf must be"),
-        ({"weight": "1"}, r"weight='1' must be"),
-        ({"weight": True}, r"weight=True must be"),
+        ({"weight": math.nan}, r"weight=nan must be finite"),
+        ({"weight": math.inf}, r"weight=inf must be finite"),
+        ({"weight": "1"}, r"weight='1' is not of type float"),
+        ({"weight": True}, r"weight=True is not of type float"),
         ({"name": "nope"}, r"sources\.a\.name='nope' is unknown"),
         ({"name": "mixture"}, r"sources\.a\.name='mixture' cannot be a part"),
         ({"sound": 1}, r"sources\.a\.sound=1 is unknown; allowed: audio, clips"),

@@ -297,3 +297,16 @@ def test_videos_in_linked_folders_have_their_captions(own, tmp_path):
     source = opened(own)
     assert source.names == ["deep/er/mute.MKV", "long.mp4", "short.mp4"]
     assert source[0].captions == (Caption("Hi", 0.5, 1.0),)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.99])
+def test_of_a_few_videos_both_splits_have_one(share, tmp_path):
+    for number in range(6):
+        (tmp_path / f"{number}.mp4").touch()
+    options = {"root": str(tmp_path), "validation": share, "opened": False}
+    validation = list(Source(split="validation", **options)._listed.names)
+    train = list(Source(**options)._listed.names)
+    assert sorted(validation + train) == [f"{number}.mp4" for number in range(6)]
+    assert len(validation) == {0.01: 1, 0.1: 1, 0.99: 5}[share]
+    everything = Source(**options | {"validation": 0.0})._listed.names
+    assert len(everything) == 6

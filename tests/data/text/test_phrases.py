@@ -150,12 +150,26 @@ def test_whole_is_the_caption_without_the_punctuation_around_it():
     assert split(" A dog , on grass . ", phrases.whole) == ["A dog , on grass"]
 
 
-def test_limit_merges_the_tail_into_the_last_phrase():
-    spans = [(0, 3), (4, 6), (8, 9), (10, 12)]
-    assert phrases.limit(spans, 4) == spans
-    assert phrases.limit(spans, 2) == [(0, 3), (4, 12)]
-    assert phrases.limit(spans, 1) == [(0, 12)]
-    assert phrases.limit([], 3) == []
+def test_phrases_without_content_are_left_out_before_those_at_the_end():
+    caption = "so, a red ball, of it, on the grass, and then, over a hill"
+    spans = phrases.punctuation(caption)
+
+    def fitting(count):
+        return [caption[slice(*span)] for span in phrases.fitting(caption, spans, count)]
+
+    assert phrases.fitting(caption, spans, 6) == spans
+    assert fitting(5) == ["so", "a red ball", "of it", "on the grass", "over a hill"]
+    assert fitting(4) == ["so", "a red ball", "on the grass", "over a hill"]
+    assert fitting(3) == ["a red ball", "on the grass", "over a hill"]
+    assert fitting(2) == ["a red ball", "on the grass"]
+    assert fitting(1) == ["a red ball"]
+    assert phrases.fitting("", [], 3) == []
+
+
+def test_words_of_other_languages_are_content():
+    assert phrases.has_content("红球滚动")
+    assert phrases.has_content("der rote Ball")
+    assert not phrases.has_content("It’s there")
 
 
 @given(

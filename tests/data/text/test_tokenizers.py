@@ -97,12 +97,14 @@ def test_punctuation_between_phrases_has_no_token(small):
     np.testing.assert_array_equal(with_it, encode(small, "a big red circle over the ground"))
 
 
-def test_long_captions_are_cut_and_further_phrases_join_the_last(small):
+def test_further_phrases_and_tokens_are_left_out(small):
     caption = "a circle over a square over a big circle over a red square"
+    full, full_phrases = encode(small, caption)
+    assert full_phrases.max() == 4
     token_ids, phrase_ids = encode(small, caption, count=2)
-    assert phrase_ids.max() == 2
-    full, _ = encode(small, caption)
-    np.testing.assert_array_equal(token_ids, full)
+    kept = (full_phrases > 0) & (full_phrases <= 2)
+    np.testing.assert_array_equal(token_ids, np.where(kept, full, 0))
+    np.testing.assert_array_equal(phrase_ids, np.where(kept, full_phrases, 0))
     cut, cut_phrases = encode(small, caption, tokens=3)
     np.testing.assert_array_equal(cut, full[:3])
     assert (cut_phrases > 0).all()

@@ -9,18 +9,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
+from fgmm.models.layers import BaseEncoder
 
-def check_transformer(
-    width: int, depth: int, heads: int, dropout: float, stochastic_depth: float
-) -> None:
-    """Raises a ValueError for options that make no transformer."""
-    if width % (2 * heads):
-        raise ValueError(f"width={width} must be a multiple of 2 x heads={heads}")
-    if depth < 1:
-        raise ValueError(f"depth={depth} must be at least 1")
-    for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
-        if not 0 <= rate < 1:
-            raise ValueError(f"{name}={rate} must be in [0, 1)")
+
+class TransformerEncoder(BaseEncoder, kw_only=True):
+    """The options of transformers. A subclass declares ``width``, ``depth`` and ``heads``.
+
+    Attributes:
+      dropout: share of each branch's elements set to 0 in training.
+      stochastic_depth: of the last block in training; 0 for the first, linear between.
+    """
+
+    dropout: float = option(0.0, low=0, below=1)
+    stochastic_depth: float = option(0.0, low=0, below=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
 
 
 def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:

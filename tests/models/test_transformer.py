@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgmm.models.attention import Block, Residual, depth_rates, rotate
+from fgmm.models.transformer import Block, Residual, depth_rates, rotate
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():

@@ -7,12 +7,13 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import RematRules, check_options
-from fgmm.models.residual import ResNet, check_network
+from fgmm.models.layers import BaseEncoder
+from fgmm.models.residual import VERSIONS, ResNet
 
 
-class LogMelResNet(nn.Module):
+class LogMelResNet(BaseEncoder):
     """A spectrogram to a feature map of patches in time and frequency.
 
     Any size will do: it is rounded up at each stride.
@@ -27,16 +28,9 @@ class LogMelResNet(nn.Module):
     """
 
     blocks: tuple[int, ...]
-    width: int = 64
-    version: int = 2
-    dtype: str = "float32"
-    remat: RematRules = ()
+    width: int = option(64, low=1)
+    version: int = option(2, choices=VERSIONS)
     bottleneck: ClassVar[bool]
-
-    def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        check_network(self.blocks, self.width, self.version)
-        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -1,10 +1,12 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard, a progress bar."""
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar."""
 
+import datetime
 import json
 import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Mapping
 
 import tqdm
@@ -12,9 +14,12 @@ import tqdm
 from fgmm.train.events import EventFile
 from fgmm.train.speed import Speed
 
+# Between lines on the progress of a run whose output is a file.
+LINE_SECONDS = 30.0
+
 
 class MetricsWriter:
-    """One line of ``metrics.jsonl`` a step, and the same to TensorBoard.
+    """Writes a line of ``metrics.jsonl`` for each step, and the same to TensorBoard.
 
     Lines after ``restored_step`` are cut: they belong to steps that are about to be repeated.
 
@@ -22,8 +27,9 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-      speed: of its steps, written beside their metrics.
-      progress: whether to show a progress bar on standard error.
+      speed: of the steps, written with their metrics.
+      progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
+        file as a line for the first step, the last, and one every ``LINE_SECONDS``.
     """
 
     def __init__(
@@ -36,18 +42,20 @@ class MetricsWriter:
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
-        # By lines, so that whoever follows the file sees every step.
+        # Line-buffered, so that programs that follow the file see every step.
         self._file = path.open("a", buffering=1)
         self._events = EventFile(workdir / "events", restored_step)
+        terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=total,
             initial=restored_step,
             unit="step",
-            disable=not progress,
+            disable=not (progress and terminal),
             smoothing=0.05,
-            # In a log file every update is one more line.
-            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            mininterval=0.2,
         )
+        self._lines, self._total = progress and not terminal, total
+        self._next_line = -math.inf
         self._speed = speed
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -57,15 +65,22 @@ class MetricsWriter:
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")
         self._events.write(step, metrics)
+        state = f"loss {metrics['loss']:.3f}, {self._speed}"
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {self._speed}", refresh=False)
+        self._bar.set_postfix_str(state, refresh=False)
+        if self._lines and (time.monotonic() >= self._next_line or step == self._total):
+            self._next_line = time.monotonic() + LINE_SECONDS
+            left = datetime.timedelta(seconds=round(metrics["seconds_left"]))
+            print(
+                f"step {step} of {self._total}, {state}, {left} left", file=sys.stderr, flush=True
+            )
 
     def message(self, text: str) -> None:
-        """Prints a line without tearing the progress bar."""
+        """Prints a line above the progress bar."""
         self._bar.write(text)
 
     def flush(self) -> None:
-        """Brings every line to disk, so that none is behind the checkpoint about to be written."""
+        """Writes every line to disk, so that none is missing when the next checkpoint is there."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._events.flush()
@@ -78,7 +93,7 @@ class MetricsWriter:
 
 
 class NoWriter:
-    """Takes what a ``MetricsWriter`` takes and writes nothing; for all processes but the first."""
+    """Has the methods of ``MetricsWriter`` and writes nothing; for all processes but the first."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """As ``MetricsWriter``."""

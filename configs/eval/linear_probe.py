@@ -1,0 +1,25 @@
+"""What does an encoder know of classes? A linear probe of its frozen features."""
+
+import ml_collections
+
+from fgmm.eval import corpora
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: ``corpus``, of ``fgmm.eval.corpora``; the options of its source; ``label`` and
+    ``modality``; ``train``, a split to fit to while ``split`` is the test, or empty for folds of
+    ``split``, which keep groups together.
+    """
+    corpus = corpora.chosen(argument, "linear_probe", "label", "modality", "train")
+    parts = {"source": corpus.entry}
+    if corpus.train:
+        parts = {"source": {**corpus.entry, "split": corpus.train}, "test_source": corpus.entry}
+    return ml_collections.ConfigDict(
+        {
+            "name": "linear_probe",
+            **parts,
+            "label": corpus.label,
+            "modality": corpus.modality,
+            "classifier": corpus.classifier,
+        }
+    )

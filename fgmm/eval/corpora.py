@@ -1,0 +1,222 @@
+"""The corpora of ``configs/eval``: ``--config=eval/zero_shot:corpus=ucf101,root=DIR``."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fgmm.config import ConfigError, variant
+from fgmm.config.option import allowed
+from fgmm.config.variants import given
+
+_LABELLED = {"linear_probe": {}, "zero_shot": {}}
+_SEEN = ("{}", "a video of {}", "here we can see {}")
+_DONE = (*_SEEN, "now someone starts to {}")
+_HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """What the protocols ask of a corpus.
+
+    Attributes:
+      source: the name of its source.
+      options: of the source. Each of them is a variant of the config file.
+      protocols: the evaluations that take it, each with the options that differ there.
+      label: the kind of label that is told.
+      modality: what it is told from: ``"video"`` or ``"audio"``.
+      train: the split that a linear probe is fitted to, while the one in ``options`` is the test;
+        empty for folds of one split.
+      classifier: of a linear probe.
+      templates: prompts for the names of classes; empty for those of the protocol.
+      words: what is said for a class, by its name.
+      captions: how many of a clip are queries, at most.
+      phrases, tokens: room for all of a caption; 0 for as much as in training, which is part of the
+        protocol of models that were published with a limit.
+    """
+
+    source: str
+    options: Mapping[str, Any]
+    protocols: Mapping[str, Mapping[str, Any]]
+    label: str = ""
+    modality: str = "video"
+    train: str = ""
+    classifier: str = "logistic_regression"
+    templates: tuple[str, ...] = ()
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    captions: int = 5
+    phrases: int = 0
+    tokens: int = 0
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The source, as in ``config.data.source``."""
+        return {"name": self.source, **self.options}
+
+
+CORPORA = {
+    "esc10": Corpus(
+        *("esc10", {"root": "esc10.tar", "windows": 3}, _LABELLED),
+        label="sound",
+        modality="audio",
+        templates=_HEARD,
+        words={
+            "dog": "a dog barking",
+            "rooster": "a rooster crowing",
+            "crackling fire": "a crackling fire",
+            "crying baby": "a crying baby",
+            "sneezing": "somebody sneezing",
+            "clock tick": "a ticking clock",
+            "helicopter": "a helicopter flying",
+            "chainsaw": "a chainsaw cutting wood",
+        },
+    ),
+    "esc50": Corpus(
+        *("esc50", {"root": "ESC-50-master", "windows": 3}, _LABELLED),
+        label="sound",
+        modality="audio",
+        templates=_HEARD,
+    ),
+    "fight_clips": Corpus(
+        *("fight_clips", {"root": "fight_clips.tar", "windows": 2}, _LABELLED),
+        label="action",
+        templates=(*_SEEN, "{}, seen by a surveillance camera"),
+        words={"fight": "people fighting", "noFight": "people walking around calmly"},
+    ),
+    "flickr8k": Corpus(
+        *("flickr8k", {"root": "flickr8k.tar", "split": "dev"}, {"retrieval": {}}),
+        phrases=12,
+        tokens=96,
+    ),
+    # ``fold`` is one of three official splits.
+    "hmdb51": Corpus(
+        *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}),
+        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}},
+        label="action",
+        train="train",
+        classifier="linear_svm",
+        templates=_DONE,
+    ),
+    # COCO's 5,000 test images, or Flickr30k's 1,000.
+    "image_captions": Corpus(
+        "image_captions",
+        {"root": "coco", "split": "test", "annotations": ""},
+        {"retrieval": {}},
+        phrases=12,
+        tokens=96,
+    ),
+    "image_sequence": Corpus(
+        "image_sequence",
+        {"root": "storybook.tar", "split": "dev", "pages": 1},
+        {"retrieval": {}},
+        captions=1,
+        phrases=64,
+        tokens=448,
+    ),
+    "kinetics": Corpus(
+        *("kinetics", {"root": "kinetics400", "split": "validation"}),
+        {"linear_probe": {"windows": 1}, "zero_shot": {"windows": 4}},
+        label="action",
+        train="train",
+        templates=(*_SEEN, "now someone is {}"),
+    ),
+    # Which way narrated shapes move, in words of their narration.
+    "motion": Corpus(
+        *("narrated_shapes", {"split": "motion", "clips": 800, "size": 64}, _LABELLED),
+        label="motion",
+        templates=(
+            "{}",
+            "the circle is {}",
+            "there is a square that is {}",
+            "the triangle keeps {}",
+            "now the star starts {}",
+            "you will see a ring {}",
+            "watch the cross, it is {}",
+        ),
+        words={
+            "left": "moving left",
+            "right": "moving right",
+            "up": "moving up",
+            "down": "moving down",
+            "clockwise": "circling clockwise",
+            "counterclockwise": "circling counterclockwise",
+            "shaking": "shaking from side to side",
+            "bouncing": "bouncing up and down",
+        },
+    ),
+    # A split has twenty captions a clip, and the list 1k-A one. ``seconds`` are those of a window
+    # in the middle of a video, 0 for all of it.
+    "msr_vtt": Corpus(
+        "msr_vtt",
+        {"root": "msr_vtt", "split": "test_1k", "seconds": 0.0},
+        {"retrieval": {}},
+        captions=20,
+    ),
+    # Unseen clips, in which all that moves is spoken of.
+    "narrated_shapes": Corpus(
+        "narrated_shapes",
+        {"split": "retrieval", "size": 64},
+        {
+            "retrieval": {"clips": 1000},
+            "pointing_game": {"clips": 256},
+            # Half of its narration is about something else.
+            "gates": {"clips": 256, "split": "validation", "noise": 0.5},
+        },
+        phrases=32,
+        tokens=128,
+    ),
+    "prepared": Corpus(
+        *("prepared", {"root": "prepared", "split": "whole", "windows": 2}, _LABELLED),
+        label="action",
+    ),
+    # Which shape is heard in narrated shapes.
+    "sound": Corpus(
+        *("narrated_shapes", {"split": "sound", "clips": 800}, _LABELLED),
+        label="sound",
+        modality="audio",
+        templates=(
+            *("{}", "a red {}", "an orange {}", "a yellow {}", "a green {}", "a cyan {}"),
+            *("a blue {}", "a purple {}", "a white {}"),
+        ),
+    ),
+    "ucf101": Corpus(
+        *("ucf101", {"root": "ucf101", "split": "test", "fold": 1}),
+        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}},
+        label="action",
+        train="train",
+        classifier="linear_svm",
+        templates=_DONE,
+    ),
+    "youcook2": Corpus(
+        "youcook2",
+        {"root": "youcook2", "split": "validation", "seconds": 0.0},
+        {"retrieval": {}},
+        captions=1,
+    ),
+}
+
+
+def chosen(argument: str | None, protocol: str, *fields: str) -> Corpus:
+    """The corpus that the variants of a config file name, with the values that they give.
+
+    Args:
+      argument: the text after the colon of ``--config=FILE.py:corpus=NAME,key=value``.
+      protocol: the evaluation.
+      fields: of ``Corpus``; they are variants, as all options of the source are.
+
+    Raises:
+      ConfigError: no corpus is named, or none that the protocol takes, or another variant is wrong.
+    """
+    known = [name for name, corpus in CORPORA.items() if protocol in corpus.protocols]
+    name = given(argument, "corpus")
+    if name not in known:
+        wrong = "unknown" if name else "missing"
+        raise ConfigError(f"variant corpus={name!r} is {wrong}; {allowed(name, known)}")
+    corpus = CORPORA[name]
+    options = {**corpus.options, **corpus.protocols[protocol]}
+    own = {field: getattr(corpus, field) for field in fields}
+    found = variant(argument, corpus=name, **own, **options)
+    return dataclasses.replace(
+        corpus,
+        options={option: found[option] for option in options},
+        **{field: found[field] for field in own},
+    )

@@ -1,0 +1,65 @@
+"""Whether a config continues the run whose checkpoints a workdir holds."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fgmm.config import ConfigError, differences, with_new_keys
+from fgmm.experiment.schedules import schedule
+
+# Keys that may change if the finished steps keep their learning rates.
+_SCHEDULE = ("steps", "optimizer.schedule.")
+
+
+def check_config(
+    workdir: pathlib.Path, saved: Mapping[str, Any], current: Mapping[str, Any], step: int
+) -> None:
+    """Compares a config with that of a checkpoint.
+
+    A run may be made longer or shorter if its schedule gives the finished steps the learning rates
+    that they had: ``constant`` and ``rsqrt`` with a warmup in whole steps, before the cooldown.
+
+    Args:
+      workdir: of the run.
+      saved: the config of the checkpoint.
+      current: of this start.
+      step: finished steps of the checkpoint.
+
+    Raises:
+      ConfigError: it is the config of another run.
+    """
+    saved = with_new_keys(saved)
+    changed = differences(saved, current)
+    if not changed:
+        return
+    if not all(line.startswith(_SCHEDULE) for line in changed):
+        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
+        raise ConfigError(
+            f"--workdir={workdir} holds a run of another config ({shown}): "
+            "give another workdir, or the config it was started with"
+        )
+    if step > current["steps"]:
+        raise ConfigError(
+            f"--workdir={workdir} holds a run of {step} finished steps, more than "
+            f"steps={current['steps']}; give at least as many, or another workdir"
+        )
+    before, now = (_learning_rates(config, step) for config in (saved, current))
+    apart = np.flatnonzero(~np.isclose(before, now, rtol=1e-6, atol=0))
+    if apart.size:
+        first = int(apart[0])
+        raise ConfigError(
+            f"--workdir={workdir} holds {step} finished steps, which would have had other learning "
+            f"rates with {'; '.join(changed)} (step {first + 1}: {before[first]:.3g} -> "
+            f"{now[first]:.3g}): start another workdir with --config.init_from.path={workdir}. "
+            "Runs with optimizer.schedule.name=constant or rsqrt and a warmup in whole steps can "
+            "be made longer"
+        )
+
+
+def _learning_rates(config: Mapping[str, Any], finished: int) -> np.ndarray:
+    """The learning rates of the finished steps under a config."""
+    options = config["optimizer"]
+    of_step = schedule(options["schedule"], options["learning_rate"], config["steps"])
+    return np.broadcast_to(np.asarray(of_step(np.arange(finished)), np.float32), (finished,))
