@@ -193,7 +193,8 @@ def in_processes(runs: list[Run], steps: int, processes: int, timeout: int) -> l
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes}",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+        + f" --xla_force_host_platform_device_count={DEVICES // processes}",
     }
     given = json.dumps([dataclasses.asdict(run) for run in runs])
     started = [

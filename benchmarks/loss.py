@@ -34,9 +34,10 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.losses import clip_similarity, info_nce
+from fgmm.losses.dense import POOLS
 from fgmm.losses.kernels import hopper
 from fgmm.losses.pools import Pooling
-from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, POOLS, choose_implementation
+from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, choose_implementation
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from benchmarks.torch_process import TorchProcess
@@ -74,7 +75,7 @@ class Jax:
                 implementation=implementation,
                 **options,
             )
-            return info_nce(s, 0.07)
+            return info_nce(s, temperature=0.07)
 
         self._sides = sides
         self._compiled = jax.jit(loss).lower(*sides).compile()

@@ -15,11 +15,16 @@ from fgmm import config as configs
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root``, ``tokenizer`` and ``steps``; ``objective`` is ``fine`` (beside a coarse
-    term) or ``coarse`` alone.
+    """Variants: ``root``, ``tokenizer`` and ``steps``; ``validation`` is the split for evaluation,
+    empty for none; ``objective`` is ``fine`` (beside a coarse term) or ``coarse`` alone.
     """
     variant = configs.variant(
-        argument, root="flickr8k.tar", tokenizer="flickr8k.model", steps=3000, objective="fine"
+        argument,
+        root="flickr8k.tar",
+        tokenizer="flickr8k.model",
+        steps=3000,
+        validation="dev",
+        objective="fine",
     )
     if variant.objective not in ("fine", "coarse"):
         raise configs.ConfigError(
@@ -49,10 +54,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 1 / 15
     config.optimizer.weight_decay = ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.1))
-    config.checkpoint.best_metric = "dev/coarse/text_to_video/r@10"
-    config.evals.dev = {
-        "name": "retrieval",
-        "every": 500,
-        "source": {"name": "flickr8k", "root": variant.root, "split": "dev"},
-    }
+    if variant.validation:
+        config.checkpoint.best_metric = f"{variant.validation}/coarse/text_to_video/r@10"
+        config.evals[variant.validation] = {
+            "name": "retrieval",
+            "every": 500,
+            "source": {"name": "flickr8k", "root": variant.root, "split": variant.validation},
+        }
     return components.complete(config)

@@ -36,9 +36,9 @@ SOURCES = ("howto100m", "prepared")
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``captions`` (a folder in it or ``raw_caption.json``), ``tokenizer``, a
     SentencePiece model or MIL-NCE's list of words; ``validation`` is the share of videos kept for
-    evaluation; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of the corpus,
-    validation included; ``recipe`` is ``large`` or ``small``; ``fine`` adds ``mil_nce`` on cells
-    and phrases or ``none``.
+    evaluation, 0 for none; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of
+    the corpus, validation included; ``recipe`` is ``large`` or ``small``; ``fine`` adds ``mil_nce``
+    on cells and phrases or ``none``.
     """
     variant = configs.variant(
         argument,
@@ -101,14 +101,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     # Adam, 1e-3, linear warmup of 5,000 steps (section 4.1; args.py), nothing decayed or clipped.
     config.optimizer.update(learning_rate=1e-3, b2=0.999, clip_norm=0.0)
-    config.optimizer.schedule.warmup = 5000
+    # As a share, so that a short run has a short one.
+    config.optimizer.schedule.warmup = 5000 / config.steps
     config.optimizer.weight_decay = ((".*", 0.0),)
-    config.checkpoint.update(
-        every_steps=5000, best_metric="validation/coarse/text_to_video/r@10", every_minutes=30.0
-    )
-    config.evals.validation = {
-        "name": "retrieval",
-        "every": 10_000,
-        "source": {**source, "split": "validation", "candidates": 1},
-    }
+    config.checkpoint.update(every_steps=5000, every_minutes=30.0)
+    if variant.validation:
+        config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
+        config.evals.validation = {
+            "name": "retrieval",
+            "every": 10_000,
+            "source": {**source, "split": "validation", "candidates": 1},
+        }
     return components.complete(config)

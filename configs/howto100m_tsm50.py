@@ -34,9 +34,9 @@ SPACES = {"video_text": "vat", "video_audio": "va"}
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``captions`` (a folder in it or ``raw_caption.json``), ``tokenizer``, a
     SentencePiece model or a list of words; ``validation`` is the share of videos kept for
-    evaluation; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of the corpus,
-    validation included; ``batch`` and ``steps``; ``fine`` adds terms on cells, phrases and segments
-    of sound (``mil_nce``) or ``none``.
+    evaluation, 0 for none; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of
+    the corpus, validation included; ``batch`` and ``steps``; ``fine`` adds terms on cells, phrases
+    and segments of sound (``mil_nce``) or ``none``.
     """
     variant = configs.variant(
         argument,
@@ -114,14 +114,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     # Adam, 0.002, 5,000 steps of warmup, half a period of the cosine (section 4.1).
     config.optimizer.update(learning_rate=2e-3, b2=0.999, clip_norm=0.0)
-    config.optimizer.schedule.warmup = 5000
+    # As a share, so that a short run has a short one.
+    config.optimizer.schedule.warmup = min(0.1, 5000 / config.steps)
     config.optimizer.weight_decay = ((".*", 0.0),)
-    config.checkpoint.update(
-        every_steps=5000, best_metric="validation/coarse/text_to_video/r@10", every_minutes=30.0
-    )
-    config.evals.validation = {
-        "name": "retrieval",
-        "every": 10_000,
-        "source": {**source, "split": "validation", "candidates": 1},
-    }
+    config.checkpoint.update(every_steps=5000, every_minutes=30.0)
+    if variant.validation:
+        config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
+        config.evals.validation = {
+            "name": "retrieval",
+            "every": 10_000,
+            "source": {**source, "split": "validation", "candidates": 1},
+        }
     return components.complete(config)

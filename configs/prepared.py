@@ -24,9 +24,10 @@ FINE = {"info_nce": 1, "mil_nce": 4}
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, a folder, or several joined by ``+``, each with ``@SPLIT`` behind it
     where it is another than ``split``; ``weights`` of several, joined by ``+``, all alike if empty;
-    ``validation``, the split of the first folder for evaluation; ``tokenizer``, ``steps`` and
-    ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its pictures; ``fine`` is the
-    loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of captions spoken nearby.
+    ``validation``, the split of the first folder for evaluation, empty for none; ``tokenizer``,
+    ``steps`` and ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its pictures;
+    ``fine`` is the loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of captions
+    spoken nearby.
     """
     variant = configs.variant(
         argument,
@@ -76,13 +77,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 0.05
-    config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
-    evaluated = {"root": first["root"], "split": variant.validation, "candidates": 1}
-    config.evals.validation = {
-        "name": "retrieval",
-        "every": 500,
-        "source": {"name": "prepared", **evaluated},
-    }
+    if variant.validation:
+        config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
+        evaluated = {"root": first["root"], "split": variant.validation, "candidates": 1}
+        config.evals.validation = {
+            "name": "retrieval",
+            "every": 500,
+            "source": {"name": "prepared", **evaluated},
+        }
     return components.complete(config)
 
 

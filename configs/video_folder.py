@@ -20,9 +20,10 @@ FINE = {"info_nce": 1, "mil_nce": 4}
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``tokenizer``, ``steps``; ``validation`` is the share of videos kept for
-    evaluation; ``seconds`` and ``fps`` of a window and ``size`` of its pictures; ``fine`` is the
-    loss on local embeddings: ``info_nce`` with a caption spoken in the window, or ``mil_nce`` with
-    a bag of captions spoken nearby, for narration out of step with the pictures.
+    evaluation, 0 to train on all without one; ``seconds`` and ``fps`` of a window and ``size`` of
+    its pictures; ``fine`` is the loss on local embeddings: ``info_nce`` with a caption spoken in
+    the window, or ``mil_nce`` with a bag of captions spoken nearby, for narration out of step with
+    the pictures.
     """
     variant = configs.variant(
         argument,
@@ -77,10 +78,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 0.05
-    config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
-    config.evals.validation = {
-        "name": "retrieval",
-        "every": 500,
-        "source": {**source, "split": "validation"},
-    }
+    if variant.validation:
+        config.checkpoint.best_metric = "validation/coarse/text_to_video/r@10"
+        config.evals.validation = {
+            "name": "retrieval",
+            "every": 500,
+            "source": {**source, "split": "validation"},
+        }
     return components.complete(config)

@@ -5,9 +5,11 @@ stopped by Ctrl-C or SIGTERM, training with everything saved.
 """
 
 import os
+import pathlib
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fgmm import components
+from fgmm import components, remote
 from fgmm.config import ConfigError, files
 from fgmm.config.option import described
 
@@ -176,6 +178,40 @@ def required(flag: str) -> Any:
     if value is None:
         raise ConfigError(f"--{flag} is missing; {flags.FLAGS[flag].help}")
     return value
+
+
+def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a file, in a folder that is there now and can be written.
+
+    To be called before what is to be written is computed.
+
+    Raises:
+      ConfigError: no file can be written there.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give a file's name with --output")
+    folder_to_write(path.parent)
+    return path
+
+
+def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a folder that is there now and can be written; see ``file_to_write``.
+
+    Raises:
+      ConfigError: nothing can be written there.
+    """
+    remote.refuse(path, "--output")
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {path} cannot be written ({error.strerror}); name another with --output"
+        ) from error
+    return path
 
 
 def use_compilation_cache() -> None:

@@ -15,10 +15,20 @@ from typing import Any
 
 import ml_collections
 
-from fgmm.config import Config, ConfigError, at, of_type, plain, with_space_defaults
+from fgmm.config import (
+    Config,
+    ConfigError,
+    as_dict,
+    at,
+    defaults,
+    flat,
+    of_type,
+    plain,
+    with_space_defaults,
+)
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
-from fgmm.config.sections import EvaluationPlace, PartPlace, TermPlace
+from fgmm.config.sections import EvaluationPlace, PartPlace, Space, TermPlace
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -156,6 +166,29 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def settings(config: Config) -> list[str]:
+    """What a resolved config sets that is not the default, a line for each section and entry."""
+    usual = flat(as_dict(defaults()))
+    for name in config["model"]["spaces"]:
+        usual |= _defaults(declared(Space), f"model.spaces.{name}")
+    for key, room in _entries_with_sources(config):
+        name = at(config, key).get("name", "")
+        usual |= _defaults(options_of_entry(room, name, key), key)
+    sections: dict[str, list[str]] = {}
+    for key, value in sorted(flat(as_dict(config)).items()):
+        if key not in usual or usual[key] != value:
+            section, _, name = key.rpartition(".")
+            sections.setdefault(section or "config", []).append(f"{name}={value!r}")
+    return [f"{section}: {', '.join(values)}" for section, values in sections.items()]
+
+
+def _defaults(options: Mapping[str, Option], key: str) -> dict[str, Any]:
+    """The defaults of options as a config has them, by whole key."""
+    given = {name: found.default for name, found in options.items()}
+    known = {name: value for name, value in given.items() if value is not REQUIRED}
+    return {f"{key}.{name}": value for name, value in flat(as_dict(known)).items()}
+
+
 def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
     """The options of a component and of its place; those that follow from other keys have no
     default.
@@ -210,8 +243,8 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
-    """As ``entries``, with the corpora of evaluations and the parts of mixtures; also those of an
-    evaluation's protocol.
+    """As ``entries``, with the corpora of evaluations and those within other corpora; also those of
+    an evaluation's protocol.
     """
     for key, room in entries(config) if "objective" in config else [("", "eval")]:
         yield key, room
@@ -221,6 +254,8 @@ def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
             sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
             yield from ((source, "data.sources") for source in sources)
         for source in sources:
+            if at(config, source).get("source"):
+                yield f"{source}.source", "data.sources"
             parts = at(config, source).get("sources", {})
             yield from ((f"{source}.sources.{part}", "data.sources") for part in parts)
 

@@ -8,8 +8,7 @@ import sys
 
 from absl import flags
 
-from fgmm import command_line
-from fgmm.config import flat
+from fgmm import command_line, components, remote
 from fgmm.config.sections import Options
 
 command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
@@ -39,12 +38,13 @@ def main(argv: list[str]) -> None:
     """Joins the other processes, if there are any, and trains."""
     del argv
     config = command_line.required("config")
-    command_line.required("workdir")
+    remote.refuse(command_line.required("workdir"), "--workdir")
 
     from fgmm import xla_flags
 
     xla_flags.configure(deterministic=config.deterministic)
 
+    from fgmm import devices
     from fgmm.train import distributed
 
     distributed.initialise(
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
         heartbeat_timeout=flags.FLAGS.heartbeat_timeout,
         meeting_timeout=flags.FLAGS.meeting_timeout,
     )
+    devices.check_available()
     distributed.run_together(_train)
 
 
@@ -75,8 +76,9 @@ def _train() -> None:
     distributed.check_agreement(built.config, workdir, provenance.commit())
     for line in command_line.left_out():
         distributed.say(line)
-    for key, value in sorted(flat(built.config).items()):
-        distributed.say(f"{key} = {value!r}")
+    distributed.say("config, where it differs from the defaults (checkpoints hold all of it):")
+    for line in components.settings(built.config):
+        distributed.say(f"  {line}")
     command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)

@@ -1,4 +1,4 @@
-"""Settings of the whole suite: types checked, 8 simulated devices, compile cache kept."""
+"""Settings of the whole suite: types checked, 8 simulated devices, quick compilation."""
 
 import os
 import pathlib
@@ -6,9 +6,14 @@ import sys
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+sys.path.insert(0, str(REPOSITORY))
+
+from tests import compilation  # noqa: E402
+
+# Of a flag that is given twice the last counts.
+os.environ["XLA_FLAGS"] = " ".join(
+    [compilation.FLAGS, os.environ.get("XLA_FLAGS", ""), compilation.simulated(devices=8)]
+)
 # Of the default threads, one a device, those that wait in a collective can keep out the last.
 os.environ.setdefault("PJRT_NPROC", "32")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
@@ -19,7 +24,6 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("fgmm", "beartype.beartype")
-sys.path.insert(0, str(REPOSITORY))
 
 import pytest  # noqa: E402
 

@@ -32,6 +32,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
     [
         ((), "--config is missing"),
         ((QUICKSTART,), "--workdir is missing"),
+        ((QUICKSTART, "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run: gs:// is remote"),
         (("--config=configs/nope.py",), "--config=configs/nope.py cannot be read"),
         ((QUICKSTART, "--wordir=x"), "Unknown command line flag 'wordir'. Did you mean: workdir"),
         ((QUICKSTART, "--config.bath_size=3"), "config.bath_size=3 is unknown; allowed: "),
@@ -260,3 +261,18 @@ def test_a_program_that_is_interrupted_says_so_by_its_exit_code(number, code, re
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
+
+
+def test_where_programs_write_is_made_or_refused_first(repository, tmp_path):
+    (tmp_path / "file").touch()
+    for program, *arguments in (
+        ("fgmm.data.tokenizer", "train", "--source=narrated_shapes", "--vocabulary_size=90"),
+        ("fgmm.data.inspect", "--source=narrated_shapes"),
+        ("fgmm.report.result", f"--workdir={tmp_path}"),
+        ("fgmm.study.page", f"--results={tmp_path}"),
+        ("fgmm.convert.s3d_howto100m", "--weights=none.pth", "--words=none.npy"),
+    ):
+        result = run(repository, *arguments, f"--output={tmp_path}/file/x", program=program)
+        assert result.returncode == 2, program
+        assert result.stderr.startswith(f"error: the folder {tmp_path}/file"), result.stderr
+        assert result.stderr.count("\n") == 1

@@ -2,7 +2,9 @@ import dataclasses
 
 import pytest
 
+from configs import quickstart
 from fgmm import components
+from fgmm import config as configs
 from fgmm.config import ConfigError
 
 
@@ -87,3 +89,17 @@ def test_options_of_dataclasses_and_functions():
 
     assert components.options(Options) == {"a": dataclasses.MISSING, "b": (1,)}
     assert components.options(function) == {"c": dataclasses.MISSING, "d": 2.0}
+
+
+def test_what_differs_from_the_defaults_is_few_lines():
+    config = quickstart.get_config()
+    lines = components.settings(config)
+    assert len(lines) < 30
+    assert len(lines) < len(configs.flat(config)) / 5
+    (data,) = [line for line in lines if line.startswith("data: ")]
+    assert f"sample_rate={config.data.sample_rate}" not in data  # the default
+    (schedule,) = [line for line in lines if line.startswith("optimizer.schedule: ")]
+    assert schedule == f"optimizer.schedule: warmup={config.optimizer.schedule.warmup!r}"
+    config.optimizer.b1 = 0.5
+    (optimizer,) = [line for line in components.settings(config) if line.startswith("optimizer: ")]
+    assert "b1=0.5" in optimizer

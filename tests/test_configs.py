@@ -13,8 +13,10 @@ from fgmm.data.preparation.task import open_task
 from fgmm.data.text import tokenizers
 from fgmm.eval import inside_training
 from fgmm.experiment import build as experiments
+from fgmm.experiment import schedules
 from fgmm.train import loop
 from tests.data import corpora_fixture
+from tests.data.features_fixture import write_features
 from tests.data.flickr8k_fixture import write_flickr8k
 from tests.data.test_prepare import written
 from tests.data.video_fixture import write_howto100m, write_narrated_videos
@@ -57,12 +59,19 @@ def variants(tmp_path_factory):
     narrated = write_howto100m(tmp_path / "howto100m", 16)
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     on_prepared = prepared_variants(tmp_path, narrated, model)
+    stored = tmp_path / "stored"
+    for split in ("train", "dev"):
+        write_features(stored / split, 16, (1, 7, 7, 1280))
     return {
         "quickstart": [None, "fine=annealed", "fine=gated"],
         "narrated_shapes": [None, "arm=gated_both"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
+        ],
+        "flickr8k_features": [
+            f"root={stored},tokenizer={model}",
+            f"root={stored},tokenizer={model},arm=coarse_mean,wrong=0.5",
         ],
         "howto100m_s3d": [
             f"{on_prepared['howto100m']},source=prepared",
@@ -88,3 +97,26 @@ def test_one_shrunken_step(name, variants, tmp_path):
         assert math.isfinite(line["loss"])
         assert line["skipped"] == 0
         assert any(key.endswith("r@10") for key in line)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("flickr8k", "validation="),
+        ("prepared", "validation="),
+        ("video_folder", "validation=0"),
+        ("howto100m_s3d", "validation=0"),
+        ("howto100m_tsm50", "validation=0"),
+    ],
+)
+def test_all_of_a_corpus_can_be_trained_on(name, argument):
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
+    assert not config.evals
+    assert config.checkpoint.best_metric == ""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_of_thirty_steps_has_a_warmup_to_match(name):
+    config = importlib.import_module(f"configs.{name}").get_config(None)
+    rate = schedules.schedule(config.optimizer.schedule, 1.0, 30)
+    assert rate(3) == pytest.approx(1.0, abs=0.05)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests import compilation
 from tests.data.video_fixture import write_howto100m
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -67,7 +68,7 @@ def test_every_example_is_found():
 def test_an_example_runs(title, code):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": compilation.flags(devices=8),
         "PYTHONPATH": str(REPOSITORY),
     }
     run = subprocess.run(

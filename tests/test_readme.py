@@ -1,11 +1,23 @@
 """What the README shows works."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from tests.data.flickr8k_fixture import write_flickr8k
+from tests.data.video_fixture import write_narrated_videos
+
+# What a test changes of a command that trains: it takes a few steps.
+FEW = ("--config.steps=30", "--config.batch_size=8", "--config.data.height=32")
+FEW += ("--config.data.width=32", "--config.data.frames=2", "--config.model.video.widths=(8,)")
+FEW += ("--config.model.video.temporal_strides=(1,)", "--config.model.audio.widths=(8,8,8)")
 
 
 @pytest.fixture
@@ -38,3 +50,36 @@ def test_commands_are_there(readme, repository):
     for command in re.findall(r"bash (launch/[\w.]+)", readme):
         assert (repository / command).exists(), command
     assert "launch/test.sh" in (repository / ".ci" / "run").read_text()
+
+
+@pytest.fixture
+def corpora(repository, tmp_path):
+    """Six videos and eight pictures of one's own, in a folder from which configs are found."""
+    write_narrated_videos(tmp_path / "my_videos", 6)
+    write_flickr8k(tmp_path / "my_images", 8, 0)
+    (tmp_path / "configs").symlink_to(repository / "configs")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("title", "workdir"),
+    [("On your own videos", "my_videos"), ("On several corpora at once", "both")],
+)
+def test_a_section_runs_on_six_small_videos_as_it_stands(
+    title, workdir, readme, corpora, repository
+):
+    section = re.search(rf"### {title}\n(.*?)\n##", readme, re.DOTALL)[1]
+    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].replace("\\\n", " ")
+    for command in block.splitlines():
+        python, *words = shlex.split(command)
+        assert python == "python"
+        ran = subprocess.run(
+            [sys.executable, *words, *(FEW if "fgmm.main" in words else ())],
+            env=os.environ | {"PYTHONPATH": str(repository), "XLA_FLAGS": ""},
+            cwd=corpora,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+    assert (corpora / "runs" / workdir / "checkpoints" / "30").is_dir()

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+from tests import compilation
 from tests.conftest import REPOSITORY
 
 BUILD = """
@@ -54,7 +55,7 @@ SMALL = (
 
 def run(*command, cwd, **environment):
     """The last line that a Python process prints."""
-    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    inherited = {**os.environ, "XLA_FLAGS": compilation.FLAGS}
     result = subprocess.run(
         [sys.executable, *command],
         cwd=cwd,

@@ -42,6 +42,12 @@ class DataSection:
     frames: int = option(8, low=1, help="T, frames of a clip.")
     height: int = option(64, low=1, help="Rows of a frame.")
     width: int = option(64, low=1, help="Columns of a frame.")
+    features: int = option(
+        0,
+        low=0,
+        help="E, channels of stored features, whose map has the frames, rows and columns above; 0 "
+        "for pictures. See fgmm/data/features.py.",
+    )
     seconds: float = option(
         2.0,
         low=0,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fgmm.config import ConfigError
 from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape, Clip
 from fgmm.data.text import phrases as phrases_lib
@@ -29,6 +30,19 @@ class Reference(NamedTuple):
     active: Bool[np.ndarray, "T"]
     period: tuple[float, float]
     names_object: bool
+
+
+def of_clip(clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter) -> list[Reference]:
+    """``references`` of a clip whose pictures tell their size; none where nothing is grounded.
+
+    Raises:
+      ConfigError: the picture is an encoded image.
+    """
+    if not clip.grounding:
+        return []
+    if isinstance(clip.video, bytes):
+        raise ConfigError(f"clip {clip.clip_id}: boxes in encoded images are not supported")
+    return references(clip, clip.video().shape[1:3], shape, segmenter)
 
 
 def references(

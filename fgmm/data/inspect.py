@@ -5,7 +5,6 @@ Random records and statistics of them, as one HTML file that needs nothing but a
 
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -178,7 +177,7 @@ def main(argv: list[str]) -> None:
     """Runs the program."""
     del argv
     given = flags.FLAGS
-    output = pathlib.Path(command_line.required("output"))
+    output = command_line.file_to_write(command_line.required("output"))
     for name in ("records", "sample"):
         if given[name].value < 1:
             raise ConfigError(f"--{name}={given[name].value} must be at least 1")

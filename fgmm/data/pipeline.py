@@ -33,6 +33,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         captions=data["captions"],
         phrases=data["phrases"],
         tokens=data["tokens"] if "text" in modalities else 0,
+        features=data["features"] if "video" in modalities else 0,
     )
 
 
@@ -58,7 +59,7 @@ class Assembler:
 
     Attributes:
       source: the corpus. It draws from a record, such as a stretch of a long recording, in
-        ``draw(record, rng)``.
+        ``draw(record, rng)``. One of stored features has their ``feature_shape``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: all captions of a clip as one.
@@ -81,6 +82,8 @@ class Assembler:
                 "data.cache=True would keep one stretch of each recording that data.source draws "
                 "anew every time; set it to False"
             )
+        if self.shape.frames:
+            _check_features(getattr(self.source, "feature_shape", None), self.shape)
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
         """The example of clip ``record``; with a generator, random choices are drawn."""
@@ -206,6 +209,23 @@ class Assembler:
             drawn = rng.choice(len(captions), self.shape.captions, replace=False)
             return [captions[i] for i in sorted(drawn)]
         return captions[: self.shape.captions]
+
+
+def _check_features(stored: tuple[int, ...] | None, shape: BatchShape) -> None:
+    """Raises ConfigError unless a batch has room for what the source has: pixels or features."""
+    keys = ("frames", "height", "width", "features")
+    wanted = tuple(getattr(shape, key) for key in keys)
+    if stored is None and shape.features:
+        raise ConfigError(
+            f"data.features={shape.features} needs a source of stored features, and this one has "
+            "pictures; set it to 0, or name the source 'features'"
+        )
+    if stored is not None and stored != wanted:
+        given = ", ".join(f"data.{key}={size}" for key, size in zip(keys, stored, strict=True))
+        raise ConfigError(
+            f"the source has stored features of {' x '.join(map(str, stored))}, and a batch "
+            f"{' x '.join(map(str, wanted))}; set {given}"
+        )
 
 
 def evaluation_batches(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 # Why an entry of a corpus was left out or a modality of a clip masked. A clip's problems travel
 # with its batch as one int32 with bit i set for REASONS[i], so that worker processes need no other
@@ -25,6 +25,8 @@ REASONS = (
     "too_slow",
     "unreadable_record",
     "silent_audio",
+    "duplicate_id",
+    "unknown_words",
 )
 # Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
 SILENCE = 1e-4
@@ -82,10 +84,12 @@ FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
 
 @runtime_checkable
 class FrameWriter(Protocol):
-    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``."""
+    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``; or
+    stored features, which have one size.
+    """
 
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
-        """Writes T pictures of H x W. Raises ``BadInput``."""
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]) -> None:
+        """Writes T pictures of H x W, or a feature map. Raises ``BadInput``."""
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
         """At most ``count`` pictures for people, the shorter side at most ``size`` pixels."""
@@ -141,13 +145,15 @@ class BatchShape:
     A batch is a dict of arrays::
 
       video       uint8   [B, T, H, W, 3]     video_mask  bool [B]
+                  float16 [B, T, H, W, E]     where E is ``features``
       audio       float32 [B, S]              audio_mask  bool [B]
       tokens      int32   [B, K, L]           text_mask   bool [B, K]
       phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 for padding
       record      int32   [B]         index of the clip in its source
       problems    int32   [B]         bits of REASONS
 
-    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch.
+    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch. With
+    ``features`` the video is a stored feature map of so many channels; with 0 it is pixels.
     """
 
     frames: int
@@ -158,6 +164,7 @@ class BatchShape:
     captions: int
     phrases: int
     tokens: int
+    features: int = 0
 
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
@@ -168,11 +175,12 @@ class BatchShape:
           size: B.
           zeros: allocates an array of a shape and a type.
         """
-        video = (size, self.frames, self.height, self.width, 3)
+        video = (size, self.frames, self.height, self.width, self.features or 3)
         text = (size, self.captions, self.tokens)
         batch = {}
         if self.frames:
-            batch |= {"video": zeros(video, np.uint8), "video_mask": zeros((size,), bool)}
+            of_video = np.float16 if self.features else np.uint8
+            batch |= {"video": zeros(video, of_video), "video_mask": zeros((size,), bool)}
         if self.samples:
             sound = zeros((size, self.samples), np.float32)
             batch |= {"audio": sound, "audio_mask": zeros((size,), bool)}

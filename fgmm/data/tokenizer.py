@@ -15,7 +15,7 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from fgmm import components
+from fgmm import command_line, components
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases as phrases_lib
 from fgmm.data.text import tokenizers
@@ -47,6 +47,7 @@ def _options(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def _train_command(args: flags.FlagValues) -> None:
+    command_line.file_to_write(args.output)
     entry = {**_options(args.option), "name": args.source}
     source = components.build("data.sources", entry, key="--source")
     tokenizer = tokenizers.train(source_captions(source), args.output, args.vocabulary_size)

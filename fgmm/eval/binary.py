@@ -22,7 +22,7 @@ def run(name: str) -> None:
         "Which parameters: ema, their moving average, or last, those of the last step; by default "
         "the average where the run has one.",
     )
-    flags.DEFINE_string("output", None, "The JSON file; by default in the workdir.")
+    flags.DEFINE_string("output", None, "The JSON file or a folder for it, by default the workdir.")
     flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
     command_line.define_config(
         "The protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py; without it, the run's own "
@@ -45,21 +45,18 @@ def _evaluate(name: str) -> None:
     averaged = experiment.optimizer.ema and flags.FLAGS.weights != "last"
     weights = "ema" if averaged else "last"
     protocols = _protocols(name, experiment.config.evals)
-    if flags.FLAGS.output and len(protocols) > 1:
-        raise ConfigError(
-            f"--output={flags.FLAGS.output}: the run has several such evaluations "
-            f"({', '.join(protocols)}); give one by --config"
-        )
+    outputs = _outputs(workdir, list(protocols), int(state.step))
     for label, entry in protocols.items():
         evaluation = components.build("eval", entry, key=label)
         bound = evaluation.bind(experiment)
         if flags.FLAGS.by_query and not hasattr(bound, "by_query"):
             raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
         result, step = bound(state), int(state.step)
-        output = pathlib.Path(flags.FLAGS.output or workdir / f"{label}-{step}.json")
+        # Before it is written, for that may fail.
+        print(f"{label}, step {step}, {weights} weights\n{evaluation.table(result)}", flush=True)
         batch_size = experiment.config.batch_size
         write(
-            output,
+            outputs[label],
             {
                 "evaluation": name,
                 "step": step,
@@ -72,8 +69,21 @@ def _evaluate(name: str) -> None:
             }
             | ({"by_query": bound.by_query} if flags.FLAGS.by_query else {}),
         )
-        print(f"{label}, step {step}, {weights} weights")
-        print(f"{evaluation.table(result)}\nwritten to {output}")
+        print(f"written to {outputs[label]}")
+
+
+def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, pathlib.Path]:
+    """The JSON file of each evaluation, in a folder that is there and can be written."""
+    given = flags.FLAGS.output
+    if given and not pathlib.Path(given).is_dir():
+        if len(labels) > 1:
+            raise ConfigError(
+                f"--output={given}: the run has several such evaluations ({', '.join(labels)}); "
+                "give one by --config, or a folder that exists"
+            )
+        return {labels[0]: command_line.file_to_write(given)}
+    folder = pathlib.Path(given or workdir)
+    return {label: command_line.file_to_write(folder / f"{label}-{step}.json") for label in labels}
 
 
 def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:

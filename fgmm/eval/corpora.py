@@ -155,7 +155,12 @@ CORPORA = {
     "narrated_shapes": Corpus(
         "narrated_shapes",
         {"split": "retrieval", "size": 64},
-        {"retrieval": {"clips": 1000}, "pointing_game": {"clips": 256}},
+        {
+            "retrieval": {"clips": 1000},
+            "pointing_game": {"clips": 256},
+            # Half of its narration is about something else.
+            "gates": {"clips": 256, "split": "validation", "noise": 0.5},
+        },
         phrases=32,
         tokens=128,
     ),

@@ -1,6 +1,7 @@
 """The evaluations of a config as callables for the training loop, which knows none of them."""
 
 from fgmm import components
+from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 
@@ -16,5 +17,13 @@ def from_config(experiment: Experiment) -> dict[str, Evaluator]:
         key = f"evals.{name}"
         place, options = components.placed("eval", entry, key=key)
         evaluation = components.build("eval", options, key=key)
-        evaluators[name] = Evaluator(place["every"], evaluation.bind(experiment))
+        try:
+            bound = evaluation.bind(experiment)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{key}: {error}. To train without this evaluation leave it out of the config; "
+                "the shipped ones do so with validation=0, or validation= where it names a split, "
+                "behind their colon"
+            ) from error
+        evaluators[name] = Evaluator(place["every"], bound, evaluation.table)
     return evaluators

@@ -215,6 +215,27 @@ def classification_summary(
     }
 
 
+def hubness(scores: Float[np.ndarray, "Q G"], k: int = 10) -> float:
+    """How unevenly items are found: the skewness of N_k, how many queries have an item among their
+    best ``k`` (Radovanovic et al., "Hubs in Space", JMLR 11, 2010, equation 1).
+
+    It is near 0 where all items are found about as often, and large where a few are found by very
+    many queries. Of equal scores the first items count. 0 where all items are found equally often.
+
+    Args:
+      scores: similarity of each query to each item, higher is better.
+      k: of the best items, at most G.
+    """
+    queries, gallery = scores.shape
+    rows = max(1, _BLOCK_ENTRIES // max(gallery, 1))
+    found = np.zeros(gallery)
+    for start in range(0, queries, rows):
+        best = np.argsort(-scores[start : start + rows], axis=1, kind="stable")[:, :k]
+        found += np.bincount(best.ravel(), minlength=gallery)
+    spread = found.std()
+    return float(((found - found.mean()) ** 3).mean() / spread**3) if spread else 0.0
+
+
 def bootstrap_interval(
     values: Shaped[np.ndarray, "Q"], *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:

@@ -27,7 +27,6 @@ from jaxtyping import Bool, Float, Int
 
 from fgmm.config import ConfigError
 from fgmm.data import grounding, pipeline
-from fgmm.data.schema import Clip
 from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics
 from fgmm.experiment.build import Experiment
@@ -125,6 +124,7 @@ class _PointingGame:
         self.assembler = dataclasses.replace(
             experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
         )
+        self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
         # It runs once; to optimise it would take XLA more than twice as long.
         self._init = jax.jit(
@@ -144,7 +144,8 @@ class _PointingGame:
             mask = next(iter(ways.values())).mask
             for row in np.flatnonzero(batch["video_mask"][:count]).tolist():
                 record = int(batch["record"][row])
-                references = self._references(self.assembler.source[record])
+                clip = self.assembler.source[record]
+                references = grounding.of_clip(clip, self.assembler.shape, self.segmenter)
                 for reference in references:
                     place = row, reference.caption, reference.phrase
                     if not mask[place]:
@@ -169,15 +170,6 @@ class _PointingGame:
             of_state = jax.device_get(self._maps(state, batch))
             ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
         return ways
-
-    def _references(self, clip: Clip) -> list[grounding.Reference]:
-        if not clip.grounding:
-            return []
-        if isinstance(clip.video, bytes):
-            raise ConfigError("pointing_game.source: boxes in encoded images are not supported")
-        segmenter = phrases.find(self.assembler.segmenter)
-        size = clip.video().shape[1:3]
-        return grounding.references(clip, size, self.assembler.shape, segmenter)
 
 
 class _Targets(NamedTuple):

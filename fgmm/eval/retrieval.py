@@ -74,7 +74,7 @@ class Evaluation:
             if name.count("/") == 2:
                 score, direction, metric = name.split("/")
                 rows.setdefault(f"{score}, {direction.replace('_', ' ')}", {})[metric] = value
-        columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank"]
+        columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank", "hubness"]
         table = metrics.table(rows, columns)
         problems = ("bad_input/", "left_out/")
         left_out = sum(value for name, value in result.items() if name.startswith(problems))
@@ -127,6 +127,7 @@ class _Retrieval:
                 ranks = metrics.retrieval_ranks(matrix, relevant)
                 self.by_query[f"{name}/{direction}/rank"] = ranks.tolist()
                 summary = metrics.retrieval_summary(ranks, relevant.sum(1), matrix.shape[1])
+                summary["hubness"] = metrics.hubness(matrix)
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
 
@@ -170,7 +171,7 @@ class _Retrieval:
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = pairs.scoring_term(self.experiment, self.ranking.fine)
-        return term.score(parameters, Side.of(clips), Side.of(texts))
+        return term.score(parameters, Side.of(clips), Side.of(texts)).values
 
 
 @dataclasses.dataclass(frozen=True)

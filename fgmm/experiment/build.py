@@ -17,6 +17,8 @@ from jaxtyping import ScalarLike
 
 from fgmm import components
 from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
+from fgmm.config.option import declared
+from fgmm.config.sections import TransformsSection
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
 from fgmm.data.opening import check_lengths, open_source
@@ -217,8 +219,24 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
             key=f"model.{modality}",
             **fixed,
         )
+        if modality == "video":
+            _check_input(config, encoders[modality], shape)
     checked = spaces.checked(config.model.spaces, modalities)
     return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+
+
+def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
+    """Raises ConfigError unless a video encoder takes what it is given: pixels or features."""
+    if getattr(encoder, "takes_features", False) == bool(shape.features):
+        return
+    given = (
+        f"takes pixels, and data.features={shape.features} gives it stored features; set that to "
+        "0, or take the encoder 'features'"
+        if shape.features
+        else "takes stored features, and data.features=0 gives it pixels; set that to the channels "
+        "of the features"
+    )
+    raise ConfigError(f"model.video.name={config.model.video.name!r} {given}")
 
 
 def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
@@ -302,7 +320,20 @@ def _transforms(config, shape: BatchShape) -> Transforms:
             f"data.seconds={config.data.seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
         )
+    if shape.features:
+        _check_no_pixels(config.transforms, shape.features)
     return transforms
+
+
+def _check_no_pixels(transforms: Config, features: int) -> None:
+    for name, option in declared(TransformsSection).items():
+        sound = name.startswith(("mel_", "time_", "band_"))
+        if not sound and transforms[name] != option.default:
+            raise ConfigError(
+                f"transforms.{name}={transforms[name]!r} changes pixels, and "
+                f"data.features={features} has stored features in their place; set it to "
+                f"{option.default!r}"
+            )
 
 
 def _objective(config) -> Objective:

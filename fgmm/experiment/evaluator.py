@@ -14,10 +14,12 @@ class Evaluator:
       every: steps between evaluations; 0 for none but at the end.
       run: a function of the state, on one device, to named numbers. Of several processes the first
         runs it, and the others wait.
+      table: what ``run`` returns as a table for a person; None prints nothing.
     """
 
     every: int
     run: Callable[[TrainState], Mapping[str, float]]
+    table: Callable[[Mapping[str, float]], str] | None = None
 
     def due(self, step: int, total: int) -> bool:
         """Whether it runs after ``step`` finished steps of ``total``."""

@@ -4,6 +4,7 @@ Parameters are float32 whatever the encoder's ``dtype``, which is that of its ac
 statistics of a batch are computed in float32.
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -79,16 +80,18 @@ def rematted(
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over valid clips only, epsilon 1e-5.
+    """Batch normalisation over valid clips only.
 
     On a mesh the batch is one global array, so the statistics are those of the global batch.
 
     Attributes:
       momentum: of the running statistics.
+      epsilon: added to the variance.
       dtype: of the result.
     """
 
     momentum: float = 0.9
+    epsilon: float = 1e-5
     dtype: str = "float32"
 
     @nn.compact
@@ -98,7 +101,8 @@ class BatchNorm(nn.Module):
         # Without any valid clip the statistics would be 0/0; any finite ones will do.
         mask = mask | ~jnp.any(mask)
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
-        return _Normalisation(self.momentum, self.dtype, name="BatchNorm_0")(x, mask, train)
+        options = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype}
+        return _Normalisation(**options, name="BatchNorm_0")(x, mask, train)
 
 
 class _Normalisation(nn.Module):
@@ -107,6 +111,7 @@ class _Normalisation(nn.Module):
     """
 
     momentum: float
+    epsilon: float
     dtype: str
 
     @nn.compact
@@ -119,8 +124,9 @@ class _Normalisation(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, width)
         variance = self.variable("batch_stats", "var", jnp.ones, width)
         if not train:
-            return _scaled(x, mean.value, variance.value, scale, bias).astype(self.dtype)
-        y, *of_batch = _normalised(x, mask, scale, bias)
+            y = _scaled(x, mean.value, variance.value, scale, bias, self.epsilon)
+            return y.astype(self.dtype)
+        y, *of_batch = _normalised(x, mask, scale, bias, self.epsilon)
         if not self.is_initializing():
             for running, new in zip((mean, variance), of_batch, strict=True):
                 new = jax.lax.stop_gradient(new)
@@ -128,8 +134,8 @@ class _Normalisation(nn.Module):
         return y.astype(self.dtype)
 
 
-def _scaled(x, mean, variance, scale, bias):
-    factor = jax.lax.rsqrt(variance + 1e-5) * scale
+def _scaled(x, mean, variance, scale, bias, epsilon):
+    factor = jax.lax.rsqrt(variance + epsilon) * scale
     mean, factor, bias = (_of_channels(v, x.ndim) for v in (mean, factor, bias))
     return (x - mean) * factor + bias
 
@@ -148,33 +154,34 @@ def _channel_sums(x: Float[Array, "*rest E"]) -> Float[Array, "E"]:
     )
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalised(
     x: Float[Array, "M *grid E"],
     mask: Bool[Array, "M *ones"],
     scale: Float[Array, "E"],
     bias: Float[Array, "E"],
+    epsilon: float,
 ) -> tuple[Float[Array, "M *grid E"], Float[Array, "E"], Float[Array, "E"]]:
     """Normalises all clips by the statistics of the valid ones, in float32. Also returns these
     statistics, without a gradient (that of the result is in Ioffe and Szegedy, arXiv 1502.03167,
     section 3).
     """
-    return _normalised_forward(x, mask, scale, bias)[0]
+    return _normalised_forward(x, mask, scale, bias, epsilon)[0]
 
 
-def _normalised_forward(x, mask, scale, bias):
+def _normalised_forward(x, mask, scale, bias, epsilon):
     count = jnp.sum(mask) * (x[0, ..., 0].size)
     valid = jnp.where(mask, x.astype(jnp.float32), 0)
     mean = _channel_sums(valid) / count
     variance = jnp.maximum(_channel_sums(jnp.square(valid)) / count - jnp.square(mean), 0)
-    result = (_scaled(x, mean, variance, scale, bias), mean, variance)
+    result = (_scaled(x, mean, variance, scale, bias, epsilon), mean, variance)
     return result, (x, mask, scale, mean, variance, count)
 
 
-def _normalised_backward(kept, gradients):
+def _normalised_backward(epsilon, kept, gradients):
     x, mask, scale, mean, variance, count = kept
     dy = gradients[0].astype(jnp.float32)
-    inverse = jax.lax.rsqrt(variance + 1e-5)
+    inverse = jax.lax.rsqrt(variance + epsilon)
     centred = x - _of_channels(mean, x.ndim)
     d_bias = _channel_sums(dy)
     d_scale = _channel_sums(dy * centred) * inverse

@@ -418,8 +418,10 @@ def main(argv: list[str]) -> None:
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step)
+    output = command_line.folder_to_write(
+        flags.FLAGS.output or workdir / f"alignment-{int(state.step)}"
+    )
     alignment = Alignment(experiment, state, _source(experiment))
-    output = pathlib.Path(flags.FLAGS.output or workdir / f"alignment-{int(state.step)}")
     pictures = write(alignment, flags.FLAGS.clips, output)
     for reason, count in alignment.problems.items():
         print(f"bad input, {reason}: {count} of the clips chosen")

@@ -70,9 +70,8 @@ def gather(workdir: pathlib.Path, step: int | None = None) -> dict[str, Any]:
 def main(argv: list[str]) -> None:
     del argv
     workdir = pathlib.Path(command_line.required("workdir"))
-    output = pathlib.Path(command_line.required("output"))
+    output = command_line.file_to_write(command_line.required("output"))
     result = gather(workdir, flags.FLAGS.step)
-    output.parent.mkdir(parents=True, exist_ok=True)
     binary.write(output, result)
     print(f"{', '.join(result['protocols'])}: written to {output}")
 

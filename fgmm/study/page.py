@@ -398,7 +398,7 @@ def main(argv: list[str]) -> None:
     """Makes the page and prints its tables."""
     del argv
     results = pathlib.Path(command_line.required("results"))
-    output = pathlib.Path(command_line.required("output"))
+    output = command_line.file_to_write(command_line.required("output"))
     print(make(results, output))
     print(f"\nwritten to {output}")
 

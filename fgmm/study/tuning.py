@@ -79,7 +79,7 @@ def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any
 
 
 def write(path: pathlib.Path, stage: Stage, choices: Sequence[dict[str, Any]]) -> None:
-    """Writes the choices; those of other groups, of another part of the study, stay in the file."""
+    """Writes the choices. Those of groups of other parts of the study stay in the file."""
     head = {"metric": METRIC, "by": list(stage.by), "chosen": list(stage.chosen)}
     try:
         earlier = json.loads(path.read_text())

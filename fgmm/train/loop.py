@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgmm import provenance
+from fgmm.config import ConfigError
 from fgmm.data import pipeline, stream
 from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import REASONS
@@ -22,10 +23,11 @@ from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
 from fgmm.interruption import NUMBERS, Interrupted, Interruption
-from fgmm.train import checkpoint, corpus, distributed, init_from, sharding, startup
+from fgmm.train import checkpoint, corpus, distributed, feed, init_from, sharding, startup
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
+from fgmm.train.feed import Feed
 from fgmm.train.metrics_writer import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
@@ -60,9 +62,9 @@ def train(
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
-        not the one of the checkpoint or of the other processes, or there are no steps
-        ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, there is no
+        loss to train by, the corpus is not the one of the checkpoint or of the other processes, or
+        there are no steps ``profile``.
       Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
         processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
@@ -70,6 +72,8 @@ def train(
     """
     config = experiment.config
     with distributed.all_or_none():
+        if not experiment.objective.terms:
+            raise ConfigError("objective.terms is empty; name at least one loss to train by")
         mesh = meshes.make_mesh(fsdp=config.mesh.fsdp)
         meshes.check_batch_size(
             config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache
@@ -95,15 +99,20 @@ def train(
             state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
+        for line in feed.too_few(source, config.batch_size // config.accumulate):
+            distributed.say(line)
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
+            if no_room := startup.text_room(experiment.assembler(source)):
+                distributed.say(no_room)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
         run.speed, run.trace = speed, trace
         run.state, run.step, run.problems = state, step, problems
+        run.first = step
         run.fingerprint = fingerprint
         if step:
             writer.message(f"continuing from step {step}")
@@ -156,12 +165,14 @@ class _Step(NamedTuple):
     Attributes:
       number: finished steps after it.
       metrics: on the device.
+      fed: what it fed to the objective, of ``fgmm.train.feed``, over all processes.
       problems: of its clips, over all processes.
       records: this process's share of its clips.
     """
 
     number: int
     metrics: dict[str, jax.Array]
+    fed: dict[str, int]
     problems: collections.Counter[str]
     records: np.ndarray
 
@@ -174,7 +185,7 @@ class _Run:
         self.evaluators, self.mesh, self.checkpoints = evaluators, mesh, checkpoints
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
-        self.sum = distributed.Sum(mesh)
+        self.sum, self.feed = distributed.Sum(mesh), Feed(experiment.objective)
         self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
 
@@ -197,32 +208,42 @@ class _Run:
         with self.speed.waiting():
             batch, device_batch = next(batches)
         # Before the step, so that the device has finished the sum when it is read after the step.
-        told = self._tell(batch["problems"], interruption)
+        told = self._tell(batch, interruption)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             self.state, metrics = self.train_step(self.state, device_batch)
         self.step += 1
-        problems = self._hear(told)
+        fed, problems = self._hear(told)
         previous = self.pending
-        self.pending = _Step(self.step, metrics, problems, batch["record"])
+        self.pending = _Step(self.step, metrics, fed, problems, batch["record"])
         if previous is not None:
             self._report(previous)
+        else:
+            self._report_starved()
         self._evaluate_and_save()
 
-    def _tell(self, problems: np.ndarray, interruption: Interruption) -> Any:
-        """Starts to send this process's wishes to stop or save, and its problems, to the others."""
-        found = pipeline.count_problems(problems)
+    def _tell(self, batch: Mapping[str, Any], interruption: Interruption) -> Any:
+        """Starts to send this process's wishes to stop or save, what it fed and its problems."""
+        found = pipeline.count_problems(batch["problems"])
         stop = [interruption.number == number for number in NUMBERS]
         wishes = [*stop, self.checkpoints.due(self.step + 1)]
-        return self.sum(np.array([*wishes, *(found[reason] for reason in REASONS)], np.int32))
+        problems = [found[reason] for reason in REASONS]
+        return self.sum(np.array([*wishes, *batch["fed"], *problems], np.int32))
 
-    def _hear(self, told: Any) -> collections.Counter[str]:
-        """Receives the wishes of any process; returns the problems of all."""
+    def _hear(self, told: Any) -> tuple[dict[str, int], collections.Counter[str]]:
+        """Receives the wishes of any process; returns what all of them fed, and their problems."""
         term, ctrl_c, save, *counts = np.asarray(told).tolist()
         asked = zip(NUMBERS, (term, ctrl_c), strict=True)
         self.stopping = next((number for number, processes in asked if processes), None)
         self.save_due = save > 0
-        problems = dict(zip(REASONS, counts, strict=True))
-        return collections.Counter({reason: n for reason, n in problems.items() if n})
+        names = self.feed.names
+        fed = dict(zip(names, counts[: len(names)], strict=True))
+        self.feed.add(fed)
+        problems = dict(zip(REASONS, counts[len(names) :], strict=True))
+        return fed, collections.Counter({reason: n for reason, n in problems.items() if n})
+
+    def _report_starved(self) -> None:
+        for line in self.feed.starved():
+            self.writer.message(line)
 
     def report_problems(self) -> None:
         """Prints what was masked or left out, by reason."""
@@ -233,6 +254,8 @@ class _Run:
             if counts:
                 listed = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
                 self.writer.message(f"{what}: {listed}")
+        if self.pending is None and self.step > self.first:
+            self._report_starved()
 
     def _batches(self) -> Prefetch:
         """Yields the parts of each batch that stay on the host, and those on the device."""
@@ -250,7 +273,8 @@ class _Run:
         )
 
         def put(batch):
-            kept = {name: batch.pop(name) for name in pipeline.HOST_ONLY}
+            fed = self.feed.counts(batch)
+            kept = {name: batch.pop(name) for name in pipeline.HOST_ONLY} | {"fed": fed}
             return kept, meshes.put_batch(batch, self.mesh)
 
         return Prefetch(batches, put, data.device_prefetch)
@@ -276,12 +300,13 @@ class _Run:
         try:
             with self.speed.paused():
                 for name, evaluator in due.items():
-                    scores |= distributed.from_primary(
-                        lambda name=name, evaluator=evaluator: {
-                            f"{name}/{metric}": float(value)
-                            for metric, value in evaluator.run(state).items()
-                        }
+                    found = distributed.from_primary(
+                        lambda evaluator=evaluator: self._result(evaluator, state)
                     )
+                    if evaluator.table is not None:
+                        table = evaluator.table(found)
+                        self.writer.message(f"{name}, step {self.step}\n{table}")
+                    scores |= {f"{name}/{metric}": value for metric, value in found.items()}
                     self.watchdog.alive()
                 return scores
         except Exception:
@@ -290,6 +315,9 @@ class _Run:
             self._finish_reports()
             self._save()
             raise
+
+    def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
+        return {metric: float(value) for metric, value in evaluator.run(state).items()}
 
     def _finish_reports(self, scores: Mapping[str, float] = {}) -> None:
         if self.pending is not None:
@@ -308,7 +336,7 @@ class _Run:
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
         counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
-        self.writer.write(done.number, {**metrics, **counts, **scores})
+        self.writer.write(done.number, {**metrics, **done.fed, **counts, **scores})
         return metrics
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:

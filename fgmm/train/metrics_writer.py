@@ -1,16 +1,21 @@
 """Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar."""
 
+import datetime
 import json
 import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Mapping
 
 import tqdm
 
 from fgmm.train.events import EventFile
 from fgmm.train.speed import Speed
+
+# Between lines on the progress of a run whose output is a file.
+LINE_SECONDS = 30.0
 
 
 class MetricsWriter:
@@ -23,7 +28,8 @@ class MetricsWriter:
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
       speed: of the steps, written with their metrics.
-      progress: whether to show a progress bar on standard error.
+      progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
+        file as a line for the first step, the last, and one every ``LINE_SECONDS``.
     """
 
     def __init__(
@@ -39,15 +45,17 @@ class MetricsWriter:
         # Line-buffered, so that programs that follow the file see every step.
         self._file = path.open("a", buffering=1)
         self._events = EventFile(workdir / "events", restored_step)
+        terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=total,
             initial=restored_step,
             unit="step",
-            disable=not progress,
+            disable=not (progress and terminal),
             smoothing=0.05,
-            # In a log file every update is another line.
-            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            mininterval=0.2,
         )
+        self._lines, self._total = progress and not terminal, total
+        self._next_line = -math.inf
         self._speed = speed
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -57,8 +65,14 @@ class MetricsWriter:
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")
         self._events.write(step, metrics)
+        state = f"loss {metrics['loss']:.3f}, {self._speed}"
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {self._speed}", refresh=False)
+        self._bar.set_postfix_str(state, refresh=False)
+        if self._lines and (time.monotonic() >= self._next_line or step == self._total):
+            self._next_line = time.monotonic() + LINE_SECONDS
+            left = datetime.timedelta(seconds=round(metrics["seconds_left"]))
+            line = f"step {step} of {self._total}, {state}, {left} left"
+            print(line, file=sys.stderr, flush=True)
 
     def message(self, text: str) -> None:
         """Prints a line above the progress bar."""

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 import fgmm
 from fgmm import provenance
+from fgmm.data.pipeline import Assembler
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.models import counts
@@ -60,6 +61,20 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
     listed = [f"{name + ':':12}{text}" for name, text in lines.items()]
     return "\n".join([*listed, counts.table(experiment.model, inputs)])
+
+
+def text_room(assembler: Assembler, clips: int = 64) -> str:
+    """What share of the phrases of the first clips a batch has no room for; empty if for none."""
+    count = min(clips, len(assembler.source))
+    spoken = ([c for c in assembler.source[n].captions if c.text.strip()] for n in range(count))
+    texts = [caption.text for captions in spoken for caption in assembler.chosen(captions)]
+    share = assembler.share_left_out(texts)
+    if not share:
+        return ""
+    return (
+        f"{'text:':12}{share:.1%} of the phrases of the first {count} clips have no room in "
+        f"data.phrases={assembler.shape.phrases} and data.tokens={assembler.shape.tokens}"
+    )
 
 
 def _count(processes: int) -> str:

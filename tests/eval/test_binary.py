@@ -1,15 +1,24 @@
 """The evaluation as a program, on a checkpoint made by a few steps of training."""
 
+import contextlib
+import dataclasses
+import errno
+import io
 import json
+import pathlib
 import subprocess
 import sys
+import tempfile
+import types
+from collections.abc import Mapping
 
+import ml_collections
 import pytest
 
 from configs import quickstart
 from fgmm import components
 from fgmm.config import ConfigError
-from fgmm.eval import inside_training
+from fgmm.eval import binary, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests.shrunken import shrunken
@@ -24,7 +33,17 @@ EVALUATIONS = {
 
 
 @pytest.fixture(scope="module")
-def run_of_training(tmp_path_factory):
+def run_of_training(trained):
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def run_of_training_printed(trained):
+    return trained[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     config = shrunken(quickstart.get_config(), steps=4)
     config.checkpoint.update(keep_last=1, every_steps=1)
     config.evals.retrieval.every = 2
@@ -34,8 +53,10 @@ def run_of_training(tmp_path_factory):
     experiment = experiments.build(components.complete(config))
     source = experiment.source(experiment.config.data.source, "data.source")
     workdir = tmp_path_factory.mktemp("run")
-    loop.train(experiment, source, workdir, inside_training.from_config(experiment))
-    return workdir
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        loop.train(experiment, source, workdir, inside_training.from_config(experiment))
+    return workdir, printed.getvalue()
 
 
 def evaluate(repository, workdir, *flags, name="retrieval"):
@@ -105,8 +126,77 @@ def test_an_evaluation_without_outcomes_of_queries_says_so(repository, run_of_tr
     assert done.stderr.startswith("error: --by_query: zero_shot keeps no outcomes")
 
 
+def test_where_to_write_is_made_or_refused_before_anything_is_computed(
+    repository, run_of_training, tmp_path
+):
+    output = tmp_path / "new" / "folder" / "r.json"
+    printed = evaluate(repository, run_of_training, f"--output={output}")
+    assert printed.index("median_rank") < printed.index(f"written to {output}")
+    assert json.loads(output.read_text())["step"] == 4
+    evaluate(repository, run_of_training, f"--output={output.parent}")
+    assert (output.parent / "retrieval-4.json").read_text()
+    (tmp_path / "file").touch()
+    for flag in (f"--output={tmp_path}/file/r.json", "--output=/proc/fgmm/r.json"):
+        command = [sys.executable, "-m", "fgmm.eval.retrieval", f"--workdir={run_of_training}"]
+        done = subprocess.run(
+            [*command, flag], cwd=repository, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 2
+        folder = flag.removeprefix("--output=").removesuffix("/r.json")
+        assert done.stderr.startswith(f"error: the folder {folder} cannot be written (")
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_into_a_file_of_ones_own(
+    run_of_training, tmp_path, monkeypatch
+):
+    def temporary(*, dir):
+        if pathlib.Path(dir) == run_of_training:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open(tmp_path / "probe", "w")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
+    values = types.SimpleNamespace(output=None)
+    monkeypatch.setattr(binary, "flags", types.SimpleNamespace(FLAGS=values))
+    with pytest.raises(ConfigError, match=r"cannot be written \(Permission denied\).*--output"):
+        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+    values.output = str(tmp_path)
+    outputs = binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+    assert outputs["probe"] == tmp_path / "probe-4.json"
+    values.output = str(tmp_path / "r.json")
+    with pytest.raises(ConfigError, match="several such evaluations"):
+        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+
+
 def test_when_to_evaluate_is_checked():
     config = shrunken(quickstart.get_config())
     config.evals.retrieval.every = -1
     with pytest.raises(ConfigError, match=r"evals\.retrieval\.every=-1 must be at least 0"):
         inside_training.from_config(experiments.build(config))
+
+
+def test_evaluations_inside_training_print_their_table(run_of_training_printed):
+    assert "retrieval, step 2\n" in run_of_training_printed
+    assert run_of_training_printed.count("gallery: 16 clips") == 2
+    assert "probe, step 4\n" in run_of_training_printed
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusing:
+    """An evaluation whose corpus lacks the split."""
+
+    source: Mapping
+
+    def bind(self, experiment):
+        raise ConfigError("split='validation' is unknown to 'pictures'; allowed: train, dev")
+
+
+def test_an_evaluation_that_cannot_be_bound_is_named_with_the_way_to_train_without_it():
+    entry = {"name": "tests.eval.test_binary:Refusing", "source": {"name": "x"}}
+    config = ml_collections.ConfigDict({"evals": {"validation": entry}})
+    with pytest.raises(ConfigError) as error:
+        inside_training.from_config(types.SimpleNamespace(config=config))
+    message = str(error.value)
+    assert message.startswith("evals.validation: split='validation' is unknown to 'pictures'")
+    assert "validation=0, or validation=" in message

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -273,3 +274,22 @@ def test_table_prints_accuracies_as_shares():
 def test_table_names_a_column_that_no_row_has():
     with pytest.raises(ValueError, match="no row has r@2; there are: r@1"):
         metrics.table({"a": {"r@1": 0.5}}, ["r@1", "r@2"])
+
+
+def test_hubness_is_the_skewness_of_how_often_an_item_is_found():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 30))
+    scores[:, 3] += 2
+    found = np.zeros(30)
+    for row in scores:
+        for item in sorted(range(30), key=lambda i: -row[i])[:10]:
+            found[item] += 1
+    assert metrics.hubness(scores) == pytest.approx(scipy.stats.skew(found), rel=1e-9)
+    assert metrics.hubness(scores) > 2
+    assert metrics.hubness(scores, k=1) > metrics.hubness(scores)
+
+
+def test_nothing_is_a_hub_where_everything_is_found_alike():
+    assert metrics.hubness(np.eye(12), k=12) == 0
+    assert metrics.hubness(np.eye(12), k=1) == 0
+    assert metrics.hubness(np.ones((4, 3)), k=10) == 0

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fgmm.train.speed import KEYS
+from tests import compilation
 from tests.faults.small import STEPS
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -125,8 +126,8 @@ class Job:
 
     def start(self) -> Running:
         """Starts every process of it."""
-        count = f"--xla_force_host_platform_device_count={self.devices}"
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": count}
+        flags = compilation.flags(self.devices)
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         environment |= self.environment
         started, outputs = [], []
         port = _free_port()

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests import compilation
+
 
 @pytest.fixture
 def start(repository, tmp_path):
@@ -17,7 +19,7 @@ def start(repository, tmp_path):
     started = []
 
     def start(processes, workdir, *flags):
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
         environment |= {"PYTHON": sys.executable, "LOGS": str(tmp_path)}
         process = subprocess.Popen(
             [
@@ -83,7 +85,7 @@ def test_processes_that_differ_are_told(repository, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
     processes = [
         subprocess.Popen(
             [

@@ -2,6 +2,8 @@ import json
 import math
 import re
 import struct
+import sys
+import time
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -36,7 +38,8 @@ def test_one_line_a_step_and_no_nan_in_json(write):
     assert all(line["clips_per_second"] > 0 for line in lines)
 
 
-def test_the_progress_line_says_how_it_goes(tmp_path, capsys):
+def test_the_progress_line_says_how_it_goes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     clock = speed.Speed(batch_size=4, total=4, flops=8e9, peak=None)
     writer = MetricsWriter(tmp_path, 1, total=4, speed=clock, progress=True)
     for step in (2, 3, 4):
@@ -46,6 +49,26 @@ def test_the_progress_line_says_how_it_goes(tmp_path, capsys):
     assert "| 4/4 [" in last
     assert re.search(r"<.*step.*, loss 1\.250, \d+ clips/s, [\d,.]+ GFLOP/s, 0% data wait, ", last)
     assert last.strip().endswith("GiB host]")
+
+
+def test_in_a_file_there_are_plain_lines_now_and_then(tmp_path, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = speed.Speed(batch_size=4, total=5, flops=8e9, peak=None)
+    writer = MetricsWriter(tmp_path, 0, total=5, speed=clock, progress=True)
+    for step, seconds in ((1, 0.0), (2, 10.0), (3, 31.0), (4, 40.0), (5, 45.0)):
+        now[0] = seconds
+        writer.write(step, {"loss": step / 2})
+    writer.close()
+    printed = capsys.readouterr().err
+    assert "\r" not in printed
+    lines = printed.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        *("step 1 of 5", "step 3 of 5", "step 5 of 5")
+    ]
+    assert re.fullmatch(
+        r"step 3 of 5, loss 1\.500, \d+ clips/s, .* GiB host, \d+:\d\d:\d\d left", lines[1]
+    )
 
 
 def test_steps_after_the_restored_one_are_cut(write):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fgmm.train import speed
+from tests import compilation
 
 INTERVAL, STEPS = 10, 60
 
@@ -21,7 +22,7 @@ def start(repository):
     started = []
 
     def start(workdir, *flags) -> subprocess.Popen:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS}
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "fgmm.main", "--config=tests/train/tiny.py"),

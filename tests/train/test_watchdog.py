@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 from fgmm.train.watchdog import Watchdog
+from tests import compilation
 
 
 def run(program, **options):
@@ -56,7 +57,7 @@ def test_training_that_stands_still_ends_and_goes_on_from_its_checkpoint(reposit
         return subprocess.run(
             command,
             cwd=repository,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **variables},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compilation.FLAGS, **variables},
             capture_output=True,
             text=True,
             timeout=180,

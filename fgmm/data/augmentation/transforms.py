@@ -81,17 +81,9 @@ class Transforms(TransformsSection):
         inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
         if "video" in batch:
             video = batch["video"]
-            if "extent" in draws:
-                video = cropped(video, draws["corner"], draws["extent"])
-            if "mirror" in draws:
-                mirror = draws["mirror"][:, None, None, None, None]
-                video = jnp.where(mirror, video[..., ::-1, :], video)
-            video = video.astype(jnp.float32)
-            if "palette" in draws:
-                video = colour.recoloured(
-                    video, draws["shift"], draws["contrast"], draws["palette"]
-                )
-            inputs["video"] = (video - self.pixel_mean) * (1 / self.pixel_spread)
+            # Stored features, which are floats, stay as they are.
+            stored = jnp.issubdtype(video.dtype, jnp.floating)
+            inputs["video"] = video.astype(jnp.float32) if stored else self._pixels(video, draws)
         if "audio" in batch:
             spectrogram = log_mel(
                 batch["audio"],
@@ -105,6 +97,20 @@ class Transforms(TransformsSection):
                     spectrogram = spec_augment.masked(spectrogram, draws[name], axis)
             inputs["log_mel"] = spectrogram
         return inputs
+
+    def _pixels(
+        self, video: UInt8[Array, "B T H W 3"], draws: Mapping[str, Array]
+    ) -> Float[Array, "B T H W 3"]:
+        """Pictures augmented and normalised."""
+        if "extent" in draws:
+            video = cropped(video, draws["corner"], draws["extent"])
+        if "mirror" in draws:
+            mirror = draws["mirror"][:, None, None, None, None]
+            video = jnp.where(mirror, video[..., ::-1, :], video)
+        video = video.astype(jnp.float32)
+        if "palette" in draws:
+            video = colour.recoloured(video, draws["shift"], draws["contrast"], draws["palette"])
+        return (video - self.pixel_mean) * (1 / self.pixel_spread)
 
 
 def cropped(

@@ -5,8 +5,10 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from fgmm import remote
 from fgmm.config.option import check_options, option
 from fgmm.data.fingerprint import Fingerprint, Members, of_members
 from fgmm.data.preparation.raw import WHOLE
@@ -41,6 +43,7 @@ class FileSource:
             form.
         """
         check_options(self)
+        remote.refuse(self.root, "root")
         if opened:
             self.open()
 
@@ -88,7 +91,7 @@ class FileSource:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitByName(FileSource):
     """A source whose splits are decided by the names of the files alone, so that a file stays in
-    its split when others are added.
+    its split when others are added, but for the first few: see ``border``.
     """
 
     split: str = option("train", choices=SPLITS)
@@ -96,9 +99,20 @@ class SplitByName(FileSource):
         0.1, low=0, high=1, help="Share of the files in the split ``validation``."
     )
 
-    def has(self, name: str) -> bool:
-        """Whether a file is in the split."""
-        return (place(name) < self.validation) == (self.split == "validation")
+    def has(self, name: str, border: float | None = None) -> bool:
+        """Whether a file is in the split; ``border`` in the place of ``validation``, if given."""
+        border = self.validation if border is None else border
+        return (place(name) < border) == (self.split == "validation")
+
+    def border(self, names: Iterable[str]) -> float:
+        """The place below which files are in ``validation``, so that of two or more files both
+        splits have one where the option asks for both.
+        """
+        places = sorted({place(name) for name in names})
+        if len(places) < 2 or self.validation in (0, 1):
+            return self.validation
+        # The first place is always below it, the last never.
+        return min(max(self.validation, places[1]), places[-1])
 
 
 def place(name: str) -> float:

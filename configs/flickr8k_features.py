@@ -1,0 +1,108 @@
+"""Flickr8k on stored ImageNet features: heads and text alone are trained, in minutes on one core.
+
+The features are those of EfficientNet-Lite0; docs/encoders.md says where its weights are::
+
+    python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \
+        --output=runs/efficientnet_lite0
+    for split in train dev; do
+        python -m fgmm.data.features --weights=runs/efficientnet_lite0 \
+            --source=flickr8k:split=$split --input=flickr8k.tar --output=flickr8k_features/$split
+    done
+    python -m fgmm.data.tokenizer train --source=flickr8k --option=root=flickr8k.tar \
+        --vocabulary_size=4000 --output=flickr8k.model
+    python -m fgmm.main \
+        --config=configs/flickr8k_features.py:root=flickr8k_features,tokenizer=flickr8k.model \
+        --workdir=runs/flickr8k_features
+"""
+
+import pathlib
+import runpy
+
+import ml_collections
+
+from fgmm import components
+from fgmm import config as configs
+
+# The arms are compared on narrated shapes as well; that config lies beside this one.
+_SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
+ARMS, GATED = _SHAPES["ARMS"], _SHAPES["GATED"]
+IMAGES = 6000
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants.
+
+    - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
+    - ``arm``: one of ``configs.narrated_shapes.ARMS``.
+    - ``batch``; ``epochs``, of one of the five captions of each image; ``rate``, of learning.
+    - ``temperature_times``: factor of the temperature of the arm that is tuned.
+    - ``wrong``: share of the training captions that are taken from other images.
+    - ``seed``: of the run and of the wrong captions.
+    - ``split``: of retrieval: dev to tune; test, where there are features of it, to report.
+    - ``evaluations``: how often retrieval is measured, the end included.
+    """
+    variant = configs.variant(
+        argument,
+        root="flickr8k_features",
+        tokenizer="flickr8k.model",
+        arm="gated_both",
+        batch=128,
+        epochs=3,
+        rate=1e-3,
+        temperature_times=1.0,
+        wrong=0.0,
+        seed=0,
+        split="dev",
+        evaluations=1,
+    )
+    for key, allowed in (("arm", ARMS), ("split", ("dev", "test"))):
+        if variant[key] not in allowed:
+            raise configs.ConfigError(
+                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
+            )
+    for key in ("batch", "epochs", "evaluations"):
+        if variant[key] <= 0:
+            raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
+    arm = ARMS[variant.arm]
+    config = configs.defaults()
+    config.seed, config.batch_size = variant.seed, variant.batch
+    config.steps = max(1, variant.epochs * IMAGES // variant.batch)
+
+    def features(split: str) -> dict[str, str]:
+        return {"name": "features", "root": f"{variant.root}/{split}"}
+
+    config.data.source = features("train")
+    if variant.wrong:
+        config.data.source = {
+            "name": "wrong_captions",
+            "source": features("train"),
+            "share": variant.wrong,
+            "seed": variant.seed,
+        }
+    config.data.update(frames=1, height=7, width=7, features=1280)
+    config.data.update(captions=1, phrases=6, tokens=24, tokenizer=variant.tokenizer)
+
+    config.model.video = {"name": "features", "norm": "layer"}
+    config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
+    config.model.spaces.joint.update(modalities=("video", "text"), width=256, pool=arm.pool)
+    if arm.pool == "gate" or GATED in arm.terms.values():
+        config.model.spaces.joint.gate = "linear"
+
+    for name, term in arm.terms.items():
+        entry = {"pair": "video_text", "space": "joint", **term}
+        if arm.tuned in entry:
+            entry[arm.tuned] *= variant.temperature_times
+        config.objective.terms[name] = entry
+
+    config.objective.score = arm.score
+    config.optimizer.learning_rate = variant.rate
+    config.checkpoint.every_steps = config.steps
+    config.evals.retrieval = {
+        "name": "retrieval",
+        "every": max(1, config.steps // variant.evaluations),
+        # Some captions are far longer than most.
+        "phrases": 24,
+        "tokens": 96,
+        "source": features(variant.split),
+    }
+    return components.complete(config)

@@ -1,0 +1,111 @@
+"""Stored features of a corpus in the place of its pictures, as ``fgmm.data.features`` writes them.
+
+``config.data.frames``, ``height``, ``width`` and ``features`` are the T, H, W and E of the feature
+maps; the video encoder that takes them is ``features``.
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
+from fgmm.data.corpora import stored_features
+from fgmm.data.fingerprint import Fingerprint, digest
+from fgmm.data.schema import Clip, Unreadable
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """The clips of the corpus in its order, with their captions and labels, without sound.
+
+    A clip whose pictures could not be read when features were computed is masked for the same
+    reason; one whose record cannot be read is masked as ``unreadable_record``, one of a shard that
+    has gone since the folder was opened as ``missing_file``. Can be pickled, and read by many
+    threads and processes.
+
+    Attributes:
+      classes: names of the classes, by kind of label.
+      report: what the corpus left out when features were computed.
+    """
+
+    root: str = option(help="The folder that python -m fgmm.data.features wrote.")
+
+    def __post_init__(self):
+        """Opens the shards.
+
+        Raises:
+          ConfigError: the folder is missing, or a shard of it is missing or damaged.
+        """
+        check_options(self)
+        for shard, clips in enumerate(self._listing.shards):
+            path = self._listing.path(self._folder, shard)
+            found = stored_features.record_count(path)
+            if found != len(clips):
+                wrong = "is missing or damaged" if found < 0 else f"holds {found}, not {len(clips)}"
+                raise ConfigError(
+                    f"root={self.root!r}: {path.name} {wrong}; delete it if it is there, and run "
+                    "python -m fgmm.data.features as before to go on"
+                )
+        if not len(self):
+            raise ConfigError(f"root={self.root!r} holds no clip")
+
+    @functools.cached_property
+    def _folder(self) -> pathlib.Path:
+        return pathlib.Path(self.root).absolute()
+
+    @functools.cached_property
+    def _listing(self) -> stored_features.Listing:
+        return stored_features.Listing.read(self._folder)
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        paths = [
+            str(self._listing.path(self._folder, shard))
+            for shard in range(len(self._listing.shards))
+        ]
+        return ArrayRecordDataSource(paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_records"}
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and what the features were made of."""
+        origin = json.dumps(self._listing.origin, sort_keys=True)
+        return {"clips": len(self), "features": digest([origin])}
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, E) of every clip's feature map."""
+        return self._listing.shape
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return dict(self._listing.classes)
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        return collections.Counter(self._listing.report)
+
+    def __len__(self) -> int:
+        return self._listing.clips
+
+    def __getitem__(self, index: int) -> Clip:
+        index = range(len(self))[index]
+        try:
+            return stored_features.clip_of(self._records[index], self._listing.shape)
+        except Exception as error:  # ArrayRecord raises nearly anything for damaged shards
+            shard = index // self._listing.shard_clips
+            path = self._listing.path(self._folder, shard)
+            reason = "unreadable_record" if path.exists() else "missing_file"
+            detail = f"record {index} in {path.name}: {type(error).__name__}"
+            return Clip(
+                clip_id=f"{path.name}[{index}]",
+                video=Unreadable(reason, detail),
+                problems=(reason,),
+            )

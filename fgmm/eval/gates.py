@@ -1,0 +1,183 @@
+"""What learned weights turn down, on a corpus that knows what is true.
+
+Protocol: every caption of a clip is embedded on its own, without augmentation. The gates of a fine
+term of the objective give each phrase a weight among all phrases of its clip, and each cell of the
+feature map a weight among all cells. Phrases are of three kinds: those that *refer* to an object of
+the clip, the *rest* of captions that are true, and the *wrong* ones, of captions that say nothing
+of the clip. Cells are *on* an object that is spoken of, in a frame that the cell covers, or *off*.
+For each kind the mean over clips of its share of the weight stands beside its share of the entries,
+which uniform weights would give it.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+from sklearn.metrics import roc_auc_score
+
+from fgmm.config import ConfigError
+from fgmm.config.option import option
+from fgmm.data import grounding, pipeline
+from fgmm.data.text import phrases
+from fgmm.eval import attention, metrics
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
+
+PHRASES = ("refer", "rest", "wrong")
+CELLS = ("on", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: a corpus with grounding, as in ``config.data.source``.
+      term: of the objective, with learned weights on video and text; empty for the first.
+      captions: at most so many captions of a clip, the first ones.
+      batch_size: clips embedded at a time.
+    """
+
+    source: Mapping
+    term: str = ""
+    captions: int = option(8, low=1)
+    batch_size: int = option(32, low=1)
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpus and finds the term.
+
+        Raises:
+          ConfigError: an option names something that is not there, no such term has learned
+            weights, or the corpus does not know what its phrases refer to.
+        """
+        return _Gates(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person: shares of the weight beside shares of the entries."""
+        rows = {
+            f"{side}, {kind}": {
+                "weight": result[f"{side}/{kind}/weight"],
+                "chance_weight": result[f"{side}/{kind}/uniform"],
+            }
+            for side, kinds in (("phrases", PHRASES), ("cells", CELLS))
+            for kind in kinds
+            if f"{side}/{kind}/weight" in result
+        }
+        lines = [metrics.table(rows, ["weight"])]
+        if "phrases/auc" in result:
+            lines.append(
+                f"a phrase that refers outweighs a wrong one: {result['phrases/auc']:.1%} "
+                "(50% by chance)"
+            )
+        return "\n".join([*lines, f"{result['clips']:.0f} clips of {self.source['name']}"])
+
+
+class _Gates:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.batch_size = options.batch_size
+        self.term = _gated_term(experiment, options.term)
+        self.protocol = dataclasses.asdict(options) | {
+            "term": self.term,
+            "captions_embedded": "each on its own",
+            "augmentation": "none",
+        }
+        source = experiment.source(options.source, "gates.source")
+        if not any(source[record].grounding for record in range(len(source))):
+            raise ConfigError(
+                f"gates.source: no clip of {options.source['name']!r} knows what its phrases "
+                "refer to"
+            )
+        self.assembler = dataclasses.replace(
+            experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
+        )
+        self.segmenter = phrases.find(self.assembler.segmenter)
+        self._maps = attention.maps(experiment, (self.term,))
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        shares: dict[str, list[float]] = collections.defaultdict(list)
+        refer: list[bool] = []
+        logits: list[float] = []
+        problems: collections.Counter[str] = collections.Counter()
+        clips = 0
+        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
+            problems += pipeline.count_problems(batch["problems"][:count])
+            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
+            maps = jax.device_get(self._maps(state, arrays)[self.term])
+            for row in np.flatnonzero(maps.mask[:count].any(axis=(1, 2))).tolist():
+                clip = self.assembler.source[int(batch["record"][row])]
+                references = grounding.of_clip(clip, self.assembler.shape, self.segmenter)
+                clips += 1
+                if maps.phrase_gates is not None:
+                    kinds = _kinds(references, maps.mask[row])
+                    gates = maps.phrase_gates[row]
+                    for name, share in _of_phrases(gates, maps.mask[row], kinds):
+                        shares[name].append(share)
+                    known = kinds["refer"] | kinds["wrong"]
+                    refer += kinds["refer"][known].tolist()
+                    logits += gates[known].tolist()
+                if maps.cell_gates is not None and references:
+                    for name, share in _of_cells(maps.cell_gates[row], references):
+                        shares[name].append(share)
+        if not clips:
+            raise ConfigError("gates.source: no clip has both pictures and words")
+        result = {"clips": float(clips)}
+        result |= {name: float(np.mean(of_clips)) for name, of_clips in shares.items()}
+        if len(set(refer)) == 2:
+            result["phrases/auc"] = float(roc_auc_score(refer, logits))
+        return result | {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
+
+
+def _gated_term(experiment: Experiment, term: str) -> str:
+    """The fine term on video and text whose weights are learned."""
+    on_pair = {k: e.term for k, e in experiment.objective.terms.items() if e.pair == "video_text"}
+    gated = [name for name, entry in on_pair.items() if entry.gated_sides]
+    if not gated or term not in ("", *gated):
+        raise ConfigError(
+            f"gates: term={term!r} has no learned weights on video and text; allowed: "
+            + (", ".join(gated) or "none of the objective; set weighting to learned in one")
+        )
+    return term or gated[0]
+
+
+def _kinds(
+    references: list[grounding.Reference], mask: Bool[np.ndarray, "K P"]
+) -> dict[str, Bool[np.ndarray, "K P"]]:
+    """The valid phrases of each kind."""
+    refer = np.zeros_like(mask)
+    for reference in references:
+        refer[reference.caption, reference.phrase] = True
+    true = np.broadcast_to(refer.any(axis=1, keepdims=True), mask.shape)
+    kinds = {"refer": refer, "rest": true & ~refer, "wrong": ~true}
+    return {kind: chosen & mask for kind, chosen in kinds.items()}
+
+
+def _of_phrases(
+    gates: Float[np.ndarray, "K P"],
+    mask: Bool[np.ndarray, "K P"],
+    kinds: Mapping[str, Bool[np.ndarray, "K P"]],
+) -> Iterator[tuple[str, float]]:
+    weights = np.where(mask, np.exp(gates - gates[mask].max()), 0)
+    for kind, chosen in kinds.items():
+        yield f"phrases/{kind}/weight", float(weights[chosen].sum() / weights.sum())
+        yield f"phrases/{kind}/uniform", float(chosen.sum() / mask.sum())
+
+
+def _of_cells(
+    weights: Float[np.ndarray, "T H W"], references: list[grounding.Reference]
+) -> Iterator[tuple[str, float]]:
+    times, *space = weights.shape
+    frames = np.any([grounding.inside(reference, *space) for reference in references], axis=0)
+    on = grounding.over_time(frames, times)
+    for kind, chosen in zip(CELLS, (on, ~on), strict=True):
+        yield f"cells/{kind}/weight", float(weights[chosen].sum())
+        yield f"cells/{kind}/uniform", float(chosen.mean())
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("gates")

@@ -1,0 +1,40 @@
+"""Stored features as local features: what another model's frozen encoder made of the pictures."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float
+
+from fgmm.models.embeddings import Tokens
+from fgmm.models.layers import check_options
+
+
+class Encoder(nn.Module):
+    """Every cell of a stored feature map is a local feature, E channels as they are stored.
+
+    Attributes:
+      norm: ``"none"``, or ``"layer"`` for a learned normalisation of every cell over its channels
+        (Ba, Kiros, Hinton, arXiv 1607.06450).
+      dtype: of the features.
+      takes_features: what tells this encoder from those of pixels.
+    """
+
+    norm: str = "none"
+    dtype: str = "float32"
+    takes_features: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_options(self.dtype)
+        if self.norm not in ("none", "layer"):
+            raise ValueError(f"norm={self.norm!r} is unknown; allowed: none, layer")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, frames: Float[Array, "B T H W E"], mask: Bool[Array, "B"], train: bool
+    ) -> Tokens:
+        del train
+        x = frames.astype(self.dtype)
+        if self.norm == "layer":
+            x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return Tokens.of_map(x, mask)

@@ -1,0 +1,76 @@
+"""What batches feed to the objective: clips with both sides of its pairs, and different clips."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgmm.losses.objective import Objective
+
+
+class Feed:
+    """Counts the clips of batches that have both sides of the pairs that an objective compares.
+
+    Attributes:
+      names: of the numbers that ``counts`` returns, as metrics have them: ``repeated_clips``, those
+        of a batch that another one of it repeats (in several processes, of a process's share), and
+        ``pairs/PAIR``, those with both sides of a pair.
+    """
+
+    def __init__(self, objective: Objective):
+        self._terms: dict[str, list[str]] = {}
+        for name, entry in objective.terms.items():
+            self._terms.setdefault(entry.pair, []).append(name)
+        self._pairs = sorted(self._terms)
+        self.names = ("repeated_clips", *(f"pairs/{pair}" for pair in self._pairs))
+        self._fed = dict.fromkeys(self._pairs, 0)
+
+    def counts(self, batch: Mapping[str, np.ndarray]) -> list[int]:
+        """The numbers of a batch, in the order of ``names``."""
+        records = batch["record"]
+        found = [len(records) - len(np.unique(records))]
+        for pair in self._pairs:
+            one, other = (batch[f"{side}_mask"].reshape(len(records), -1) for side in _sides(pair))
+            found.append(int(np.sum(one.any(axis=1) & other.any(axis=1))))
+        return found
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Adds up the numbers of a step over all processes."""
+        for pair in self._pairs:
+            self._fed[pair] += counts[f"pairs/{pair}"]
+
+    def starved(self) -> list[str]:
+        """A line on each pair of which no clip had both sides so far."""
+        return [
+            f"no clip so far has both {' and '.join(_sides(pair))}: {', '.join(self._terms[pair])} "
+            "learned nothing"
+            for pair, clips in self._fed.items()
+            if not clips
+        ]
+
+
+def _sides(pair: str) -> list[str]:
+    return pair.split("_")
+
+
+def too_few(source: Any, batch_size: int) -> list[str]:
+    """A line on a corpus, or on each part of a mixture, with fewer clips than a batch takes of it.
+
+    Args:
+      source: to train on.
+      batch_size: clips that a loss compares.
+    """
+    found: list[tuple[str, int, int]] = []
+    parts: Sequence[Any] = getattr(source, "parts", ())
+    total = sum(part.weight for part in parts)
+    for number, part in enumerate(parts):
+        share = round(batch_size * part.weight / total)
+        found.append((f"part {number + 1} of data.source", len(part.clips), share))
+    if not parts:
+        found.append(("data.source", len(source), batch_size))
+    return [
+        f"{what} has {clips} clips for the {taken} of a batch: clips come more than once in it and "
+        "are negatives of themselves; lower batch_size, or add clips"
+        for what, clips, taken in found
+        if clips < taken
+    ]

@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pytest
+
+from configs import quickstart
+from fgmm import components
+from fgmm.data.sources import mixture
+from fgmm.experiment import build as experiments
+from fgmm.train import loop
+from fgmm.train.feed import Feed, too_few
+from tests.data.numbered_source import Source as Numbered
+from tests.shrunken import shrunken
+
+NUMBERED = "tests.data.numbered_source:Source"
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    config = shrunken(quickstart.get_config(), steps=2)
+    config.evals, config.checkpoint.best_metric = {}, ""
+    config.data.source = {"name": NUMBERED, "clips": 6, "audio": False}
+    return experiments.build(components.complete(config))
+
+
+def test_clips_with_both_sides_are_counted(experiment):
+    feed = Feed(experiment.objective)
+    assert feed.names[0] == "repeated_clips"
+    batch = {
+        "record": np.array([3, 4, 3, 3]),
+        "video_mask": np.array([True, True, True, False]),
+        "audio_mask": np.zeros(4, bool),
+        "text_mask": np.array([[True, False], [False, False], [False, True], [True, True]]),
+    }
+    counts = dict(zip(feed.names, feed.counts(batch), strict=True))
+    assert counts["repeated_clips"] == 2
+    assert counts["pairs/video_text"] == 2
+    assert counts["pairs/video_audio"] == 0
+    feed.add(counts)
+    lines = feed.starved()
+    assert "no clip so far has both video and audio: " in lines[-1]
+    assert not any("video and text" in line for line in lines)
+    feed.add({name: 1 for name in feed.names})
+    assert feed.starved() == []
+
+
+def test_a_batch_larger_than_the_corpus_is_named():
+    assert too_few(Numbered(clips=8), 8) == []
+    (line,) = too_few(Numbered(clips=6), 8)
+    assert line.startswith("data.source has 6 clips for the 8 of a batch")
+    parts = {
+        "a": {"name": NUMBERED, "clips": 1},
+        "b": {"name": NUMBERED, "clips": 9, "weight": 3.0},
+    }
+    (line,) = too_few(mixture.Source(sources=parts), 8)
+    assert line.startswith("part 1 of data.source has 1 clips for the 2 of a batch")
+
+
+def test_a_run_says_so_at_its_start_at_its_first_step_and_in_its_metrics(
+    experiment, tmp_path, capsys
+):
+    loop.train(experiment, experiment.training_source(), tmp_path)
+    printed = capsys.readouterr().out
+    assert "data.source has 6 clips for the 8 of a batch" in printed
+    # After the first step, and at the end.
+    assert printed.count("no clip so far has both video and audio") == 2
+    first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert (first["pairs/video_text"], first["pairs/video_audio"]) == (8, 0)
+    assert first["repeated_clips"] + second["repeated_clips"] >= 4
