@@ -5,8 +5,9 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import check_options, option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import check_options
+from fgmm.models.layers import DTYPES
 
 
 class Encoder(nn.Module):
@@ -19,15 +20,13 @@ class Encoder(nn.Module):
       takes_features: what tells this encoder from those of pixels.
     """
 
-    norm: str = "none"
-    dtype: str = "float32"
+    norm: str = option("none", choices=("none", "layer"))
+    dtype: str = option("float32", choices=DTYPES)
     takes_features: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_options(self.dtype)
-        if self.norm not in ("none", "layer"):
-            raise ValueError(f"norm={self.norm!r} is unknown; allowed: none, layer")
         super().__post_init__()
+        check_options(self)
 
     @nn.compact
     def __call__(
