@@ -36,9 +36,10 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.losses import clip_similarity, info_nce
+from fgmm.losses.dense import POOLS
 from fgmm.losses.kernels import hopper
 from fgmm.losses.pools import Pooling
-from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, POOLS, choose_implementation
+from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, choose_implementation
 
 # Clips whose products are timed together for the limit, and rows of a square matrix.
 GROUP, SQUARE = {"cpu": (8, 2048)}.get(jax.default_backend(), (64, 8192))
@@ -73,7 +74,7 @@ class Jax:
                 implementation=implementation,
                 **options,
             )
-            return info_nce(s, 0.07)
+            return info_nce(s, temperature=0.07)
 
         self._sides = sides
         self._compiled = jax.jit(loss).lower(*sides).compile()

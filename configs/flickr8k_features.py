@@ -1,6 +1,6 @@
 """Flickr8k on stored ImageNet features: heads and text alone are trained, in minutes on one core.
 
-The features are those of EfficientNet-Lite0; docs/pretrained.md says how its weights are had::
+The features are those of EfficientNet-Lite0; docs/encoders.md says where its weights are::
 
     python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \
         --output=runs/efficientnet_lite0

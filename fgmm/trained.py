@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from fgmm.config import ConfigError
 from fgmm.data.media import decode
-from fgmm.data.schema import Waveform
+from fgmm.data.schema import BatchShape, Waveform
 from fgmm.data.text import phrases
 from fgmm.eval import pairs
 from fgmm.experiment.build import Experiment
@@ -133,7 +133,8 @@ class Model:
           frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
             of clips [T,H,W,3] of any sizes. Of more frames than the model takes, those in the
             middle of equal stretches are taken; of fewer, the last is repeated. Pictures of another
-            size are cropped about the centre to the model's aspect and resized.
+            size are cropped about the centre to the model's aspect and resized. A model on stored
+            features takes these, floats [B,T,H,W,E] of the shape that it was trained on.
           space: in which to embed; by default the one with most modalities, the first of several.
           local: whether local embeddings are wanted too.
 
@@ -249,7 +250,7 @@ class Model:
 
     def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
         parameters = self.state.params["objective"][term]
-        return np.asarray(self._scores[term](parameters, clips, captions))
+        return np.asarray(self._scores[term](parameters, clips, captions).values)
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
@@ -258,11 +259,15 @@ class Model:
 
     def _video(self, clip: Any, name: str) -> dict[str, np.ndarray]:
         shape = self.experiment.shape
+        if shape.features:
+            return {"video": _feature_map(clip, f"frames[{name}]", shape)}
         pixels = _pixels(clip, f"frames[{name}]", "[T,H,W,3]")
         return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
 
     def _image(self, image: Any, name: str) -> dict[str, np.ndarray]:
         shape = self.experiment.shape
+        if shape.features:
+            return {"video": _feature_map(np.asarray(image)[None], f"images[{name}]", shape)}
         pixels = _pixels(image, f"images[{name}]", "[H,W,3]")[None]
         return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
 
@@ -397,6 +402,21 @@ def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
     if low < 0 or high > 1:
         raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _feature_map(given: Any, name: str, shape: BatchShape) -> np.ndarray:
+    """Stored features as float16 [T,H,W,E]."""
+    array = np.asarray(given)
+    expected = (shape.frames, shape.height, shape.width, shape.features)
+    if array.shape != expected:
+        raise ValueError(
+            f"{name} has shape {array.shape}; this model takes stored features of {expected}"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; stored features are floats")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds features that are NaN or infinite")
+    return array.astype(np.float16)
 
 
 def _samples(given: Any, name: str) -> np.ndarray:

@@ -25,6 +25,8 @@ REASONS = (
     "too_slow",
     "unreadable_record",
     "silent_audio",
+    "duplicate_id",
+    "unknown_words",
 )
 # Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
 SILENCE = 1e-4

@@ -12,7 +12,8 @@ vectors of numbers, not along them. What is pooled keeps all four axes, some of 
 Neither N nor P is ever cut, so that all that a score depends on is in one block. Groups are filled
 up with clips that are zero, whose similarities are zero, and so is what they add to any gradient.
 
-Derivatives are those of reverse mode. A second derivative is right but keeps every block.
+Derivatives are those of reverse mode; forward mode is refused. A second derivative is right but
+keeps every block.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.losses.collectives import varying_alike
 from fgmm.losses.pools import CLOSED_FORMS, Pooling
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 # Bytes of a in a block. On a CPU a block and what is made of it share the cache; an accelerator
 # wants products large enough to fill it.
@@ -34,6 +36,11 @@ _BLOCK_BYTES = {"cpu": 4 << 20}
 _BLOCK_BYTES_OF_ACCELERATORS = 128 << 20
 # Captions in a block at least, being its vectorised axis.
 _VECTOR = 16
+
+_FORWARD_MODE = (
+    "implementation 'blockwise', the default above 256 KiB of local similarities, has derivatives "
+    "of reverse mode alone; for forward mode (jax.jvp, jax.jacfwd) pass implementation='dense'"
+)
 
 # Axes of a block.
 _N, _P = 1, 2
@@ -152,6 +159,7 @@ def _in_blocks(shape, pooling, x, y, valid, temperatures, weights):
     x_valid, y_valid = valid
     valid = _of_clips(x_valid, b, fill=1), _of_captions(y_valid, c, fill=1)
     weights = _of_clips(weights[0], b), _of_captions(weights[1], c)
+    x, y, temperatures, weights = reverse_mode_only((x, y, temperatures, weights), _FORWARD_MODE)
     operands = varying_alike((x, y, valid, temperatures, weights))
     s, *scores = _streamed(shape, pooling, *operands)
     clips, captions = len(x) * b, len(y) * c

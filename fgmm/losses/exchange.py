@@ -20,7 +20,6 @@ Gradients are added up over devices in float32 or wider, whatever the embeddings
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -38,11 +37,17 @@ from fgmm.losses.collectives import (
     wide,
 )
 from fgmm.losses.options import check_choice
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 EXCHANGES = ("gather", "ring")
 
 # x [b,N,D], y [c,P,D], weights of theirs [b,N] and [c,P], and scalars.
 Operands = dict[str, Array]
+
+_FORWARD_MODE = (
+    "embeddings that travel around a ring, or in bfloat16, have derivatives of reverse mode alone; "
+    "for forward mode (jax.jvp, jax.jacfwd) pass exchange='gather' and float32"
+)
 
 # What travels with y, and what with x.
 _OF_Y = ("y", "y_weights")
@@ -55,6 +60,7 @@ def with_all_captions(
     x_mask: Bool[Array, "b N"] | None,
     y_mask: Bool[Array, "C P"] | None,
     *,
+    returned: int,
     axis_name: AxisName,
     exchange: str,
 ):
@@ -67,6 +73,7 @@ def with_all_captions(
         scalars by name.
       x_mask: of this device's clips.
       y_mask: of all captions of all devices.
+      returned: how many numbers ``compute`` makes of a clip and a caption.
       axis_name: the mapped axis or axes; None for a single device.
       exchange: 'gather' or 'ring'.
 
@@ -80,9 +87,10 @@ def with_all_captions(
     if axis_name is None:
         return compute(operands, x_mask, y_mask)
     if exchange == "ring":
+        operands = reverse_mode_only(operands, _FORWARD_MODE)
         return _around(compute, axis_name, varying_alike(operands), (x_mask, y_mask))
-    x, y = operands["x"], operands["y"]
-    if not x_travels(x, y):
+    y = operands["y"]
+    if not x_travels(operands, returned):
         return compute(_with_all_of(axis_name, operands, _OF_Y), x_mask, y_mask)
     columns = compute(
         _with_all_of(axis_name, operands, _OF_X),
@@ -92,15 +100,21 @@ def with_all_captions(
     return jax.tree.map(lambda v: lax.all_to_all(v, axis_name, 0, 1, tiled=True), columns)
 
 
-def x_travels(x, y) -> bool:
+def x_travels(operands: Operands, returned: int) -> bool:
     """Whether ``gather`` moves x there and similarities back, being fewer bytes than y; static.
 
-    From each other device come b·N·D and then b·c·P numbers, instead of c·P·D: never where a clip
-    has as many local embeddings as phrases. With one embedding a clip, D = 512 and P = 4 it is so
-    below 384 clips a device.
+    From each other device come b·N·D and then b·c·returned numbers, instead of c·P·D: never where a
+    clip has as many local embeddings as phrases. With one embedding a clip, D = 512 and P = 4
+    phrases, of which each is returned, it is so below 384 clips a device.
     """
-    back = len(x) * math.prod(y.shape[:2]) * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
-    return x.size * x.dtype.itemsize + back < y.size * y.dtype.itemsize
+    x, y = operands["x"], operands["y"]
+    similarities = len(x) * len(y) * returned
+    back = similarities * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
+    return _bytes(operands, _OF_X) + back < _bytes(operands, _OF_Y)
+
+
+def _bytes(operands, names):
+    return sum(v.size * v.dtype.itemsize for v in _some(operands, names).values())
 
 
 def _with_all_of(axis_name, operands, names):
@@ -114,7 +128,9 @@ def _some(operands, names):
 
 def _all_of(axis_name, v):
     """[b, ...] of every device, differentiable."""
-    return gathered(v, axis_name) if v.dtype == wide(v.dtype) else _all_of_narrow(axis_name, v)
+    if v.dtype == wide(v.dtype):
+        return gathered(v, axis_name)
+    return _all_of_narrow(axis_name, reverse_mode_only(v, _FORWARD_MODE))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -74,7 +74,8 @@ class TermEntry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted sum of ``terms``, by name.
+    """The weighted sum of ``terms``, by name. Without any nothing can be trained by it: that of a
+    published encoder which was converted.
 
     Attributes:
       terms: its parts.
@@ -86,8 +87,6 @@ class Objective:
 
     def __post_init__(self):
         check_choice("score", self.score, SCORES)
-        if not self.terms:
-            raise ValueError("an objective needs at least one term; got none")
         if self.score in LEVELS and all(e.level != self.score for e in self.terms.values()):
             raise ValueError(f"score {self.score!r} needs a term of that level; there is none")
         for name in self.terms:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fgmm.losses.reverse_mode import reverse_mode_only
+
 # Radford et al. 2021, arXiv 2103.00020, section 2.5.
 CLIP_INITIAL_TEMPERATURE = 0.07
 CLIP_INITIAL_LOGIT_SCALE = math.log(1 / CLIP_INITIAL_TEMPERATURE)
@@ -19,6 +21,11 @@ CLIP_MAXIMUM_SCALE = 100.0
 # Zhai et al. 2023, arXiv 2303.15343, section 3.2: t' = log 10, b = -10.
 SIGLIP_INITIAL_TEMPERATURE = 0.1
 SIGLIP_INITIAL_BIAS = -10.0
+
+_FORWARD_MODE = (
+    "a temperature clipped to its bounds has derivatives of reverse mode alone; for forward mode "
+    "(jax.jvp, jax.jacfwd) pass jnp.exp(-log_scale)"
+)
 
 
 def temperature_from_logit_scale(
@@ -32,14 +39,18 @@ def temperature_from_logit_scale(
     return jnp.exp(-clipped(jnp.asarray(log_scale), -math.inf, math.log(maximum)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def clipped(value: Float[Array, ""], low: float, high: float) -> Float[Array, ""]:
     """``value`` within [low, high], with a gradient that can bring it back.
 
     The gradient of a plain clip is 0 outside its bounds, so that a parameter which once stepped
     over stays there for good. Here only a gradient whose descent leads further out is stopped. That
-    is a matter of its sign, so there is no forward-mode derivative.
+    is a matter of its sign, so a forward-mode derivative is refused with a TypeError.
     """
+    return _clipped(reverse_mode_only(value, _FORWARD_MODE), low, high)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _clipped(value, low, high):
     return jnp.clip(value, low, high)
 
 
@@ -52,4 +63,4 @@ def _clipped_backward(low, high, value, gradient):
     return (jnp.where(outward, 0, gradient),)
 
 
-clipped.defvjp(_clipped_forward, _clipped_backward)
+_clipped.defvjp(_clipped_forward, _clipped_backward)

@@ -25,8 +25,10 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
 from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE, pool_weights, pooled
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
+from fgmm.losses.scores import Scores
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
 Parameters = Mapping[str, Float[Array, ""]]
@@ -65,7 +67,7 @@ class Attention:
     with a ``__call__`` and a ``__str__`` of its own.
 
     Attributes:
-      pool: one of ``similarity.POOLS``.
+      pool: one of ``dense.POOLS``.
       temperature: of the pool; None if it has none.
     """
 
@@ -82,7 +84,7 @@ class Attention:
         def within_clip(*sides):
             sides = [side[None] for side in sides]
             weights = similarity.attention_weights(*sides, **options)
-            return weights[0, 0], similarity.pooled_similarity(*sides, **options)[0, 0]
+            return weights[0, 0], similarity.pooled_similarity(*sides, **options).values[0, 0]
 
         return jax.vmap(within_clip)(x.local, y.local, x.mask, y.mask)
 
@@ -111,7 +113,7 @@ class PhraseWeights(NamedTuple):
     def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
         everything = jnp.ones(scores.shape, bool)
         options = {"pool": "softmax", "temperature": temperature, "axis": 0}
-        weights = similarity.pool_weights(scores, everything, **options)
+        weights = pool_weights(scores, everything, **options)
         return cls(weights, f"softmax of the scores at temperature {float(temperature):.3g}")
 
 
@@ -186,8 +188,8 @@ class Term:
         *,
         axis_name: AxisName = None,
         exchange: str = "gather",
-    ) -> Float[Array, "b C"]:
-        """How well each clip fits each caption, for ranking them, as the loss sees it.
+    ) -> Scores:
+        """How well each clip fits each caption, for ranking them, as the loss sees it: [b,C].
 
         It depends on clip b and caption c alone, so that a gallery may be scored in parts.
         ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
@@ -277,13 +279,13 @@ class PooledTerm(Term):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choice("pool", self.pool, similarity.POOLS)
+        check_choice("pool", self.pool, POOLS)
         if self.implementation is not None:
             check_choice("implementation", self.implementation, tuple(similarity.IMPLEMENTATIONS))
         check_positive(attention_temperature=self.attention_temperature)
         if self.learn_attention_temperature:
             option = "pool, with learn_attention_temperature,"
-            check_choice(option, self.pool, similarity.POOLS_WITH_TEMPERATURE)
+            check_choice(option, self.pool, POOLS_WITH_TEMPERATURE)
 
     def pooled_similarity(
         self,
@@ -293,7 +295,7 @@ class PooledTerm(Term):
         *,
         axis_name: AxisName = None,
         exchange: str = "gather",
-    ) -> Float[Array, "b C P"]:
+    ) -> Scores:
         return similarity.pooled_similarity(
             *(x.local, y.local, x.mask, y.mask),
             **self._pooling(parameters),
@@ -304,13 +306,18 @@ class PooledTerm(Term):
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         across = {"axis_name": axis_name, "exchange": exchange}
         s = self.pooled_similarity(parameters, x, y, **across)
-        return self.clip_scores(parameters, s, gathered(y.mask, axis_name))
+        return self.clip_scores(parameters, s, axis_name=axis_name)
 
     def clip_scores(
-        self, parameters: Parameters, s: Float[Array, "b C P"], mask: Bool[Array, "C P"]
-    ) -> Float[Array, "b C"]:
-        """One score for each clip and caption from those of its phrases: their mean."""
-        return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
+        self, parameters: Parameters, s: Scores, *, axis_name: AxisName = None
+    ) -> Scores:
+        """One score for each clip and caption, [b,C], from those of its phrases, [b,C,P]."""
+        phrases = jnp.broadcast_to(gathered(s.y_valid, axis_name), s.values.shape)
+        values = pooled(s.values, phrases, **self._pool_of_phrases(parameters), axis=2)
+        return Scores(values, s.x_valid, s.y_valid.any(1))
+
+    def _pool_of_phrases(self, parameters):
+        return {"pool": "mean"}
 
     def check_embeddings(self, width, dtype):
         if self.implementation != "kernel":
@@ -324,19 +331,19 @@ class PooledTerm(Term):
         return dataclasses.replace(self, implementation=name)
 
     def attention(self, parameters):
-        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool not in POOLS_WITH_TEMPERATURE:
             return Attention(self.pool)
         return Attention(self.pool, self.current("attention_temperature", parameters))
 
     def _pooling(self, parameters):
         options = {"pool": self.pool, "implementation": self.implementation}
-        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool in POOLS_WITH_TEMPERATURE:
             options["temperature"] = self.current("attention_temperature", parameters)
         return options
 
     def _temperatures(self):
         temperatures = super()._temperatures()
-        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool in POOLS_WITH_TEMPERATURE:
             temperatures["attention_temperature"] = self.learn_attention_temperature
         return temperatures
 
@@ -392,12 +399,13 @@ class ScoredTerm(PooledTerm):
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         kinds = self._weightings()
+        softmax = "softmax" in kinds.values()
         gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            weighting="softmax" if "softmax" in kinds.values() else "uniform",
-            phrase_temperature=self.phrase_temperature,
+            weighting="softmax" if softmax else "uniform",
+            phrase_temperature=self.phrase_temperature if softmax else None,
             **gates,
             **self._pooling(parameters),
             axis_name=axis_name,
@@ -430,18 +438,12 @@ def _gate(name: str, side: Side) -> Float[Array, "B N"]:
     return side.gate
 
 
-def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:
-    """The clips that have something valid on both sides."""
-    return x.mask.any(1) & y.mask.any(1)
-
-
-def top1_accuracy(
-    s: Float[Array, "b C"], valid: Bool[Array, "b"], axis_name: AxisName = None
-) -> Float[Array, ""]:
+def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""]:
     """How often the own caption has the highest score for a clip, and the own clip for a caption.
 
     The mean of both, over valid clips of all devices; a tie counts as an error.
     """
+    s, valid = scores.values, scores.valid
     own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
     own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)

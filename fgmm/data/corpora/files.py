@@ -1,5 +1,6 @@
 """The files of a corpus, read by name from a folder or straight out of an archive."""
 
+import collections
 import json
 import os
 import pathlib
@@ -55,13 +56,29 @@ class Folder:
         return found.st_size, int(found.st_mtime)
 
     def names(self) -> Iterator[str]:
-        """Of all files, in order of folders; without what begins with a dot."""
-        for folder, folders, names in os.walk(self.path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            above = pathlib.Path(folder).relative_to(self.path)
-            for name in sorted(names):
-                if not name.startswith("."):
-                    yield (above / name).as_posix()
+        """Of all files, in order of folders; without what begins with a dot.
+
+        Links to folders are followed when all else was found, in order: a folder that was found
+        before, by another link or without one, is not found again.
+        """
+        waiting, found = [self.path], {_identity(self.path)}
+        for link in waiting:
+            if link is not self.path:
+                if _identity(link) in found:
+                    continue
+                found.add(_identity(link))
+            links = []
+            for folder, folders, names in os.walk(link):
+                shown = sorted(name for name in folders if not name.startswith("."))
+                paths = {name: pathlib.Path(folder, name) for name in shown}
+                links += [path for path in paths.values() if path.is_symlink()]
+                folders[:] = [name for name, path in paths.items() if not path.is_symlink()]
+                found |= {_identity(paths[name]) for name in folders}
+                above = pathlib.Path(folder).relative_to(self.path)
+                for name in sorted(names):
+                    if not name.startswith("."):
+                        yield (above / name).as_posix()
+            waiting += links
 
     def folders(self) -> list[str]:
         """The folders at the top."""
@@ -70,6 +87,15 @@ class Folder:
     def below(self, folder: str) -> "Folder":
         """What is in one of its folders."""
         return Folder(self.path / folder)
+
+
+def _identity(folder: pathlib.Path) -> tuple[int, int]:
+    """What is the same of a folder by whatever path it is found."""
+    try:
+        state = folder.stat()
+    except OSError:  # it has just gone, or cannot be looked at
+        return 0, 0
+    return state.st_dev, state.st_ino
 
 
 class _Member(NamedTuple):
@@ -205,14 +231,23 @@ def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
     return [path for name in names for path in places[name]]
 
 
-def stems(corpus: Folder | Archive, endings: Sequence[str]) -> dict[str, str]:
-    """Where files with these endings are, by their names without it; the first of equal ones."""
+def stems(
+    corpus: Folder | Archive, endings: Sequence[str], report: collections.Counter[str]
+) -> dict[str, str]:
+    """Where files with these endings are, by their names without it; of equal ones the first, and
+    ``report`` counts the others as ``duplicate_id``.
+    """
     paths: dict[str, str] = {}
     for path in corpus.names():
         stem, ending = posixpath.splitext(posixpath.basename(path))
-        if ending.lower() in endings:
-            paths.setdefault(stem, path)
+        if ending.lower() in endings and paths.setdefault(stem, path) != path:
+            report["duplicate_id"] += 1
     return paths
+
+
+def words(text: str) -> str:
+    """A label, or what else is written by hand, with one space where there is white space."""
+    return " ".join(text.split())
 
 
 def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathlib.Path | bytes:

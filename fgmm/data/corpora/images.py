@@ -11,6 +11,7 @@ from fgmm.data.corpora import files
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
+from fgmm.data.text.captions import without_markup
 
 CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
 
@@ -109,7 +110,7 @@ def token_captions(
         if not match:
             report["malformed_line"] += 1
         elif match[1] in captions:
-            text = match[2].strip()
+            text = without_markup(match[2])
             if text:
                 captions[match[1]].append(Caption(text))
             else:

@@ -52,11 +52,16 @@ class Listing(NamedTuple):
     report: collections.Counter[str]
 
     def safe(self) -> list[Entry]:
-        """The entries whose names stay in the corpus; the others count as ``malformed_line``."""
-        safe = [entry for entry in self.entries if not files.leads_out(entry.name)]
-        if outside := len(self.entries) - len(safe):
-            self.report["malformed_line"] += outside
-        return safe
+        """The entries whose names stay in the corpus, of a file the first; the others count as
+        ``malformed_line`` and ``duplicate_id``.
+        """
+        safe: dict[str, Entry] = {}
+        for entry in self.entries:
+            if files.leads_out(entry.name):
+                self.report["malformed_line"] += 1
+            elif safe.setdefault(entry.name, entry) is not entry:
+                self.report["duplicate_id"] += 1
+        return list(safe.values())
 
 
 class RawRecordings:
@@ -109,7 +114,8 @@ class LabelledRecordings(FileSource):
       classes: as in ``Listing``.
       report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
         ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
-        what is wanted; ``malformed_line`` where its name leads out of the corpus.
+        what is wanted; ``malformed_line`` where its name leads out of the corpus; ``duplicate_id``
+        where the same file was listed before.
     """
 
     windows: int = option(
@@ -250,7 +256,8 @@ def read_table(
     report: collections.Counter[str],
     optional: tuple[str, ...] = (),
 ) -> list[dict[str, str]]:
-    """The rows of a CSV file whose first line names its columns.
+    """The rows of a CSV file whose first line names its columns, without white space around names
+    and values.
 
     Args:
       corpus: where the file is.
@@ -266,12 +273,14 @@ def read_table(
     where = f"root={str(corpus.path)!r}: {name}"
     rows = []
     try:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         for column in columns:
-            if column not in (reader.fieldnames or ()):
+            if column not in reader.fieldnames:
                 raise ConfigError(f"{where} has no column {column!r}")
         for row in reader:
-            if all(row[column] for column in columns):
-                rows.append({column: row.get(column) or "" for column in (*columns, *optional)})
+            values = {column: (row.get(column) or "").strip() for column in (*columns, *optional)}
+            if all(values[column] for column in columns):
+                rows.append(values)
             else:
                 report["malformed_line"] += 1
     except csv.Error as error:

@@ -7,6 +7,7 @@ found once, by reading the file through, and stored beside it.
 import collections
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
@@ -27,9 +28,8 @@ from fgmm.data.text.captions import said, without_repeats
 
 COLUMNS = ("start", "end", "text")
 
-# Bytes of a video's name at most; YouTube's have 11.
-_NAME_BYTES = 32
-_PART = np.dtype([("name", f"S{_NAME_BYTES}"), ("offset", "i8"), ("size", "i8")])
+# A video's part of the JSON file, by the digest of its name.
+_PART = np.dtype([("name", "u8"), ("offset", "i8"), ("size", "i8")])
 # One video of the JSON file: its name, and an object that holds no other objects.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ENTRY = re.compile(
@@ -53,8 +53,10 @@ class CsvFolder:
         Raises:
           BadInput: ``missing_captions`` or ``unreadable_captions``.
         """
+        spelled = (f"{name}{ending}" for ending in (".csv", ".CSV", ".Csv"))
         try:
-            text = self._folder.read(f"{name}.csv").decode("utf-8-sig").replace("\0", "")
+            path = next((path for path in spelled if path in self._folder), f"{name}.csv")
+            text = self._folder.read(path).decode("utf-8-sig").replace("\0", "")
         except FileNotFoundError as error:
             raise BadInput("missing_captions", str(error)) from error
         except (OSError, UnicodeDecodeError) as error:
@@ -89,9 +91,9 @@ class JsonFile:
 
     def read(self, name: str) -> Narration:
         """As ``CsvFolder.read``."""
-        key = name.encode()
-        place = int(np.searchsorted(self._parts["name"], key)) if len(key) <= _NAME_BYTES else -1
-        if not 0 <= place < len(self._parts) or self._parts["name"][place] != key:
+        key = np.uint64(digest(name))
+        place = int(np.searchsorted(self._parts["name"], key))
+        if place == len(self._parts) or self._parts["name"][place] != key:
             raise BadInput("missing_captions", f"{self._path} has no {name!r}")
         try:
             with open(self._path, "rb") as file:
@@ -106,13 +108,19 @@ class JsonFile:
         return captions, +left_out
 
     @property
+    def duplicates(self) -> int:
+        """Entries whose name another before it has, and which are not read."""
+        names = self._parts["name"]
+        return int(np.count_nonzero(names[1:] == names[:-1]))
+
+    @property
     def _index(self) -> pathlib.Path:
         return self._path.with_name(self._path.name + ".index.npy")
 
     def _state(self) -> np.ndarray:
         """Of the file, as the index's last entry holds it."""
         state = self._path.stat()
-        return np.array([(b"", state.st_mtime_ns, state.st_size)], _PART)
+        return np.array([(0, state.st_mtime_ns, state.st_size)], _PART)
 
     def _stored_parts(self) -> np.ndarray | None:
         try:
@@ -138,7 +146,7 @@ class JsonFile:
                 parts = np.fromiter(self._scanned(data), _PART)
         return parts[np.argsort(parts["name"], kind="stable")]
 
-    def _scanned(self, data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
+    def _scanned(self, data: mmap.mmap) -> Iterator[tuple[int, int, int]]:
         start = _START.match(data)
         if not start:
             raise self._malformed(0)
@@ -147,9 +155,8 @@ class JsonFile:
             total=len(data), desc="captions", unit="B", unit_scale=True, delay=3, disable=None
         ) as shown:
             while not closed and (entry := _ENTRY.match(data, at)):
-                name = self._name(entry[1], at)
-                if len(name) <= _NAME_BYTES:
-                    yield name, entry.start(2), entry.end(2) - entry.start(2)
+                name = digest(self._name(entry[1], at))
+                yield name, entry.start(2), entry.end(2) - entry.start(2)
                 closed = entry[3] == b"}"
                 shown.update(entry.end() - at)
                 at = entry.end()
@@ -157,9 +164,9 @@ class JsonFile:
         if not _END.match(data, at) or (not closed and at != start.end()):
             raise self._malformed(at)
 
-    def _name(self, quoted: bytes, at: int) -> bytes:
+    def _name(self, quoted: bytes, at: int) -> str:
         try:
-            return json.loads(quoted.decode("utf-8", "replace")).encode("utf-8", "replace")
+            return json.loads(quoted.decode("utf-8", "replace"))
         except ValueError as error:
             raise self._malformed(at) from error
 
@@ -168,6 +175,12 @@ class JsonFile:
             f"captions={str(self._path)!r} is not of the form "
             f'{{id: {{"start": [...], "end": [...], "text": [...]}}, ...}} at byte {at}'
         )
+
+
+def digest(name: str) -> int:
+    """What stands for a name of any length; those of millions are all different."""
+    hashed = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def checked(rows: Iterable[tuple]) -> Narration:

@@ -12,7 +12,7 @@ import collections
 import dataclasses
 from typing import ClassVar
 
-from fgmm.data.corpora import labelled
+from fgmm.data.corpora import files, labelled
 
 _TABLE = "meta/esc50.csv"
 _LAYOUT = f"the layout is {_TABLE}, audio/"
@@ -53,7 +53,7 @@ class Source(labelled.LabelledRecordings):
         report: collections.Counter[str] = collections.Counter()
         entries = []
         for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
-            category = row["category"].replace("_", " ")
+            category = files.words(row["category"].replace("_", " "))
             if self._marked_only and row["esc10"].lower() != "true":
                 continue
             if category in self.classes["sound"]:

@@ -7,6 +7,7 @@ maps; the video encoder that takes them is ``features``.
 import collections
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -15,6 +16,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora import stored_features
+from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Clip, Unreadable
 
 
@@ -71,6 +73,11 @@ class Source:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
+
+    def fingerprint(self) -> Fingerprint:
+        """How many clips there are, and what the features were made of."""
+        origin = json.dumps(self._listing.origin, sort_keys=True)
+        return {"clips": len(self), "features": digest([origin])}
 
     @property
     def feature_shape(self) -> tuple[int, int, int, int]:

@@ -40,7 +40,8 @@ class Source(images.CaptionedImages):
 
     Attributes:
       report: lines left out. ``malformed_line`` counts lines of either text file that cannot be
-        understood, ``empty_caption`` captions of this split without words.
+        understood, ``duplicate_id`` images that the split lists again, ``empty_caption`` captions
+        of this split without words.
     """
 
     split: str = option("train", choices=tuple(SPLITS))
@@ -84,8 +85,10 @@ def _distinct(lines: list[str], report: collections.Counter[str]) -> list[str]:
     names: dict[str, None] = {}
     for line in lines:
         name = line.strip()
-        if name in names or not _IMAGE_NAME.fullmatch(name):
+        if not _IMAGE_NAME.fullmatch(name):
             report["malformed_line"] += 1
+        elif name in names:
+            report["duplicate_id"] += 1
         else:
             names[name] = None
     return list(names)

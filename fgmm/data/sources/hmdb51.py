@@ -55,7 +55,7 @@ class Source(labelled.LabelledRecordings):
         if not lists:
             raise ConfigError(f"root={self.root!r} has no lists of fold {self.fold}; {_LAYOUT}")
         classes = {"action": tuple(name.replace("_", " ") for name in sorted(lists))}
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS, report)
         entries = []
         for label, name in enumerate(sorted(lists)):
             for line in labelled.read_lines(corpus, lists[name]):

@@ -33,8 +33,6 @@ from fgmm.data.text.texts import Texts
 _PATH_COLUMNS = ("video_path", "path")
 # Files of the list that are looked for when the corpus is opened.
 _LOOKED_FOR = 1000
-# Bytes of a video's id at most, where files are found by it; YouTube's have 11.
-_NAME_BYTES = 64
 
 
 class VideoList:
@@ -57,12 +55,22 @@ class VideoList:
         self.report: collections.Counter[str] = collections.Counter()
         self.folder = files.Folder(videos)
         self.names, self._paths = Texts(), Texts()
+        known: set[int] = set()
         for name, path in _listed(self.listing, self.folder, self.report):
             if source.has(name):
+                key = narrations.digest(name)
+                if key in known:
+                    self.report["duplicate_id"] += 1
+                    continue
+                known.add(key)
                 self.names.append(name)
                 self._paths.append(path)
-        read = narrations.CsvFolder if captions.is_dir() else narrations.JsonFile
-        self._captions = read(captions)
+        if captions.is_dir():
+            self._captions = narrations.CsvFolder(captions)
+        else:
+            self._captions = narrations.JsonFile(captions)
+            self.report["duplicate_id"] += self._captions.duplicates
+        self.report = +self.report
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,7 +110,9 @@ class Source(SplitByName):
     Attributes:
       names: the ids of this split, in the order of the list.
       report: entries of the list left out: ``missing_file``, no such file is below ``videos``;
-        ``malformed_line``, it has no id or a path that leads out of the folder.
+        ``malformed_line``, it has no id or a path that leads out of the folder; ``duplicate_id``,
+        an entry before it has the same, which counts files below ``videos`` and narrations of the
+        JSON file likewise.
     """
 
     validation: float = option(0.001, low=0, high=1, help="Share of the videos in that split.")
@@ -204,7 +214,7 @@ def _listed(
                     f"listing={str(listing)!r} has none of the columns video_id, "
                     f"{', '.join(_PATH_COLUMNS)}; its first line must name them"
                 )
-            find = None if path_column else _Finder(folder)
+            find = None if path_column else _Finder(folder, report)
             for row in rows:
                 path = (row[path_column] or "").strip() if path_column else ""
                 path = files.within(folder, path)
@@ -227,26 +237,24 @@ def _plain(path: str) -> bool:
 class _Finder:
     """Paths of the video files below a folder, by their names without ending."""
 
-    def __init__(self, folder: files.Folder):
+    def __init__(self, folder: files.Folder, report: collections.Counter[str]):
         self._paths = Texts()
-        names = np.fromiter(self._walked(folder.path), f"S{_NAME_BYTES}")
+        names = np.fromiter(self._walked(folder), np.uint64)
         self._order = np.argsort(names, kind="stable")
         self._names = names[self._order]
+        report["duplicate_id"] += np.count_nonzero(self._names[1:] == self._names[:-1])
 
     def __call__(self, name: str) -> str:
-        """The first in alphabetic order; empty where there is none."""
-        key = name.encode("utf-8", "surrogateescape")
-        found = int(np.searchsorted(self._names, key))
-        if len(key) > _NAME_BYTES or found == len(self._names) or self._names[found] != key:
+        """The first in the order of the folder; empty where there is none."""
+        key = narrations.digest(name)
+        found = int(np.searchsorted(self._names, np.uint64(key)))
+        if found == len(self._names) or self._names[found] != key:
             return ""
         return self._paths[int(self._order[found])]
 
-    def _walked(self, root: pathlib.Path) -> Iterator[bytes]:
-        for folder, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
-                stem, ending = os.path.splitext(name)
-                key = os.fsencode(stem)
-                if ending.lower() in files.VIDEO_ENDINGS and len(key) <= _NAME_BYTES:
-                    self._paths.append(os.path.relpath(os.path.join(folder, name), root))
-                    yield key
+    def _walked(self, folder: files.Folder) -> Iterator[int]:
+        for path in folder.names():
+            stem, ending = os.path.splitext(os.path.basename(path))
+            if ending.lower() in files.VIDEO_ENDINGS:
+                self._paths.append(path)
+                yield narrations.digest(stem)

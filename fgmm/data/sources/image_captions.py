@@ -22,6 +22,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
 from fgmm.data.schema import Caption
+from fgmm.data.text.captions import without_markup
 
 _JSON = ("dataset_coco.json", "dataset_flickr30k.json", "dataset_flickr8k.json", "dataset.json")
 _TOKENS = ("results_20130124.token", "Flickr8k.token.txt")
@@ -48,19 +49,19 @@ class Source(images.CaptionedImages):
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
         path = self.annotations or _only(corpus, self.root)
-        read = _karpathy if path.endswith(".json") else _listed
+        read = _karpathy if path.lower().endswith(".json") else _listed
         captions = read(corpus, path, self.split, report)
         if not captions:
             raise ConfigError(f"root={self.root!r}: {path} lists no image of split={self.split!r}")
-        present = {
-            posixpath.basename(name): name
-            for name in corpus.names()
-            if posixpath.splitext(name)[1].lower() in files.IMAGE_ENDINGS
-        }
-        paths = {
-            name: name if name in corpus else present.get(posixpath.basename(name), name)
-            for name in captions
-        }
+        present: dict[str, list[str]] = collections.defaultdict(list)
+        for name in corpus.names():
+            if posixpath.splitext(name)[1].lower() in files.IMAGE_ENDINGS:
+                present[posixpath.basename(name)].append(name)
+        paths = {}
+        for name in captions:
+            found = [name] if name in corpus else present.get(posixpath.basename(name), [name])
+            paths[name] = found[0]
+            report["duplicate_id"] += len(found) - 1
         return images.ListedImages(corpus, paths, captions, +report)
 
 
@@ -93,7 +94,10 @@ def _karpathy(
         try:
             if entry["split"] in wanted:
                 name = posixpath.join(entry.get("filepath") or "", entry["filename"])
-                texts = [" ".join(sentence["raw"].split()) for sentence in entry["sentences"]]
+                texts = [without_markup(sentence["raw"]) for sentence in entry["sentences"]]
+                if name in captions:
+                    report["duplicate_id"] += 1
+                    continue
                 report["empty_caption"] += texts.count("")
                 captions[name] = tuple(Caption(text) for text in texts if text)
         except (KeyError, TypeError, AttributeError):
@@ -116,5 +120,7 @@ def _listed(
                 "name a text file that lists images, or all"
             )
         listed = labelled.read_lines(corpus, found[0])
-        names = {name if posixpath.splitext(name)[1] else f"{name}.jpg": None for name in listed}
+        given = [name if posixpath.splitext(name)[1] else f"{name}.jpg" for name in listed]
+        names = dict.fromkeys(given)
+        report["duplicate_id"] += len(given) - len(names)
     return images.token_captions(lines, names, report)

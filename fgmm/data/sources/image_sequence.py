@@ -23,6 +23,7 @@ from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
 from fgmm.data.schema import Caption, Clip
+from fgmm.data.text.captions import without_markup
 
 _STORIES = "stories.jsonl"
 _LAYOUT = f"the layout is {_STORIES}, images/<story>/<page>.jpg"
@@ -56,8 +57,8 @@ class Source(FileSource):
 
     Attributes:
       report: ``malformed_line`` counts lines that are no stories, and pages without a picture;
-        ``empty_caption`` pages of this split without text, whose clips have only the texts of
-        neighbours.
+        ``duplicate_id`` stories whose id another has; ``empty_caption`` pages of this split without
+        text, whose clips have only the texts of neighbours.
     """
 
     split: str = option("train", help="Of the stories, as they say it.")
@@ -133,11 +134,16 @@ def _stories(
     """The corpus, and its stories by split."""
     corpus = labelled.open_root(root, _LAYOUT, _STORIES)
     stories: dict[str, list[Story]] = collections.defaultdict(list)
+    known: set[str] = set()
     for line in labelled.read_lines(corpus, _STORIES):
         try:
             story = json.loads(line)
             pages = [_page(page, report) for page in story["pages"]]
+            if story["id"] in known:
+                report["duplicate_id"] += 1
+                continue
             stories[story["split"]].append((story["id"], [page for page in pages if page]))
+            known.add(story["id"])
         except (ValueError, KeyError, TypeError, RecursionError):
             report["malformed_line"] += 1
     return corpus, stories
@@ -177,6 +183,6 @@ class _PagesShown:
 def _page(entry: dict, report: collections.Counter[str]) -> Page | None:
     image, text = entry.get("image"), entry.get("text")
     if isinstance(image, str) and image:
-        return Page(image, " ".join(text.split()) if isinstance(text, str) else "")
+        return Page(image, without_markup(text) if isinstance(text, str) else "")
     report["malformed_line"] += 1
     return None

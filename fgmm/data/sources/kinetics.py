@@ -63,15 +63,15 @@ class Source(labelled.LabelledRecordings):
         if not table:
             raise ConfigError(f"root={self.root!r} has no {_TABLES[self.split][0]}; {_LAYOUT}")
         rows = labelled.read_table(corpus, table, _COLUMNS, report)
-        labels = {row["label"] for row in rows}
+        labels = {files.words(row["label"]) for row in rows}
         for path in {path for places in found.values() for path in places[:1]} - {table}:
             # Problems of the tables of other splits are counted when those are opened.
             uncounted: collections.Counter[str] = collections.Counter()
             others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
-            labels |= {row["label"] for row in others} - {""}
+            labels |= {files.words(row["label"]) for row in others} - {""}
         classes = {"action": tuple(sorted(labels))}
         label = {name: {"action": i} for i, name in enumerate(classes["action"])}
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS, report)
         entries = []
         for row in rows:
             try:
@@ -82,5 +82,5 @@ class Source(labelled.LabelledRecordings):
             stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
             group = f"{self.split}/{row['youtube_id']}"
             path = paths.get(stem, f"{stem}.mp4")
-            entries.append(labelled.Entry(path, label[row["label"]], group))
+            entries.append(labelled.Entry(path, label[files.words(row["label"])], group))
         return labelled.Listing(corpus, entries, classes, report)

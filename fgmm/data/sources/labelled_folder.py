@@ -28,7 +28,7 @@ LabelledFile = tuple[str, str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
-    """``Clip.labels["label"]`` is the class.
+    """``Clip.labels["label"]`` is the class. Labels that differ by white space alone are one.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order: of all folders, or of the whole
@@ -53,13 +53,14 @@ class Source(labelled.LabelledRecordings):
         """Reads the names of the files, and the list or table."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
-        if self.listing.endswith(".csv"):
+        if _ending(self.listing) == ".csv":
             found, names = _of_table(corpus, self.listing, self.split, report)
         else:
             depth = 1 if self.split else 0
             endings = _ENDINGS[self.modality]
             present = [n for n in corpus.names() if _ending(n) in endings]
-            names = {parts[depth] for n in present if len(parts := n.split("/")) > depth + 1}
+            folders = [n.split("/") for n in present]
+            names = {files.words(parts[depth]) for parts in folders if len(parts) > depth + 1}
             lines = present
             if self.listing:
                 listed = labelled.read_lines(corpus, self.listing)
@@ -85,11 +86,11 @@ def _of_table(
     columns = ("filename", "label", *(("split",) if split else ()))
     rows = labelled.read_table(corpus, listing, columns, report, ("group",))
     found = [
-        (files.within(corpus, row["filename"]), row["label"], row["group"])
+        (files.within(corpus, row["filename"]), files.words(row["label"]), row["group"])
         for row in rows
         if row.get("split", "") == split
     ]
-    return found, {row["label"] for row in rows}
+    return found, {files.words(row["label"]) for row in rows}
 
 
 def _of_folders(
@@ -100,8 +101,9 @@ def _of_folders(
         parts = name.split("/")
         above = parts[: 1 if split else 0]
         parts = parts[len(above) :]
-        if above == ([split] if split else []) and len(parts) > 1 and parts[0] in classes:
-            yield name, parts[0], "/".join(parts[:-1]) if len(parts) > 2 else ""
+        label = files.words(parts[0]) if len(parts) > 1 else ""
+        if above == ([split] if split else []) and label in classes:
+            yield name, label, "/".join(parts[:-1]) if len(parts) > 2 else ""
         elif report is not None and above == ([split] if split else []):
             report["malformed_line"] += 1
 

@@ -22,6 +22,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
+from fgmm.data.text.captions import without_markup
 
 _ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 _TEST_1K = "MSRVTT_JSFUSION_test.csv"
@@ -38,7 +39,8 @@ class Source(described.DescribedSegments):
 
     Attributes:
       report: videos left out: ``missing_file``. Of the sentences, ``malformed_line`` counts entries
-        without a video, ``empty_caption`` those without words.
+        without a video, ``empty_caption`` those without words; ``duplicate_id`` videos that are
+        listed again.
     """
 
     split: str = option(
@@ -60,8 +62,8 @@ class Source(described.DescribedSegments):
         if self.split == "test_1k":
             table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
             rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
-            pairs = [(row["video_id"], row["sentence"]) for row in rows]
-            videos = [video for video, _ in pairs]
+            first = {row["video_id"]: row["sentence"] for row in reversed(rows)}
+            pairs, videos = list(first.items()), [row["video_id"] for row in rows]
         else:
             split_of, pairs = _annotations(corpus, self.root, report)
             videos = [video for video, name in split_of.items() if name == self.split]
@@ -70,7 +72,7 @@ class Source(described.DescribedSegments):
                 rows = labelled.read_table(corpus, table, ("video_id",), report)
                 videos = [row["video_id"] for row in rows]
         captions = _by_video(videos, pairs, report)
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS, report)
         found = [
             described.Segment(video, paths.get(video, f"{video}.mp4"), said, video)
             for video, said in captions.items()
@@ -91,7 +93,10 @@ def _annotations(
     for path in places:
         content = files.read_json(corpus, path)
         try:
-            split_of |= {str(entry["video_id"]): entry["split"] for entry in content["videos"]}
+            for entry in content["videos"]:
+                if str(entry["video_id"]) in split_of:
+                    report["duplicate_id"] += 1
+                split_of.setdefault(str(entry["video_id"]), entry["split"])
             sentences = list(content["sentences"])
         except (KeyError, TypeError) as error:
             raise ConfigError(
@@ -111,8 +116,9 @@ def _by_video(
 ) -> dict[str, tuple[Caption, ...]]:
     """The sentences of each video, in their order."""
     found: dict[str, list[Caption]] = {video: [] for video in videos}
+    report["duplicate_id"] += len(videos) - len(found)
     for video, sentence in pairs:
-        text = " ".join(sentence.split())
+        text = without_markup(sentence)
         if video in found and text:
             found[video].append(Caption(text))
         elif video in found:

@@ -15,6 +15,7 @@ others has it in this layout.
 
 import collections
 import dataclasses
+import posixpath
 from typing import NamedTuple
 
 from fgmm.config import ConfigError
@@ -24,6 +25,7 @@ from fgmm.data.corpora.source import SECONDS, SplitByName
 from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch
 from fgmm.data.schema import Caption, Clip
+from fgmm.data.text.captions import without_markup
 
 _ENGLISH = "en"
 # A few files are named so by mistake.
@@ -33,9 +35,10 @@ _LAYOUT = f"the layout is {_STAMPS}/<topic>/*.png, *.txt, *_desc_fr.ogg"
 
 
 class Stamp(NamedTuple):
-    """Its name, its sentence, and the file of its sound; empty where it lacks them."""
+    """Its name, its picture, its sentence, and the file of its sound; empty where it lacks them."""
 
     stem: str
+    picture: str
     sentence: str
     sound: str
 
@@ -91,7 +94,9 @@ class Source(SplitByName):
         if any(name.startswith(f"{_STAMPS}/") for name in corpus.names()):
             corpus = corpus.below(_STAMPS)
         report: collections.Counter[str] = collections.Counter()
-        names = set(corpus.names())
+        # By their names with endings in lower case.
+        parts = {name: posixpath.splitext(name) for name in corpus.names()}
+        names = {stem + ending.lower(): name for name, (stem, ending) in parts.items()}
         stems = {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
         pictures = {name.removesuffix(".png") for name in names if name.endswith(".png")}
         report["missing_captions"] += len(pictures - stems)
@@ -103,10 +108,10 @@ class Source(SplitByName):
         stamps = []
         for stem in sorted(stems & pictures):
             if self.has(f"{stem}.png"):
-                sentence = _sentence(corpus, f"{stem}.txt", self.language, report)
+                sentence = _sentence(corpus, names[f"{stem}.txt"], self.language, report)
                 sounds = (f"{stem}{heard}{ending}" for ending in _SOUND_ENDINGS)
-                found = next((name for name in sounds if name in names), "")
-                stamps.append(Stamp(stem, sentence, found))
+                found = next((names[name] for name in sounds if name in names), "")
+                stamps.append(Stamp(stem, names[f"{stem}.png"], sentence, found))
                 report["no_audio"] += not found
                 report["empty_caption"] += not sentence
         return Listing(corpus, stamps, {"topic": tuple(topics)}, +report)
@@ -130,7 +135,7 @@ class Source(SplitByName):
         heard = Stretch(Recording(corpus, stamp.sound), 0.0, self.seconds)
         return Clip(
             clip_id=stamp.stem,
-            video=images.encoded(corpus, f"{stamp.stem}.png"),
+            video=images.encoded(corpus, stamp.picture),
             audio=heard.sound if stamp.sound else None,
             captions=(Caption(stamp.sentence),) if stamp.sentence else (),
             labels={"topic": self.classes["topic"].index(topic)} if below else {},
@@ -150,7 +155,7 @@ def _sentence(
         report["unreadable_captions"] += 1
         return ""
     if language == _ENGLISH:
-        return " ".join(lines[0].split()) if lines else ""
+        return without_markup(lines[0]) if lines else ""
     prefix = f"{language.lower()}.utf8="
     named = (line[len(prefix) :] for line in lines if line.lower().startswith(prefix))
-    return " ".join(next(named, "").split())
+    return without_markup(next(named, ""))

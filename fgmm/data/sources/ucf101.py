@@ -50,7 +50,7 @@ class Source(labelled.LabelledRecordings):
         numbered = map(_NUMBERED.fullmatch, _lines(corpus, _CLASSES))
         names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
         classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
-        found = files.stems(corpus, files.VIDEO_ENDINGS)
+        found = files.stems(corpus, files.VIDEO_ENDINGS, report)
         paths = {stem.lower(): path for stem, path in found.items()}
         entries = []
         for line in _lines(corpus, f"{self.split}list{self.fold:02d}.txt"):

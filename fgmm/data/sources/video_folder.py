@@ -6,16 +6,23 @@
     cooking/first.vtt          WebVTT, or SubRip with the ending .srt
     cooking/second.mkv
     cooking/second.jsonl       or JSON lines, {"text": ..., "start": ..., "end": ...} in seconds
-    third.webm                 no captions: a clip without text
+    third.webm
+    third.en.vtt               a language in the name, as downloaders write it
+    third.de.vtt
+    fourth.avi                 no captions: a clip without text
 """
 
+import bisect
 import collections
 import dataclasses
 import functools
 import os
+import re
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+from absl import logging
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
@@ -32,6 +39,8 @@ from fgmm.data.schema import BadInput, Caption, Clip
 from fgmm.data.text import captions
 from fgmm.data.text.texts import Texts
 
+# What is between name and ending, such as en, pt-BR and zh-Hans-en.
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
 # Share of a window that the last window of a video may lack.
 _SHORT = 0.1
 
@@ -43,6 +52,7 @@ class VideoList:
       names: of the files, relative to the folder, in the order in which it lists them.
       folder: that they are in.
       whole: how many there are in all splits.
+      languages: caption files of the folder by the language in their names, empty without one.
       report: empty; what is wrong with a video is found when it is read.
     """
 
@@ -61,14 +71,21 @@ class VideoList:
             )
         self.report: collections.Counter[str] = collections.Counter()
         self.names, self.folder = Texts(), files.Folder(root)
-        videos = Texts()
+        videos, spoken = Texts(), []
         for name in self.folder.names():
-            if os.path.splitext(name)[1].lower() in files.VIDEO_ENDINGS:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in files.VIDEO_ENDINGS:
                 videos.append(name)
+            elif ending[1:] in captions.FORMATS:
+                spoken.append(name)
         self.whole, border = len(videos), source.border(videos)
         for name in videos:
             if source.has(name, border):
                 self.names.append(name)
+        self._stems = Texts(sorted(os.path.splitext(name)[0] for name in videos))
+        self._spoken = Texts(sorted(spoken))
+        self.languages, self._wanted = self._counted(), source.language
+        self._choose_language(root)
         if not self.whole:
             known = " ".join(files.VIDEO_ENDINGS)
             raise ConfigError(f"root={root!r} holds no video; known endings: {known}")
@@ -83,19 +100,78 @@ class VideoList:
         return RawRecord(name, path, "video", spoken, group=name, problems=problems)
 
     def narration(self, name: str) -> Narration:
-        """Captions of a video: those of the first file beside it that can be read."""
-        stem = os.path.splitext(name)[0]
+        """Captions of a video: those of the first file beside it that can be read, of the language
+        asked for. If none is, a file without a language in its name comes first, then the language
+        that most files of the folder have.
+        """
+        beside = list(self._beside(os.path.splitext(name)[0]))
+        beside = [found for found in beside if _is_of(found[1], self._wanted)]
         problems: collections.Counter[str] = collections.Counter()
-        for form in captions.FORMATS:
-            for path in (f"{stem}.{form}", f"{stem}.{form.upper()}"):
-                if path in self.folder:
-                    try:
-                        read, cues = captions.read_captions(self.folder.read(path), form)
-                    except (BadInput, OSError):
-                        problems["unreadable_captions"] += 1
-                    else:
-                        return read, problems + cues
+        for path, _ in sorted(beside, key=self._rank):
+            try:
+                form = os.path.splitext(path)[1].lower()[1:]
+                read, cues = captions.read_captions(self.folder.read(path), form)
+            except (BadInput, OSError):
+                problems["unreadable_captions"] += 1
+            else:
+                return read, problems + cues
         return (), problems or collections.Counter({"missing_captions": 1})
+
+    def _choose_language(self, root: str) -> None:
+        """Says which captions there are to choose from, and which are taken.
+
+        Raises:
+          ConfigError: there are none in the language asked for.
+        """
+        there = ", ".join(f"{name or 'none'} {n}" for name, n in sorted(self.languages.items()))
+        taken = [name for name in self.languages if _is_of(name, self._wanted)]
+        if self._wanted and not taken:
+            raise ConfigError(
+                f"language={self._wanted!r} is in the name of no caption file in root={root!r}; "
+                f"files by language: {there or 'there are none'}"
+            )
+        if len(self.languages) > 1:
+            order = sorted(taken, key=lambda name: self._rank(("", name)))
+            first = ", then ".join(name or "one without" for name in order)
+            # Programs show no more of their log than this.
+            logging.error(
+                "captions of %s by language: %s; of a video, %s is taken", root, there, first
+            )
+
+    def _rank(self, found: tuple[str, str]) -> tuple:
+        path, language = found
+        form = os.path.splitext(path)[1].lower()[1:]
+        of_form = captions.FORMATS.index(form) if form else 0
+        exact = language.lower() == self._wanted.lower()
+        return not exact, -self.languages[language.lower()], language, of_form, path
+
+    def _beside(self, stem: str) -> Iterator[tuple[str, str]]:
+        """Files of captions that belong to a video, each with its language."""
+        for place in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
+            path = self._spoken[place]
+            if not path.startswith(f"{stem}."):
+                return
+            owner, language = self._owner(path)
+            if owner == stem:
+                yield path, language
+
+    def _owner(self, path: str) -> tuple[str, str]:
+        """The name of the video that captions belong to, without ending, and their language."""
+        stem = os.path.splitext(path)[0]
+        shorter, _, language = stem.rpartition(".")
+        if self._has(stem) or not _LANGUAGE.fullmatch(language) or not self._has(shorter):
+            return stem, ""
+        return shorter, language
+
+    def _has(self, stem: str) -> bool:
+        place = bisect.bisect_left(self._stems, stem)
+        return place < len(self._stems) and self._stems[place] == stem
+
+    def _counted(self) -> collections.Counter[str]:
+        found = (self._owner(self._spoken[i]) for i in range(len(self._spoken)))
+        return collections.Counter(
+            language.lower() for owner, language in found if self._has(owner)
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +196,11 @@ class Source(SplitByName):
         low=0,
         help="Captions that a window should have. All that overlap it are its own; where these are"
         " fewer, the nearest in time are added.",
+    )
+    language: str = option(
+        "",
+        help="Of captions with a language in their names, NAME.LANG.vtt: en takes en-US as well."
+        " Empty: captions without one come first, then the language that most files have.",
     )
     reach: float = option(10.0, low=0, help="Seconds to the farthest of the added ones.")
 
@@ -210,3 +291,9 @@ class Source(SplitByName):
                 key=lambda caption: (caption.start, caption.end),
             )
         )
+
+
+def _is_of(language: str, wanted: str) -> bool:
+    """Whether captions are in the language asked for, or in a form of it; any, if none is."""
+    spelled = language.lower().replace("_", "-")
+    return not wanted or f"{spelled}-".startswith(f"{wanted.lower().replace('_', '-')}-")

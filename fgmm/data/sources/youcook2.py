@@ -18,6 +18,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
+from fgmm.data.text.captions import without_markup
 
 _SUBSETS = {"train": "training", "validation": "validation"}
 _ANNOTATIONS = "youcookii_annotations_trainval.json"
@@ -43,7 +44,7 @@ class Source(described.DescribedSegments):
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
         path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
-        paths = files.stems(corpus, files.VIDEO_ENDINGS)
+        paths = files.stems(corpus, files.VIDEO_ENDINGS, report)
         steps = []
         try:
             for video, entry in files.read_json(corpus, path)["database"].items():
@@ -67,7 +68,7 @@ def _read(
         start, end = (float(time) for time in step["segment"])
     except (TypeError, ValueError, KeyError):
         start, end = math.nan, math.nan
-    text = " ".join(str(step.get("sentence") or "").split())
+    text = without_markup(str(step.get("sentence") or ""))
     if not 0 <= start < end < math.inf:
         report["malformed_line"] += 1
     elif not text:

@@ -19,6 +19,10 @@ _BYTE_ORDER_MARKS = {
     b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig",
 }
+# HTML and the tags of WebVTT, with times as <00:01.000>; a lone < is what it says.
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</>|<[\d:.]+>")
+# Breaks of lines and spaces in the way of SubStation Alpha.
+_SPACE = re.compile(r"\\[Nnh]")
 # Styling that SubRip files borrow from other formats, such as {\an8}.
 _STYLE = re.compile(r"\{\\[^}]*\}")
 # Sounds in brackets: [Music], 【拍手】. Round brackets count only if nothing else is in the line,
@@ -73,10 +77,19 @@ def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collecti
 
 
 def said(text: str) -> list[str]:
-    """The lines of a caption that have words, without markup, sounds and signs."""
-    lines = (html.unescape(_STYLE.sub("", line)) for line in text.split("\n"))
+    """The lines of a caption, in whatever format it was, that have words; without markup, sounds
+    and signs.
+    """
+    lines = (without_markup(_STYLE.sub("", line)) for line in _SPACE.sub(" ", text).split("\n"))
     lines = (" ".join(_SIGNS.sub("", _SOUND.sub("", line)).split()) for line in lines)
     return [line for line in lines if any(letter.isalnum() for letter in line)]
+
+
+def without_markup(text: str) -> str:
+    """A text in one line, without tags, and with the characters that ``&amp;`` and others stand
+    for.
+    """
+    return " ".join(html.unescape(_TAG.sub("", text)).split())
 
 
 # Start, end and text of a cue.
@@ -86,7 +99,7 @@ _Cue = tuple[float, float, str]
 def _cues(text: str, form: str) -> tuple[list[_Cue], int]:
     """The cues of a file, and how many the parser skipped."""
     cues = webvtt.WebVTT.from_buffer(io.StringIO(text), format=form).captions
-    timed = [(_seconds(cue.start_time), _seconds(cue.end_time), cue.text) for cue in cues]
+    timed = [(_seconds(cue.start_time), _seconds(cue.end_time), cue.raw_text) for cue in cues]
     return timed, max(0, sum("-->" in line for line in text.splitlines()) - len(timed))
 
 

@@ -1,14 +1,17 @@
 """The names of a large corpus."""
 
 import array
+from collections.abc import Iterable
 
 
 class Texts:
     """Very many short texts in two pieces of memory; can be pickled."""
 
-    def __init__(self):
+    def __init__(self, texts: Iterable[str] = ()):
         self._joined = bytearray()
         self._bounds = array.array("q", [0])
+        for text in texts:
+            self.append(text)
 
     def append(self, text: str) -> None:
         self._joined += text.encode("utf-8", "surrogateescape")

@@ -35,6 +35,7 @@ from jaxtyping import Array, BFloat16, Bool, Float
 
 from fgmm.losses.collectives import varying_alike
 from fgmm.losses.pools import Pooling
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 POOLS = ("softmax", "logsumexp")
 LARGEST_D = 256
@@ -43,6 +44,11 @@ SUPPORTED = (
     f"{LARGEST_D}, no empty axis, no block, and a CUDA device of compute capability 9"
 )
 _REFUSAL = f"implementation 'kernel' supports {SUPPORTED}; "
+
+_FORWARD_MODE = (
+    "implementation 'kernel' has derivatives of reverse mode alone; for forward mode (jax.jvp, "
+    "jax.jacfwd) pass implementation='dense'"
+)
 
 _LN2 = math.log(2)
 # Below it KL(w ‖ uniform) is taken for half the variance of a/τ, to which it tends as weights
@@ -83,7 +89,9 @@ def similarities(
         y = jnp.where(y_mask[:, :, None], y, 0)
         counts = counts & y_mask[None]
     x = jnp.where(x_mask[:, :, None], x, 0)
-    operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
+    differentiable = x, y, jnp.asarray(temperature, jnp.float32)
+    x, y, temperature = reverse_mode_only(differentiable, _FORWARD_MODE)
+    operands = x, y, x_mask, temperature
     s = jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0)
     return jnp.sum(s * y_weights[None], axis=2) if pooling.weighs_phrases else s, None
 

@@ -1,14 +1,15 @@
 """Contrast of single phrases, in which noisy ones may be turned down."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
-from fgmm.losses.collectives import gathered, summed
+from fgmm.losses.collectives import summed
+from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice, check_positive
-from fgmm.losses.similarity import pool_weights
-from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy
 
 WEIGHTS = ("uniform", "matched")
 
@@ -65,32 +66,33 @@ class Term(PooledTerm):
         self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
     ):
         s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
-        valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
-        of_phrases = {"valid": valid, "phrase_ids": phrase_ids, "axis_name": axis_name}
-
-        scores = self.clip_scores(parameters, s, gathered(y.mask, axis_name))
-        top1 = top1_accuracy(scores, valid, axis_name)
-        metrics = {"top1": top1, **self.temperatures(parameters)}
+        contrast = functools.partial(
+            contrastive.fine_grained_nce, phrase_ids=phrase_ids, axis_name=axis_name
+        )
+        scores = self.clip_scores(parameters, s, axis_name=axis_name)
+        metrics = {"top1": top1_accuracy(scores, axis_name), **self.temperatures(parameters)}
         if self.weights == "uniform":
-            return contrastive.fine_grained_nce(s, y.mask, temperature, **of_phrases), metrics
+            return contrast(s, temperature=temperature), metrics
 
         null_score = parameters["null_score"] if self.null_slot else None
         matched = contrastive.matched_weights(
-            s, self.weights_temperature, y.mask, null_score, axis_name=axis_name
+            s,
+            temperature=self.weights_temperature,
+            null_score=null_score,
+            axis_name=axis_name,
         )
         uniform = pool_weights(jnp.zeros_like(matched), y.mask, pool="mean", axis=1)
         share = self.matched_share(step)
         weights = (1 - share) * uniform + share * matched
-        loss = contrastive.fine_grained_nce(s, y.mask, temperature, weights, **of_phrases)
+        loss = contrast(s, temperature=temperature, weights=weights)
         metrics["matched_share"] = share
         if self.null_slot:
-            guessing = contrastive.fine_grained_nce(
-                jnp.zeros_like(s), y.mask, 1.0, **of_phrases, reduction="none"
-            )
-            null_weight = jnp.where(valid, 1 - weights.sum(1), 0)
-            clips = jnp.maximum(summed(valid.sum(), axis_name), 1)
+            equal = dataclasses.replace(s, values=jnp.zeros_like(s.values))
+            guessing = contrast(equal, temperature=1.0, reduction="none")
+            null_weight = jnp.where(s.valid, 1 - weights.sum(1), 0)
+            clips = jnp.maximum(summed(s.valid.sum(), axis_name), 1)
             loss += summed(jnp.sum(null_weight * guessing), axis_name) / clips
             null_share = summed(null_weight.sum(), axis_name) / clips
             metrics |= {"null_weight": null_share, "null_score": null_score}
@@ -102,7 +104,7 @@ class Term(PooledTerm):
             return uniform
         null_score = parameters["null_score"] if self.null_slot else None
         matched = contrastive.matched_weights(
-            scores[None, None], self.weights_temperature, null_score=null_score
+            scores[None, None], temperature=self.weights_temperature, null_score=null_score
         )[0]
         share = float(self.matched_share(step))
         described = f"{share:.0%} matched (softmax of the scores at temperature "

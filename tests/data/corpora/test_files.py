@@ -1,3 +1,4 @@
+import collections
 import io
 import pickle
 import stat
@@ -85,7 +86,9 @@ def test_a_corpus_begins_where_its_landmark_is(packed):
 def test_files_are_found_by_their_last_names(packed):
     files = open_files(packed)
     assert find(files, ["b.bin", "a.txt", "none"]) == ["deep/er/b.bin", "a.txt"]
-    assert stems(files, (".bin",)) == {"b": "deep/er/b.bin"}
+    report = collections.Counter()
+    assert stems(files, (".bin",), report) == {"b": "deep/er/b.bin"}
+    assert not report
 
 
 def test_what_begins_with_a_dot_is_passed_over(tmp_path):
@@ -237,3 +240,24 @@ def test_a_zip_file_with_a_member_without_a_name_is_opened(tmp_path):
         archive.writestr("b", b"hello")
         archive.filelist[1].filename = ""
     assert "a.txt" in open_files(tmp_path / "nameless.zip")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for path in (root / "b" / "inside.mp4", elsewhere / "deep" / "outside.mp4"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    links = {
+        root / "a": root / "b",  # its files are found without it
+        root / "b" / "up": root,  # a cycle
+        root / "c": elsewhere,
+        root / "d": elsewhere,  # the same once more
+        elsewhere / "back": root,  # a cycle by way of another folder
+        root / "e": tmp_path / "nowhere",
+    }
+    for link, target in links.items():
+        link.symlink_to(target)
+    files = open_files(root)
+    # A link to nothing is a file that cannot be read.
+    assert list(files.names()) == ["e", "b/inside.mp4", "c/deep/outside.mp4"]
+    assert "c/deep/outside.mp4" in files

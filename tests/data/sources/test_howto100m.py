@@ -393,3 +393,42 @@ def test_can_be_pickled_and_read_by_many_threads(corpus):
 def test_what_is_wrong_is_named(corpus, options, error):
     with pytest.raises(ConfigError, match=error):
         opened(**{"root": corpus, **options})
+
+
+def test_long_ids_and_endings_in_mixed_case(corpus, tmp_path):
+    """As one JSON file, or as a folder of CSV files: the same."""
+    names = ["x" * 70, "x" * 70 + "y", "ünï" * 12]
+    root = tmp_path / "long"
+    (root / "videos").mkdir(parents=True)
+    (root / "captions").mkdir()
+    for name, ending in zip(names, ("mp4", "MP4", "Mp4"), strict=True):
+        shutil.copy(corpus / "videos" / "silent.mp4", root / "videos" / f"{name}.{ending}")
+    for i, (name, ending) in enumerate(zip(names, ("csv", "CSV", "Csv"), strict=True)):
+        (root / "captions" / f"{name}.{ending}").write_text(f"start,end,text\n0,1,said {i}\n")
+    columns = {n: {"start": [0], "end": [1], "text": [f"said {i}"]} for i, n in enumerate(names)}
+    (root / "raw_caption.json").write_text(json.dumps(columns))
+    (root / "HowTo100M_v1.csv").write_text("video_id\n" + "\n".join(names) + "\n")
+    for captions in ("captions", "raw_caption.json"):
+        source = opened(root, captions=captions)
+        assert list(source.names) == names
+        assert [source[i].captions[0].text for i in range(3)] == ["said 0", "said 1", "said 2"]
+        assert not source.report
+
+
+def test_ids_that_come_again_are_counted(own):
+    listing = own / "HowTo100M_v1.csv"
+    listing.write_text(listing.read_text() + "long,again,,,\n")
+    (own / "videos" / "z").mkdir()
+    shutil.copy(own / "videos" / "silent.mp4", own / "videos" / "z" / "silent.mp4")
+    source = opened(own)
+    assert source.report["duplicate_id"] == 2
+    assert [name for name in source.names if name == "long"] == ["long"]
+    one = '"long": {"start": [1], "end": [2], "text": ["said"]}'
+    (own / "twice.json").write_text(f"{{{one}, {one}}}")
+    assert opened(own, captions="twice.json").report["duplicate_id"] == 3
+
+
+def test_videos_in_a_linked_folder_are_found(own, tmp_path):
+    shutil.move(own / "videos" / "a", tmp_path / "elsewhere")
+    (own / "videos" / "a").symlink_to(tmp_path / "elsewhere")
+    assert "long" in list(opened(own).names)

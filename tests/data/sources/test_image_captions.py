@@ -136,3 +136,28 @@ def test_entries_of_other_types_are_malformed(coco):
     for clip in [source[before], source[before + 1]]:
         with pytest.raises(BadInput, match="missing_file"):
             clip.video()
+
+
+def test_images_that_are_listed_again_are_counted(coco, flickr, tmp_path):
+    path = coco / "dataset_coco.json"
+    content = json.loads(path.read_text())
+    first = content["images"][0]
+    content["images"].append({**first, "sentences": [{"raw": "Another"}]})
+    first["sentences"][0]["raw"] = "One <b>bold</b> 0 &amp; more"
+    path.write_text(json.dumps(content))
+    source = Source(root=str(coco), split="train")
+    assert source[0].captions[0].text == "One bold 0 & more"
+    assert source.report == {"duplicate_id": 1}
+    own = shutil.copytree(flickr, tmp_path / "own")
+    listing = own / "Flickr_8k.trainImages.txt"
+    listing.write_text(listing.read_text() + listing.read_text().splitlines()[0] + "\n")
+    for opened in (
+        flickr8k.Source(root=str(own)),
+        Source(root=str(own), annotations=TOKENS, split="Flickr_8k.trainImages.txt"),
+    ):
+        assert opened.report == {"duplicate_id": 1}
+
+
+def test_annotations_may_end_in_capitals(coco):
+    (coco / "dataset_coco.json").rename(coco / "Karpathy.JSON")
+    assert len(Source(root=str(coco), annotations="Karpathy.JSON", split="train")) == 4

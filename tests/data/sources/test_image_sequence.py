@@ -119,3 +119,11 @@ def test_the_real_corpus(shared_data):
         assert all(caption.text for caption in clip.captions)
     assert len({source[i].group for i in range(288)}) == 30
     np.testing.assert_array_equal(source[0].video.frames(4, 32), source[1].video.frames(4, 32))
+
+
+def test_stories_whose_id_comes_again_are_counted(corpus):
+    path = corpus / "stories.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    source = Source(root=str(corpus))
+    assert len(source) == 7
+    assert source.report == {"duplicate_id": 1}

@@ -124,3 +124,34 @@ def test_absolute_paths_below_root_are_taken(corpus):
     rows = "".join(f"{corpus / name},x\n" for name in FILES[2:])
     (corpus / "clips.csv").write_text(f"filename,label\n{rows}")
     assert set(found(Source(root=str(corpus), listing="clips.csv"))) == set(FILES[2:])
+
+
+def test_labels_that_differ_by_white_space_alone_are_one(corpus):
+    rows = (
+        "cooking/a.mp4,jump rope,train",
+        "sewing/d.mp4 , jump\u00a0 rope , train ",
+    )
+    (corpus / "t.CSV").write_text("filename, label , split\n" + "\n".join(rows) + "\n")
+    source = Source(root=str(corpus), listing="t.CSV", split="train")
+    assert source.classes == {"label": ("jump rope",)}
+    assert found(source) == {
+        "cooking/a.mp4": ("jump rope", ""),
+        "sewing/d.mp4": ("jump rope", ""),
+    }
+    (corpus / "sewing ").mkdir()
+    shutil.copy(corpus / "sewing" / "d.mp4", corpus / "sewing " / "e.mp4")
+    source = Source(root=str(corpus))
+    assert source.classes == {"label": ("cooking", "sewing")}
+    assert found(source)["sewing /e.mp4"] == ("sewing", "")
+
+
+def test_files_that_are_listed_again_are_counted(corpus):
+    rows = ("cooking/a.mp4,cook", "sewing/d.mp4,sew", "cooking/a.mp4,sew")
+    (corpus / "t.csv").write_text("filename,label\n" + "\n".join(rows) + "\n")
+    for opened in (True, False):
+        source = Source(root=str(corpus), listing="t.csv", opened=opened)
+        report = source.report if opened else source.raw().report
+        if opened:
+            assert found(source)["cooking/a.mp4"] == ("cook", "")
+            assert len(source) == 2
+        assert source.report == report == {"duplicate_id": 1}

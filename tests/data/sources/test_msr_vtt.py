@@ -89,3 +89,17 @@ def test_annotations_of_other_types_are_refused_or_passed_over(corpus, tmp_path,
             Source(root=str(own), split="train")
     else:
         assert {clip.captions for clip in Source(root=str(own), split="train")} == {()}
+
+
+def test_videos_that_are_listed_again_are_counted(corpus, tmp_path):
+    own = shutil.copytree(corpus, tmp_path / "own")
+    table = own / "MSRVTT_JSFUSION_test.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1].replace("told", "said <i>again</i>")]) + "\n")
+    source = Source(root=str(own), split="test_1k")
+    assert source.report == {"duplicate_id": 1}
+    assert source[0].captions == Source(root=str(corpus), split="test_1k")[0].captions
+    (own / "again").mkdir()
+    video = next(own.rglob("video0.*"))
+    shutil.copy(video, own / "again" / video.name)
+    assert Source(root=str(own), split="train").report == {"duplicate_id": 1}

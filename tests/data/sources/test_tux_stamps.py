@@ -114,3 +114,13 @@ def test_wrong_options_are_refused(corpus):
     ):
         with pytest.raises(ConfigError, match=error):
             opened(corpus, **options)
+
+
+def test_endings_in_capitals(corpus):
+    for path in [*corpus.rglob("crow.*"), *corpus.rglob("crow_desc.*")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    source = opened(corpus)
+    (crow,) = [source[i] for i in range(len(source)) if source[i].clip_id.endswith("crow")]
+    assert crow.captions == (Caption("A crow."),)
+    assert read_image(crow.video, 8, 16).shape == (1, 8, 16, 3)
+    assert np.abs(crow.audio().samples).max() > 0.1

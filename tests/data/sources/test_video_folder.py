@@ -238,6 +238,67 @@ def test_wrong_options_are_refused(corpus, options, error):
         opened(corpus, **options)
 
 
+def spoken_in(own, language):
+    return f"WEBVTT\n\n00:00.000 --> 00:05.000\nspoken in {language}\n"
+
+
+def test_captions_are_named_with_a_language(own, caplog):
+    (own / "long.vtt").unlink()
+    for name in ("long.en.vtt", "long.de.VTT", "short.de.Vtt", "short.pt_BR.vtt"):
+        (own / name).write_text(spoken_in(own, name.split(".")[1]))
+
+    def said(**options):
+        source = opened(own, **options)
+        found = {clip.clip_id: clip.captions for clip in clips(source)}
+        return {name: shown[0].text if shown else "" for name, shown in found.items()}
+
+    with caplog.at_level("ERROR"):
+        # Most files are in German; one beside the mute video has no language in its name.
+        assert said() == {
+            "deep/er/mute.MKV": "Hi",
+            "long.mp4": "spoken in de",
+            "short.mp4": "spoken in de",
+        }
+    assert "by language: none 1, de 2, en 1, pt_br 1; of a video, one without, then de" in (
+        caplog.text
+    )
+    assert said(language="pt")["short.mp4"] == "spoken in pt_BR"
+    assert said(language="PT-br")["short.mp4"] == "spoken in pt_BR"
+    assert said(language="en") == {
+        "deep/er/mute.MKV": "",
+        "long.mp4": "spoken in en",
+        "short.mp4": "",
+    }
+    with pytest.raises(ConfigError, match="language='fr' is in the name of no caption file in"):
+        opened(own, language="fr")
+    # What is asked for exactly comes before another form of it.
+    (own / "long.en-US.vtt").write_text(spoken_in(own, "en-US"))
+    assert said(language="en")["long.mp4"] == "spoken in en"
+    assert said(language="en-US")["long.mp4"] == "spoken in en-US"
+    assert [r.captions[0].text for r in opened(own).raw()] == ["Hi", *["spoken in de"] * 2]
+
+
+def test_captions_belong_to_the_video_with_the_longest_name(own):
+    shutil.copy(own / "short.mp4", own / "long.en.mp4")
+    (own / "long.en.vtt").write_text(spoken_in(own, "its own video"))
+    found = {clip.clip_id: clip.captions for clip in clips(opened(own))}
+    assert found["long.en.mp4"][0].text == "spoken in its own video"
+    (own / "long.vtt").unlink()
+    found = {clip.clip_id: clip.captions for clip in clips(opened(own))}
+    assert found["long.mp4"] == ()
+    (own / "short.part2.vtt").write_text(spoken_in(own, "part 2"))
+    assert opened(own).report == {"missing_captions": 2}, "part2 is no language"
+
+
+def test_videos_in_linked_folders_have_their_captions(own, tmp_path):
+    shutil.move(own / "deep", tmp_path / "elsewhere")
+    (own / "deep").symlink_to(tmp_path / "elsewhere")
+    (own / "again").symlink_to(own)
+    source = opened(own)
+    assert source.names == ["deep/er/mute.MKV", "long.mp4", "short.mp4"]
+    assert source[0].captions == (Caption("Hi", 0.5, 1.0),)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.99])
 def test_of_a_few_videos_both_splits_have_one(share, tmp_path):
     for number in range(6):

@@ -1,4 +1,5 @@
 import contextlib
+import json
 
 import pytest
 from hypothesis import given
@@ -259,3 +260,31 @@ def test_damage_is_bad_input_or_left_out(noise, file, data):
             for caption in found:
                 assert caption.text.strip()
                 assert 0 <= caption.start < caption.end
+
+
+MARKED = (
+    '<i>Hello</i> <b>there</b> &amp; 3 < 5 {\\an8}<font color="red">red</font>\\Nnew'
+    " <c.green>now</c> <00:00:00.500>then"
+)
+
+
+@pytest.mark.parametrize("form", ["vtt", "srt", "jsonl", "csv", "json"])
+def test_markup_is_left_out_of_captions_of_every_format(form, tmp_path):
+    if form in ("csv", "json"):
+        (tmp_path / "captions").mkdir()
+        quoted = MARKED.replace('"', '""')
+        (tmp_path / "captions" / "v.csv").write_text(f'start,end,text\n0,1,"{quoted}"\n')
+        entry = {"v": {"start": [0], "end": [1], "text": [MARKED]}}
+        (tmp_path / "captions.json").write_text(json.dumps(entry))
+        folder = narrations.CsvFolder(tmp_path / "captions")
+        file = folder if form == "csv" else narrations.JsonFile(tmp_path / "captions.json")
+        ((caption,), left_out) = file.read("v")
+    else:
+        data = {
+            "vtt": f"WEBVTT\n\n00:00.000 --> 00:01.000\n<v Bob>{MARKED}\n",
+            "srt": f"1\n00:00:00,000 --> 00:00:01,000\n{MARKED}\n",
+            "jsonl": json.dumps({"text": MARKED, "start": 0, "end": 1}),
+        }[form]
+        ((caption,), left_out) = read_captions(data.encode(), form)
+    assert caption.text == "Hello there & 3 < 5 red new now then"
+    assert not left_out

@@ -18,6 +18,7 @@ from fgmm.losses.similarity import choose_implementation
 from fgmm.losses.terms import info_nce as info_nce_term
 from tests.losses import loss_definition as definition
 from tests.losses.kernels.interpreter import interpreted
+from tests.losses.loss_definition import pool_options
 
 # B, N, C, P, D. In the first case a clip takes two steps forward, and what one step backward sees
 # is of two clips; in the second a thread block has rows of three; in the third a clip is filled up.
@@ -43,7 +44,7 @@ def inputs(B, N, C, P, D):
 def value_and_gradients(cotangent, x, y, temperature, x_mask, y_mask, pool):
     def similarity(x, y, temperature):
         options = {"pool": pool, "temperature": temperature, "implementation": "kernel"}
-        return pooled_similarity(x, y, x_mask, y_mask, **options)
+        return pooled_similarity(x, y, x_mask, y_mask, **options).values
 
     s, gradients = jax.vjp(similarity, x, y, temperature)
     return s, *gradients(cotangent)
@@ -86,9 +87,12 @@ def test_it_runs_without_races():
     """Between copies, loads and stores, that is: the interpreter does not time products."""
     x, y, *_ = inputs(2, 3, 1, 1, 8)
     options = {"pool": "logsumexp", "temperature": 0.1, "implementation": "kernel"}
+
+    def total(x, y):
+        return pooled_similarity(x, y, **options).values.sum()
+
     with interpreted(detect_races=True) as kernels:
-        gradients = jax.grad(lambda *sides: jnp.sum(pooled_similarity(*sides, **options)), (0, 1))
-        jax.block_until_ready(jax.jit(gradients)(x, y))
+        jax.block_until_ready(jax.jit(jax.grad(total, (0, 1)))(x, y))
     assert [kernel.races_found for kernel in kernels] == [False] * 3
 
 
@@ -99,8 +103,10 @@ def test_it_may_be_vmapped():
     @jax.jit
     def scores(temperatures):
         return jax.vmap(
-            lambda temperature: pooled_similarity(
-                *(x, y), pool="softmax", temperature=temperature, implementation="kernel"
+            lambda temperature: (
+                pooled_similarity(
+                    *(x, y), pool="softmax", temperature=temperature, implementation="kernel"
+                ).values
             )
         )(temperatures)
 
@@ -114,7 +120,8 @@ def test_it_may_be_vmapped():
 
 def step(x, y, temperature):
     options = {"pool": "softmax", "implementation": "kernel"}
-    return info_nce(clip_similarity(x, y, temperature=temperature, **options), 0.07)
+    S = clip_similarity(x, y, temperature=temperature, **options)
+    return info_nce(S, temperature=0.07)
 
 
 def lowered(function, B, N, C, P, D):
@@ -144,7 +151,7 @@ def test_it_lowers_for_cuda_within_shard_map():
     def loss(x, y, temperature):
         options = {"pool": "softmax", "implementation": "kernel", "axis_name": "clips"}
         s = pooled_similarity(x, y, temperature=temperature, **options)
-        return jax.lax.psum(jnp.sum(s), "clips")
+        return jax.lax.psum(jnp.sum(s.values), "clips")
 
     sharded = jax.shard_map(
         loss, mesh=mesh, in_specs=(clips, clips, PartitionSpec()), out_specs=PartitionSpec()
@@ -154,7 +161,8 @@ def test_it_lowers_for_cuda_within_shard_map():
 
 
 def similarity(x, y, **options):
-    return clip_similarity(x, y, temperature=0.1, implementation="kernel", **options)
+    options |= pool_options(options["pool"], 0.1)
+    return clip_similarity(x, y, implementation="kernel", **options)
 
 
 def test_what_it_does_not_support_is_said():
