@@ -108,7 +108,9 @@ def main() -> None:
             [value for value in column if value is not None] for column in zip(*starts, strict=True)
         ]
         medians[name] = [round(statistics.median(c), 2) if c else None for c in columns]
-        print(f"| {name} | " + " | ".join("" if m is None else f"{m}" for m in medians[name]) + " |")
+        print(
+            f"| {name} | " + " | ".join("" if m is None else f"{m}" for m in medians[name]) + " |"
+        )
     print(json.dumps(medians))
 
 
