@@ -35,6 +35,8 @@ class Source:
     """
 
     root: str = option(help="The folder that python -m fgmm.data.features wrote.")
+    start: int = option(0, low=0, help="The first clip, in the order of the corpus.")
+    stop: int = option(0, low=0, help="The clip after the last; 0 for all to the end.")
 
     def __post_init__(self):
         """Opens the shards.
@@ -53,7 +55,10 @@ class Source:
                     "python -m fgmm.data.features as before to go on"
                 )
         if not len(self):
-            raise ConfigError(f"root={self.root!r} holds no clip")
+            raise ConfigError(
+                f"root={self.root!r} holds no clip from start={self.start} to stop={self.stop}; it "
+                f"has {self._listing.clips}"
+            )
 
     @functools.cached_property
     def _folder(self) -> pathlib.Path:
@@ -77,7 +82,11 @@ class Source:
     def fingerprint(self) -> Fingerprint:
         """How many clips there are, and what the features were made of."""
         origin = json.dumps(self._listing.origin, sort_keys=True)
-        return {"clips": len(self), "features": digest([origin])}
+        return {"clips": len(self), "features": digest([origin, str(self._clips)])}
+
+    @property
+    def _clips(self) -> range:
+        return range(self._listing.clips)[self.start : self.stop or None]
 
     @property
     def feature_shape(self) -> tuple[int, int, int, int]:
@@ -93,10 +102,10 @@ class Source:
         return collections.Counter(self._listing.report)
 
     def __len__(self) -> int:
-        return self._listing.clips
+        return len(self._clips)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
+        index = self._clips[index]
         try:
             return stored_features.clip_of(self._records[index], self._listing.shape)
         except Exception as error:  # ArrayRecord raises nearly anything for damaged shards

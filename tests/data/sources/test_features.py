@@ -57,6 +57,19 @@ def test_clips_are_those_of_the_corpus_with_features_for_pictures(root):
     np.testing.assert_array_equal(again[7].video.values, source[7].video.values)
 
 
+def test_a_part_of_the_corpus(root):
+    part = Source(root=str(root), start=3, stop=8)
+    assert [part[i].clip_id for i in range(len(part))] == [f"image{i}.jpg" for i in range(3, 8)]
+    with pytest.raises(IndexError):
+        part[5]
+    rest = Source(root=str(root), start=8)
+    assert [rest[i].clip_id for i in (0, 1)] == ["image8.jpg", "image9.jpg"]
+    whole = Source(root=str(root))
+    assert len({json.dumps(s.fingerprint()) for s in (part, rest, whole)}) == 3
+    with pytest.raises(ConfigError, match="no clip from start=10 to stop=0; it has 10"):
+        Source(root=str(root), start=10)
+
+
 def test_a_batch_holds_the_features_as_they_are(root):
     batch = assembler(Source(root=str(root))).batch([*map(Draw, (4, 1, 0))])
     assert batch["video"].dtype == np.float16
