@@ -215,8 +215,14 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment decides."""
+    """Keeps compiled programs on disk between runs, unless the environment decides.
+
+    JAX by itself keeps those that took a second; a start has dozens of smaller ones.
+    """
     import jax
+
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

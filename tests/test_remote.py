@@ -21,7 +21,6 @@ def test_remote_storage_is_refused_in_one_line(url, tmp_path, monkeypatch):
     scheme = url.partition(":")[0]
     for opens in (
         fgmm.load,
-        checkpoint.load,
         lambda path: checkpoint.load(pathlib.Path(path)),
         lambda path: checkpoint.WorkdirLock(pathlib.Path(path)),
         command_line.folder_to_write,
