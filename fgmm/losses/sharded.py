@@ -19,8 +19,8 @@ own sum, gradients are exact for embeddings, and a parameter's wants ``lax.psum`
 
 **Bytes.** With n devices, b = c clips on each, embeddings of e bytes a number and sums of w bytes
 (4, or 8 for float64), a device receives in a step, for value and gradient. R is how many numbers a
-clip and a caption have: P of direction y_to_x, or 1 with a gate of phrases, and 1 of x_to_y, or the
-sum of both.
+clip and a caption have: 1 in direction x_to_y or with a gate of phrases, else P, and one more in
+direction symmetric.
 
 ====================== ========================================================================
 similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
@@ -183,7 +183,8 @@ def received_bytes(
         return 0
     of_y, of_x = clips * P * D, clips * N * D
     y_gate, x_gate = clips * P * sums * y_gated, clips * N * sums * x_gated
-    returned = (1 if y_gated else P) * (direction != "x_to_y") + (direction != "y_to_x")
+    by_phrase = direction != "x_to_y" and not y_gated
+    returned = P + (direction == "symmetric") if by_phrase else 1
     of_s = clips * clips * returned * sums
     total = others * clips * P * masked
     if exchange == "ring":

@@ -273,7 +273,10 @@ def _similarities(
     x_weights=None,
     y_weights=None,
 ):
-    """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of."""
+    """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of.
+
+    Where both are [b,C], S is their mean and s None.
+    """
     if block is not None and not (len(block) == 2 and min(block) >= 1):
         raise ValueError(f"block must be two numbers of at least 1; got {block}")
     if implementation is not None:
@@ -283,12 +286,14 @@ def _similarities(
         x, y = operands["x"], operands["y"]
         chosen = implementation or ("blockwise" if block else choose_implementation(x, y))
         others = ("temperature", "weights_temperature", "x_weights", "y_weights")
-        return IMPLEMENTATIONS[chosen](
+        s, S = IMPLEMENTATIONS[chosen](
             *(x, y, x_mask, y_mask),
             *(operands.get(name) for name in others),
             pooling=pooling,
             block=block,
         )
+        # Two scores [b,c] travel as one.
+        return (None, (s + S) / 2) if pooling.weighs_phrases and S is not None else (s, S)
 
     dtype = wide(jnp.promote_types(x.dtype, y.dtype))
     scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
@@ -296,10 +301,10 @@ def _similarities(
     weights = {"x_weights": x_weights, "y_weights": y_weights}
     weights = {name: v for name, v in weights.items() if v is not None}
     operands = {"x": x, "y": y, **weights, **scalars}
-    of_phrases = 1 if pooling.weighs_phrases else y.shape[1]
+    by_phrase = pooling.y_to_x and not pooling.weighs_phrases
     return with_all_captions(
         *(compute, operands, x_mask, y_mask),
-        returned=of_phrases * pooling.y_to_x + (pooling.weights is not None),
+        returned=y.shape[1] + (pooling.weights is not None) if by_phrase else 1,
         axis_name=axis_name,
         exchange=exchange,
     )
