@@ -184,7 +184,7 @@ def _of_captions(v, c, fill=0):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
+class _WantedGradients:
     """Whose gradients are asked for; known when a derivative is traced."""
 
     x: bool = False
@@ -201,14 +201,16 @@ def _streamed(shape, pooling, x, y, valid, temperatures, weights):
     and S, both [B/b, C/c, b, 1, 1, c].
     """
     arguments = x, y, valid, temperatures, weights
-    statistics, scores = _forward(shape, pooling, _Wanted(), *arguments)
+    statistics, scores = _forward(shape, pooling, _WantedGradients(), *arguments)
     return statistics and statistics[0], *scores
 
 
 def _streamed_forward(shape, pooling, *arguments):
     """The forward pass, and what the backward pass wants to know."""
     x, y, _, temperatures, weights = arguments
-    wanted = _Wanted(*(v is not None and v.perturbed for v in (x, y, *temperatures, *weights)))
+    wanted = _WantedGradients(
+        *(v is not None and v.perturbed for v in (x, y, *temperatures, *weights))
+    )
     arguments = jax.tree.map(lambda argument: argument.value, arguments)
     statistics, scores = _forward(shape, pooling, wanted, *arguments)
     return (statistics and statistics[0], *scores), (wanted, statistics, arguments)

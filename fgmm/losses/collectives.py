@@ -20,17 +20,17 @@ def first_clip(clips: int, axis_name: AxisName):
     return 0 if axis_name is None else clips * lax.axis_index(axis_name)
 
 
-def gathered(v, axis_name: AxisName):
+def all_gather(v, axis_name: AxisName):
     """[b, ...] of every device as [B, ...] on every device; None stays None."""
     return v if v is None or axis_name is None else lax.all_gather(v, axis_name, tiled=True)
 
 
-def summed(v, axis_name: AxisName):
+def psum(v, axis_name: AxisName):
     """The sum over all devices."""
     return v if axis_name is None else lax.psum(v, axis_name)
 
 
-def brought_home(v, axis_name: AxisName):
+def all_to_all(v, axis_name: AxisName):
     """What each device has to say of each caption, [C, ...], at the caption's device.
 
     Returns:
@@ -41,7 +41,7 @@ def brought_home(v, axis_name: AxisName):
     return lax.all_to_all(v.reshape(devices(axis_name), -1, *v.shape[1:]), axis_name, 0, 0)
 
 
-def passed_on(v, axis_name: AxisName):
+def ppermute(v, axis_name: AxisName):
     """[...] of the device before this one, the last one being before the first."""
     count = devices(axis_name)
     return lax.ppermute(v, axis_name, [(i, (i + 1) % count) for i in range(count)])
@@ -57,6 +57,6 @@ def varying_alike(operands):
     )
 
 
-def wide(dtype):
+def accumulation_dtype(dtype):
     """The type in which numbers of this one are summed up: float32 or wider."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import collectives
 from fgmm.losses.arguments import jitted
-from fgmm.losses.collectives import AxisName, gathered, summed, wide
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather, psum
 from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice
 from fgmm.losses.scores import Scores, both
@@ -96,7 +96,7 @@ def sigmoid(
       valid, reduction, axis_name: see the module.
     """
     s, pairs, own, valid = _pairs(s, valid, axis_name)
-    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, wide(s.dtype))
+    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, accumulation_dtype(s.dtype))
     loss = jnp.where(pairs, jax.nn.softplus(jnp.where(own, -logits, logits)), 0)
     return _reduced(loss.sum(1), valid, reduction, axis_name)
 
@@ -210,7 +210,7 @@ def matched_weights(
     """
     s, mask, _ = _with_masks(s, mask)
     own = _own(s, axis_name)[:, :, None]
-    scores = jax.lax.stop_gradient(_matched(s.astype(wide(s.dtype)), own))
+    scores = jax.lax.stop_gradient(_matched(s.astype(accumulation_dtype(s.dtype)), own))
     if null_score is None:
         return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
     null = jnp.broadcast_to(jnp.asarray(null_score, scores.dtype), (len(scores), 1))
@@ -249,7 +249,7 @@ def sparc(
       precision: of the products, as in ``jax.lax.dot``.
       valid, reduction, axis_name: see the module.
     """
-    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+    dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
     einsum = functools.partial(jnp.einsum, precision=precision, preferred_element_type=dtype)
     x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
     y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
@@ -296,7 +296,7 @@ def _pairs(s, valid, axis_name):
     own = _own(s, axis_name)
     if valid is None:
         return s, jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
-    return s, valid[:, None] & gathered(valid, axis_name)[None], own, valid
+    return s, valid[:, None] & all_gather(valid, axis_name)[None], own, valid
 
 
 def _pairs_of_bags(s, valid, mask, axis_name):
@@ -305,7 +305,7 @@ def _pairs_of_bags(s, valid, mask, axis_name):
     own = _own(s, axis_name)
     valid = both(both(known, valid), mask.any(1))
     mask &= valid[:, None]
-    pairs = valid[:, None, None] & gathered(mask, axis_name)[None]
+    pairs = valid[:, None, None] & all_gather(mask, axis_name)[None]
     return s, pairs, own[:, :, None], valid, mask
 
 
@@ -319,7 +319,7 @@ def _with_masks(s, mask):
 
 def _narrated(phrase_ids, mask, axis_name):
     """[b,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
-    others = gathered(phrase_ids, axis_name)
+    others = all_gather(phrase_ids, axis_name)
 
     def compare(found, own_phrase):
         ids, valid = own_phrase
@@ -336,7 +336,7 @@ def _matched(s, own, axis=1):
 
 
 def _logits(s, taking_part, temperature):
-    dtype = wide(s.dtype)
+    dtype = accumulation_dtype(s.dtype)
     return jnp.where(taking_part, s.astype(dtype), 0) / jnp.asarray(temperature, dtype)
 
 
@@ -346,7 +346,7 @@ def _log_sum_exp(logits, taking_part, axis):
 
 def _log_sum_exp_of_column(logits, taking_part, axis, axis_name):
     """Over the clips of all devices, for this device's captions."""
-    of_devices = collectives.brought_home(_log_sum_exp(logits, taking_part, axis), axis_name)
+    of_devices = collectives.all_to_all(_log_sum_exp(logits, taking_part, axis), axis_name)
     return jax.nn.logsumexp(of_devices, axis=0)
 
 
@@ -367,4 +367,4 @@ def _reduced(loss, valid, reduction, axis_name):
     loss = jnp.where(valid, loss, 0)
     if reduction == "none":
         return loss
-    return summed(loss.sum(), axis_name) / jnp.maximum(summed(valid.sum(), axis_name), 1)
+    return psum(loss.sum(), axis_name) / jnp.maximum(psum(valid.sum(), axis_name), 1)

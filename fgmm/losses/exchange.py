@@ -29,12 +29,12 @@ from jaxtyping import Array, Bool
 
 from fgmm.losses.collectives import (
     AxisName,
+    accumulation_dtype,
+    all_gather,
     devices,
     first_clip,
-    gathered,
-    passed_on,
+    ppermute,
     varying_alike,
-    wide,
 )
 from fgmm.losses.options import check_choice
 from fgmm.losses.reverse_mode import reverse_mode_only
@@ -94,7 +94,7 @@ def with_all_captions(
         return compute(_with_all_of(axis_name, operands, _OF_Y), x_mask, y_mask)
     columns = compute(
         _with_all_of(axis_name, operands, _OF_X),
-        gathered(x_mask, axis_name),
+        all_gather(x_mask, axis_name),
         _captions_of(first_clip(len(y), axis_name), len(y), y_mask, axis=0),
     )
     return jax.tree.map(lambda v: lax.all_to_all(v, axis_name, 0, 1, tiled=True), columns)
@@ -109,7 +109,7 @@ def x_travels(operands: Operands, returned: int) -> bool:
     """
     x, y = operands["x"], operands["y"]
     similarities = len(x) * len(y) * returned
-    back = similarities * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
+    back = similarities * accumulation_dtype(jnp.promote_types(x.dtype, y.dtype)).itemsize
     return _bytes(operands, _OF_X) + back < _bytes(operands, _OF_Y)
 
 
@@ -128,22 +128,22 @@ def _some(operands, names):
 
 def _all_of(axis_name, v):
     """[b, ...] of every device, differentiable."""
-    if v.dtype == wide(v.dtype):
-        return gathered(v, axis_name)
+    if v.dtype == accumulation_dtype(v.dtype):
+        return all_gather(v, axis_name)
     return _all_of_narrow(axis_name, reverse_mode_only(v, _FORWARD_MODE))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _all_of_narrow(axis_name, v):
-    return gathered(v, axis_name)
+    return all_gather(v, axis_name)
 
 
 def _summed_share(axis_name, _, cotangent):
-    total = cotangent.astype(wide(cotangent.dtype))
+    total = cotangent.astype(accumulation_dtype(cotangent.dtype))
     return (lax.psum_scatter(total, axis_name, tiled=True).astype(cotangent.dtype),)
 
 
-_all_of_narrow.defvjp(lambda axis_name, v: (gathered(v, axis_name), None), _summed_share)
+_all_of_narrow.defvjp(lambda axis_name, v: (all_gather(v, axis_name), None), _summed_share)
 
 
 def _captions_of(first, count, v, axis):
@@ -153,7 +153,7 @@ def _captions_of(first, count, v, axis):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
+class _WantedOperands:
     """Of which operands gradients are asked for; known when a derivative is traced."""
 
     names: frozenset[str]
@@ -165,7 +165,7 @@ def _around(compute, axis_name, operands, masks):
     count, clips = devices(axis_name), len(operands["y"])
 
     def step(chunk, sender):
-        following = _passed_on(chunk, axis_name)
+        following = _ppermute_chunk(chunk, axis_name)
         mask = _captions_of(sender * clips, clips, y_mask, axis=0)
         return following, compute(operands | chunk, x_mask, mask)
 
@@ -180,8 +180,8 @@ def _around(compute, axis_name, operands, masks):
     return jax.tree.map(in_order, found)
 
 
-def _passed_on(chunk, axis_name):
-    return {name: passed_on(v, axis_name) for name, v in chunk.items()}
+def _ppermute_chunk(chunk, axis_name):
+    return {name: ppermute(v, axis_name) for name, v in chunk.items()}
 
 
 def _senders(axis_name):
@@ -191,7 +191,7 @@ def _senders(axis_name):
 
 
 def _around_forward(compute, axis_name, operands, masks):
-    wanted = _Wanted(frozenset(name for name, v in operands.items() if v.perturbed))
+    wanted = _WantedOperands(frozenset(name for name, v in operands.items() if v.perturbed))
     operands, masks = jax.tree.map(lambda v: v.value, (operands, masks))
     return _around(compute, axis_name, operands, masks), (wanted, operands, masks)
 
@@ -208,7 +208,7 @@ def _around_backward(compute, axis_name, residuals, cotangents):
 
     def step(carry, sender):
         chunk, gradients = carry
-        following = _passed_on(chunk, axis_name)
+        following = _ppermute_chunk(chunk, axis_name)
         held = operands | chunk
         first = sender * clips
         mask = _captions_of(first, clips, y_mask, axis=0)
@@ -218,14 +218,18 @@ def _around_backward(compute, axis_name, residuals, cotangents):
         )
         cotangent = jax.tree.map(lambda v: _captions_of(first, clips, v, axis=1), cotangents)
         (found,) = pull_back(cotangent)
-        gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
+        gradients = gradients | _ppermute_chunk(_some(gradients, _OF_Y), axis_name)
         return (following, jax.tree.map(jnp.add, gradients, found)), None
 
-    zeros = {n: jnp.zeros(v.shape, wide(v.dtype)) for n, v in operands.items() if n in wanted.names}
+    zeros = {
+        n: jnp.zeros(v.shape, accumulation_dtype(v.dtype))
+        for n, v in operands.items()
+        if n in wanted.names
+    }
     zeros, _ = varying_alike((zeros, operands["y"]))
     start = _some(operands, _OF_Y), zeros
     (_, gradients), _ = lax.scan(step, start, _senders(axis_name))
-    gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
+    gradients = gradients | _ppermute_chunk(_some(gradients, _OF_Y), axis_name)
     return {
         name: gradients[name].astype(v.dtype) if name in gradients else None
         for name, v in operands.items()

@@ -150,7 +150,7 @@ class Sparc:
         return cotangent * slope + at_minimum * (cotangent * lacking / _sum(at_minimum, axis))
 
 
-class Given:
+class GivenWeights:
     """Σ w a with weights from outside, which stand in the place of ``valid``."""
 
     @staticmethod
@@ -172,7 +172,7 @@ CLOSED_FORMS = {
     "max": Max,
     "mean": Mean,
     "sparc": Sparc,
-    "given": Given,
+    "given": GivenWeights,
 }
 
 

@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, ScalarLike
 
 from fgmm.losses import blockwise, dense
 from fgmm.losses.arguments import jitted
-from fgmm.losses.collectives import AxisName, gathered, wide
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather
 from fgmm.losses.dense import check_pool, pool_weights, pooled
 from fgmm.losses.exchange import with_all_captions
 from fgmm.losses.kernels import hopper
@@ -108,7 +108,7 @@ def pooled_similarity(
     check_pool(pool, temperature)
     pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
     s, _ = _similarities(
-        *(x, y, x_mask, gathered(y_mask, axis_name), temperature, None),
+        *(x, y, x_mask, all_gather(y_mask, axis_name), temperature, None),
         *(pooling, implementation, block, axis_name, exchange),
     )
     return Scores(s, None if x_mask is None else x_mask.any(1), y_mask)
@@ -186,7 +186,7 @@ def clip_similarity(
         "x_weights": None if x_gate is None else gate_weights(x_gate, x_mask),
         "y_weights": None if y_gate is None else gate_weights(y_gate, y_mask),
     }
-    of_captions = gathered(y_mask, axis_name)
+    of_captions = all_gather(y_mask, axis_name)
     s, mirrored = _similarities(
         *(x, y, x_mask, of_captions, temperature, phrase_temperature),
         *(pooling, implementation, block, axis_name, exchange),
@@ -230,7 +230,7 @@ def gate_weights(
     The weights sum to 1, or are all 0 where nothing is valid. A single valid entry has weight 1,
     whatever its logit, and the logit has gradient 0.
     """
-    gate = gate.astype(wide(gate.dtype))
+    gate = gate.astype(accumulation_dtype(gate.dtype))
     mask = jnp.ones(gate.shape, bool) if mask is None else mask
     return pool_weights(gate, mask, pool="softmax", temperature=1, axis=-1)
 
@@ -295,7 +295,7 @@ def _similarities(
         # Two scores [b,c] travel as one.
         return (None, (s + S) / 2) if pooling.weighs_phrases and S is not None else (s, S)
 
-    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+    dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
     scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
     scalars = {name: jnp.asarray(t, dtype) for name, t in scalars.items() if t is not None}
     weights = {"x_weights": x_weights, "y_weights": y_weights}

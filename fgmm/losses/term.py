@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
-from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.collectives import AxisName, all_gather, all_to_all, first_clip, psum
 from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE, pool_weights, pooled
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
@@ -312,7 +312,7 @@ class PooledTerm(Term):
         self, parameters: Parameters, s: Scores, *, axis_name: AxisName = None
     ) -> Scores:
         """One score for each clip and caption, [b,C], from those of its phrases, [b,C,P]."""
-        phrases = jnp.broadcast_to(gathered(s.y_valid, axis_name), s.values.shape)
+        phrases = jnp.broadcast_to(all_gather(s.y_valid, axis_name), s.values.shape)
         values = pooled(s.values, phrases, **self._pool_of_phrases(parameters), axis=2)
         return Scores(values, s.x_valid, s.y_valid.any(1))
 
@@ -447,9 +447,9 @@ def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""
     own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
     own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
-    rivals = valid[:, None] & gathered(valid, axis_name)[None] & ~own
+    rivals = valid[:, None] & all_gather(valid, axis_name)[None] & ~own
     rival_scores = jnp.where(rivals, s, -jnp.inf)
     best_caption = rival_scores.max(1)
-    best_clip = brought_home(rival_scores.max(0), axis_name).max(0)
+    best_clip = all_to_all(rival_scores.max(0), axis_name).max(0)
     found = (valid & (positive > best_caption)).sum() + (valid & (positive > best_clip)).sum()
-    return summed(found, axis_name) / (2 * jnp.maximum(summed(valid.sum(), axis_name), 1))
+    return psum(found, axis_name) / (2 * jnp.maximum(psum(valid.sum(), axis_name), 1))

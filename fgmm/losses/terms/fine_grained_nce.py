@@ -6,7 +6,7 @@ import functools
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
-from fgmm.losses.collectives import summed
+from fgmm.losses.collectives import psum
 from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy
@@ -92,9 +92,9 @@ class Term(PooledTerm):
             equal = dataclasses.replace(s, values=jnp.zeros_like(s.values))
             guessing = contrast(equal, temperature=1.0, reduction="none")
             null_weight = jnp.where(s.valid, 1 - weights.sum(1), 0)
-            clips = jnp.maximum(summed(s.valid.sum(), axis_name), 1)
-            loss += summed(jnp.sum(null_weight * guessing), axis_name) / clips
-            null_share = summed(null_weight.sum(), axis_name) / clips
+            clips = jnp.maximum(psum(s.valid.sum(), axis_name), 1)
+            loss += psum(jnp.sum(null_weight * guessing), axis_name) / clips
+            null_share = psum(null_weight.sum(), axis_name) / clips
             metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
 
