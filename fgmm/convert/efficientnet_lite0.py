@@ -5,9 +5,9 @@ The weights are the state dict in the Python package ``efficientnet-lite0-pytorc
     python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \\
         --output=runs/efficientnet_lite0
 
-What it writes is the folder of a run of no steps. ``fgmm.data.features`` computes features with it,
-linear probes open it, and another run takes its encoder by ``config.init_from.path``. Of the
-published network the classifier is left out. The run has no objective, and its head is random.
+It writes the folder of a run of no steps. ``fgmm.data.features`` computes features with it, linear
+probes open it, and another run takes its encoder by ``config.init_from.path``. The classifier of
+the published network is left out. The run has no objective, and its head is random.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def converted(weights: Mapping[str, np.ndarray], *, size: int = 224) -> Converte
         return _array(name, given[name], like.shape)
 
     encoder = jax.tree_util.tree_map_with_path(taken, blank_encoder)
-    # Compiled, the forward pass goes, and parameters alone are drawn.
+    # Compiled, because XLA then drops the forward pass and only draws parameters.
     random = jax.jit(built.init)(built.config.seed)
     params = random.params | {"model": random.params["model"] | {_ENCODER: encoder["params"]}}
     statistics = {

@@ -1,4 +1,4 @@
-"""What a run's video encoder makes of a corpus, computed once and stored.
+"""Computes the features of a corpus with a run's video encoder, and stores them.
 
 ::
 
@@ -8,9 +8,9 @@
 The run may have been trained or converted. Its encoder sees the clips as in evaluations: whole, in
 the size that the run has, nothing augmented. Local features are stored as float16, with captions,
 labels and ids of the clips, without sound; the source and the encoder ``features`` train on them.
-Of a source that draws stretches of recordings, each recording has the stretch of evaluations.
+If the source draws stretches of recordings, each recording has the stretch of evaluations.
 
-What is finished stays: the same command goes on where a run was ended, however that happened.
+Finished shards stay: the same command continues a run that was interrupted.
 """
 
 import collections
@@ -46,7 +46,7 @@ from fgmm.data.schema import Clip
 
 # Clips of a shard: 32 MB of 7 x 7 cells and 1,280 channels.
 _SHARD_CLIPS = 256
-# Batches that are read while one is computed.
+# The number of batches that are read while one is computed.
 _AHEAD = 2
 
 # Of a batch of ``video`` [B,T,H,W,3] and ``video_mask`` [B], the feature maps.
@@ -55,10 +55,10 @@ Encode = Callable[[Mapping[str, np.ndarray]], Float[np.ndarray, "B t h w E"]]
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """A corpus, what computes its features, and where they go.
+    """A corpus, the function that computes its features, and their folder.
 
     Attributes:
-      assembler: reads the pictures of the clips, and nothing else of them.
+      assembler: reads only the pictures of the clips.
       encode: computes their feature maps.
       listing: of the folder.
       output: the folder.
@@ -72,7 +72,7 @@ class Extraction:
     batch_size: int
 
     def write(self) -> collections.Counter[str]:
-        """Writes the shards that are not there yet.
+        """Writes the missing shards.
 
         Returns:
           Problems of the clips in these shards, by reason.
@@ -176,7 +176,7 @@ def open_extraction(
     Raises:
       ConfigError: the run has no encoder of pixels, or one of both cannot be opened.
     """
-    # A program, and no part of the data room, opens runs.
+    # Only this program opens runs; the other data modules do not.
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(weights, step)

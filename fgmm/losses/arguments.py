@@ -1,7 +1,7 @@
 """Checks of arrays and temperatures before anything is traced, with errors that name the argument.
 
-What a function wants is read off its annotations: ``x_mask: Bool[Array, "b N"]`` is an array of
-booleans with two axes, and b and N have one size wherever they stand.
+They follow the annotations of a function: ``x_mask: Bool[Array, "b N"]`` is a boolean array with
+two axes, and each of b and N has one size in all arguments.
 """
 
 import functools
@@ -21,7 +21,7 @@ _KINDS = {Float: (jnp.floating, "floating point"), Int: (jnp.integer, "integers"
 
 
 def jitted(*static: str) -> Callable[[Callable], Callable]:
-    """Makes a ``jax.jit`` of a function, which checks arguments before it traces them.
+    """A ``jax.jit`` of a function that checks arguments before it traces them.
 
     Args:
       static: names of arguments that are no arrays.

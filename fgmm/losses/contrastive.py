@@ -1,25 +1,26 @@
 """Contrastive losses: pure functions of scores, in which clip i belongs to caption i.
 
-Scores ``s`` are ``Scores``, as from ``similarity``, or an array. All else is given by name, in one
-order: ``temperature``, ``mask``, what is the loss's own, ``valid``, ``reduction``, ``axis_name``.
+Scores ``s`` are ``Scores``, as from ``similarity``, or an array. All other arguments are keywords,
+in one order: ``temperature``, ``mask``, what is the loss's own, ``valid``, ``reduction``,
+``axis_name``.
 
-A clip is valid if it and its caption have something valid, as far as ``Scores`` and ``mask`` know,
-and if ``valid`` [B] does not exclude it. Any other clip is no positive and no negative of anyone,
-its loss is 0 and its scores have no gradient, even if they are NaN; without a single valid clip the
-whole loss is 0. To be kept from NaN in *embeddings*, exclude a clip by its masks: similarity
-multiplies what is not masked with the embeddings of all others. ``reduction`` is 'mean', over valid
-clips, or 'none', the loss of each clip [B]. All is computed in float32 or wider.
+A clip is valid if it and its caption have valid entries, by ``Scores`` and ``mask``, and if
+``valid`` [B] does not exclude it. Any other clip is no positive and no negative, its loss is 0 and
+its scores have no gradient, even if they are NaN. Without a valid clip the whole loss is 0. Exclude
+a clip with NaN in its *embeddings* by its masks: similarity multiplies all that is not masked with
+the embeddings of others. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each
+clip [B]. All is computed in float32 or wider.
 
-Within somebody's ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which
-clips are shared. A device hands over what is of its own b clips: their rows of s, [b,C] or [b,C,P]
-as from ``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean'
-is over the valid clips of all devices, the same number on each; 'none' are the losses [b] of the
-device's own. Of s nothing travels but sums over its columns. Without ``axis_name`` there is one
-device, and b is B: within a ``shard_map`` negatives are then those of the device alone. On
-gradients and bytes see ``sharded``.
+Within a ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which clips are
+sharded. A device passes the arrays of its own b clips: their rows of s, [b,C] or [b,C,P] as from
+``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean' is over
+the valid clips of all devices, the same number on each; 'none' are the losses [b] of the device's
+own. Only sums over the columns of s travel. Without ``axis_name`` there is one device, and b is B:
+within a ``shard_map`` the negatives are then only those of the device. On gradients and bytes see
+``sharded``.
 
-A softmax loss is written as log(m + Σ exp(negatives − positive)), which stays exact where the loss
-is small; m counts how often the positive stands in its own denominator, normally once.
+A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
+small; m is how often the positive is in its own denominator, normally once.
 
 Raised by all of them: a ValueError that names an array which is not as annotated, a temperature
 that is not above 0, B and C that differ, or an unknown reduction.
@@ -41,7 +42,7 @@ from fgmm.losses.scores import Scores, both
 
 REDUCTIONS = ("mean", "none")
 
-# The logit of an entry that takes no part. It is finite, so that a sum of none of them has finite
+# The logit of an excluded entry. It is finite, so that a sum over excluded entries has finite
 # differences and derivatives.
 _NEVER = -1e30
 
@@ -123,7 +124,7 @@ def mil_nce(
       s: scores of B clips and the J candidates (captions, or phrases) of each of as many clips.
       temperature: τ, above 0, in the units of s.
       mask: which candidates are valid, beside what ``Scores`` know; None means all.
-      count_positives_twice: as the published code; else once, as in the equation.
+      count_positives_twice: as in the published code; otherwise once, as in the equation.
       valid, reduction, axis_name: see the module; a clip without valid candidates is not valid.
     """
     s, pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
@@ -148,7 +149,7 @@ def fine_grained_nce(
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
-    """Contrast of single phrases, each weighted by how much it counts.
+    """Contrast of single phrases with weights.
 
     The loss of clip i is ½ Σ_p β[i,p] (u[i,p] + v[i,p]) with, from text to clip and back::
 
@@ -178,7 +179,7 @@ def fine_grained_nce(
     loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
     if weights is None:
         weights = pool_weights(positive, mask, pool="mean", axis=1)
-    # Masked before it is multiplied: a weight may be NaN where nothing counts.
+    # Masked before it is multiplied, since the weight of an invalid clip may be NaN.
     loss = jnp.sum(jnp.where(mask, weights, 0) * loss, axis=1)
     return _reduced(loss, valid, reduction, axis_name)
 
@@ -194,8 +195,8 @@ def matched_weights(
 ) -> Float[Array, "b P"]:
     """β[c,p] = softmax_p(s[c,c,p] / temperature): the weights of phrases in their matched pair.
 
-    They turn down phrases that the clip does not show. They belong on the terms of a loss and in no
-    evaluation, where knowing the matched pair would give the answer away.
+    They reduce the weight of phrases that the clip does not show. Use them only in a loss: in an
+    evaluation, knowing the matched pair would reveal the answer.
 
     Args:
       s: scores of B clips and the P phrases of each of as many captions. No gradient flows to them.
@@ -290,7 +291,7 @@ def _own(s, axis_name):
 
 
 def _pairs(s, valid, axis_name):
-    """The scores, which of them take part, which are of a matched pair, and the valid clips."""
+    """The scores, the masks of included scores and of matched pairs, and the valid clips."""
     if isinstance(s, Scores):
         s, valid = s.values, both(s.valid, valid)
     own = _own(s, axis_name)
@@ -300,7 +301,9 @@ def _pairs(s, valid, axis_name):
 
 
 def _pairs_of_bags(s, valid, mask, axis_name):
-    """The same for s [b,C,J], and which candidates of this device's captions take part."""
+    """As ``_pairs`` for s [b,C,J], with the mask of the included candidates of this device's
+    captions.
+    """
     s, mask, known = _with_masks(s, mask)
     own = _own(s, axis_name)
     valid = both(both(known, valid), mask.any(1))

@@ -30,7 +30,7 @@ def similarities(
     pooling: Pooling,
     block: tuple[int, int] | None = None,
 ) -> tuple[Float[Array, "B C *P"] | None, Float[Array, "B C"] | None]:
-    """``blockwise.similarities`` with a in memory.
+    """As ``blockwise.similarities``, with a in memory.
 
     Raises:
       ValueError: a block.
@@ -70,8 +70,8 @@ def pooled(
         return _log_mean_exp(axis, a, mask, temperature).squeeze(axis)
     if pool == "max":
         return _extremum(jnp.max, a, mask, axis).squeeze(axis)
-    # Weights come from a itself: a difference may be rounded one way where its minimum is found and
-    # another way where entries are compared with that, depending on how XLA fuses them.
+    # Weights are computed from a itself, not from differences: XLA may round a difference one way
+    # where the minimum is computed and another way where entries are compared with it.
     weights = pool_weights(a, mask, pool=pool, temperature=temperature, axis=axis)
     # The result does not depend on the origin of a, so neither does its gradient. Relative to the
     # mean, derivatives keep their digits when all of a is nearly the same.
@@ -125,7 +125,7 @@ def local_similarities(x, y, x_mask, y_mask, precision):
     """a [B,C,N,P], in float32 or wider, and where both of its sides are valid."""
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     x_mask, y_mask = _masks(x, y, x_mask, y_mask)
-    # Were NaN left behind a mask, it would reach the other side's gradient as 0 · NaN.
+    # A NaN behind a mask would reach the other side's gradient as 0 · NaN.
     x = jnp.where(x_mask[:, :, None], x, 0)
     y = jnp.where(y_mask[:, :, None], y, 0)
     a = jnp.einsum("bnd,cpd->bcnp", x, y, precision=precision, preferred_element_type=dtype)
@@ -143,8 +143,8 @@ def _log_mean_exp(axis, a, mask, temperature):
 def _log_mean_exp_derivative(axis, primals, tangents):
     """∂s/∂a = w = softmax(a / temperature); ∂s/∂temperature = −Σ w log(w · count).
 
-    The latter is the divergence of w from uniform weights. It equals (s − Σ w a) / temperature, of
-    which nothing but rounding would be left at a large temperature.
+    The latter is the divergence of w from uniform weights. It equals (s − Σ w a) / temperature, but
+    at a large temperature that is only rounding error.
     """
     a, mask, temperature = primals
     a_tangent, _, temperature_tangent = tangents
@@ -160,9 +160,9 @@ def _log_mean_exp_derivative(axis, primals, tangents):
 def _exponentials(axis, a, mask, temperature):
     """An origin, and exp((a − origin) / temperature) − 1 with its mean.
 
-    At a large temperature exponentials are all nearly 1, so what they are above 1 is kept instead,
-    from their mean as the origin; at a small one the origin keeps them from overflowing. Either way
-    the mean of exp is 1 or more and log1p of the rest is exact.
+    At a large temperature all exponentials are nearly 1, so their excess over 1 is computed, with
+    the mean as the origin. At a small one the origin prevents overflow. In both cases the mean of
+    exp is at least 1, and log1p of the excess is exact.
     """
     maximum = _extremum(jnp.max, a, mask, axis)
     origin = jnp.maximum(_mean(a, mask, axis), maximum - 30 * temperature)

@@ -1,21 +1,21 @@
-"""Similarities of a device's clips to the captions of all devices: who sends what to whom.
+"""Similarities of a device's clips to the captions of all devices: which arrays are sent.
 
-Embeddings of one side have to travel, and it is y, the phrases, unless x is so much smaller that it
-pays to send x instead and to send back what was computed with it. The exchanges:
+The embeddings of one side are sent: y, the phrases, unless x is so much smaller that it is cheaper
+to send x and to return the results. The exchanges:
 
 ``gather``
-    Every device gets all of y, [C,P,D], and computes at once. The gradient of y is summed up and
-    shared out by a reduce-scatter.
+    An all-gather gives every device all of y, [C,P,D]. The gradient of y is summed by a
+    reduce-scatter.
 
 ``ring``
-    Each device's y goes around the ring of devices. A device computes with the chunk it holds while
-    that is already on its way to the next device, so that the two may overlap, and never holds more
-    than two. The backward pass sends y around once more, and the gradient of each chunk follows it
-    one step behind, collecting every device's part, until it is home; a reduce-scatter would need
-    the gradient of all of y in one place. Each chunk's similarities are computed again there, which
-    is one product more than with ``gather``.
+    Each device's y moves around the ring of devices by ppermute. A device computes with its chunk
+    while it sends it to the next device, so that the two may overlap, and holds at most two chunks.
+    The backward pass sends y around again. The gradient of each chunk follows one step behind and
+    collects every device's part until it is back; a reduce-scatter would need the gradient of all
+    of y on one device. Each chunk's similarities are computed again, which is one product more than
+    with ``gather``.
 
-Gradients are added up over devices in float32 or wider, whatever the embeddings' type.
+Gradients are summed over devices in float32 or wider, whatever the embeddings' dtype.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ _FORWARD_MODE = (
     "for forward mode (jax.jvp, jax.jacfwd) pass exchange='gather' and float32"
 )
 
-# What travels with y, and what with x.
+# The operands that are sent with y, and with x.
 _OF_Y = ("y", "y_weights")
 _OF_X = ("x", "x_weights")
 
@@ -73,7 +73,7 @@ def with_all_captions(
         scalars by name.
       x_mask: of this device's clips.
       y_mask: of all captions of all devices.
-      returned: how many numbers ``compute`` makes of a clip and a caption.
+      returned: the numbers that ``compute`` returns for a clip and a caption.
       axis_name: the mapped axis or axes; None for a single device.
       exchange: 'gather' or 'ring'.
 
@@ -101,11 +101,11 @@ def with_all_captions(
 
 
 def x_travels(operands: Operands, returned: int) -> bool:
-    """Whether ``gather`` moves x there and similarities back, being fewer bytes than y; static.
+    """Whether ``gather`` sends x and returns similarities, which are fewer bytes than y; static.
 
-    From each other device come b·N·D and then b·c·returned numbers, instead of c·P·D: never where a
-    clip has as many local embeddings as phrases. With one embedding a clip, D = 512 and P = 4
-    phrases, of which each is returned, it is so below 384 clips a device.
+    Each other device sends b·N·D and then b·c·returned numbers, instead of c·P·D. So x is never
+    sent if a clip has as many local embeddings as phrases. With one embedding a clip, D = 512 and P
+    = 4 phrases, each of which is returned, it is sent below 384 clips a device.
     """
     x, y = operands["x"], operands["y"]
     similarities = len(x) * len(y) * returned
@@ -118,7 +118,7 @@ def _bytes(operands, names):
 
 
 def _with_all_of(axis_name, operands, names):
-    """Operands in which some are those of all devices."""
+    """The operands, some of them gathered from all devices."""
     return operands | {name: _all_of(axis_name, v) for name, v in _some(operands, names).items()}
 
 
@@ -127,7 +127,7 @@ def _some(operands, names):
 
 
 def _all_of(axis_name, v):
-    """[b, ...] of every device, differentiable."""
+    """As ``collectives.all_gather``, with gradients summed in the accumulation dtype."""
     if v.dtype == accumulation_dtype(v.dtype):
         return all_gather(v, axis_name)
     return _all_of_narrow(axis_name, reverse_mode_only(v, _FORWARD_MODE))
@@ -147,14 +147,14 @@ _all_of_narrow.defvjp(lambda axis_name, v: (all_gather(v, axis_name), None), _su
 
 
 def _captions_of(first, count, v, axis):
-    """``count`` captions of ``v``, of all, from number ``first`` on."""
+    """``count`` of all captions of ``v``, from number ``first`` on."""
     return None if v is None else lax.dynamic_slice_in_dim(v, first, count, axis)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _WantedOperands:
-    """Of which operands gradients are asked for; known when a derivative is traced."""
+    """The operands whose gradients are needed; known when a derivative is traced."""
 
     names: frozenset[str]
 
@@ -173,7 +173,7 @@ def _around(compute, axis_name, operands, masks):
     _, found = lax.scan(step, _some(operands, _OF_Y), senders)
 
     def in_order(v):
-        # Seen from here senders count down, and so does the inverse of their permutation.
+        # Senders count down from this device, and so does the inverse of their permutation.
         v = jnp.moveaxis(v[senders], 0, 1)
         return v.reshape(len(v), count * clips, *v.shape[3:])
 
@@ -185,7 +185,7 @@ def _ppermute_chunk(chunk, axis_name):
 
 
 def _senders(axis_name):
-    """Whose chunk of y this device holds, step by step."""
+    """The device whose chunk of y this device holds, at each step."""
     count = devices(axis_name)
     return (lax.axis_index(axis_name) - jnp.arange(count)) % count
 

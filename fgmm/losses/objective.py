@@ -21,13 +21,13 @@ PAIRS = {
     "audio_text": ("audio", "text"),
 }
 LEVELS = ("fine", "coarse")
-# What ranks: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
+# The scores to rank by: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
 SCORES = ("sum", *LEVELS)
 
 
 @runtime_checkable
 class Embeddings(Protocol):
-    """What a head yields: [B,N,D] for clips, [B,K,P,D] for captions and for segments of audio.
+    """The output of a head: [B,N,D] for clips, [B,K,P,D] for captions and for segments of audio.
 
     Attributes:
       local: local or phrase embeddings.
@@ -74,12 +74,12 @@ class TermEntry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted sum of ``terms``, by name. Without any nothing can be trained by it: that of a
-    published encoder which was converted.
+    """The weighted sum of ``terms``, by name. Without terms it cannot be trained: that of a
+    converted encoder has none.
 
     Attributes:
       terms: its parts.
-      score: what evaluations rank by, one of ``SCORES``.
+      score: the score by which evaluations rank, one of ``SCORES``.
     """
 
     terms: Mapping[str, TermEntry]
@@ -155,7 +155,7 @@ def phrase_identities(
     """Numbers that are equal where phrases have the same tokens in the same order.
 
     They are hashes of 32 bits: of M different phrases about M²/2³³ pairs share a number by chance
-    (0.03 in a batch of 16,384 phrases). All that such a pair loses is being each other's negative.
+    (0.03 in a batch of 16,384 phrases). Such a pair is only no negative of each other.
 
     Args:
       tokens: of K captions a clip.

@@ -1,11 +1,11 @@
-"""Reverse mode alone: an error that says what to do where JAX is asked for forward mode.
+"""An error for functions without forward mode that says what to do.
 
-A function with a backward pass of its own (``jax.custom_vjp``) has no forward mode. JAX says so
-without a word about which function it was or what to use instead.
+A function with its own backward pass (``jax.custom_vjp``) has no forward mode. JAX's error names
+neither the function nor an alternative.
 
 An array that passed through ``reverse_mode_only`` may be differentiated in reverse mode, in which
-its tangent is transposed and never computed. Whatever computes the tangent gets a TypeError, within
-a jit before it is compiled. Forward over reverse, as of ``jax.hessian``, is no forward mode of it.
+its tangent is transposed and never computed. Computing the tangent raises a TypeError, before a jit
+is compiled. Forward over reverse, as in ``jax.hessian``, is allowed.
 """
 
 import jax
@@ -14,7 +14,7 @@ from jax.interpreters import ad, batching, mlir
 
 
 def reverse_mode_only(operands, advice: str):
-    """The same pytree of arrays, whose tangents are refused.
+    """The same pytree of arrays without forward mode.
 
     Args:
       operands: None stays None.

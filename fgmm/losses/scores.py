@@ -1,4 +1,4 @@
-"""Similarities together with what is known of their masks."""
+"""Similarities together with their masks."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float
 class Scores:
     """What ``similarity`` returns and ``contrastive`` takes.
 
-    A similarity to nothing is 0, which is a score like any other. So the losses are told what is
-    nothing: a clip without valid local embeddings, a caption without valid phrases, or a phrase
-    that is masked is no positive and no negative of anyone.
+    A similarity without valid entries is 0, which is a score like any other. So the losses need the
+    masks: a clip without valid local embeddings, a caption without valid phrases, and a masked
+    phrase are no positives and no negatives.
 
     Attributes:
-      values: [b,C], or [b,C,P] by phrase; 0 where there is nothing to compare.
-      x_valid: which of this device's clips have something valid, [b]; None for all.
+      values: [b,C], or [b,C,P] by phrase; 0 without valid entries.
+      x_valid: which of this device's clips have valid entries, [b]; None for all.
       y_valid: which of this device's captions do, [c], or its valid phrases, [c,P]; None for all.
     """
 
@@ -27,7 +27,7 @@ class Scores:
 
     @property
     def valid(self) -> Bool[Array, "b"] | None:
-        """Which clips have something valid, and so has caption i of clip i; None for all."""
+        """Which clips i and their captions i have valid entries; None for all."""
         y_valid = self.y_valid
         if y_valid is not None and y_valid.ndim == 2:
             y_valid = y_valid.any(1)
@@ -38,7 +38,7 @@ class Scores:
 
     @classmethod
     def tree_unflatten(cls, _, leaves):
-        # Leaves are not always arrays: within its transformations JAX has placeholders of its own.
+        # Leaves are not always arrays: JAX's transformations use placeholders.
         scores = object.__new__(cls)
         for field, leaf in zip(dataclasses.fields(cls), leaves, strict=True):
             object.__setattr__(scores, field.name, leaf)
@@ -46,7 +46,7 @@ class Scores:
 
 
 def both(one: Bool[Array, "..."] | None, other: Bool[Array, "..."] | None):
-    """Where both masks hold, None being a mask of everything."""
+    """The conjunction of two masks; None is a mask of everything."""
     if one is None or other is None:
         return other if one is None else one
     return one & other

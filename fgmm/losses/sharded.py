@@ -1,8 +1,8 @@
-"""The same losses over a device mesh, on which every device keeps the embeddings of its own clips.
+"""Losses over a device mesh on which every device keeps the embeddings of its own clips.
 
-``sharded`` makes a loss of whole arrays, under ``jit``, from one that takes ``axis_name``. Within a
-``shard_map`` of one's own the functions of ``similarity`` and ``contrastive`` are called with
-``axis_name`` themselves::
+``sharded`` turns a loss that takes ``axis_name`` into a loss of whole arrays, under ``jit``. Within
+your own ``shard_map``, call the functions of ``similarity`` and ``contrastive`` with
+``axis_name``::
 
     def loss(x, y, temperature):  # of a device's own clips [b,N,D] and [b,P,D]
         s = pooled_similarity(x, y, pool="softmax", temperature=0.1, axis_name="data")
@@ -14,13 +14,13 @@ clips, and every device the whole gradient of a replicated parameter. In ``pmap`
 ``check_vma=False``, JAX differentiates the sum over devices of what each of them returns, and that
 is the same loss ``devices`` times. So average the gradients of parameters with ``lax.pmean``, as
 data-parallel trainers do, and they are exact; divide those of a device's own embeddings by
-``devices``. Where each device sums up the local losses that 'none' returns and differentiates its
-own sum, gradients are exact for embeddings, and a parameter's wants ``lax.psum``.
+``devices``. If each device sums the local losses of 'none' and differentiates its own sum,
+gradients of embeddings are exact, and those of a parameter need ``lax.psum``.
 
 **Bytes.** With n devices, b = c clips on each, embeddings of e bytes a number and sums of w bytes
-(4, or 8 for float64), a device receives in a step, for value and gradient. R is how many numbers a
-clip and a caption have: 1 in direction x_to_y or with a gate of phrases, else P, and one more in
-direction symmetric.
+(4, or 8 for float64), a device receives in a step, for value and gradient. R is the number of
+scores of a clip and a caption: 1 in direction x_to_y or with a gate of phrases, else P, and one
+more in direction symmetric.
 
 ====================== ========================================================================
 similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
@@ -66,8 +66,8 @@ def sharded(
 ) -> Callable[..., Any]:
     """A loss of the clips of all devices.
 
-    An ``Objective``, for example, whose parameters and step every device holds, or any function
-    that hands ``axis_name`` on to those of ``similarity`` and ``contrastive``, or one of them::
+    For example an ``Objective``, whose parameters and step every device holds, or any function that
+    passes ``axis_name`` to those of ``similarity`` and ``contrastive``, or one of these::
 
         over_mesh = sharded(objective, mesh, replicated=(0,))
         loss, metrics = over_mesh(parameters, embeddings, batch, step)
@@ -78,15 +78,15 @@ def sharded(
       loss: takes arrays of a device's own clips and the keyword ``axis_name``, and returns a pytree
         of scalars that are the same on all devices. If it takes ``exchange``, it is given that too.
       mesh: of all devices.
-      axes: of the mesh, over which clips are spread; None for all of them.
+      axes: of the mesh, over which clips are sharded; None for all of them.
       replicated: positions and names of those arguments that every device holds whole. The others
         are pytrees of arrays [B, ...], B a multiple of the number of devices, and of scalars, which
         are whole anyway.
-      exchange: how embeddings travel, 'gather' or 'ring'; see ``exchange``.
+      exchange: how embeddings are sent, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
-      A function of the same arguments, for all B clips, to be called under ``jit``. What is given
-      by name and is no array, such as ``pool="max"``, is handed on as it is.
+      A function of the same arguments, for all B clips, to be called under ``jit``. Keywords that
+        are no arrays, such as ``pool="max"``, are passed on.
 
     Raises:
       ValueError: an unknown exchange, axes that the mesh does not have, a loss without

@@ -1,26 +1,26 @@
 """Similarity of clips and phrases, pooled from the similarities of their local embeddings.
 
-All of it comes as ``scores.Scores``: the numbers, and what is known of the masks, which a loss of
-``contrastive`` needs to leave out what is not there.
+Results are ``scores.Scores``: the numbers with their masks, by which the losses of ``contrastive``
+leave out masked entries.
 
 With x [B,N,D] the local embeddings of clips and y [C,P,D] the phrase embeddings of captions, the
 local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[b,c,p], one number
 for each clip and phrase, and over p as well into S[b,c], one for each clip and caption. Embeddings
-are used as they come: whoever wants cosines hands over vectors of unit length.
+are used as they are: for cosines, pass vectors of unit length.
 
 Three implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
-numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
-has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Asked
-for forward mode it raises a TypeError; pass ``implementation='dense'`` there at any size.
-``kernel`` needs as little memory and is for NVIDIA's Hopper devices, pools softmax and logsumexp in
-direction y_to_x, bfloat16, and first derivatives (``kernels.hopper``); it is used on request only.
+numbers, and derivatives are JAX's, of any order and mode. ``blockwise`` computes a in blocks and
+has its own backward pass: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Asked for
+forward mode it raises a TypeError; pass ``implementation='dense'`` there at any size. ``kernel``
+needs as little memory. It is for NVIDIA's Hopper devices, pools softmax and logsumexp in direction
+y_to_x, bfloat16, and first derivatives (``kernels.hopper``), and is used only on request.
 
-Within somebody's ``shard_map`` or ``pmap``, with ``axis_name``, a device hands over its own clips x
-[b,N,D] and its own captions y [c,P,D]; what it gets are the rows of its own clips against all
-captions of all devices, C = c · devices, in the order of ``axis_index``. Without ``axis_name`` B
-and b, C and c are the same. How captions travel is in ``exchange``, what all of it means for
-gradients in ``sharded``. Arrays that ``jit`` alone spreads over devices give the right results, but
-XLA gathers both sides for ``blockwise``: put ``sharded.sharded`` around the loss.
+Within a ``shard_map`` or ``pmap``, with ``axis_name``, a device passes its own clips x [b,N,D] and
+its own captions y [c,P,D]. It gets the rows of its own clips against the captions of all devices, C
+= c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C.
+``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays that only
+``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap the loss
+in ``sharded.sharded``.
 """
 
 import math
@@ -42,10 +42,10 @@ from fgmm.losses.scores import Scores
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
 WEIGHTINGS = ("uniform", "softmax")
 
-# Bytes of a up to which dense is chosen: it is as fast there, and has every derivative.
+# The bytes of a up to which dense is chosen: it is as fast there, and has all derivatives.
 _DENSE_BYTES = 256 << 10
 
-# A score with phrase weights is one more pooling, of s over p.
+# A score with phrase weights has one more pool, of s over p.
 _POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 
 
@@ -84,7 +84,7 @@ def pooled_similarity(
     Args:
       x, y: local embeddings of clips, phrase embeddings of captions.
       x_mask, y_mask: which of them are valid; None means all. A masked entry has no influence,
-        whatever it holds, and no gradient.
+        whatever its values, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
       implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
@@ -246,7 +246,7 @@ def attention_weights(
     temperature: ScalarLike | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "B C N P"]:
-    """Where phrase (c,p) looks in clip b: the weights over n behind ``pooled_similarity``.
+    """The attention of phrase (c,p) in clip b: the weights over n in ``pooled_similarity``.
 
     They sum to 1 over n, or are all 0 where nothing is valid. For logsumexp they are
     softmax_n(a / temperature), for max an equal share for each maximum: the derivative ∂s/∂a_n.
@@ -273,9 +273,9 @@ def _similarities(
     x_weights=None,
     y_weights=None,
 ):
-    """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of.
+    """s and S of ``blockwise.similarities`` for all captions, whose mask is y_mask [C,P].
 
-    Where both are [b,C], S is their mean and s None.
+    If both are [b,C], S is their mean and s None.
     """
     if block is not None and not (len(block) == 2 and min(block) >= 1):
         raise ValueError(f"block must be two numbers of at least 1; got {block}")
@@ -292,7 +292,7 @@ def _similarities(
             pooling=pooling,
             block=block,
         )
-        # Two scores [b,c] travel as one.
+        # Two scores [b,c] are sent as one.
         return (None, (s + S) / 2) if pooling.weighs_phrases and S is not None else (s, S)
 
     dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
@@ -311,7 +311,7 @@ def _similarities(
 
 
 def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
-    """What ``implementation=None`` stands for: shapes and types matter."""
+    """The implementation that None stands for, by shapes and dtypes."""
     itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
     size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
     return "dense" if size <= _DENSE_BYTES else "blockwise"

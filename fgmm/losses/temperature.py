@@ -1,7 +1,7 @@
 """Learned temperatures: the conventions of CLIP and SigLIP.
 
-Losses here divide scores by a temperature. Published code multiplies by a scale, its inverse, and
-learns the logarithm of that.
+These losses divide scores by a temperature. Published code multiplies by its inverse, a scale, and
+learns the logarithm of the scale.
 """
 
 import functools
@@ -33,18 +33,18 @@ def temperature_from_logit_scale(
 ) -> Float[Array, ""]:
     """The temperature of CLIP's ``logit_scale``: 1 / min(exp(log_scale), maximum).
 
-    CLIP clips the parameter after every update; here the value is clipped, and ``clipped`` keeps
-    its gradient alive.
+    CLIP clips the parameter after every update. Here the value is clipped, and ``clipped`` keeps a
+    gradient.
     """
     return jnp.exp(-clipped(jnp.asarray(log_scale), -math.inf, math.log(maximum)))
 
 
 def clipped(value: Float[Array, ""], low: float, high: float) -> Float[Array, ""]:
-    """``value`` within [low, high], with a gradient that can bring it back.
+    """``value`` clipped to [low, high], with a gradient that can bring it back.
 
-    The gradient of a plain clip is 0 outside its bounds, so that a parameter which once stepped
-    over stays there for good. Here only a gradient whose descent leads further out is stopped. That
-    is a matter of its sign, so a forward-mode derivative is refused with a TypeError.
+    The gradient of a plain clip is 0 outside its bounds, so a parameter that stepped outside stays
+    there. Here only a gradient whose descent leads further out is stopped. That depends on its
+    sign, so a forward-mode derivative raises a TypeError.
     """
     return _clipped(reverse_mode_only(value, _FORWARD_MODE), low, high)
 

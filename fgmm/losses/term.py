@@ -1,4 +1,4 @@
-"""What the terms of an objective have in common. The terms are in ``terms``, one a file.
+"""Base classes of the terms of an objective. The terms are in ``terms``, one a file.
 
 A term is a loss with its options and its learned parameters. A module of ``terms`` defines a frozen
 dataclass ``Term``, derived from one of the classes here, whose fields are its options::
@@ -7,11 +7,11 @@ dataclass ``Term``, derived from one of the classes here, whose fields are its o
     parameters = term.init()
     loss, metrics = term(parameters, x, y, phrase_ids=None, step=0)
 
-Options are checked when a term is made; a ValueError names the option, its value and what is
+Options are checked when a term is created; a ValueError names the option, its value and what is
 allowed.
 
-A term that is called with ``axis_name`` within a ``shard_map`` gets a device's own clips on both
-sides, b of B, and returns the loss and the metrics of all B: see ``contrastive`` and ``sharded``.
+With ``axis_name`` within a ``shard_map``, a term gets a device's own clips on both sides, b of B,
+and returns the loss and the metrics of all B: see ``contrastive`` and ``sharded``.
 """
 
 import dataclasses
@@ -44,8 +44,8 @@ class Side(NamedTuple):
     Attributes:
       local: embeddings.
       mask: which of them are valid.
-      caption: which caption of its clip each belongs to; None where there is only one.
-      gate: logits of their learned weights; None where there are none.
+      caption: which caption of its clip each belongs to; None if there is only one.
+      gate: logits of their learned weights; None if there are none.
     """
 
     local: Float[Array, "B N D"]
@@ -55,16 +55,16 @@ class Side(NamedTuple):
 
     @classmethod
     def of(cls, embeddings: Any) -> "Side":
-        """That of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
+        """The side of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
         return cls(embeddings.local, embeddings.mask, gate=embeddings.gates)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """How phrases look at their own clips: with the weights of a pool over local embeddings.
+    """How phrases attend to their own clips: with the weights of a pool over local embeddings.
 
-    ``str`` of it says so in words. A term that attends in another way derives a class from this one
-    with a ``__call__`` and a ``__str__`` of its own.
+    Its ``str`` describes it. A term that attends in another way has a subclass with another
+    ``__call__`` and ``__str__``.
 
     Attributes:
       pool: one of ``dense.POOLS``.
@@ -95,11 +95,11 @@ class Attention:
 
 
 class PhraseWeights(NamedTuple):
-    """How much each phrase of a clip counts in a term.
+    """The weight of each phrase of a clip in a term.
 
     Attributes:
-      weights: they sum to 1, or to less where a null slot takes its share.
-      description: where they come from, in words.
+      weights: they sum to 1, or to less if a null slot takes its share.
+      description: how they are computed, in words.
     """
 
     weights: Float[Array, "P"]
@@ -174,7 +174,7 @@ class Term:
         Args:
           parameters: as from ``init``.
           x, y: the two sides. A clip is valid if it has something valid on both.
-          phrase_ids: equal for phrases of y that are the same; None where that is not known.
+          phrase_ids: equal for phrases of y that are the same; None if that is not known.
           step: of training, from 0.
           axis_name, exchange: as in ``similarity.pooled_similarity``.
         """
@@ -189,9 +189,9 @@ class Term:
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> Scores:
-        """How well each clip fits each caption, for ranking them, as the loss sees it: [b,C].
+        """The score of each clip and caption by which the loss would rank them: [b,C].
 
-        It depends on clip b and caption c alone, so that a gallery may be scored in parts.
+        It depends only on clip b and caption c, so that a gallery may be scored in parts.
         ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
@@ -216,7 +216,7 @@ class Term:
         return self
 
     def attention(self, parameters: Parameters) -> Attention | None:
-        """How phrases look at their clips at the fine level; None if the term does not say.
+        """How phrases attend to their clips at the fine level; None if the term does not say.
 
         Args:
           parameters: as from ``init``.
@@ -231,9 +231,9 @@ class Term:
         step: int,
         gate: Float[Array, "P"] | None = None,
     ) -> PhraseWeights | None:
-        """How much the phrases of a clip count at the fine level; None if the term does not say.
+        """The weights of the phrases of a clip at the fine level; None if the term does not say.
 
-        For showing only: weights of the matched pair would give the answer away in an evaluation.
+        Only for display: in an evaluation, weights of the matched pair would reveal the answer.
 
         Args:
           parameters: as from ``init``.
@@ -353,7 +353,7 @@ class ScoredTerm(PooledTerm):
     """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
-      direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
+      direction: which side attends over which: 'y_to_x', 'x_to_y' or 'symmetric'.
       weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
         the gates of the heads.
       local_weighting: of local embeddings, where each of them attends over phrases (all directions
@@ -413,7 +413,7 @@ class ScoredTerm(PooledTerm):
         )
 
     def attention(self, parameters):
-        # In direction x_to_y no phrase looks at anything: local embeddings attend over the caption.
+        # In direction x_to_y phrases do not attend: local embeddings attend over the caption.
         return None if self.direction == "x_to_y" else super().attention(parameters)
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
@@ -426,7 +426,7 @@ class ScoredTerm(PooledTerm):
         return PhraseWeights.softmax(scores, self.phrase_temperature)
 
     def _weightings(self):
-        """The kind of weights of each side that has some."""
+        """The kind of weights of each side that has weights."""
         of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
         unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
         return {side: kind for side, kind in of_sides.items() if side != unweighed}
@@ -439,7 +439,8 @@ def _gate(name: str, side: Side) -> Float[Array, "B N"]:
 
 
 def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""]:
-    """How often the own caption has the highest score for a clip, and the own clip for a caption.
+    """The share of clips whose own caption has the highest score, and of captions whose own clip
+    has.
 
     The mean of both, over valid clips of all devices; a tie counts as an error.
     """

@@ -1,4 +1,4 @@
-"""Stored features of a corpus in the place of its pictures, as ``fgmm.data.features`` writes them.
+"""Stored features of a corpus instead of its pictures, as written by ``fgmm.data.features``.
 
 ``config.data.frames``, ``height``, ``width`` and ``features`` are the T, H, W and E of the feature
 maps; the video encoder that takes them is ``features``.
@@ -25,9 +25,8 @@ class Source:
     """The clips of the corpus in its order, with their captions and labels, without sound.
 
     A clip whose pictures could not be read when features were computed is masked for the same
-    reason; one whose record cannot be read is masked as ``unreadable_record``, one of a shard that
-    has gone since the folder was opened as ``missing_file``. Can be pickled, and read by many
-    threads and processes.
+    reason. One whose record cannot be read is masked as ``unreadable_record``, one of a shard that
+    has disappeared as ``missing_file``. Can be pickled, and read by many threads and processes.
 
     Attributes:
       classes: names of the classes, by kind of label.
@@ -80,7 +79,7 @@ class Source:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
 
     def fingerprint(self) -> Fingerprint:
-        """How many clips there are, and what the features were made of."""
+        """The number of clips, and the origin of the features."""
         origin = json.dumps(self._listing.origin, sort_keys=True)
         return {"clips": len(self), "features": digest([origin, str(self._clips)])}
 

@@ -1,4 +1,4 @@
-"""Contrast of single phrases, in which noisy ones may be turned down."""
+"""Contrast of single phrases, in which noisy ones may get less weight."""
 
 import dataclasses
 import functools
@@ -18,13 +18,13 @@ WEIGHTS = ("uniform", "matched")
 class Term(PooledTerm):
     """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
 
-    Phrases weigh alike or, once something has been learned, by their score in the matched pair:
+    Phrases have the same weight or, later in training, weights by their score in the matched pair:
     β = (1 − α)·uniform + α·matched, α rising from 0 at ``anneal_start`` to 1 at ``anneal_end``.
 
-    With a null slot the matched weights of a clip's phrases sum to less than 1. What is missing is
-    charged with the loss of guessing, which all scores being equal would give. So the learned score
-    of the slot rises while the phrases it competes with are predicted worse than by guessing, and
-    falls while they are predicted better.
+    With a null slot the matched weights of a clip's phrases sum to less than 1. The rest is
+    multiplied with the loss of guessing, the loss if all scores were equal. So the learned score of
+    the slot rises while the competing phrases are predicted worse than by guessing, and falls while
+    they are predicted better.
 
     Attributes:
       weights: 'uniform' or 'matched'.

@@ -11,10 +11,10 @@ class Term(PooledTerm):
     """``contrastive.mil_nce`` on ``similarity.pooled_similarity``.
 
     The bag holds all phrases of a clip, or on coarse embeddings its captions. The gradient of a
-    positive is weighted by softmax_p(s/τ), so that what fits best within a bag counts most.
+    positive is weighted by softmax_p(s/τ), so that the best of a bag has the most weight.
 
     Attributes:
-      count_positives_twice: as the published code does.
+      count_positives_twice: as in the published code.
     """
 
     count_positives_twice: bool = True
@@ -37,7 +37,7 @@ class Term(PooledTerm):
         return {"pool": "logsumexp", "temperature": self.current("temperature", parameters)}
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
-        """Shares of the bag: the weights of the gradient."""
+        """The shares of phrases in the bag, which are the weights of the gradient."""
         temperature = float(self.current("temperature", parameters))
         weights, _ = PhraseWeights.softmax(scores, temperature)
         return PhraseWeights(weights, f"shares of the bag, at temperature {temperature:.3g}")

@@ -2,9 +2,9 @@
 
 Tan and Le, "EfficientNet", ICML 2019 (arXiv 1905.11946), in the form for edge devices that its
 authors published as EfficientNet-Lite (tensorflow/tpu, ``efficientnet/lite``): no squeeze and
-excitation, ReLU6 in the place of swish, stem and head of fixed width. Inverted residual blocks are
-those of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are named as in the
-state dict of the Python package ``efficientnet_lite_pytorch``, without the leading underscore:
+excitation, ReLU6 instead of swish, stem and head of fixed width. Inverted residual blocks are those
+of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are named as in the state
+dict of the Python package ``efficientnet_lite_pytorch``, without the leading underscore:
 ``_blocks.3._depthwise_conv.weight`` is the parameter ``blocks_3/depthwise_conv/kernel``.
 
 Published weights take pixels as (x - 127) / 128.
@@ -57,7 +57,7 @@ def convolved(
 ) -> Float[Array, "B T h w F"]:
     """A convolution without bias of every frame, normalised; within the module that calls it.
 
-    Its padding is TensorFlow's "SAME": of an even size at stride 2 the far side alone is padded.
+    Its padding is TensorFlow's "SAME": for an even size at stride 2 only the far side is padded.
 
     Args:
       conv, norm: names of the two submodules.
@@ -85,7 +85,7 @@ class Block(nn.Module):
 
     Attributes:
       stage: that it belongs to.
-      stride: its own, 1 in all blocks of a stage but the first.
+      stride: of the block, 1 in all blocks of a stage but the first.
       dtype: of the activations.
     """
 

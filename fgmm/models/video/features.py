@@ -1,4 +1,4 @@
-"""Stored features as local features: what another model's frozen encoder made of the pictures."""
+"""Stored features of another model's frozen encoder as local features."""
 
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ class Encoder(nn.Module):
       norm: ``"none"``, or ``"layer"`` for a learned normalisation of every cell over its channels
         (Ba, Kiros, Hinton, arXiv 1607.06450).
       dtype: of the features.
-      takes_features: what tells this encoder from those of pixels.
+      takes_features: marks encoders of features instead of pixels.
     """
 
     norm: str = option("none", choices=("none", "layer"))
