@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +14,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Bool, Float
 
+from fgmm import inputs
 from fgmm.config import ConfigError
-from fgmm.data.media import decode
-from fgmm.data.schema import BatchShape, Waveform
 from fgmm.data.text import phrases
 from fgmm.eval import pairs
 from fgmm.experiment.build import Experiment
@@ -26,8 +27,6 @@ from fgmm.train import checkpoint
 
 # The number of inputs whose fine similarities are computed at a time.
 _BLOCK = 64
-# Sound that FFmpeg decodes may go a little beyond 1; integers cast to floats go far beyond.
-_LOUDEST = 2.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +66,8 @@ def load(
     Args:
       workdir: of the run.
       step: ``"latest"``, ``"best"`` or a number.
-      batch_size: inputs embedded at a time; the last batch is padded.
+      batch_size: inputs embedded at a time at most; fewer are filled up to a power of two, so
+        that few sizes are compiled.
       weights: ``"ema"``, the moving average of the parameters, or ``"last"``, those of the last
         step; by default the average if the run has one.
 
@@ -75,13 +75,18 @@ def load(
       ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
         It is a ``ValueError``.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} must be at least 1")
+    if not isinstance(workdir, str | os.PathLike):
+        raise ConfigError(f"workdir={workdir!r} is no path; give the folder of a run")
+    try:
+        batch_size = inputs.whole(batch_size, "batch_size")
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
     before = logging.get_verbosity()
     # Orbax writes dozens of lines for a checkpoint.
     logging.set_verbosity(logging.ERROR)
     try:
-        return Model(*checkpoint.load(pathlib.Path(workdir), str(step), weights), batch_size)
+        folder = pathlib.Path(workdir).expanduser()
+        return Model(*checkpoint.load(folder, str(step), weights), batch_size)
     except ConfigError as error:
         # The names of the flags are those of the arguments.
         raise ConfigError(str(error).replace("--", "")) from error
@@ -130,18 +135,20 @@ class Model:
 
         Args:
           frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
-            of clips [T,H,W,3] of any sizes. If there are more frames than the model takes, the
-            middles of equal stretches are used; if fewer, the last is repeated. Pictures of another
-            size are cropped about the centre to the model's aspect and resized. A model on stored
-            features takes these, floats [B,T,H,W,E] of the shape that it was trained on.
-          space: in which to embed; by default the first one with the most modalities.
-          local: whether to return local embeddings too.
+            of clips [T,H,W,3] of any sizes. Of more frames than the model takes, those in the
+            middle of equal stretches are taken; of fewer, the last is repeated. Pictures of another
+            size are cropped about the centre to the model's aspect and resized. A clip may also be
+            a list of pictures of PIL, or the path of a video, of which the ``config.data.seconds``
+            in the middle are taken. A model on stored features takes these, floats [T,H,W,E] for
+            each clip, of the shape that it was trained on.
+          space: in which to embed; by default the one with most modalities, the first of several.
+          local: whether local embeddings are wanted too.
 
         Raises:
           TypeError, ValueError: pixels of another type or range, NaN among them, a clip of another
-            shape or without pixels, or a model without video.
+            shape or without pixels, a file that cannot be read, or a model without video.
         """
-        clips = _sequence(frames, "frames", "[B,T,H,W,3], or a list of clips [T,H,W,3]")
+        clips = inputs.sequence(frames, "frames", "[B,T,H,W,3], or a list of clips [T,H,W,3]")
         return self._embed("video", clips, self._video, space, local)
 
     def embed_image(
@@ -150,13 +157,14 @@ class Model:
         """Embeds images as static clips, as evaluations do.
 
         Args:
-          images: [B,H,W,3], or a list of images [H,W,3]; otherwise as in ``embed_video``.
+          images: [B,H,W,3], or a list of images [H,W,3], pictures of PIL or paths; otherwise as in
+            ``embed_video``.
           space, local: as in ``embed_video``.
 
         Raises:
           TypeError, ValueError: as ``embed_video``.
         """
-        images = _sequence(images, "images", "[B,H,W,3], or a list of images [H,W,3]")
+        images = inputs.sequence(images, "images", "[B,H,W,3], or a list of images [H,W,3]")
         return self._embed("video", images, self._image, space, local)
 
     def embed_audio(
@@ -165,37 +173,46 @@ class Model:
         """Embeds sound.
 
         Args:
-          waveform: mono, floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths. A longer
-            sound than the model takes is cut at the end, a shorter one is padded with silence.
-          rate: in Hz, from which the sound is resampled; by default the model's own,
+          waveform: floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths, or [S,C],
+            whose channels are averaged. What is longer than the model takes is cut at the end, what is
+            shorter is followed by silence. A sound may also be the path of a recording, of which
+            the ``config.data.seconds`` in the middle are taken.
+          rate: of samples, in Hz, from which the sound is resampled; by default the model's own,
             ``experiment.shape.sample_rate``.
           space, local: as in ``embed_video``.
 
         Raises:
           TypeError, ValueError: samples of another type or range, NaN among them, a sound of
-            another shape or without samples, a rate below 1, or a model without audio.
+            another shape or without samples, an array that is one sound, a file that cannot be
+            read, a rate that is no whole number, or a model without audio.
         """
-        sounds = _sequence(waveform, "waveform", "[B,S], or a list of sounds [S]")
-        rate = self.experiment.shape.sample_rate if rate is None else rate
-        if rate < 1:
-            raise ValueError(f"rate={rate} Hz must be at least 1")
+        sounds = inputs.sounds(waveform, "waveform")
+        rate = inputs.whole(self.experiment.shape.sample_rate if rate is None else rate, "rate")
         return self._embed("audio", sounds, functools.partial(self._audio, rate=rate), space, local)
 
     def embed_text(
-        self, texts: Sequence, *, space: str = "", local: bool = False
+        self, texts: Any, *, space: str = "", local: bool = False, strict: bool = False
     ) -> Float[np.ndarray, "B D"] | Embedded:
         """Embeds captions; the local embeddings are those of phrases.
 
         Args:
           texts: a list of captions; tokens beyond L are cut off, as in training.
           space, local: as in ``embed_video``.
+          strict: whether a caption that is empty, or of which the tokenizer knows no word, is an
+            error among others too. Otherwise its embedding is zero, its mask is False, and a
+            warning names it.
 
         Raises:
-          TypeError, ValueError: no list of strings, an empty string, one without a word that the
-            tokenizer knows, or a model without text.
+          TypeError, ValueError: it is no list of strings, no caption has a word that the tokenizer
+            knows, or a model without text.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts={texts!r} is one string; give a list of strings")
+        texts = inputs.sequence(texts, "texts", "a list of strings")
+        self._space("text", space)
+        problems = {i: why for i, text in enumerate(texts) if (why := self._unusable(text, i))}
+        for number, why in problems.items():
+            if strict or len(problems) == len(texts):
+                raise ValueError(why)
+            warnings.warn(f"{why}; its embedding is zero", stacklevel=2)
         return self._embed("text", texts, self._text, space, local)
 
     def similarity(
@@ -256,39 +273,44 @@ class Model:
         names = self.experiment.objective.terms
         return {name: jax.jit(pairs.scoring_term(self.experiment, name).score) for name in names}
 
-    def _video(self, clip: Any, name: str) -> dict[str, np.ndarray]:
-        shape = self.experiment.shape
-        if shape.features:
-            return {"video": _feature_map(clip, f"frames[{name}]", shape)}
-        pixels = _pixels(clip, f"frames[{name}]", "[T,H,W,3]")
-        return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
+    @property
+    def _seconds(self) -> float:
+        return self.experiment.config.data.seconds
 
-    def _image(self, image: Any, name: str) -> dict[str, np.ndarray]:
-        shape = self.experiment.shape
-        if shape.features:
-            return {"video": _feature_map(np.asarray(image)[None], f"images[{name}]", shape)}
-        pixels = _pixels(image, f"images[{name}]", "[H,W,3]")[None]
-        return {"video": decode.fit_frames(pixels, shape.frames, shape.height, shape.width)}
+    def _video(self, clip: Any, number: int) -> dict[str, np.ndarray]:
+        frames = inputs.clip(clip, f"frames[{number}]", self.experiment.shape, self._seconds)
+        return {"video": frames}
 
-    def _audio(self, sound: Any, name: str, rate: int) -> dict[str, np.ndarray]:
-        shape = self.experiment.shape
-        samples = _samples(sound, f"waveform[{name}]")
-        return {
-            "audio": decode.fit_sound(Waveform(samples, rate), shape.samples, shape.sample_rate)
-        }
+    def _image(self, image: Any, number: int) -> dict[str, np.ndarray]:
+        return {"video": inputs.image(image, f"images[{number}]", self.experiment.shape)}
 
-    def _text(self, text: Any, name: str) -> dict[str, np.ndarray]:
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{name}] is {type(text).__name__}; give a list of strings")
-        shape, data = self.experiment.shape, self.experiment.config.data
-        segmenter = phrases.find(data.segmenter)
-        tokens, phrase_ids = self.experiment.tokenizer.encode(
+    def _audio(self, sound: Any, number: int, rate: int) -> dict[str, np.ndarray]:
+        shape, name = self.experiment.shape, f"waveform[{number}]"
+        return {"audio": inputs.sound(sound, name, rate, shape, self._seconds)}
+
+    def _text(self, text: str, number: int) -> dict[str, np.ndarray]:
+        del number
+        tokens, phrase_ids = self._spelled(text)
+        known = ~np.isin(tokens, self.experiment.tokenizer.empty_ids)
+        phrase_ids = phrase_ids * (known & (phrase_ids > 0)).any()
+        return {"tokens": tokens[None], "phrase_ids": phrase_ids[None]}
+
+    def _spelled(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        shape = self.experiment.shape
+        segmenter = phrases.find(self.experiment.config.data.segmenter)
+        return self.experiment.tokenizer.encode(
             text, segmenter=segmenter, tokens=shape.tokens, phrases=shape.phrases
         )
-        if not phrase_ids.any():
-            why = "holds no word that the tokenizer knows" if text.strip() else "is empty"
-            raise ValueError(f"texts[{name}]={text!r} {why}")
-        return {"tokens": tokens[None], "phrase_ids": phrase_ids[None]}
+
+    def _unusable(self, text: Any, number: int) -> str:
+        """What is wrong with a caption; empty if nothing is."""
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{number}] is {type(text).__name__}; give a list of strings")
+        if not text.strip():
+            return f"texts[{number}]={text!r} is empty"
+        if self._text(text, number)["phrase_ids"].any():
+            return ""
+        return f"texts[{number}]={text!r} holds no word that the tokenizer knows"
 
     def _embed(
         self,
@@ -304,7 +326,7 @@ class Model:
         parts = []
         for start in starts:
             chosen = inputs[start : start + self.batch_size]
-            examples = [prepare(x, str(start + i)) for i, x in enumerate(chosen)]
+            examples = [prepare(x, start + i) for i, x in enumerate(chosen)]
             found = self.experiment.embed(self.state, self._batch(modality, examples))[space]
             found = {name: found[name] for name in found if name.startswith(modality)}
             wanted = found if local else found[modality].coarse
@@ -314,7 +336,9 @@ class Model:
         return self._embedded(modality, space, joined) if local else _one_caption(joined)
 
     def _batch(self, modality: str, examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        blank = self.experiment.blank_batch(self.batch_size)
+        # Of sizes that are powers of two few are compiled.
+        size = min(self.batch_size, 1 << max(0, len(examples) - 1).bit_length())
+        blank = self.experiment.blank_batch(size)
         names = {
             "video": ("video", "video_mask"),
             "audio": ("audio", "audio_mask"),
@@ -373,63 +397,6 @@ def _of_only_caption(embeddings: Embeddings) -> Embeddings:
 def _one_caption(coarse: np.ndarray) -> np.ndarray:
     """[B,D] of [B,D] or, of captions, [B,1,D]."""
     return coarse.reshape(len(coarse), coarse.shape[-1])
-
-
-def _sequence(given: Any, name: str, expected: str) -> Sequence | np.ndarray:
-    if isinstance(given, list | tuple):
-        return given
-    array = np.asarray(given)
-    if array.ndim == 0 or array.dtype == object:
-        raise TypeError(f"{name} is {type(given).__name__}; give {expected}")
-    return array
-
-
-def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
-    """An array of uint8 in the shape expected."""
-    array = np.asarray(given)
-    if array.ndim != expected.count(",") + 1 or array.shape[-1] != 3:
-        raise ValueError(f"{name} has shape {array.shape}; expected {expected}, RGB last")
-    if array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}: no pixels")
-    if array.dtype == np.uint8:
-        return array
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; give uint8, or floats in [0, 1]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds pixels that are NaN or infinite")
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
-    return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _feature_map(given: Any, name: str, shape: BatchShape) -> np.ndarray:
-    """Stored features as float16 [T,H,W,E]."""
-    array = np.asarray(given)
-    expected = (shape.frames, shape.height, shape.width, shape.features)
-    if array.shape != expected:
-        raise ValueError(
-            f"{name} has shape {array.shape}; this model takes stored features of {expected}"
-        )
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; stored features are floats")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds features that are NaN or infinite")
-    return array.astype(np.float16)
-
-
-def _samples(given: Any, name: str) -> np.ndarray:
-    """Samples as float32 [S]."""
-    array = np.asarray(given)
-    if array.ndim != 1 or not array.size:
-        raise ValueError(f"{name} has shape {array.shape}; expected [S], mono and not empty")
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; give floats in [-1, 1]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds samples that are NaN or infinite")
-    if (loudest := float(np.abs(array).max())) > _LOUDEST:
-        raise ValueError(f"{name} reaches {loudest:g}; samples must be in [-1, 1]")
-    return array.astype(np.float32)
 
 
 def _blocks(side: Side) -> Iterator[tuple[Side, int]]:

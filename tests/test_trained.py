@@ -6,14 +6,17 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import fgmm
 from configs import quickstart
 from fgmm.config import ConfigError
 from fgmm.data import pipeline
+from fgmm.data.media import av_files
 from fgmm.eval import retrieval
 from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint
+from tests.data.video_fixture import FPS, numbered, sung, write_video
 from tests.shrunken import shrunken
 
 CLIPS = 6
@@ -190,6 +193,63 @@ def test_sound_is_resampled_cut_and_filled_up(model, clips):
     assert np.abs(model.embed_audio([sound], rate=2 * rate) - reference).max() > 1e-4
 
 
+def test_a_few_inputs_are_no_full_batch(model, frames, monkeypatch):
+    sizes = []
+    batch = type(model.experiment).blank_batch
+
+    def noted(self, size):
+        sizes.append(size)
+        return batch(self, size)
+
+    monkeypatch.setattr(type(model.experiment), "blank_batch", noted)
+    for count in (1, 2, 3, CLIPS):
+        model.embed_video(frames[:count])
+    assert sizes == [1, 2, 4, 4, 2]
+
+
+def test_one_bad_caption_costs_no_other(model, texts):
+    expected = model.embed_text(texts[:2])
+    with pytest.warns(
+        UserWarning, match=r"texts\[1\]='🚀' holds no word .*; its embedding is zero"
+    ):
+        found = model.embed_text([texts[0], "🚀", texts[1], ""], local=True)
+    np.testing.assert_allclose(found.coarse[[0, 2]], expected, atol=1e-6)
+    np.testing.assert_array_equal(found.coarse[[1, 3]], 0)
+    assert not found.mask[[1, 3]].any()
+    with pytest.raises(ValueError, match=r"texts\[1\]='🚀' holds no word"):
+        model.embed_text([texts[0], "🚀"], strict=True)
+
+
+def test_channels_of_a_sound_are_averaged(model, clips):
+    sound = clips[0].audio().samples
+    both = np.stack([sound, np.zeros_like(sound)], axis=1)
+    expected = model.embed_audio([sound / 2])
+    for given in (both, both.T):
+        np.testing.assert_allclose(model.embed_audio([given]), expected, atol=1e-6)
+
+
+def test_files_and_pictures_of_pil(model, tmp_path):
+    seconds = model.experiment.config.data.seconds
+    pictures = [numbered(i, 24, 32) for i in range(round(3 * seconds * FPS))]
+    video = write_video(tmp_path / "a.mp4", pictures, sound=sung(3 * seconds))
+    shape = model.experiment.shape
+    out = np.zeros((1, shape.frames, shape.height, shape.width, 3), np.uint8)
+    av_files.fill_frames(video, out[0], start=seconds, seconds=seconds)
+    found = model.embed_video([video, str(video)])
+    np.testing.assert_allclose(found, np.repeat(model.embed_video(out), 2, axis=0), atol=1e-6)
+    heard = av_files.read_sound(video, start=seconds, seconds=seconds)
+    expected = model.embed_audio([heard.samples], rate=heard.rate)
+    np.testing.assert_allclose(model.embed_audio([video]), expected, atol=1e-4)
+    picture = Image.fromarray(pictures[3])
+    picture.save(tmp_path / "a.png")
+    expected = model.embed_image(pictures[3][None])
+    for given in (picture, tmp_path / "a.png", picture.convert("RGBA")):
+        np.testing.assert_allclose(model.embed_image([given]), expected, atol=1e-6)
+    clip = [Image.fromarray(p) for p in pictures[:4]]
+    expected = model.embed_video([np.stack(pictures[:4])])
+    np.testing.assert_allclose(model.embed_video([clip]), expected, atol=1e-6)
+
+
 NAN = np.full((1, 2, 4, 4, 3), np.nan)
 
 
@@ -208,13 +268,43 @@ NAN = np.full((1, 2, 4, 4, 3), np.nan)
         ("image", NAN[0], ValueError, r"images\[0\] holds pixels that are NaN"),
         ("image", NAN, ValueError, r"images\[0\] has shape \(2, 4, 4, 3\); expected \[H,W,3\]"),
         ("audio", [np.zeros((2, 9))], ValueError, r"waveform\[0\] has shape \(2, 9\); expected"),
-        ("audio", np.zeros(9), ValueError, r"waveform\[0\] has shape \(\); expected \[S\]"),
-        ("audio", np.zeros((2, 0)), ValueError, "mono and not empty"),
+        ("audio", np.zeros(9), ValueError, r"waveform has shape \(9,\), that of one sound"),
+        ("audio", np.zeros((2, 0)), ValueError, "of C channels, not empty"),
         ("audio", [np.ones(9, np.int16)], TypeError, r"is of int16; give floats in \[-1, 1\]"),
         ("audio", [np.ones(9), np.full(9, np.inf)], ValueError, r"waveform\[1\] holds samples"),
         ("audio", [np.full(9, 32767.0)], ValueError, r"reaches 32767; samples must be in"),
-        ("text", "a ball", TypeError, "texts='a ball' is one string; give a list of strings"),
-        ("text", ["a ball", " "], ValueError, r"texts\[1\]=' ' is empty"),
+        (
+            "audio",
+            np.zeros((16000, 2)),
+            ValueError,
+            r"waveform has shape \(16000, 2\), that of one",
+        ),
+        ("audio", None, TypeError, r"waveform is None; give \[B,S\], or a list of sounds"),
+        ("audio", [None], TypeError, r"waveform\[0\] is None; give an array \[S\]"),
+        ("audio", ["gone.wav"], ValueError, r"waveform\[0\]='gone.wav' cannot be read"),
+        ("video", {"a": 1}, TypeError, r"frames is dict; give \[B,T,H,W,3\]"),
+        ("video", "a.mp4", TypeError, r"frames is one str; give a list, frames=\[...\]"),
+        ("video", ["gone.mp4"], ValueError, r"frames\[0\]='gone.mp4' cannot be read"),
+        (
+            "video",
+            [[np.zeros((4, 4, 3)), np.zeros((5, 4, 3))]],
+            ValueError,
+            r"frames\[0\] has parts",
+        ),
+        ("image", Image.new("RGB", (8, 8)), TypeError, r"images is one Image; give a list"),
+        ("image", [{}], TypeError, r"images\[0\] is dict; give an array \[H,W,3\]"),
+        ("text", "a ball", TypeError, r"texts is one str; give a list, texts=\[...\]"),
+        ("text", (text for text in ["a"]), TypeError, "texts is generator; give a list of strings"),
+        ("text", None, TypeError, "texts is None; give a list of strings"),
+        ("text", {"a ball": 1}, TypeError, "texts is dict; give a list of strings"),
+        ("text", [" "], ValueError, r"texts\[0\]=' ' is empty"),
+        (
+            "text",
+            ["红球滚动"],
+            ValueError,
+            r"texts\[0\]='红球滚动' holds no word that the tokenizer",
+        ),
+        ("text", ["🚀", "红球"], ValueError, r"texts\[0\]='🚀' holds no word that the tokenizer"),
         ("text", ["..."], ValueError, "holds no word that the tokenizer knows"),
         ("text", [b"a ball"], TypeError, r"texts\[0\] is bytes; give a list of strings"),
     ],
@@ -229,8 +319,10 @@ def test_wrong_spaces_rates_and_modalities_are_named(model, frames):
         model.embed_video(frames, space="other")
     with pytest.raises(ValueError, match="space='fine' has no text; allowed: joint"):
         model.embed_text(["a ball"], space="fine")
-    with pytest.raises(ValueError, match="rate=0 Hz must be at least 1"):
+    with pytest.raises(ValueError, match="rate=0 must be at least 1"):
         model.embed_audio([np.zeros(9)], rate=0)
+    with pytest.raises(TypeError, match="rate=44100.0 is no whole number, but float"):
+        model.embed_audio([np.zeros(9)], rate=44100.0)
     assert model.modalities == ("video", "audio", "text")
     assert repr(model) == (
         "<fgmm model after 3 steps; fine: video, audio; joint: video, audio, text>"
@@ -250,6 +342,10 @@ def test_a_wrong_path_is_named(tmp_path, workdir):
         fgmm.load(str(workdir), step=7)
     with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
         fgmm.load(workdir, batch_size=0)
+    with pytest.raises(ConfigError, match="batch_size=2.0 is no whole number, but float"):
+        fgmm.load(workdir, batch_size=2.0)
+    with pytest.raises(ConfigError, match="workdir=None is no path; give the folder of a run"):
+        fgmm.load(None)
     assert "load" in dir(fgmm)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = fgmm.lode

@@ -182,11 +182,18 @@ class Assembler:
                 tokens=length,
                 phrases=self.shape.phrases,
             )
-        text_mask = (phrase_ids > 0).any(axis=-1)
+        known = ~np.isin(tokens, self.tokenizer.empty_ids)
+        # Captions of unknown pieces alone would all be the same one.
+        text_mask = ((phrase_ids > 0) & known).any(axis=-1)
+        phrase_ids[~text_mask] = 0
+        lost = [caption.text for k, caption in enumerate(chosen) if not text_mask[k]]
+        unknown = [text for text in lost if any(letter.isalnum() for letter in text)]
         if not clip.captions:
             problems["no_captions"] = ""
-        elif len(spoken) < len(clip.captions) or not text_mask[: len(chosen)].all():
+        elif len(spoken) < len(clip.captions) or len(unknown) < len(lost):
             problems["empty_caption"] = ""
+        if unknown:
+            problems["unknown_words"] = unknown[0]
         return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
 
     def share_left_out(self, texts: Iterable[str]) -> float:

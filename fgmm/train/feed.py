@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fgmm.data.text.tokenizers import Tokenizer
 from fgmm.losses.objective import Objective
 
 
@@ -15,16 +16,21 @@ class Feed:
 
     Attributes:
       names: of the numbers that ``counts`` returns, as metrics have them: ``repeated_clips``, those
-        of a batch that another one of it repeats (in several processes, of a process's share), and
-        ``pairs/PAIR``, those with both sides of a pair.
+        of a batch that another one of it repeats (in several processes, of a process's share),
+        ``pairs/PAIR``, those with both sides of a pair, and of captions ``pieces`` and
+        ``unknown_pieces``, which the tokenizer does not know.
     """
 
-    def __init__(self, objective: Objective):
+    def __init__(self, objective: Objective, tokenizer: Tokenizer | None = None):
+        self._unknown = None if tokenizer is None else tokenizer.unknown_id
+        self._empty = () if self._unknown is None else tokenizer.empty_ids
         self._terms: dict[str, list[str]] = {}
         for name, entry in objective.terms.items():
             self._terms.setdefault(entry.pair, []).append(name)
         self._pairs = sorted(self._terms)
         self.names = ("repeated_clips", *(f"pairs/{pair}" for pair in self._pairs))
+        if self._unknown is not None:
+            self.names += ("pieces", "unknown_pieces")
         self._fed = dict.fromkeys(self._pairs, 0)
 
     def counts(self, batch: Mapping[str, np.ndarray]) -> list[int]:
@@ -34,6 +40,17 @@ class Feed:
         for pair in self._pairs:
             one, other = (batch[f"{side}_mask"].reshape(len(records), -1) for side in _sides(pair))
             found.append(int(np.sum(one.any(axis=1) & other.any(axis=1))))
+        if self._unknown is not None:
+            tokens = batch["tokens"]
+            unknown = int(np.sum(tokens == self._unknown))
+            found += [int(np.sum(~np.isin(tokens, self._empty))) + unknown, unknown]
+        return found
+
+    def metrics(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """The numbers of a step over all processes as metrics: unknown pieces as a share of all."""
+        found = {name: float(count) for name, count in counts.items() if name != "pieces"}
+        if "pieces" in counts:
+            found["unknown_pieces"] /= max(1, counts["pieces"])
         return found
 
     def add(self, counts: Mapping[str, int]) -> None:

@@ -63,8 +63,8 @@ def train(
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
         ``config.init_from`` does not fit, a rule on learning rates matches nothing, there is no
-        loss to train by, the corpus is not the one of the checkpoint or of the other processes, or
-        there are no steps ``profile``.
+        loss to train by, the corpus is not the one of the checkpoint or of the other processes, the
+        tokenizer knows nothing of its captions, or there are no steps ``profile``.
       Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
         processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
@@ -87,6 +87,8 @@ def train(
         # processes.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         fingerprint = corpus.same_everywhere(source)
+        with distributed.all_or_none():
+            spelling = startup.spelling(experiment.assembler(source))
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
@@ -104,8 +106,8 @@ def train(
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
-            if no_room := startup.text_room(experiment.assembler(source)):
-                distributed.say(no_room)
+            for line in filter(None, (spelling, startup.text_room(experiment.assembler(source)))):
+                distributed.say(line)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
@@ -185,7 +187,8 @@ class _Run:
         self.evaluators, self.mesh, self.checkpoints = evaluators, mesh, checkpoints
         self.writer, self.workdir = writer, workdir
         self.train_step = make_train_step(experiment, mesh)
-        self.sum, self.feed = distributed.Sum(mesh), Feed(experiment.objective)
+        self.sum = distributed.Sum(mesh)
+        self.feed = Feed(experiment.objective, experiment.tokenizer)
         self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
 
@@ -336,7 +339,8 @@ class _Run:
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
         counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
-        self.writer.write(done.number, {**metrics, **done.fed, **counts, **scores})
+        counts |= self.feed.metrics(done.fed)
+        self.writer.write(done.number, {**metrics, **counts, **scores})
         return metrics
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:

@@ -6,10 +6,12 @@ import platform
 import flax
 import jax
 import jaxlib
+import numpy as np
 from jax.sharding import Mesh
 
 import fgmm
 from fgmm import provenance
+from fgmm.config import ConfigError
 from fgmm.data.pipeline import Assembler
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -74,6 +76,33 @@ def text_room(assembler: Assembler, clips: int = 64) -> str:
     return (
         f"{'text:':12}{share:.1%} of the phrases of the first {count} clips have no room in "
         f"data.phrases={assembler.shape.phrases} and data.tokens={assembler.shape.tokens}"
+    )
+
+
+def spelling(assembler: Assembler, clips: int = 64) -> str:
+    """What share of the pieces of captions the tokenizer does not know, in clips at equal distances
+    over the corpus; empty without captions.
+
+    Raises:
+      ConfigError: it knows none of them.
+    """
+    if assembler.tokenizer is None:
+        return ""
+    count = min(clips, len(assembler.source))
+    places = np.linspace(0, len(assembler.source) - 1, count).astype(int).tolist()
+    texts = [caption.text for place in places for caption in assembler.source[place].captions]
+    counts = [assembler.tokenizer.unknown(text) for text in texts]
+    unknown, pieces = sum(n for n, _ in counts), sum(n for _, n in counts)
+    if not pieces:
+        return ""
+    if unknown == pieces:
+        raise ConfigError(
+            f"data.tokenizer knows nothing of the captions of {count} clips of data.source, "
+            f"such as {texts[0]!r}; train one on them: python -m fgmm.data.tokenizer train"
+        )
+    return (
+        f"{'spelling:':12}{unknown / pieces:.1%} of {pieces:,} pieces of captions of {count} "
+        "clips are unknown to the tokenizer"
     )
 
 

@@ -45,11 +45,19 @@ def read_image(data: bytes, height: int, width: int) -> UInt8[np.ndarray, "1 H W
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             _shrink_in_decoder(image, height, width)
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            return _fit(_rgb(upright), height, width)[None]
+            return _fit(_upright(image), height, width)[None]
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
+
+
+def upright(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a picture: turned as EXIF says, and laid on white where it is transparent."""
+    return np.array(_upright(image))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return _rgb(image if turn is None else image.transpose(turn))
 
 
 def _orientation(image: Image.Image) -> object:

@@ -25,6 +25,8 @@ _MAX_CAPTION_BYTES = 1 << 20
 # The first bytes of a NumPy file.
 _NUMPY = b"\x93NUMPY"
 _WORD = re.compile(r"[\w']+")
+# The piece before a word that a model has to spell; before an unknown one it says nothing.
+_SPACE = "▁"
 
 
 class Tokenizer:
@@ -34,6 +36,7 @@ class Tokenizer:
       vocabulary_size: number of token ids, padding (id 0) included.
       fingerprint: SHA-256 of the model file, in hex.
       model: its contents.
+      empty_ids: of what says nothing: padding, unknown pieces, and the space before one.
       unknown_id: the id of words that the model cannot spell; None if they are left out.
     """
 
@@ -72,6 +75,20 @@ class Tokenizer:
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
         self._remember()
+
+    @property
+    def empty_ids(self) -> tuple[int, ...]:
+        space = self._processor.PieceToId(_SPACE)
+        return (PAD_ID, UNKNOWN_ID, space)
+
+    def unknown(self, caption: str) -> tuple[int, int]:
+        """How many pieces of a caption are unknown, or words where these are left out, and how many
+        there are.
+        """
+        pieces = [
+            token for token, piece, _ in self._spelled(_encodable(caption)) if piece != _SPACE
+        ]
+        return pieces.count(UNKNOWN_ID), len(pieces)
 
     def _remember(self) -> None:
         # Captions come back every epoch; a result takes about a kilobyte.
@@ -195,6 +212,15 @@ class WordDictionary(Tokenizer):
     @property
     def vocabulary_size(self) -> int:
         return self._vocabulary_size
+
+    @property
+    def empty_ids(self) -> tuple[int, ...]:
+        return (PAD_ID,)
+
+    def unknown(self, caption: str) -> tuple[int, int]:
+        """How many words of a caption are not in the list, and how many there are."""
+        words = _WORD.findall(caption.lower())
+        return sum(word not in self._ids for word in words), len(words)
 
     def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
         # A few letters are longer in lower case.

@@ -138,7 +138,7 @@ def test_listed_names_that_are_no_image_names_are_counted(own):
     (own / TRAIN).write_text(listed + "\n".join(bad))
     source = Source(root=str(own))
     assert len(source) == 8
-    assert source.report == {"malformed_line": 6}
+    assert source.report == {"malformed_line": 5, "duplicate_id": 1}
 
 
 def test_an_image_without_captions_has_none(own):

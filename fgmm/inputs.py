@@ -1,0 +1,218 @@
+"""What people give to a trained model, checked and brought to arrays; errors name the input."""
+
+import operator
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float16, Float32, UInt8
+from PIL import Image
+
+from fgmm.data.media import decode
+from fgmm.data.media.stretch import Stretch
+from fgmm.data.schema import BadInput, BatchShape, Waveform
+
+# Sound that FFmpeg decodes may go a little beyond 1; integers cast to floats go far beyond.
+_LOUDEST = 2.0
+# Recordings have at most so many channels.
+_MOST_CHANNELS = 16
+
+
+def sequence(given: Any, name: str, expected: str) -> Sequence | np.ndarray:
+    """Inputs, one after the other.
+
+    Args:
+      given: a list, a tuple, or an array whose first axis is B.
+      name: of the argument, for errors.
+      expected: what it should be, for errors.
+
+    Raises:
+      TypeError: it is none of these.
+    """
+    if isinstance(given, list | tuple):
+        return given
+    if isinstance(given, str | os.PathLike | Image.Image):
+        raise TypeError(f"{name} is one {type(given).__name__}; give a list, {name}=[...]")
+    if hasattr(given, "__array__"):
+        array = np.asarray(given)
+        if array.ndim and array.dtype != object:
+            return array
+    raise TypeError(f"{name} is {_kind(given)}; give {expected}")
+
+
+def whole(given: Any, name: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+      TypeError, ValueError: it is not.
+    """
+    try:
+        number = operator.index(None if isinstance(given, bool) else given)
+    except TypeError:
+        raise TypeError(f"{name}={given!r} is no whole number, but {_kind(given)}") from None
+    if number < 1:
+        raise ValueError(f"{name}={given!r} must be at least 1")
+    return number
+
+
+def clip(
+    given: Any, name: str, shape: BatchShape, seconds: float
+) -> UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]:
+    """A clip in the size of a batch.
+
+    Args:
+      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; stored
+        features where the batch has those.
+      name: of the input.
+      shape: of the batch.
+      seconds: of a video.
+
+    Raises:
+      TypeError, ValueError: it is no such thing.
+    """
+    if shape.features:
+        return _features(given, name, shape)
+    if isinstance(given, str | os.PathLike):
+        out = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
+        _read(given, name, lambda data: Stretch(data, None, seconds).fill(out))
+        return out
+    if isinstance(given, list | tuple) and given and isinstance(given[0], Image.Image):
+        given = [decode.upright(picture) for picture in given]
+    frames = _pixels(given, name, "[T,H,W,3]")
+    return decode.fit_frames(frames, shape.frames, shape.height, shape.width)
+
+
+def image(
+    given: Any, name: str, shape: BatchShape
+) -> UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]:
+    """An image, an array, a picture of PIL or the path of one, as a clip in the size of a batch; or
+    its stored features.
+
+    Raises:
+      TypeError, ValueError: it is no such thing.
+    """
+    if shape.features:
+        return _features(np.asarray(given)[None], name, shape)
+    size = (shape.height, shape.width)
+    if isinstance(given, str | os.PathLike):
+        frames = _read(given, name, lambda data: decode.read_image(data, *size))
+    elif isinstance(given, Image.Image):
+        frames = decode.upright(given)[None]
+    else:
+        frames = _pixels(given, name, "[H,W,3]")[None]
+    return decode.fit_frames(frames, shape.frames, *size)
+
+
+def sound(
+    given: Any, name: str, rate: int, shape: BatchShape, seconds: float
+) -> Float32[np.ndarray, "S"]:
+    """A sound in the length and at the rate of a batch.
+
+    Args:
+      given: samples [S], or [S,C] of several channels, which are averaged; or the path of a
+        recording, whose middle is taken.
+      name: of the input.
+      rate: of samples, in Hz.
+      shape: of the batch.
+      seconds: of a recording.
+
+    Raises:
+      TypeError, ValueError: it is no such thing.
+    """
+    if isinstance(given, str | os.PathLike):
+        heard = _read(given, name, lambda data: Stretch(data, None, seconds).sound())
+    else:
+        heard = Waveform(_samples(given, name), rate)
+    return decode.fit_sound(heard, shape.samples, shape.sample_rate)
+
+
+def sounds(given: Any, name: str) -> Sequence | np.ndarray:
+    """As ``sequence``, of sounds.
+
+    Raises:
+      ValueError: an array that is one sound.
+    """
+    found = sequence(given, name, "[B,S], or a list of sounds [S]")
+    if isinstance(found, np.ndarray):
+        several = found.ndim == 2 and 1 < found.shape[1] <= _MOST_CHANNELS < found.shape[0]
+        if found.ndim == 1 or several:
+            raise ValueError(
+                f"{name} has shape {found.shape}, that of one sound; give a list, {name}=[...]"
+            )
+    return found
+
+
+def _read(path: str | os.PathLike, name: str, read: Any) -> Any:
+    try:
+        return read(pathlib.Path(path).expanduser().read_bytes())
+    except (OSError, BadInput) as error:
+        raise ValueError(f"{name}={os.fspath(path)!r} cannot be read ({error})") from error
+
+
+def _kind(given: Any) -> str:
+    return "None" if given is None else type(given).__name__
+
+
+def _array(given: Any, name: str, expected: str) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{name} has parts of different shapes; expected {expected}") from None
+    if array.dtype == object:
+        raise TypeError(f"{name} is {_kind(given)}; give an array {expected}")
+    return array
+
+
+def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
+    """An array of uint8 in the shape expected."""
+    array = _array(given, name, expected)
+    if array.ndim != expected.count(",") + 1 or array.shape[-1] != 3:
+        raise ValueError(f"{name} has shape {array.shape}; expected {expected}, RGB last")
+    if array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: no pixels")
+    if array.dtype == np.uint8:
+        return array
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; give uint8, or floats in [0, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds pixels that are NaN or infinite")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
+    return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _features(given: Any, name: str, shape: BatchShape) -> Float16[np.ndarray, "T H W E"]:
+    array = np.asarray(given)
+    expected = (shape.frames, shape.height, shape.width, shape.features)
+    if array.shape != expected:
+        raise ValueError(
+            f"{name} has shape {array.shape}; this model takes stored features of {expected}"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; stored features are floats")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds features that are NaN or infinite")
+    return array.astype(np.float16)
+
+
+def _samples(given: Any, name: str) -> np.ndarray:
+    """Samples as float32 [S]."""
+    array = _array(given, name, "[S]")
+    several = array.ndim == 2 and min(array.shape) <= _MOST_CHANNELS < max(array.shape)
+    if not array.size or not (array.ndim == 1 or several):
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected [S], or [S,C] of C channels, not empty"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; give floats in [-1, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds samples that are NaN or infinite")
+    if (loudest := float(np.abs(array).max())) > _LOUDEST:
+        raise ValueError(f"{name} reaches {loudest:g}; samples must be in [-1, 1]")
+    if several:
+        array = array.mean(axis=int(np.argmin(array.shape)))
+    return array.astype(np.float32)
