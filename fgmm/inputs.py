@@ -64,8 +64,8 @@ def clip(
     """A clip in the size of a batch.
 
     Args:
-      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; stored
-        features where the batch has those.
+      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; or
+        stored features, if the batch has those.
       name: of the input.
       shape: of the batch.
       seconds: of a video.
