@@ -174,8 +174,8 @@ class Model:
 
         Args:
           waveform: floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths, or [S,C],
-            whose channels are averaged. What is longer than the model takes is cut at the end, what is
-            shorter is followed by silence. A sound may also be the path of a recording, of which
+            whose channels are averaged. What is longer than the model takes is cut at the end, what
+            is shorter is followed by silence. A sound may also be the path of a recording, of which
             the ``config.data.seconds`` in the middle are taken.
           rate: of samples, in Hz, from which the sound is resampled; by default the model's own,
             ``experiment.shape.sample_rate``.

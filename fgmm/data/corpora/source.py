@@ -42,6 +42,8 @@ class FileSource:
             form.
         """
         check_options(self)
+        # A shell leaves ``~`` as it is behind a ``=``.
+        object.__setattr__(self, "root", os.path.expanduser(self.root))
         if opened:
             self.open()
 
