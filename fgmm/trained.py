@@ -208,8 +208,8 @@ class Model:
         """
         texts = inputs.sequence(texts, "texts", "a list of strings")
         self._space("text", space)
-        problems = {i: why for i, text in enumerate(texts) if (why := self._unusable(text, i))}
-        for number, why in problems.items():
+        problems = [why for i, text in enumerate(texts) if (why := self._unusable(text, i))]
+        for why in problems:
             if strict or len(problems) == len(texts):
                 raise ValueError(why)
             warnings.warn(f"{why}; its embedding is zero", stacklevel=2)
