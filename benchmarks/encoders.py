@@ -22,12 +22,10 @@ On an accelerator, where a step takes milliseconds::
 
 import argparse
 import functools
-import json
 import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
@@ -46,6 +44,7 @@ from fgmm.models import counts  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from benchmarks.pages import named_tables  # noqa: E402
+from benchmarks.torch_process import TorchProcess  # noqa: E402
 
 SQUARE = {"cpu": 2048}.get(jax.default_backend(), 8192)
 # torchvision's residual networks are the ones that PyTorch's users have.
@@ -158,29 +157,6 @@ def fastest(run, of=5):
     return lambda: min(run() for _ in range(of))
 
 
-class Torch:
-    """The process of ``encoders_torch.py``."""
-
-    def __init__(self, python):
-        script = pathlib.Path(__file__).with_name("encoders_torch.py")
-        # Its threads are not to spin while it is JAX's turn.
-        environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen([python, str(script)], text=True, env=environment, **pipes)
-
-    def ask(self, **request):
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            sys.exit(f"encoders_torch.py ended with {self._process.wait()} at {request}")
-        return json.loads(answer)
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-
 def check_same(name, ours, theirs):
     """Stops if the networks differ in what can be seen from outside."""
     for what in ("parameters", "output"):
@@ -271,7 +247,7 @@ def filled(page, rows):
 def main():
     arguments = parse_arguments()
     command_line.use_compilation_cache()
-    torch = Torch(arguments.torch_python) if arguments.torch_python else None
+    torch = arguments.torch_python and TorchProcess(arguments.torch_python, "encoders_torch.py")
     device = jax.devices()[0]
     print(
         f"{jax.device_count()} x {device.device_kind}, {os.cpu_count()} cores, jax", jax.__version__

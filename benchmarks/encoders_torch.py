@@ -54,88 +54,64 @@ class S3D(nn.Module):
         return x
 
 
-class R2Plus1D18(nn.Module):
+class Residual(nn.Module):
+    """A branch beside a shortcut, which has no layers where shapes stay."""
+
+    def __init__(self, branch, shortcut=()):
+        super().__init__()
+        self.branch, self.shortcut = nn.Sequential(*branch), nn.Sequential(*shortcut)
+
+    def forward(self, x):
+        return F.relu(self.branch(x) + self.shortcut(x))
+
+
+def split(before, after, middle, kernel=3, strides=(1, 1)):
+    """A spatial and a temporal convolution."""
+    return nn.Sequential(
+        conv3d(before, middle, (1, kernel, kernel), (1, strides[1], strides[1])),
+        nn.BatchNorm3d(middle),
+        nn.ReLU(inplace=True),
+        conv3d(middle, after, (3, 1, 1), (strides[0], 1, 1)),
+    )
+
+
+def r2plus1d18():
     """As torchvision's ``r2plus1d_18``."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = self.split(3, 64, 45, 7, (1, 2))
-        self.stem_bn = nn.BatchNorm3d(64)
-        self.blocks = nn.ModuleList()
-        before = 64
-        for after in (64, 128, 256, 512):
-            for number in range(2):
-                stride = 2 if number == 0 and after > 64 else 1
-                self.blocks.append(self.block(before, after, stride))
-                before = after
-
-    @staticmethod
-    def split(before, after, middle, kernel=3, strides=(1, 1)):
-        return nn.Sequential(
-            conv3d(before, middle, (1, kernel, kernel), (1, strides[1], strides[1])),
-            nn.BatchNorm3d(middle),
-            nn.ReLU(inplace=True),
-            conv3d(middle, after, (3, 1, 1), (strides[0], 1, 1)),
-        )
-
-    def block(self, before, after, stride):
-        middle = 27 * before * after // (9 * before + 3 * after)
-        block = nn.Module()
-        block.branch = nn.Sequential(
-            self.split(before, after, middle, strides=(stride, stride)),
-            nn.BatchNorm3d(after),
-            nn.ReLU(inplace=True),
-            self.split(after, after, middle),
-            nn.BatchNorm3d(after),
-        )
-        block.shortcut = nn.Identity()
-        if stride > 1 or before != after:
-            block.shortcut = nn.Sequential(
-                conv3d(before, after, (1, 1, 1), (stride,) * 3), nn.BatchNorm3d(after)
-            )
-        return block
-
-    def forward(self, x):
-        x = F.relu(self.stem_bn(self.stem(x)))
-        for block in self.blocks:
-            x = F.relu(block.branch(x) + block.shortcut(x))
-        return x
+    layers = [split(3, 64, 45, 7, (1, 2)), nn.BatchNorm3d(64), nn.ReLU(inplace=True)]
+    for before, after in ((64, 64), (64, 128), (128, 256), (256, 512)):
+        stride, middle = after // before, 27 * before * after // (9 * before + 3 * after)
+        first = split(before, after, middle, strides=(stride, stride))
+        shortcut = ()
+        if stride > 1:
+            shortcut = conv3d(before, after, (1, 1, 1), (stride,) * 3), nn.BatchNorm3d(after)
+        for _ in range(2):
+            last = split(after, after, middle)
+            branch = first, nn.BatchNorm3d(after), nn.ReLU(True), last, nn.BatchNorm3d(after)
+            layers.append(Residual(branch, shortcut))
+            middle = 27 * after // 12
+            first, shortcut = split(after, after, middle), ()
+    return nn.Sequential(*layers)
 
 
-class SmallResNet2Plus1D(nn.Module):
+def small_resnet2plus1d(widths=(32, 64, 128), temporal_strides=(1, 2, 1)):
     """As fgmm/models/video/resnet2plus1d.py."""
-
-    def __init__(self, widths=(32, 64, 128), temporal_strides=(1, 2, 1)):
-        super().__init__()
-        self.stem = nn.Sequential(
-            conv3d(3, widths[0], (1, 7, 7), (1, 4, 4)), nn.BatchNorm3d(widths[0]), nn.ReLU()
+    before = widths[0]
+    layers = [conv3d(3, before, (1, 7, 7), (1, 4, 4)), nn.BatchNorm3d(before), nn.ReLU()]
+    for stage, (after, time_stride) in enumerate(zip(widths, temporal_strides, strict=True)):
+        stride, shortcut = 2 if stage else 1, ()
+        if stage:
+            strides = time_stride, stride, stride
+            shortcut = conv3d(before, after, (1, 1, 1), strides), nn.BatchNorm3d(after)
+        branch = (
+            conv3d(before, after, (1, 3, 3), (1, stride, stride)),
+            nn.BatchNorm3d(after),
+            nn.ReLU(inplace=True),
+            conv3d(after, after, (3, 1, 1), (time_stride, 1, 1)),
+            nn.BatchNorm3d(after),
         )
-        self.branches, self.shortcuts = nn.ModuleList(), nn.ModuleList()
-        before = widths[0]
-        for stage, (after, time_stride) in enumerate(zip(widths, temporal_strides, strict=True)):
-            stride = 2 if stage else 1
-            branch = nn.Sequential(
-                conv3d(before, after, (1, 3, 3), (1, stride, stride)),
-                nn.BatchNorm3d(after),
-                nn.ReLU(inplace=True),
-                conv3d(after, after, (3, 1, 1), (time_stride, 1, 1)),
-                nn.BatchNorm3d(after),
-            )
-            shortcut = nn.Identity()
-            if stage:
-                shortcut = nn.Sequential(
-                    conv3d(before, after, (1, 1, 1), (time_stride, stride, stride)),
-                    nn.BatchNorm3d(after),
-                )
-            self.branches.append(branch)
-            self.shortcuts.append(shortcut)
-            before = after
-
-    def forward(self, x):
-        x = self.stem(x)
-        for branch, shortcut in zip(self.branches, self.shortcuts, strict=True):
-            x = F.relu(branch(x) + shortcut(x))
-        return x
+        layers.append(Residual(branch, shortcut))
+        before = after
+    return nn.Sequential(*layers)
 
 
 def shift(x, clips):
@@ -159,7 +135,7 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(
             conv2d(colours, 64, 7, 2), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
         )
-        self.branches, self.shortcuts = nn.ModuleList(), nn.ModuleList()
+        self.blocks = nn.ModuleList()
         before = 64
         for stage, count in enumerate(blocks):
             for number in range(count):
@@ -172,13 +148,11 @@ class ResNet(nn.Module):
                 for i, (kernel, step) in enumerate(sizes):
                     layers += [conv2d(widths[i], widths[i + 1], kernel, step)]
                     layers += [nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True)]
-                self.branches.append(nn.Sequential(*layers[:-1]))
-                shortcut = nn.Identity()
+                shortcut = ()
                 if stride > 1 or before != widths[-1]:
-                    shortcut = nn.Sequential(
-                        conv2d(before, widths[-1], 1, stride), nn.BatchNorm2d(widths[-1])
-                    )
-                self.shortcuts.append(shortcut)
+                    norm = nn.BatchNorm2d(widths[-1])
+                    shortcut = conv2d(before, widths[-1], 1, stride), norm
+                self.blocks.append(Residual(layers[:-1], shortcut))
                 before = widths[-1]
 
     def forward(self, x):
@@ -186,43 +160,26 @@ class ResNet(nn.Module):
         if self.shifted:
             x = x.transpose(1, 2).flatten(0, 1)
         x = F.max_pool2d(self.stem(x), 3, 2, 1)
-        for branch, shortcut in zip(self.branches, self.shortcuts, strict=True):
-            y = branch(shift(x, clips) if self.shifted else x)
-            x = F.relu(y + shortcut(x))
+        for block in self.blocks:
+            y = block.branch(shift(x, clips) if self.shifted else x)
+            x = F.relu(y + block.shortcut(x))
         return x.unflatten(0, (clips, -1)).transpose(1, 2) if self.shifted else x
 
 
-class SmallResNet(nn.Module):
+def small_resnet(widths=(32, 64, 128)):
     """As fgmm/models/audio/resnet.py."""
 
-    def __init__(self, widths=(32, 64, 128)):
-        super().__init__()
-        self.stem = self.layer(1, widths[0], 5, 2)
-        self.branches, self.shortcuts = nn.ModuleList(), nn.ModuleList()
-        before = widths[0]
-        for stage, after in enumerate(widths):
-            stride = 2 if stage else 1
-            self.branches.append(
-                nn.Sequential(
-                    self.layer(before, after, 3, stride),
-                    *self.layer(after, after, 3, 1)[:-1],
-                )
-            )
-            shortcut = self.layer(before, after, 1, stride)[:-1] if stage else nn.Identity()
-            self.shortcuts.append(shortcut)
-            before = after
-
-    @staticmethod
     def layer(before, after, kernel, stride):
-        return nn.Sequential(
-            conv2d(before, after, kernel, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-        )
+        return conv2d(before, after, kernel, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
 
-    def forward(self, x):
-        x = self.stem(x)
-        for branch, shortcut in zip(self.branches, self.shortcuts, strict=True):
-            x = F.relu(branch(x) + shortcut(x))
-        return x
+    before = widths[0]
+    layers = [*layer(1, before, 5, 2)]
+    for stage, after in enumerate(widths):
+        stride = 2 if stage else 1
+        branch = *layer(before, after, 3, stride), *layer(after, after, 3, 1)[:-1]
+        layers.append(Residual(branch, layer(before, after, 1, stride)[:-1] if stage else ()))
+        before = after
+    return nn.Sequential(*layers)
 
 
 def rotate(x):
@@ -311,13 +268,13 @@ class AST(nn.Module):
 NETWORKS = {
     "s3d": lambda shape: S3D(),
     "tsm_resnet50": lambda shape: ResNet((3, 4, 6, 3), True, 3, shifted=True),
-    "r2plus1d18": lambda shape: R2Plus1D18(),
+    "r2plus1d18": lambda shape: r2plus1d18(),
     "vivit": lambda shape: ViViT(cells=(shape[2] // 16) * (shape[3] // 16)),
-    "resnet2plus1d": lambda shape: SmallResNet2Plus1D(),
+    "resnet2plus1d": lambda shape: small_resnet2plus1d(),
     "resnet18": lambda shape: ResNet((2, 2, 2, 2), False),
     "resnet50": lambda shape: ResNet((3, 4, 6, 3), True),
     "ast": lambda shape: AST(grid=tuple((size - 16) // 10 + 1 for size in shape[1:])),
-    "resnet": lambda shape: SmallResNet(),
+    "resnet": lambda shape: small_resnet(),
 }
 # Matrix products alone, to which a layout makes no difference.
 TRANSFORMERS = ("vivit", "ast")

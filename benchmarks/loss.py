@@ -24,11 +24,9 @@ Needs JAX and jaxtyping beside this package's losses.
 
 import argparse
 import functools
-import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
@@ -36,9 +34,13 @@ import jax
 import jax.numpy as jnp
 
 from fgmm.losses import clip_similarity, info_nce
+from fgmm.losses.dense import POOLS
 from fgmm.losses.kernels import hopper
 from fgmm.losses.pools import Pooling
-from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, POOLS, choose_implementation
+from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, choose_implementation
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks.torch_process import TorchProcess
 
 # Clips whose products are timed together for the limit, and rows of a square matrix.
 GROUP, SQUARE = {"cpu": (8, 2048)}.get(jax.default_backend(), (64, 8192))
@@ -73,7 +75,7 @@ class Jax:
                 implementation=implementation,
                 **options,
             )
-            return info_nce(s, 0.07)
+            return info_nce(s, temperature=0.07)
 
         self._sides = sides
         self._compiled = jax.jit(loss).lower(*sides).compile()
@@ -142,29 +144,7 @@ class Torch:
         self._process, self._kind = process, kind
 
     def __call__(self) -> float:
-        return ask(self._process, run=self._kind)
-
-
-def start_torch(python):
-    script = pathlib.Path(__file__).with_name("loss_torch.py")
-    # Its threads are not to spin while it is JAX's turn.
-    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
-    return subprocess.Popen(
-        [python, str(script)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-
-
-def ask(process, **request):
-    process.stdin.write(json.dumps(request) + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
-    if not answer:
-        sys.exit(f"loss_torch.py ended with {process.wait()} at {request}")
-    return json.loads(answer)
+        return self._process.ask(run=self._kind)
 
 
 def unit_vectors(seed, shape, dtype):
@@ -195,7 +175,7 @@ def kinds_of(arguments, B, torch):
             kinds[name] = Jax(implementation, arguments, sides)
     if torch:
         shape = {"B": B, "N": N, "P": P, "D": D, "masked": arguments.masked}
-        names = ask(torch, prepare=shape, dense=dense_fits)
+        names = torch.ask(prepare=shape, dense=dense_fits)
         kinds |= {f"{name}, torch": Torch(torch, name) for name in names}
     return kinds
 
@@ -208,7 +188,7 @@ def main():
             sys.exit("--torch-python times pool softmax in direction y_to_x alone")
         if arguments.dtype != "float32":
             sys.exit("--torch-python times float32 alone")
-        torch = start_torch(arguments.torch_python)
+        torch = TorchProcess(arguments.torch_python, "loss_torch.py")
     device = jax.devices()[0]
     print(
         f"{jax.device_count()} x {device.device_kind}, {os.cpu_count()} cores, jax", jax.__version__
@@ -247,8 +227,7 @@ def main():
                 flush=True,
             )
     if torch:
-        torch.stdin.close()
-        torch.wait()
+        torch.close()
 
 
 def ratio(these, those):

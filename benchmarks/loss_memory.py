@@ -13,7 +13,7 @@ import argparse
 import jax
 
 from fgmm.losses import clip_similarity, info_nce
-from fgmm.losses.similarity import POOLS, POOLS_WITH_TEMPERATURE
+from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE
 
 
 def parse_arguments():
@@ -29,13 +29,14 @@ def parse_arguments():
 
 
 def coarse(x, y):
-    return info_nce(clip_similarity(x[:, None], y, pool="mean"), 0.07)
+    return info_nce(clip_similarity(x[:, None], y, pool="mean"), temperature=0.07)
 
 
 def fine(x, y, temperature, pool, implementation):
     temperature = temperature if pool in POOLS_WITH_TEMPERATURE else None
     options = {"pool": pool, "temperature": temperature, "implementation": implementation}
-    return info_nce(clip_similarity(x, y, direction="symmetric", **options), 0.07)
+    S = clip_similarity(x, y, direction="symmetric", **options)
+    return info_nce(S, temperature=0.07)
 
 
 def mebibytes(loss, *shapes_and_types):

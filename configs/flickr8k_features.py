@@ -1,6 +1,6 @@
 """Flickr8k on stored ImageNet features: heads and text alone are trained, in minutes on one core.
 
-The features are those of EfficientNet-Lite0; docs/pretrained.md says how its weights are had::
+The features are those of EfficientNet-Lite0; docs/encoders.md says where its weights are::
 
     python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \
         --output=runs/efficientnet_lite0
@@ -27,6 +27,8 @@ from fgmm import config as configs
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
 ARMS, GATED = _SHAPES["ARMS"], _SHAPES["GATED"]
 IMAGES = 6000
+# Of the training images, those that rates and temperatures are tuned on.
+TUNING = 1000
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -34,11 +36,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
     - ``arm``: one of ``configs.narrated_shapes.ARMS``.
-    - ``batch``; ``epochs``, of one of the five captions of each image; ``rate``, of learning.
+    - ``batch``; ``examples``, images seen in training, each with one of its five captions;
+      ``rate``, of learning.
     - ``temperature_times``: factor of the temperature of the arm that is tuned.
     - ``wrong``: share of the training captions that are taken from other images.
     - ``seed``: of the run and of the wrong captions.
-    - ``split``: of retrieval: dev to tune; test, where there are features of it, to report.
+    - ``split``: of retrieval: ``tune`` for the last 1,000 training images, which are then not
+      trained on; ``dev``, or ``test`` where there are features of it, to report.
     - ``evaluations``: how often retrieval is measured, the end included.
     """
     variant = configs.variant(
@@ -47,7 +51,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         tokenizer="flickr8k.model",
         arm="gated_both",
         batch=128,
-        epochs=3,
+        examples=18_000,
         rate=1e-3,
         temperature_times=1.0,
         wrong=0.0,
@@ -55,27 +59,31 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         split="dev",
         evaluations=1,
     )
-    for key, allowed in (("arm", ARMS), ("split", ("dev", "test"))):
+    for key, allowed in (("arm", ARMS), ("split", ("tune", "dev", "test"))):
         if variant[key] not in allowed:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
-    for key in ("batch", "epochs", "evaluations"):
+    for key in ("batch", "examples", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
     arm = ARMS[variant.arm]
     config = configs.defaults()
     config.seed, config.batch_size = variant.seed, variant.batch
-    config.steps = max(1, variant.epochs * IMAGES // variant.batch)
+    config.steps = max(1, variant.examples // variant.batch)
 
-    def features(split: str) -> dict[str, str]:
-        return {"name": "features", "root": f"{variant.root}/{split}"}
+    def features(split: str, **part: int) -> dict[str, str | int]:
+        return {"name": "features", "root": f"{variant.root}/{split}", **part}
 
-    config.data.source = features("train")
+    trained, ranked = features("train"), features(variant.split)
+    if variant.split == "tune":
+        trained = features("train", stop=IMAGES - TUNING)
+        ranked = features("train", start=IMAGES - TUNING, stop=IMAGES)
+    config.data.source = trained
     if variant.wrong:
         config.data.source = {
             "name": "wrong_captions",
-            "source": features("train"),
+            "source": trained,
             "share": variant.wrong,
             "seed": variant.seed,
         }
@@ -103,6 +111,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         # Some captions are far longer than most.
         "phrases": 24,
         "tokens": 96,
-        "source": features(variant.split),
+        "source": ranked,
     }
     return components.complete(config)

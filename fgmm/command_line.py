@@ -17,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fgmm import components
+from fgmm import components, remote
 from fgmm.config import ConfigError, files
 from fgmm.config.option import described
 
@@ -211,6 +211,7 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ConfigError: nothing can be written there.
     """
+    remote.refuse(path, "--output")
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -224,8 +225,14 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment decides."""
+    """Keeps compiled programs on disk between runs, unless the environment decides.
+
+    JAX by itself keeps those that took a second; a start has dozens of smaller ones.
+    """
     import jax
+
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -243,8 +243,8 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
-    """As ``entries``, with the corpora of evaluations and the parts of mixtures; also those of an
-    evaluation's protocol.
+    """As ``entries``, with the corpora of evaluations and those within other corpora; also those of
+    an evaluation's protocol.
     """
     for key, room in entries(config) if "objective" in config else [("", "eval")]:
         yield key, room
@@ -254,6 +254,8 @@ def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
             sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
             yield from ((source, "data.sources") for source in sources)
         for source in sources:
+            if at(config, source).get("source"):
+                yield f"{source}.source", "data.sources"
             parts = at(config, source).get("sources", {})
             yield from ((f"{source}.sources.{part}", "data.sources") for part in parts)
 

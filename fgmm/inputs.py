@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped
 from PIL import Image
 
 from fgmm.data.media import decode
@@ -58,11 +58,12 @@ def whole(given: Any, name: str) -> int:
     return number
 
 
-def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> UInt8[np.ndarray, "T H W 3"]:
+def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> Shaped[np.ndarray, "T H W C"]:
     """A clip in the size of a batch.
 
     Args:
-      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken.
+      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; for
+        a model on stored features these.
       name: of the input.
       shape: of the batch.
       seconds: of a video.
@@ -70,6 +71,8 @@ def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> UInt8[np.n
     Raises:
       TypeError, ValueError: it is no such thing.
     """
+    if shape.features:
+        return _features(given, name, shape)
     if isinstance(given, str | os.PathLike):
         out = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
         _read(given, name, lambda data: Stretch(data, None, seconds).fill(out))
@@ -80,12 +83,14 @@ def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> UInt8[np.n
     return decode.fit_frames(frames, shape.frames, shape.height, shape.width)
 
 
-def image(given: Any, name: str, shape: BatchShape) -> UInt8[np.ndarray, "T H W 3"]:
+def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W C"]:
     """An image, an array, a picture of PIL or the path of one, as a clip in the size of a batch.
 
     Raises:
       TypeError, ValueError: it is no such thing.
     """
+    if shape.features:
+        return _features(_array(given, name, "[H,W,E]")[None], name, shape)
     size = (shape.height, shape.width)
     if isinstance(given, str | os.PathLike):
         frames = _read(given, name, lambda data: decode.read_image(data, *size))
@@ -173,6 +178,21 @@ def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
     if low < 0 or high > 1:
         raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _features(given: Any, name: str, shape: BatchShape) -> np.ndarray:
+    """Stored features as float16 [T,H,W,E]."""
+    expected = (shape.frames, shape.height, shape.width, shape.features)
+    array = _array(given, name, str(expected))
+    if array.shape != expected:
+        raise ValueError(
+            f"{name} has shape {array.shape}; this model takes stored features of {expected}"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; stored features are floats")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds features that are NaN or infinite")
+    return array.astype(np.float16)
 
 
 def _samples(given: Any, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from fgmm import command_line, components
+from fgmm import command_line, components, remote
 from fgmm.config.sections import Options
 
 command_line.define_config("The experiment, NAME[:k=v,...] or PATH.py.", Options)
@@ -38,12 +38,13 @@ def main(argv: list[str]) -> None:
     """Joins the other processes, if there are any, and trains."""
     del argv
     config = command_line.required("config")
-    command_line.required("workdir")
+    remote.refuse(command_line.required("workdir"), "--workdir")
 
     from fgmm import xla_flags
 
     xla_flags.configure(deterministic=config.deterministic)
 
+    from fgmm import devices
     from fgmm.train import distributed
 
     distributed.initialise(
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> None:
         heartbeat_timeout=flags.FLAGS.heartbeat_timeout,
         meeting_timeout=flags.FLAGS.meeting_timeout,
     )
+    devices.check_available()
     distributed.run_together(_train)
 
 

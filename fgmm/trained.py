@@ -25,13 +25,13 @@ from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.train import checkpoint
 
-# Inputs of which fine similarities are computed at a time.
+# The number of inputs whose fine similarities are computed at a time.
 _BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedded:
-    """What ``embed_*`` returns with ``local=True``: vectors of B inputs, as the heads give them.
+    """The result of ``embed_*`` with ``local=True``: embeddings of B inputs, as from the heads.
 
     Attributes:
       modality: ``"video"``, ``"audio"`` or ``"text"``.
@@ -69,11 +69,11 @@ def load(
       batch_size: inputs embedded at a time at most; fewer are filled up to a power of two, so
         that few sizes are compiled.
       weights: ``"ema"``, the moving average of the parameters, or ``"last"``, those of the last
-        step; by default the average where the run has one.
+        step; by default the average if the run has one.
 
     Raises:
-      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights;
-        it is a ``ValueError``.
+      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
+        It is a ``ValueError``.
     """
     if not isinstance(workdir, str | os.PathLike):
         raise ConfigError(f"workdir={workdir!r} is no path; give the folder of a run")
@@ -97,11 +97,10 @@ def load(
 class Model:
     """Embeds clips, images, sound and text, and compares them.
 
-    Inputs are checked and brought to the sizes of training as evaluations do, so that the same clip
-    gets the same embedding here and there; nothing is augmented. Every ``embed_*`` takes any number
-    of inputs and returns numpy arrays: coarse embeddings [B,D] as the head gives them, of unit
-    length unless the config of the space has ``unit_length=False``, or ``Embedded`` if local ones
-    are wanted too.
+    Inputs are checked and resized as in evaluations, so that a clip has the same embedding here and
+    there; nothing is augmented. Every ``embed_*`` takes any number of inputs and returns numpy
+    arrays: coarse embeddings [B,D] as the head gives them, of unit length unless the config of the
+    space has ``unit_length=False``, or ``Embedded`` if local ones are wanted too.
 
     Attributes:
       experiment: everything the checkpoint's config describes.
@@ -136,13 +135,14 @@ class Model:
 
         Args:
           frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
-            of clips [T,H,W,3] of any sizes. Of more frames than the model takes, those in the
-            middle of equal stretches are taken; of fewer, the last is repeated. Pictures of another
+            of clips [T,H,W,3] of any sizes. If there are more frames than the model takes, the
+            middles of equal stretches are used; if fewer, the last is repeated. Pictures of another
             size are cropped about the centre to the model's aspect and resized. A clip may also be
             a list of pictures of PIL, or the path of a video, of which the ``config.data.seconds``
-            in the middle are taken.
-          space: in which to embed; by default the one with most modalities, the first of several.
-          local: whether local embeddings are wanted too.
+            in the middle are taken. A model on stored features takes these, floats [T,H,W,E] for
+            each clip, of the shape that it was trained on.
+          space: in which to embed; by default the first one with the most modalities.
+          local: whether to return local embeddings too.
 
         Raises:
           TypeError, ValueError: pixels of another type or range, NaN among them, a clip of another
@@ -154,7 +154,7 @@ class Model:
     def embed_image(
         self, images: Any, *, space: str = "", local: bool = False
     ) -> Float[np.ndarray, "B D"] | Embedded:
-        """Embeds images as clips on which nothing moves, as evaluations do.
+        """Embeds images as static clips, as evaluations do.
 
         Args:
           images: [B,H,W,3], or a list of images [H,W,3], pictures of PIL or paths; otherwise as in
@@ -174,9 +174,9 @@ class Model:
 
         Args:
           waveform: floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths, or [S,C],
-            whose channels are averaged. What is longer than the model takes is cut at the end, what
-            is shorter is followed by silence. A sound may also be the path of a recording, of which
-            the ``config.data.seconds`` in the middle are taken.
+            whose channels are averaged. A longer sound than the model takes is cut at the end, a
+            shorter one is padded with silence. A sound may also be the path of a recording, of
+            which the ``config.data.seconds`` in the middle are taken.
           rate: of samples, in Hz, from which the sound is resampled; by default the model's own,
             ``experiment.shape.sample_rate``.
           space, local: as in ``embed_video``.
@@ -203,7 +203,7 @@ class Model:
             warning names it.
 
         Raises:
-          TypeError, ValueError: it is no list of strings, no caption has a word that the tokenizer
+          TypeError, ValueError: no list of strings, no caption with a word that the tokenizer
             knows, or a model without text.
         """
         texts = inputs.sequence(texts, "texts", "a list of strings")
@@ -218,13 +218,13 @@ class Model:
     def similarity(
         self, x: Any, y: Any, *, level: str = "coarse", term: str = ""
     ) -> Float[np.ndarray, "X Y"]:
-        """How well each of X inputs fits each of Y others.
+        """The similarity of each of X inputs to each of Y others.
 
         Args:
           x, y: what ``embed_*`` returned, with ``local=True`` for the fine level.
           level: ``"coarse"``, the product of coarse embeddings; or ``"fine"``, the similarity of
             local and phrase embeddings as a term of the objective computes it.
-          term: whose similarity is the fine one; empty for the first on these modalities.
+          term: the term of the fine similarity; empty for the first on these modalities.
 
         Raises:
           ValueError: they are not in the same space, or the objective has no such term.
@@ -266,7 +266,7 @@ class Model:
 
     def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
         parameters = self.state.params["objective"][term]
-        return np.asarray(self._scores[term](parameters, clips, captions))
+        return np.asarray(self._scores[term](parameters, clips, captions).values)
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
@@ -321,7 +321,7 @@ class Model:
         local: bool,
     ) -> np.ndarray | Embedded:
         space = self._space(modality, space)
-        # One batch of zeros tells the shapes of no embeddings at all.
+        # A batch of zeros gives the shapes if there are no inputs.
         starts = range(0, max(1, len(inputs)), self.batch_size)
         parts = []
         for start in starts:
@@ -400,8 +400,8 @@ def _one_caption(coarse: np.ndarray) -> np.ndarray:
 
 
 def _blocks(side: Side) -> Iterator[tuple[Side, int]]:
-    """Parts of a side, filled up to a power of two so that few shapes are compiled, and how many
-    of a part are true.
+    """Parts of a side, padded to a power of two so that few shapes are compiled, with the number of
+    true entries.
     """
     count = len(side.mask)
     size = min(_BLOCK, 1 << max(0, count - 1).bit_length())

@@ -21,8 +21,10 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     """The same experiment with small pictures, few channels, a small batch and few steps."""
     config = config.copy_and_resolve_references().unlock()
     config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
-    config.data.frames = min(config.data.frames, 2)
-    config.data.height = config.data.width = 16
+    # Stored features have the size that they have.
+    if not config.data.features:
+        config.data.frames = min(config.data.frames, 2)
+        config.data.height = config.data.width = 16
     config.data.seconds, config.data.workers = 0.5, 0
     # pytest has the same timer for tests that hang.
     config.progress, config.watchdog_seconds = False, 0.0

@@ -32,6 +32,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
     [
         ((), "--config is missing"),
         ((QUICKSTART,), "--workdir is missing"),
+        ((QUICKSTART, "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run: gs:// is remote"),
         (("--config=configs/nope.py",), "--config=configs/nope.py cannot be read"),
         ((QUICKSTART, "--wordir=x"), "Unknown command line flag 'wordir'. Did you mean: workdir"),
         ((QUICKSTART, "--config.bath_size=3"), "config.bath_size=3 is unknown; allowed: "),

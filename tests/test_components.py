@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 
 import pytest
 
@@ -103,3 +104,18 @@ def test_what_differs_from_the_defaults_is_few_lines():
     config.optimizer.b1 = 0.5
     (optimizer,) = [line for line in components.settings(config) if line.startswith("optimizer: ")]
     assert "b1=0.5" in optimizer
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus"),
+    [
+        ("retrieval", "narrated_shapes"),
+        ("pointing_game", "narrated_shapes"),
+        ("linear_probe", "motion"),
+        ("zero_shot", "motion"),
+    ],
+)
+def test_a_flag_sets_an_option_that_a_shipped_protocol_leaves_out(name, corpus):
+    protocol = importlib.import_module(f"configs.eval.{name}").get_config(f"corpus={corpus}")
+    assert components.renamed(protocol, {"batch_size": "8"}) == []
+    assert isinstance(protocol.batch_size, int)

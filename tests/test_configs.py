@@ -17,6 +17,7 @@ from fgmm.experiment import build as experiments
 from fgmm.experiment import schedules
 from fgmm.train import loop
 from tests.data import corpora_fixture
+from tests.data.features_fixture import write_features
 from tests.data.flickr8k_fixture import write_flickr8k
 from tests.data.test_prepare import written
 from tests.data.video_fixture import write_howto100m, write_narrated_videos
@@ -59,12 +60,19 @@ def variants(tmp_path_factory):
     narrated = write_howto100m(tmp_path / "howto100m", 16)
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     on_prepared = prepared_variants(tmp_path, narrated, model)
+    stored = tmp_path / "stored"
+    for split in ("train", "dev"):
+        write_features(stored / split, 16, (1, 7, 7, 1280))
     return {
         "quickstart": [None, "fine=annealed", "fine=gated"],
         "narrated_shapes": [None, "arm=gated_both"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
+        ],
+        "flickr8k_features": [
+            f"root={stored},tokenizer={model}",
+            f"root={stored},tokenizer={model},arm=coarse_mean,wrong=0.5",
         ],
         "howto100m_s3d": [
             f"{on_prepared['howto100m']},source=prepared",

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fgmm import command_line
-from fgmm.losses.similarity import pool_weights, pooled
+from fgmm.losses.dense import pool_weights, pooled
 
 SHOWN = (
     ("mean", None),

@@ -239,6 +239,9 @@ def _numbers(value: Any) -> Iterator[int | float]:
     if isinstance(value, list | tuple):
         for item in value:
             yield from _numbers(item)
+    elif isinstance(value, Config):
+        for item in value.values():
+            yield from _numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
 

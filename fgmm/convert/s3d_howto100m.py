@@ -21,21 +21,21 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 from absl import flags
 
-from fgmm import command_line, components, provenance
+from fgmm import command_line, components
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.convert import state_dict, word_list
+from fgmm.convert.converted import Converted, check_names, write
 from fgmm.experiment import build as experiments
 from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
-from fgmm.train.checkpoint import TOKENIZER, Checkpoints
+from fgmm.train.checkpoint import TOKENIZER
 
 # Words of a caption that the text tower reads.
 _MAX_WORDS = 16
@@ -43,20 +43,6 @@ _MAX_WORDS = 16
 _LAST_LAYERS = {"heads_joint_video": "fc", "heads_joint_text": "text_module.fc2"}
 _LEAVES = {"kernel": "weight", "embedding": "weight", "bias": "bias"}
 _BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-# Arrays that an error names.
-_NAMED = 5
-
-
-class Converted(NamedTuple):
-    """A published model in the form of this package.
-
-    Attributes:
-      experiment: of its config.
-      state: before the first step.
-    """
-
-    experiment: experiments.Experiment
-    state: TrainState
 
 
 def model_config(*, frames: int = 32, size: int = 224) -> ml_collections.ConfigDict:
@@ -106,7 +92,7 @@ def converted(
         built = experiments.build(model_config(frames=frames, size=size), listed)
     blank = jax.eval_shape(built.init, built.config.seed)
     needed = jax.tree_util.tree_leaves_with_path((blank.params["model"], blank.statistics))
-    _check_names(weights, {_published(path_of(at)) for at, _ in needed})
+    check_names(weights, {_published(path_of(at)) for at, _ in needed}, "S3D of HowTo100M")
 
     def taken(at, like):
         name = _published(path_of(at))
@@ -159,38 +145,6 @@ def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ConfigError(f"--weights: {name} holds values that are not finite")
     return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _check_names(weights: Mapping[str, Any], needed: set[str]) -> None:
-    given = {name for name in weights if not name.endswith(".num_batches_tracked")}
-    wrong = [
-        f"{what} {', '.join(sorted(names)[:_NAMED])}"
-        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        for what, names in (("missing", needed - given), ("unexpected", given - needed))
-        if names
-    ]
-    if wrong:
-        raise ConfigError(f"--weights is no S3D of HowTo100M: {'; '.join(wrong)}")
-
-
-def write(found: Converted, output: pathlib.Path, origin: Mapping[str, Any]) -> None:
-    """Writes the folder of a run of no steps.
-
-    Args:
-      found: the model.
-      output: the folder; made if missing.
-      origin: of the weights, for the provenance of what is measured with them.
-
-    Raises:
-      ConfigError: there is a run in it already.
-    """
-    if (output / "checkpoints").exists():
-        raise ConfigError(f"--output={output} holds checkpoints already; give another folder")
-    output.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(output, found.experiment, found.experiment.config.checkpoint)
-    checkpoints.save(0, found.state, {"next_step": 0, "problems": {}})
-    checkpoints.close()
-    provenance.note_start(output, 0, converted=dict(origin))
 
 
 def main(argv: list[str]) -> None:

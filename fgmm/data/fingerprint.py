@@ -22,6 +22,7 @@ _CHANGES = {
     "ids": "others, or in another order",
     "texts": "captions have changed",
     "sizes": "files have other sizes",
+    "features": "features of other weights or of another corpus",
 }
 
 Fingerprint = dict[str, Any]

@@ -43,9 +43,11 @@ def check_lengths(entry: Config, key: str, seconds: float) -> None:
 
 
 def _lengths(entry: Config, key: str) -> Iterator[tuple[str, Any]]:
-    """The lengths of windows that an entry, or the parts of a mixture, set themselves, by key."""
+    """The lengths of windows that an entry, or a corpus within it, sets itself, by key."""
     if "seconds" in entry:
         yield f"{key}.seconds", entry["seconds"]
+    if isinstance(inner := entry.get("source"), Config):
+        yield from _lengths(inner, f"{key}.source")
     if isinstance(parts := entry.get("sources"), Config):
         for name, part in parts.items():
             if isinstance(part, Config):

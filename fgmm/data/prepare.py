@@ -6,6 +6,7 @@ Finished shards stay: the same command continues a run that was interrupted.
 import concurrent.futures
 import ctypes
 import dataclasses
+import math
 import multiprocessing
 import os
 import pathlib
@@ -164,8 +165,9 @@ def main(argv: list[str]) -> None:
         if given.verify:
             _verify(output)
             return
-        if given.workers < 0:
-            raise ConfigError(f"--workers={given.workers} must be at least 0")
+        for name in ("workers", "shard_megabytes", "time_limit"):
+            if not 0 <= given[name].value < math.inf:
+                raise ConfigError(f"--{name}={given[name].value} must be at least 0, and finite")
         source, root = command_line.required("source"), command_line.required("input")
         asked = ("short_side", "fps", "gop_seconds", "audio_rate", "piece_seconds")
         encoding = Encoding(**{name: given[name].value for name in asked})

@@ -51,9 +51,12 @@ def _evaluate(name: str) -> None:
         bound = evaluation.bind(experiment)
         if flags.FLAGS.by_query and not hasattr(bound, "by_query"):
             raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
-        result, step = bound(state), int(state.step)
+        step = int(state.step)
+        # At once, for what follows takes its time.
+        print(f"{label}, step {step}, {weights} weights", flush=True)
+        result = bound(state)
         # Before it is written, for that may fail.
-        print(f"{label}, step {step}, {weights} weights\n{evaluation.table(result)}", flush=True)
+        print(evaluation.table(result), flush=True)
         batch_size = experiment.config.batch_size
         write(
             outputs[label],

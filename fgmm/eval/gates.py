@@ -1,4 +1,4 @@
-"""What learned weights turn down, on a corpus that knows what is true.
+"""Which entries learned weights reduce, on a corpus with ground truth.
 
 Protocol: every caption of a clip is embedded on its own, without augmentation. The gates of a fine
 term of the objective give each phrase a weight among all phrases of its clip, and each cell of the

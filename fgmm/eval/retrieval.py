@@ -171,7 +171,7 @@ class _Retrieval:
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = pairs.scoring_term(self.experiment, self.ranking.fine)
-        return term.score(parameters, Side.of(clips), Side.of(texts))
+        return term.score(parameters, Side.of(clips), Side.of(texts)).values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -208,7 +208,7 @@ class _ZeroShot:
         coarse, fine = clips.coarse @ (normalise(mean) if unit_length else mean).T, None
         if name := self.ranking.fine:
             term = pairs.scoring_term(self.experiment, name)
-            fine = term.score(parameters[name], Side.of(clips), Side.of(prompts))
+            fine = term.score(parameters[name], Side.of(clips), Side.of(prompts)).values
             fine = fine.reshape(len(fine), len(self.words), templates).mean(axis=2)
         return jnp.stack([*self.ranking.scores(parameters, coarse, fine).values()], axis=1)
 

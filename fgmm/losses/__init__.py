@@ -5,17 +5,20 @@ Similarities of clips and captions from their local embeddings (``similarity``):
     s = pooled_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)   # [B, C, P]
     S = clip_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)     # [B, C]
 
-They stream a [B, C, N, P] in blocks, unless it is small, and make it anew for the gradient, so that
-memory grows as a coarse loss's does; ``implementation="dense"`` holds all of it.
+Unless a [B, C, N, P] is small, they compute it in blocks, and again for the gradient, so that
+memory grows like that of a coarse loss. ``implementation="dense"`` holds all of it.
 
 Contrastive losses on them (``contrastive``)::
 
     loss = info_nce(S, temperature=0.07)
-    loss = fine_grained_nce(s, y_mask, temperature=0.07)
+    loss = fine_grained_nce(s, temperature=0.07)
 
-These functions are jitted already and may be differentiated, vmapped and called inside a jit.
-With ``axis_name`` they do the same within a ``shard_map`` or ``pmap`` over clips that are shared
-among devices; ``sharded`` puts that around a loss of whole arrays.
+Similarities are ``Scores``: the numbers are their ``values``. They carry the masks with them, so
+that the losses leave out masked entries.
+
+These functions are jitted and may be differentiated, vmapped and called inside a jit. With
+``axis_name`` they work within a ``shard_map`` or ``pmap`` over sharded clips; ``sharded`` wraps a
+loss of whole arrays in one.
 
 Learned temperatures in the conventions of CLIP and SigLIP are in ``temperature``; losses with their
 options and parameters in ``term`` and ``terms``; weighted sums of these in ``objective``.
@@ -30,6 +33,7 @@ from fgmm.losses.contrastive import (
     sparc,
 )
 from fgmm.losses.objective import Embeddings, Objective, TermEntry
+from fgmm.losses.scores import Scores
 from fgmm.losses.sharded import sharded
 from fgmm.losses.similarity import (
     attention_weights,
@@ -57,6 +61,7 @@ __all__ = [
     "Embeddings",
     "Objective",
     "PhraseWeights",
+    "Scores",
     "Side",
     "Term",
     "TermEntry",

@@ -1,18 +1,18 @@
-"""Similarities without a in memory: streamed in blocks, with a backward pass that makes them anew.
+"""Similarities without a in memory: computed in blocks, and again in the backward pass.
 
-The clips of each side are cut into groups. A block is what a group of b clips and one of c captions
-have to do with each other: one product [b·N, D] × [D, P·c], pooled at once. It stays in cache, and
-nothing of it is kept but what was pooled. The backward pass makes the product once more and takes
-derivatives from their closed forms (``pools``), at the cost of four products where three would do
-with a in memory.
+The clips of each side are cut into groups. A block compares a group of b clips with one of c
+captions: one product [b·N, D] × [D, P·c], pooled at once. It stays in cache, and only pooled
+results are kept. The backward pass computes the product again and takes derivatives from their
+closed forms (``pools``). That costs four products; with a in memory there would be three.
 
-Within a block a is [b, N, P, c]: with captions as the last axis both n and p are pooled across
-vectors of numbers, not along them. What is pooled keeps all four axes, some of length 1.
+Within a block a is [b, N, P, c]: with captions as the last axis, both n and p are pooled across
+vector registers, not along them. Pooled arrays keep all four axes, some of length 1.
 
-Neither N nor P is ever cut, so that all that a score depends on is in one block. Groups are filled
-up with clips that are zero, whose similarities are zero, and so is what they add to any gradient.
+N and P are never cut, so that everything a score depends on is in one block. Groups are padded with
+clips of zeros, which have similarity zero and add zero to every gradient.
 
-Derivatives are those of reverse mode. A second derivative is right but keeps every block.
+Derivatives are those of reverse mode; forward mode is refused. A second derivative is right but
+keeps every block.
 """
 
 import dataclasses
@@ -27,13 +27,19 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.losses.collectives import varying_alike
 from fgmm.losses.pools import CLOSED_FORMS, Pooling
+from fgmm.losses.reverse_mode import reverse_mode_only
 
-# Bytes of a in a block. On a CPU a block and what is made of it share the cache; an accelerator
-# wants products large enough to fill it.
+# Bytes of a in a block. On a CPU a block and its results share the cache; an accelerator needs
+# products large enough to fill it.
 _BLOCK_BYTES = {"cpu": 4 << 20}
 _BLOCK_BYTES_OF_ACCELERATORS = 128 << 20
-# Captions in a block at least, being its vectorised axis.
+# The fewest captions in a block, since they are its vectorised axis.
 _VECTOR = 16
+
+_FORWARD_MODE = (
+    "implementation 'blockwise', the default above 256 KiB of local similarities, has derivatives "
+    "of reverse mode alone; for forward mode (jax.jvp, jax.jacfwd) pass implementation='dense'"
+)
 
 # Axes of a block.
 _N, _P = 1, 2
@@ -117,18 +123,18 @@ def similarities(
 
 
 def choose_block(B: int, C: int, N: int, P: int, itemsize: int = 4) -> tuple[int, int]:
-    """Clips and captions in a block: about as many rows b·N as columns P·c, within the budget."""
+    """The size of a block: about as many rows b·N as columns P·c, within the budget."""
     budget = _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES_OF_ACCELERATORS) // itemsize
     c = min(C, max(_VECTOR, round(math.sqrt(budget) / P)))
     b = max(1, min(B, budget // (N * P * c)))
-    # A power of two is what threads share evenly and batches are made of.
+    # Threads share a power of two evenly, and batches are powers of two.
     b = 1 << b.bit_length() - 1
     c = max(c, min(C, budget // (N * P * b)))
     return _evened(B, b), _evened(C, c)
 
 
 def _evened(clips, group):
-    """The size of as many groups with the fewest zeros to fill them up."""
+    """The size of as many groups with the least padding."""
     return math.ceil(clips / math.ceil(clips / group))
 
 
@@ -142,7 +148,7 @@ class _Shape(NamedTuple):
 
 
 def _in_blocks(shape, pooling, x, y, valid, temperatures, weights):
-    """Arranges both sides in groups for ``_streamed``, and what it yields as if there were none."""
+    """Arranges both sides in groups for ``_streamed``, and its results without groups."""
     B, C, D = len(x), len(y), x.shape[2]
     b, N, P, c = shape
     if x.dtype != y.dtype:
@@ -152,6 +158,7 @@ def _in_blocks(shape, pooling, x, y, valid, temperatures, weights):
     x_valid, y_valid = valid
     valid = _of_clips(x_valid, b, fill=1), _of_captions(y_valid, c, fill=1)
     weights = _of_clips(weights[0], b), _of_captions(weights[1], c)
+    x, y, temperatures, weights = reverse_mode_only((x, y, temperatures, weights), _FORWARD_MODE)
     operands = varying_alike((x, y, valid, temperatures, weights))
     s, *scores = _streamed(shape, pooling, *operands)
     clips, captions = len(x) * b, len(y) * c
@@ -176,8 +183,8 @@ def _of_captions(v, c, fill=0):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """Whose gradients are asked for; known when a derivative is traced."""
+class _WantedGradients:
+    """The arguments whose gradients are needed; known when a derivative is traced."""
 
     x: bool = False
     y: bool = False
@@ -193,14 +200,16 @@ def _streamed(shape, pooling, x, y, valid, temperatures, weights):
     and S, both [B/b, C/c, b, 1, 1, c].
     """
     arguments = x, y, valid, temperatures, weights
-    statistics, scores = _forward(shape, pooling, _Wanted(), *arguments)
+    statistics, scores = _forward(shape, pooling, _WantedGradients(), *arguments)
     return statistics and statistics[0], *scores
 
 
 def _streamed_forward(shape, pooling, *arguments):
-    """The forward pass, and what the backward pass wants to know."""
+    """The forward pass, with the residuals of the backward pass."""
     x, y, _, temperatures, weights = arguments
-    wanted = _Wanted(*(v is not None and v.perturbed for v in (x, y, *temperatures, *weights)))
+    wanted = _WantedGradients(
+        *(v is not None and v.perturbed for v in (x, y, *temperatures, *weights))
+    )
     arguments = jax.tree.map(lambda argument: argument.value, arguments)
     statistics, scores = _forward(shape, pooling, wanted, *arguments)
     return (statistics and statistics[0], *scores), (wanted, statistics, arguments)
@@ -288,9 +297,9 @@ class _Direction(NamedTuple):
     Attributes:
       along: the axis of the pool.
       other: that of the weights.
-      weights: the closed form of what follows the pool.
+      weights: the closed form of the pool that follows.
       side: 0 if the weights are of x, 1 if they are of y.
-      given: whether they come from outside.
+      given: whether they are arguments.
     """
 
     along: int
@@ -301,7 +310,7 @@ class _Direction(NamedTuple):
 
 
 def _directions(pooling):
-    """What makes a score [b,1,1,c] in a block: of y_to_x and of x_to_y, None for neither."""
+    """The steps to a score [b,1,1,c] in a block: of y_to_x and of x_to_y, None for neither."""
     weights = pooling.weights
     return (
         _Direction(_N, _P, CLOSED_FORMS["given"], 1, True) if pooling.weighs_phrases else None,
@@ -310,16 +319,16 @@ def _directions(pooling):
 
 
 def pooled_block(a, valid, shares, temperatures, pooling, wanted):
-    """What is made of a block of a, [b,N,P,c], in the forward pass.
+    """The forward pass of a block of a, [b,N,P,c].
 
     Args:
-      valid: 1 where n counts, [b,N,1,1], and where p does, [1,1,P,c], else 0; None where all do.
+      valid: 1 for valid n, [b,N,1,1], and for valid p, [1,1,P,c], else 0; None if all are valid.
       shares: weights from outside of n and of p, in the same shapes; None where there are none.
       temperatures: of the pool and of the weights.
 
     Returns:
-      s [b,1,P,c] with what its derivatives want to know, ∂s/∂temperature among that; and the scores
-      [b,1,1,c] of ``_directions``.
+      s [b,1,P,c] with its residuals, ∂s/∂temperature among them; and the scores [b,1,1,c] of
+        ``_directions``.
     """
     pool = CLOSED_FORMS[pooling.pool]
     statistics = None
@@ -343,8 +352,7 @@ def block_derivatives(a, valid, shares, temperatures, pooling, wanted, statistic
     """The gradients of a block of a, of both temperatures, and of the weights of x and of y.
 
     Args:
-      cotangents: of s and of the scores that ``pooled_block`` yields.
-      The others are as there.
+      cotangents: of s and of the scores of ``pooled_block``. The others are as there.
     """
     pool = CLOSED_FORMS[pooling.pool]
     ds, *of_scores = cotangents
@@ -381,10 +389,10 @@ def _product(u, v, contracted, pooling):
 
 
 def _alike(u, v):
-    """Operands of a product in one type.
+    """The operands of a product in one dtype.
 
-    With bfloat16 embeddings that is theirs, for their gradients end in it anyway and its products
-    are the fast ones; float16 lacks the range.
+    It is bfloat16 for bfloat16 embeddings, since their gradients have that dtype in the end and its
+    products are fast. float16 lacks the range.
     """
     narrow = jnp.bfloat16 in (u.dtype, v.dtype)
     dtype = jnp.bfloat16 if narrow else jnp.promote_types(u.dtype, v.dtype)
@@ -392,10 +400,10 @@ def _alike(u, v):
 
 
 def _filled(v, mask, dtype):
-    """Embeddings without masked ones, and 1 for those that count, 0 for others, or None for all.
+    """Embeddings without masked ones, and 1 for valid ones, 0 for others, or None if all are valid.
 
-    In place of a masked embedding stands the first valid one of its clip; a clip that has none is
-    one of zeros that all count. So nothing is infinite, no set is empty, and extremes need no mask.
+    A masked embedding is replaced by the first valid one of its clip. A clip without any has zeros,
+    which all count as valid. So nothing is infinite, no set is empty, and extremes need no mask.
     """
     if mask is None:
         return v, None
@@ -406,7 +414,7 @@ def _filled(v, mask, dtype):
 
 
 def _mean(v, valid, dtype):
-    """The mean of those that count."""
+    """The mean of the valid ones."""
     v = v.astype(dtype)
     if valid is None:
         return v.mean(1)

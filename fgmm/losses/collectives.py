@@ -1,7 +1,7 @@
-"""What devices tell each other; with ``axis_name`` None there is one device, and nothing to tell.
+"""Collectives over the devices of a mapped axis. With ``axis_name`` None there is one device.
 
-Clips are shared evenly among the devices of a mapped axis, or of several as one, in the order of
-``axis_index``. A device's captions are those of its clips.
+Clips are sharded evenly over a mapped axis, or over several as one, in the order of ``axis_index``.
+A device has the captions of its clips.
 """
 
 import jax
@@ -16,39 +16,41 @@ def devices(axis_name: AxisName) -> int:
 
 
 def first_clip(clips: int, axis_name: AxisName):
-    """The number of this device's first clip, of which it has ``clips``."""
+    """The number of this device's first clip, if every device has ``clips`` of them."""
     return 0 if axis_name is None else clips * lax.axis_index(axis_name)
 
 
-def gathered(v, axis_name: AxisName):
-    """[b, ...] of every device as [B, ...] on every device; None stays None."""
+def all_gather(v, axis_name: AxisName):
+    """The arrays [b, ...] of all devices as [B, ...] on every device; None stays None."""
     return v if v is None or axis_name is None else lax.all_gather(v, axis_name, tiled=True)
 
 
-def summed(v, axis_name: AxisName):
+def psum(v, axis_name: AxisName):
     """The sum over all devices."""
     return v if axis_name is None else lax.psum(v, axis_name)
 
 
-def brought_home(v, axis_name: AxisName):
-    """What each device has to say of each caption, [C, ...], at the caption's device.
+def all_to_all(v, axis_name: AxisName):
+    """Sends the results [C, ...] of each device to the devices of the captions.
 
     Returns:
-      What every device says of this device's captions, [devices, c, ...].
+      The results of every device for this device's captions, [devices, c, ...].
     """
     if axis_name is None:
         return v[None]
     return lax.all_to_all(v.reshape(devices(axis_name), -1, *v.shape[1:]), axis_name, 0, 0)
 
 
-def passed_on(v, axis_name: AxisName):
-    """[...] of the device before this one, the last one being before the first."""
+def ppermute(v, axis_name: AxisName):
+    """The array of the device before this one; the last is before the first."""
     count = devices(axis_name)
     return lax.ppermute(v, axis_name, [(i, (i + 1) % count) for i in range(count)])
 
 
 def varying_alike(operands):
-    """Operands that vary over the same axes of a mesh, as a loop within ``shard_map`` wants."""
+    """Marks operands as varying over the same axes of a mesh, as loops within ``shard_map``
+    require.
+    """
     leaves = jax.tree.leaves(operands)
     axes = frozenset().union(*(jax.typeof(leaf).mat.varying for leaf in leaves))
     return jax.tree.map(
@@ -57,6 +59,6 @@ def varying_alike(operands):
     )
 
 
-def wide(dtype):
-    """The type in which numbers of this one are summed up: float32 or wider."""
+def accumulation_dtype(dtype):
+    """The dtype in which arrays of this dtype are summed: float32 or wider."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -1,19 +1,29 @@
 """Contrastive losses: pure functions of scores, in which clip i belongs to caption i.
 
-Every loss has ``valid`` [B], the clips that have both modalities. Any other clip is no positive and
-no negative of anyone, its loss is 0 and so is its gradient; without a single valid clip the whole
-loss is 0. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each clip [B]. All is
-computed in float32 or wider.
+Scores ``s`` are ``Scores``, as from ``similarity``, or an array. All other arguments are keywords,
+in one order: ``temperature``, ``mask``, what is the loss's own, ``valid``, ``reduction``,
+``axis_name``.
 
-Within somebody's ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which
-clips are shared. A device hands over what is of its own b clips: their rows of s, [b,C] or [b,C,P]
-as from ``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean'
-is over the valid clips of all devices, the same number on each; 'none' are the losses [b] of the
-device's own. Of s nothing travels but sums over its columns. Without ``axis_name`` there is one
-device, and b is B. On gradients and bytes see ``sharded``.
+A clip is valid if it and its caption have valid entries, by ``Scores`` and ``mask``, and if
+``valid`` [B] does not exclude it. Any other clip is no positive and no negative, its loss is 0 and
+its scores have no gradient, even if they are NaN. Without a valid clip the whole loss is 0. Exclude
+a clip with NaN in its *embeddings* by its masks: similarity multiplies all that is not masked with
+the embeddings of others. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each
+clip [B]. All is computed in float32 or wider.
 
-A softmax loss is written as log(m + Σ exp(negatives − positive)), which stays exact where the loss
-is small; m counts how often the positive stands in its own denominator, normally once.
+Within a ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which clips are
+sharded. A device passes the arrays of its own b clips: their rows of s, [b,C] or [b,C,P] as from
+``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean' is over
+the valid clips of all devices, the same number on each; 'none' are the losses [b] of the device's
+own. Only sums over the columns of s travel. Without ``axis_name`` there is one device, and b is B:
+within a ``shard_map`` the negatives are then only those of the device. On gradients and bytes see
+``sharded``.
+
+A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
+small; m is how often the positive is in its own denominator, normally once.
+
+Raised by all of them: a ValueError that names an array which is not as annotated, a temperature
+that is not above 0, B and C that differ, or an unknown reduction.
 """
 
 import functools
@@ -24,23 +34,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import collectives
-from fgmm.losses.collectives import AxisName, gathered, summed, wide
+from fgmm.losses.arguments import jitted
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather, psum
+from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice
-from fgmm.losses.similarity import pool_weights
+from fgmm.losses.scores import Scores, both
 
 REDUCTIONS = ("mean", "none")
 
-# The logit of an entry that takes no part. It is finite, so that a sum of none of them has finite
+# The logit of an excluded entry. It is finite, so that a sum over excluded entries has finite
 # differences and derivatives.
 _NEVER = -1e30
 
 
-@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
+@jitted("reduction", "axis_name")
 def info_nce(
-    s: Float[Array, "b C"],
+    s: Scores | Float[Array, "b C"],
+    *,
     temperature: ScalarLike,
     valid: Bool[Array, "b"] | None = None,
-    *,
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
@@ -52,11 +64,8 @@ def info_nce(
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
       valid, reduction, axis_name: see the module.
-
-    Raises:
-      ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid, axis_name)
+    s, pairs, own, valid = _pairs(s, valid, axis_name)
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own)
     negatives = pairs & ~own
@@ -66,13 +75,13 @@ def info_nce(
     return _reduced(loss, valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
+@jitted("reduction", "axis_name")
 def sigmoid(
-    s: Float[Array, "b C"],
+    s: Scores | Float[Array, "b C"],
+    *,
     temperature: ScalarLike,
     bias: ScalarLike,
     valid: Bool[Array, "b"] | None = None,
-    *,
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
@@ -86,24 +95,21 @@ def sigmoid(
       temperature: τ, above 0, in the units of s.
       bias: added to every logit; strongly negative at first, as nearly all pairs are negative.
       valid, reduction, axis_name: see the module.
-
-    Raises:
-      ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid = _pairs(s, valid, axis_name)
-    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, wide(s.dtype))
+    s, pairs, own, valid = _pairs(s, valid, axis_name)
+    logits = _logits(s, pairs, temperature) + jnp.asarray(bias, accumulation_dtype(s.dtype))
     loss = jnp.where(pairs, jax.nn.softplus(jnp.where(own, -logits, logits)), 0)
     return _reduced(loss.sum(1), valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("count_positives_twice", "reduction", "axis_name"))
+@jitted("count_positives_twice", "reduction", "axis_name")
 def mil_nce(
-    s: Float[Array, "b C J"],
-    mask: Bool[Array, "b J"] | None = None,
-    temperature: ScalarLike = 1.0,
-    valid: Bool[Array, "b"] | None = None,
-    count_positives_twice: bool = True,
+    s: Scores | Float[Array, "b C J"],
     *,
+    temperature: ScalarLike = 1.0,
+    mask: Bool[Array, "b J"] | None = None,
+    count_positives_twice: bool = True,
+    valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
@@ -116,15 +122,12 @@ def mil_nce(
 
     Args:
       s: scores of B clips and the J candidates (captions, or phrases) of each of as many clips.
-      mask: which candidates are valid; None means all.
       temperature: τ, above 0, in the units of s.
-      count_positives_twice: as the published code; else once, as in the equation.
+      mask: which candidates are valid, beside what ``Scores`` know; None means all.
+      count_positives_twice: as in the published code; otherwise once, as in the equation.
       valid, reduction, axis_name: see the module; a clip without valid candidates is not valid.
-
-    Raises:
-      ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
+    s, pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
     bag = _log_sum_exp(_matched(logits, own), mask, axis=1)
     negatives = pairs & ~own
@@ -134,19 +137,19 @@ def mil_nce(
     return _reduced(loss, valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("reduction", "axis_name"))
+@jitted("reduction", "axis_name")
 def fine_grained_nce(
-    s: Float[Array, "b C P"],
-    mask: Bool[Array, "b P"] | None,
-    temperature: ScalarLike,
-    weights: Float[Array, "b P"] | None = None,
-    valid: Bool[Array, "b"] | None = None,
+    s: Scores | Float[Array, "b C P"],
     *,
+    temperature: ScalarLike,
+    mask: Bool[Array, "b P"] | None = None,
+    weights: Float[Array, "b P"] | None = None,
     phrase_ids: Int[Array, "b P"] | None = None,
+    valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
-    """Contrast of single phrases, each weighted by how much it counts.
+    """Contrast of single phrases with weights.
 
     The loss of clip i is ½ Σ_p β[i,p] (u[i,p] + v[i,p]) with, from text to clip and back::
 
@@ -158,17 +161,14 @@ def fine_grained_nce(
 
     Args:
       s: scores of B clips and the P phrases of each of as many captions.
-      mask: which phrases are valid; None means all.
       temperature: τ, above 0, in the units of s.
+      mask: which phrases are valid, beside what ``Scores`` know; None means all.
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
         They are used as given, gradient included.
       phrase_ids: phrases with equal numbers are the same; None means that no two are.
       valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
-
-    Raises:
-      ValueError: B and C differ, or an unknown reduction.
     """
-    pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
+    s, pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own)
     negatives = pairs & ~own
@@ -179,41 +179,39 @@ def fine_grained_nce(
     loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
     if weights is None:
         weights = pool_weights(positive, mask, pool="mean", axis=1)
-    loss = jnp.sum(jnp.where(mask, weights * loss, 0), axis=1)
+    # Masked before it is multiplied, since the weight of an invalid clip may be NaN.
+    loss = jnp.sum(jnp.where(mask, weights, 0) * loss, axis=1)
     return _reduced(loss, valid, reduction, axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("axis_name",))
+@jitted("axis_name")
 def matched_weights(
-    s: Float[Array, "b C P"],
+    s: Scores | Float[Array, "b C P"],
+    *,
     temperature: ScalarLike,
     mask: Bool[Array, "b P"] | None = None,
     null_score: ScalarLike | None = None,
-    *,
     axis_name: AxisName = None,
 ) -> Float[Array, "b P"]:
     """β[c,p] = softmax_p(s[c,c,p] / temperature): the weights of phrases in their matched pair.
 
-    They turn down phrases that the clip does not show. They belong on the terms of a loss and in no
-    evaluation, where knowing the matched pair would give the answer away.
+    They reduce the weight of phrases that the clip does not show. Use them only in a loss: in an
+    evaluation, knowing the matched pair would reveal the answer.
 
     Args:
       s: scores of B clips and the P phrases of each of as many captions. No gradient flows to them.
       temperature: above 0, in the units of s.
-      mask: which phrases are valid; None means all.
+      mask: which phrases are valid, beside what ``Scores`` know; None means all.
       null_score: the score of a further slot, "nothing is described", which takes its share of the
         weight; then Σ_p β < 1. It has a gradient.
       axis_name: see the module.
 
     Returns:
       β, of a device's own captions; 0 for masked phrases.
-
-    Raises:
-      ValueError: B and C differ.
     """
+    s, mask, _ = _with_masks(s, mask)
     own = _own(s, axis_name)[:, :, None]
-    mask = jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask
-    scores = jax.lax.stop_gradient(_matched(s.astype(wide(s.dtype)), own))
+    scores = jax.lax.stop_gradient(_matched(s.astype(accumulation_dtype(s.dtype)), own))
     if null_score is None:
         return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
     null = jnp.broadcast_to(jnp.asarray(null_score, scores.dtype), (len(scores), 1))
@@ -222,7 +220,7 @@ def matched_weights(
     return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)[:, :-1]
 
 
-@functools.partial(jax.jit, static_argnames=("reduction", "precision", "axis_name"))
+@jitted("precision", "reduction", "axis_name")
 def sparc(
     x: Float[Array, "b N D"],
     y: Float[Array, "b P D"],
@@ -231,8 +229,9 @@ def sparc(
     *,
     temperature: ScalarLike,
     caption: Int[Array, "b P"] | None = None,
-    reduction: str = "mean",
     precision: jax.lax.PrecisionLike = None,
+    valid: Bool[Array, "b"] | None = None,
+    reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
     """The fine-grained loss of SPARC (Bica et al. 2024, arXiv 2401.09865, section 2).
@@ -248,16 +247,15 @@ def sparc(
       x_mask, y_mask: which of them are valid; None means all. A clip is valid with one of each.
       temperature: τ, above 0.
       caption: which caption of its clip a phrase belongs to; None means that there is one.
-      reduction, axis_name: see the module.
       precision: of the products, as in ``jax.lax.dot``.
-
-    Raises:
-      ValueError: an unknown reduction.
+      valid, reduction, axis_name: see the module.
     """
-    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+    dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
     einsum = functools.partial(jnp.einsum, precision=precision, preferred_element_type=dtype)
     x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
     y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+    if valid is not None:
+        x_mask, y_mask = x_mask & valid[:, None], y_mask & valid[:, None]
     x = jnp.where(x_mask[:, :, None], x, 0)
     y = jnp.where(y_mask[:, :, None], y, 0)
     a = einsum("bnd,bpd->bnp", x, y)
@@ -293,26 +291,38 @@ def _own(s, axis_name):
 
 
 def _pairs(s, valid, axis_name):
-    """Which scores take part, which belong to a matched pair, and which clips are valid."""
+    """The scores, the masks of included scores and of matched pairs, and the valid clips."""
+    if isinstance(s, Scores):
+        s, valid = s.values, both(s.valid, valid)
     own = _own(s, axis_name)
     if valid is None:
-        return jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
-    return valid[:, None] & gathered(valid, axis_name)[None], own, valid
+        return s, jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
+    return s, valid[:, None] & all_gather(valid, axis_name)[None], own, valid
 
 
 def _pairs_of_bags(s, valid, mask, axis_name):
-    """The same for s [b,C,J], and which candidates of this device's captions take part."""
+    """As ``_pairs`` for s [b,C,J], with the mask of the included candidates of this device's
+    captions.
+    """
+    s, mask, known = _with_masks(s, mask)
     own = _own(s, axis_name)
-    mask = jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask
-    valid = mask.any(1) if valid is None else valid & mask.any(1)
+    valid = both(both(known, valid), mask.any(1))
     mask &= valid[:, None]
-    pairs = valid[:, None, None] & gathered(mask, axis_name)[None]
-    return pairs, own[:, :, None], valid, mask
+    pairs = valid[:, None, None] & all_gather(mask, axis_name)[None]
+    return s, pairs, own[:, :, None], valid, mask
+
+
+def _with_masks(s, mask):
+    """The array of scores [b,C,J], the candidates that are valid, and the clips if known."""
+    x_valid = None
+    if isinstance(s, Scores):
+        s, x_valid, mask = s.values, s.x_valid, both(s.y_valid, mask)
+    return s, jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask, x_valid
 
 
 def _narrated(phrase_ids, mask, axis_name):
     """[b,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
-    others = gathered(phrase_ids, axis_name)
+    others = all_gather(phrase_ids, axis_name)
 
     def compare(found, own_phrase):
         ids, valid = own_phrase
@@ -329,7 +339,7 @@ def _matched(s, own, axis=1):
 
 
 def _logits(s, taking_part, temperature):
-    dtype = wide(s.dtype)
+    dtype = accumulation_dtype(s.dtype)
     return jnp.where(taking_part, s.astype(dtype), 0) / jnp.asarray(temperature, dtype)
 
 
@@ -339,7 +349,7 @@ def _log_sum_exp(logits, taking_part, axis):
 
 def _log_sum_exp_of_column(logits, taking_part, axis, axis_name):
     """Over the clips of all devices, for this device's captions."""
-    of_devices = collectives.brought_home(_log_sum_exp(logits, taking_part, axis), axis_name)
+    of_devices = collectives.all_to_all(_log_sum_exp(logits, taking_part, axis), axis_name)
     return jax.nn.logsumexp(of_devices, axis=0)
 
 
@@ -360,4 +370,4 @@ def _reduced(loss, valid, reduction, axis_name):
     loss = jnp.where(valid, loss, 0)
     if reduction == "none":
         return loss
-    return summed(loss.sum(), axis_name) / jnp.maximum(summed(valid.sum(), axis_name), 1)
+    return psum(loss.sum(), axis_name) / jnp.maximum(psum(valid.sum(), axis_name), 1)

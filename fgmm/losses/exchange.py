@@ -1,26 +1,25 @@
-"""Similarities of a device's clips to the captions of all devices: who sends what to whom.
+"""Similarities of a device's clips to the captions of all devices: which arrays are sent.
 
-Embeddings of one side have to travel, and it is y, the phrases, unless x is so much smaller that it
-pays to send x instead and to send back what was computed with it. The exchanges:
+The embeddings of one side are sent: y, the phrases, unless x is so much smaller that it is cheaper
+to send x and to return the results. The exchanges:
 
 ``gather``
-    Every device gets all of y, [C,P,D], and computes at once. The gradient of y is summed up and
-    shared out by a reduce-scatter.
+    An all-gather gives every device all of y, [C,P,D]. The gradient of y is summed by a
+    reduce-scatter.
 
 ``ring``
-    Each device's y goes around the ring of devices. A device computes with the chunk it holds while
-    that is already on its way to the next device, so that the two may overlap, and never holds more
-    than two. The backward pass sends y around once more, and the gradient of each chunk follows it
-    one step behind, collecting every device's part, until it is home; a reduce-scatter would need
-    the gradient of all of y in one place. Each chunk's similarities are computed again there, which
-    is one product more than with ``gather``.
+    Each device's y moves around the ring of devices by ppermute. A device computes with its chunk
+    while it sends it to the next device, so that the two may overlap, and holds at most two chunks.
+    The backward pass sends y around again. The gradient of each chunk follows one step behind and
+    collects every device's part until it is back; a reduce-scatter would need the gradient of all
+    of y on one device. Each chunk's similarities are computed again, which is one product more than
+    with ``gather``.
 
-Gradients are added up over devices in float32 or wider, whatever the embeddings' type.
+Gradients are summed over devices in float32 or wider, whatever the embeddings' dtype.
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -30,21 +29,27 @@ from jaxtyping import Array, Bool
 
 from fgmm.losses.collectives import (
     AxisName,
+    accumulation_dtype,
+    all_gather,
     devices,
     first_clip,
-    gathered,
-    passed_on,
+    ppermute,
     varying_alike,
-    wide,
 )
 from fgmm.losses.options import check_choice
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 EXCHANGES = ("gather", "ring")
 
 # x [b,N,D], y [c,P,D], weights of theirs [b,N] and [c,P], and scalars.
 Operands = dict[str, Array]
 
-# What travels with y, and what with x.
+_FORWARD_MODE = (
+    "embeddings that travel around a ring, or in bfloat16, have derivatives of reverse mode alone; "
+    "for forward mode (jax.jvp, jax.jacfwd) pass exchange='gather' and float32"
+)
+
+# The operands that are sent with y, and with x.
 _OF_Y = ("y", "y_weights")
 _OF_X = ("x", "x_weights")
 
@@ -55,6 +60,7 @@ def with_all_captions(
     x_mask: Bool[Array, "b N"] | None,
     y_mask: Bool[Array, "C P"] | None,
     *,
+    returned: int,
     axis_name: AxisName,
     exchange: str,
 ):
@@ -67,6 +73,7 @@ def with_all_captions(
         scalars by name.
       x_mask: of this device's clips.
       y_mask: of all captions of all devices.
+      returned: the numbers that ``compute`` returns for a clip and a caption.
       axis_name: the mapped axis or axes; None for a single device.
       exchange: 'gather' or 'ring'.
 
@@ -80,31 +87,38 @@ def with_all_captions(
     if axis_name is None:
         return compute(operands, x_mask, y_mask)
     if exchange == "ring":
+        operands = reverse_mode_only(operands, _FORWARD_MODE)
         return _around(compute, axis_name, varying_alike(operands), (x_mask, y_mask))
-    x, y = operands["x"], operands["y"]
-    if not x_travels(x, y):
+    y = operands["y"]
+    if not x_travels(operands, returned):
         return compute(_with_all_of(axis_name, operands, _OF_Y), x_mask, y_mask)
     columns = compute(
         _with_all_of(axis_name, operands, _OF_X),
-        gathered(x_mask, axis_name),
+        all_gather(x_mask, axis_name),
         _captions_of(first_clip(len(y), axis_name), len(y), y_mask, axis=0),
     )
     return jax.tree.map(lambda v: lax.all_to_all(v, axis_name, 0, 1, tiled=True), columns)
 
 
-def x_travels(x, y) -> bool:
-    """Whether ``gather`` moves x there and similarities back, being fewer bytes than y; static.
+def x_travels(operands: Operands, returned: int) -> bool:
+    """Whether ``gather`` sends x and returns similarities, which are fewer bytes than y; static.
 
-    From each other device come b·N·D and then b·c·P numbers, instead of c·P·D: never where a clip
-    has as many local embeddings as phrases. With one embedding a clip, D = 512 and P = 4 it is so
-    below 384 clips a device.
+    Each other device sends b·N·D and then b·c·returned numbers, instead of c·P·D. So x is never
+    sent if a clip has as many local embeddings as phrases. With one embedding a clip, D = 512 and P
+    = 4 phrases, each of which is returned, it is sent below 384 clips a device.
     """
-    back = len(x) * math.prod(y.shape[:2]) * wide(jnp.promote_types(x.dtype, y.dtype)).itemsize
-    return x.size * x.dtype.itemsize + back < y.size * y.dtype.itemsize
+    x, y = operands["x"], operands["y"]
+    similarities = len(x) * len(y) * returned
+    back = similarities * accumulation_dtype(jnp.promote_types(x.dtype, y.dtype)).itemsize
+    return _bytes(operands, _OF_X) + back < _bytes(operands, _OF_Y)
+
+
+def _bytes(operands, names):
+    return sum(v.size * v.dtype.itemsize for v in _some(operands, names).values())
 
 
 def _with_all_of(axis_name, operands, names):
-    """Operands in which some are those of all devices."""
+    """The operands, some of them gathered from all devices."""
     return operands | {name: _all_of(axis_name, v) for name, v in _some(operands, names).items()}
 
 
@@ -113,32 +127,34 @@ def _some(operands, names):
 
 
 def _all_of(axis_name, v):
-    """[b, ...] of every device, differentiable."""
-    return gathered(v, axis_name) if v.dtype == wide(v.dtype) else _all_of_narrow(axis_name, v)
+    """As ``collectives.all_gather``, with gradients summed in the accumulation dtype."""
+    if v.dtype == accumulation_dtype(v.dtype):
+        return all_gather(v, axis_name)
+    return _all_of_narrow(axis_name, reverse_mode_only(v, _FORWARD_MODE))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _all_of_narrow(axis_name, v):
-    return gathered(v, axis_name)
+    return all_gather(v, axis_name)
 
 
 def _summed_share(axis_name, _, cotangent):
-    total = cotangent.astype(wide(cotangent.dtype))
+    total = cotangent.astype(accumulation_dtype(cotangent.dtype))
     return (lax.psum_scatter(total, axis_name, tiled=True).astype(cotangent.dtype),)
 
 
-_all_of_narrow.defvjp(lambda axis_name, v: (gathered(v, axis_name), None), _summed_share)
+_all_of_narrow.defvjp(lambda axis_name, v: (all_gather(v, axis_name), None), _summed_share)
 
 
 def _captions_of(first, count, v, axis):
-    """``count`` captions of ``v``, of all, from number ``first`` on."""
+    """``count`` of all captions of ``v``, from number ``first`` on."""
     return None if v is None else lax.dynamic_slice_in_dim(v, first, count, axis)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """Of which operands gradients are asked for; known when a derivative is traced."""
+class _WantedOperands:
+    """The operands whose gradients are needed; known when a derivative is traced."""
 
     names: frozenset[str]
 
@@ -149,7 +165,7 @@ def _around(compute, axis_name, operands, masks):
     count, clips = devices(axis_name), len(operands["y"])
 
     def step(chunk, sender):
-        following = _passed_on(chunk, axis_name)
+        following = _ppermute_chunk(chunk, axis_name)
         mask = _captions_of(sender * clips, clips, y_mask, axis=0)
         return following, compute(operands | chunk, x_mask, mask)
 
@@ -157,25 +173,25 @@ def _around(compute, axis_name, operands, masks):
     _, found = lax.scan(step, _some(operands, _OF_Y), senders)
 
     def in_order(v):
-        # Seen from here senders count down, and so does the inverse of their permutation.
+        # Senders count down from this device, and so does the inverse of their permutation.
         v = jnp.moveaxis(v[senders], 0, 1)
         return v.reshape(len(v), count * clips, *v.shape[3:])
 
     return jax.tree.map(in_order, found)
 
 
-def _passed_on(chunk, axis_name):
-    return {name: passed_on(v, axis_name) for name, v in chunk.items()}
+def _ppermute_chunk(chunk, axis_name):
+    return {name: ppermute(v, axis_name) for name, v in chunk.items()}
 
 
 def _senders(axis_name):
-    """Whose chunk of y this device holds, step by step."""
+    """The device whose chunk of y this device holds, at each step."""
     count = devices(axis_name)
     return (lax.axis_index(axis_name) - jnp.arange(count)) % count
 
 
 def _around_forward(compute, axis_name, operands, masks):
-    wanted = _Wanted(frozenset(name for name, v in operands.items() if v.perturbed))
+    wanted = _WantedOperands(frozenset(name for name, v in operands.items() if v.perturbed))
     operands, masks = jax.tree.map(lambda v: v.value, (operands, masks))
     return _around(compute, axis_name, operands, masks), (wanted, operands, masks)
 
@@ -192,7 +208,7 @@ def _around_backward(compute, axis_name, residuals, cotangents):
 
     def step(carry, sender):
         chunk, gradients = carry
-        following = _passed_on(chunk, axis_name)
+        following = _ppermute_chunk(chunk, axis_name)
         held = operands | chunk
         first = sender * clips
         mask = _captions_of(first, clips, y_mask, axis=0)
@@ -202,14 +218,18 @@ def _around_backward(compute, axis_name, residuals, cotangents):
         )
         cotangent = jax.tree.map(lambda v: _captions_of(first, clips, v, axis=1), cotangents)
         (found,) = pull_back(cotangent)
-        gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
+        gradients = gradients | _ppermute_chunk(_some(gradients, _OF_Y), axis_name)
         return (following, jax.tree.map(jnp.add, gradients, found)), None
 
-    zeros = {n: jnp.zeros(v.shape, wide(v.dtype)) for n, v in operands.items() if n in wanted.names}
+    zeros = {
+        n: jnp.zeros(v.shape, accumulation_dtype(v.dtype))
+        for n, v in operands.items()
+        if n in wanted.names
+    }
     zeros, _ = varying_alike((zeros, operands["y"]))
     start = _some(operands, _OF_Y), zeros
     (_, gradients), _ = lax.scan(step, start, _senders(axis_name))
-    gradients = gradients | _passed_on(_some(gradients, _OF_Y), axis_name)
+    gradients = gradients | _ppermute_chunk(_some(gradients, _OF_Y), axis_name)
     return {
         name: gradients[name].astype(v.dtype) if name in gradients else None
         for name, v in operands.items()

@@ -21,13 +21,13 @@ PAIRS = {
     "audio_text": ("audio", "text"),
 }
 LEVELS = ("fine", "coarse")
-# What ranks: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
+# The scores to rank by: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
 SCORES = ("sum", *LEVELS)
 
 
 @runtime_checkable
 class Embeddings(Protocol):
-    """What a head yields: [B,N,D] for clips, [B,K,P,D] for captions and for segments of audio.
+    """The output of a head: [B,N,D] for clips, [B,K,P,D] for captions and for segments of audio.
 
     Attributes:
       local: local or phrase embeddings.
@@ -74,11 +74,12 @@ class TermEntry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted sum of ``terms``, by name.
+    """The weighted sum of ``terms``, by name. Without terms it cannot be trained: that of a
+    converted encoder has none.
 
     Attributes:
       terms: its parts.
-      score: what evaluations rank by, one of ``SCORES``.
+      score: the score by which evaluations rank, one of ``SCORES``.
     """
 
     terms: Mapping[str, TermEntry]
@@ -86,8 +87,6 @@ class Objective:
 
     def __post_init__(self):
         check_choice("score", self.score, SCORES)
-        if not self.terms:
-            raise ValueError("an objective needs at least one term; got none")
         if self.score in LEVELS and all(e.level != self.score for e in self.terms.values()):
             raise ValueError(f"score {self.score!r} needs a term of that level; there is none")
         for name in self.terms:
@@ -156,7 +155,7 @@ def phrase_identities(
     """Numbers that are equal where phrases have the same tokens in the same order.
 
     They are hashes of 32 bits: of M different phrases about M²/2³³ pairs share a number by chance
-    (0.03 in a batch of 16,384 phrases). All that such a pair loses is being each other's negative.
+    (0.03 in a batch of 16,384 phrases). Such a pair is only no negative of each other.
 
     Args:
       tokens: of K captions a clip.

@@ -1,21 +1,21 @@
-"""Closed forms of a pool and its derivatives, for code that goes through a in blocks.
+"""Closed forms of pools and their derivatives, for code that computes a in blocks.
 
-``similarity.pooled`` defines the pools and leaves derivatives to JAX. Here they are written out, so
-that a backward pass needs nothing of the forward pass but a few numbers for each pooled set of a.
-Each class of ``CLOSED_FORMS`` has three functions, of a block ``a`` pooled along ``axis``:
+``dense.pooled`` defines the pools and leaves derivatives to JAX. Here they are written out, so that
+a backward pass needs only a few numbers of the forward pass for each pooled set of a. Each class of
+``CLOSED_FORMS`` has three functions, of a block ``a`` pooled along ``axis``:
 
-* ``value(a, valid, temperature, axis)`` -> s, and whatever else of this size the others want;
+* ``value(a, valid, temperature, axis)`` -> s, and other arrays of this size that the derivatives
+  need;
 * ``along_temperature(a, valid, temperature, axis, s, saved)`` -> ∂s/∂temperature;
 * ``along_a(a, valid, temperature, axis, s, saved, cotangent)`` -> cotangent · ∂s/∂a.
 
-``valid`` is 1 for entries that count and 0 for others, to be broadcast against ``a``, or None where
-all count. Something counts everywhere, and what does not repeats something that does, so that
-extremes are those of all entries and products with 0 are 0. Pooled arrays keep ``axis`` with length
-1.
+``valid`` is 1 for valid entries and 0 for others and broadcasts against ``a``; None if all are
+valid. Every set has a valid entry, and invalid ones repeat a valid one, so that extremes are those
+of all entries and products with 0 are 0. Pooled arrays keep ``axis`` with length 1.
 
-On a CPU each pass over ``a`` counts beside the product it comes from: the forms are written in few.
-Maxima and minima are found anew in ``along_a`` where it compares entries with them, since a product
-computed twice need not give the same bits.
+On a CPU each pass over ``a`` takes time comparable to its product, so the forms need few.
+``along_a`` computes maxima and minima again before it compares entries with them, because a product
+that is computed twice may differ in its last bits.
 """
 
 import math
@@ -26,15 +26,15 @@ import jax.numpy as jnp
 
 
 class Pooling(NamedTuple):
-    """What an implementation makes of a.
+    """How an implementation pools a.
 
     Attributes:
-      pool: how a is pooled, over n or over p.
+      pool: the pool, over n or over p.
       y_to_x: whether s, pooled over n, is wanted.
-      weights: the pool over n that makes S of what was pooled over p, 'given' for a sum with
-        weights that come from outside; None if S is not wanted.
+      weights: the pool over n that follows the pool over p and gives S; 'given' for a sum with
+        weights that are arguments; None if S is not wanted.
       precision: of the products, as in ``jax.lax.dot``.
-      weighs_phrases: whether s is summed over p at once, with weights that come from outside.
+      weighs_phrases: whether s is summed over p at once, with weights that are arguments.
     """
 
     pool: str
@@ -102,8 +102,8 @@ class LogSumExp:
 
     @staticmethod
     def value(a, valid, temperature, axis):
-        # At a large temperature exponentials are all nearly 1: what they are above 1 is summed
-        # instead, from their mean as the origin. At a small one the origin prevents an overflow.
+        # At a large temperature all exponentials are nearly 1: their excess over 1 is summed
+        # instead, with the mean as the origin. At a small one the origin prevents overflow.
         count = _count(a, valid, axis)
         mean = _sum(_counted(a, valid), axis) / count
         origin = jnp.maximum(mean, _max(a, axis) - 30 * temperature)
@@ -113,7 +113,7 @@ class LogSumExp:
     @staticmethod
     def along_temperature(a, valid, temperature, axis, s, saved):
         v = (a - s) * (1 / temperature)
-        # Less e^v − 1, of mean 0, no entry is negative and nothing cancels out between them.
+        # After e^v − 1, of mean 0, is subtracted, no entry is negative and nothing cancels.
         return -_sum(_counted(_v_exp_v_above_expm1(v), valid), axis) / _count(a, valid, axis)
 
     @staticmethod
@@ -124,7 +124,7 @@ class LogSumExp:
 class Sparc:
     """With r = a − min where that is at least (max − min)/count, else 0: s = min + Σ r²/Σ r.
 
-    ∂s/∂a = (2r − Σ r²/Σ r)/Σ r where r > 0; what this sum lacks to 1 is shared by the minima.
+    ∂s/∂a = (2r − Σ r²/Σ r)/Σ r where r > 0; the minima share the difference of its sum from 1.
     """
 
     @staticmethod
@@ -144,14 +144,14 @@ class Sparc:
         kept = r > 0
         number = _sum(kept.astype(a.dtype), axis)
         at_minimum = _counted((a == lowest).astype(a.dtype), valid)
-        # Of the derivatives where r > 0 the sum is 2 − number · centre / total.
+        # The derivatives where r > 0 sum to 2 − number · centre / total.
         lacking = jnp.where(number > 0, number * centre / total - 1, 1)
         slope = jnp.where(kept, (2 * r - centre) / total, 0)
         return cotangent * slope + at_minimum * (cotangent * lacking / _sum(at_minimum, axis))
 
 
-class Given:
-    """Σ w a with weights from outside, which stand in the place of ``valid``."""
+class GivenWeights:
+    """Σ w a with weights that are arguments; they take the place of ``valid``."""
 
     @staticmethod
     def value(a, weights, temperature, axis):
@@ -172,7 +172,7 @@ CLOSED_FORMS = {
     "max": Max,
     "mean": Mean,
     "sparc": Sparc,
-    "given": Given,
+    "given": GivenWeights,
 }
 
 

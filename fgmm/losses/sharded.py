@@ -1,12 +1,12 @@
-"""The same losses over a device mesh, on which every device keeps the embeddings of its own clips.
+"""Losses over a device mesh on which every device keeps the embeddings of its own clips.
 
-``sharded`` makes a loss of whole arrays, under ``jit``, from one that takes ``axis_name``. Within a
-``shard_map`` of one's own the functions of ``similarity`` and ``contrastive`` are called with
-``axis_name`` themselves::
+``sharded`` turns a loss that takes ``axis_name`` into a loss of whole arrays, under ``jit``. Within
+your own ``shard_map``, call the functions of ``similarity`` and ``contrastive`` with
+``axis_name``::
 
     def loss(x, y, temperature):  # of a device's own clips [b,N,D] and [b,P,D]
         s = pooled_similarity(x, y, pool="softmax", temperature=0.1, axis_name="data")
-        return fine_grained_nce(s, None, temperature, axis_name="data")
+        return fine_grained_nce(s, temperature=temperature, axis_name="data")
 
 **Gradients.** Within ``shard_map`` as it is by default (``check_vma=True``) all are exact: of a
 loss that is the same number on every device, as 'mean' is, a device gets the gradient of its own
@@ -14,19 +14,21 @@ clips, and every device the whole gradient of a replicated parameter. In ``pmap`
 ``check_vma=False``, JAX differentiates the sum over devices of what each of them returns, and that
 is the same loss ``devices`` times. So average the gradients of parameters with ``lax.pmean``, as
 data-parallel trainers do, and they are exact; divide those of a device's own embeddings by
-``devices``. Where each device sums up the local losses that 'none' returns and differentiates its
-own sum, gradients are exact for embeddings, and a parameter's wants ``lax.psum``.
+``devices``. If each device sums the local losses of 'none' and differentiates its own sum,
+gradients of embeddings are exact, and those of a parameter need ``lax.psum``.
 
 **Bytes.** With n devices, b = c clips on each, embeddings of e bytes a number and sums of w bytes
-(4, or 8 for float64), a device receives in a step, for value and gradient:
+(4, or 8 for float64), a device receives in a step, for value and gradient. R is the number of
+scores of a clip and a caption: 1 in direction x_to_y or with a gate of phrases, else P, and one
+more in direction symmetric.
 
 ====================== ========================================================================
 similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
-gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·P·w): x and its gradient, s and its own
+gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·R·w): x and its gradient, s and its own
 similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient behind it once
 their masks            (n − 1) c·P, and (n − 1) b·N if x travels
 gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: their weights as y
-gate, x smaller        s is [b,c]: P is 1 above; the gate of phrases stays where it is
+gate of x, x smaller   (n − 1) 2 b·N·w: its weights as x; otherwise a gate stays where it is
 info_nce               (n − 1) c (2 w + 1): sums of columns, their gradient, ``valid``
 sigmoid                (n − 1) c: ``valid``
 mil_nce                (n − 1) c (2 w + J): sums of columns, their gradient, ``mask``
@@ -39,15 +41,17 @@ larger side by far where clips are compared cell by cell, does not travel. ``rec
 this table; a test compares it with the compiled program.
 """
 
-import functools
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from fgmm.losses.exchange import EXCHANGES
 from fgmm.losses.options import check_choice
+from fgmm.losses.similarity import DIRECTIONS
 
 LOSSES = ("info_nce", "sigmoid", "mil_nce", "fine_grained_nce", "sparc")
 
@@ -57,43 +61,86 @@ def sharded(
     mesh: Mesh,
     *,
     axes: str | Sequence[str] | None = None,
-    replicated: Collection[int] = (),
+    replicated: Collection[int | str] = (),
     exchange: str = "gather",
 ) -> Callable[..., Any]:
     """A loss of the clips of all devices.
 
-    An ``Objective``, for example, whose parameters and step every device holds::
+    For example an ``Objective``, whose parameters and step every device holds, or any function that
+    passes ``axis_name`` to those of ``similarity`` and ``contrastive``, or one of these::
 
-        over_mesh = sharded(objective, mesh, replicated=(0, 3))
+        over_mesh = sharded(objective, mesh, replicated=(0,))
         loss, metrics = over_mesh(parameters, embeddings, batch, step)
 
+        loss = sharded(contrastive.info_nce, mesh)(S, temperature=0.07, valid=valid)
+
     Args:
-      loss: takes arrays of a device's own clips and the keywords ``axis_name`` and ``exchange``,
-        and returns a pytree of scalars that are the same on all devices.
+      loss: takes arrays of a device's own clips and the keyword ``axis_name``, and returns a pytree
+        of scalars that are the same on all devices. If it takes ``exchange``, it is given that too.
       mesh: of all devices.
-      axes: of the mesh, over which clips are spread; None for all of them.
-      replicated: positions of those arguments that every device holds whole. The others are
-        pytrees of arrays [B, ...], B a multiple of the number of devices.
-      exchange: how embeddings travel, 'gather' or 'ring'; see ``exchange``.
+      axes: of the mesh, over which clips are sharded; None for all of them.
+      replicated: positions and names of those arguments that every device holds whole. The others
+        are pytrees of arrays [B, ...], B a multiple of the number of devices, and of scalars, which
+        are whole anyway.
+      exchange: how embeddings are sent, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
-      A function of the same positional arguments, for all B clips, to be called under ``jit``.
+      A function of the same arguments, for all B clips, to be called under ``jit``. Keywords that
+        are no arrays, such as ``pool="max"``, are passed on.
 
     Raises:
-      ValueError: an unknown exchange, or axes that the mesh does not have.
+      ValueError: an unknown exchange, axes that the mesh does not have, a loss without
+        ``axis_name``, a ring for one without ``exchange``, or a loss that returns no scalars.
     """
     check_choice("exchange", exchange, EXCHANGES)
     axes = mesh.axis_names if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
     for axis in axes:
         check_choice("axes of the mesh", axis, mesh.axis_names)
+    across = {"axis_name": axes, "exchange": exchange}
+    across = {name: value for name, value in across.items() if _takes(loss, name)}
+    if "axis_name" not in across:
+        raise ValueError(
+            f"loss must take axis_name and hand it on, or negatives are local; got {loss}"
+        )
+    if "exchange" not in across and exchange != "gather":
+        raise ValueError(f"exchange {exchange!r} needs a loss that takes exchange; got {loss}")
     by_clip, whole = PartitionSpec(axes), PartitionSpec()
-    local = functools.partial(loss, axis_name=axes, exchange=exchange)
 
-    def over_mesh(*arguments):
-        specs = tuple(whole if i in replicated else by_clip for i in range(len(arguments)))
-        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole)(*arguments)
+    def spec_of(place, argument):
+        return jax.tree.map(
+            lambda v: whole if place in replicated or jnp.ndim(v) == 0 else by_clip, argument
+        )
+
+    def over_mesh(*arguments, **named):
+        arrays = {name: v for name, v in named.items() if _is_of_arrays(v)}
+        options = {name: v for name, v in named.items() if name not in arrays} | across
+
+        def local(arguments, arrays):
+            found = loss(*arguments, **arrays, **options)
+            for leaf in jax.tree.leaves(found):
+                if jnp.ndim(leaf):
+                    raise ValueError(
+                        f"loss must return scalars, as with reduction 'mean'; got {leaf.shape}"
+                    )
+            return found
+
+        specs = (
+            tuple(spec_of(place, argument) for place, argument in enumerate(arguments)),
+            {name: spec_of(name, v) for name, v in arrays.items()},
+        )
+        over = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole)
+        return over(arguments, arrays)
 
     return over_mesh
+
+
+def _takes(function, name):
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _is_of_arrays(value):
+    return all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(value))
 
 
 def received_bytes(
@@ -107,40 +154,46 @@ def received_bytes(
     exchange: str = "gather",
     itemsize: int = 4,
     masked: bool = True,
-    gated: bool = False,
+    direction: str = "y_to_x",
+    x_gated: bool = False,
+    y_gated: bool = False,
 ) -> int:
     """The bytes that a device receives for the value and the gradient of a loss: see the module.
 
     Args:
-      loss: 'info_nce' or 'sigmoid' of the scores 'y_to_x', or 'mil_nce' or 'fine_grained_nce' of
-        pooled similarities (J = P), or 'sparc'.
+      loss: 'info_nce' or 'sigmoid' of scores, or 'mil_nce' or 'fine_grained_nce' of pooled
+        similarities (J = P), or 'sparc'.
       devices: n.
       clips: b, of each device.
       N, P, D: embeddings of a clip and of a caption, and their width.
       exchange: 'gather' or 'ring'.
       itemsize: e, of a number of an embedding.
       masked: whether x and y have masks, and phrases identities.
-      gated: whether phrases have a gate, of 'info_nce' or 'sigmoid'.
+      direction: of scores, as in ``similarity.clip_similarity``.
+      x_gated, y_gated: whether local embeddings and phrases have a gate, of scores.
 
     Raises:
-      ValueError: an unknown loss or exchange.
+      ValueError: an unknown loss, exchange or direction.
     """
     check_choice("loss", loss, LOSSES)
     check_choice("exchange", exchange, EXCHANGES)
+    check_choice("direction", direction, DIRECTIONS)
     others, sums = devices - 1, max(itemsize, 4)
     if loss == "sparc":
         return 0
     of_y, of_x = clips * P * D, clips * N * D
-    of_s = clips * clips * (1 if gated else P) * sums
-    of_gate = clips * P * sums * gated
+    y_gate, x_gate = clips * P * sums * y_gated, clips * N * sums * x_gated
+    by_phrase = direction != "x_to_y" and not y_gated
+    returned = P + (direction == "symmetric") if by_phrase else 1
+    of_s = clips * clips * returned * sums
     total = others * clips * P * masked
     if exchange == "ring":
         total += of_y * (2 * devices * itemsize + (devices + 1) * sums)
-        total += of_gate * (3 * devices + 1)
-    elif of_x * itemsize + clips * clips * P * sums < of_y * itemsize:
-        total += others * (of_x * (itemsize + sums) + 2 * of_s + clips * N * masked)
+        total += y_gate * (3 * devices + 1)
+    elif of_x * itemsize + x_gate + of_s < of_y * itemsize + y_gate:
+        total += others * (of_x * (itemsize + sums) + 2 * (of_s + x_gate) + clips * N * masked)
     else:
-        total += others * (of_y * (itemsize + sums) + 2 * of_gate)
+        total += others * (of_y * (itemsize + sums) + 2 * y_gate)
     of_contrast = {
         "info_nce": 2 * sums + 1,
         "sigmoid": 1,

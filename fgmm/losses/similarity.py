@@ -1,54 +1,55 @@
 """Similarity of clips and phrases, pooled from the similarities of their local embeddings.
 
+Results are ``scores.Scores``: the numbers with their masks, by which the losses of ``contrastive``
+leave out masked entries.
+
 With x [B,N,D] the local embeddings of clips and y [C,P,D] the phrase embeddings of captions, the
 local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[b,c,p], one number
 for each clip and phrase, and over p as well into S[b,c], one for each clip and caption. Embeddings
-are used as they come: whoever wants cosines hands over vectors of unit length.
+are used as they are: for cosines, pass vectors of unit length.
 
 Three implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
-numbers, and derivatives are JAX's own, of any order and mode. ``blockwise`` streams a in blocks and
-has a backward pass of its own: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only.
-``kernel`` needs as little memory and is for NVIDIA's Hopper devices, pools softmax and logsumexp in
-direction y_to_x, bfloat16, and first derivatives (``kernels.hopper``); it is used on request only.
+numbers, and derivatives are JAX's, of any order and mode. ``blockwise`` computes a in blocks and
+has its own backward pass: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Asked for
+forward mode it raises a TypeError; pass ``implementation='dense'`` there at any size. ``kernel``
+needs as little memory. It is for NVIDIA's Hopper devices, pools softmax and logsumexp in direction
+y_to_x, bfloat16, and first derivatives (``kernels.hopper``), and is used only on request.
 
-Within somebody's ``shard_map`` or ``pmap``, with ``axis_name``, a device hands over its own clips x
-[b,N,D] and its own captions y [c,P,D]; what it gets are the rows of its own clips against all
-captions of all devices, C = c · devices, in the order of ``axis_index``. Without ``axis_name`` B
-and b, C and c are the same. How captions travel is in ``exchange``, what all of it means for
-gradients in ``sharded``. Arrays that ``jit`` alone spreads over devices give the right results, but
-XLA gathers both sides for ``blockwise``: put ``sharded.sharded`` around the loss.
+Within a ``shard_map`` or ``pmap``, with ``axis_name``, a device passes its own clips x [b,N,D] and
+its own captions y [c,P,D]. It gets the rows of its own clips against the captions of all devices, C
+= c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C.
+``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays that only
+``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap the loss
+in ``sharded.sharded``.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, ScalarLike
 
-from fgmm.losses import blockwise
-from fgmm.losses.collectives import AxisName, gathered, wide
+from fgmm.losses import blockwise, dense
+from fgmm.losses.arguments import jitted
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather
+from fgmm.losses.dense import check_pool, pool_weights, pooled
 from fgmm.losses.exchange import with_all_captions
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice
 from fgmm.losses.pools import Pooling
+from fgmm.losses.scores import Scores
 
-POOLS = ("softmax", "logsumexp", "max", "mean", "sparc")
-POOLS_WITH_TEMPERATURE = ("softmax", "logsumexp")
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
 WEIGHTINGS = ("uniform", "softmax")
 
-# Bytes of a up to which dense is chosen: it is as fast there, and has every derivative.
+# The bytes of a up to which dense is chosen: it is as fast there, and has all derivatives.
 _DENSE_BYTES = 256 << 10
 
-# A score with phrase weights is one more pooling, of s over p.
+# A score with phrase weights has one more pool, of s over p.
 _POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("pool", "implementation", "block", "precision", "axis_name", "exchange"),
-)
+@jitted("pool", "implementation", "block", "precision", "axis_name", "exchange")
 def pooled_similarity(
     x: Float[Array, "b N D"],
     y: Float[Array, "c P D"],
@@ -62,7 +63,7 @@ def pooled_similarity(
     precision: jax.lax.PrecisionLike = None,
     axis_name: AxisName = None,
     exchange: str = "gather",
-) -> Float[Array, "b C P"]:
+) -> Scores:
     """s[b,c,p]: the similarities of clip b's local embeddings to phrase (c,p), pooled over n.
 
     With a_n = <x_bn, y_cp>, n running over the valid entries of clip b:
@@ -83,7 +84,7 @@ def pooled_similarity(
     Args:
       x, y: local embeddings of clips, phrase embeddings of captions.
       x_mask, y_mask: which of them are valid; None means all. A masked entry has no influence,
-        whatever it holds, and no gradient.
+        whatever its values, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
       implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
@@ -95,26 +96,27 @@ def pooled_similarity(
       exchange: how embeddings travel between devices, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
-      s, in float32 or wider. It is 0 for a masked phrase and for a clip with nothing valid.
+      s as the ``values`` of ``Scores``, [b,C,P] in float32 or wider. It is 0 for a masked phrase
+      and for a clip with nothing valid.
 
     Raises:
-      ValueError: an unknown option, no temperature where the pool has one, a block for any but
-        blockwise, or what kernel does not support.
+      ValueError: an array that is not as annotated, an unknown option, no temperature where the
+        pool has one or one where it has none, a block for any but blockwise, or what kernel does
+        not support.
+      TypeError: forward-mode derivatives of any implementation but dense.
     """
+    check_pool(pool, temperature)
     pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
     s, _ = _similarities(
-        *(x, y, x_mask, gathered(y_mask, axis_name), temperature, None),
+        *(x, y, x_mask, all_gather(y_mask, axis_name), temperature, None),
         *(pooling, implementation, block, axis_name, exchange),
     )
-    return s
+    return Scores(s, None if x_mask is None else x_mask.any(1), y_mask)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        *("pool", "direction", "weighting"),
-        *("implementation", "block", "precision", "axis_name", "exchange"),
-    ),
+@jitted(
+    *("pool", "direction", "weighting"),
+    *("implementation", "block", "precision", "axis_name", "exchange"),
 )
 def clip_similarity(
     x: Float[Array, "b N D"],
@@ -134,7 +136,7 @@ def clip_similarity(
     precision: jax.lax.PrecisionLike = None,
     axis_name: AxisName = None,
     exchange: str = "gather",
-) -> Float[Array, "b C"]:
+) -> Scores:
     """S[b,c]: the similarity of clip b and caption c.
 
     ``y_to_x``: every phrase attends over the clip, s[b,c,p] = pool_n a[b,c,n,p], and
@@ -157,23 +159,20 @@ def clip_similarity(
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
       weighting: 'uniform' or 'softmax', of a side without a gate; in the mirrored direction
         likewise, over n.
-      phrase_temperature: of softmax weights, above 0.
+      phrase_temperature: of softmax weights, above 0; uniform ones have none.
       x_gate, y_gate: logits of the weights of local embeddings and of phrases; None for none.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
     Returns:
-      S, in float32 or wider; 0 where either side has nothing valid.
+      S as the ``values`` of ``Scores``, [b,C] in float32 or wider; 0 where either side has nothing
+      valid.
 
     Raises:
-      ValueError: an unknown option, no temperature where one is needed, a gate of a side that the
-        direction does not weigh, softmax weights where gates leave no side for them, a block for
-        any but blockwise, or what kernel does not support.
+      ValueError, TypeError: as ``pooled_similarity``, and for a gate of a side that the direction
+        does not weigh or softmax weights where gates leave no side for them.
     """
-    check_choice("direction", direction, DIRECTIONS)
-    check_choice("weighting", weighting, WEIGHTINGS)
-    if weighting == "softmax" and phrase_temperature is None:
-        raise ValueError("weighting 'softmax' needs a phrase_temperature; got None")
-    _check_gates(direction, weighting, x_gate, y_gate)
+    check_pool(pool, temperature)
+    _check_weights(direction, weighting, phrase_temperature, x_gate, y_gate)
     over_phrases = _POOL_OF_WEIGHTING[weighting]
     over_cells = over_phrases if x_gate is None else "given"
     pooling = Pooling(
@@ -187,24 +186,31 @@ def clip_similarity(
         "x_weights": None if x_gate is None else gate_weights(x_gate, x_mask),
         "y_weights": None if y_gate is None else gate_weights(y_gate, y_mask),
     }
-    y_mask = gathered(y_mask, axis_name)
+    of_captions = all_gather(y_mask, axis_name)
     s, mirrored = _similarities(
-        *(x, y, x_mask, y_mask, temperature, phrase_temperature),
+        *(x, y, x_mask, of_captions, temperature, phrase_temperature),
         *(pooling, implementation, block, axis_name, exchange),
         **shares,
     )
-    if s is None:
-        return mirrored
-    if pooling.weighs_phrases:
-        return s if mirrored is None else (s + mirrored) / 2
-    mask = jnp.ones(s.shape, bool) if y_mask is None else jnp.broadcast_to(y_mask, s.shape)
-    if x_mask is not None:
-        mask &= x_mask.any(1)[:, None, None]
-    S = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
-    return S if mirrored is None else (S + mirrored) / 2
+    if s is not None and not pooling.weighs_phrases:
+        mask = jnp.ones(s.shape, bool)
+        if of_captions is not None:
+            mask &= of_captions[None]
+        if x_mask is not None:
+            mask &= x_mask.any(1)[:, None, None]
+        s = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
+    S = mirrored if s is None else s if mirrored is None else (s + mirrored) / 2
+    x_valid, y_valid = (None if mask is None else mask.any(1) for mask in (x_mask, y_mask))
+    return Scores(S, x_valid, y_valid)
 
 
-def _check_gates(direction, weighting, x_gate, y_gate):
+def _check_weights(direction, weighting, phrase_temperature, x_gate, y_gate):
+    check_choice("direction", direction, DIRECTIONS)
+    check_choice("weighting", weighting, WEIGHTINGS)
+    if weighting == "softmax" and phrase_temperature is None:
+        raise ValueError("weighting 'softmax' needs a phrase_temperature above 0; got None")
+    if weighting == "uniform" and phrase_temperature is not None:
+        raise ValueError("weighting 'uniform' has no temperature; leave phrase_temperature out")
     if x_gate is not None and direction == "y_to_x":
         raise ValueError("x_gate needs direction 'x_to_y' or 'symmetric'; got 'y_to_x'")
     if y_gate is not None and direction == "x_to_y":
@@ -215,6 +221,7 @@ def _check_gates(direction, weighting, x_gate, y_gate):
         raise ValueError("weighting 'softmax' needs a side without a gate; got gates of all")
 
 
+@jitted()
 def gate_weights(
     gate: Float[Array, "*rest N"], mask: Bool[Array, "*rest N"] | None = None
 ) -> Float[Array, "*rest N"]:
@@ -223,12 +230,12 @@ def gate_weights(
     The weights sum to 1, or are all 0 where nothing is valid. A single valid entry has weight 1,
     whatever its logit, and the logit has gradient 0.
     """
-    gate = gate.astype(wide(gate.dtype))
+    gate = gate.astype(accumulation_dtype(gate.dtype))
     mask = jnp.ones(gate.shape, bool) if mask is None else mask
     return pool_weights(gate, mask, pool="softmax", temperature=1, axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames=("pool", "precision"))
+@jitted("pool", "precision")
 def attention_weights(
     x: Float[Array, "B N D"],
     y: Float[Array, "C P D"],
@@ -239,60 +246,15 @@ def attention_weights(
     temperature: ScalarLike | None = None,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "B C N P"]:
-    """Where phrase (c,p) looks in clip b: the weights over n behind ``pooled_similarity``.
+    """The attention of phrase (c,p) in clip b: the weights over n in ``pooled_similarity``.
 
     They sum to 1 over n, or are all 0 where nothing is valid. For logsumexp they are
     softmax_n(a / temperature), for max an equal share for each maximum: the derivative ∂s/∂a_n.
     Arguments and errors as in ``pooled_similarity``.
     """
-    a, mask = _local_similarities(x, y, x_mask, y_mask, precision)
+    check_pool(pool, temperature)
+    a, mask = dense.local_similarities(x, y, x_mask, y_mask, precision)
     return pool_weights(a, mask, pool=pool, temperature=temperature, axis=2)
-
-
-def pooled(
-    a: Float[Array, "*shape"],
-    mask: Bool[Array, "*shape"],
-    *,
-    pool: str,
-    temperature: ScalarLike | None = None,
-    axis: int,
-) -> Float[Array, "..."]:
-    """Pools the valid entries of ``a`` along ``axis``; 0 where there are none."""
-    if pool == "logsumexp":
-        temperature = _needed(temperature, pool, a.dtype)
-        return _log_mean_exp(axis, a, mask, temperature).squeeze(axis)
-    if pool == "max":
-        return _extremum(jnp.max, a, mask, axis).squeeze(axis)
-    # Weights come from a itself: a difference may be rounded one way where its minimum is found and
-    # another way where entries are compared with that, depending on how XLA fuses them.
-    weights = pool_weights(a, mask, pool=pool, temperature=temperature, axis=axis)
-    # The result does not depend on the origin of a, so neither does its gradient. Relative to the
-    # mean, derivatives keep their digits when all of a is nearly the same.
-    origin = jax.lax.stop_gradient(_mean(a, mask, axis))
-    a = jnp.where(mask, a - origin, 0)
-    return (origin + jnp.sum(weights * a, axis, keepdims=True)).squeeze(axis)
-
-
-def pool_weights(
-    a: Float[Array, "*shape"],
-    mask: Bool[Array, "*shape"],
-    *,
-    pool: str,
-    temperature: ScalarLike | None = None,
-    axis: int,
-) -> Float[Array, "*shape"]:
-    """Weights of the valid entries of ``a`` along ``axis``; all 0 where there are none."""
-    check_choice("pool", pool, POOLS)
-    valid = mask.astype(a.dtype)
-    if pool == "mean":
-        return _divided_by_sum(valid, axis)
-    if pool == "sparc":
-        return _sparc_weights(a, mask, axis)
-    maximum = jax.lax.stop_gradient(_extremum(jnp.max, a, mask, axis))
-    if pool == "max":
-        return _divided_by_sum(jnp.where(a == maximum, valid, 0), axis)
-    logits = jnp.where(mask, a - maximum, 0) / _needed(temperature, pool, a.dtype)
-    return _divided_by_sum(valid * jnp.exp(logits), axis)
 
 
 def _similarities(
@@ -311,10 +273,10 @@ def _similarities(
     x_weights=None,
     y_weights=None,
 ):
-    """s and S of ``blockwise.similarities`` for all captions, those that y_mask [C,P] is of."""
-    check_choice("pool", pooling.pool, POOLS)
-    if pooling.pool in POOLS_WITH_TEMPERATURE:
-        _needed(temperature, pooling.pool, x.dtype)
+    """s and S of ``blockwise.similarities`` for all captions, whose mask is y_mask [C,P].
+
+    If both are [b,C], S is their mean and s None.
+    """
     if block is not None and not (len(block) == 2 and min(block) >= 1):
         raise ValueError(f"block must be two numbers of at least 1; got {block}")
     if implementation is not None:
@@ -324,163 +286,39 @@ def _similarities(
         x, y = operands["x"], operands["y"]
         chosen = implementation or ("blockwise" if block else choose_implementation(x, y))
         others = ("temperature", "weights_temperature", "x_weights", "y_weights")
-        return IMPLEMENTATIONS[chosen](
+        s, S = IMPLEMENTATIONS[chosen](
             *(x, y, x_mask, y_mask),
             *(operands.get(name) for name in others),
             pooling=pooling,
             block=block,
         )
+        # Two scores [b,c] are sent as one.
+        return (None, (s + S) / 2) if pooling.weighs_phrases and S is not None else (s, S)
 
-    dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+    dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
     scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
     scalars = {name: jnp.asarray(t, dtype) for name, t in scalars.items() if t is not None}
     weights = {"x_weights": x_weights, "y_weights": y_weights}
     weights = {name: v for name, v in weights.items() if v is not None}
     operands = {"x": x, "y": y, **weights, **scalars}
+    by_phrase = pooling.y_to_x and not pooling.weighs_phrases
     return with_all_captions(
-        compute, operands, x_mask, y_mask, axis_name=axis_name, exchange=exchange
+        *(compute, operands, x_mask, y_mask),
+        returned=y.shape[1] + (pooling.weights is not None) if by_phrase else 1,
+        axis_name=axis_name,
+        exchange=exchange,
     )
 
 
 def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
-    """What ``implementation=None`` stands for: shapes and types matter."""
+    """The implementation that None stands for, by shapes and dtypes."""
     itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
     size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
     return "dense" if size <= _DENSE_BYTES else "blockwise"
 
 
-def _dense_similarities(
-    x,
-    y,
-    x_mask,
-    y_mask,
-    temperature,
-    weights_temperature,
-    x_weights=None,
-    y_weights=None,
-    *,
-    pooling,
-    block=None,
-):
-    if block is not None:
-        raise ValueError(f"block is of blockwise alone; got {block} for dense")
-    a, mask = _local_similarities(x, y, x_mask, y_mask, pooling.precision)
-    options = {"pool": pooling.pool, "temperature": temperature}
-    s = pooled(a, mask, axis=2, **options) if pooling.y_to_x else None
-    if pooling.weighs_phrases:
-        s = jnp.sum(s * y_weights[None], axis=2)
-    if pooling.weights is None:
-        return s, None
-    options_of_weights = {"pool": pooling.weights, "temperature": weights_temperature}
-    over_p = pooled(a, mask, axis=3, **options)
-    if pooling.weights == "given":
-        return s, jnp.sum(over_p * x_weights[:, None], axis=2)
-    return s, pooled(over_p, mask.any(3), axis=2, **options_of_weights)
-
-
 IMPLEMENTATIONS = {
-    "dense": _dense_similarities,
+    "dense": dense.similarities,
     "blockwise": blockwise.similarities,
     "kernel": hopper.similarities,
 }
-
-
-def _masks(x, y, x_mask, y_mask):
-    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
-    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
-    return x_mask, y_mask
-
-
-def _local_similarities(x, y, x_mask, y_mask, precision):
-    """a [B,C,N,P], in float32 or wider, and where both of its sides are valid."""
-    dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
-    x_mask, y_mask = _masks(x, y, x_mask, y_mask)
-    # Were NaN left behind a mask, it would reach the other side's gradient as 0 · NaN.
-    x = jnp.where(x_mask[:, :, None], x, 0)
-    y = jnp.where(y_mask[:, :, None], y, 0)
-    a = jnp.einsum("bnd,cpd->bcnp", x, y, precision=precision, preferred_element_type=dtype)
-    return a, jnp.broadcast_to(x_mask[:, None, :, None] & y_mask[None, :, None, :], a.shape)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _log_mean_exp(axis, a, mask, temperature):
-    """temperature · log mean exp(a / temperature) of valid entries, axis kept."""
-    origin, _, mean_above_one = _exponentials(axis, a, mask, temperature)
-    return origin + temperature * jnp.log1p(mean_above_one)
-
-
-@_log_mean_exp.defjvp
-def _log_mean_exp_derivative(axis, primals, tangents):
-    """∂s/∂a = w = softmax(a / temperature); ∂s/∂temperature = −Σ w log(w · count).
-
-    The latter is the divergence of w from uniform weights. It equals (s − Σ w a) / temperature, of
-    which nothing but rounding would be left at a large temperature.
-    """
-    a, mask, temperature = primals
-    a_tangent, _, temperature_tangent = tangents
-    origin, above_one, mean_above_one = _exponentials(axis, a, mask, temperature)
-    s = origin + temperature * jnp.log1p(mean_above_one)
-    # w · count − 1, small where weights are nearly uniform.
-    excess = jnp.where(mask, (above_one - mean_above_one) / (1 + mean_above_one), 0)
-    along_a = _mean((1 + excess) * a_tangent, mask, axis)
-    divergence = _mean(_x_log_x_above_tangent(excess), mask, axis)
-    return s, along_a - divergence * temperature_tangent
-
-
-def _exponentials(axis, a, mask, temperature):
-    """An origin, and exp((a − origin) / temperature) − 1 with its mean.
-
-    At a large temperature exponentials are all nearly 1, so what they are above 1 is kept instead,
-    from their mean as the origin; at a small one the origin keeps them from overflowing. Either way
-    the mean of exp is 1 or more and log1p of the rest is exact.
-    """
-    maximum = _extremum(jnp.max, a, mask, axis)
-    origin = jnp.maximum(_mean(a, mask, axis), maximum - 30 * temperature)
-    origin = jax.lax.stop_gradient(origin)
-    above_one = jnp.expm1(jnp.where(mask, a - origin, 0) / temperature)
-    return origin, above_one, _mean(above_one, mask, axis)
-
-
-def _x_log_x_above_tangent(r):
-    """(1 + r) log(1 + r) − r: what x log x at x = 1 + r lies above its tangent at 1."""
-    small = jnp.abs(r) < 0.05
-    coefficients = [(-1) ** k / (k * (k - 1)) for k in range(9, 1, -1)]
-    series = r**2 * jnp.polyval(jnp.array(coefficients, r.dtype), jnp.where(small, r, 0))
-    x = jnp.where(r > -1, 1 + r, 1)
-    return jnp.where(small, series, jnp.where(r > -1, x * jnp.log(x), 0) - r)
-
-
-def _sparc_weights(a, mask, axis):
-    minimum = _extremum(jnp.min, a, mask, axis)
-    above = jnp.where(mask, a - minimum, 0)
-    # Weights do not depend on the scale, so the range needs no gradient.
-    spread = jax.lax.stop_gradient(jnp.max(above, axis, keepdims=True))
-    count = jnp.sum(mask, axis, keepdims=True)
-    flat = spread < jnp.finfo(a.dtype).tiny
-    normalised = above / jnp.where(flat, 1, spread)
-    kept = jnp.where(above * count >= spread, normalised, 0)
-    return _divided_by_sum(jnp.where(flat, mask.astype(a.dtype), kept), axis)
-
-
-def _extremum(reduce, a, mask, axis):
-    """jnp.max or jnp.min over valid entries, axis kept; 0 where there are none."""
-    worst = -jnp.inf if reduce is jnp.max else jnp.inf
-    value = reduce(jnp.where(mask, a, worst), axis, keepdims=True)
-    return jnp.where(mask.any(axis, keepdims=True), value, 0)
-
-
-def _mean(a, mask, axis):
-    """The mean of valid entries, axis kept; 0 where there are none."""
-    total = jnp.sum(jnp.where(mask, a, 0), axis, keepdims=True)
-    return total / jnp.maximum(jnp.sum(mask, axis, keepdims=True), 1)
-
-
-def _divided_by_sum(weights, axis):
-    total = jnp.sum(weights, axis, keepdims=True)
-    return weights / jnp.where(total > 0, total, 1)
-
-
-def _needed(temperature, pool, dtype):
-    if temperature is None:
-        raise ValueError(f"pool {pool!r} needs a temperature; got None")
-    return jnp.asarray(temperature, dtype)

@@ -1,7 +1,7 @@
 """Learned temperatures: the conventions of CLIP and SigLIP.
 
-Losses here divide scores by a temperature. Published code multiplies by a scale, its inverse, and
-learns the logarithm of that.
+These losses divide scores by a temperature. Published code multiplies by its inverse, a scale, and
+learns the logarithm of the scale.
 """
 
 import functools
@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 # Radford et al. 2021, arXiv 2103.00020, section 2.5.
 CLIP_INITIAL_TEMPERATURE = 0.07
@@ -20,26 +22,35 @@ CLIP_MAXIMUM_SCALE = 100.0
 SIGLIP_INITIAL_TEMPERATURE = 0.1
 SIGLIP_INITIAL_BIAS = -10.0
 
+_FORWARD_MODE = (
+    "a temperature clipped to its bounds has derivatives of reverse mode alone; for forward mode "
+    "(jax.jvp, jax.jacfwd) pass jnp.exp(-log_scale)"
+)
+
 
 def temperature_from_logit_scale(
     log_scale: float | Float[Array, ""], maximum: float = CLIP_MAXIMUM_SCALE
 ) -> Float[Array, ""]:
     """The temperature of CLIP's ``logit_scale``: 1 / min(exp(log_scale), maximum).
 
-    CLIP clips the parameter after every update; here the value is clipped, and ``clipped`` keeps
-    its gradient alive.
+    CLIP clips the parameter after every update. Here the value is clipped, and ``clipped`` keeps a
+    gradient.
     """
     return jnp.exp(-clipped(jnp.asarray(log_scale), -math.inf, math.log(maximum)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def clipped(value: Float[Array, ""], low: float, high: float) -> Float[Array, ""]:
-    """``value`` within [low, high], with a gradient that can bring it back.
+    """``value`` clipped to [low, high], with a gradient that can bring it back.
 
-    The gradient of a plain clip is 0 outside its bounds, so that a parameter which once stepped
-    over stays there for good. Here only a gradient whose descent leads further out is stopped. That
-    is a matter of its sign, so there is no forward-mode derivative.
+    The gradient of a plain clip is 0 outside its bounds, so a parameter that stepped outside stays
+    there. Here only a gradient whose descent leads further out is stopped. That depends on its
+    sign, so a forward-mode derivative raises a TypeError.
     """
+    return _clipped(reverse_mode_only(value, _FORWARD_MODE), low, high)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _clipped(value, low, high):
     return jnp.clip(value, low, high)
 
 
@@ -52,4 +63,4 @@ def _clipped_backward(low, high, value, gradient):
     return (jnp.where(outward, 0, gradient),)
 
 
-clipped.defvjp(_clipped_forward, _clipped_backward)
+_clipped.defvjp(_clipped_forward, _clipped_backward)

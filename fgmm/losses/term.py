@@ -1,4 +1,4 @@
-"""What the terms of an objective have in common. The terms are in ``terms``, one a file.
+"""Base classes of the terms of an objective. The terms are in ``terms``, one a file.
 
 A term is a loss with its options and its learned parameters. A module of ``terms`` defines a frozen
 dataclass ``Term``, derived from one of the classes here, whose fields are its options::
@@ -7,11 +7,11 @@ dataclass ``Term``, derived from one of the classes here, whose fields are its o
     parameters = term.init()
     loss, metrics = term(parameters, x, y, phrase_ids=None, step=0)
 
-Options are checked when a term is made; a ValueError names the option, its value and what is
+Options are checked when a term is created; a ValueError names the option, its value and what is
 allowed.
 
-A term that is called with ``axis_name`` within a ``shard_map`` gets a device's own clips on both
-sides, b of B, and returns the loss and the metrics of all B: see ``contrastive`` and ``sharded``.
+With ``axis_name`` within a ``shard_map``, a term gets a device's own clips on both sides, b of B,
+and returns the loss and the metrics of all B: see ``contrastive`` and ``sharded``.
 """
 
 import dataclasses
@@ -24,9 +24,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
-from fgmm.losses.collectives import AxisName, brought_home, first_clip, gathered, summed
+from fgmm.losses.collectives import AxisName, all_gather, all_to_all, first_clip, psum
+from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE, pool_weights, pooled
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
+from fgmm.losses.scores import Scores
 from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE, clipped
 
 Parameters = Mapping[str, Float[Array, ""]]
@@ -42,8 +44,8 @@ class Side(NamedTuple):
     Attributes:
       local: embeddings.
       mask: which of them are valid.
-      caption: which caption of its clip each belongs to; None where there is only one.
-      gate: logits of their learned weights; None where there are none.
+      caption: which caption of its clip each belongs to; None if there is only one.
+      gate: logits of their learned weights; None if there are none.
     """
 
     local: Float[Array, "B N D"]
@@ -53,19 +55,19 @@ class Side(NamedTuple):
 
     @classmethod
     def of(cls, embeddings: Any) -> "Side":
-        """That of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
+        """The side of embeddings with the axes [B,N,D], such as ``objective.Embeddings``."""
         return cls(embeddings.local, embeddings.mask, gate=embeddings.gates)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """How phrases look at their own clips: with the weights of a pool over local embeddings.
+    """How phrases attend to their own clips: with the weights of a pool over local embeddings.
 
-    ``str`` of it says so in words. A term that attends in another way derives a class from this one
-    with a ``__call__`` and a ``__str__`` of its own.
+    Its ``str`` describes it. A term that attends in another way has a subclass with another
+    ``__call__`` and ``__str__``.
 
     Attributes:
-      pool: one of ``similarity.POOLS``.
+      pool: one of ``dense.POOLS``.
       temperature: of the pool; None if it has none.
     """
 
@@ -82,7 +84,7 @@ class Attention:
         def within_clip(*sides):
             sides = [side[None] for side in sides]
             weights = similarity.attention_weights(*sides, **options)
-            return weights[0, 0], similarity.pooled_similarity(*sides, **options)[0, 0]
+            return weights[0, 0], similarity.pooled_similarity(*sides, **options).values[0, 0]
 
         return jax.vmap(within_clip)(x.local, y.local, x.mask, y.mask)
 
@@ -93,11 +95,11 @@ class Attention:
 
 
 class PhraseWeights(NamedTuple):
-    """How much each phrase of a clip counts in a term.
+    """The weight of each phrase of a clip in a term.
 
     Attributes:
-      weights: they sum to 1, or to less where a null slot takes its share.
-      description: where they come from, in words.
+      weights: they sum to 1, or to less if a null slot takes its share.
+      description: how they are computed, in words.
     """
 
     weights: Float[Array, "P"]
@@ -111,7 +113,7 @@ class PhraseWeights(NamedTuple):
     def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
         everything = jnp.ones(scores.shape, bool)
         options = {"pool": "softmax", "temperature": temperature, "axis": 0}
-        weights = similarity.pool_weights(scores, everything, **options)
+        weights = pool_weights(scores, everything, **options)
         return cls(weights, f"softmax of the scores at temperature {float(temperature):.3g}")
 
 
@@ -172,7 +174,7 @@ class Term:
         Args:
           parameters: as from ``init``.
           x, y: the two sides. A clip is valid if it has something valid on both.
-          phrase_ids: equal for phrases of y that are the same; None where that is not known.
+          phrase_ids: equal for phrases of y that are the same; None if that is not known.
           step: of training, from 0.
           axis_name, exchange: as in ``similarity.pooled_similarity``.
         """
@@ -186,10 +188,10 @@ class Term:
         *,
         axis_name: AxisName = None,
         exchange: str = "gather",
-    ) -> Float[Array, "b C"]:
-        """How well each clip fits each caption, for ranking them, as the loss sees it.
+    ) -> Scores:
+        """The score of each clip and caption by which the loss would rank them: [b,C].
 
-        It depends on clip b and caption c alone, so that a gallery may be scored in parts.
+        It depends only on clip b and caption c, so that a gallery may be scored in parts.
         ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
@@ -214,7 +216,7 @@ class Term:
         return self
 
     def attention(self, parameters: Parameters) -> Attention | None:
-        """How phrases look at their clips at the fine level; None if the term does not say.
+        """How phrases attend to their clips at the fine level; None if the term does not say.
 
         Args:
           parameters: as from ``init``.
@@ -229,9 +231,9 @@ class Term:
         step: int,
         gate: Float[Array, "P"] | None = None,
     ) -> PhraseWeights | None:
-        """How much the phrases of a clip count at the fine level; None if the term does not say.
+        """The weights of the phrases of a clip at the fine level; None if the term does not say.
 
-        For showing only: weights of the matched pair would give the answer away in an evaluation.
+        Only for display: in an evaluation, weights of the matched pair would reveal the answer.
 
         Args:
           parameters: as from ``init``.
@@ -277,13 +279,13 @@ class PooledTerm(Term):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choice("pool", self.pool, similarity.POOLS)
+        check_choice("pool", self.pool, POOLS)
         if self.implementation is not None:
             check_choice("implementation", self.implementation, tuple(similarity.IMPLEMENTATIONS))
         check_positive(attention_temperature=self.attention_temperature)
         if self.learn_attention_temperature:
             option = "pool, with learn_attention_temperature,"
-            check_choice(option, self.pool, similarity.POOLS_WITH_TEMPERATURE)
+            check_choice(option, self.pool, POOLS_WITH_TEMPERATURE)
 
     def pooled_similarity(
         self,
@@ -293,7 +295,7 @@ class PooledTerm(Term):
         *,
         axis_name: AxisName = None,
         exchange: str = "gather",
-    ) -> Float[Array, "b C P"]:
+    ) -> Scores:
         return similarity.pooled_similarity(
             *(x.local, y.local, x.mask, y.mask),
             **self._pooling(parameters),
@@ -304,13 +306,18 @@ class PooledTerm(Term):
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         across = {"axis_name": axis_name, "exchange": exchange}
         s = self.pooled_similarity(parameters, x, y, **across)
-        return self.clip_scores(parameters, s, gathered(y.mask, axis_name))
+        return self.clip_scores(parameters, s, axis_name=axis_name)
 
     def clip_scores(
-        self, parameters: Parameters, s: Float[Array, "b C P"], mask: Bool[Array, "C P"]
-    ) -> Float[Array, "b C"]:
-        """One score for each clip and caption from those of its phrases: their mean."""
-        return similarity.pooled(s, jnp.broadcast_to(mask, s.shape), pool="mean", axis=2)
+        self, parameters: Parameters, s: Scores, *, axis_name: AxisName = None
+    ) -> Scores:
+        """One score for each clip and caption, [b,C], from those of its phrases, [b,C,P]."""
+        phrases = jnp.broadcast_to(all_gather(s.y_valid, axis_name), s.values.shape)
+        values = pooled(s.values, phrases, **self._pool_of_phrases(parameters), axis=2)
+        return Scores(values, s.x_valid, s.y_valid.any(1))
+
+    def _pool_of_phrases(self, parameters):
+        return {"pool": "mean"}
 
     def check_embeddings(self, width, dtype):
         if self.implementation != "kernel":
@@ -324,19 +331,19 @@ class PooledTerm(Term):
         return dataclasses.replace(self, implementation=name)
 
     def attention(self, parameters):
-        if self.pool not in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool not in POOLS_WITH_TEMPERATURE:
             return Attention(self.pool)
         return Attention(self.pool, self.current("attention_temperature", parameters))
 
     def _pooling(self, parameters):
         options = {"pool": self.pool, "implementation": self.implementation}
-        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool in POOLS_WITH_TEMPERATURE:
             options["temperature"] = self.current("attention_temperature", parameters)
         return options
 
     def _temperatures(self):
         temperatures = super()._temperatures()
-        if self.pool in similarity.POOLS_WITH_TEMPERATURE:
+        if self.pool in POOLS_WITH_TEMPERATURE:
             temperatures["attention_temperature"] = self.learn_attention_temperature
         return temperatures
 
@@ -346,7 +353,7 @@ class ScoredTerm(PooledTerm):
     """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
-      direction: who attends over whom: 'y_to_x', 'x_to_y' or 'symmetric'.
+      direction: which side attends over which: 'y_to_x', 'x_to_y' or 'symmetric'.
       weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
         the gates of the heads.
       local_weighting: of local embeddings, where each of them attends over phrases (all directions
@@ -392,12 +399,13 @@ class ScoredTerm(PooledTerm):
 
     def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
         kinds = self._weightings()
+        softmax = "softmax" in kinds.values()
         gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
         return similarity.clip_similarity(
             *(x.local, y.local, x.mask, y.mask),
             direction=self.direction,
-            weighting="softmax" if "softmax" in kinds.values() else "uniform",
-            phrase_temperature=self.phrase_temperature,
+            weighting="softmax" if softmax else "uniform",
+            phrase_temperature=self.phrase_temperature if softmax else None,
             **gates,
             **self._pooling(parameters),
             axis_name=axis_name,
@@ -405,7 +413,7 @@ class ScoredTerm(PooledTerm):
         )
 
     def attention(self, parameters):
-        # In direction x_to_y no phrase looks at anything: local embeddings attend over the caption.
+        # In direction x_to_y phrases do not attend: local embeddings attend over the caption.
         return None if self.direction == "x_to_y" else super().attention(parameters)
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
@@ -418,7 +426,7 @@ class ScoredTerm(PooledTerm):
         return PhraseWeights.softmax(scores, self.phrase_temperature)
 
     def _weightings(self):
-        """The kind of weights of each side that has some."""
+        """The kind of weights of each side that has weights."""
         of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
         unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
         return {side: kind for side, kind in of_sides.items() if side != unweighed}
@@ -430,24 +438,19 @@ def _gate(name: str, side: Side) -> Float[Array, "B N"]:
     return side.gate
 
 
-def valid_clips(x: Side, y: Side) -> Bool[Array, "B"]:
-    """The clips that have something valid on both sides."""
-    return x.mask.any(1) & y.mask.any(1)
-
-
-def top1_accuracy(
-    s: Float[Array, "b C"], valid: Bool[Array, "b"], axis_name: AxisName = None
-) -> Float[Array, ""]:
-    """How often the own caption has the highest score for a clip, and the own clip for a caption.
+def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""]:
+    """The share of clips whose own caption has the highest score, and of captions whose own clip
+    has.
 
     The mean of both, over valid clips of all devices; a tie counts as an error.
     """
+    s, valid = scores.values, scores.valid
     own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
     own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
-    rivals = valid[:, None] & gathered(valid, axis_name)[None] & ~own
+    rivals = valid[:, None] & all_gather(valid, axis_name)[None] & ~own
     rival_scores = jnp.where(rivals, s, -jnp.inf)
     best_caption = rival_scores.max(1)
-    best_clip = brought_home(rival_scores.max(0), axis_name).max(0)
+    best_clip = all_to_all(rival_scores.max(0), axis_name).max(0)
     found = (valid & (positive > best_caption)).sum() + (valid & (positive > best_clip)).sum()
-    return summed(found, axis_name) / (2 * jnp.maximum(summed(valid.sum(), axis_name), 1))
+    return psum(found, axis_name) / (2 * jnp.maximum(psum(valid.sum(), axis_name), 1))

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from fgmm import devices, remote
 from fgmm.config import Config, ConfigError, as_dict, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
@@ -231,10 +232,11 @@ def load(
       weights: the parameters of the state, as in ``TrainState.with_weights``.
 
     Raises:
-      ConfigError: there is no such checkpoint, a file of it is damaged, the tokenizer beside it is
-        another one, or it has no such weights.
+      ConfigError: the devices asked for are not there, there is no such checkpoint, a file of it is
+        damaged, the tokenizer beside it is another one, or it has no such weights.
     """
     workdir = pathlib.Path(workdir)
+    devices.check_available()
     with _damage_named(workdir, step):
         manager, chosen = _opened(workdir, step)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
@@ -276,6 +278,7 @@ def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Save
     Raises:
       ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
     """
+    devices.check_available()
     # Orbax needs the handlers to know the contents of a checkpoint.
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
     with _damage_named(workdir, step):
@@ -298,7 +301,8 @@ def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
     """Turns what Orbax raises for files that are cut short or missing into a ``ConfigError``."""
     try:
         yield
-    except ConfigError:
+    # A device that is full or lost says nothing about files.
+    except (ConfigError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
         raise ConfigError(
@@ -309,6 +313,7 @@ def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
 
 def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.CheckpointManager, int]:
     """A run's checkpoints for reading, and the number of the step."""
+    remote.refuse(workdir, "--workdir")
     folder = workdir / FOLDER
     if not folder.is_dir():
         raise ConfigError(f"--workdir={workdir} holds no checkpoints ({folder} is missing)")
@@ -344,6 +349,16 @@ def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
     return max(scores, key=lambda step: (sign * scores[step], step))
 
 
+# What a run makes in its folder.
+_EXPECTED = (
+    *((name, pathlib.Path.is_dir, "folder") for name in (FOLDER, "damaged", "events", "profile")),
+    *(
+        (name, pathlib.Path.is_file, "file")
+        for name in (TOKENIZER, "metrics.jsonl", "provenance.jsonl")
+    ),
+)
+
+
 class WorkdirLock:
     """Creates a workdir and locks it for one run; the kernel releases the lock however the run
     ends.
@@ -359,6 +374,7 @@ class WorkdirLock:
         self._file = None
         path = workdir / ".lock"
         with distributed.all_or_none():
+            remote.refuse(workdir, "--workdir")
             if distributed.primary():
                 self._file = _locked(workdir, path)
         with distributed.all_or_none():
@@ -392,6 +408,13 @@ def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
             f"--workdir={workdir} is in use by a live process (pid {holder}): "
             "stop it or give another workdir"
         ) from error
+    for name, is_kind, kind in _EXPECTED:
+        if (workdir / name).exists() and not is_kind(workdir / name):
+            file.close()
+            raise ConfigError(
+                f"--workdir={workdir}: {name} is no {kind}, as a run has it; move it away or give "
+                "another workdir"
+            )
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -1,4 +1,6 @@
-"""What batches feed to the objective: clips with both sides of its pairs, and different clips."""
+"""Counts what batches give to the objective: clips with both sides of its pairs, and repeated
+clips.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +59,7 @@ class Feed:
             self._fed[pair] += counts[f"pairs/{pair}"]
 
     def starved(self) -> list[str]:
-        """A line on each pair of which no clip had both sides so far."""
+        """A line on each pair for which no clip had both sides so far."""
         return [
             f"no clip so far has both {' and '.join(_sides(pair))}: {', '.join(self._terms[pair])} "
             "learned nothing"

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgmm import provenance
+from fgmm.config import ConfigError
 from fgmm.data import pipeline, stream
 from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import REASONS
@@ -61,9 +62,9 @@ def train(
 
     Raises:
       ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, the corpus is
-        not the one of the checkpoint or of the other processes, the tokenizer knows nothing of its
-        captions, or there are no steps ``profile``.
+        ``config.init_from`` does not fit, a rule on learning rates matches nothing, there is no
+        loss to train by, the corpus is not the one of the checkpoint or of the other processes, the
+        tokenizer knows nothing of its captions, or there are no steps ``profile``.
       Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
         processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
@@ -71,6 +72,8 @@ def train(
     """
     config = experiment.config
     with distributed.all_or_none():
+        if not experiment.objective.terms:
+            raise ConfigError("objective.terms is empty; name at least one loss to train by")
         mesh = meshes.make_mesh(fsdp=config.mesh.fsdp)
         meshes.check_batch_size(
             config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache

@@ -71,9 +71,8 @@ class MetricsWriter:
         if self._lines and (time.monotonic() >= self._next_line or step == self._total):
             self._next_line = time.monotonic() + LINE_SECONDS
             left = datetime.timedelta(seconds=round(metrics["seconds_left"]))
-            print(
-                f"step {step} of {self._total}, {state}, {left} left", file=sys.stderr, flush=True
-            )
+            line = f"step {step} of {self._total}, {state}, {left} left"
+            print(line, file=sys.stderr, flush=True)
 
     def message(self, text: str) -> None:
         """Prints a line above the progress bar."""

@@ -94,6 +94,8 @@ def newest_whole(
 def _tried(read: Callable[[int], Any], step: int) -> tuple[Any, str]:
     try:
         return read(step), ""
+    except (MemoryError, jax.errors.JaxRuntimeError):  # of the device, not of a file
+        raise
     except Exception as error:  # Orbax raises nearly anything
         _silence_reads_in_flight()
         return None, said_in_a_line(error)

@@ -61,7 +61,7 @@ def test_attention_is_that_of_the_term(pool):
         weights = losses.attention_weights(*sides, **kwargs)[0]
         flat = np.asarray(maps.weights[b]).reshape(3, 8, -1)
         np.testing.assert_allclose(flat, np.swapaxes(weights, 1, 2), atol=1e-5)
-        score = losses.pooled_similarity(*sides, **kwargs)[0]
+        score = losses.pooled_similarity(*sides, **kwargs).values[0]
         np.testing.assert_allclose(maps.score[b], score, atol=1e-5)
     similarity = np.asarray(maps.similarity)
     expected = np.einsum("bnd,bkpd->bkpn", x, y).reshape(similarity.shape)

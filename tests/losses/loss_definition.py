@@ -53,6 +53,17 @@ def pool_derivatives(a, kind, temperature):
     return w, 0.0
 
 
+def pool_options(pool, temperature):
+    """What a similarity is told of its pool, of which most have no temperature."""
+    with_temperature = {"temperature": temperature} if pool in ("softmax", "logsumexp") else {}
+    return {"pool": pool, **with_temperature}
+
+
+def weighting_options(weighting, phrase_temperature):
+    with_temperature = {"phrase_temperature": phrase_temperature} if weighting == "softmax" else {}
+    return {"weighting": weighting, **with_temperature}
+
+
 def pooled_similarity(x, y, x_mask, y_mask, kind, temperature):
     s = np.zeros((len(x), len(y), y.shape[1]))
     for b in range(len(x)):

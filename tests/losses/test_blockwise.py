@@ -13,9 +13,11 @@ from jax.sharding import PartitionSpec
 
 from fgmm.losses import clip_similarity, contrastive, pooled_similarity
 from fgmm.losses.blockwise import choose_block
+from fgmm.losses.dense import POOLS
 from fgmm.losses.objective import Objective, TermEntry
-from fgmm.losses.similarity import DIRECTIONS, POOLS, WEIGHTINGS
+from fgmm.losses.similarity import DIRECTIONS, WEIGHTINGS
 from fgmm.losses.terms import info_nce
+from tests.losses.loss_definition import pool_options, weighting_options
 
 B, C, N, P, D = 5, 7, 6, 3, 4
 BLOCK = (2, 3)  # divides neither B nor C
@@ -40,7 +42,9 @@ def inputs():
     return x, y, x_mask, y_mask
 
 
-def scores_and_gradients(implementation, block, masks, directions=DIRECTIONS, **options):
+def scores_and_gradients(
+    implementation, block, masks, pool, weighting, directions=DIRECTIONS, **options
+):
     """A function of x, y, temperature and phrase temperature: scores, and gradients of them all."""
 
     def scores(*arguments):
@@ -48,13 +52,13 @@ def scores_and_gradients(implementation, block, masks, directions=DIRECTIONS, **
         return [
             clip_similarity(
                 *(x, y, *masks),
-                temperature=temperature,
-                phrase_temperature=phrase_temperature,
+                **pool_options(pool, temperature),
+                **weighting_options(weighting, phrase_temperature),
                 direction=direction,
                 implementation=implementation,
                 block=block,
                 **options,
-            )
+            ).values
             for direction in directions
         ]
 
@@ -105,7 +109,7 @@ def test_each_gradient_is_the_same_alone(inputs, side):
         def loss(x, y, temperature):
             options = {"pool": "softmax", "direction": "symmetric", "implementation": "blockwise"}
             s = clip_similarity(x, y, *masks, temperature=temperature, **options)
-            return jnp.sum(s**2)
+            return jnp.sum(s.values**2)
 
         return jax.grad(loss, argnums)(jnp.float32(x), jnp.float32(y), jnp.float32(0.1))
 
@@ -118,7 +122,8 @@ def test_second_derivatives_are_those_of_dense(float64, inputs):
 
     def loss(implementation, x, temperature):
         options = {"pool": "softmax", "direction": "symmetric", "implementation": implementation}
-        return jnp.sum(clip_similarity(x, y, *masks, temperature=temperature, **options) ** 2)
+        s = clip_similarity(x, y, *masks, temperature=temperature, **options)
+        return jnp.sum(s.values**2)
 
     def curvature(implementation):
         slope = jax.grad(functools.partial(loss, implementation), argnums=(0, 1))
@@ -137,7 +142,7 @@ def test_within_shard_map_it_is_what_it_is_outside(inputs):
     def loss(x, y, temperature):
         options = {"pool": "softmax", "direction": "symmetric", "implementation": "blockwise"}
         s = clip_similarity(x, y, temperature=temperature, **options)
-        return jnp.sum(jnp.sin(3 * s))
+        return jnp.sum(jnp.sin(3 * s.values))
 
     spec = PartitionSpec("clips")
     mesh = jax.make_mesh((8,), ("clips",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -158,7 +163,8 @@ def test_within_shard_map_it_is_what_it_is_outside(inputs):
 def test_it_lowers_for_accelerators(platform):
     def loss(x, y, temperature):
         options = {"pool": "softmax", "direction": "symmetric", "implementation": "blockwise"}
-        return contrastive.info_nce(clip_similarity(x, y, temperature=temperature, **options), 0.07)
+        S = clip_similarity(x, y, temperature=temperature, **options)
+        return contrastive.info_nce(S, temperature=0.07)
 
     sides = [jax.ShapeDtypeStruct((64, n, 128), "bfloat16") for n in (49, 16)]
     step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
@@ -234,7 +240,7 @@ def test_the_mirrored_direction_keeps_nothing_for_each_local_embedding():
 
     def loss(x, y):
         options = {"pool": "softmax", "temperature": 0.1, "implementation": "blockwise"}
-        return jnp.sum(clip_similarity(x, y, direction="x_to_y", **options) ** 2)
+        return jnp.sum(clip_similarity(x, y, direction="x_to_y", **options).values ** 2)
 
     arguments = [jax.ShapeDtypeStruct((clips, n, 8), "f4") for n in (N, 2)]
     step = jax.jit(jax.grad(loss, argnums=(0, 1)))

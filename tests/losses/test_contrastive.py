@@ -1,5 +1,6 @@
 """Losses against plain loops, in value and gradient, and against their published forms."""
 
+import functools
 import math
 
 import jax
@@ -20,6 +21,7 @@ from fgmm.losses import (
     sparc,
 )
 from tests.losses import loss_definition as definition
+from tests.losses.loss_definition import pool_options
 
 B, P = 4, 3
 VALID = np.array([True, False, True, True])
@@ -56,7 +58,7 @@ def assert_as_defined(loss, loops, arguments, valid):
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
 def test_info_nce_is_as_defined(temperature):
     assert_as_defined(
-        lambda reduction, s, t: info_nce(s, t, VALID, reduction=reduction),
+        lambda reduction, s, t: info_nce(s, temperature=t, valid=VALID, reduction=reduction),
         lambda s, t: definition.info_nce(s, t, VALID),
         (scores(B, B), np.array(temperature)),
         VALID,
@@ -66,7 +68,9 @@ def test_info_nce_is_as_defined(temperature):
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
 def test_sigmoid_is_as_defined(temperature):
     assert_as_defined(
-        lambda reduction, s, t, bias: sigmoid(s, t, bias, VALID, reduction=reduction),
+        lambda reduction, s, t, bias: sigmoid(
+            s, temperature=t, bias=bias, valid=VALID, reduction=reduction
+        ),
         lambda s, t, bias: definition.sigmoid(s, t, bias, VALID),
         (scores(B, B), np.array(temperature), np.array(-3.0)),
         VALID,
@@ -77,7 +81,14 @@ def test_sigmoid_is_as_defined(temperature):
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
 def test_mil_nce_is_as_defined(temperature, twice):
     assert_as_defined(
-        lambda reduction, s, t: mil_nce(s, MASK, t, VALID, twice, reduction=reduction),
+        lambda reduction, s, t: mil_nce(
+            s,
+            temperature=t,
+            mask=MASK,
+            count_positives_twice=twice,
+            valid=VALID,
+            reduction=reduction,
+        ),
         lambda s, t: definition.mil_nce(s, MASK, t, VALID, twice),
         (scores(B, B, P), np.array(temperature)),
         VALID,
@@ -90,7 +101,13 @@ def test_fine_grained_nce_is_as_defined(temperature, known):
     ids = PHRASE_IDS if known else np.arange(B * P).reshape(B, P)
     assert_as_defined(
         lambda reduction, s, t, w: fine_grained_nce(
-            s, MASK, t, w, VALID, phrase_ids=PHRASE_IDS if known else None, reduction=reduction
+            s,
+            temperature=t,
+            mask=MASK,
+            weights=w,
+            phrase_ids=PHRASE_IDS if known else None,
+            valid=VALID,
+            reduction=reduction,
         ),
         lambda s, t, w: definition.fine_grained_nce(s, MASK, t, w, VALID, ids),
         (scores(B, B, P), np.array(temperature), scores(B, P, seed=1) + 1),
@@ -101,8 +118,9 @@ def test_fine_grained_nce_is_as_defined(temperature, known):
 def test_fine_grained_nce_weighs_phrases_alike_by_default():
     s = scores(B, B, P)
     weights = MASK / MASK.sum(1, keepdims=True)
-    expected = fine_grained_nce(s, MASK, 0.1, weights, VALID)
-    np.testing.assert_allclose(fine_grained_nce(s, MASK, 0.1, None, VALID), expected, rtol=1e-12)
+    options = {"temperature": 0.1, "mask": MASK, "valid": VALID}
+    expected = fine_grained_nce(s, weights=weights, **options)
+    np.testing.assert_allclose(fine_grained_nce(s, **options), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
@@ -132,14 +150,12 @@ def test_info_nce_of_single_vectors_is_clip():
         - jax.nn.log_softmax(logits, axis=0).diagonal().mean()
     ) / 2
     for pool in ("softmax", "logsumexp", "max", "mean", "sparc"):
-        options = {"pool": pool, "temperature": 0.1}
-        s = clip_similarity(x[:, None], y[:, None], direction="symmetric", **options)
-        np.testing.assert_allclose(info_nce(s, 0.07), cross_entropy, rtol=1e-10)
+        options = pool_options(pool, 0.1)
+        S = clip_similarity(x[:, None], y[:, None], direction="symmetric", **options)
+        np.testing.assert_allclose(info_nce(S, temperature=0.07), cross_entropy, rtol=1e-10)
         s = pooled_similarity(x[:, None], y[:, None], **options)
-        np.testing.assert_allclose(fine_grained_nce(s, None, 0.07), cross_entropy, rtol=1e-10)
-        np.testing.assert_allclose(
-            mil_nce(s, count_positives_twice=True), published_mil_nce(s), rtol=1e-10
-        )
+        np.testing.assert_allclose(fine_grained_nce(s, temperature=0.07), cross_entropy, rtol=1e-10)
+        np.testing.assert_allclose(mil_nce(s), published_mil_nce(s.values), rtol=1e-10)
 
 
 def published_mil_nce(x):
@@ -162,7 +178,7 @@ def test_sigmoid_is_the_published_code():
     s = scores(B, B)
     labels = 2 * np.eye(B) - 1
     published = -np.sum(np.asarray(jax.nn.log_sigmoid(labels * (10 * s - 10)))) / B
-    np.testing.assert_allclose(sigmoid(s, 0.1, -10.0), published, rtol=1e-12)
+    np.testing.assert_allclose(sigmoid(s, temperature=0.1, bias=-10.0), published, rtol=1e-12)
 
 
 def test_identical_phrases_are_not_negatives():
@@ -170,10 +186,10 @@ def test_identical_phrases_are_not_negatives():
     s = scores(B, B, P)
     raised = s.copy()
     raised[0, 2, 1] += 1  # phrase 1, which clip 0 has too
-    same = {"phrase_ids": PHRASE_IDS, "reduction": "none"}
-    before, after = (fine_grained_nce(z, MASK, 0.1, None, VALID, **same) for z in (s, raised))
+    options = {"temperature": 0.1, "mask": MASK, "valid": VALID, "reduction": "none"}
+    before, after = (fine_grained_nce(z, phrase_ids=PHRASE_IDS, **options) for z in (s, raised))
     np.testing.assert_array_equal(before, after)
-    different = fine_grained_nce(raised, MASK, 0.1, None, VALID, reduction="none")
+    different = fine_grained_nce(raised, **options)
     assert different[0] > before[0]
     assert different[2] > before[2]
 
@@ -182,7 +198,7 @@ def test_comparing_phrases_needs_no_more_memory_than_scores():
     clips, phrases = 64, 32
 
     def loss(s, mask, ids):
-        return fine_grained_nce(s, mask, 0.1, phrase_ids=ids)
+        return fine_grained_nce(s, temperature=0.1, mask=mask, phrase_ids=ids)
 
     shapes = [((clips, clips, phrases), "f4"), ((clips, phrases), "?"), ((clips, phrases), "i4")]
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
@@ -193,28 +209,34 @@ def test_comparing_phrases_needs_no_more_memory_than_scores():
 @pytest.mark.parametrize("null_score", [None, 0.3])
 def test_matched_weights_come_from_the_matched_pair(null_score):
     s = scores(B, B, P)
-    weights = matched_weights(s, 0.2, MASK, null_score)
+    options = {"temperature": 0.2, "mask": MASK, "null_score": null_score}
+    weights = matched_weights(s, **options)
     e = np.where(MASK, np.exp(np.einsum("ccp->cp", s) / 0.2), 0)
     null = 0 if null_score is None else math.exp(null_score / 0.2)
     np.testing.assert_allclose(weights, e / (e.sum(1, keepdims=True) + null), rtol=1e-12)
-    gradient = jax.grad(lambda s: (matched_weights(s, 0.2, MASK, null_score) ** 2).sum())(s)
+    gradient = jax.grad(lambda s: (matched_weights(s, **options) ** 2).sum())(s)
     assert not np.any(gradient)
 
 
 def test_matched_weights_of_nothing_are_zero():
     nothing = np.zeros((B, P), bool)
     for null_score in (None, 0.3):
-        assert not np.any(matched_weights(scores(B, B, P), 0.2, nothing, null_score))
-    slope = jax.grad(lambda null: matched_weights(scores(B, B, P), 0.2, MASK, null).sum())(0.0)
-    assert slope < 0
+        options = {"temperature": 0.2, "null_score": null_score}
+        assert not np.any(matched_weights(scores(B, B, P), mask=nothing, **options))
+
+    def total(null_score):
+        options = {"temperature": 0.2, "mask": MASK, "null_score": null_score}
+        return matched_weights(scores(B, B, P), **options).sum()
+
+    assert jax.grad(total)(0.0) < 0
 
 
 LOSSES = {
-    "info_nce": lambda s, valid: info_nce(s[:, :, 0], 0.1, valid),
-    "sigmoid": lambda s, valid: sigmoid(s[:, :, 0], 0.1, -1.0, valid),
-    "mil_nce": lambda s, valid: mil_nce(s, None, 0.1, valid),
-    "mil_nce once": lambda s, valid: mil_nce(s, None, 0.1, valid, False),
-    "fine_grained_nce": lambda s, valid: fine_grained_nce(s, None, 0.1, None, valid),
+    "info_nce": lambda s, **options: info_nce(s[:, :, 0], **options),
+    "sigmoid": lambda s, **options: sigmoid(s[:, :, 0], bias=-1.0, **options),
+    "mil_nce": mil_nce,
+    "mil_nce once": functools.partial(mil_nce, count_positives_twice=False),
+    "fine_grained_nce": fine_grained_nce,
 }
 
 
@@ -222,7 +244,12 @@ LOSSES = {
 def test_invalid_clips_are_as_if_absent(name):
     """They change nothing, even where they hold NaN; no clip or one clip gives no NaN either."""
     s = scores(B, B, P)
-    loss = jax.jit(jax.value_and_grad(LOSSES[name]))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(s, valid):
+        return LOSSES[name](s, temperature=0.1, valid=valid)
+
     present = loss(s[VALID][:, VALID], np.ones(3, bool))
     spoilt = s.copy()
     spoilt[~VALID] = spoilt[:, ~VALID] = np.nan
@@ -249,11 +276,11 @@ def test_order_of_clips_does_not_matter(seed, order, temperature):
     ids = rng.integers(0, 4, (B, P))
 
     def losses(s, valid, mask, ids):
-        options = {"phrase_ids": ids, "reduction": "none"}
+        options = {"temperature": temperature, "valid": valid, "reduction": "none"}
         return [
-            info_nce(s[:, :, 0], temperature, valid, reduction="none"),
-            mil_nce(s, mask, temperature, valid, reduction="none"),
-            fine_grained_nce(s, mask, temperature, None, valid, **options),
+            info_nce(s[:, :, 0], **options),
+            mil_nce(s, mask=mask, **options),
+            fine_grained_nce(s, mask=mask, phrase_ids=ids, **options),
         ]
 
     permuted = losses(s[order][:, order], valid[order], mask[order], ids[order])
@@ -267,10 +294,10 @@ def test_extreme_scores_stay_finite_in_float32():
         for size in (0.0, 1.0, 100.0):
             s = jnp.float32(size * scores(B, B, P))
             for loss in (
-                lambda s, t: info_nce(s[:, :, 0], t),
-                lambda s, t: sigmoid(s[:, :, 0], t, -10.0),
-                lambda s, t: mil_nce(s, None, t),
-                lambda s, t: fine_grained_nce(s, None, t),
+                lambda s, t: info_nce(s[:, :, 0], temperature=t),
+                lambda s, t: sigmoid(s[:, :, 0], temperature=t, bias=-10.0),
+                lambda s, t: mil_nce(s, temperature=t),
+                lambda s, t: fine_grained_nce(s, temperature=t),
             ):
                 values = jax.value_and_grad(loss, argnums=(0, 1))(s, jnp.float32(temperature))
                 assert all(np.all(np.isfinite(v)) for v in jax.tree.leaves(values))
@@ -288,8 +315,8 @@ def test_sparc_of_nothing_and_of_zero_vectors_has_no_nan():
 
 def test_wrong_shapes_and_reductions_are_named():
     with pytest.raises(ValueError, match="B and C must be equal; got 4 and 3"):
-        info_nce(scores(4, 3), 0.1)
+        info_nce(scores(4, 3), temperature=0.1)
     with pytest.raises(ValueError, match="B and C must be equal; got 2 and 3"):
         mil_nce(scores(2, 3, 1))
     with pytest.raises(ValueError, match="reduction must be one of mean, none; got 'sum'"):
-        info_nce(scores(3, 3), 0.1, reduction="sum")
+        info_nce(scores(3, 3), temperature=0.1, reduction="sum")

@@ -9,8 +9,10 @@ import pytest
 from jax.sharding import Mesh
 
 from fgmm.losses import clip_similarity, gate_weights, info_nce, sharded
+from fgmm.losses.dense import POOLS, pooled
 from fgmm.losses.exchange import x_travels
-from fgmm.losses.similarity import DIRECTIONS, POOLS, pooled
+from fgmm.losses.similarity import DIRECTIONS
+from tests.losses.loss_definition import pool_options
 
 B, C, N, P, D = 5, 7, 6, 3, 4
 BLOCK = (2, 3)  # divides neither B nor C
@@ -41,7 +43,7 @@ def defined(x, y, x_gate, y_gate, temperature, masks, pool, direction):
         jnp.where(valid.any(1, keepdims=True), jax.nn.softmax(jnp.where(valid, gate, -1e9)), 0)
         for gate, valid in ((x_gate, x_mask), (y_gate, y_mask))
     )
-    options = {"pool": pool, "temperature": temperature}
+    options = pool_options(pool, temperature)
     there = jnp.einsum("cp,bcp->bc", beta, pooled(a, mask, axis=2, **options))
     back = jnp.einsum("bn,bcn->bc", gamma, pooled(a, mask, axis=3, **options))
     return {"y_to_x": there, "x_to_y": back, "symmetric": (there + back) / 2}[direction]
@@ -51,8 +53,8 @@ def scored(x, y, x_gate, y_gate, temperature, masks, pool, direction, **options)
     gates = {"x_gate": x_gate, "y_gate": y_gate}
     unweighed = {"y_to_x": "x_gate", "x_to_y": "y_gate", "symmetric": None}[direction]
     gates = {name: gate for name, gate in gates.items() if name != unweighed}
-    options |= {"pool": pool, "temperature": temperature, "direction": direction}
-    return clip_similarity(x, y, *masks, **gates, **options)
+    options |= {**pool_options(pool, temperature), "direction": direction}
+    return clip_similarity(x, y, *masks, **gates, **options).values
 
 
 def values_and_gradients(score, masks, directions=DIRECTIONS, **options):
@@ -119,7 +121,10 @@ def test_a_gate_may_be_on_one_side_alone(implementation):
     (x, y, x_gate, y_gate), masks = inputs(np.float32)
     pooling = {"pool": "logsumexp", "temperature": 0.1, "implementation": implementation}
     softmax = {"weighting": "softmax", "phrase_temperature": 0.2}
-    score = functools.partial(clip_similarity, x, y, *masks, **pooling)
+
+    def score(**options):
+        return clip_similarity(x, y, *masks, **pooling, **options).values
+
     there, back = score(direction="y_to_x", y_gate=y_gate), score(direction="x_to_y", x_gate=x_gate)
     for other in ({}, softmax):
         of_y = score(direction="symmetric", y_gate=y_gate, **other)
@@ -134,11 +139,12 @@ def test_a_gate_may_be_on_one_side_alone(implementation):
 def test_a_gate_of_equal_logits_changes_nothing(implementation):
     (x, y, *_), masks = inputs(np.float32)
     for pool in POOLS:
-        options = {"pool": pool, "temperature": 0.1, "direction": "symmetric"}
+        options = {**pool_options(pool, 0.1), "direction": "symmetric"}
         options["implementation"] = implementation
         gates = {"x_gate": np.full((B, N), 3.0), "y_gate": np.zeros((C, P))}
         found = clip_similarity(x, y, *masks, **options, **gates)
-        np.testing.assert_allclose(found, clip_similarity(x, y, *masks, **options), atol=1e-6)
+        expected = clip_similarity(x, y, *masks, **options)
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -154,7 +160,7 @@ def test_extreme_logits_leave_one_entry_and_finite_gradients(implementation, tem
     found, gradients = values_and_gradients(scored, everything, **options)(*given)
     chosen_y = y[np.arange(C), y_gate.argmax(1)][:, None]
     of_chosen = clip_similarity(x, chosen_y, pool="logsumexp", temperature=temperature)
-    np.testing.assert_allclose(found[0], of_chosen, atol=1e-5)
+    np.testing.assert_allclose(found[0], of_chosen.values, atol=1e-5)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     # Masked, they may be anything.
     for masks in ((x_mask, y_mask), (np.zeros_like(x_mask), y_mask)):
@@ -188,13 +194,14 @@ def test_one_local_embedding_and_one_phrase_make_it_info_nce(implementation, poo
     (x, y, x_gate, y_gate), _ = inputs(np.float32, captions=B)
 
     def loss(x_gate, y_gate):
-        options = {"pool": pool, "temperature": 0.1, "direction": "symmetric"}
+        options = {**pool_options(pool, 0.1), "direction": "symmetric"}
         gates = {"x_gate": x_gate, "y_gate": y_gate}
         S = clip_similarity(x[:, :1], y[:, :1], **options, **gates, implementation=implementation)
-        return info_nce(S, 0.07)
+        return info_nce(S, temperature=0.07)
 
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(x_gate[:, :1], y_gate[:, :1])
-    np.testing.assert_allclose(value, info_nce(x[:, 0] @ y[:, 0].T, 0.07), rtol=1e-6)
+    expected = info_nce(x[:, 0] @ y[:, 0].T, temperature=0.07)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert not np.any(gradients[0])
     assert not np.any(gradients[1])
 
@@ -207,7 +214,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_gallery():
     def score(captions):
         masks = x_mask, y_mask[captions]
         gates = {"x_gate": x_gate, "y_gate": y_gate[captions]}
-        return np.asarray(clip_similarity(x, y[captions], *masks, **gates, **options))
+        return np.asarray(clip_similarity(x, y[captions], *masks, **gates, **options).values)
 
     expected = score(np.arange(C))
     np.testing.assert_allclose(score(order), expected[:, order], atol=1e-6)
@@ -267,7 +274,7 @@ def gated_losses(gates, x, y, masks, *, axis_name=None, exchange="gather"):
             scored(x, y, x_gate, y_gate, 0.2, masks, pool, direction, **options)
             for direction in DIRECTIONS
         )
-        losses[pool] = info_nce(S, 0.3, valid, axis_name=axis_name)
+        losses[pool] = info_nce(S, temperature=0.3, valid=valid, axis_name=axis_name)
     return sum((k + 1) * losses[pool] for k, pool in enumerate(POOLS))
 
 
@@ -300,7 +307,8 @@ def test_over_devices_it_is_that_of_one_device(exchange, locals_, dtype):
     expected = on_one_device(locals_)
     with jax.enable_x64(dtype == np.float64):
         given = sharded_inputs(locals_, dtype)
-        assert x_travels(given[1][:2], given[2][:2]) == (locals_ == 1)
+        sides = {"x": jnp.asarray(given[1][:2]), "y": jnp.asarray(given[2][:2])}
+        assert all(x_travels(sides, returned) == (locals_ == 1) for returned in (1, 2))
         mesh = Mesh(np.array(jax.devices()), ("data",))
         over_mesh = sharded(gated_losses, mesh, exchange=exchange)
         found = jax.jit(jax.value_and_grad(over_mesh, (0, 1, 2)))(*given)

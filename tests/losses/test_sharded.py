@@ -25,10 +25,12 @@ from fgmm.losses import (
     sigmoid,
     sparc,
 )
+from fgmm.losses.dense import POOLS
 from fgmm.losses.exchange import EXCHANGES, x_travels
 from fgmm.losses.sharded import received_bytes
-from fgmm.losses.similarity import POOLS
+from fgmm.losses.similarity import DIRECTIONS
 from tests import compilation
+from tests.losses.loss_definition import pool_options
 
 DEVICES = 8
 B, N, P, D = 16, 3, 2, 4
@@ -93,33 +95,42 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
         own = parameters[pool]
         scores[pool] = clip_similarity(
             *given_to_all,
-            pool=pool,
-            temperature=own["attention"],
+            **pool_options(pool, own["attention"]),
             direction="symmetric",
             weighting="softmax",
             phrase_temperature=own["phrases"],
             **options(k),
         )
-        assert scores[pool].shape == cotangent.shape
-        values[pool] = total(cotangent * scores[pool])
+        assert scores[pool].values.shape == cotangent.shape
+        values[pool] = total(cotangent * scores[pool].values)
 
     of = {name: own["contrast"] for name, own in parameters.items()}
     s = pooled_similarity(
         *given_to_all, pool="softmax", temperature=parameters["matched"]["attention"], **options(1)
     )
-    turned_down = matched_weights(
-        s, parameters["matched"]["phrases"], y_mask, parameters["matched"]["null"], **across
-    )
+    own = parameters["matched"]
+    turned_down = matched_weights(s, temperature=own["phrases"], null_score=own["null"], **across)
     values["matched"] = fine_grained_nce(
-        s, y_mask, of["matched"], turned_down, valid, phrase_ids=ids, **across
+        s, temperature=of["matched"], weights=turned_down, phrase_ids=ids, **across
     )
-    values["given"] = fine_grained_nce(s, y_mask, of["given"], weights, **across)
-    values["mil_nce"] = mil_nce(s, y_mask, of["mil_nce"], valid, **across)
-    values["once"] = mil_nce(s, None, of["once"], valid, False, **across)
+    given_masks = {"mask": y_mask, **across}
+    values["given"] = fine_grained_nce(
+        s.values, temperature=of["given"], weights=weights, **given_masks
+    )
+    values["mil_nce"] = mil_nce(s, temperature=of["mil_nce"], **across)
+    values["once"] = mil_nce(
+        s.values,
+        temperature=of["once"],
+        mask=y_mask,
+        count_positives_twice=False,
+        valid=valid,
+        **across,
+    )
     S = scores["max"]
-    values["info_nce"] = info_nce(S, of["info_nce"], valid, **across)
-    values["sigmoid"] = sigmoid(S, of["sigmoid"], parameters["sigmoid"]["bias"], valid, **across)
-    local = info_nce(S, of["local"], reduction="none", **across)
+    values["info_nce"] = info_nce(S, temperature=of["info_nce"], **across)
+    own = parameters["sigmoid"]
+    values["sigmoid"] = sigmoid(S, temperature=own["contrast"], bias=own["bias"], **across)
+    local = info_nce(S.values, temperature=of["local"], reduction="none", **across)
     assert local.shape == (len(x),)
     values["local"] = total(cotangent[:, 0] * local)
     values["sparc"] = sparc(x, y, x_mask, y_mask, temperature=of["sparc"], **across)
@@ -177,7 +188,7 @@ def test_every_loss_and_pool_is_that_of_one_device(dtype, swapped):
 def one_loss(temperature, x, y, masks, *, axis_name=None, exchange="gather"):
     pooling = {"pool": "softmax", "temperature": temperature}
     s = pooled_similarity(x, y, *masks, **pooling, axis_name=axis_name, exchange=exchange)
-    return fine_grained_nce(s, masks[1], temperature, axis_name=axis_name)
+    return fine_grained_nce(s, temperature=temperature, axis_name=axis_name)
 
 
 def given_to_one_loss():
@@ -226,7 +237,8 @@ def test_local_losses_have_gradients_to_be_summed():
 
     def loss(temperature, x, y, factors, axis_name=None):
         S = clip_similarity(x, y, pool="logsumexp", temperature=0.2, axis_name=axis_name)
-        return jnp.sum(factors * info_nce(S, temperature, reduction="none", axis_name=axis_name))
+        each = info_nce(S, temperature=temperature, reduction="none", axis_name=axis_name)
+        return jnp.sum(factors * each)
 
     def local(*arguments):
         compute = functools.partial(loss, axis_name=("a", "b"))
@@ -266,6 +278,40 @@ def test_jit_alone_spreads_a_loss_rightly():
     check_equal(compute(arguments[0], *placed), one_loss_on_one_device(), 1e-5)
 
 
+def test_any_loss_will_do():
+    """Those of this package, with their options and masks by name, and those of others."""
+    given, masks = inputs(jnp.float32)
+    x, y, valid = given["x"], given["y"], masks["x_mask"].any(1)
+    S = x[:, 0] @ y[:, 0].T
+    s = jnp.einsum("bd,cpd->bcp", x[:, 0], y)
+    of_phrases = {"mask": masks["y_mask"], "phrase_ids": masks["ids"]}
+    for loss, arguments, named in [
+        (info_nce, (S,), {"temperature": 0.1, "valid": valid}),
+        (sigmoid, (S,), {"temperature": jnp.float32(0.1), "bias": -1.0}),
+        (mil_nce, (s,), {"mask": masks["y_mask"], "count_positives_twice": False}),
+        (fine_grained_nce, (s,), {"temperature": 0.1, "valid": None, **of_phrases}),
+        (functools.partial(sparc, temperature=0.1), (x, y, masks["x_mask"]), {"valid": valid}),
+        (lambda x, **across: one_loss(0.1, x, y=x, masks=(None, None), **across), (x,), {}),
+    ]:
+        over_mesh = functools.partial(sharded(loss, mesh()), **named)
+        value, gradient = jax.jit(jax.value_and_grad(over_mesh))(*arguments)
+        expected = jax.value_and_grad(functools.partial(loss, **named))(*arguments)
+        check_equal((value, gradient), expected, 1e-5)
+        assert value > 0
+
+
+def test_what_is_no_loss_over_devices_is_refused():
+    S = jnp.eye(B)
+    with pytest.raises(ValueError, match="loss must take axis_name and hand it on, or negatives"):
+        sharded(lambda s: info_nce(s, temperature=0.1), mesh())
+    with pytest.raises(ValueError, match="exchange 'ring' needs a loss that takes exchange"):
+        sharded(info_nce, mesh(), exchange="ring")
+    with pytest.raises(ValueError, match=r"scalars, as with reduction 'mean'; got \(2,\)"):
+        sharded(info_nce, mesh())(S, temperature=0.1, reduction="none")
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0; got 0"):
+        sharded(info_nce, mesh())(S, temperature=0)
+
+
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="exchange must be one of gather, ring; got 'swap'"):
         sharded(one_loss, mesh(), exchange="swap")
@@ -273,10 +319,8 @@ def test_wrong_options_are_named():
         sharded(one_loss, mesh(), axes="model")
     with pytest.raises(ValueError, match="exchange must be one of gather, ring; got 'swap'"):
         one_loss(*given_to_one_loss(), exchange="swap")
-    x = jnp.ones((8, 2))
-    wrong = sharded(lambda s, axis_name, exchange: info_nce(s, 1.0, axis_name=axis_name), mesh())
     with pytest.raises(ValueError, match="must be equal; got 1 on each of 8 devices and 2"):
-        wrong(x)
+        sharded(info_nce, mesh())(jnp.ones((8, 2)), temperature=1.0)
 
 
 def test_the_gradient_of_narrow_embeddings_is_summed_in_float32():
@@ -287,7 +331,7 @@ def test_the_gradient_of_narrow_embeddings_is_summed_in_float32():
 
     def total(x, y, *, axis_name, exchange):
         s = pooled_similarity(x, y, pool="mean", axis_name=axis_name, exchange=exchange)
-        return jax.lax.psum(s.sum(), axis_name)
+        return jax.lax.psum(s.values.sum(), axis_name)
 
     for exchange in EXCHANGES:
         over_mesh = sharded(total, mesh(), exchange=exchange)
@@ -308,30 +352,31 @@ def received(compiled):
     return total, gathered
 
 
-def measured_loss(name):
+def measured_loss(name, direction="y_to_x", gates=""):
     def loss(temperature, x, y, x_mask, y_mask, ids, *, axis_name, exchange):
         across = {"axis_name": axis_name, "exchange": exchange}
         given = (x, y, x_mask, y_mask)
-        valid = x_mask.any(1) & y_mask.any(1)
+        contrast = {"temperature": temperature, "axis_name": axis_name}
         if name == "sparc":
-            return sparc(*given, temperature=temperature, axis_name=axis_name)
-        if name in ("info_nce", "sigmoid", "gated"):
-            gate = {"y_gate": y[:, :, 0]} if name == "gated" else {}
-            S = clip_similarity(*given, pool="softmax", temperature=temperature, **across, **gate)
+            return sparc(*given, **contrast)
+        pooling = {"pool": "softmax", "temperature": temperature}
+        if name in ("info_nce", "sigmoid"):
+            gated = {f"{side}_gate": {"x": x, "y": y}[side][:, :, 0] for side in gates}
+            S = clip_similarity(*given, **pooling, direction=direction, **gated, **across)
             if name == "sigmoid":
-                return sigmoid(S, temperature, -10.0, valid, axis_name=axis_name)
-            return info_nce(S, temperature, valid, axis_name=axis_name)
-        s = pooled_similarity(*given, pool="softmax", temperature=temperature, **across)
+                return sigmoid(S, bias=-10.0, **contrast)
+            return info_nce(S, **contrast)
+        s = pooled_similarity(*given, **pooling, **across)
         if name == "mil_nce":
-            return mil_nce(s, y_mask, temperature, valid, axis_name=axis_name)
-        return fine_grained_nce(s, y_mask, temperature, phrase_ids=ids, axis_name=axis_name)
+            return mil_nce(s, **contrast)
+        return fine_grained_nce(s, phrase_ids=ids, **contrast)
 
     return loss
 
 
-def compiled_step(name, exchange, clips, N, P, D):
+def compiled_step(name, exchange, clips, N, P, D, **scoring):
     """Value and gradient of a loss, compiled for ``clips`` on each device."""
-    over_mesh = sharded(measured_loss(name), mesh(), replicated=(0,), exchange=exchange)
+    over_mesh = sharded(measured_loss(name, **scoring), mesh(), exchange=exchange)
     total = clips * DEVICES
     shapes = [((), float), ((total, N, D), float), ((total, P, D), float)]
     shapes += [((total, N), bool), ((total, P), bool), ((total, P), int)]
@@ -347,48 +392,79 @@ def compiled_step(name, exchange, clips, N, P, D):
     return jax.jit(jax.value_and_grad(over_mesh, argnums=(0, 1, 2))).lower(*arguments).compile()
 
 
+# Of clips on each device, N, P and D; in the second x is the smaller side.
+SHAPE, SHAPE_OF_COARSE = (4, 10, 3, 6), (2, 1, 5, 32)
+
+
 @pytest.mark.parametrize(
     ("name", "exchange", "shape"),
     [
-        ("fine_grained_nce", "gather", (4, 10, 3, 6)),
-        ("fine_grained_nce", "ring", (4, 10, 3, 6)),
-        ("mil_nce", "gather", (2, 1, 5, 32)),
-        ("info_nce", "gather", (4, 10, 3, 6)),
-        ("sigmoid", "gather", (4, 10, 3, 6)),
-        ("gated", "gather", (4, 10, 3, 6)),
-        ("gated", "ring", (4, 10, 3, 6)),
-        ("gated", "gather", (2, 1, 5, 32)),
-        ("sparc", "gather", (4, 10, 3, 6)),
+        ("fine_grained_nce", "gather", SHAPE),
+        ("fine_grained_nce", "ring", SHAPE),
+        ("mil_nce", "gather", SHAPE_OF_COARSE),
+        ("info_nce", "gather", SHAPE),
+        ("sigmoid", "gather", SHAPE),
+        ("sparc", "gather", SHAPE),
     ],
 )
 def test_the_bytes_received_are_those_of_the_formula(name, exchange, shape):
+    check_received(name, exchange, shape)
+
+
+@pytest.mark.parametrize(
+    ("direction", "gates", "exchange", "shape"),
+    [
+        *((direction, "", "gather", SHAPE_OF_COARSE) for direction in DIRECTIONS),
+        *(("y_to_x", "y", *sent) for sent in (("gather", SHAPE), ("ring", SHAPE))),
+        *(("x_to_y", "x", *sent) for sent in (("gather", SHAPE), ("ring", SHAPE))),
+        *(("symmetric", "xy", *sent) for sent in (("gather", SHAPE), ("ring", SHAPE))),
+        ("y_to_x", "y", "gather", SHAPE_OF_COARSE),
+        ("x_to_y", "x", "gather", SHAPE_OF_COARSE),
+        ("symmetric", "x", "gather", SHAPE_OF_COARSE),
+        ("symmetric", "xy", "gather", (2, 2, 5, 32)),
+    ],
+)
+def test_gates_and_directions_are_counted(direction, gates, exchange, shape):
+    check_received("info_nce", exchange, shape, direction=direction, gates=gates)
+
+
+def check_received(name, exchange, shape, direction="y_to_x", gates=""):
     clips, N, P, D = shape
-    total, gathered = received(compiled_step(name, exchange, *shape))
+    compiled = compiled_step(name, exchange, *shape, direction=direction, gates=gates)
+    total, gathered = received(compiled)
     sizes = {"devices": DEVICES, "clips": clips, "N": N, "P": P, "D": D, "exchange": exchange}
-    gated = name == "gated"
-    expected = received_bytes("info_nce" if gated else name, **sizes, gated=gated)
-    assert total == expected
-    x, y = (jax.ShapeDtypeStruct((clips, n, D), jnp.float32) for n in (N, P))
-    assert x_travels(x, y) == (N == 1)
+    scoring = {"direction": direction, "x_gated": "x" in gates, "y_gated": "y" in gates}
+    assert total == received_bytes(name, **sizes, **scoring)
     sizes = {math.prod(shape) for shape in gathered}
     whole = DEVICES * clips * D
-    assert (whole * N in sizes) == x_travels(x, y)
-    y_gathered = exchange == "gather" and not x_travels(x, y) and name != "sparc"
-    assert (whole * P in sizes) == y_gathered
+    x_sent = shape != SHAPE
+    assert (whole * N in sizes) == x_sent
+    assert (whole * P in sizes) == (exchange == "gather" and not x_sent and name != "sparc")
 
 
 def test_x_travels_where_it_is_smaller():
     """One embedding a clip against several captions, as of a coarse term."""
     rng = np.random.default_rng(0)
     x, y = (jnp.asarray(rng.normal(size=(B, n, 16)), jnp.float32) for n in (1, 5))
-    assert x_travels(x[:2], y[:2])
-    assert not x_travels(y[:2], x[:2])
+    assert x_travels({"x": x[:2], "y": y[:2]}, returned=5)
+    assert not x_travels({"x": y[:2], "y": x[:2]}, returned=1)
     masks = jnp.asarray(rng.random((B, 1)) < 0.9), jnp.asarray(rng.random((B, 5)) < 0.7)
 
     def compute(loss):
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(jnp.float32(1.0), x, y, masks)
 
-    check_equal(compute(sharded(one_loss, mesh(), replicated=(0,))), compute(one_loss), 1e-5)
+    check_equal(compute(sharded(one_loss, mesh())), compute(one_loss), 1e-5)
+
+
+def test_x_travels_more_often_where_one_number_comes_back():
+    """A gate of phrases makes scores [b,C] of what would be [b,C,P]."""
+    shapes = {"x": (64, 1, 16), "y": (64, 5, 16), "y_weights": (64, 5)}
+    sides = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    # There and back: 64 · (16 + 64 · returned) numbers, instead of 64 · (5 · 16 + 5).
+    assert x_travels(sides, returned=1)
+    assert not x_travels(sides, returned=5)
+    # With eight local embeddings a clip their weights are too much.
+    assert not x_travels({**sides, "x_weights": jnp.zeros((64, 8))}, returned=1)
 
 
 def test_a_ring_never_holds_all_of_y():

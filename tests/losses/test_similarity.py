@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgmm.losses import attention_weights, clip_similarity, info_nce, pooled_similarity
-from fgmm.losses.similarity import DIRECTIONS, POOLS, POOLS_WITH_TEMPERATURE, WEIGHTINGS
+from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE
+from fgmm.losses.similarity import DIRECTIONS, WEIGHTINGS
 from tests.losses import loss_definition as definition
+from tests.losses.loss_definition import pool_options, weighting_options
 
 # The kernel is for bfloat16 and for some of the pools: tests/losses/kernels.
 IMPLEMENTATIONS = ("dense", "blockwise")
@@ -65,10 +67,11 @@ def degenerate(case):
 
 @functools.partial(jax.jit, static_argnames=("pool", "implementation"))
 def value_and_gradients(cotangent, x, y, temperature, x_mask, y_mask, pool, implementation):
-    options = {"pool": pool, "implementation": implementation, "block": BLOCKS[implementation]}
+    options = {"implementation": implementation, "block": BLOCKS[implementation]}
 
     def similarity(x, y, temperature):
-        return pooled_similarity(x, y, x_mask, y_mask, temperature=temperature, **options)
+        pooling = pool_options(pool, temperature)
+        return pooled_similarity(x, y, x_mask, y_mask, **pooling, **options).values
 
     s, gradients = jax.vjp(similarity, x, y, temperature)
     return s, *gradients(cotangent)
@@ -121,7 +124,7 @@ def test_extremes_have_their_gradient_however_a_is_fused(float64, implementation
     @functools.partial(jax.grad, argnums=(0, 1))
     def gradients(x, y):
         options = {"pool": "sparc", "implementation": implementation}
-        return pooled_similarity(x, y, **options).sum()
+        return pooled_similarity(x, y, **options).values.sum()
 
     arguments = (np.ones((B, C, P)), x, y, x_mask, y_mask, "sparc", None)
     expected = definition.pooled_similarity_gradients(*arguments)[:2]
@@ -145,7 +148,7 @@ def test_second_derivative_of_logsumexp_is_that_of_its_formula(float64, implemen
     options = {"pool": "logsumexp", "implementation": implementation}
 
     def similarity(t):
-        return pooled_similarity(x, y, x_mask, y_mask, temperature=t, **options).sum()
+        return pooled_similarity(x, y, x_mask, y_mask, temperature=t, **options).values.sum()
 
     def formula(t):
         args = (x, y, x_mask, y_mask, "logsumexp", t)
@@ -171,12 +174,10 @@ def test_clip_similarity_is_as_defined(float64, pool, direction, weighting):
         def similarity(x, y, temperature, phrase_temperature):
             return clip_similarity(
                 *(x, y, x_mask, y_mask),
-                pool=pool,
-                temperature=temperature,
+                **pool_options(pool, temperature),
+                **weighting_options(weighting, phrase_temperature),
                 direction=direction,
-                weighting=weighting,
-                phrase_temperature=phrase_temperature,
-            )
+            ).values
 
         value, gradients = jax.vjp(similarity, *arguments)
         return value, gradients(cotangent)
@@ -197,14 +198,14 @@ def test_what_is_masked_never_matters(implementation, pool):
     x, y, x_mask, y_mask = sides(np.random.default_rng(4), 3, 4, 5, 3)
     spoilt_x = np.where(x_mask[..., None], x, np.nan).astype(np.float32)
     spoilt_y = np.where(y_mask[..., None], y, np.inf).astype(np.float32)
-    options = {"pool": pool, "temperature": 0.1, "weighting": "softmax"}
+    options = {**pool_options(pool, 0.1), "weighting": "softmax"}
     options |= {"phrase_temperature": 0.1, "direction": "symmetric"}
     options |= {"implementation": implementation}
 
     @jax.jit
     def scores_and_gradients(x, y):
         def scores(x, y):
-            return clip_similarity(x, y, x_mask, y_mask, **options)
+            return clip_similarity(x, y, x_mask, y_mask, **options).values
 
         s, gradients = jax.vjp(scores, x, y)
         return s, *gradients(jnp.ones_like(s))
@@ -231,10 +232,10 @@ def test_a_score_does_not_depend_on_the_gallery(implementation, direction):
     options = {"pool": "softmax", "temperature": 0.1, "direction": direction}
     options |= {"weighting": "softmax", "phrase_temperature": 0.05}
     options |= {"implementation": implementation, "block": BLOCKS[implementation]}
-    s = clip_similarity(x, y, x_mask, y_mask, **options)
-    permuted = clip_similarity(x, y[order], x_mask, y_mask[order], **options)
+    s = clip_similarity(x, y, x_mask, y_mask, **options).values
+    permuted = clip_similarity(x, y[order], x_mask, y_mask[order], **options).values
     np.testing.assert_allclose(permuted, s[:, order], rtol=1e-6)
-    alone = clip_similarity(x[:1], y[2:3], x_mask[:1], y_mask[2:3], **options)
+    alone = clip_similarity(x[:1], y[2:3], x_mask[:1], y_mask[2:3], **options).values
     np.testing.assert_allclose(alone[0, 0], s[0, 2], rtol=1e-5)
 
 
@@ -248,7 +249,8 @@ def test_gradients_of_bfloat16_embeddings_are_as_long_as_in_float64(float64, poo
     def gradients(dtype):
         def loss(x, y, temperature):
             options = {"pool": pool, "temperature": temperature, "implementation": implementation}
-            return info_nce(clip_similarity(x, y, x_mask, y_mask, **options), 0.07)
+            S = clip_similarity(x, y, x_mask, y_mask, **options)
+            return info_nce(S, temperature=0.07)
 
         embeddings = (jnp.asarray(jnp.bfloat16(v), dtype) for v in (x, y))
         return jax.grad(loss, (0, 1, 2))(*embeddings, jnp.asarray(0.1, dtype=jnp.float64))
@@ -266,7 +268,7 @@ def test_bfloat16_accumulates_in_float32(implementation):
 
     def scores(x, y):
         options = {"pool": "softmax", "temperature": 0.1, "implementation": implementation}
-        return pooled_similarity(x, y, x_mask, y_mask, **options)
+        return pooled_similarity(x, y, x_mask, y_mask, **options).values
 
     s = scores(x16, y16)
     assert s.dtype == jnp.float32
@@ -286,7 +288,7 @@ def test_vmap_is_a_loop(implementation):
     @jax.jit
     def scores(x, y, t):
         options = {"pool": "logsumexp", "direction": "symmetric", "implementation": implementation}
-        return clip_similarity(x, y, temperature=t, **options).sum()
+        return clip_similarity(x, y, temperature=t, **options).values.sum()
 
     mapped = jax.vmap(jax.grad(scores, argnums=(0, 2)))(x, y, temperatures)
     each_by_itself = zip(x, y, temperatures, strict=True)
@@ -298,14 +300,14 @@ def test_vmap_is_a_loop(implementation):
 @pytest.mark.parametrize("pool", POOLS)
 def test_attention_weights_are_what_pools(float64, pool):
     x, y, x_mask, y_mask = sides(np.random.default_rng(9), 3, 4, 5, 3)
-    w = attention_weights(x, y, x_mask, y_mask, pool=pool, temperature=0.1)
+    w = attention_weights(x, y, x_mask, y_mask, **pool_options(pool, 0.1))
     some = x_mask.any(1)[:, None, None] & y_mask[None]
     np.testing.assert_allclose(w.sum(2), some, atol=1e-12)
     assert not np.any(np.where(x_mask[:, None, :, None], 0, w))
     if pool != "logsumexp":
         pooled = np.sum(w * np.einsum("bnd,cpd->bcnp", x, y), axis=2)
-        s = pooled_similarity(x, y, x_mask, y_mask, pool=pool, temperature=0.1)
-        np.testing.assert_allclose(pooled, s, atol=1e-12)
+        s = pooled_similarity(x, y, x_mask, y_mask, **pool_options(pool, 0.1))
+        np.testing.assert_allclose(pooled, s.values, atol=1e-12)
 
 
 def test_unknown_options_and_missing_temperatures_are_named():

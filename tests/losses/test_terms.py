@@ -12,6 +12,7 @@ from fgmm.losses.terms import info_nce as info_nce_term
 from fgmm.losses.terms import mil_nce as mil_nce_term
 from fgmm.losses.terms import sigmoid as sigmoid_term
 from fgmm.losses.terms import sparc as sparc_term
+from tests.losses.loss_definition import weighting_options
 
 TERMS = {
     "info_nce": info_nce_term.Term,
@@ -53,11 +54,12 @@ def test_terms_are_their_loss_on_their_similarity(sides):
     s = pool(x, y, **pooling)
     scoring = {"direction": "symmetric", "weighting": "softmax", "phrase_temperature": 0.3}
     S = similarities.clip_similarity(x.local, y.local, x.mask, y.mask, **pooling, **scoring)
+    contrast = {"temperature": 0.05, "valid": valid}
     expected = {
-        "info_nce": info_nce(S, 0.05, valid),
-        "sigmoid": sigmoid(S, 0.05, -2.0, valid),
-        "mil_nce": mil_nce(s, y.mask, 0.05, valid, False),
-        "fine_grained_nce": fine_grained_nce(s, y.mask, 0.05, None, valid),
+        "info_nce": info_nce(S.values, **contrast),
+        "sigmoid": sigmoid(S.values, bias=-2.0, **contrast),
+        "mil_nce": mil_nce(s.values, mask=y.mask, count_positives_twice=False, **contrast),
+        "fine_grained_nce": fine_grained_nce(s.values, mask=y.mask, **contrast),
     }
     terms = {
         "info_nce": info_nce_term.Term(**options, **scoring),
@@ -84,12 +86,12 @@ def test_learned_parameters_have_gradients_and_the_score_ranks(sides, name):
     assert jax.tree.structure(gradients) == jax.tree.structure(parameters)
     assert all(gradient != 0 for gradient in gradients.values())
     assert all(jnp.shape(value) == () for value in metrics.values())
-    s = term.score(parameters, x, y)
+    s = term.score(parameters, x, y).values
     # Phrases fit best where they come from, if not all of them for so wide a pool as SPARC's.
     assert np.mean(jnp.argmax(s, axis=0) == np.arange(B)) >= (0.75 if name == "sparc" else 1)
     # B and C may differ, and neither matters to a score.
     part = Side(y.local[1:3], y.mask[1:3])
-    np.testing.assert_allclose(term.score(parameters, x, part), s[:, 1:3], atol=1e-6)
+    np.testing.assert_allclose(term.score(parameters, x, part).values, s[:, 1:3], atol=1e-6)
 
 
 def test_fixed_temperatures_are_no_parameters():
@@ -125,8 +127,8 @@ def test_weights_are_annealed_from_uniform_to_matched(sides):
     )
     uniform = fine_grained_nce_term.Term(**options)({}, x, y, step=0)[0]
     s = pool(x, y, pool="softmax", temperature=0.1)
-    valid = x.mask.any(1) & y.mask.any(1)
-    matched = fine_grained_nce(s, y.mask, 0.1, matched_weights(s, 0.2, y.mask), valid)
+    weights = matched_weights(s, temperature=0.2)
+    matched = fine_grained_nce(s, temperature=0.1, weights=weights)
     assert abs(matched - uniform) > 1e-3
     for step, share in [(0, 0), (10, 0), (20, 0.5), (30, 1), (1000, 1)]:
         loss, metrics = jax.jit(lambda step: term({}, x, y, step=step))(step)
@@ -195,10 +197,10 @@ def test_learned_weights_are_those_of_the_gates(sides):
             *(x.local, y.local, x.mask, y.mask),
             **{name: gates[name] for name in names},
             **pooling,
-            weighting=weighting,
-            phrase_temperature=0.3,
+            **weighting_options(weighting, 0.3),
         )
-        np.testing.assert_allclose(term.score(term.init(), x, y), expected, atol=1e-6)
+        found = term.score(term.init(), x, y).values
+        np.testing.assert_allclose(found, expected.values, atol=1e-6)
     for direction, gated in (("y_to_x", ("y",)), ("x_to_y", ("x",))):
         assert sigmoid_term.Term(direction=direction, weighting="learned").gated_sides == gated
     with pytest.raises(ValueError, match="weighting 'learned' needs a gate; side x has none"):

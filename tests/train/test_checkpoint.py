@@ -8,7 +8,7 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.experiment import build as experiments
-from fgmm.train import checkpoint
+from fgmm.train import checkpoint, recovery
 from tests.shrunken import shrunken
 
 
@@ -125,3 +125,39 @@ def test_the_lock_goes_with_its_process(tmp_path):
         checkpoint.WorkdirLock(tmp_path)
     with checkpoint.WorkdirLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "is_file", "kind"),
+    [
+        ("events", True, "folder"),
+        ("checkpoints", True, "folder"),
+        ("profile", True, "folder"),
+        ("metrics.jsonl", False, "file"),
+        ("tokenizer.model", False, "file"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_run_is_named(name, is_file, kind, tmp_path):
+    path = tmp_path / name
+    if is_file:
+        path.touch()
+    else:
+        path.mkdir()
+    with pytest.raises(ConfigError, match=f"{name} is no {kind}, as a run has it; move it away"):
+        checkpoint.WorkdirLock(tmp_path)
+    path.rename(tmp_path / "away")
+    with checkpoint.WorkdirLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), jax.errors.JaxRuntimeError("lost")])
+def test_a_device_that_fails_is_not_blamed_on_the_files(error, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise error
+
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    monkeypatch.setattr(checkpoint, "_opened", fails)
+    with pytest.raises(type(error)):
+        checkpoint.load(tmp_path)
+    with pytest.raises(type(error)):
+        recovery.newest_whole(tmp_path / "checkpoints", fails, fails)

@@ -208,6 +208,12 @@ def leads_out(name: str) -> bool:
     return posixpath.isabs(name) or ".." in name.split("/")
 
 
+def within(corpus: Folder | Archive, name: str) -> str:
+    """A listed name as the corpus has it: of an absolute path below its folder the part below."""
+    above = f"{corpus.path}/"
+    return name.removeprefix(above) if isinstance(corpus, Folder) else name
+
+
 def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
     """The corpus from the folder that has the file ``name``: its top, or the only folder there that
     has it, since many archives unpack into a folder. The corpus as it is if neither has it.

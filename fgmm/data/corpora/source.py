@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from fgmm import remote
 from fgmm.config.option import check_options, option
 from fgmm.data.fingerprint import Fingerprint, Members, of_members
 from fgmm.data.preparation.raw import WHOLE
@@ -42,6 +43,7 @@ class FileSource:
             form.
         """
         check_options(self)
+        remote.refuse(self.root, "root")
         # A shell leaves ``~`` as it is behind a ``=``.
         object.__setattr__(self, "root", os.path.expanduser(self.root))
         if opened:

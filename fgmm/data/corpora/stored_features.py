@@ -25,7 +25,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jaxtyping import Float16
 
 from fgmm.config import ConfigError
-from fgmm.data.preparation.disk import to_disk, write_json
+from fgmm.data.preparation.disk import OutputFailed, cause, to_disk, write_json
 from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Unreadable
 
 LISTING = "features.json"
@@ -177,13 +177,14 @@ def clip_of(record: bytes, shape: tuple[int, ...]) -> Clip:
 
 
 def write_shard(path: pathlib.Path, records: Iterable[bytes]) -> None:
-    """Writes a shard: under another name until it is complete and on disk.
+    """Writes a shard: in the folder ``unfinished`` until it is complete and on disk.
 
     Raises:
-      OSError, RuntimeError: it cannot be written.
+      OutputFailed: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    partial = path.parent / "unfinished" / f"{path.name}.{uuid.uuid4().hex}"
     try:
+        partial.parent.mkdir(exist_ok=True)
         writer = ArrayRecordWriter(os.fspath(partial), _WRITER_OPTIONS)
         for record in records:
             writer.write(record)
@@ -191,6 +192,8 @@ def write_shard(path: pathlib.Path, records: Iterable[bytes]) -> None:
         to_disk(partial)
         os.replace(partial, path)
         to_disk(path.parent)
+    except (OSError, RuntimeError) as error:
+        raise OutputFailed(f"{path.name} cannot be written: {cause(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -7,9 +7,10 @@ import json
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fgmm import remote
 from fgmm.config import ConfigError
 
 _BLOCK = 1 << 20
@@ -20,14 +21,21 @@ class OutputFailed(Exception):
 
 
 @contextlib.contextmanager
-def sole_writer(output: pathlib.Path) -> Iterator[None]:
+def sole_writer(
+    output: pathlib.Path, folders: Iterable[str] = ("finished", "unfinished")
+) -> Iterator[None]:
     """Makes the folder and locks it against other programs until the context ends.
+
+    Args:
+      output: the folder.
+      folders: made in it; ``unfinished``, which is one of them, is emptied before and after.
 
     Raises:
       ConfigError: it cannot be written, or another program is at work there.
     """
+    remote.refuse(output, "--output")
     try:
-        for folder in (output, output / "finished", output / "unfinished"):
+        for folder in (output, *(output / name for name in folders)):
             folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(output / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
     except OSError as error:
@@ -36,7 +44,7 @@ def sole_writer(output: pathlib.Path) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise ConfigError(f"--output={output}: another program is preparing there") from error
+        raise ConfigError(f"--output={output}: another program writes there") from error
     try:
         _clear(output / "unfinished")
         yield

@@ -61,8 +61,8 @@ class Encoding:
 
     def __post_init__(self):
         for key, value in dataclasses.asdict(self).items():
-            if value < 0:
-                raise ConfigError(f"--{key}={value} must be at least 0")
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"--{key}={value} must be at least 0, and finite")
         for codec in ("libx264",) * self.pictures + ("aac", "flac") * bool(self.audio_rate):
             if codec not in av.codecs_available:
                 raise ConfigError(f"this build of PyAV has no encoder {codec}; install its wheel")

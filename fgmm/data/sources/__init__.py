@@ -21,6 +21,10 @@ Where it makes sense there are also:
     The names of the classes of each kind of label, by label.
 ``source.parts``
     Corpora with weights, by which training draws: ``mixture``.
+``source.feature_shape``
+    (T, H, W, E) of the stored features that its clips have in the place of pictures: ``features``.
+``source.fingerprint()``
+    What tells the corpus from others; see ``fgmm.data.fingerprint``.
 ``source.raw()``
     The recordings as they lie on disk, for ``fgmm.data.prepare``:
     ``fgmm/data/preparation/raw.py`` says how.

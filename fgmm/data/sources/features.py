@@ -1,4 +1,4 @@
-"""Stored features of a corpus in the place of its pictures, as ``fgmm.data.features`` writes them.
+"""Stored features of a corpus instead of its pictures, as written by ``fgmm.data.features``.
 
 ``config.data.frames``, ``height``, ``width`` and ``features`` are the T, H, W and E of the feature
 maps; the video encoder that takes them is ``features``.
@@ -7,6 +7,7 @@ maps; the video encoder that takes them is ``features``.
 import collections
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -15,6 +16,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora import stored_features
+from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Clip, Unreadable
 
 
@@ -23,9 +25,8 @@ class Source:
     """The clips of the corpus in its order, with their captions and labels, without sound.
 
     A clip whose pictures could not be read when features were computed is masked for the same
-    reason; one whose record cannot be read is masked as ``unreadable_record``, one of a shard that
-    has gone since the folder was opened as ``missing_file``. Can be pickled, and read by many
-    threads and processes.
+    reason. One whose record cannot be read is masked as ``unreadable_record``, one of a shard that
+    has disappeared as ``missing_file``. Can be pickled, and read by many threads and processes.
 
     Attributes:
       classes: names of the classes, by kind of label.
@@ -33,6 +34,8 @@ class Source:
     """
 
     root: str = option(help="The folder that python -m fgmm.data.features wrote.")
+    start: int = option(0, low=0, help="The first clip, in the order of the corpus.")
+    stop: int = option(0, low=0, help="The clip after the last; 0 for all to the end.")
 
     def __post_init__(self):
         """Opens the shards.
@@ -51,7 +54,10 @@ class Source:
                     "python -m fgmm.data.features as before to go on"
                 )
         if not len(self):
-            raise ConfigError(f"root={self.root!r} holds no clip")
+            raise ConfigError(
+                f"root={self.root!r} holds no clip from start={self.start} to stop={self.stop}; it "
+                f"has {self._listing.clips}"
+            )
 
     @functools.cached_property
     def _folder(self) -> pathlib.Path:
@@ -72,6 +78,15 @@ class Source:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
 
+    def fingerprint(self) -> Fingerprint:
+        """The number of clips, and the origin of the features."""
+        origin = json.dumps(self._listing.origin, sort_keys=True)
+        return {"clips": len(self), "features": digest([origin, str(self._clips)])}
+
+    @property
+    def _clips(self) -> range:
+        return range(self._listing.clips)[self.start : self.stop or None]
+
     @property
     def feature_shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, E) of every clip's feature map."""
@@ -86,10 +101,10 @@ class Source:
         return collections.Counter(self._listing.report)
 
     def __len__(self) -> int:
-        return self._listing.clips
+        return len(self._clips)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
+        index = self._clips[index]
         try:
             return stored_features.clip_of(self._records[index], self._listing.shape)
         except Exception as error:  # ArrayRecord raises nearly anything for damaged shards

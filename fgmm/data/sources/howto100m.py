@@ -217,6 +217,7 @@ def _listed(
             find = None if path_column else _Finder(folder, report)
             for row in rows:
                 path = (row[path_column] or "").strip() if path_column else ""
+                path = files.within(folder, path)
                 name = (row.get("video_id") or pathlib.PurePosixPath(path).stem).strip()
                 if not _plain(name) or "/" in name or (path_column and not _plain(path)):
                     report["malformed_line"] += 1

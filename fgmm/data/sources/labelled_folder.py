@@ -61,7 +61,10 @@ class Source(labelled.LabelledRecordings):
             present = [n for n in corpus.names() if _ending(n) in endings]
             folders = [n.split("/") for n in present]
             names = {files.words(parts[depth]) for parts in folders if len(parts) > depth + 1}
-            lines = labelled.read_lines(corpus, self.listing) if self.listing else present
+            lines = present
+            if self.listing:
+                listed = labelled.read_lines(corpus, self.listing)
+                lines = [files.within(corpus, name) for name in listed]
             found = list(_of_folders(lines, self.split, names, report if self.listing else None))
         if not found:
             raise ConfigError(
@@ -83,7 +86,7 @@ def _of_table(
     columns = ("filename", "label", *(("split",) if split else ()))
     rows = labelled.read_table(corpus, listing, columns, report, ("group",))
     found = [
-        (row["filename"], files.words(row["label"]), row["group"])
+        (files.within(corpus, row["filename"]), files.words(row["label"]), row["group"])
         for row in rows
         if row.get("split", "") == split
     ]

@@ -52,6 +52,7 @@ class Source:
       parts: by which training draws.
       classes: names of the classes, by label, of those kinds of label on which the parts that have
         them agree.
+      feature_shape: of stored features, where the parts have these.
       report: sums of what the parts left out.
     """
 
@@ -63,7 +64,8 @@ class Source:
         """Opens the parts.
 
         Raises:
-          ConfigError: there are none, a part is wrong by itself, or a weight is not above 0.
+          ConfigError: there are none, a part is wrong by itself, a weight is not above 0, or some
+            have stored features and others have not, or of another shape.
         """
         check_options(self)
         if not self.sources:
@@ -71,6 +73,14 @@ class Source:
         # A method on the class would say that every mixture draws its clips.
         if any(hasattr(source, "draw") for source in self._sources):
             object.__setattr__(self, "draw", self._draw)
+        shapes = {getattr(source, "feature_shape", None) for source in self._sources}
+        if len(shapes) > 1:
+            raise ConfigError(
+                "sources: the parts have stored features of different shapes, or pictures beside "
+                f"them: {', '.join(sorted(map(str, shapes)))}"
+            )
+        if shape := shapes.pop():
+            object.__setattr__(self, "feature_shape", shape)
 
     @functools.cached_property
     def _names(self) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora.source import SECONDS
+from fgmm.data.fingerprint import Fingerprint, of_source
 from fgmm.data.opening import open_source
 from fgmm.data.schema import Caption, Clip
 
@@ -27,8 +28,8 @@ class Source:
     """The clips of another source. Every caption is replaced with probability ``share``, by one of
     another clip, both drawn uniformly.
 
-    What is drawn depends on the seed and on the places of the clip and the caption alone, so a
-    caption that is wrong stays wrong, and the same one stands in its place in every epoch. Where the
+    What is drawn depends on the seed and on the places of the clip and the caption alone, so in
+    every epoch the same captions are wrong, and the same ones stand in their places. Where the
     other clip has no caption, the right one stays. What a wrong caption referred to in the picture
     is left out.
 
@@ -52,7 +53,7 @@ class Source:
         """
         check_options(self)
         if len(self) < 2:
-            raise ConfigError(f"wrong_captions: source has {len(self)} clips; two are needed")
+            raise ConfigError(f"source has {len(self)} clips; two are needed")
         for name in ("parts", "feature_shape"):
             if hasattr(self._source, name):
                 object.__setattr__(self, name, getattr(self._source, name))
@@ -62,7 +63,7 @@ class Source:
 
     @functools.cached_property
     def _source(self) -> Any:
-        return open_source(self.source, "wrong_captions: source", self.seconds)
+        return open_source(self.source, "source", self.seconds)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -71,6 +72,10 @@ class Source:
     @property
     def report(self) -> collections.Counter[str]:
         return self._source.report
+
+    def fingerprint(self) -> Fingerprint:
+        """That of the other source."""
+        return of_source(self._source)
 
     def __len__(self) -> int:
         return len(self._source)

@@ -12,6 +12,7 @@ import numpy as np
 import sentencepiece
 from jaxtyping import Int32
 
+from fgmm import remote
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases as phrases_lib
 
@@ -243,6 +244,7 @@ def load(model_path: str | os.PathLike[str]) -> Tokenizer:
     Raises:
       ConfigError: the file is missing or no tokenizer.
     """
+    remote.refuse(model_path, "data.tokenizer")
     try:
         with open(model_path, "rb") as file:
             kind = WordDictionary if file.read(len(_NUMPY)) == _NUMPY else Tokenizer

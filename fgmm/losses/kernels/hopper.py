@@ -1,18 +1,18 @@
 """Similarities on NVIDIA's Hopper devices: product, attention and reduction in one kernel.
 
-What ``blockwise`` does in blocks that pass through device memory, is done here in registers: no
-part of a is ever written to memory. Three kernels (``mosaic``) make five products of the size of a
-where three are needed: the forward kernel one; two backward kernels, one for each side, two each,
-since both make a anew. Every sum has one order, so that results are the same in every run.
+``blockwise`` computes in blocks that pass through device memory; here a stays in registers and is
+never written to memory. Three kernels (``mosaic``) compute five products of the size of a, where
+three are needed: the forward kernel one, and the two backward kernels, one for each side, two each,
+because both compute a again. Every sum has a fixed order, so results are the same in every run.
 
-Inputs are bfloat16, products accumulate in float32, and so is all that follows but ∂s/∂a, which is
-rounded to bfloat16 before it is multiplied with embeddings, as it is in ``blockwise``. Inputs in
-float32 are not taken, since the device's products of float32 are either slow or no longer exact:
-``blockwise`` is for those.
+Inputs are bfloat16. Products accumulate in float32, and all later arrays are float32, except ∂s/∂a,
+which is rounded to bfloat16 before it is multiplied with embeddings, as in ``blockwise``. Inputs in
+float32 are refused, because the device's products of float32 are slow or inexact: use
+``blockwise``.
 
-The kernels know no pools, only weights over n, proportional to exp(a/τ) (logarithms are to base 2
-there). With z = a · log2(e)/τ the forward kernel yields max z and the sums that mean and variance
-of z under these weights are made of, from which here follow s and ∂s/∂τ:
+The kernels compute weights over n, proportional to exp(a/τ) (logarithms are to base 2 there), and
+no pools. With z = a · log2(e)/τ the forward kernel returns max z and the sums for the mean and the
+variance of z under these weights. This module computes s and ∂s/∂τ from them:
 
 ========== ============================= =========================
 pool       s                             ∂s/∂τ
@@ -21,7 +21,7 @@ softmax    Σ w a                         −Var_w(a)/τ²
 logsumexp  Σ w a − τ · KL(w ‖ uniform)   −KL(w ‖ uniform)
 ========== ============================= =========================
 
-The backward kernels are handed three numbers for each clip and phrase, L, u and v, such that
+The backward kernels take three numbers for each clip and phrase, L, u and v, such that
 ∂a = 2^h (u·h + v) with h = z − L: that is g·w for logsumexp and g·w(1 + (a − s)/τ) for softmax.
 """
 
@@ -35,6 +35,7 @@ from jaxtyping import Array, BFloat16, Bool, Float
 
 from fgmm.losses.collectives import varying_alike
 from fgmm.losses.pools import Pooling
+from fgmm.losses.reverse_mode import reverse_mode_only
 
 POOLS = ("softmax", "logsumexp")
 LARGEST_D = 256
@@ -44,9 +45,14 @@ SUPPORTED = (
 )
 _REFUSAL = f"implementation 'kernel' supports {SUPPORTED}; "
 
+_FORWARD_MODE = (
+    "implementation 'kernel' has derivatives of reverse mode alone; for forward mode (jax.jvp, "
+    "jax.jacfwd) pass implementation='dense'"
+)
+
 _LN2 = math.log(2)
-# Below it KL(w ‖ uniform) is taken for half the variance of a/τ, to which it tends as weights
-# become even: float32 would lose more to rounding than that is off.
+# Below it KL(w ‖ uniform) is replaced by its limit for even weights, half the variance of a/τ: the
+# error is less than float32's rounding.
 _SMALL_DIVERGENCE = 1e-5
 
 
@@ -68,8 +74,8 @@ def similarities(
     ``pooling.precision`` makes no difference: products of bfloat16 are exact in float32.
 
     Raises:
-      ValueError: anything else was asked for. That the program is not for CUDA is found by JAX,
-        which raises a ValueError or NotImplementedError when it compiles.
+      ValueError: an argument is not supported. If the program is not for CUDA, JAX raises a
+        ValueError or NotImplementedError when it compiles.
     """
     reason = unsupported(x, y, pooling, block)
     if reason is None and not device_fits(unknown=True):
@@ -83,7 +89,9 @@ def similarities(
         y = jnp.where(y_mask[:, :, None], y, 0)
         counts = counts & y_mask[None]
     x = jnp.where(x_mask[:, :, None], x, 0)
-    operands = x, y, x_mask, jnp.asarray(temperature, jnp.float32)
+    differentiable = x, y, jnp.asarray(temperature, jnp.float32)
+    x, y, temperature = reverse_mode_only(differentiable, _FORWARD_MODE)
+    operands = x, y, x_mask, temperature
     s = jnp.where(counts, _pooled(pooling.pool, *varying_alike(operands)), 0)
     return jnp.sum(s * y_weights[None], axis=2) if pooling.weighs_phrases else s, None
 
@@ -104,7 +112,7 @@ def unsupported(
     pooling: Pooling,
     block: tuple[int, int] | None = None,
 ) -> str | None:
-    """Why the kernels cannot do this on any device, or None if they can."""
+    """Why the kernels do not support these arguments on any device; None if they do."""
     if pooling.pool not in POOLS:
         return f"the pool is {pooling.pool}"
     if not pooling.y_to_x or pooling.weights is not None:
@@ -119,9 +127,9 @@ def unsupported(
 
 
 def device_fits(unknown: bool = False) -> bool:
-    """Whether the default device is Hopper's; ``unknown`` if it is no GPU at all.
+    """Whether the default device is a Hopper GPU; ``unknown`` if it is no GPU.
 
-    A program for CUDA can be made on a machine that has no GPU. Pallas needs absl beside JAX.
+    A program for CUDA can be compiled on a machine without a GPU. Pallas needs absl beside JAX.
     """
     if importlib.util.find_spec("absl") is None:
         return False
@@ -211,7 +219,7 @@ def _flat_y(y, multiple):
 
 
 def _width(v):
-    """D as the kernels want it."""
+    """D padded as the kernels need it."""
     return _up(v.shape[-1], 64)
 
 

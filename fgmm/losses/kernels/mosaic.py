@@ -1,15 +1,14 @@
 """The three kernels of ``hopper``, in Pallas on its Mosaic GPU backend.
 
 All of them work on flat matrices: the rows of x are the local embeddings of one clip after another,
-the rows of y, Q of them, the phrases of one caption after another. Logarithms are to base 2, since
-that is what the device has an instruction for: with z = a · scale + bias, scale being
-log2(e) / temperature, the attention weights over n are 2^z over its sum. ``bias`` is 0 for a row
-that counts and ``NEVER`` for others.
+the rows of y, Q of them, the phrases of one caption after another. Logarithms are to base 2, for
+which the device has an instruction: with z = a · scale + bias, scale being log2(e) / temperature,
+the attention weights over n are 2^z over its sum. ``bias`` is 0 for a valid row and ``NEVER`` for
+others.
 
-A thread block has two warpgroups that compute and one that fetches. Each of the two owns 64 rows of
-one side, which stay in shared memory, and sees all rows of the other side pass by; the product of
-both, a tile of a, never leaves its registers. Nothing is added up between thread blocks, so that
-results are the same in every run.
+A thread block has two warpgroups that compute and one that fetches. Each of the two has 64 rows of
+one side, which stay in shared memory, and loops over all rows of the other side. Their product, a
+tile of a, stays in registers. Thread blocks share no sums, so results are the same in every run.
 
 The idioms are those of ``jax/experimental/pallas/ops/gpu``: ``hopper_matmul_mgpu.py`` for the
 pipeline and the accumulator that outlives a step, ``attention_mgpu.py`` for the rest.
@@ -25,20 +24,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, BFloat16, Float32
 
-# As a bias it makes a weight 0, and no product of it that occurs is infinite.
+# As a bias it makes a weight 0, and no product with it is infinite.
 NEVER = -1e15
 
-# Rows of a warpgroup: what its matrix instruction takes.
+# Rows of a warpgroup, by its matrix instruction.
 ROWS = 64
 WARPGROUPS = 2
 TILE = WARPGROUPS * ROWS
 
-# Rows of the other side that a step sees at most. More would not fit in shared memory twice.
+# The most rows of the other side in a step. More would not fit in shared memory twice.
 STEP = 128
 
-# Shared memory as the matrix instruction wants it.
+# The layout of shared memory that the matrix instruction needs.
 _LAYOUT = (plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128))
-# Registers of a thread that fetches; what is left to the others just suffices.
+# Registers of a thread that fetches; the rest just suffices for the others.
 _MEMORY_REGISTERS = 24
 
 
@@ -49,14 +48,14 @@ def moments(
     scale: Float32[Array, "1"],
     steps: int,
 ) -> Float32[Array, "B 4 Q"]:
-    """Of each z[b,:,q] its maximum and what mean and variance are made of.
+    """The maximum of each z[b,:,q], and the sums for its mean and variance.
 
     Args:
-      steps: into how many parts n is cut, each a multiple of 8 and at most ``STEP``.
+      steps: the number of parts of n, each a multiple of 8 and at most ``STEP``.
 
     Returns:
-      m = max z, Σ e, Σ e·d and Σ e·d² with d = z − m and e = 2^d. Relative to the maximum nothing
-      cancels out when they are made into mean and variance, be weights sharp or even.
+      m = max z, Σ e, Σ e·d and Σ e·d² with d = z − m and e = 2^d. Relative to the maximum, the mean
+        and the variance have no cancellation, whether weights are sharp or even.
     """
     B, n, D = x.shape
     Q, width = len(y), n // steps
@@ -78,7 +77,7 @@ def moments(
             z = a * scale + _along(1, bias_smem[0, :width], width)
             m = jnp.max(z, axis=1)
             if steps > 1:
-                # A clip starts from a maximum that is below all others.
+                # A clip starts with a maximum below all others.
                 going_on = (j > 0).astype(jnp.float32)
                 last = before[0] * going_on + NEVER * (1 - going_on)
                 m = jnp.maximum(m, last)
@@ -118,7 +117,7 @@ def moments(
             plgpu.Barrier(num_barriers=WARPGROUPS),
         ],
     )
-    # What is copied has to start at a multiple of 128 bytes, a step's part of the bias too.
+    # Copies must start at a multiple of 128 bytes, and so must a step's part of the bias.
     bias = jnp.pad(bias.reshape(-1, width), ((0, 0), (0, STEP - width)))
     return kernel(x.reshape(-1, D), bias, y, scale)
 
@@ -275,7 +274,7 @@ def gradient_of_y(
 
 
 def clips_of(R: int, N: int) -> int:
-    """How many clips a backward kernel looks up for R rows, some of them perhaps beyond the last.
+    """The number of clips that a backward kernel reads for R rows, possibly beyond the last.
 
     The rows of a thread block are of three clips at most.
     """
@@ -289,9 +288,10 @@ def _derivative(z, curves):
 
 
 def _of_clip(axis, boundary, curves):
-    """The curves of one clip where the index along ``axis`` is below ``boundary``, else the next's.
+    """The curves of one clip where the index along ``axis`` is below ``boundary``, else of the
+    next.
 
-    No more than two, for a clip has at least as many rows as there are here.
+    Two clips are enough, because a clip has at least as many rows as a tile.
     """
     if len(curves) == 1:
         return curves[0]

@@ -1,14 +1,15 @@
-"""Contrast of single phrases, in which noisy ones may be turned down."""
+"""Contrast of single phrases, in which noisy ones may get less weight."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
-from fgmm.losses.collectives import gathered, summed
+from fgmm.losses.collectives import psum
+from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice, check_positive
-from fgmm.losses.similarity import pool_weights
-from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy
 
 WEIGHTS = ("uniform", "matched")
 
@@ -17,13 +18,13 @@ WEIGHTS = ("uniform", "matched")
 class Term(PooledTerm):
     """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
 
-    Phrases weigh alike or, once something has been learned, by their score in the matched pair:
+    Phrases have the same weight or, later in training, weights by their score in the matched pair:
     β = (1 − α)·uniform + α·matched, α rising from 0 at ``anneal_start`` to 1 at ``anneal_end``.
 
-    With a null slot the matched weights of a clip's phrases sum to less than 1. What is missing is
-    charged with the loss of guessing, which all scores being equal would give. So the learned score
-    of the slot rises while the phrases it competes with are predicted worse than by guessing, and
-    falls while they are predicted better.
+    With a null slot the matched weights of a clip's phrases sum to less than 1. The rest is
+    multiplied with the loss of guessing, the loss if all scores were equal. So the learned score of
+    the slot rises while the competing phrases are predicted worse than by guessing, and falls while
+    they are predicted better.
 
     Attributes:
       weights: 'uniform' or 'matched'.
@@ -65,34 +66,35 @@ class Term(PooledTerm):
         self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
     ):
         s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
-        valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
-        of_phrases = {"valid": valid, "phrase_ids": phrase_ids, "axis_name": axis_name}
-
-        scores = self.clip_scores(parameters, s, gathered(y.mask, axis_name))
-        top1 = top1_accuracy(scores, valid, axis_name)
-        metrics = {"top1": top1, **self.temperatures(parameters)}
+        contrast = functools.partial(
+            contrastive.fine_grained_nce, phrase_ids=phrase_ids, axis_name=axis_name
+        )
+        scores = self.clip_scores(parameters, s, axis_name=axis_name)
+        metrics = {"top1": top1_accuracy(scores, axis_name), **self.temperatures(parameters)}
         if self.weights == "uniform":
-            return contrastive.fine_grained_nce(s, y.mask, temperature, **of_phrases), metrics
+            return contrast(s, temperature=temperature), metrics
 
         null_score = parameters["null_score"] if self.null_slot else None
         matched = contrastive.matched_weights(
-            s, self.weights_temperature, y.mask, null_score, axis_name=axis_name
+            s,
+            temperature=self.weights_temperature,
+            null_score=null_score,
+            axis_name=axis_name,
         )
         uniform = pool_weights(jnp.zeros_like(matched), y.mask, pool="mean", axis=1)
         share = self.matched_share(step)
         weights = (1 - share) * uniform + share * matched
-        loss = contrastive.fine_grained_nce(s, y.mask, temperature, weights, **of_phrases)
+        loss = contrast(s, temperature=temperature, weights=weights)
         metrics["matched_share"] = share
         if self.null_slot:
-            guessing = contrastive.fine_grained_nce(
-                jnp.zeros_like(s), y.mask, 1.0, **of_phrases, reduction="none"
-            )
-            null_weight = jnp.where(valid, 1 - weights.sum(1), 0)
-            clips = jnp.maximum(summed(valid.sum(), axis_name), 1)
-            loss += summed(jnp.sum(null_weight * guessing), axis_name) / clips
-            null_share = summed(null_weight.sum(), axis_name) / clips
+            equal = dataclasses.replace(s, values=jnp.zeros_like(s.values))
+            guessing = contrast(equal, temperature=1.0, reduction="none")
+            null_weight = jnp.where(s.valid, 1 - weights.sum(1), 0)
+            clips = jnp.maximum(psum(s.valid.sum(), axis_name), 1)
+            loss += psum(jnp.sum(null_weight * guessing), axis_name) / clips
+            null_share = psum(null_weight.sum(), axis_name) / clips
             metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
 
@@ -102,7 +104,7 @@ class Term(PooledTerm):
             return uniform
         null_score = parameters["null_score"] if self.null_slot else None
         matched = contrastive.matched_weights(
-            scores[None, None], self.weights_temperature, null_score=null_score
+            scores[None, None], temperature=self.weights_temperature, null_score=null_score
         )[0]
         share = float(self.matched_share(step))
         described = f"{share:.0%} matched (softmax of the scores at temperature "

@@ -3,7 +3,7 @@
 import dataclasses
 
 from fgmm.losses import contrastive
-from fgmm.losses.term import ScoredTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import ScoredTerm, top1_accuracy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,6 @@ class Term(ScoredTerm):
         self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
     ):
         s = self.score(parameters, x, y, axis_name=axis_name, exchange=exchange)
-        valid = valid_clips(x, y)
         temperature = self.current("temperature", parameters)
-        loss = contrastive.info_nce(s, temperature, valid, axis_name=axis_name)
-        return loss, {"top1": top1_accuracy(s, valid, axis_name), **self.temperatures(parameters)}
+        loss = contrastive.info_nce(s, temperature=temperature, axis_name=axis_name)
+        return loss, {"top1": top1_accuracy(s, axis_name), **self.temperatures(parameters)}

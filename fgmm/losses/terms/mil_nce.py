@@ -2,11 +2,8 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
-from fgmm.losses import contrastive, similarity
-from fgmm.losses.collectives import gathered
-from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy, valid_clips
+from fgmm.losses import contrastive
+from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,10 +11,10 @@ class Term(PooledTerm):
     """``contrastive.mil_nce`` on ``similarity.pooled_similarity``.
 
     The bag holds all phrases of a clip, or on coarse embeddings its captions. The gradient of a
-    positive is weighted by softmax_p(s/τ), so that what fits best within a bag counts most.
+    positive is weighted by softmax_p(s/τ), so that the best of a bag has the most weight.
 
     Attributes:
-      count_positives_twice: as the published code does.
+      count_positives_twice: as in the published code.
     """
 
     count_positives_twice: bool = True
@@ -26,27 +23,21 @@ class Term(PooledTerm):
         self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
     ):
         s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
-        valid = valid_clips(x, y)
-        temperature = self.current("temperature", parameters)
         loss = contrastive.mil_nce(
-            s, y.mask, temperature, valid, self.count_positives_twice, axis_name=axis_name
-        )
-        scores = self.clip_scores(parameters, s, gathered(y.mask, axis_name))
-        top1 = top1_accuracy(scores, valid, axis_name)
-        return loss, {"top1": top1, **self.temperatures(parameters)}
-
-    def clip_scores(self, parameters, s, mask):
-        """The log-sum-exp of a bag, as in the loss, but free of the bag's size."""
-        return similarity.pooled(
             s,
-            jnp.broadcast_to(mask, s.shape),
-            pool="logsumexp",
             temperature=self.current("temperature", parameters),
-            axis=2,
+            count_positives_twice=self.count_positives_twice,
+            axis_name=axis_name,
         )
+        scores = self.clip_scores(parameters, s, axis_name=axis_name)
+        return loss, {"top1": top1_accuracy(scores, axis_name), **self.temperatures(parameters)}
+
+    def _pool_of_phrases(self, parameters):
+        # The log-sum-exp of a bag, as in the loss, but free of the bag's size.
+        return {"pool": "logsumexp", "temperature": self.current("temperature", parameters)}
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
-        """Shares of the bag: the weights of the gradient."""
+        """The shares of phrases in the bag, which are the weights of the gradient."""
         temperature = float(self.current("temperature", parameters))
         weights, _ = PhraseWeights.softmax(scores, temperature)
         return PhraseWeights(weights, f"shares of the bag, at temperature {temperature:.3g}")

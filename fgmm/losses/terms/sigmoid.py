@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fgmm.losses import contrastive
 from fgmm.losses.temperature import SIGLIP_INITIAL_BIAS, SIGLIP_INITIAL_TEMPERATURE
-from fgmm.losses.term import ScoredTerm, top1_accuracy, valid_clips
+from fgmm.losses.term import ScoredTerm, top1_accuracy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,8 @@ class Term(ScoredTerm):
         self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
     ):
         s = self.score(parameters, x, y, axis_name=axis_name, exchange=exchange)
-        valid = valid_clips(x, y)
         bias = parameters["bias"] if self.learn_bias else self.bias
         temperature = self.current("temperature", parameters)
-        loss = contrastive.sigmoid(s, temperature, bias, valid, axis_name=axis_name)
-        metrics = {"top1": top1_accuracy(s, valid, axis_name), "bias": jnp.asarray(bias)}
+        loss = contrastive.sigmoid(s, temperature=temperature, bias=bias, axis_name=axis_name)
+        metrics = {"top1": top1_accuracy(s, axis_name), "bias": jnp.asarray(bias)}
         return loss, {**metrics, **self.temperatures(parameters)}

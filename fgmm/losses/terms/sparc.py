@@ -12,7 +12,7 @@ from fgmm.losses.term import Term as BaseTerm
 class Term(BaseTerm):
     """``contrastive.sparc``. It has no negatives in other clips: put a coarse term beside it."""
 
-    # A coarse clip is one vector, in which phrases cannot choose their part.
+    # A coarse clip is one vector, so phrases cannot attend to parts of it.
     levels: ClassVar[tuple[str, ...]] = ("fine",)
 
     def __call__(

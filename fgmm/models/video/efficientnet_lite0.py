@@ -2,9 +2,9 @@
 
 Tan and Le, "EfficientNet", ICML 2019 (arXiv 1905.11946), in the form for edge devices that its
 authors published as EfficientNet-Lite (tensorflow/tpu, ``efficientnet/lite``): no squeeze and
-excitation, ReLU6 in the place of swish, stem and head of fixed width. Inverted residual blocks are
-those of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are named as in the
-state dict of the Python package ``efficientnet_lite_pytorch``, without the leading underscore:
+excitation, ReLU6 instead of swish, stem and head of fixed width. Inverted residual blocks are those
+of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are named as in the state
+dict of the Python package ``efficientnet_lite_pytorch``, without the leading underscore:
 ``_blocks.3._depthwise_conv.weight`` is the parameter ``blocks_3/depthwise_conv/kernel``.
 
 Published weights take pixels as (x - 127) / 128.
@@ -15,8 +15,9 @@ from typing import NamedTuple
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import BatchNorm, RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, BatchNorm, rematted
 
 
 class Stage(NamedTuple):
@@ -56,7 +57,7 @@ def convolved(
 ) -> Float[Array, "B T h w F"]:
     """A convolution without bias of every frame, normalised; within the module that calls it.
 
-    Its padding is TensorFlow's "SAME": of an even size at stride 2 the far side alone is padded.
+    Its padding is TensorFlow's "SAME": for an even size at stride 2 only the far side is padded.
 
     Args:
       conv, norm: names of the two submodules.
@@ -84,7 +85,7 @@ class Block(nn.Module):
 
     Attributes:
       stage: that it belongs to.
-      stride: its own, 1 in all blocks of a stage but the first.
+      stride: of the block, 1 in all blocks of a stage but the first.
       dtype: of the activations.
     """
 
@@ -109,7 +110,7 @@ class Block(nn.Module):
         return x + y if y.shape == x.shape else y
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Frames to the feature map before pooling, 1,280 channels at strides (1, 32, 32): T frames of
     224 x 224 pixels give T x 7 x 7 local features.
 
@@ -121,17 +122,12 @@ class Encoder(nn.Module):
       remat: rules on the blocks ``blocks_0`` to ``blocks_15``; see ``fgmm.models.layers.rematted``.
     """
 
-    blocks: tuple[int, ...] = tuple(stage.blocks for stage in STAGES)
-    dtype: str = "float32"
-    remat: RematRules = ()
+    blocks: tuple[int, ...] = option(tuple(stage.blocks for stage in STAGES), low=1)
 
     def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        if not 1 <= len(self.blocks) <= len(STAGES) or min(self.blocks) < 1:
-            raise ValueError(
-                f"blocks={self.blocks} must be from 1 to {len(STAGES)} numbers of at least 1"
-            )
         super().__post_init__()
+        if len(self.blocks) > len(STAGES):
+            raise ValueError(f"blocks={self.blocks} must have at most {len(STAGES)} numbers")
 
     @nn.compact
     def __call__(

@@ -1,12 +1,13 @@
-"""Stored features as local features: what another model's frozen encoder made of the pictures."""
+"""Stored features of another model's frozen encoder as local features."""
 
 from typing import ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import check_options, option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import check_options
+from fgmm.models.layers import DTYPES
 
 
 class Encoder(nn.Module):
@@ -16,18 +17,16 @@ class Encoder(nn.Module):
       norm: ``"none"``, or ``"layer"`` for a learned normalisation of every cell over its channels
         (Ba, Kiros, Hinton, arXiv 1607.06450).
       dtype: of the features.
-      takes_features: what tells this encoder from those of pixels.
+      takes_features: marks encoders of features instead of pixels.
     """
 
-    norm: str = "none"
-    dtype: str = "float32"
+    norm: str = option("none", choices=("none", "layer"))
+    dtype: str = option("float32", choices=DTYPES)
     takes_features: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_options(self.dtype)
-        if self.norm not in ("none", "layer"):
-            raise ValueError(f"norm={self.norm!r} is unknown; allowed: none, layer")
         super().__post_init__()
+        check_options(self)
 
     @nn.compact
     def __call__(

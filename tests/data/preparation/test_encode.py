@@ -1,6 +1,7 @@
 import contextlib
 import fractions
 import io
+import math
 
 import av
 import numpy as np
@@ -180,3 +181,9 @@ def test_numbers_that_make_no_sense_are_refused():
     ]:
         with pytest.raises(ConfigError, match=f"--{key}={value} must be at least 0"):
             Encoding(**{key: value})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_number_that_means_nothing_is_refused(value):
+    with pytest.raises(ConfigError, match=f"--fps={value} must be at least 0, and finite"):
+        Encoding(fps=value)

@@ -115,6 +115,17 @@ def test_wrong_options_are_refused(corpus, options, error):
         Source(root=str(corpus), **options)
 
 
+def test_absolute_paths_below_root_are_taken(corpus):
+    names = "".join(f"{corpus / name}\n" for name in FILES[:2])
+    (corpus / "train.txt").write_text(f"{names}/elsewhere/cooking/a.mp4\n")
+    source = Source(root=str(corpus), listing="train.txt")
+    assert set(found(source)) == set(FILES[:2])
+    assert source.report == {"malformed_line": 1}
+    rows = "".join(f"{corpus / name},x\n" for name in FILES[2:])
+    (corpus / "clips.csv").write_text(f"filename,label\n{rows}")
+    assert set(found(Source(root=str(corpus), listing="clips.csv"))) == set(FILES[2:])
+
+
 def test_labels_that_differ_by_white_space_alone_are_one(corpus):
     rows = (
         "cooking/a.mp4,jump rope,train",

@@ -18,6 +18,7 @@ from fgmm.losses.similarity import choose_implementation
 from fgmm.losses.terms import info_nce as info_nce_term
 from tests.losses import loss_definition as definition
 from tests.losses.kernels.interpreter import interpreted
+from tests.losses.loss_definition import pool_options
 
 # B, N, C, P, D. In the first case a clip takes two steps forward, and what one step backward sees
 # is of two clips; in the second a thread block has rows of three; in the third a clip is filled up.
@@ -43,7 +44,7 @@ def inputs(B, N, C, P, D):
 def value_and_gradients(cotangent, x, y, temperature, x_mask, y_mask, pool):
     def similarity(x, y, temperature):
         options = {"pool": pool, "temperature": temperature, "implementation": "kernel"}
-        return pooled_similarity(x, y, x_mask, y_mask, **options)
+        return pooled_similarity(x, y, x_mask, y_mask, **options).values
 
     s, gradients = jax.vjp(similarity, x, y, temperature)
     return s, *gradients(cotangent)
@@ -82,13 +83,38 @@ def test_values_and_gradients_are_as_defined(case):
     assert_as_defined(cotangent, x, y, 0.1, *everything, pool)
 
 
+def test_a_gate_of_phrases_has_its_gradient():
+    """Which takes the similarities out of the kernel; dense is the definition."""
+    x, y, x_mask, y_mask = inputs(2, 3, 2, 3, 8)
+    gate = jnp.float32(np.random.default_rng(1).normal(size=(2, 3)))
+
+    def total(x, y, gate, implementation):
+        pooling = {"pool": "logsumexp", "temperature": 0.2, "implementation": implementation}
+        S = clip_similarity(x, y, x_mask, y_mask, **pooling, y_gate=gate)
+        return jnp.sum(jnp.cos(jnp.arange(4.0)).reshape(2, 2) * S.values)
+
+    compute = jax.jit(jax.value_and_grad(total, (0, 1, 2)), static_argnums=3)
+    with interpreted():
+        value, gradients = compute(x, y, gate, "kernel")
+    expected, wanted = compute(*(jnp.float32(v) for v in (x, y)), gate, "dense")
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradients[2], wanted[2], rtol=1e-4, atol=1e-6)
+    assert np.any(gradients[2])
+    for found, of_dense in zip(gradients[:2], wanted[:2], strict=True):
+        error = np.linalg.norm(np.float32(found) - of_dense)
+        assert error <= 5e-3 * np.linalg.norm(of_dense)
+
+
 def test_it_runs_without_races():
     """Between copies, loads and stores, that is: the interpreter does not time products."""
     x, y, *_ = inputs(2, 3, 1, 1, 8)
     options = {"pool": "logsumexp", "temperature": 0.1, "implementation": "kernel"}
+
+    def total(x, y):
+        return pooled_similarity(x, y, **options).values.sum()
+
     with interpreted(detect_races=True) as kernels:
-        gradients = jax.grad(lambda *sides: jnp.sum(pooled_similarity(*sides, **options)), (0, 1))
-        jax.block_until_ready(jax.jit(gradients)(x, y))
+        jax.block_until_ready(jax.jit(jax.grad(total, (0, 1)))(x, y))
     assert [kernel.races_found for kernel in kernels] == [False] * 3
 
 
@@ -99,8 +125,10 @@ def test_it_may_be_vmapped():
     @jax.jit
     def scores(temperatures):
         return jax.vmap(
-            lambda temperature: pooled_similarity(
-                *(x, y), pool="softmax", temperature=temperature, implementation="kernel"
+            lambda temperature: (
+                pooled_similarity(
+                    *(x, y), pool="softmax", temperature=temperature, implementation="kernel"
+                ).values
             )
         )(temperatures)
 
@@ -114,7 +142,8 @@ def test_it_may_be_vmapped():
 
 def step(x, y, temperature):
     options = {"pool": "softmax", "implementation": "kernel"}
-    return info_nce(clip_similarity(x, y, temperature=temperature, **options), 0.07)
+    S = clip_similarity(x, y, temperature=temperature, **options)
+    return info_nce(S, temperature=0.07)
 
 
 def lowered(function, B, N, C, P, D):
@@ -144,7 +173,7 @@ def test_it_lowers_for_cuda_within_shard_map():
     def loss(x, y, temperature):
         options = {"pool": "softmax", "implementation": "kernel", "axis_name": "clips"}
         s = pooled_similarity(x, y, temperature=temperature, **options)
-        return jax.lax.psum(jnp.sum(s), "clips")
+        return jax.lax.psum(jnp.sum(s.values), "clips")
 
     sharded = jax.shard_map(
         loss, mesh=mesh, in_specs=(clips, clips, PartitionSpec()), out_specs=PartitionSpec()
@@ -154,7 +183,8 @@ def test_it_lowers_for_cuda_within_shard_map():
 
 
 def similarity(x, y, **options):
-    return clip_similarity(x, y, temperature=0.1, implementation="kernel", **options)
+    options |= pool_options(options["pool"], 0.1)
+    return clip_similarity(x, y, implementation="kernel", **options)
 
 
 def test_what_it_does_not_support_is_said():
@@ -164,6 +194,7 @@ def test_what_it_does_not_support_is_said():
         ("the pool is max", (x, y), {"pool": "max"}),
         ("the direction is symmetric", (x, y), {"direction": "symmetric"}),
         ("the direction is x_to_y", (x, y), {"direction": "x_to_y"}),
+        ("the direction is symmetric", (x, y), {"direction": "symmetric", "x_gate": x[:, :, 0]}),
         ("x is float32 and y is bfloat16", (jnp.float32(x), y), {}),
         ("D is 320", (jnp.tile(x, 5), jnp.tile(y, 5)), {}),
         (r"y has shape \(2, 0, 64\)", (x, y[:, :0]), {}),
@@ -213,9 +244,12 @@ def test_a_term_is_refused_where_it_cannot_run(device):
         fits.check_embeddings(64, "float32")
     with pytest.raises(ValueError, match="D is 320"):
         fits.check_embeddings(320, "bfloat16")
-    with pytest.raises(ValueError, match="the direction is symmetric"):
-        symmetric.check_embeddings(64, "bfloat16")
+    gated = {"implementation": "kernel", "weighting": "learned"}
+    for term in (symmetric, info_nce_term.Term(direction="symmetric", **gated)):
+        with pytest.raises(ValueError, match="the direction is symmetric"):
+            term.check_embeddings(64, "bfloat16")
     fits.check_embeddings(64, "bfloat16")
+    info_nce_term.Term(**gated).check_embeddings(64, "bfloat16")
     symmetric.with_implementation(None).check_embeddings(320, "float32")
 
 

