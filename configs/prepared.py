@@ -11,6 +11,7 @@ A corpus may lack what another one has: a clip counts in the pairs of which it h
 """
 
 import pathlib
+import re
 
 import ml_collections
 
@@ -88,14 +89,29 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     return components.complete(config)
 
 
+def _roots(joined: str) -> list[str]:
+    """The folders of the variant ``root``; a folder may have a ``+`` in its name."""
+    roots, left = [], joined.split("+")
+    while left:
+        for count in range(len(left), 0, -1):
+            root = "+".join(left[:count])
+            folder = pathlib.Path(root.partition("@")[0]).expanduser()
+            if count == 1 or folder.is_dir():
+                roots.append(root)
+                left = left[count:]
+                break
+    return roots
+
+
 def _parts(variant: ml_collections.ConfigDict, options: dict) -> dict[str, dict]:
     """The entry of each folder, by its name; with weights where there are several."""
-    roots = variant.root.split("+")
+    roots = _roots(variant.root)
     weights = variant.weights.split("+") if variant.weights else ["1"] * len(roots)
     parts = {}
     for root, weight in zip(roots, weights, strict=False):
         folder, _, split = root.partition("@")
-        name = pathlib.PurePath(folder).name
+        # A key of a config, which a flag may name.
+        name = re.sub(r"[^\w-]", "_", pathlib.PurePath(folder).name)
         parts[name] = {"name": "prepared", "root": folder, "split": split or variant.split}
         parts[name] |= options
         if len(roots) > 1:

@@ -120,7 +120,7 @@ def _parse(argv: list[str]) -> list[str]:
         print(_help())
         sys.exit(0)
     try:
-        argv = _with_paths(argv)
+        argv = _with_paths(with_home(argv))
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
@@ -135,6 +135,16 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     return rest
+
+
+def with_home(argv: Sequence[str]) -> list[str]:
+    """The arguments with ``--flag=~/path`` as the path that it means; shells leave it as it is."""
+    found = []
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        home = flag.startswith("-") and value.startswith("~")
+        found.append(flag + equals + os.path.expanduser(value) if home else argument)
+    return found
 
 
 def _with_paths(argv: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float16, Float32, UInt8
+from jaxtyping import Float32, Shaped
 from PIL import Image
 
 from fgmm.data.media import decode
@@ -58,14 +58,12 @@ def whole(given: Any, name: str) -> int:
     return number
 
 
-def clip(
-    given: Any, name: str, shape: BatchShape, seconds: float
-) -> UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]:
+def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> Shaped[np.ndarray, "T H W C"]:
     """A clip in the size of a batch.
 
     Args:
-      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; or
-        stored features, if the batch has those.
+      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; for
+        a model on stored features these.
       name: of the input.
       shape: of the batch.
       seconds: of a video.
@@ -85,17 +83,14 @@ def clip(
     return decode.fit_frames(frames, shape.frames, shape.height, shape.width)
 
 
-def image(
-    given: Any, name: str, shape: BatchShape
-) -> UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]:
-    """An image, an array, a picture of PIL or the path of one, as a clip in the size of a batch; or
-    its stored features.
+def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W C"]:
+    """An image, an array, a picture of PIL or the path of one, as a clip in the size of a batch.
 
     Raises:
       TypeError, ValueError: it is no such thing.
     """
     if shape.features:
-        return _features(np.asarray(given)[None], name, shape)
+        return _features(_array(given, name, "[H,W,E]")[None], name, shape)
     size = (shape.height, shape.width)
     if isinstance(given, str | os.PathLike):
         frames = _read(given, name, lambda data: decode.read_image(data, *size))
@@ -185,9 +180,10 @@ def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
 
 
-def _features(given: Any, name: str, shape: BatchShape) -> Float16[np.ndarray, "T H W E"]:
-    array = np.asarray(given)
+def _features(given: Any, name: str, shape: BatchShape) -> np.ndarray:
+    """Stored features as float16 [T,H,W,E]."""
     expected = (shape.frames, shape.height, shape.width, shape.features)
+    array = _array(given, name, str(expected))
     if array.shape != expected:
         raise ValueError(
             f"{name} has shape {array.shape}; this model takes stored features of {expected}"

@@ -135,14 +135,14 @@ class Model:
 
         Args:
           frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
-            of clips [T,H,W,3] of any sizes. Of more frames than the model takes, those in the
-            middle of equal stretches are taken; of fewer, the last is repeated. Pictures of another
+            of clips [T,H,W,3] of any sizes. If there are more frames than the model takes, the
+            middles of equal stretches are used; if fewer, the last is repeated. Pictures of another
             size are cropped about the centre to the model's aspect and resized. A clip may also be
             a list of pictures of PIL, or the path of a video, of which the ``config.data.seconds``
             in the middle are taken. A model on stored features takes these, floats [T,H,W,E] for
             each clip, of the shape that it was trained on.
-          space: in which to embed; by default the one with most modalities, the first of several.
-          local: whether local embeddings are wanted too.
+          space: in which to embed; by default the first one with the most modalities.
+          local: whether to return local embeddings too.
 
         Raises:
           TypeError, ValueError: pixels of another type or range, NaN among them, a clip of another
@@ -174,9 +174,9 @@ class Model:
 
         Args:
           waveform: floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths, or [S,C],
-            whose channels are averaged. What is longer than the model takes is cut at the end, what is
-            shorter is followed by silence. A sound may also be the path of a recording, of which
-            the ``config.data.seconds`` in the middle are taken.
+            whose channels are averaged. A longer sound than the model takes is cut at the end, a
+            shorter one is padded with silence. A sound may also be the path of a recording, of
+            which the ``config.data.seconds`` in the middle are taken.
           rate: of samples, in Hz, from which the sound is resampled; by default the model's own,
             ``experiment.shape.sample_rate``.
           space, local: as in ``embed_video``.
@@ -203,13 +203,13 @@ class Model:
             warning names it.
 
         Raises:
-          TypeError, ValueError: it is no list of strings, no caption has a word that the tokenizer
+          TypeError, ValueError: no list of strings, no caption with a word that the tokenizer
             knows, or a model without text.
         """
         texts = inputs.sequence(texts, "texts", "a list of strings")
         self._space("text", space)
-        problems = {i: why for i, text in enumerate(texts) if (why := self._unusable(text, i))}
-        for number, why in problems.items():
+        problems = [why for i, text in enumerate(texts) if (why := self._unusable(text, i))]
+        for why in problems:
             if strict or len(problems) == len(texts):
                 raise ValueError(why)
             warnings.warn(f"{why}; its embedding is zero", stacklevel=2)

@@ -276,3 +276,12 @@ def test_where_programs_write_is_made_or_refused_first(repository, tmp_path):
         assert result.returncode == 2, program
         assert result.stderr.startswith(f"error: the folder {tmp_path}/file"), result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_a_path_behind_an_equals_sign_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    given = ["program", "--workdir=~/runs", "--config=a.py:root=~/b", "~", "--text=a ~ b", "--x=~"]
+    assert command_line.with_home(given) == [
+        *("program", "--workdir=/home/someone/runs", "--config=a.py:root=~/b", "~"),
+        *("--text=a ~ b", "--x=/home/someone"),
+    ]

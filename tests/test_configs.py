@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from configs import prepared
 from fgmm import config as configs
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
@@ -120,3 +121,18 @@ def test_a_run_of_thirty_steps_has_a_warmup_to_match(name):
     config = importlib.import_module(f"configs.{name}").get_config(None)
     rate = schedules.schedule(config.optimizer.schedule, 1.0, 30)
     assert rate(3) == pytest.approx(1.0, abs=0.05)
+
+
+def test_folders_of_prepared_corpora_may_have_any_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("2024", "a+b", "c.d"):
+        (tmp_path / name).mkdir()
+    config = prepared.get_config(f"root=~/2024+{tmp_path}/a+b@whole+{tmp_path}/c.d,weights=1+2+3")
+    parts = config.data.source.sources
+    assert {name: (part.root, part.split, part.weight) for name, part in parts.items()} == {
+        "2024": ("~/2024", "train", 1.0),
+        "a_b": (f"{tmp_path}/a+b", "whole", 2.0),
+        "c_d": (f"{tmp_path}/c.d", "train", 3.0),
+    }
+    alone = prepared.get_config(f"root={tmp_path}/a+b")
+    assert alone.data.source.root == f"{tmp_path}/a+b"

@@ -321,7 +321,7 @@ def test_wrong_spaces_rates_and_modalities_are_named(model, frames):
         model.embed_text(["a ball"], space="fine")
     with pytest.raises(ValueError, match="rate=0 must be at least 1"):
         model.embed_audio([np.zeros(9)], rate=0)
-    with pytest.raises(TypeError, match="rate=44100.0 is no whole number, but float"):
+    with pytest.raises(TypeError, match=r"rate=44100\.0 is no whole number, but float"):
         model.embed_audio([np.zeros(9)], rate=44100.0)
     assert model.modalities == ("video", "audio", "text")
     assert repr(model) == (
@@ -342,7 +342,7 @@ def test_a_wrong_path_is_named(tmp_path, workdir):
         fgmm.load(str(workdir), step=7)
     with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
         fgmm.load(workdir, batch_size=0)
-    with pytest.raises(ConfigError, match="batch_size=2.0 is no whole number, but float"):
+    with pytest.raises(ConfigError, match=r"batch_size=2\.0 is no whole number, but float"):
         fgmm.load(workdir, batch_size=2.0)
     with pytest.raises(ConfigError, match="workdir=None is no path; give the folder of a run"):
         fgmm.load(None)

@@ -6,6 +6,8 @@
 """
 
 import ast
+import contextlib
+import dataclasses
 import itertools
 import signal
 import sys
@@ -32,23 +34,28 @@ def source_captions(source: Any) -> Iterator[str]:
             progress.set_postfix(captions=found, refresh=False)
 
 
-def _options(entries: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` entries; a value that is a Python literal is taken as one."""
+def _options(entries: Sequence[str], source: Any) -> dict[str, Any]:
+    """``key=value`` entries of a source; a value that is a Python literal is taken as one, but for
+    options that are text, such as a folder whose name is a number.
+    """
+    text = {field.name for field in dataclasses.fields(source) if field.type in (str, "str")}
     options = {}
     for entry in entries:
         key, equals, value = entry.partition("=")
         if not equals or not key:
             raise ConfigError(f"--option={entry} is not of the form key=value")
-        try:
+        options[key] = value
+        if key in text:
+            continue
+        with contextlib.suppress(ValueError, SyntaxError):
             options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
     return options
 
 
 def _train_command(args: flags.FlagValues) -> None:
     command_line.file_to_write(args.output)
-    entry = {**_options(args.option), "name": args.source}
+    found = components.find("data.sources", args.source, key="--source")
+    entry = {**_options(args.option, found), "name": args.source}
     source = components.build("data.sources", entry, key="--source")
     tokenizer = tokenizers.train(source_captions(source), args.output, args.vocabulary_size)
     for reason, count in sorted(source.report.items()):
@@ -106,7 +113,10 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(f"unknown command {command!r}; allowed: {', '.join(_COMMANDS)}")
         make_flags, run = _COMMANDS[command]
         values = make_flags()
-        stray = values(list(argv[1:]))[1:]
+        if {"--help", "-h", "-help"} & set(argv[2:]):
+            print(values.get_help())
+            return 0
+        stray = values(command_line.with_home(argv[1:]))[1:]
         if stray:
             raise ConfigError(f"unexpected argument {stray[0]!r}; options are --name=value")
         run(values)

@@ -221,7 +221,7 @@ def read(experiment: Experiment) -> StartingPoint | None:
     if not entry.path:
         return None
     try:
-        found = checkpoint.read(pathlib.Path(entry.path), entry.step, entry.weights)
+        found = checkpoint.read(pathlib.Path(entry.path).expanduser(), entry.step, entry.weights)
     except ConfigError as error:
         named = str(error).replace("--workdir", "init_from.path")
         for flag in ("step", "weights"):

@@ -367,3 +367,15 @@ def test_bad_clips_are_named_in_the_log(caplog, monkeypatch):
         "bad input, malformed_line: clip3",
         "bad input, unreadable_video: clip3 (test)",
     ]
+
+
+def test_a_caption_of_unknown_pieces_alone_is_masked_and_counted():
+    """All of them would be one and the same caption."""
+    spoken = ("a red ball rolls", "红球滚动", "a 🚀 red ball")
+    source = [Clip("a", captions=tuple(Caption(text) for text in spoken))]
+    shape = BatchShape(0, 0, 0, 0, 16000, captions=3, phrases=4, tokens=16)
+    model = tokenizers.load(tokenizers.path_of("narrated_shapes"))
+    example = pipeline.Assembler(source, shape, model, "function_words")(0)
+    assert example["text_mask"].tolist() == [True, False, True]
+    assert not example["phrase_ids"][1].any()
+    assert pipeline.count_problems(example["problems"][None]) == {"unknown_words": 1}

@@ -5,9 +5,11 @@ import pytest
 
 from configs import quickstart
 from fgmm import components
+from fgmm.config import ConfigError
+from fgmm.data.schema import Caption, Clip
 from fgmm.data.sources import mixture
 from fgmm.experiment import build as experiments
-from fgmm.train import loop
+from fgmm.train import loop, startup
 from fgmm.train.feed import Feed, too_few
 from tests.data.numbered_source import Source as Numbered
 from tests.shrunken import shrunken
@@ -67,3 +69,33 @@ def test_a_run_says_so_at_its_start_at_its_first_step_and_in_its_metrics(
     first, second = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert (first["pairs/video_text"], first["pairs/video_audio"]) == (8, 0)
     assert first["repeated_clips"] + second["repeated_clips"] >= 4
+
+
+def test_the_share_of_unknown_pieces_is_counted(experiment):
+    feed = Feed(experiment.objective, experiment.tokenizer)
+    space, unknown = experiment.tokenizer.empty_ids[2], experiment.tokenizer.unknown_id
+    masks = {name: np.ones(1, bool) for name in ("video_mask", "audio_mask", "text_mask")}
+    tokens = np.array([[[space, unknown, 5, 6, 7, 0, 0]]], np.int32)
+    counts = feed.counts({"record": np.array([0]), "tokens": tokens, **masks})
+    named = dict(zip(feed.names, counts, strict=True))
+    assert (named["pieces"], named["unknown_pieces"]) == (4, 1)
+    assert feed.metrics(named)["unknown_pieces"] == 0.25
+    assert "pieces" not in feed.metrics(named)
+
+
+class Spoken(list):
+    """Clips with one caption each."""
+
+    def __init__(self, *texts):
+        super().__init__(Clip(text, captions=(Caption(text),)) for text in texts)
+
+
+def test_the_share_of_unknown_pieces_is_said_and_nothing_but_unknown_is_refused(experiment):
+    def said(*texts):
+        return startup.spelling(experiment.assembler(Spoken(*texts)))
+
+    assert "0.0% of" in said("a red circle moves left")
+    assert said("a red circle", "红球").endswith("captions of 2 clips are unknown to the tokenizer")
+    assert said("") == ""
+    with pytest.raises(ConfigError, match="knows nothing of the captions of 2 clips"):
+        said("红球滚动", "红球")

@@ -44,6 +44,8 @@ class FileSource:
         """
         check_options(self)
         remote.refuse(self.root, "root")
+        # A shell leaves ``~`` as it is behind a ``=``.
+        object.__setattr__(self, "root", os.path.expanduser(self.root))
         if opened:
             self.open()
 

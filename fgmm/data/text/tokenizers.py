@@ -234,7 +234,7 @@ class WordDictionary(Tokenizer):
 def path_of(name: str) -> pathlib.Path:
     """The file of a tokenizer: a shipped one by its name, any other by its path."""
     shipped = _SHIPPED / f"{name}.model"
-    return shipped if shipped.exists() else pathlib.Path(name)
+    return shipped if shipped.exists() else pathlib.Path(name).expanduser()
 
 
 def load(model_path: str | os.PathLike[str]) -> Tokenizer:

@@ -311,3 +311,8 @@ def test_of_a_few_videos_both_splits_have_one(share, tmp_path):
     assert len(validation) == {0.01: 1, 0.1: 1, 0.99: 5}[share]
     everything = Source(**options | {"validation": 0.0})._listed.names
     assert len(everything) == 6
+
+
+def test_the_folder_may_be_below_the_home_folder(corpus, monkeypatch):
+    monkeypatch.setenv("HOME", str(corpus.parent))
+    assert opened("~/videos").names == opened(corpus).names

@@ -361,3 +361,32 @@ def test_files_that_are_no_dictionary(words, tmp_path, array, message):
 def test_a_missing_tokenizer_says_how_to_make_one(tmp_path):
     with pytest.raises(ConfigError, match=r"python -m fgmm\.data\.tokenizer train"):
         tokenizers.load(tmp_path / "none.npy")
+
+
+def test_help_of_a_command_lists_its_flags(capsys):
+    for command, flag in (("train", "--vocabulary_size:"), ("show", "--model:")):
+        for asked in ("--help", "-h"):
+            assert tokenizer.main(["tokenizer", command, asked]) == 0
+            assert flag in capsys.readouterr().out
+
+
+def test_a_folder_may_be_named_by_digits_or_below_the_home_folder(tmp_path, monkeypatch, capsys):
+    write_flickr8k(tmp_path / "2024", images=8, seed=0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for root in ("2024", "~/2024"):
+        arguments = ["train", "--source=flickr8k", f"--option=root={root}"]
+        sizes = ["--vocabulary_size=60", "--output=~/a.model"]
+        assert tokenizer.main(["tokenizer", *arguments, *sizes]) == 0, capsys.readouterr().err
+        assert (tmp_path / "a.model").exists()
+        (tmp_path / "a.model").unlink()
+
+
+def test_unknown_pieces_are_counted(words):
+    model = tokenizers.load(tokenizers.path_of("narrated_shapes"))
+    assert model.unknown("红球滚动") == (1, 1)
+    assert model.unknown("a red ball 🚀")[0] == 1
+    assert model.unknown("a red ball")[0] == 0
+    assert model.unknown("") == (0, 0)
+    dictionary = tokenizers.load(words)
+    assert dictionary.unknown("zyxw vuts") == (2, 2)
