@@ -15,8 +15,9 @@ from typing import NamedTuple
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import BatchNorm, RematRules, check_options, rematted
+from fgmm.models.layers import BaseEncoder, BatchNorm, rematted
 
 
 class Stage(NamedTuple):
@@ -109,7 +110,7 @@ class Block(nn.Module):
         return x + y if y.shape == x.shape else y
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Frames to the feature map before pooling, 1,280 channels at strides (1, 32, 32): T frames of
     224 x 224 pixels give T x 7 x 7 local features.
 
@@ -121,17 +122,12 @@ class Encoder(nn.Module):
       remat: rules on the blocks ``blocks_0`` to ``blocks_15``; see ``fgmm.models.layers.rematted``.
     """
 
-    blocks: tuple[int, ...] = tuple(stage.blocks for stage in STAGES)
-    dtype: str = "float32"
-    remat: RematRules = ()
+    blocks: tuple[int, ...] = option(tuple(stage.blocks for stage in STAGES), low=1)
 
     def __post_init__(self):
-        check_options(self.dtype, self.remat)
-        if not 1 <= len(self.blocks) <= len(STAGES) or min(self.blocks) < 1:
-            raise ValueError(
-                f"blocks={self.blocks} must be from 1 to {len(STAGES)} numbers of at least 1"
-            )
         super().__post_init__()
+        if not 1 <= len(self.blocks) <= len(STAGES):
+            raise ValueError(f"blocks={self.blocks} must be from 1 to {len(STAGES)} stages")
 
     @nn.compact
     def __call__(

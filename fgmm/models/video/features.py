@@ -1,33 +1,26 @@
 """Stored features as local features: what another model's frozen encoder made of the pictures."""
 
-from typing import ClassVar
-
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
+from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import check_options
+from fgmm.models.layers import BaseEncoder, rematted
 
 
-class Encoder(nn.Module):
+class Encoder(BaseEncoder):
     """Every cell of a stored feature map is a local feature, E channels as they are stored.
 
     Attributes:
       norm: ``"none"``, or ``"layer"`` for a learned normalisation of every cell over its channels
         (Ba, Kiros, Hinton, arXiv 1607.06450).
       dtype: of the features.
-      takes_features: what tells this encoder from those of pixels.
+      remat: rules on ``norm``, the one block; see ``fgmm.models.layers.rematted``.
+      takes_features: tells this encoder from those of pixels.
     """
 
-    norm: str = "none"
-    dtype: str = "float32"
-    takes_features: ClassVar[bool] = True
-
-    def __post_init__(self):
-        check_options(self.dtype)
-        if self.norm not in ("none", "layer"):
-            raise ValueError(f"norm={self.norm!r} is unknown; allowed: none, layer")
-        super().__post_init__()
+    norm: str = option("none", choices=("none", "layer"))
+    takes_features = True
 
     @nn.compact
     def __call__(
@@ -36,5 +29,6 @@ class Encoder(nn.Module):
         del train
         x = frames.astype(self.dtype)
         if self.norm == "layer":
-            x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+            norm = rematted(nn.LayerNorm, "norm", self.remat, static_argnums=())
+            x = norm(dtype=self.dtype, name="norm")(x)
         return Tokens.of_map(x, mask)
