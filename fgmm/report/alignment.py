@@ -123,7 +123,7 @@ class Alignment:
         texts = [caption.text for caption in clip.captions if caption.text.strip()]
         places = _first_captions(example["phrase_ids"])
         has_video, has_sound = _has(example, "video"), _has(example, "audio")
-        video = example["video"] if has_video else np.zeros((1, 1, 1, 3), np.uint8)
+        video = _pictures(example["video"]) if has_video else np.zeros((1, 1, 1, 3), np.uint8)
         shown = _spread(len(video), _FRAMES)
         references = self._references(clip) if has_video else []
         weights = self._weights(maps, places)
@@ -240,6 +240,11 @@ def _mel(hz):
 
 def _has(example: Mapping, modality: str) -> bool:
     return bool(np.any(example.get(f"{modality}_mask", False)))
+
+
+def _pictures(video: np.ndarray) -> np.ndarray:
+    """The frames of a clip; grey ones for stored features, on which attention is drawn."""
+    return video if video.dtype == np.uint8 else np.full((*video.shape[:3], 3), 128, np.uint8)
 
 
 def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:

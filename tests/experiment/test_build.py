@@ -6,6 +6,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import quickstart
@@ -64,7 +65,8 @@ def test_clips_shorter_and_smaller_than_strides_fit(name):
     """Sizes are rounded up at every stride, so that there is one cell at least."""
     size = 16 if name == "vivit" else 2
     for frames in (1, 2):
-        config = config_of(video=name, frames=frames, height=size, width=size)
+        features = 3 if name == "features" else 0
+        config = config_of(video=name, frames=frames, height=size, width=size, features=features)
         encoder = experiments.build(config).model.encoders["video"]
         clips = jnp.zeros((3, frames, size, size, 3))
         grid, (batch, cells, _), _ = abstract(encoder, clips, jnp.ones(3, bool))
@@ -97,6 +99,39 @@ def test_another_labs_encoder_is_one_line_too(monkeypatch):
         experiments.build(config)
     config.data.frames = 33
     assert experiments.build(config).shape.frames == 33
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("flip", True), ("crop_area", 0.5), ("hue", 0.1), ("grey_chance", 0.2), ("pixel_mean", 0.0)],
+)
+def test_what_changes_pixels_is_refused_for_stored_features(option, value):
+    config = config_of(video="features", features=8)
+    experiments.build(config)
+    config.transforms[option] = value
+    with pytest.raises(ConfigError, match=rf"transforms.{option}={value} changes pixels.*=8 has"):
+        experiments.build(config)
+
+
+def test_encoders_take_pixels_or_features():
+    with pytest.raises(ConfigError, match=r"'features' takes stored features, and data.features=0"):
+        experiments.build(config_of(video="features"))
+    with pytest.raises(ConfigError, match=r"'s3d' takes pixels, and data.features=8 gives"):
+        experiments.build(config_of(video="s3d", features=8))
+
+
+def test_stored_features_reach_the_encoder_as_they_are():
+    config = config_of(video="features", frames=1, height=2, width=3, features=8)
+    built = experiments.build(config)
+    blank = built.shape.zeros(2)
+    assert (blank["video"].shape, blank["video"].dtype) == ((2, 1, 2, 3, 8), np.float16)
+    values = np.random.default_rng(0).standard_normal((2, 1, 2, 3, 8)).astype(np.float16)
+    mask = np.ones(2, bool)
+    given = built.transforms({"video": values, "video_mask": mask})["video"]
+    np.testing.assert_array_equal(given, values.astype(np.float32))
+    tokens = built.model.encoders["video"].apply({}, given, mask, False)
+    assert tokens.grid == (1, 2, 3)
+    np.testing.assert_array_equal(tokens.local, values.reshape(2, 6, 8).astype(np.float32))
 
 
 def test_building_compiles_nothing():

@@ -36,6 +36,8 @@ LESS_STEM = 7 * 7 * 2 * 64
         ("video", "tsm_resnet50", {"version": 1}, RESNET50, (16, 7, 7), 2048),
         ("video", "tsm_resnet50", {}, 23_500_352, (16, 7, 7), 2048),
         ("video", "r2plus1d18", {}, R2PLUS1D, (2, 14, 14), 512),
+        # The published state dict without its classifier.
+        ("video", "efficientnet_lite0", {}, 3_371_008, (16, 7, 7), 1280),
         ("video", "vivit", {}, vit(384, 12, 2 * 16 * 16 * 3, 2), (8, 14, 14), 384),
         (
             "video",
