@@ -109,11 +109,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "seed": 100,
             "evaluations": 1,
         }
-        # Five cells for every arm, pair set and batch, with half the updates of the base point.
+        # Seven cells for every arm, pair set and batch, with half the updates of the base point.
         study["tune"] = {
             "grids": [
-                tried | {"rate": (2e-3, 4e-3, 8e-3), "temperature_times": 1.0},
-                tried | {"rate": 4e-3, "temperature_times": (0.5, 2.0)},
+                tried | {"rate": (1e-3, 2e-3, 4e-3, 8e-3), "temperature_times": 1.0},
+                tried | {"rate": 4e-3, "temperature_times": (0.25, 0.5, 2.0)},
             ],
             # A choice holds for all cells that agree in these axes.
             "by": ("arm", "pairs", "batch"),
