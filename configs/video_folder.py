@@ -23,7 +23,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     evaluation, 0 to train on all without one; ``seconds`` and ``fps`` of a window and ``size`` of
     its pictures; ``fine`` is the loss on local embeddings: ``info_nce`` with a caption spoken in
     the window, or ``mil_nce`` with a bag of captions spoken nearby, for narration out of step with
-    the pictures.
+    the pictures; ``language`` is that of captions with one in their names, ``NAME.en.vtt``.
     """
     variant = configs.variant(
         argument,
@@ -35,6 +35,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         fps=4.0,
         size=64,
         fine="info_nce",
+        language="",
     )
     if variant.fine not in FINE:
         raise configs.ConfigError(
@@ -47,6 +48,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "name": "video_folder",
         "root": variant.root,
         "validation": variant.validation,
+        "language": variant.language,
     }
     candidates = FINE[variant.fine]
     config.data.source = {

@@ -68,6 +68,7 @@ def _train() -> None:
     from fgmm.interruption import Interrupted
     from fgmm.train import disk_space, distributed, loop
 
+    command_line.use_compilation_cache()
     workdir = pathlib.Path(flags.FLAGS.workdir)
     with distributed.all_or_none():
         built = experiments.build(flags.FLAGS.config)
@@ -79,7 +80,6 @@ def _train() -> None:
     distributed.say("config, where it differs from the defaults (checkpoints hold all of it):")
     for line in components.settings(built.config):
         distributed.say(f"  {line}")
-    command_line.use_compilation_cache()
     try:
         loop.train(built, source, workdir, evaluators, flags.FLAGS.profile)
     except Interrupted as stopped:

@@ -20,7 +20,7 @@ from fgmm.data.text import phrases
 from fgmm.eval import pairs
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
-from fgmm.losses.objective import PAIRS
+from fgmm.losses.objective import PAIRS, SCORES
 from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.train import checkpoint
@@ -221,14 +221,16 @@ class Model:
         """The similarity of each of X inputs to each of Y others.
 
         Args:
-          x, y: what ``embed_*`` returned, with ``local=True`` for the fine level.
-          level: ``"coarse"``, the product of coarse embeddings; or ``"fine"``, the similarity of
-            local and phrase embeddings as a term of the objective computes it.
+          x, y: what ``embed_*`` returned, with ``local=True`` for all levels but coarse.
+          level: ``"coarse"``, the product of coarse embeddings; ``"fine"``, the similarity of local
+            and phrase embeddings as a term of the objective computes it; or ``"sum"``, their sum,
+            each divided by the temperature of its term. Evaluations rank by the one that
+            ``experiment.objective.score`` names.
           term: the term of the fine similarity; empty for the first on these modalities.
 
         Raises:
           ValueError: they are not in the same space, or the objective has no such term.
-          TypeError: the fine level is asked for without local embeddings.
+          TypeError: another level than coarse is asked for without local embeddings.
         """
         both = isinstance(x, Embedded) and isinstance(y, Embedded)
         if both and x.space != y.space:
@@ -240,15 +242,16 @@ class Model:
                     f"x and y have shapes {x.shape} and {y.shape}; not [X,D] and [Y,D]"
                 )
             return x @ y.T
-        if level != "fine":
-            raise ValueError(f"level={level!r} is unknown; allowed: coarse, fine")
+        if level not in SCORES:
+            raise ValueError(f"level={level!r} is unknown; allowed: {', '.join(SCORES)}")
         if not both:
-            raise TypeError("the fine level needs what embed_* returns with local=True")
+            raise TypeError(f"the level {level} needs what embed_* returns with local=True")
+        compare = {"fine": self._fine, "sum": self._sum}[level]
         for pair in PAIRS:
             if pair.split("_") == [x.modality, y.modality]:
-                return self._fine(pair, x, y, term)
+                return compare(pair, x, y, term)
             if pair.split("_") == [y.modality, x.modality]:
-                return self._fine(pair, y, x, term).T
+                return compare(pair, y, x, term).T
         raise ValueError(f"{x.modality} and {y.modality} have no fine similarity; {[*PAIRS]} have")
 
     def _fine(self, pair: str, clips: Embedded, captions: Embedded, term: str) -> np.ndarray:
@@ -263,6 +266,14 @@ class Model:
             for part, n in _blocks(left)
         ]
         return np.concatenate(rows)
+
+    def _sum(self, pair: str, clips: Embedded, captions: Embedded, term: str) -> np.ndarray:
+        fine = self._fine(pair, clips, captions, term)
+        ranking = pairs.Ranking.of(self.experiment, pair, clips.space, term, name="similarity")
+        if not ranking.coarse:
+            raise ValueError(f"the objective has no coarse term on {pair}: there is no sum")
+        coarse, parameters = clips.coarse @ captions.coarse.T, self.state.params["objective"]
+        return np.asarray(ranking.scores(parameters, coarse, fine)["sum"])
 
     def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
         parameters = self.state.params["objective"][term]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the cells of a study, two at a time on two cores, and makes a page of their results:
-#   bash launch/study.sh [--dry-run] --short [DIR]       fine at a batch of 32 against coarse at 32
-#                                                        and 128; FINE and COARSE name other arms
+#   bash launch/study.sh [--dry-run] --short [DIR]       fine against coarse at a batch of 32, three
+#                                                        seeds; FINE and COARSE name other arms
 #   bash launch/study.sh [--dry-run] [DIR] [FLAG ...]    the study CONFIG, by default
 #                                                        configs/study/narrated_shapes.py; flags go
 #                                                        to fgmm.study, such as --select=arm=symmetric

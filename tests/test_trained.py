@@ -1,9 +1,11 @@
 """A model in a notebook gives what evaluations give, and says what is wrong with its input."""
 
+import dataclasses
 import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,7 @@ from fgmm.data import pipeline
 from fgmm.data.media import av_files
 from fgmm.eval import retrieval
 from fgmm.experiment import build as experiments
+from fgmm.losses.term import Side
 from fgmm.train import checkpoint
 from tests.data.video_fixture import FPS, numbered, sung, write_video
 from tests.shrunken import shrunken
@@ -35,7 +38,10 @@ def workdir(tmp_path_factory):
     experiment = experiments.build(config)
     state = jax.jit(experiment.init)(0)
     state = state.replace(statistics=jax.tree.map(lambda x: x + 0.25, state.statistics))
-    path = tmp_path_factory.mktemp("run")
+    return saved(experiment, state, tmp_path_factory.mktemp("run"))
+
+
+def saved(experiment, state, path):
     checkpoints = checkpoint.Checkpoints(path, experiment, experiment.config.checkpoint)
     checkpoints.save(3, state.replace(step=state.step + 3), {})
     checkpoints.close()
@@ -109,13 +115,41 @@ def test_similarities_are_those_of_retrieval(model, frames, texts, monkeypatch):
 
     monkeypatch.setattr(retrieval.metrics, "retrieval_ranks", seen)
     bound(model.state)
-    coarse, _, fine, _ = (matrices[i].T for i in range(4))
+    total, _, fine, _, coarse, _ = (matrices[i].T for i in range(6))
     np.testing.assert_allclose(model.similarity(x, y), coarse, atol=1e-5)
     np.testing.assert_allclose(model.similarity(x, y, level="fine"), fine, atol=1e-5)
     np.testing.assert_allclose(model.similarity(y, x, level="fine"), fine.T, atol=1e-5)
     np.testing.assert_allclose(model.similarity(x.coarse, y.coarse), coarse, atol=1e-5)
     monkeypatch.setattr("fgmm.trained._BLOCK", 4)
     np.testing.assert_allclose(model.similarity(x, y, level="fine"), fine, atol=1e-5)
+    np.testing.assert_allclose(model.similarity(y, x, level="sum"), total.T, atol=1e-3)
+
+
+def test_gates_of_a_run_weigh_its_fine_similarity(tmp_path):
+    config = shrunken(quickstart.get_config("fine=gated"), steps=3)
+    experiment = experiments.build(config)
+    state = jax.jit(experiment.init)(0)
+    params = state.params["model"]
+    for name in ("gates_joint_video", "gates_joint_text"):
+        kernel = params[name]["logit"]["kernel"]
+        drawn = 3 * jax.random.normal(jax.random.key(len(name)), kernel.shape)
+        params[name]["logit"]["kernel"] = drawn
+    saved(experiment, state, tmp_path)
+    model = fgmm.load(tmp_path, batch_size=4)
+    shape = experiment.shape
+    frames = np.random.default_rng(0).integers(
+        0, 256, (3, shape.frames, shape.height, shape.width, 3), np.uint8
+    )
+    x = model.embed_video(frames, local=True)
+    y = model.embed_text(["a red ball rolls over the grass", "the star sinks"], local=True)
+    assert np.ptp(x.gates) > 0.1
+    term = experiment.objective.terms["fine_video_text"].term
+    parameters = model.state.params["objective"]["fine_video_text"]
+    weighed = term.score(parameters, *(jax.tree.map(jnp.asarray, Side.of(v)) for v in (x, y)))
+    found = model.similarity(x, y, level="fine")
+    np.testing.assert_allclose(found, weighed.values, atol=1e-5)
+    flat = dataclasses.replace(x, gates=np.zeros_like(x.gates))
+    assert np.abs(model.similarity(flat, y, level="fine") - found).max() > 1e-4
 
 
 def test_sound_and_pictures_have_a_fine_similarity_by_time(model, frames, clips):
@@ -133,7 +167,7 @@ def test_sound_and_pictures_have_a_fine_similarity_by_time(model, frames, clips)
         model.similarity(video, video, level="fine")
     with pytest.raises(TypeError, match="local=True"):
         model.similarity(video.coarse, audio.coarse, level="fine")
-    with pytest.raises(ValueError, match="level='finest' is unknown; allowed: coarse, fine"):
+    with pytest.raises(ValueError, match="level='finest' is unknown; allowed: sum, fine, coarse"):
         model.similarity(video, audio, level="finest")
     with pytest.raises(ValueError, match=r"x and y have shapes \(2, 8\) and \(8,\)"):
         model.similarity(video, audio.coarse[0])

@@ -3,7 +3,7 @@
 The arms and all axes are those of ``configs/narrated_shapes.py``. The parts, with the cells that
 each takes for P pair sets and A arms: ``screen``, all arms at the base point with one seed;
 ``star``, one axis at a time around the base point; ``product``, batch by noise; ``plateau``, coarse
-and fine with four times the updates; ``short``, one comparison in six short cells, untuned.
+and fine with four times the updates; ``short``, one comparison in six short cells.
 """
 
 import pathlib
@@ -33,7 +33,9 @@ PARTS = {
     ],
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
-SHORT = {"noise": 0.5, "updates": 240, "rate": 4e-3, "seed": (0, 1)}
+# Each arm has the rate that tuning chose for it (for other arms, for one of its family).
+SHORT = {"batch": 32, "noise": 0.5, "updates": 240, "evaluations": 1, "seed": (0, 1, 2)}
+SHORT_RATES = {"fine": 4e-3, "coarse": 2e-3}
 MOTION = "eval/linear_probe:corpus=motion,size=48"
 
 
@@ -43,8 +45,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``part``: one of ``PARTS``, or ``short``.
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
     - ``pairs``: sets of pairs, joined by ``+``.
-    - ``fine``, ``coarse``: the arms of ``short``: fine at a batch of 32 is compared with coarse at
-      32 and 128, with as many updates.
+    - ``fine``, ``coarse``: the arms of ``short``, compared at a batch of 32.
     """
     variant = configs.variant(
         argument,
@@ -63,9 +64,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     if variant.part == "short":
         arms, pairs = (variant.coarse, variant.fine), ("video_text",)
         grids = [
-            # What takes longest first, so that no core is idle at the end.
-            SHORT | {"arm": variant.coarse, "pairs": pairs, "batch": 128},
-            SHORT | {"arm": arms, "pairs": pairs, "batch": 32},
+            SHORT | {"arm": variant[family], "pairs": pairs, "rate": rate}
+            for family, rate in SHORT_RATES.items()
         ]
     else:
         grids = [grid | {"arm": arms, "pairs": pairs} for grid in PARTS[variant.part]]
