@@ -72,6 +72,8 @@ class Option:
         if is_section(self.type) or self.type is Mapping:
             if not isinstance(value, Config):
                 raise ConfigError(f"{key}={shown(value)} must be a dict of keys")
+            if is_section(self.type):
+                return  # Its keys are checked one by one.
         elif not of_type(value, self.type):
             raise ConfigError(f"{key}={shown(value)} is not of type {_spelled(self.type)}")
         self.check_range(value, key)

@@ -113,6 +113,7 @@ def main(argv: list[str]) -> None:
     del argv
     weights, output = (pathlib.Path(command_line.required(name)) for name in ("weights", "output"))
     arrays = state_dict.read(weights)
+    command_line.folder_to_write(output)
     found = converted(arrays, size=flags.FLAGS.size)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     write(found, output, {"model": "efficientnet_lite0", "sha256": {weights.name: digest}})

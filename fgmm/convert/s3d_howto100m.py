@@ -153,11 +153,9 @@ def main(argv: list[str]) -> None:
     weights, words, output = (
         pathlib.Path(command_line.required(name)) for name in ("weights", "words", "output")
     )
+    arrays, listed = state_dict.read(weights), word_list.read(words)
     command_line.folder_to_write(output)
-    arrays = state_dict.read(weights)
-    found = converted(
-        arrays, word_list.read(words), frames=flags.FLAGS.frames, size=flags.FLAGS.size
-    )
+    found = converted(arrays, listed, frames=flags.FLAGS.frames, size=flags.FLAGS.size)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (weights, words)}
     write(found, output, {"model": "s3d_howto100m", "sha256": files})
     count = sum(leaf.size for leaf in jax.tree.leaves(found.state.params["model"]))

@@ -29,7 +29,7 @@ def test_defaults_satisfy_their_own_check():
         ("optimizer.learning_rate", float("nan"), "optimizer.learning_rate=nan must be finite"),
         ("exchange", "rings", "exchange='rings' is unknown; allowed: gather, ring; did you mean"),
         ("transforms.hue", 0.6, "transforms.hue=0.6 must be from 0 to 0.5"),
-        ("objective", {"term": {}}, "objective.term={} is unknown; allowed: terms"),
+        ("objective", {"term": {}}, "objective.term={} is unknown; allowed: score, terms"),
         ("patience_nonfinite", 0, "patience_nonfinite=0 must be at least 1"),
     ],
 )

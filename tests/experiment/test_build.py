@@ -127,9 +127,10 @@ def test_stored_features_reach_the_encoder_as_they_are():
     assert (blank["video"].shape, blank["video"].dtype) == ((2, 1, 2, 3, 8), np.float16)
     values = np.random.default_rng(0).standard_normal((2, 1, 2, 3, 8)).astype(np.float16)
     mask = np.ones(2, bool)
-    given = built.transforms({"video": values, "video_mask": mask})["video"]
+    batch = {"video": jnp.asarray(values), "video_mask": jnp.asarray(mask)}
+    given = built.transforms(batch)["video"]
     np.testing.assert_array_equal(given, values.astype(np.float32))
-    tokens = built.model.encoders["video"].apply({}, given, mask, False)
+    tokens = built.model.encoders["video"].apply({}, given, batch["video_mask"], False)
     assert tokens.grid == (1, 2, 3)
     np.testing.assert_array_equal(tokens.local, values.reshape(2, 6, 8).astype(np.float32))
 

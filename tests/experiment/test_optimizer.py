@@ -195,7 +195,6 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
         ("adamw", {"learning_rate_scale": ((".*", "x"),)}, ".*of at least 0, or 'frozen'"),
         ("adamw", {"learning_rate_scale": ((".*", -1.0),)}, ".*of at least 0, or 'frozen'"),
         ("adamw", {"learning_rate_scale": ((1, 1.0),)}, r".*\(regex, number or 'frozen'\)"),
-        ("adamw", {"schedule": "steps"}, r"schedule\.name='steps' is unknown"),
     ],
 )
 def test_wrong_options_are_named(name, changes, message):
