@@ -60,20 +60,26 @@ def features(found, shape):
     return np.asarray(tokens.local).reshape(len(pixels), *tokens.grid, -1)
 
 
+def relative(ours, theirs) -> float:
+    """The largest difference over the largest value."""
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
 def check(found, reference, kind):
     """All sizes, against what PyTorch gave; of small pictures every cell.
 
     Programs under test are compiled without optimisation, which rounds more often: optimised ones
-    are within 1e-4.
+    are within 1e-4 of any value, these within 1e-4 of the largest.
     """
     rows, columns, channels = reference["steps"]
     small = features(found, reference["small_shape"])
     assert small.shape == (2, 1, 3, 2, 1280)
-    np.testing.assert_allclose(small[:, 0, ..., ::channels], reference[f"{kind}_small"], atol=3e-4)
+    assert relative(small[:, 0, ..., ::channels], reference[f"{kind}_small"]) < 1e-4
     full = features(found, reference["full_shape"])
     assert full.shape == (1, 1, 7, 7, 1280)
     kept = full[:, 0, ::rows, ::columns, ::channels]
-    np.testing.assert_allclose(kept, reference[f"{kind}_full"], atol=3e-4)
+    assert relative(kept, reference[f"{kind}_full"]) < 1e-4
     # Of order one, at both ends of ReLU6.
     assert 0.3 < reference[f"{kind}_full"].std() < 3
     assert (kept == 0).any()
@@ -161,16 +167,14 @@ def _with_epsilon(epsilon):
 
 
 def test_two_blocks(found, reference):
-    np.testing.assert_allclose(two_blocks(found, reference), reference["random_block"], atol=1e-4)
+    assert relative(two_blocks(found, reference), reference["random_block"]) < 1e-4
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_another_network_differs(found, reference, monkeypatch, mutation):
     name, made = MUTATIONS[mutation]
     monkeypatch.setattr(network, name, made())
-    ours = two_blocks(found, reference)
-    assert ours.shape == reference["random_block"].shape
-    assert np.abs(ours - reference["random_block"]).max() > 1e-2
+    assert relative(two_blocks(found, reference), reference["random_block"]) > 1e-3
 
 
 def test_what_was_written_is_a_run_without_a_loss(found, tmp_path):
