@@ -88,11 +88,11 @@ class Option:
             raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
         if self.limits and value in ((), []):
             raise ConfigError(f"{key}={shown(value)} must hold at least one number")
-        for number in _numbers(value):
+        for where, given, number in _numbers(value, key):
             if not math.isfinite(number):
-                raise ConfigError(f"{key}={shown(value)} must be finite")
+                raise ConfigError(f"{where}={shown(given)} must be finite")
             if not self._within(number):
-                raise ConfigError(f"{key}={shown(value)} must be {self.limits}")
+                raise ConfigError(f"{where}={shown(given)} must be {self.limits}")
 
     def _within(self, number: int | float) -> bool:
         return not (
@@ -237,15 +237,16 @@ def is_section(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
-def _numbers(value: Any) -> Iterator[int | float]:
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, Any, int | float]]:
+    """The numbers in a value, each behind its whole key and what stands under that key."""
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _numbers(item)
+            yield from ((where, value, number) for where, _, number in _numbers(item, key))
     elif isinstance(value, Config):
-        for item in value.values():
-            yield from _numbers(item)
+        for name, item in value.items():
+            yield from _numbers(item, f"{key}.{name}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield value
+        yield key, value, value
 
 
 def _spelled(hint: Any) -> str:

@@ -106,16 +106,21 @@ def sharded(
         raise ValueError(f"exchange {exchange!r} needs a loss that takes exchange; got {loss}")
     by_clip, whole = PartitionSpec(axes), PartitionSpec()
 
-    def spec_of(place, argument):
-        return jax.tree.map(
-            lambda v: whole if place in replicated or jnp.ndim(v) == 0 else by_clip, argument
-        )
+    def specs_of(place, argument):
+        for leaf in jax.tree.leaves(argument):
+            yield whole if place in replicated or jnp.ndim(leaf) == 0 else by_clip
 
     def over_mesh(*arguments, **named):
         arrays = {name: v for name, v in named.items() if _is_of_arrays(v)}
         options = {name: v for name, v in named.items() if name not in arrays} | across
 
-        def local(arguments, arrays):
+        # Flat, since a container of arrays may refuse to hold specs.
+        leaves, structure = jax.tree.flatten((arguments, arrays))
+        # JAX sorts the keys of a dict.
+        places = [*enumerate(arguments), *sorted(arrays.items())]
+
+        def local(*leaves):
+            arguments, arrays = jax.tree.unflatten(structure, leaves)
             found = loss(*arguments, **arrays, **options)
             for leaf in jax.tree.leaves(found):
                 if jnp.ndim(leaf):
@@ -124,12 +129,8 @@ def sharded(
                     )
             return found
 
-        specs = (
-            tuple(spec_of(place, argument) for place, argument in enumerate(arguments)),
-            {name: spec_of(name, v) for name, v in arrays.items()},
-        )
-        over = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole)
-        return over(arguments, arrays)
+        specs = tuple(spec for place, argument in places for spec in specs_of(place, argument))
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole)(*leaves)
 
     return over_mesh
 

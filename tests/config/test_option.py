@@ -78,7 +78,7 @@ def test_options_of_a_function_are_its_keyword_arguments():
         ({"mode": "mix"}, "a.mode='mix' is unknown; allowed: min, max; did you mean min\\?$"),
         ({"widths": (4, 0)}, r"a.widths=\(4, 0\) must be at least 1$"),
         ({"entry": 3}, "a.entry=3 must be a dict of keys$"),
-        ({"entry": {"rate": math.nan}}, "a.entry={'rate': nan} must be finite$"),
+        ({"entry": {"rate": math.nan}}, "a.entry.rate=nan must be finite$"),
         ({"most": "x"}, "a.most='x' is not of type int or NoneType$"),
         ({"most": 1}, "a.most=1 must be at least 2$"),
     ],

@@ -242,7 +242,8 @@ class _Finder:
         names = np.fromiter(self._walked(folder), np.uint64)
         self._order = np.argsort(names, kind="stable")
         self._names = names[self._order]
-        report["duplicate_id"] += np.count_nonzero(self._names[1:] == self._names[:-1])
+        repeated = np.count_nonzero(self._names[1:] == self._names[:-1])
+        report["duplicate_id"] += int(repeated)
 
     def __call__(self, name: str) -> str:
         """The first in the order of the folder; empty where there is none."""

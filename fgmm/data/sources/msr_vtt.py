@@ -116,7 +116,8 @@ def _by_video(
 ) -> dict[str, tuple[Caption, ...]]:
     """The sentences of each video, in their order."""
     found: dict[str, list[Caption]] = {video: [] for video in videos}
-    report["duplicate_id"] += len(videos) - len(found)
+    if repeated := len(videos) - len(found):
+        report["duplicate_id"] += repeated
     for video, sentence in pairs:
         text = without_markup(sentence)
         if video in found and text:

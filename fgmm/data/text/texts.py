@@ -1,6 +1,7 @@
 """The names of a large corpus."""
 
 import array
+from collections.abc import Iterator
 from collections.abc import Iterable
 
 
@@ -19,6 +20,9 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]
