@@ -1,8 +1,7 @@
 """The names of a large corpus."""
 
 import array
-from collections.abc import Iterator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Texts:
