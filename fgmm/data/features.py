@@ -189,16 +189,19 @@ def open_extraction(
         raise ConfigError(f"--source={source} has no clip")
     assembler = experiment.assembler(corpus, samples=0, tokens=0)
 
-    def encode(batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        tokens = jax.device_get(experiment.encode(state, batch)["video"])
+    def feature_maps(batch: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
+        tokens = experiment.encode(state, batch)["video"]
         return tokens.local.reshape(len(tokens.local), *tokens.grid, -1)
+
+    def encode(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        return jax.device_get(feature_maps(batch))
 
     blank = assembler.shape.zeros(batch_size)
     given = {name: blank[name] for name in ("video", "video_mask")}
-    tokens = jax.eval_shape(experiment.encode, state, given)["video"]
+    shape = jax.eval_shape(feature_maps, given).shape[1:]
     config = experiment.config
     listing = Listing(
-        shape=(*tokens.grid, tokens.local.shape[-1]),
+        shape=shape,
         clips=len(corpus),
         shard_clips=shard_clips,
         origin={
