@@ -59,7 +59,7 @@ class Embedded:
 
 
 def load(
-    workdir: str | pathlib.Path, step: str | int = "latest", batch_size: int = 16, weights: str = ""
+    workdir: Any, step: str | int = "latest", batch_size: Any = 16, weights: str = ""
 ) -> "Model":
     """Opens the model that a run trained, or that was converted.
 
@@ -168,7 +168,7 @@ class Model:
         return self._embed("video", images, self._image, space, local)
 
     def embed_audio(
-        self, waveform: Any, *, rate: int | None = None, space: str = "", local: bool = False
+        self, waveform: Any, *, rate: Any = None, space: str = "", local: bool = False
     ) -> Float[np.ndarray, "B D"] | Embedded:
         """Embeds sound.
 

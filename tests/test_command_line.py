@@ -88,7 +88,8 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
     ],
 )
 def test_a_wrong_command_is_one_line(arguments, message, repository, tmp_path):
-    if arguments and arguments != (QUICKSTART,):
+    named = any(argument.startswith("--workdir") for argument in arguments)
+    if arguments and arguments != (QUICKSTART,) and not named:
         arguments = (*arguments, f"--workdir={tmp_path / 'run'}")
     result = run(repository, *arguments)
     assert result.returncode == 2, result.stderr
