@@ -45,7 +45,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),
-            "model.video.name='s4d' is unknown; allowed: r2plus1d18, resnet2plus1d",
+            "model.video.name='s4d' is unknown; allowed: efficientnet_lite0, features, r2plus1d18",
         ),
         (
             (QUICKSTART, "--config.objective.terms.fine_video_text.name=triplet"),
