@@ -194,9 +194,10 @@ class Refusing:
 
 def test_an_evaluation_that_cannot_be_bound_is_named_with_the_way_to_train_without_it():
     entry = {"name": "tests.eval.test_binary:Refusing", "source": {"name": "x"}}
-    config = ml_collections.ConfigDict({"evals": {"validation": entry}})
+    config = ml_collections.FrozenConfigDict({"evals": {"validation": entry}})
+    built = experiments.build(shrunken(quickstart.get_config()))
     with pytest.raises(ConfigError) as error:
-        inside_training.from_config(types.SimpleNamespace(config=config))
+        inside_training.from_config(dataclasses.replace(built, config=config))
     message = str(error.value)
     assert message.startswith("evals.validation: split='validation' is unknown to 'pictures'")
     assert "validation=0, or validation=" in message
