@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fgmm import provenance
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
@@ -48,6 +50,31 @@ def check_names(weights: Mapping[str, Any], needed: set[str], model: str) -> Non
     ]
     if wrong:
         raise ConfigError(f"--weights is no {model}: {'; '.join(wrong)}")
+
+
+def checked(
+    name: str, array: np.ndarray, given: tuple[int, ...], shape: tuple[int, ...], hint: str = ""
+) -> np.ndarray:
+    """A published array in this package's form, as float32.
+
+    Args:
+      name: as published.
+      array: its axes are in the order of this package.
+      given: its shape as published.
+      shape: what is needed.
+      hint: on the shape, for the error.
+
+    Raises:
+      ConfigError: it has another shape, or values that are not finite.
+    """
+    if array.shape != shape:
+        raise ConfigError(
+            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
+            f"{shape} is needed{hint}"
+        )
+    if not np.isfinite(array).all():
+        raise ConfigError(f"--weights: {name} holds values that are not finite")
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def write(found: Converted, output: pathlib.Path, origin: Mapping[str, Any]) -> None:

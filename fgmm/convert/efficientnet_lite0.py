@@ -22,9 +22,8 @@ from absl import flags
 
 from fgmm import command_line, components
 from fgmm import config as configs
-from fgmm.config import ConfigError
 from fgmm.convert import state_dict
-from fgmm.convert.converted import Converted, check_names, write
+from fgmm.convert.converted import Converted, check_names, checked, write
 from fgmm.experiment import build as experiments
 from fgmm.experiment.rules import path_of
 
@@ -98,14 +97,7 @@ def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     given = array.shape
     if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
-    if array.shape != shape:
-        raise ConfigError(
-            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
-            f"{shape} is needed"
-        )
-    if not np.isfinite(array).all():
-        raise ConfigError(f"--weights: {name} holds values that are not finite")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return checked(name, array, given, shape)
 
 
 def main(argv: list[str]) -> None:

@@ -29,9 +29,8 @@ from absl import flags
 
 from fgmm import command_line, components
 from fgmm import config as configs
-from fgmm.config import ConfigError
 from fgmm.convert import state_dict, word_list
-from fgmm.convert.converted import Converted, check_names, write
+from fgmm.convert.converted import Converted, check_names, checked, write
 from fgmm.experiment import build as experiments
 from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
@@ -136,15 +135,8 @@ def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         array = array.reshape(*(() if space == (1, 1) else space), -1, array.shape[-1])
     elif array.ndim == 2 and not name.endswith("word_embd.weight"):
         array = array.T
-    if array.shape != shape:
-        words = " (a row for each of the words and one for padding)" if "word_embd" in name else ""
-        raise ConfigError(
-            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
-            f"{shape} is needed{words}"
-        )
-    if not np.isfinite(array).all():
-        raise ConfigError(f"--weights: {name} holds values that are not finite")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    words = " (a row for each of the words and one for padding)" if "word_embd" in name else ""
+    return checked(name, array, given, shape, words)
 
 
 def main(argv: list[str]) -> None:

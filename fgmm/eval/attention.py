@@ -11,6 +11,7 @@ A term of the objective decides what is compared, so there are two kinds of maps
   maximum. With a linear head this is exact, with a hidden layer it is an approximation.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.struct
@@ -19,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from fgmm.config import ConfigError
+from fgmm.config import Config, ConfigError
+from fgmm.data.pipeline import Assembler
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import Side, gate_weights
@@ -97,6 +99,27 @@ def _on_pair(experiment: Experiment, pair: str, term: str) -> list[str]:
     if term and term not in on_pair:
         raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(on_pair)}")
     return [term] if term else on_pair
+
+
+def grounded(experiment: Experiment, entry: Config, *, captions: int, key: str) -> Assembler:
+    """Batches of a corpus that knows what its phrases refer to, without sound.
+
+    Every caption is on its own: there may be no room for all phrases of joined ones.
+
+    Args:
+      experiment: of the checkpoint.
+      entry: the corpus, as in ``config.data.source``.
+      captions: at most so many of a clip, the first ones.
+      key: of the entry, for errors.
+
+    Raises:
+      ConfigError: it cannot be opened, or does not know what any phrase refers to.
+    """
+    source = experiment.source(entry, key)
+    if not any(source[record].grounding for record in range(len(source))):
+        raise ConfigError(f"{key}: no clip of {entry['name']!r} knows what its phrases refer to")
+    assembler = experiment.assembler(source, captions=captions, samples=0)
+    return dataclasses.replace(assembler, join_captions=False)
 
 
 def maps(

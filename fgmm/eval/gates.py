@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.metrics import roc_auc_score
@@ -25,6 +26,7 @@ from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
+from fgmm.losses import gate_weights
 
 PHRASES = ("refer", "rest", "wrong")
 CELLS = ("on", "off")
@@ -84,14 +86,8 @@ class _Gates:
             "captions_embedded": "each on its own",
             "augmentation": "none",
         }
-        source = experiment.source(options.source, "gates.source")
-        if not any(source[record].grounding for record in range(len(source))):
-            raise ConfigError(
-                f"gates.source: no clip of {options.source['name']!r} knows what its phrases "
-                "refer to"
-            )
-        self.assembler = dataclasses.replace(
-            experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
+        self.assembler = attention.grounded(
+            experiment, options.source, captions=options.captions, key="gates.source"
         )
         self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, (self.term,))
@@ -159,9 +155,11 @@ def _of_phrases(
     mask: Bool[np.ndarray, "K P"],
     kinds: Mapping[str, Bool[np.ndarray, "K P"]],
 ) -> Iterator[tuple[str, float]]:
-    weights = np.where(mask, np.exp(gates - gates[mask].max()), 0)
+    # Of all captions of the clip, as if they were one.
+    of_clip = gate_weights(jnp.asarray(gates.ravel()), jnp.asarray(mask.ravel()))
+    weights = np.asarray(of_clip).reshape(mask.shape)
     for kind, chosen in kinds.items():
-        yield f"phrases/{kind}/weight", float(weights[chosen].sum() / weights.sum())
+        yield f"phrases/{kind}/weight", float(weights[chosen].sum())
         yield f"phrases/{kind}/uniform", float(chosen.sum() / mask.sum())
 
 

@@ -220,17 +220,19 @@ def hubness(scores: Float[np.ndarray, "Q G"], k: int = 10) -> float:
     best ``k`` (Radovanovic et al., "Hubs in Space", JMLR 11, 2010, equation 1).
 
     It is near 0 where all items are found about as often, and large where a few are found by very
-    many queries. Of equal scores the first items count. 0 where all items are found equally often.
+    many queries; 0 where all items are found equally often. Of equal scores any may be among the
+    best.
 
     Args:
       scores: similarity of each query to each item, higher is better.
-      k: of the best items, at most G.
+      k: of the best items; G if there are fewer.
     """
     queries, gallery = scores.shape
+    k = min(k, gallery)
     rows = max(1, _BLOCK_ENTRIES // max(gallery, 1))
     found = np.zeros(gallery)
     for start in range(0, queries, rows):
-        best = np.argsort(-scores[start : start + rows], axis=1, kind="stable")[:, :k]
+        best = np.argpartition(-scores[start : start + rows], k - 1, axis=1)[:, :k]
         found += np.bincount(best.ravel(), minlength=gallery)
     spread = found.std()
     return float(((found - found.mean()) ** 3).mean() / spread**3) if spread else 0.0

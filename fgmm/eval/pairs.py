@@ -4,14 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.losses import Term
-
-AnyArray = Array | np.ndarray
+from fgmm.models.embeddings import AnyArray
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:
@@ -82,7 +80,9 @@ class Ranking:
     coarse: str
 
     @classmethod
-    def of(cls, experiment: Experiment, pair: str, space: str, term: str, *, name: str):
+    def of(
+        cls, experiment: Experiment, pair: str, space: str, term: str, *, name: str
+    ) -> "Ranking":
         """That of a pair; ``term`` is the fine one, otherwise as for ``fine_term``.
 
         Raises:

@@ -114,15 +114,8 @@ class _PointingGame:
             "augmentation": "none",
             "untrained_seed": experiment.config.seed,
         }
-        source = experiment.source(options.source, "pointing_game.source")
-        if not any(source[record].grounding for record in range(len(source))):
-            raise ConfigError(
-                f"pointing_game.source: no clip of {options.source['name']!r} knows what its "
-                "phrases refer to"
-            )
-        # There may be no room for all phrases of joined captions.
-        self.assembler = dataclasses.replace(
-            experiment.assembler(source, captions=options.captions, samples=0), join_captions=False
+        self.assembler = attention.grounded(
+            experiment, options.source, captions=options.captions, key="pointing_game.source"
         )
         self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))

@@ -88,7 +88,7 @@ def train(
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         fingerprint = corpus.same_everywhere(source)
         with distributed.all_or_none():
-            spelling = startup.spelling(experiment.assembler(source))
+            text_lines = startup.text_lines(experiment.assembler(source))
         stack.enter_context(full_disk_named(workdir, workdir / checkpoint.FOLDER))
         stack.enter_context(WorkdirLock(workdir))
         interruption = stack.enter_context(Interruption("saving; once more to stop at once"))
@@ -101,13 +101,12 @@ def train(
             state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
-        for line in feed.too_few(source, config.batch_size // config.accumulate):
+        too_few = feed.too_few(source, config.batch_size // config.accumulate)
+        for line in (*text_lines, *too_few):
             distributed.say(line)
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
-            for line in filter(None, (spelling, startup.text_room(experiment.assembler(source)))):
-                distributed.say(line)
             writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))

@@ -65,45 +65,38 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     return "\n".join([*listed, counts.table(experiment.model, inputs)])
 
 
-def text_room(assembler: Assembler, clips: int = 64) -> str:
-    """What share of the phrases of the first clips a batch has no room for; empty if for none."""
-    count = min(clips, len(assembler.source))
-    spoken = ([c for c in assembler.source[n].captions if c.text.strip()] for n in range(count))
-    texts = [caption.text for captions in spoken for caption in assembler.chosen(captions)]
-    share = assembler.share_left_out(texts)
-    if not share:
-        return ""
-    return (
-        f"{'text:':12}{share:.1%} of the phrases of the first {count} clips have no room in "
-        f"data.phrases={assembler.shape.phrases} and data.tokens={assembler.shape.tokens}"
-    )
-
-
-def spelling(assembler: Assembler, clips: int = 64) -> str:
-    """What share of the pieces of captions the tokenizer does not know, in clips at equal distances
-    over the corpus; empty without captions.
+def text_lines(assembler: Assembler, clips: int = 64) -> list[str]:
+    """A line on the pieces of captions that the tokenizer does not know, and one on phrases that
+    have no room in a batch if there are any; of clips at equal distances over the corpus.
 
     Raises:
-      ConfigError: it knows none of them.
+      ConfigError: the tokenizer knows nothing of their captions.
     """
     if assembler.tokenizer is None:
-        return ""
+        return []
     count = min(clips, len(assembler.source))
     places = np.linspace(0, len(assembler.source) - 1, count).astype(int).tolist()
-    texts = [caption.text for place in places for caption in assembler.source[place].captions]
+    spoken = ([c for c in assembler.source[n].captions if c.text.strip()] for n in places)
+    texts = [caption.text for captions in spoken for caption in assembler.chosen(captions)]
     counts = [assembler.tokenizer.unknown(text) for text in texts]
     unknown, pieces = sum(n for n, _ in counts), sum(n for _, n in counts)
     if not pieces:
-        return ""
+        return []
     if unknown == pieces:
         raise ConfigError(
             f"data.tokenizer knows nothing of the captions of {count} clips of data.source, "
             f"such as {texts[0]!r}; train one on them: python -m fgmm.data.tokenizer train"
         )
-    return (
+    lines = [
         f"{'spelling:':12}{unknown / pieces:.1%} of {pieces:,} pieces of captions of {count} "
         "clips are unknown to the tokenizer"
-    )
+    ]
+    if share := assembler.share_left_out(texts):
+        lines.append(
+            f"{'phrases:':12}{share:.1%} of those of {count} clips have no room in "
+            f"data.phrases={assembler.shape.phrases} and data.tokens={assembler.shape.tokens}"
+        )
+    return lines
 
 
 def _count(processes: int) -> str:

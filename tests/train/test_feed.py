@@ -92,7 +92,7 @@ class Spoken(list):
 
 def test_the_share_of_unknown_pieces_is_said_and_nothing_but_unknown_is_refused(experiment):
     def said(*texts):
-        return startup.spelling(experiment.assembler(Spoken(*texts)))
+        return "\n".join(startup.text_lines(experiment.assembler(Spoken(*texts))))
 
     assert "0.0% of" in said("a red circle moves left")
     assert said("a red circle", "红球").endswith("captions of 2 clips are unknown to the tokenizer")

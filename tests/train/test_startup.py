@@ -81,23 +81,26 @@ def test_parameters_that_are_shared_out():
     assert total / 4 <= held < total / 3
 
 
-def text_room(**sizes) -> str:
+def text_lines(**sizes) -> list[str]:
     config = shrunken(quickstart.get_config())
     config.data.update(sizes)
-    experiment = experiments.build(components.complete(config))
-    return startup.text_room(experiment.assembler(experiment.training_source()), clips=16)
+    experiment = experiments.build(config)
+    return startup.text_lines(experiment.assembler(experiment.training_source()), clips=16)
 
 
 def test_phrases_that_do_not_fit_are_said():
-    line = text_room(phrases=2, tokens=48)
+    spelling, phrases = text_lines(phrases=2, tokens=48)
+    assert re.fullmatch(
+        r"spelling: {3}\d+\.\d% of [\d,]+ pieces of captions of 16 clips .*", spelling
+    )
     found = re.fullmatch(
-        r"text: {7}(\d+\.\d)% of the phrases of the first 16 clips have no room in "
+        r"phrases: {4}(\d+\.\d)% of those of 16 clips have no room in "
         r"data\.phrases=2 and data\.tokens=48",
-        line,
+        phrases,
     )
     assert 40 < float(found[1]) < 90
-    assert "data.tokens=3" in text_room(phrases=64, tokens=3)
+    assert "data.tokens=3" in text_lines(phrases=64, tokens=3)[1]
 
 
 def test_nothing_is_said_where_all_phrases_fit():
-    assert text_room(phrases=64, tokens=512) == ""
+    assert len(text_lines(phrases=64, tokens=512)) == 1
