@@ -76,7 +76,7 @@ def test_activations_of_half_precision(room, name):
     run, variables, _ = make(room, name)
     encoder = build(room, name, dtype="bfloat16")
     shapes = abstract(encoder, *arguments(room))[2]
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} <= {jnp.dtype("float32")}
     exact = run(variables, *arguments(room))[0].local
     rough = jax.jit(
         lambda *given: encoder.apply(variables, *given, True, mutable=["batch_stats"])[0].local
