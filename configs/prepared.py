@@ -95,8 +95,10 @@ def _roots(joined: str) -> list[str]:
     while left:
         for count in range(len(left), 0, -1):
             root = "+".join(left[:count])
-            folder = pathlib.Path(root.partition("@")[0]).expanduser()
-            if count == 1 or folder.is_dir():
+            folder, _, split = root.partition("@")
+            # Names of folders may have a plus, those of splits have none.
+            known = "+" not in split and pathlib.Path(folder).expanduser().is_dir()
+            if count == 1 or known:
                 roots.append(root)
                 left = left[count:]
                 break

@@ -168,6 +168,8 @@ def _captions(folder: pathlib.Path, form: str) -> Target:
             ]
             text = "\n".join(map(json.dumps, lines))
     file = corpus / f"a.{form}"
+    # Which files hold captions is found out when a corpus is opened.
+    file.write_text(text)
     raw = video_folder.Source(root=str(corpus), validation=0.0, opened=False).raw()
 
     def read():
