@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-import subprocess
 
 import jax
 import numpy as np
@@ -227,8 +226,6 @@ def test_the_program(repository, tmp_path):
             assert picture.width > 300
         assert (folder / name).stat().st_size < 400_000
 
-    wrong = subprocess.run(
-        [*command[:-1], "--clips=0"], cwd=repository, capture_output=True, text=True, timeout=120
-    )
+    wrong = programs.run("fgmm.report.alignment", flags[0], "--clips=0", cwd=repository)
     assert wrong.returncode == 2
     assert wrong.stderr.strip() == "error: --clips=0 must be at least 1"
