@@ -25,7 +25,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import scipy.stats
 from absl import flags
 
 from fgmm import command_line
@@ -118,6 +117,8 @@ def _cell(runs: Sequence[Mapping[str, Any]], metric: str, form: str) -> str:
 
 def interval(values: Sequence[float]) -> float:
     """Half width of Student's 95% interval of the mean, from at least two values."""
+    import scipy.stats  # slow
+
     quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
     return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
 
