@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 
 import flax.linen as nn
 import jax
@@ -103,13 +104,24 @@ def test_another_labs_encoder_is_one_line_too(monkeypatch):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("flip", True), ("crop_area", 0.5), ("hue", 0.1), ("grey_chance", 0.2), ("pixel_mean", 0.0)],
+    [
+        ("flip", True),
+        ("crop_area", 0.5),
+        ("hue", 0.1),
+        ("grey_chance", 0.2),
+        ("pixel_mean", (0.0, 1.0, 2.0)),
+    ],
 )
 def test_what_changes_pixels_is_refused_for_stored_features(option, value):
     config = config_of(video="features", features=8)
     experiments.build(config)
     config.transforms[option] = value
-    with pytest.raises(ConfigError, match=rf"transforms.{option}={value} changes pixels.*=8 has"):
+    message = rf"transforms.{option}={re.escape(str(value))} changes pixels.*=8 has"
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+    config = config_of(video="features", features=8)
+    config.data.resize = "stretch"
+    with pytest.raises(ConfigError, match=r"data.resize='stretch' changes pixels.*to 'crop'"):
         experiments.build(config)
 
 

@@ -245,7 +245,8 @@ def shapes(**leaves):
 
 
 def planned(rules, saved, model):
-    return init_from.plan(init_rules.from_config({"rules": rules, "path": "x"}), saved, model)
+    starts = init_rules.from_config({"rules": rules, "path": "x"})
+    return init_from.plan(starts, [saved], model)
 
 
 def test_axes_of_length_one_are_no_difference():
