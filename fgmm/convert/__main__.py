@@ -5,7 +5,7 @@
 
 What they are is found out and said. The run opens in ``fgmm.load`` and in evaluations, and another
 run starts from it with ``config.init_from``. Modules of this package with ``recognises`` and
-``converted`` are the models that are known; S3D has a program of its own,
+``as_run`` are the models that are known; S3D has a program of its own,
 ``fgmm.convert.s3d_howto100m``.
 """
 
@@ -72,12 +72,12 @@ def main(argv: list[str]) -> None:
         + f", {len(published.arrays)} arrays"
     )
     given = {name: flags.FLAGS[name].value for name in ("modality", "activation")}
-    taken = inspect.signature(module.converted).parameters
+    taken = inspect.signature(module.as_run).parameters
     for name, value in given.items():
         if value and name not in taken:
             raise ConfigError(f"--{name}={value} is no option of {module.MODEL}")
     command_line.folder_to_write(output)
-    found = module.converted(published, **{n: v for n, v in given.items() if n in taken})
+    found = module.as_run(published, **{n: v for n, v in given.items() if n in taken})
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in published.files}
     write(found, output, {"model": module.MODEL, "sha256": digests})
     config = found.experiment.config

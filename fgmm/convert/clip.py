@@ -110,7 +110,7 @@ def recognises(published: Published) -> bool:
     return published.config.get("model_type") == "clip"
 
 
-def converted(published: Published, modality: str = "", activation: str = "") -> Converted:
+def as_run(published: Published, modality: str = "", activation: str = "") -> Converted:
     """A published CLIP as a run of no steps.
 
     Args:

@@ -5,9 +5,10 @@ The weights are the state dict in the Python package ``efficientnet-lite0-pytorc
     python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \\
         --output=runs/efficientnet_lite0
 
-It writes the folder of a run of no steps. ``fgmm.data.features`` computes features with it, linear
-probes open it, and another run takes its encoder by ``config.init_from.path``. The classifier of
-the published network is left out. The run has no objective, and its head is random.
+``python -m fgmm.convert --from=FILE`` does the same. It writes the folder of a run of no steps.
+``fgmm.data.features`` computes features with it, linear probes open it, and another run takes its
+encoder by ``config.init_from.path``. The classifier of the published network is left out. The run
+has no objective, and its head is random.
 """
 
 import hashlib
@@ -22,10 +23,13 @@ from absl import flags
 
 from fgmm import command_line, components
 from fgmm import config as configs
+from fgmm.config import ConfigError
 from fgmm.convert import state_dict
 from fgmm.convert.converted import Converted, Take, brought, convolution, write
+from fgmm.convert.published import Published
 from fgmm.experiment import build as experiments
 
+MODEL = "EfficientNet-Lite0"
 _ENCODER = "encoders_video"
 _LEFT_OUT = ("_fc.weight", "_fc.bias")
 _LEAVES = {"kernel": "weight"}
@@ -67,7 +71,7 @@ def converted(
         for name, tree in {"params": blank.params["model"], **blank.statistics}.items()
     }
     given = {name: array for name, array in weights.items() if name not in _LEFT_OUT}
-    encoder = brought(given, blank_encoder, _take, "EfficientNet-Lite0", flag=flag)
+    encoder = brought(given, blank_encoder, _take, MODEL, flag=flag)
     # Compiled, because XLA then drops the forward pass and only draws parameters.
     random = jax.jit(built.init)(built.config.seed)
     params = random.params | {"model": random.params["model"] | {_ENCODER: encoder["params"]}}
@@ -75,6 +79,26 @@ def converted(
         name: tree | {_ENCODER: encoder[name]} for name, tree in random.statistics.items()
     }
     return Converted(built, random.started(params, statistics))
+
+
+def recognises(published: Published) -> bool:
+    """Whether a published model is an EfficientNet-Lite0."""
+    return "_conv_stem.weight" in published.arrays
+
+
+def as_run(published: Published, modality: str = "") -> Converted:
+    """A published EfficientNet-Lite0 as a run of no steps.
+
+    Args:
+      published: the model.
+      modality: ``"video"``, the only one, or empty.
+
+    Raises:
+      ConfigError: see ``converted``; or it is another modality.
+    """
+    if modality not in ("", "video"):
+        raise ConfigError(f"--modality={modality!r} is not in {MODEL}; allowed: video")
+    return converted(published.arrays, flag=f"--from={published.files[0]}")
 
 
 def _take(path: str) -> Take:

@@ -104,7 +104,7 @@ def recognises(published: Published) -> bool:
     return published.layout == HUGGING_FACE and kind in ("siglip", "siglip2")
 
 
-def converted(published: Published, modality: str = "") -> Converted:
+def as_run(published: Published, modality: str = "") -> Converted:
     """A published SigLIP as a run of no steps.
 
     Args:

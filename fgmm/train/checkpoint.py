@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm import devices, remote
-from fgmm.config import Config, ConfigError, as_dict, with_new_keys
+from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, recovery
@@ -252,6 +253,27 @@ def load(
         state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
     return experiment, state.with_weights(weights)
+
+
+def config_of(workdir: Any, step: str = "latest") -> ml_collections.ConfigDict:
+    """The config of a run, as the start of that of another: with the run's tokenizer, by its path.
+
+    Args:
+      workdir, step: as in ``load``.
+
+    Raises:
+      ConfigError: there is no such checkpoint, or its config is damaged.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    with _damage_named(workdir, step):
+        handlers = {"config": ocp.JsonCheckpointHandler()}
+        manager, chosen = _opened(workdir, step, item_handlers=handlers)
+        config = with_new_keys(_restore_json(manager, chosen, "config"))
+        manager.close()
+    config = ml_collections.ConfigDict(tuples(config))
+    if (workdir / TOKENIZER).exists():
+        config.data.tokenizer = str(workdir / TOKENIZER)
+    return config
 
 
 class Saved(NamedTuple):

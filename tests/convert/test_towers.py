@@ -30,8 +30,8 @@ def runs(tmp_path_factory):
     folders.write_clip(folder / "clip")
     folders.write_siglip(folder / "siglip")
     return {
-        "clip": clip.converted(published.read(folder / "clip")),
-        "siglip": siglip.converted(published.read(folder / "siglip")),
+        "clip": clip.as_run(published.read(folder / "clip")),
+        "siglip": siglip.as_run(published.read(folder / "siglip")),
     }
 
 
@@ -91,3 +91,99 @@ def test_features_and_similarities_from_pixels_of_any_size(runs, reference, fami
     differences = furthest(runs[family], reference, family, number)
     assert max(differences.values()) < CLOSE, differences
     assert 0.5 < reference[f"{family}_{number}_cells"].std() < 2
+
+
+def changed(found, **options):
+    """The same run with options of both encoders changed."""
+    model = found.experiment.model
+    encoders = {name: encoder.clone(**options) for name, encoder in model.encoders.items()}
+    experiment = dataclasses.replace(found.experiment, model=model.clone(encoders=encoders))
+    return found._replace(experiment=experiment)
+
+
+def with_array(found, path, change):
+    """The same run with one array changed."""
+    flat = flatten_dict(found.state.params, sep="/")
+    flat[path] = change(flat[path])
+    return found._replace(state=found.state.replace(params=unflatten_dict(flat, sep="/")))
+
+
+MUTATIONS = {
+    "GELU": ("clip", lambda run: changed(run, activation="gelu"), ("cells", "text")),
+    "epsilon": ("clip", lambda run: changed(run, epsilon=1e-6), ("cells", "text")),
+    "epsilon of SigLIP": ("siglip", lambda run: changed(run, epsilon=1e-5), ("cells", "text")),
+    "bias": (
+        "siglip",
+        lambda run: with_array(
+            run, "model/encoders_video/block_1/DenseGeneral_1/bias", np.zeros_like
+        ),
+        ("cells", "video"),
+    ),
+    "positions": (
+        "clip",
+        lambda run: with_array(
+            run, "model/encoders_video/positions", lambda table: np.roll(table, 1, axis=0)
+        ),
+        ("cells", "video"),
+    ),
+    "filter": (
+        "clip",
+        lambda run: run._replace(
+            experiment=dataclasses.replace(
+                run.experiment,
+                shape=dataclasses.replace(run.experiment.shape, resizing=Resizing("cover")),
+            )
+        ),
+        ("pictures", "video"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_another_network_differs(runs, reference, mutation):
+    family, change, outputs = MUTATIONS[mutation]
+    differences = furthest(change(runs[family]), reference, family)
+    assert min(differences[name] for name in outputs) > 2 * CLOSE, differences
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_positions_are_interpolated_to_other_sizes(runs, reference, family):
+    found = runs[family]
+    frames = folders.random_pixels(LARGER)[:, None]
+    mean, spread = (
+        np.float32(found.experiment.config.transforms[f"pixel_{name}"])
+        for name in ("mean", "spread")
+    )
+    encoder = found.experiment.model.encoders["video"]
+    params = found.state.params["model"]
+    tokens = jax.jit(lambda params, x: encoder.apply(params, x, np.ones(1, bool), False))(
+        {"params": params["encoders_video"]}, (frames - mean) / spread
+    )
+    assert tokens.grid == (1, 6, 6)
+    assert encoder.note((1, 1, 48, 48, 3)).endswith("interpolated, 4 x 4 to 6 x 6")
+    assert encoder.note((1, 1, 32, 32, 3)) == ""
+    head = params["heads_joint_video"]["coarse"]
+    ours = tokens.coarse @ head["kernel"] + head.get("bias", 0)
+    theirs = reference[f"{family}_larger"]
+    assert np.abs(ours - theirs).max() < CLOSE * np.abs(theirs).max()
+
+
+def test_captions_are_spelled_as_published(runs, reference):
+    tokenizer = runs["clip"].experiment.tokenizer
+    for caption, expected in zip(CAPTIONS, reference["clip_tokens"], strict=True):
+        options = {"segmenter": phrases.function_words, "phrases": 4}
+        tokens, phrase_ids = tokenizer.encode(caption, tokens=len(expected), **options)
+        assert tokens.tolist() == expected.tolist()
+        assert phrase_ids[0] == phrase_ids[expected == tokens.max()].max() == 0
+        assert phrase_ids.max() > 0
+
+
+def test_a_clip_sees_its_frames_one_by_one(runs):
+    found = runs["siglip"]
+    frames = folders.random_pixels((3, 32, 32, 3))
+    encode = found.experiment.encode
+    one = encode(found.state, {"video": frames[None], "video_mask": np.ones(1, bool)})["video"]
+    each = encode(found.state, {"video": frames[:, None], "video_mask": np.ones(3, bool)})["video"]
+    assert one.grid == (3, 4, 4)
+    np.testing.assert_allclose(one.local[0], each.local.reshape(48, -1), atol=1e-5)
+    np.testing.assert_allclose(one.coarse[0], each.coarse.mean(axis=0), atol=1e-5)

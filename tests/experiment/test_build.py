@@ -224,3 +224,23 @@ def test_a_kernel_that_cannot_run_here_is_refused():
         "sides, D at most 256, no empty axis, no block, and a CUDA device of compute capability 9; "
         "the device is cpu, or absl-py is not installed"
     )
+
+
+def test_a_space_of_own_features_needs_encoders_that_have_them():
+    config = config_of()
+    config.model.spaces.joint.pool = "own"
+    with pytest.raises(ConfigError, match=r"pool='own' needs .*model.video.name='resnet2plus1d' g"):
+        experiments.build(config)
+
+
+def test_captions_longer_than_the_positions_of_a_text_tower():
+    config = config_of()
+    config.model.text = small("text", "clip", length=20)
+    config.data.tokens = 21
+    config = components.complete(config)
+    with pytest.raises(ConfigError, match=r"'clip' cannot take data.tokens=21: 21 tokens of a cap"):
+        experiments.build(config)
+    config.data.tokens = 20
+    built = experiments.build(config)
+    with pytest.raises(ConfigError, match=r"cannot take data.tokens=30"):
+        built.with_room(tokens=30)

@@ -18,7 +18,7 @@ SMALL = {
         "r2plus1d18": {"blocks": (1, 1), "width": 8},
         "vivit": {"width": 32, "depth": 2, "heads": 2},
         "efficientnet_lite0": {"blocks": (1, 1)},
-        "clip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "patch": 16},
+        "clip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
         "siglip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
     },
     "audio": {

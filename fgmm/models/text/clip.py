@@ -20,7 +20,7 @@ class Encoder(CaptionTransformer):
     """Tokens to one feature a phrase, and the state at the end token as that of the caption.
 
     What follows the end token is never seen, whatever the padding is. Defaults are those of
-    OpenAI's ViT-B/32.
+    OpenAI's ViT-B/16.
 
     Attributes:
       vocabulary, phrases, length: as in ``CaptionTransformer``.

@@ -19,7 +19,7 @@ class Encoder(PictureTransformer):
     """Frames to one feature a patch, and the class token as the feature of a frame. Both are
     normalised by the same layer. A clip's coarse feature is the mean over its frames.
 
-    Defaults are those of OpenAI's ViT-B/32 for pictures of 224 x 224 pixels.
+    Defaults are those of OpenAI's ViT-B/16 for pictures of 224 x 224 pixels.
 
     Attributes:
       width, depth, heads: 768, 12, 12 for ViT-B, 1024, 24, 16 for ViT-L.
@@ -35,8 +35,8 @@ class Encoder(PictureTransformer):
     heads: int = option(12, low=1)
     hidden: int = option(3072, low=1)
     activation: str = option("quick_gelu", choices=tuple(ACTIVATIONS))
-    patch: int = option(32, low=1)
-    positions: tuple[int, int] = option((7, 7), low=1)
+    patch: int = option(16, low=1)
+    positions: tuple[int, int] = option((14, 14), low=1)
 
     @nn.compact
     def __call__(
