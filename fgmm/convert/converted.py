@@ -134,6 +134,8 @@ def brought(
         return np.array(array, np.float32, order="C")
 
     result = jax.tree_util.tree_map_with_path(bring, blank)
+    # Several arrays of the model may come from one.
+    faults = list(dict.fromkeys(faults))
     lines = [f"{what:10} {name}" for what, names in wrong.items() for name in names] + faults
     if lines:
         print("\n".join(lines))

@@ -71,9 +71,9 @@ def outputs(found, pixels, tokens):
     return {name: a if name in text else a[: len(frames)] for name, a in result.items()}
 
 
-def furthest(found, reference, family, number=0):
+def furthest(found, reference, family, number=0, pixels=None):
     """The largest difference of each output, over the largest value."""
-    pixels = folders.random_pixels(SIZES[number])
+    pixels = folders.random_pixels(SIZES[number]) if pixels is None else pixels
     ours = outputs(found, pixels, reference[f"{family}_tokens"])
     theirs = {name: reference[f"{family}_{number}_{name}"] for name in ours if name != "phrase"}
     # A phrase of all tokens is the mean of all states.
