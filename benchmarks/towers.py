@@ -18,10 +18,10 @@ import numpy as np
 import tokenizers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from fgmm.convert import clip, siglip  # noqa: E402
-from fgmm.convert.published import HUGGING_FACE, Published  # noqa: E402
-from tests.convert import published_folders as folders  # noqa: E402
-from tests.convert import test_towers as comparison  # noqa: E402
+from fgmm.convert import clip, siglip
+from fgmm.convert.published import HUGGING_FACE, Published
+from tests.convert import published_folders as folders
+from tests.convert import test_towers as comparison
 
 FAMILIES = {"clip": clip, "siglip": siglip}
 SHAPES = {"clip": folders.clip_shapes, "siglip": folders.siglip_shapes}

@@ -5,8 +5,6 @@ import os
 import pathlib
 import pickle
 import re
-import subprocess
-import sys
 
 import jax
 import ml_dtypes
@@ -18,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.convert import __main__ as program
 from fgmm.convert import clip, published, published_tokenizers
 from fgmm.data.text import tokenizers
+from tests import programs
 from tests.convert import published_folders as folders
 from tests.data.flickr8k_fixture import write_flickr8k
 
@@ -308,16 +307,10 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path):
     (tmp_path / "my_clip.py").write_text(code)
     few = ("--config.steps=3", "--config.batch_size=4", "--config.data.phrases=3")
     for command in shell.splitlines():
-        python, *words = command.split()
+        python, _, module, *words = command.split()
         assert python == "python"
-        ran = subprocess.run(
-            [sys.executable, *words, *(few if "fgmm.main" in words else ())],
-            env=os.environ | {"PYTHONPATH": str(repository), "XLA_FLAGS": ""},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        changes = few if module == "fgmm.main" else ()
+        ran = programs.run(module, *words, *changes, cwd=tmp_path, timeout=300)
         assert ran.returncode == 0, ran.stderr
     assert "init_from runs/clip, step 0" in ran.stdout
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "3").is_dir()
