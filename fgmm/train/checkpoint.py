@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import json
 import math
 import os
 import pathlib
@@ -255,21 +256,26 @@ def load(
     return experiment, state.with_weights(weights)
 
 
-def config_of(workdir: Any, step: str = "latest") -> ml_collections.ConfigDict:
-    """The config of a run, as the start of that of another: with the run's tokenizer, by its path.
+def config_of(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+    """The config of a run's latest checkpoint, as the start of that of another run: with the run's
+    tokenizer, by its path.
 
-    Args:
-      workdir, step: as in ``load``.
+    A config file may call it. It reads JSON alone, since Orbax would start the devices before the
+    processes of a run have met.
 
     Raises:
-      ConfigError: there is no such checkpoint, or its config is damaged.
+      ConfigError: there is no checkpoint, or its config cannot be read.
     """
+    remote.refuse(workdir, "workdir")
     workdir = pathlib.Path(workdir).expanduser()
-    with _damage_named(workdir, step):
-        handlers = {"config": ocp.JsonCheckpointHandler()}
-        manager, chosen = _opened(workdir, step, item_handlers=handlers)
-        config = with_new_keys(_restore_json(manager, chosen, "config"))
-        manager.close()
+    steps = recovery.steps(workdir / FOLDER)
+    if not steps:
+        raise ConfigError(f"{workdir} holds no checkpoints; give the folder of a run")
+    path = workdir / FOLDER / str(steps[0]) / "config" / "metadata"
+    try:
+        config = with_new_keys(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or damaged ({error})") from error
     config = ml_collections.ConfigDict(tuples(config))
     if (workdir / TOKENIZER).exists():
         config.data.tokenizer = str(workdir / TOKENIZER)

@@ -16,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.convert import __main__ as program
 from fgmm.convert import clip, published, published_tokenizers
 from fgmm.data.text import tokenizers
+from fgmm.train import checkpoint
 from tests import programs
 from tests.convert import published_folders as folders
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -298,13 +299,14 @@ def test_tokenizers_say_how_captions_are_padded(tmp_path):
     assert found.unknown_id == 2
 
 
-def test_readme_starts_from_a_small_clip(repository, tmp_path):
+def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
     section = (repository / "README.md").read_text().partition("### Start from CLIP")[2]
     shell, code = re.search(r"```bash\n(.*?)```\s+```python\n(.*?)```", section, re.S).groups()
     assert len([*shell.splitlines(), *code.splitlines()]) <= 15
     folders.write_clip(tmp_path / "clip-vit-base-patch32")
     write_flickr8k(tmp_path / "my_images", 8, 0)
     (tmp_path / "my_clip.py").write_text(code)
+    monkeypatch.setenv("XLA_FLAGS", "")
     few = ("--config.steps=3", "--config.batch_size=4", "--config.data.phrases=3")
     for command in shell.splitlines():
         python, _, module, *words = command.split()
@@ -313,4 +315,14 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path):
         ran = programs.run(module, *words, *changes, cwd=tmp_path, timeout=300)
         assert ran.returncode == 0, ran.stderr
     assert "init_from runs/clip, step 0" in ran.stdout
+    assert "checkpoint_manager" not in ran.stderr
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "3").is_dir()
+
+
+def test_a_config_starts_from_a_run_that_is_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone holds no checkpoints; give the folder of a run"):
+        checkpoint.config_of(tmp_path / "gone")
+    (tmp_path / "checkpoints" / "3" / "config").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "3" / "config" / "metadata").write_text("{")
+    with pytest.raises(ConfigError, match=r"3/config/metadata is missing or damaged"):
+        checkpoint.config_of(tmp_path)
