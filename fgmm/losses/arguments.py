@@ -63,9 +63,12 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
             continue
         if kinds[0].dim_str == "":
             _check_scalar(name, value)
-        else:
-            values = value.values if isinstance(value, Scores) else value
-            _check_array(name, values, kinds[0].dtype, kinds[0].dim_str.split(), sizes)
+            continue
+        values = value.values if isinstance(value, Scores) else value
+        # An argument with several layouts is checked as the one with as many axes.
+        axes = [kind.dim_str.split() for kind in kinds]
+        fitting = [each for each in axes if len(each) == getattr(values, "ndim", None)]
+        _check_array(name, values, kinds[0].dtype, (fitting or axes)[0], sizes)
 
 
 def _members(annotation):

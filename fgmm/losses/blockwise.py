@@ -57,7 +57,7 @@ def similarities(
     *,
     pooling: Pooling,
     block: tuple[int, int] | None = None,
-) -> tuple[Float[Array, "B C *P"] | None, Float[Array, "B C"] | None]:
+) -> tuple[Float[Array, "B K *P"] | None, Float[Array, "B K"] | None]:
     """Streams both directions at once: s, pooled over n, and S, pooled over p and then over n.
 
     Args:
