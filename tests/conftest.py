@@ -21,9 +21,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Broadcasting of arrays with fewer axes is written out; programs that tests start do so as well.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-from jaxtyping import install_import_hook  # noqa: E402
+import jaxtyping  # noqa: E402
 
-install_import_hook("fgmm", "beartype.beartype")
+jaxtyping.install_import_hook("fgmm", "beartype.beartype")
 
 import pytest  # noqa: E402
 
@@ -40,6 +40,14 @@ def shared_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def unchecked_types():
+    """Types are not checked, for a test that calls small functions a million times."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

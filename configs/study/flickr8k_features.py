@@ -50,7 +50,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     }
     return ml_collections.ConfigDict(
         {
-            "experiment": "configs/flickr8k_features.py",
+            "experiment": "flickr8k_features",
             "defaults": {
                 "batch": 128,
                 "rate": 1e-3,

@@ -73,7 +73,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         if arm not in ARMS:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
     study = {
-        "experiment": "configs/narrated_shapes.py",
+        "experiment": "narrated_shapes",
         # What holds where a grid says nothing; results of cells are named by what differs.
         "defaults": {
             "pairs": "video_text",

@@ -21,11 +21,12 @@ def names() -> list[str]:
     return sorted(path.as_posix() for path in found)
 
 
-def resolved(value: str) -> str:
-    """The value of ``--config`` with the path of a config that is given by name.
+def resolved(value: str, option: str = "--config") -> str:
+    """The value of an option with the path of a config that is given by name.
 
     Args:
       value: a name, or a path that ends in ``.py``; what follows a colon stays.
+      option: for the message of an error.
 
     Raises:
       ConfigError: there is no config of that name.
@@ -35,7 +36,7 @@ def resolved(value: str) -> str:
         return value
     if name not in names():
         raise ConfigError(
-            f"--config={name} is unknown; give a path that ends in .py, or one of: "
+            f"{option}={name} is unknown; give a path that ends in .py, or one of: "
             f"{', '.join(names())}"
         )
     return f"{folder() / name}.py{colon}{variant}"

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from fgmm import command_line
-from fgmm.config import ConfigError
+from fgmm.config import ConfigError, files
 from fgmm.interruption import Interrupted
 from fgmm.study import grid, outcome, page, programs, tuning
 from fgmm.study.estimate import Estimate
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     study = grid.read(command_line.required("config"))
     output = pathlib.Path(command_line.required("output"))
     jobs = flags.FLAGS.jobs or len(programs.cores())
-    if not pathlib.Path(study.experiment).exists():
+    if not pathlib.Path(files.resolved(study.experiment, "experiment")).exists():
         raise ConfigError(f"experiment={study.experiment!r}: there is no such file")
     tune, run = grid.select(study, flags.FLAGS.select)
     estimate = Estimate(

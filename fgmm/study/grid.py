@@ -67,7 +67,7 @@ class Study:
     """What ``get_config`` of ``configs/study/X.py`` says, checked and expanded.
 
     Attributes:
-      experiment: config file of a cell's training; axes are its variants.
+      experiment: config of a cell's training, by name or path; axes are its variants.
       arms: title, family ("coarse" or "fine") and score of retrieval of each arm, by name.
       run: the stage that is reported. The axes that are tuned have no values there yet.
       tune: the stage before it; None for none.

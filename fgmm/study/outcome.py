@@ -17,7 +17,7 @@ import runpy
 from collections.abc import Mapping
 from typing import Any
 
-from fgmm.config import ConfigError, as_dict, flat
+from fgmm.config import ConfigError, as_dict, files, flat
 from fgmm.report.result import gather
 from fgmm.study.grid import Cell, Study
 
@@ -72,7 +72,8 @@ def gathered(
 
 def base_config(experiment: str) -> dict[str, Any]:
     """The values of a config file without variants, by their whole keys."""
-    return flat(as_dict(runpy.run_path(experiment)["get_config"](None)))
+    path = files.resolved(experiment, "experiment")
+    return flat(as_dict(runpy.run_path(path)["get_config"](None)))
 
 
 def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> dict[str, str]:

@@ -40,21 +40,25 @@ FORMATS = {
 }
 
 
-def test_damaged_files_are_examples_or_reasons():
+@pytest.mark.parametrize("part", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_damaged_files_are_examples_or_reasons(part):
+    """Of the first fifth of the mutations, and of all."""
     shared = pathlib.Path(
         os.environ.get("FGMM_SHARED_DATA", fuzz.REPOSITORY.parent / "shared" / "data")
     )
-    mutations = {form: count for form, (count, _, _) in FORMATS.items()}
-    assert sum(mutations.values()) >= 2000
+    mutations = {form: count // part for form, (count, _, _) in FORMATS.items()}
+    assert sum(mutations.values()) >= 2000 // part
     outcomes = fuzz.run(mutations, shared=shared if shared.is_dir() else None)
     print(fuzz.table(outcomes))
     failures = [failure for outcome in outcomes.values() for failure in outcome.failures]
     assert not failures, "\n".join(failures[:10])
-    for form, (count, usable, refused) in FORMATS.items():
+    for form, (_, usable, refused) in FORMATS.items():
         found = outcomes[form]
-        assert found.mutations == count
-        assert found.decoded >= usable * count, (form, found)
-        assert found.refused >= refused * count, (form, found)
+        assert found.mutations == mutations[form]
+        # Shares of a few mutations vary more.
+        least = found.mutations - (part > 1) * 2 * found.mutations**0.5
+        assert found.decoded >= usable * least, (form, found)
+        assert found.refused >= refused * least, (form, found)
 
 
 def test_damage_is_the_same_for_the_same_seed():

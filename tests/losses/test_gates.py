@@ -299,7 +299,7 @@ def sharded_inputs(locals_, dtype=np.float64):
         ("gather", N, np.float64),
         ("gather", 1, np.float64),
         ("ring", N, np.float64),
-        ("ring", N, np.float32),
+        pytest.param("ring", N, np.float32, marks=pytest.mark.long),
     ],
 )
 def test_over_devices_it_is_that_of_one_device(exchange, locals_, dtype):

@@ -17,7 +17,7 @@ SMALL = {
         "tsm_resnet50": {"blocks": (1, 1), "width": 8},
         "r2plus1d18": {"blocks": (1, 1), "width": 8},
         "vivit": {"width": 32, "depth": 2, "heads": 2},
-        "efficientnet_lite0": {"blocks": (1, 1)},
+        "efficientnet_lite0": {"blocks": (1, 1), "momentum": 0.9},
     },
     "audio": {
         "resnet": {"widths": (16, 32)},

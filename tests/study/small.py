@@ -78,7 +78,7 @@ def result(
         },
         "arm": {"title": arm.replace("_", " "), "family": family, "score": family},
         "chosen": ["rate"],
-        "experiment": "configs/narrated_shapes.py",
+        "experiment": "narrated_shapes",
         "trained": {"started": [start]},
         "wall_seconds": 60.0,
         "updates": updates,

@@ -40,7 +40,7 @@ def test_a_page(tmp_path):
     tables = page.make(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert tables in text
-    assert "36 cells of configs/narrated_shapes.py; seeds 0, 1, 2; 36 min on one core" in text
+    assert "36 cells of narrated_shapes; seeds 0, 1, 2; 36 min on one core" in text
     coarse, fine = rows(tables, "32", "0.5", "80")
     assert coarse[3] == "coarse mean"
     assert coarse[7] == "–", "it is the best coarse arm itself"

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.study import grid, programs
+from fgmm.study import grid, outcome, programs
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 STUDIES = {
@@ -53,3 +53,11 @@ def test_every_cell_has_a_config(name, part):
 def test_wrong_variants_are_named(name, argument, message):
     with pytest.raises(ConfigError, match=message):
         STUDIES[name].get_config(argument)
+
+
+def test_the_experiment_is_found_by_its_name_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    study = grid.read(STUDIES["narrated_shapes"].get_config("part=screen"))
+    assert outcome.base_config(study.experiment)["data.height"] == 48
+    with pytest.raises(ConfigError, match=r"experiment=shapes is unknown; .*narrated_shapes"):
+        outcome.base_config("shapes")

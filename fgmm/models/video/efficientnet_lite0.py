@@ -10,9 +10,13 @@ dict of the Python package ``efficientnet_lite_pytorch``, without the leading un
 Published weights take pixels as (x - 127) / 128.
 """
 
-from typing import NamedTuple
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
@@ -42,6 +46,43 @@ STAGES = (
 STEM, HEAD = 32, 1280
 
 
+def depthwise_conv(
+    x: Float[Array, "M H W E"],
+    kernel: Float[Array, "r s 1 E"],
+    strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Float[Array, "M h w E"]:
+    """As ``jax.lax.conv_general_dilated`` with a group a channel. On a CPU, where XLA is slow at
+    groups, it is the sum over the entries of the kernel of the picture shifted and scaled.
+
+    Args:
+      x: pictures.
+      kernel: one for each channel.
+      strides, padding: of rows and columns.
+      options: others of ``conv_general_dilated``.
+    """
+
+    def of_shifts(x, kernel):
+        window, pads = kernel.shape[:2], padding
+        if isinstance(padding, str):
+            pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        H, W = (size - extent for size, extent in zip(x.shape[1:3], window, strict=True))
+
+        def shifted(row, column):
+            start, limit = (0, row, column, 0), (len(x), row + H + 1, column + W + 1, x.shape[-1])
+            return jax.lax.slice(x, start, limit, (1, *strides, 1))
+
+        entries = itertools.product(range(window[0]), range(window[1]))
+        return sum(shifted(*entry) * kernel[entry].reshape(1, 1, 1, -1) for entry in entries)
+
+    def of_groups(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=of_shifts, default=of_groups)
+
+
 def convolved(
     x: Float[Array, "B T H W E"],
     mask: Bool[Array, "B"],
@@ -50,6 +91,7 @@ def convolved(
     conv: str,
     norm: str,
     width: int,
+    momentum: float,
     dtype: str,
     kernel: int = 1,
     stride: int = 1,
@@ -62,9 +104,10 @@ def convolved(
     Args:
       conv, norm: names of the two submodules.
       width: output channels.
+      momentum: of the running statistics.
       dtype: of the activations.
       kernel, stride: along both axes.
-      groups: of channels; as many as channels for a depthwise convolution.
+      groups: of channels: one, or as many as channels for a depthwise convolution.
     """
     x = nn.Conv(
         width,
@@ -74,10 +117,11 @@ def convolved(
         feature_group_count=groups,
         use_bias=False,
         dtype=dtype,
+        conv_general_dilated=depthwise_conv if groups > 1 else None,
         name=conv,
     )(x)
-    # Epsilon and momentum are published; those of this package's other networks differ.
-    return BatchNorm(momentum=0.99, epsilon=1e-3, dtype=dtype, name=norm)(x, mask, train)
+    # Epsilon is published; that of this package's other networks differs.
+    return BatchNorm(momentum=momentum, epsilon=1e-3, dtype=dtype, name=norm)(x, mask, train)
 
 
 class Block(nn.Module):
@@ -86,11 +130,13 @@ class Block(nn.Module):
     Attributes:
       stage: that it belongs to.
       stride: of the block, 1 in all blocks of a stage but the first.
+      momentum: of the running statistics.
       dtype: of the activations.
     """
 
     stage: Stage
     stride: int
+    momentum: float
     dtype: str
 
     @nn.compact
@@ -98,8 +144,9 @@ class Block(nn.Module):
         self, x: Float[Array, "B T H W E"], mask: Bool[Array, "B"], train: bool
     ) -> Float[Array, "B T h w F"]:
         def layer(x, conv, norm, width, **options):
-            names = {"conv": conv, "norm": norm, "width": width, "dtype": self.dtype}
-            return convolved(x, mask, train, **names, **options)
+            names = {"conv": conv, "norm": norm, "width": width}
+            shared = {"momentum": self.momentum, "dtype": self.dtype}
+            return convolved(x, mask, train, **names, **shared, **options)
 
         y, wide = x, x.shape[-1] * self.stage.expansion
         if self.stage.expansion > 1:
@@ -118,11 +165,13 @@ class Encoder(BaseEncoder):
 
     Attributes:
       blocks: of each stage; fewer stages end the network earlier.
+      momentum: of the running statistics. The published one needs hundreds of steps.
       dtype: of the activations.
       remat: rules on the blocks ``blocks_0`` to ``blocks_15``; see ``fgmm.models.layers.rematted``.
     """
 
     blocks: tuple[int, ...] = option(tuple(stage.blocks for stage in STAGES), low=1)
+    momentum: float = option(0.99, low=0.0, high=1.0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -134,7 +183,7 @@ class Encoder(BaseEncoder):
         self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B"], train: bool
     ) -> Tokens:
         x = frames.astype(self.dtype)
-        shared = {"dtype": self.dtype}
+        shared = {"momentum": self.momentum, "dtype": self.dtype}
         stem = {"conv": "conv_stem", "norm": "bn0", "width": STEM, "kernel": 3, "stride": 2}
         x = nn.relu6(convolved(x, mask, train, **stem, **shared))
         number = 0

@@ -139,6 +139,7 @@ def test_the_global_random_state_is_left_alone():
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(("split", "noise"), [("train", 0.5), ("validation", 0.3), ("train", 0.8)])
 def test_the_share_of_noise_is_as_configured(split, noise):
     source = Source(split=split, noise=noise, clips=1800)
@@ -150,6 +151,7 @@ def test_the_share_of_noise_is_as_configured(split, noise):
     assert abs(noisy / sentences - noise) < 0.02
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_noise_speaks_of_nothing_that_is_here_and_truth_of_what_is():
     source = Source(noise=0.6, clips=1200)
     kinds = {"filler": 0, "elsewhere": 0, "absent": 0}
@@ -183,6 +185,7 @@ def test_without_noise_every_sentence_is_grounded(split):
         assert {entry.caption for entry in clip.grounding} == set(range(len(clip.captions)))
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_grounding_names_the_object_and_says_when_it_moves():
     source = Source(split="validation", clips=300)
     for index in range(len(source)):
@@ -199,6 +202,7 @@ def test_grounding_names_the_object_and_says_when_it_moves():
             assert subject.boxes.shape == (8, 4)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_retrieval_captions_speak_of_every_moving_object_and_seldom_repeat():
     source = Source(split="retrieval", noise=0.5)
     assert len(source) == 1000
@@ -213,6 +217,7 @@ def test_retrieval_captions_speak_of_every_moving_object_and_seldom_repeat():
     assert len(set(meanings)) > 0.98 * len(meanings)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(("split", "names"), [("motion", MOTIONS), ("sound", SHAPES)])
 def test_labels_hold_for_every_moving_object_and_are_balanced(split, names):
     source = Source(split=split, clips=2000)
@@ -228,6 +233,7 @@ def test_labels_hold_for_every_moving_object_and_are_balanced(split, names):
     assert Source(split="train")[0].labels == {}
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_a_share_of_clips_is_silent():
     source = Source(silent=0.25, clips=2000)
     silent = np.mean([source[index].audio is None for index in range(len(source))])
@@ -267,6 +273,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, reach: int = 6) -> np.nd
     return maps[:, : 2 * reach + 1, : 2 * reach + 1].reshape(len(maps), -1)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_one_frame_says_nothing_about_motion_and_several_do():
     count = 5000  # half to fit, half to score: chance is 12.5% with a standard error of 0.7
     source = Source(split="motion", clips=count)
