@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Key
 
 from fgmm.losses.options import check_positive
 from fgmm.losses.scores import Scores
@@ -59,6 +59,7 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
     for name, value in arguments.items():
         annotation = signature.parameters[name].annotation
         kinds = [kind for kind in _members(annotation) if hasattr(kind, "dim_str")]
+        kinds = [kind for kind in kinds if kind.dtype is not Key]
         if not kinds or (value is None and type(None) in _members(annotation)):
             continue
         if kinds[0].dim_str == "":

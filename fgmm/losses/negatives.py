@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, ScalarLike
 
+from fgmm.losses.arguments import jitted
 from fgmm.losses.collectives import (
     AxisName,
     accumulation_dtype,
@@ -34,6 +35,7 @@ from fgmm.losses.scores import Scores
 _LEAST = -80.0
 
 
+@jitted("k", "axis_name")
 def hardest_candidates(
     scores: Scores | Float[Array, "b C"],
     *,
@@ -73,6 +75,7 @@ def hardest_candidates(
     return _or_nothing(candidates, jnp.concatenate([found, found_second], axis=1), S.shape[1])
 
 
+@jitted("k", "axis_name")
 def importance_candidates(
     scores: Scores | Float[Array, "b C"],
     *,
@@ -116,6 +119,7 @@ def importance_candidates(
     return _or_nothing(candidates, found, C), counts
 
 
+@jitted("m")
 def sampled_phrases(
     mask: Bool[Array, "c P"], *, m: int, keys: Key[Array, "c"]
 ) -> Int[Array, "c m"]:

@@ -68,11 +68,8 @@ class TermEntry:
             raise ValueError(
                 "weighting 'learned' needs level 'fine': coarse embeddings have no gate"
             )
-        if self.level == "coarse" and self.term.needs_coarse:
-            raise ValueError(
-                f"negatives {self.term.negatives!r} need level 'fine': they are chosen by coarse "
-                "scores"
-            )
+        if self.level == "coarse" and (self.term.needs_coarse or self.term.draws):
+            raise ValueError("negatives other than 'all' need level 'fine'; got 'coarse'")
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
 

@@ -42,7 +42,7 @@ class ScoredTerm(PooledTerm):
         random phrases of every other caption. See ``negatives``.
       candidates: captions that a clip is compared with, its own included, of 'hardest' and
         'importance'.
-      sampled_phrases: of each other caption, of 'sampled'.
+      sampled_phrases: of each other caption, of 'sampled'; all of a caption that has fewer.
     """
 
     direction: str = "y_to_x"
@@ -95,10 +95,10 @@ class ScoredTerm(PooledTerm):
                     f"{option} belongs to negatives {' or '.join(map(repr, kinds))}; got {size} "
                     f"with negatives {self.negatives!r}"
                 )
-        if self.negatives in _CHOOSING and self.implementation == "kernel":
+        if self.negatives != "all" and self.implementation == "kernel":
             raise ValueError(
                 f"negatives {self.negatives!r} needs implementation 'blockwise' or 'dense'; "
-                "got 'kernel', which has no candidates"
+                "got 'kernel', which compares all pairs"
             )
 
     @property

@@ -30,10 +30,9 @@ Within a ``shard_map`` or ``pmap``, with ``axis_name``, a device passes its own 
 its own captions y [c,P,D]. It gets the rows of its own clips against the captions of all devices, C
 = c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C. Candidates
 are numbered over all devices; given ones and matched pairs are on one device and need no
-``axis_name``.
-``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays that only
-``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap the loss
-in ``sharded.sharded``.
+``axis_name``. ``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays
+that only ``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap
+the loss in ``sharded.sharded``.
 """
 
 import math

@@ -202,7 +202,7 @@ class Term:
 
     @property
     def needs_coarse(self) -> bool:
-        """Whether it is for the fine level alone and needs coarse embeddings of both sides."""
+        """Whether it chooses negatives by the coarse embeddings of both sides."""
         return False
 
     @property

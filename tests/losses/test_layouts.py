@@ -169,6 +169,20 @@ def test_bfloat16_accumulates_in_float32_and_what_is_masked_may_be_anything():
     jax.tree.map(np.testing.assert_array_equal, again_gradients, gradients)
 
 
+def test_captions_of_candidates_are_not_held():
+    clips, candidates, (N, P, D) = 256, 64, (64, 16, 128)
+
+    def loss(x, y, chosen):
+        options = {"pool": "softmax", "temperature": 0.1, "implementation": "blockwise"}
+        return jnp.sum(clip_similarity(x, y, candidates=chosen, **options).values ** 2)
+
+    sides = [jax.ShapeDtypeStruct((clips, n, D), "f4") for n in (N, P)]
+    chosen = jax.ShapeDtypeStruct((clips, candidates), "i4")
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    analysis = step.lower(*sides, chosen).compile().memory_analysis()
+    assert 3 * analysis.temp_size_in_bytes < 4 * clips * candidates * P * D
+
+
 def contrasts(s, S, pairs, across):
     """Every contrast, of similarities by phrase and of scores."""
     named = {"temperature": 0.2, **across}

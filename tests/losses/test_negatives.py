@@ -166,18 +166,18 @@ def inputs(dtype):
 
 
 PLACE = {"pair": "video_text", "space": "joint"}
-POOLING = {"pool": "logsumexp", "direction": "symmetric", "temperature": 0.1}
+POOLING = {"pool": "logsumexp", "temperature": 0.1}
+GATED = {**POOLING, "direction": "symmetric", "weighting": "learned"}
 
 
 def terms_of(candidates, phrases):
     """Both losses with negatives of several kinds, one of them with gates."""
     drawn = {**POOLING, "negatives": "importance", "candidates": candidates}
-    phrases_alone = {**POOLING, "negatives": "sampled", "sampled_phrases": phrases}
     return {
         "hardest": info_nce.Term(**POOLING, negatives="hardest", candidates=candidates),
         "drawn": info_nce.Term(**drawn),
         "drawn_sigmoid": sigmoid.Term(**drawn),
-        "sampled": info_nce.Term(**phrases_alone, weighting="learned"),
+        "sampled": info_nce.Term(**GATED, negatives="sampled", sampled_phrases=phrases),
     }
 
 
@@ -230,11 +230,12 @@ def test_eight_devices_compute_what_one_does_and_nothing_valid_is_zero():
 
 def test_as_many_candidates_as_captions_are_all():
     heads, batch = inputs(np.float32)
-    (_, found), _ = value_and_gradients(objective(B, K * P), batch)(heads, jax.random.key(0))
+    of_as_many = jax.jit(objective(B, K * P))
+    _, found = of_as_many(PARAMETERS, {"joint": heads}, batch, 0, key=jax.random.key(0))
     of_all = {
         "info_nce": info_nce.Term(**POOLING),
         "sigmoid": sigmoid.Term(**POOLING),
-        "gated": info_nce.Term(**POOLING, weighting="learned"),
+        "gated": info_nce.Term(**GATED),
     }
     entries = {name: TermEntry(term=term, level="fine", **PLACE) for name, term in of_all.items()}
     whole = Objective(entries)
@@ -275,7 +276,7 @@ def test_what_a_batch_lacks_is_named():
         term.check_batch(8, "gather")
     with pytest.raises(ValueError, match="negatives 'hardest' needs exchange 'gather'; got 'ring'"):
         term.check_batch(16, "ring")
-    with pytest.raises(ValueError, match="negatives 'hardest' need level 'fine'"):
+    with pytest.raises(ValueError, match="negatives other than 'all' need level 'fine'"):
         TermEntry(term=term, level="coarse", **PLACE)
     with pytest.raises(
         ValueError, match="'fine' chooses negatives by coarse embeddings; add a term"
