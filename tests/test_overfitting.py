@@ -21,7 +21,11 @@ NAMES = [
 RUNS = [tuple(names[run % len(names)] for names in NAMES) for run in range(max(map(len, NAMES)))]
 
 
-@pytest.mark.parametrize("encoders", RUNS, ids="-".join)
+@pytest.mark.parametrize(
+    "encoders",
+    [RUNS[0], *(pytest.param(run, marks=pytest.mark.long) for run in RUNS[1:])],
+    ids="-".join,
+)
 def test_encoders_overfit_32_clips(encoders, tmp_path):
     config = quickstart.get_config("noise=0.0")
     config.unlock()

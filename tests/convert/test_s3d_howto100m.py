@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.convert import s3d_howto100m
 from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint, init_from
+from tests import programs
 from tests.convert.s3d_weights import random_frames, random_weights
 
 LAYERS = ("conv1", "gating", "mixed_3c", "mixed_4f", "mixed_5c")
@@ -197,14 +196,12 @@ def test_a_run_is_not_overwritten(workdir, model):
 
 
 def test_the_program_names_what_is_wrong(tmp_path, repository):
-    command = [sys.executable, "-m", "fgmm.convert.s3d_howto100m", f"--output={tmp_path}/run"]
+    command = ["fgmm.convert.s3d_howto100m", f"--output={tmp_path}/run"]
     for flags, message in (
         (["--weights=gone.pth", "--words=gone.npy"], "gone.pth cannot be read: No such file"),
         (["--weights=gone.pth"], "--words is missing; The published list of words"),
     ):
-        done = subprocess.run(
-            [*command, *flags], cwd=repository, capture_output=True, text=True, timeout=120
-        )
+        done = programs.run(*command, *flags, cwd=repository)
         assert done.returncode == 2
         assert done.stderr == f"error: {message}" + done.stderr.removeprefix(f"error: {message}")
         assert len(done.stderr.splitlines()) == 1

@@ -1,8 +1,6 @@
 """Features computed by a run's encoder and stored, whatever interrupts it."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.sources.features import Source
 from fgmm.experiment import build as experiments
 from fgmm.train import checkpoint
+from tests import programs
 from tests.data.flickr8k_fixture import write_flickr8k
 
 IMAGES = 10
@@ -160,9 +159,8 @@ def test_a_shard_that_cannot_be_written_is_named(run, corpus, tmp_path, monkeypa
 
 def test_the_program(run, corpus, tmp_path, repository):
     def program(*given):
-        command = [sys.executable, "-m", "fgmm.data.features", f"--weights={run}", *given]
-        return subprocess.run(
-            command, cwd=repository, capture_output=True, text=True, timeout=240, check=False
+        return programs.run(
+            "fgmm.data.features", f"--weights={run}", *given, cwd=repository, timeout=240
         )
 
     output = f"--output={tmp_path / 'out'}"

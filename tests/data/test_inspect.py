@@ -1,7 +1,5 @@
 import html
 import re
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -11,6 +9,7 @@ from fgmm import components
 from fgmm.data import contact_sheet, inspect
 from fgmm.data.preparation import raw as raws
 from fgmm.data.schema import BadInput, Caption, Clip, Waveform
+from tests import programs
 from tests.data import flickr8k_fixture, video_fixture
 from tests.data.video_fixture import numbered, write_video
 
@@ -116,13 +115,7 @@ def test_a_drawn_sample_repeats_itself_and_nothing(folder):
 
 def test_the_program(repository, tmp_path):
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "fgmm.data.inspect", *arguments],
-            cwd=repository,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return programs.run("fgmm.data.inspect", *arguments, cwd=repository)
 
     output = tmp_path / "page.html"
     ran = run("--source=narrated_shapes:split=validation", f"--output={output}", "--sample=3")

@@ -6,8 +6,6 @@ import errno
 import io
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 import types
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ from fgmm.config import ConfigError
 from fgmm.eval import binary, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
+from tests import programs
 from tests.shrunken import shrunken
 
 MOTION = {"name": "narrated_shapes", "split": "motion", "clips": 40, "size": 32, "frames": 4}
@@ -60,8 +59,7 @@ def trained(tmp_path_factory):
 
 
 def evaluate(repository, workdir, *flags, name="retrieval"):
-    command = [sys.executable, "-m", f"fgmm.eval.{name}", f"--workdir={workdir}", *flags]
-    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    result = programs.run(f"fgmm.eval.{name}", f"--workdir={workdir}", *flags, cwd=repository)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -118,10 +116,8 @@ def test_the_outcome_of_every_query(repository, run_of_training, tmp_path):
 
 
 def test_an_evaluation_without_outcomes_of_queries_says_so(repository, run_of_training):
-    command = [sys.executable, "-m", "fgmm.eval.zero_shot", f"--workdir={run_of_training}"]
-    done = subprocess.run(
-        [*command, "--by_query"], cwd=repository, capture_output=True, text=True, timeout=120
-    )
+    flags = (f"--workdir={run_of_training}", "--by_query")
+    done = programs.run("fgmm.eval.zero_shot", *flags, cwd=repository)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --by_query: zero_shot keeps no outcomes")
 
@@ -137,10 +133,8 @@ def test_where_to_write_is_made_or_refused_before_anything_is_computed(
     assert (output.parent / "retrieval-4.json").read_text()
     (tmp_path / "file").touch()
     for flag in (f"--output={tmp_path}/file/r.json", "--output=/proc/fgmm/r.json"):
-        command = [sys.executable, "-m", "fgmm.eval.retrieval", f"--workdir={run_of_training}"]
-        done = subprocess.run(
-            [*command, flag], cwd=repository, capture_output=True, text=True, timeout=120
-        )
+        flags = (f"--workdir={run_of_training}", flag)
+        done = programs.run("fgmm.eval.retrieval", *flags, cwd=repository)
         assert done.returncode == 2
         folder = flag.removeprefix("--output=").removesuffix("/r.json")
         assert done.stderr.startswith(f"error: the folder {folder} cannot be written (")

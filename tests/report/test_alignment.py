@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ from fgmm.data.schema import BadInput, Caption
 from fgmm.experiment import build as experiments
 from fgmm.report import alignment
 from fgmm.train.checkpoint import Checkpoints
+from tests import programs
 from tests.shrunken import shrunken
 
 SOURCE = {
@@ -212,8 +211,8 @@ def test_the_program(repository, tmp_path):
     state = dataclasses.replace(state_of(), step=state_of().step + 2)
     checkpoints.save(2, state, {"next_step": 2, "problems": {}})
     checkpoints.close()
-    command = [sys.executable, "-m", "fgmm.report.alignment", f"--workdir={tmp_path}", "--clips=2"]
-    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    flags = (f"--workdir={tmp_path}", "--clips=2")
+    result = programs.run("fgmm.report.alignment", *flags, cwd=repository)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "alignment-2"
     assert f"2 pictures of narrated_shapes/retrieval: {folder / 'index.html'}" in result.stdout
@@ -227,8 +226,6 @@ def test_the_program(repository, tmp_path):
             assert picture.width > 300
         assert (folder / name).stat().st_size < 400_000
 
-    wrong = subprocess.run(
-        [*command[:-1], "--clips=0"], cwd=repository, capture_output=True, text=True, timeout=120
-    )
+    wrong = programs.run("fgmm.report.alignment", flags[0], "--clips=0", cwd=repository)
     assert wrong.returncode == 2
     assert wrong.stderr.strip() == "error: --clips=0 must be at least 1"
