@@ -117,7 +117,7 @@ def test_candidates_by_number_are_taken_from_all_pairs(pool):
             check_equal(streamed(*arguments), expected, 1e-10)
 
 
-@pytest.mark.parametrize("implementation", ["dense", "blockwise"])
+@pytest.mark.parametrize("implementation", [pytest.param("dense", marks=LONG), "blockwise"])
 def test_candidates_that_are_given_are_those_by_number(implementation):
     """Captions of each clip, once with the same for several clips and once with its own alone."""
     with jax.enable_x64(True):

@@ -154,7 +154,9 @@ def check_received(name, exchange, shape, direction="y_to_x", gates=""):
     assert (whole * P in sizes) == (exchange == "gather" and not x_sent and name != "sparc")
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "importance"])
+@pytest.mark.parametrize(
+    "negatives", ["hardest", pytest.param("importance", marks=pytest.mark.long)]
+)
 def test_the_choice_of_candidates_is_counted(negatives):
     clips, N, P, D = SHAPE
     total, _ = received(compiled_step("info_nce", "gather", *SHAPE, negatives=negatives))
