@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import ScalarLike
 
-from fgmm import components
+from fgmm import components, xla_flags
 from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
@@ -109,9 +109,24 @@ class Experiment:
         )
 
     @functools.cached_property
+    def _traced_init(self):
+        """``init``, traced once for the shapes of a state and for its numbers."""
+        return jax.jit(self.init)
+
+    @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes and types of a state; computes nothing."""
-        return jax.eval_shape(self.init, self.config.seed)
+        return jax.eval_shape(self._traced_init, self.config.seed)
+
+    def initial_state(self, shardings: Any = None) -> TrainState:
+        """The state before the first step, computed.
+
+        Args:
+          shardings: of its arrays; by default all are on the first device.
+        """
+        quickly = xla_flags.compiled_quickly() if jax.default_backend() == "cpu" else {}
+        init = jax.jit(self._traced_init, out_shardings=shardings, compiler_options=quickly)
+        return init(self.config.seed)
 
     @functools.cached_property
     def embed(self):

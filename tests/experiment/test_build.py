@@ -146,6 +146,24 @@ def test_building_compiles_nothing():
     assert compiled in events
 
 
+def test_the_model_is_traced_once_and_compiled_once_for_its_initial_state(monkeypatch):
+    experiment = experiments.build(config_of())
+    traced, compiled = [], []
+    init = type(experiment).init
+    monkeypatch.setattr(
+        type(experiment), "init", lambda self, seed: traced.append(seed) or init(self, seed)
+    )
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), experiment.abstract_state)
+    state = experiment.initial_state()
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    count = len(compiled)
+    jax.tree.map(np.testing.assert_array_equal, experiment.initial_state(), state)
+    assert (len(traced), len(compiled)) == (1, count)
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
