@@ -40,6 +40,10 @@ def test_the_loss_example_runs(readme):
     gradient = names["gradient"](cells, phrases, mask, 0.07)
     assert gradient.shape == cells.shape
     assert np.abs(gradient).max() > 0
+    candidates = jnp.array([[b, (b + 1) % 4] for b in range(4)])
+    of_two = names["gradient"](cells, phrases, mask, 0.07, candidates)
+    assert np.all(np.abs(of_two).max((1, 2)) > 0)
+    assert np.abs(of_two - gradient).max() > 0
 
 
 def test_paths_and_links_exist(readme, repository):

@@ -403,6 +403,11 @@ def _objective(config) -> Objective:
             term.check_embeddings(width, dtype)
         except ValueError as error:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
+        clips = config.batch_size // config.accumulate
+        try:
+            term.check_batch(clips, config.exchange)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
     _check_gates_are_used(config.model.spaces, entries)
     try:
         return Objective(entries, config.objective.score)

@@ -223,6 +223,29 @@ def test_a_term_on_a_modality_that_its_space_lacks():
         experiments.build(config)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"candidates": 9}, "fine_video_text: candidates must be from 1 to the 8 captions; got 9"),
+        ({"exchange": "ring"}, "fine_video_text: negatives 'hardest' needs exchange 'gather'; got"),
+        ({"coarse": "none"}, "objective: term 'fine_video_text' chooses negatives by coarse embed"),
+        ({"name": "mil_nce"}, r"fine_video_text\.candidates=4 is unknown; allowed: "),
+    ],
+)
+def test_negatives_that_a_config_cannot_have_are_refused(changes, message):
+    config = shrunken(quickstart.get_config("fine=gated"))
+    config.batch_size, config.exchange = 8, changes.get("exchange", "gather")
+    fine = config.objective.terms.fine_video_text
+    with fine.unlocked():
+        fine.update(negatives="hardest", candidates=changes.get("candidates", 4))
+        fine.name = changes.get("name", fine.name)
+    if changes.get("coarse") == "none":
+        with config.unlocked():
+            del config.objective.terms.coarse_video_text
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+
+
 def test_the_resolved_config_has_the_options_of_every_space():
     config = shrunken(quickstart.get_config())
     config.model.spaces.other = {"modalities": ("video",), "width": 3}
