@@ -83,7 +83,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.tokenizer = variant.tokenizer
     # A crop of 200 x 200 from a shorter side of 256; pixels in [0, 1].
     config.transforms.update(
-        flip=True, crop_area=0.61, crop_aspect=1.0, pixel_mean=0.0, pixel_spread=255.0
+        flip=True,
+        crop_area=0.61,
+        crop_aspect=1.0,
+        pixel_mean=(0.0, 0.0, 0.0),
+        pixel_spread=(255.0, 255.0, 255.0),
     )
 
     config.model.video = {"name": "s3d"}

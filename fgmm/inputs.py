@@ -75,12 +75,13 @@ def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> Shaped[np.
         return _features(given, name, shape)
     if isinstance(given, str | os.PathLike):
         out = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
-        _read(given, name, lambda data: Stretch(data, None, seconds).fill(out))
+        _read(given, name, lambda data: Stretch(data, None, seconds).fill(out, shape.resizing))
         return out
     if isinstance(given, list | tuple) and given and isinstance(given[0], Image.Image):
         given = [decode.upright(picture) for picture in given]
     frames = _pixels(given, name, "[T,H,W,3]")
-    return decode.fit_frames(frames, shape.frames, shape.height, shape.width)
+    size = (shape.height, shape.width)
+    return decode.fit_frames(frames, shape.frames, *size, resizing=shape.resizing)
 
 
 def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W C"]:
@@ -93,12 +94,12 @@ def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W
         return _features(_array(given, name, "[H,W,E]")[None], name, shape)
     size = (shape.height, shape.width)
     if isinstance(given, str | os.PathLike):
-        frames = _read(given, name, lambda data: decode.read_image(data, *size))
+        frames = _read(given, name, lambda data: decode.read_image(data, *size, shape.resizing))
     elif isinstance(given, Image.Image):
         frames = decode.upright(given)[None]
     else:
         frames = _pixels(given, name, "[H,W,3]")[None]
-    return decode.fit_frames(frames, shape.frames, *size)
+    return decode.fit_frames(frames, shape.frames, *size, resizing=shape.resizing)
 
 
 def sound(

@@ -29,6 +29,7 @@ __all__ = [
     "flat",
     "of_type",
     "plain",
+    "tuples",
     "variant",
     "with_new_keys",
     "with_space_defaults",
@@ -109,6 +110,17 @@ def at(config: Config, key: str) -> Any:
 def plain(config: Config) -> dict[str, Any]:
     """The same as a dict of dicts."""
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
+
+
+def tuples(config: Config) -> dict[str, Any]:
+    """The same as a dict of dicts, with tuples for the lists that JSON has in their place."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, Config):
+            return tuples(value)
+        return tuple(map(of, value)) if isinstance(value, list | tuple) else value
+
+    return {name: of(value) for name, value in config.items()}
 
 
 def as_dict(config: Config) -> dict[str, Any]:

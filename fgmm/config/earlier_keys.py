@@ -25,6 +25,7 @@ def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
     _name_weighting(saved)
     _name_optimizer(saved)
     _freeze_by_optimizer(saved)
+    _pixels_by_channel(saved)
     return _one_length_of_windows(saved)
 
 
@@ -121,3 +122,11 @@ def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
     )
     options = saved.setdefault("optimizer", {})
     options["learning_rate_scale"] = (*frozen, *options.get("learning_rate_scale", ()))
+
+
+def _pixels_by_channel(saved: dict[str, Any]) -> None:
+    """The mean and the spread of pixels were one number each, and are one for each colour."""
+    transforms = saved.get("transforms", {})
+    for name in ("pixel_mean", "pixel_spread"):
+        if isinstance(transforms.get(name), int | float):
+            transforms[name] = (float(transforms[name]),) * 3

@@ -42,6 +42,16 @@ class DataSection:
     frames: int = option(8, low=1, help="T, frames of a clip.")
     height: int = option(64, low=1, help="Rows of a frame.")
     width: int = option(64, low=1, help="Columns of a frame.")
+    resize: str = option(
+        "crop",
+        choices=("crop", "cover", "stretch"),
+        help="How pictures of another aspect are brought to that size: the middle is cut out "
+        "before they are resized (crop) or after (cover, as CLIP), or nothing is cut off (stretch, "
+        "as SigLIP).",
+    )
+    resize_filter: str = option(
+        "bilinear", choices=("bilinear", "bicubic"), help="Of pictures that are resized."
+    )
     features: int = option(
         0,
         low=0,
@@ -128,9 +138,11 @@ class TransformsSection:
     mel_window: float = option(0.032, above=0, help="Window of the spectrogram, in seconds.")
     mel_hop: float = option(0.016, above=0, help="From window to window, in seconds.")
     mel_bands: int = option(40, low=1, help="F, frequency bands.")
-    pixel_mean: float = option(127.5, help="Subtracted from a pixel, 0..255.")
-    pixel_spread: float = option(
-        64.0, above=0, help="Divisor after that, for about unit variance around 0."
+    pixel_mean: tuple[float, float, float] = option(
+        (127.5, 127.5, 127.5), help="Subtracted from red, green and blue, 0..255."
+    )
+    pixel_spread: tuple[float, float, float] = option(
+        (64.0, 64.0, 64.0), above=0, help="Divisors after that, for about unit variance around 0."
     )
 
 
@@ -147,9 +159,10 @@ class Space:
     )
     pool: str = option(
         "mean",
-        choices=("mean", "max", "gate"),
+        choices=("mean", "max", "gate", "own"),
         help="Over a clip's or a caption's features; gate is a mean with the weights of the "
-        "space's gate. A space that is reached through another has the pool of that one.",
+        "space's gate, own the encoder's own coarse feature, such as CLIP's class token. A space "
+        "that is reached through another has the pool of that one.",
     )
     gate: str = option(
         "none",
@@ -227,6 +240,9 @@ class InitFromSection:
         "", choices=("", "ema", "last"), help="Empty for ema where the checkpoint has them."
     )
     rules: tuple = option((), help="(regex, action) on names of arrays.")
+    also: Mapping = option(
+        {}, help="Further runs to take arrays from, by any names: path, step, weights and rules."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """What a published model becomes: the folder of a run of no steps."""
 
+import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.tree_util import tree_leaves_with_path as tree_leaves
 
 from fgmm import provenance
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
+from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
 from fgmm.train.checkpoint import Checkpoints
 
@@ -30,51 +34,138 @@ class Converted(NamedTuple):
     state: TrainState
 
 
-def check_names(weights: Mapping[str, Any], needed: set[str], model: str) -> None:
-    """Compares the names of published arrays with those that a model needs.
+class Take(NamedTuple):
+    """Where an array of the model comes from.
+
+    Attributes:
+      names: of the published arrays, joined along their first axis; none for a constant.
+      form: ``form(joined, shape)`` is that in this package's form. Where it does not fit ``shape``
+        the result has another shape.
+      part: of several equal parts of the first axis, the one that is meant, and how many there are.
+      hint: on the shape, for an error.
+    """
+
+    names: tuple[str, ...]
+    form: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+    part: tuple[int, int] = (0, 1)
+    hint: str = ""
+
+
+def as_is(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array whose form is that of this package."""
+    del shape
+    return array
+
+
+def vector(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A vector, whose numbers may be laid out by head."""
+    return array.reshape(shape) if array.shape == (math.prod(shape),) else array
+
+
+def convolution(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A kernel from OIHW to HWIO."""
+    del shape
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A matrix from (out, in) to (in, out), of which the outputs may be laid out by head."""
+    return _by_head(array.T, shape, 1)
+
+
+def linear_of_heads(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A matrix from (out, in) to (in, out), of which the inputs are laid out by head."""
+    return _by_head(array.T, shape, len(shape) - 1)
+
+
+def _by_head(array: np.ndarray, shape: tuple[int, ...], inputs: int) -> np.ndarray:
+    fits = array.shape == (math.prod(shape[:inputs]), math.prod(shape[inputs:]))
+    return array.reshape(shape) if fits else array
+
+
+def brought(
+    arrays: Mapping[str, np.ndarray],
+    blank: Any,
+    take: Callable[[str], Take],
+    model: str,
+    *,
+    flag: str = "--weights",
+) -> Any:
+    """Published arrays in the places of a model, as float32.
+
+    Whatever is wrong with any of them is printed, a line for each array, before the error.
 
     Args:
-      weights: by name; counters of batches are passed over.
-      needed: names.
-      model: what it would be.
+      arrays: by their published names; counters of batches are passed over.
+      blank: a tree of the model's arrays, or of their shapes.
+      take: where the array of a path in that tree comes from.
+      model: what it would be, for the error.
+      flag: that named the arrays, likewise.
 
     Raises:
-      ConfigError: names are missing or unexpected.
+      ConfigError: arrays are missing, left over, of another shape or not finite.
     """
-    given = {name for name in weights if not name.endswith(_COUNTER)}
-    wrong = [
-        f"{what} {', '.join(sorted(names)[:_NAMED])}"
-        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        for what, names in (("missing", needed - given), ("unexpected", given - needed))
-        if names
-    ]
-    if wrong:
-        raise ConfigError(f"--weights is no {model}: {'; '.join(wrong)}")
+    takes = {path_of(at): take(path_of(at)) for at, _ in tree_leaves(blank)}
+    needed = {name for found in takes.values() for name in found.names}
+    given = {name for name in arrays if not name.endswith(_COUNTER)}
+    wrong = {"missing": sorted(needed - given), "unexpected": sorted(given - needed)}
+    faults: list[str] = []
+
+    def bring(at, like):
+        found = takes[path_of(at)]
+        parts = [arrays[name] for name in found.names if name in arrays]
+        if len(parts) < len(found.names):
+            return None
+        name = ", ".join(found.names)
+        try:
+            whole = np.concatenate(parts) if len(parts) > 1 else (parts or [np.zeros(())])[0]
+            number, of = found.part
+            array = found.form(np.split(whole, of)[number] if of > 1 else whole, like.shape)
+        except ValueError:  # shapes that cannot be joined, split or turned
+            array = np.zeros((0,))
+        if array.shape != like.shape:
+            shapes = ", ".join(str(part.shape) for part in parts)
+            faults.append(
+                f"{name} has shape {shapes}, or {array.shape} in this package's form; "
+                f"{like.shape} is needed{found.hint}"
+            )
+        elif not np.isfinite(array.astype(np.float32)).all():
+            faults.append(f"{name} holds values that are not finite")
+        return np.array(array, np.float32, order="C")
+
+    result = jax.tree_util.tree_map_with_path(bring, blank)
+    # Several arrays of the model may come from one.
+    faults = list(dict.fromkeys(faults))
+    lines = [f"{what:10} {name}" for what, names in wrong.items() for name in names] + faults
+    if lines:
+        print("\n".join(lines))
+        parts = [f"{what} {_first(names)}" for what, names in wrong.items() if names]
+        if faults:
+            parts.append(_first(faults))
+        raise ConfigError(f"{flag} is no {model}: {'; '.join(parts)}")
+    return result
 
 
-def checked(
-    name: str, array: np.ndarray, given: tuple[int, ...], shape: tuple[int, ...], hint: str = ""
-) -> np.ndarray:
-    """A published array in this package's form, as float32.
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def before_training(built: Experiment, params: Any, statistics: Any) -> Converted:
+    """A run of no steps.
 
     Args:
-      name: as published.
-      array: its axes are in the order of this package.
-      given: its shape as published.
-      shape: what is needed.
-      hint: on the shape, for the error.
-
-    Raises:
-      ConfigError: it has another shape, or values that are not finite.
+      built: of its config.
+      params: ``{"model": ..., "objective": ...}``.
+      statistics: the model's mutable collections.
     """
-    if array.shape != shape:
-        raise ConfigError(
-            f"--weights: {name} has shape {given}, or {array.shape} in this package's form; "
-            f"{shape} is needed{hint}"
-        )
-    if not np.isfinite(array).all():
-        raise ConfigError(f"--weights: {name} holds values that are not finite")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    _, run_key = jax.random.split(jax.random.key(built.config.seed))
+    # The state of an optimizer before its first step is all zeros.
+    opt_state = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), built.abstract_state.opt_state
+    )
+    state = TrainState.create(params, statistics, opt_state, run_key, average=False)
+    return Converted(built, state)
 
 
 def write(found: Converted, output: pathlib.Path, origin: Mapping[str, Any]) -> None:

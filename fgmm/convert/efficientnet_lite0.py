@@ -5,9 +5,10 @@ The weights are the state dict in the Python package ``efficientnet-lite0-pytorc
     python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \\
         --output=runs/efficientnet_lite0
 
-It writes the folder of a run of no steps. ``fgmm.data.features`` computes features with it, linear
-probes open it, and another run takes its encoder by ``config.init_from.path``. The classifier of
-the published network is left out. The run has no objective, and its head is random.
+``python -m fgmm.convert --from=FILE`` does the same. It writes the folder of a run of no steps.
+``fgmm.data.features`` computes features with it, linear probes open it, and another run takes its
+encoder by ``config.init_from.path``. The classifier of the published network is left out. The run
+has no objective, and its head is random.
 """
 
 import hashlib
@@ -22,11 +23,13 @@ from absl import flags
 
 from fgmm import command_line, components
 from fgmm import config as configs
+from fgmm.config import ConfigError
 from fgmm.convert import state_dict
-from fgmm.convert.converted import Converted, check_names, checked, write
+from fgmm.convert.converted import Converted, Take, brought, convolution, write
+from fgmm.convert.published import Published
 from fgmm.experiment import build as experiments
-from fgmm.experiment.rules import path_of
 
+MODEL = "EfficientNet-Lite0"
 _ENCODER = "encoders_video"
 _LEFT_OUT = ("_fc.weight", "_fc.bias")
 _LEAVES = {"kernel": "weight"}
@@ -42,18 +45,21 @@ def model_config(*, size: int = 224) -> ml_collections.ConfigDict:
     config = configs.defaults()
     config.data.update(frames=1, height=size, width=size)
     # MEAN_RGB and STDDEV_RGB of efficientnet_lite_builder.py, for all colours.
-    config.transforms.update(pixel_mean=127.0, pixel_spread=128.0)
+    config.transforms.update(pixel_mean=(127.0,) * 3, pixel_spread=(128.0,) * 3)
     config.model.video = {"name": "efficientnet_lite0"}
     config.model.spaces.joint.update(modalities=("video",), width=64)
     return components.complete(config)
 
 
-def converted(weights: Mapping[str, np.ndarray], *, size: int = 224) -> Converted:
+def converted(
+    weights: Mapping[str, np.ndarray], *, size: int = 224, flag: str = "--weights"
+) -> Converted:
     """Brings published arrays into this package's form.
 
     Args:
       weights: by the names of the state dict; the classifier and counters of batches are left out.
       size: as in ``model_config``.
+      flag: that named the weights, for errors.
 
     Raises:
       ConfigError: arrays are missing, unexpected, of another shape or not finite.
@@ -64,15 +70,8 @@ def converted(weights: Mapping[str, np.ndarray], *, size: int = 224) -> Converte
         name: tree[_ENCODER]
         for name, tree in {"params": blank.params["model"], **blank.statistics}.items()
     }
-    needed = jax.tree_util.tree_leaves_with_path(blank_encoder)
     given = {name: array for name, array in weights.items() if name not in _LEFT_OUT}
-    check_names(given, {_published(path_of(at)) for at, _ in needed}, "EfficientNet-Lite0")
-
-    def taken(at, like):
-        name = _published(path_of(at))
-        return _array(name, given[name], like.shape)
-
-    encoder = jax.tree_util.tree_map_with_path(taken, blank_encoder)
+    encoder = brought(given, blank_encoder, _take, MODEL, flag=flag)
     # Compiled, because XLA then drops the forward pass and only draws parameters.
     random = jax.jit(built.init)(built.config.seed)
     params = random.params | {"model": random.params["model"] | {_ENCODER: encoder["params"]}}
@@ -82,22 +81,35 @@ def converted(weights: Mapping[str, np.ndarray], *, size: int = 224) -> Converte
     return Converted(built, random.started(params, statistics))
 
 
-def _published(path: str) -> str:
-    """The published name of an array of the encoder, such as ``_blocks.3._bn1.running_mean``."""
+def recognises(published: Published) -> bool:
+    """Whether a published model is an EfficientNet-Lite0."""
+    return "_conv_stem.weight" in published.arrays
+
+
+def as_run(published: Published, modality: str = "") -> Converted:
+    """A published EfficientNet-Lite0 as a run of no steps.
+
+    Args:
+      published: the model.
+      modality: ``"video"``, the only one, or empty.
+
+    Raises:
+      ConfigError: see ``converted``; or it is another modality.
+    """
+    if modality not in ("", "video"):
+        raise ConfigError(f"--modality={modality!r} is not in {MODEL}; allowed: video")
+    return converted(published.arrays, flag=f"--from={published.files[0]}")
+
+
+def _take(path: str) -> Take:
+    """Where an array of the encoder comes from, such as ``_blocks.3._bn1.running_mean``."""
     _, *layers, leaf = path.split("/")
     if layers[-1] == "BatchNorm_0":
         layers, leaf = layers[:-1], _BATCH_NORM[leaf]
     else:
         leaf = _LEAVES[leaf]
-    return ".".join([f"_{layer}".replace("_blocks_", "_blocks.") for layer in layers] + [leaf])
-
-
-def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array as flax has it: convolutions from OIHW to HWIO."""
-    given = array.shape
-    if array.ndim == 4:
-        array = array.transpose(2, 3, 1, 0)
-    return checked(name, array, given, shape)
+    name = ".".join([f"_{layer}".replace("_blocks_", "_blocks.") for layer in layers] + [leaf])
+    return Take((name,), convolution)
 
 
 def main(argv: list[str]) -> None:

@@ -30,10 +30,8 @@ from absl import flags
 from fgmm import command_line, components
 from fgmm import config as configs
 from fgmm.convert import state_dict, word_list
-from fgmm.convert.converted import Converted, check_names, checked, write
+from fgmm.convert.converted import Converted, Take, as_is, before_training, brought, write
 from fgmm.experiment import build as experiments
-from fgmm.experiment.rules import path_of
-from fgmm.experiment.state import TrainState
 from fgmm.train.checkpoint import TOKENIZER
 
 # Words of a caption that the text tower reads.
@@ -54,7 +52,7 @@ def model_config(*, frames: int = 32, size: int = 224) -> ml_collections.ConfigD
     # A caption is one phrase, so that every word counts, as published.
     config.data.update(frames=frames, height=size, width=size, segmenter="whole", phrases=1)
     config.data.update(tokens=_MAX_WORDS, tokenizer=TOKENIZER)
-    config.transforms.update(pixel_mean=0.0, pixel_spread=255.0)
+    config.transforms.update(pixel_mean=(0.0,) * 3, pixel_spread=(255.0,) * 3)
     config.model.video = {"name": "s3d"}
     config.model.text = {"name": "phrase_bag", "padding_counts": True}
     config.model.spaces.joint.update(
@@ -89,24 +87,19 @@ def converted(
         listed = pathlib.Path(folder) / "words.npy"
         np.save(listed, np.array(words))
         built = experiments.build(model_config(frames=frames, size=size), listed)
-    blank = jax.eval_shape(built.init, built.config.seed)
-    needed = jax.tree_util.tree_leaves_with_path((blank.params["model"], blank.statistics))
-    check_names(weights, {_published(path_of(at)) for at, _ in needed}, "S3D of HowTo100M")
-
-    def taken(at, like):
-        name = _published(path_of(at))
-        return _array(name, weights[name], like.shape)
-
-    params, statistics = jax.tree_util.tree_map_with_path(
-        taken, (blank.params["model"], blank.statistics)
+    blank = built.abstract_state
+    params, statistics = brought(
+        weights, (blank.params["model"], blank.statistics), _take, "S3D of HowTo100M"
     )
     params = {"model": params, "objective": built.objective.init()}
-    _, run_key = jax.random.split(jax.random.key(built.config.seed))
-    # The state of an optimizer before its first step is all zeros.
-    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank.opt_state)
-    return Converted(
-        built, TrainState.create(params, statistics, opt_state, run_key, average=False)
-    )
+    return before_training(built, params, statistics)
+
+
+def _take(path: str) -> Take:
+    """Where an array of the model comes from."""
+    name = _published(path)
+    words = " (a row for each of the words and one for padding)" if "word_embd" in name else ""
+    return Take((name,), as_is if words else _form, hint=words)
 
 
 def _published(path: str) -> str:
@@ -124,19 +117,16 @@ def _published(path: str) -> str:
     return ".".join(["text_module", *name] if tower == "encoders_text" else name)
 
 
-def _array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _form(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """An array as flax has it: convolutions from OIDHW to (H, W, D·I, O), or (D·I, O) where they
     see one pixel; linear layers from (out, in) to (in, out).
     """
-    given = array.shape
+    del shape
     if array.ndim == 5:
         array = array.transpose(3, 4, 2, 1, 0)
         space = array.shape[:2]
-        array = array.reshape(*(() if space == (1, 1) else space), -1, array.shape[-1])
-    elif array.ndim == 2 and not name.endswith("word_embd.weight"):
-        array = array.T
-    words = " (a row for each of the words and one for padding)" if "word_embd" in name else ""
-    return checked(name, array, given, shape, words)
+        return array.reshape(*(() if space == (1, 1) else space), -1, array.shape[-1])
+    return array.T if array.ndim == 2 else array
 
 
 def main(argv: list[str]) -> None:

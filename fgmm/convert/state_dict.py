@@ -32,6 +32,11 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# What is saved in the place of weights, and how it begins.
+_NO_WEIGHTS = {
+    "a web page": (b"<!doctype", b"<html", b"<?xml"),
+    "a pointer of Git LFS": (b"version https://git-lfs",),
+}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 # Training programs keep the weights under one of these keys.
@@ -69,12 +74,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       ConfigError: the file is missing, cut short, of no such format, or holds no arrays; its pickle
         asks for anything but tensors.
     """
+    check_start(path)
     try:
         with open(path, "rb") as file:
             start = file.read(4)
             file.seek(0)
-            if not start:
-                raise ConfigError(f"{path} is empty")
             found = _npz(file) if path.suffix == ".npz" else _pth(file, start)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -92,6 +96,25 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     if all(name.startswith("module.") for name in found):
         found = {name.removeprefix("module."): array for name, array in found.items()}
     return found
+
+
+def check_start(path: pathlib.Path) -> None:
+    """Looks at the first bytes of a file of weights.
+
+    Raises:
+      ConfigError: the file is missing or empty; or it is a web page, or a pointer of Git LFS, that
+        was saved in the place of weights.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise ConfigError(f"{path} is empty")
+    for what, starts in _NO_WEIGHTS.items():
+        if start.startswith(starts):
+            raise ConfigError(f"{path} is {what}, not weights; download the file itself")
 
 
 def _npz(file: io.BufferedIOBase) -> dict[str, np.ndarray]:

@@ -209,7 +209,10 @@ def open_extraction(
             "encoder": as_dict(config.model.video),
             "weights": _digest(state.params["model"], state.statistics),
             "pixels": {
-                **{key: config.data[key] for key in ("frames", "height", "width")},
+                **{
+                    key: config.data[key]
+                    for key in ("frames", "height", "width", "resize", "resize_filter")
+                },
                 **{key: config.transforms[key] for key in ("pixel_mean", "pixel_spread")},
             },
             "source": {"name": chosen.name, **chosen.options},

@@ -75,7 +75,7 @@ def references(
         if max(overlaps, default=0) <= 0:
             continue
         caption, phrase = spoken.index(span.caption), int(np.argmax(overlaps))
-        boxes, period = _in_picture(span.boxes, size, (shape.height, shape.width))
+        boxes, period = _in_picture(span.boxes, size, shape)
         key = caption, phrase, boxes.tobytes()
         active = np.asarray(span.active, bool) | (found[key].active if key in found else False)
         always = bool(active.all())
@@ -88,8 +88,11 @@ def _in_batch(reference: Reference, count: int) -> Reference:
     return reference._replace(boxes=reference.boxes[frames], active=reference.active[frames])
 
 
-def _in_picture(boxes, size, target):
-    """Boxes in fractions of the middle that ``decode.fit_frames`` cuts out, and their period."""
+def _in_picture(boxes, size, shape):
+    """Boxes in fractions of what ``decode.fit_frames`` shows of a picture, and their period."""
+    if shape.resizing.fit == "stretch":
+        return np.asarray(boxes, float), (1.0, 1.0)
+    target = (shape.height, shape.width)
     scale = min(size[0] / target[0], size[1] / target[1])
     shown = np.array([scale * target[0] / size[0], scale * target[1] / size[1]])
     corner = np.tile((1 - shown) / 2, 2)

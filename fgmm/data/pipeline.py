@@ -10,7 +10,16 @@ import numpy as np
 from fgmm.config import Config, ConfigError
 from fgmm.data import bad_input
 from fgmm.data.media import deadline, decode
-from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, FrameWriter
+from fgmm.data.schema import (
+    REASONS,
+    SILENCE,
+    BadInput,
+    BatchShape,
+    Caption,
+    Clip,
+    FrameWriter,
+    Resizing,
+)
 from fgmm.data.text import phrases
 from fgmm.data.text.tokenizers import Tokenizer
 
@@ -34,6 +43,7 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         phrases=data["phrases"],
         tokens=data["tokens"] if "text" in modalities else 0,
         features=data["features"] if "video" in modalities else 0,
+        resizing=Resizing(data["resize"], data["resize_filter"]),
     )
 
 
@@ -153,12 +163,12 @@ class Assembler:
             raise BadInput("no_video", clip.clip_id)
         video, (count, height, width) = clip.video, out.shape[:3]
         if isinstance(video, FrameWriter):
-            video.fill(out)
+            video.fill(out, self.shape.resizing)
         else:
-            frames = (
-                decode.read_image(video, height, width) if isinstance(video, bytes) else video()
-            )
-            decode.fit_frames(frames, count, height, width, out)
+            resizing = self.shape.resizing
+            encoded = isinstance(video, bytes)
+            frames = decode.read_image(video, height, width, resizing) if encoded else video()
+            decode.fit_frames(frames, count, height, width, out, resizing)
         if self.cache:
             self._frames[record] = out.copy()
 

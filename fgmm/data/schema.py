@@ -79,6 +79,25 @@ class Grounding(NamedTuple):
     active: np.ndarray
 
 
+class Resizing(NamedTuple):
+    """How pictures of another size are brought to the size of a batch.
+
+    Attributes:
+      fit: ``"crop"`` cuts out the middle in the aspect of the target, to fractions of a pixel, and
+        resizes that. ``"cover"`` resizes the whole picture, in whole pixels, until it covers the
+        target, and then cuts out the middle, as CLIP and torchvision do. ``"stretch"`` resizes the
+        whole picture to the target, whatever its aspect, as SigLIP does.
+      filter: ``"bilinear"`` or ``"bicubic"``, antialiased. Pictures are resized by Pillow, and
+        frames of a video by FFmpeg, whose filters of these names differ a little.
+    """
+
+    fit: str = "crop"
+    filter: str = "bilinear"
+
+
+CROPPED = Resizing()
+
+
 FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
 
 
@@ -88,7 +107,11 @@ class FrameWriter(Protocol):
     stored features, which have one size.
     """
 
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"]) -> None:
+    def fill(
+        self,
+        out: UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"],
+        resizing: Resizing = CROPPED,
+    ) -> None:
         """Writes T pictures of H x W, or a feature map. Raises ``BadInput``."""
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
@@ -153,7 +176,8 @@ class BatchShape:
       problems    int32   [B]         bits of REASONS
 
     A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch. With
-    ``features`` the video is a stored feature map of so many channels; with 0 it is pixels.
+    ``features`` the video is a stored feature map of so many channels; with 0 it is pixels, brought
+    to H x W by ``resizing``.
     """
 
     frames: int
@@ -165,6 +189,7 @@ class BatchShape:
     phrases: int
     tokens: int
     features: int = 0
+    resizing: Resizing = CROPPED
 
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros

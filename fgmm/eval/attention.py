@@ -153,7 +153,7 @@ def maps(
                 phrase_gates = found[1].gates.reshape(phrases)
         else:
             x = of_clip.coarse(_shares(clip, of_clip))
-            whole = of_clip.coarse(of_clip.pooled(clip.local, clip.mask))
+            whole = of_clip.coarse(of_clip.pooled(clip.local, clip.mask, clip.coarse))
             length = jnp.linalg.norm(whole, axis=-1)[:, None, None]
             x = x / jnp.where(length > 0, length, 1) if of_clip.unit_length else x
             y = of_said.scaled(of_said.coarse(said.local))
@@ -196,8 +196,11 @@ def _shares(clip: Tokens, route: Route) -> Float[Array, "B N E"]:
     """Features times their part in the clip's pooled feature, times N: their mean is that feature.
 
     For a mean that is every feature as it is. For a maximum it is the cells that attain it, in each
-    channel. For a gate it is every feature times its weight.
+    channel. For a gate it is every feature times its weight. The encoder's own feature has no such
+    parts: in its place every feature stands as it is.
     """
+    if route.pool == "own":
+        return clip.local
     gates = route.pool_gate(clip.local) if route.pool == "gate" else None
     share = jax.grad(lambda x: pooled(x, clip.mask, route.pool, gates).sum())(clip.local)
     return clip.local * share * clip.local.shape[1]

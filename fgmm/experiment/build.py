@@ -22,7 +22,7 @@ from fgmm.config.sections import TransformsSection
 from fgmm.data import pipeline
 from fgmm.data.augmentation.transforms import Transforms
 from fgmm.data.opening import check_lengths, open_source
-from fgmm.data.schema import BatchShape
+from fgmm.data.schema import CROPPED, BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
 from fgmm.experiment import init_rules, layer_decay, optimizer
@@ -86,7 +86,9 @@ class Experiment:
             return self
         text = self.model.encoders["text"].clone(phrases=shape.phrases)
         model = self.model.clone(encoders={**self.model.encoders, "text": text})
-        return dataclasses.replace(self, shape=shape, model=model)
+        roomy = dataclasses.replace(self, shape=shape, model=model)
+        _check_sizes(roomy)
+        return roomy
 
     def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
         """Zeros in the shapes that the model receives, nothing masked."""
@@ -237,6 +239,14 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
         if modality == "video":
             _check_input(config, encoders[modality], shape)
     checked = spaces.checked(config.model.spaces, modalities)
+    for name, space in checked.items():
+        for modality in space["modalities"] if space["pool"] == "own" else ():
+            if not getattr(encoders[modality], "gives_coarse", False):
+                raise ConfigError(
+                    f"model.spaces.{name}.pool='own' needs a coarse feature of each encoder's own, "
+                    f"and model.{modality}.name={config.model[modality].name!r} gives none; take "
+                    "mean, max or gate"
+                )
     return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
 
 
@@ -268,7 +278,7 @@ def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
 
 
 def _check_sizes(experiment: Experiment) -> None:
-    """Traces the encoders of video and audio on what they will receive; computes nothing.
+    """Traces the encoders on what they will receive; computes nothing.
 
     Raises:
       ConfigError: one refuses it.
@@ -281,13 +291,14 @@ def _check_sizes(experiment: Experiment) -> None:
             "log_mel",
             f"{data.seconds=}, {transforms.mel_hop=} and {transforms.mel_bands=}",
         ),
+        "text": ("tokens", f"data.tokens={experiment.shape.tokens}"),
     }
     for modality, (name, sizes) in settings.items():
         if modality not in experiment.model.encoders:
             continue
         encoder = experiment.model.encoders[modality]
         shape = inputs[name].shape
-        why = _refusal(encoder, shape)
+        why = _refusal(encoder, shape, modality == "text")
         if why:
             fitting = _fitting(encoder, shape) if modality == "video" else None
             raise ConfigError(
@@ -298,13 +309,14 @@ def _check_sizes(experiment: Experiment) -> None:
 
 
 @functools.cache
-def _refusal(encoder: nn.Module, shape: tuple[int, ...]) -> str:
+def _refusal(encoder: nn.Module, shape: tuple[int, ...], text: bool = False) -> str:
     """Why an encoder refuses input of a shape, in one line; empty if it takes it."""
-    arguments = (
-        jax.eval_shape(lambda: jax.random.key(0)),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-        jax.ShapeDtypeStruct(shape[:1], bool),
+    inputs = (
+        (jax.ShapeDtypeStruct(shape, jnp.int32),) * 2
+        if text
+        else (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:1], bool))
     )
+    arguments = (jax.eval_shape(lambda: jax.random.key(0)), *inputs)
     try:
         jax.eval_shape(lambda key, x, mask: encoder.init(key, x, mask, False), *arguments)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
@@ -329,25 +341,37 @@ def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def _transforms(config, shape: BatchShape) -> Transforms:
-    transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
+    # A saved config has lists for tuples.
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.transforms.items()
+    }
+    transforms = Transforms(sample_rate=config.data.sample_rate, **options)
     if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
             f"data.seconds={config.data.seconds} is shorter than "
             f"transforms.mel_window={transforms.mel_window}"
         )
     if shape.features:
-        _check_no_pixels(config.transforms, shape.features)
+        _check_no_pixels(config, shape.features)
     return transforms
 
 
-def _check_no_pixels(transforms: Config, features: int) -> None:
-    for name, option in declared(TransformsSection).items():
-        sound = name.startswith(("mel_", "time_", "band_"))
-        if not sound and transforms[name] != option.default:
+def _check_no_pixels(config: Config, features: int) -> None:
+    of_pixels = {
+        f"transforms.{name}": option.default
+        for name, option in declared(TransformsSection).items()
+        if not name.startswith(("mel_", "time_", "band_"))
+    }
+    of_pixels |= dict(zip(("data.resize", "data.resize_filter"), CROPPED, strict=True))
+    for key, default in of_pixels.items():
+        section, _, name = key.partition(".")
+        value = config[section][name]
+        value = tuple(value) if isinstance(value, list) else value
+        if value != default:
             raise ConfigError(
-                f"transforms.{name}={transforms[name]!r} changes pixels, and "
-                f"data.features={features} has stored features in their place; set it to "
-                f"{option.default!r}"
+                f"{key}={value!r} changes pixels, and data.features={features} has stored features "
+                f"in their place; set it to {default!r}"
             )
 
 

@@ -3,7 +3,9 @@
 from typing import Any, NamedTuple
 
 from fgmm.config import Config, ConfigError
+from fgmm.config.option import check_given, declared
 from fgmm.config.regex_rules import checked_rules
+from fgmm.config.sections import InitFromSection
 
 # Actions on the names of the checkpoint and of the model.
 ON_CHECKPOINT = ("skip", "rename")
@@ -24,16 +26,51 @@ class Rule(NamedTuple):
     name: str = ""
 
 
-def from_config(entry: Config) -> tuple[Rule, ...]:
-    """The rules of ``config.init_from``.
+class Start(NamedTuple):
+    """A run to take arrays from.
+
+    Attributes:
+      key: where it stands in the config.
+      path, step, weights: of its checkpoint.
+      rules: on names.
+    """
+
+    key: str
+    path: str
+    step: str
+    weights: str
+    rules: tuple[Rule, ...]
+
+
+def from_config(entry: Config) -> tuple[Start, ...]:
+    """The runs of ``config.init_from``: the one that it names itself and those of ``also``.
 
     Raises:
-      ConfigError: one is no (regex, action), or there are rules but no path.
+      ConfigError: a rule is no (regex, action), there are rules but no path, or an entry of
+        ``also`` is no dict of such.
     """
-    rules = checked_rules(entry["rules"], "init_from.rules", _action, "action")
-    if rules and not entry["path"]:
-        raise ConfigError("init_from.rules are set but init_from.path is empty")
-    return tuple(Rule(regex, *action) for regex, action in rules)
+    options = declared(InitFromSection)
+    also = options.pop("also")
+    usual = {name: option.default for name, option in options.items()}
+    also.check(entry.get("also", {}), "init_from.also")
+    entries = {"init_from": {name: entry.get(name, usual[name]) for name in usual}}
+    for run, given in entry.get("also", {}).items():
+        key = f"init_from.also.{run}"
+        if not isinstance(given, Config):
+            raise ConfigError(f"{key}={given!r} must be a dict of path, step, weights and rules")
+        check_given(options, given, key=key)
+        entries[key] = {**usual, **given}
+        if not entries[key]["path"]:
+            raise ConfigError(f"{key}.path is empty; name the folder of a run")
+    starts = []
+    for key, found in entries.items():
+        rules = checked_rules(found["rules"], f"{key}.rules", _action, "action")
+        if rules and not found["path"]:
+            raise ConfigError(f"{key}.rules are set but {key}.path is empty")
+        if found["path"]:
+            rules = tuple(Rule(regex, *action) for regex, action in rules)
+            starts.append(Start(key, found["path"], found["step"], found["weights"], rules))
+    return tuple(starts)
 
 
 def _action(given: Any) -> tuple[str, str]:

@@ -18,11 +18,14 @@ class Tokens:
       mask: which of them are valid.
       grid: extent of the feature map, ``(T', H', W')`` for video, ``(T', F')`` for audio and
         ``(K, P)`` for text; N is its product.
+      coarse: the encoder's own feature of a clip, or of each caption, such as that of a class
+        token; None from encoders without one. A space takes it with ``pool="own"``.
     """
 
     local: Float[AnyArray, "B N E"]
     mask: Bool[AnyArray, "B N"]
     grid: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    coarse: Float[AnyArray, "B *k E"] | None = None
 
     @classmethod
     def of_map(cls, x: Float[Array, "B *grid E"], mask: Bool[Array, "B"]) -> "Tokens":

@@ -72,7 +72,8 @@ def segmented(tokens: Tokens, segments: int) -> Tokens:
     member = (owner[None, :] == jnp.arange(segments)[:, None]).astype(x.dtype)
     x = jnp.einsum("pt,bte->bpe", member / member.sum(axis=1, keepdims=True), x)
     mask = jnp.broadcast_to(jnp.any(tokens.mask, axis=-1)[:, None], x.shape[:2])
-    return Tokens(x, mask, (1, segments))
+    own = None if tokens.coarse is None else tokens.coarse[:, None]
+    return Tokens(x, mask, (1, segments), own)
 
 
 class Head(nn.Module):
@@ -128,7 +129,8 @@ class Route:
 
     Attributes:
       heads: in the order in which features pass through.
-      pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features.
+      pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features; ``"own"`` for
+        the encoder's own coarse feature in the place of theirs.
       unit_length: whether embeddings are scaled to length 1 at the end.
       dtype: of the embeddings, rounded to it last.
       gate: of the space, for the weights of local embeddings; None for none.
@@ -155,17 +157,27 @@ class Route:
         return normalise(x) if self.unit_length else x
 
     def pooled(
-        self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]
+        self,
+        x: Float[Array, "*rest N E"],
+        mask: Bool[Array, "*rest N"],
+        own: Float[Array, "*rest E"] | None = None,
     ) -> Float[Array, "*rest E"]:
-        """The input of the coarse projection."""
+        """The input of the coarse projection; ``own`` is the encoder's own coarse feature."""
+        if self.pool == "own":
+            return jnp.where(jnp.any(mask, axis=-1)[..., None], own, 0.0)
         gates = self.pool_gate(x) if self.pool == "gate" else None
         return pooled(x, mask, self.pool, gates)
 
-    def __call__(self, x: Float[Array, "*rest N E"], mask: Bool[Array, "*rest N"]) -> Embeddings:
+    def __call__(
+        self,
+        x: Float[Array, "*rest N E"],
+        mask: Bool[Array, "*rest N"],
+        own: Float[Array, "*rest E"] | None = None,
+    ) -> Embeddings:
         return Embeddings(
             local=self.scaled(self.local(x)).astype(self.dtype),
             mask=mask,
-            coarse=self.scaled(self.coarse(self.pooled(x, mask))).astype(self.dtype),
+            coarse=self.scaled(self.coarse(self.pooled(x, mask, own))).astype(self.dtype),
             gates=self.gate(x) if self.gate else None,
         )
 

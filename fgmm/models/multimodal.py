@@ -107,7 +107,7 @@ class MultiModal(nn.Module):
                 if modality == "text":
                     members[modality] = route(*_by_caption(tokens))
                     continue
-                members[modality] = route(tokens.local, tokens.mask)
+                members[modality] = route(tokens.local, tokens.mask, tokens.coarse)
                 if modality == "audio":
                     segments = segmented(tokens, self.phrases)
                     members["audio_segments"] = route(*_by_caption(segments))
@@ -116,4 +116,4 @@ class MultiModal(nn.Module):
 
 def _by_caption(tokens: Tokens):
     shape = (tokens.local.shape[0], *tokens.grid)
-    return tokens.local.reshape(*shape, -1), tokens.mask.reshape(shape)
+    return tokens.local.reshape(*shape, -1), tokens.mask.reshape(shape), tokens.coarse

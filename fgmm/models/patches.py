@@ -29,6 +29,33 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a 
     return both.astype(np.float32)
 
 
+def resized_positions(table: Float[Array, "a b E"], grid: tuple[int, int]) -> Float[Array, "h w E"]:
+    """Learned positions of one grid for another; the same if they are alike.
+
+    Cubic convolution with a = -3/4 (Keys 1981, "Cubic Convolution Interpolation for Digital Image
+    Processing"), without antialiasing, edges repeated: what PyTorch calls bicubic, by which
+    ``transformers`` interpolates the positions of CLIP and SigLIP.
+    """
+    if table.shape[:2] == grid:
+        return table
+    rows, columns = (_cubic(*sizes) for sizes in zip(table.shape[:2], grid, strict=True))
+    return jnp.einsum("ha,wb,abe->hwe", rows, columns, table)
+
+
+def _cubic(before: int, after: int) -> Float[np.ndarray, "after before"]:
+    """The weights of points of a line in points between them."""
+    places = (np.arange(after) + 0.5) * before / after - 0.5
+    first = np.floor(places).astype(int) - 1
+    weights, a = np.zeros((after, before)), -0.75
+    for tap in range(4):
+        distance = np.abs(places - (first + tap))
+        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        at = np.clip(first + tap, 0, before - 1)
+        np.add.at(weights, (np.arange(after), at), np.where(distance <= 1, near, far))
+    return weights.astype(np.float32)
+
+
 def draw_kept(key: PRNGKeyArray, clips: int, cells: int, dropped: float) -> Int[Array, "B kept"]:
     """The cells of each clip that are kept if a share is ``dropped``, in order; at least one."""
     kept = max(1, round(cells * (1 - dropped)))

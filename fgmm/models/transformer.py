@@ -1,4 +1,4 @@
-"""What transformers over phrases, frames and spectrograms share.
+"""What transformers over phrases, frames, pictures and spectrograms share.
 
 Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), with normalisation before each
 block.
@@ -10,7 +10,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
-from fgmm.models.layers import BaseEncoder
+from fgmm.models.layers import BaseEncoder, rematted
+
+
+def quick_gelu(x: Float[Array, "*rest E"]) -> Float[Array, "*rest E"]:
+    """x sigmoid(1.702 x), which OpenAI's CLIP has in the place of GELU (Hendrycks and Gimpel, arXiv
+    1606.08415, section 2).
+    """
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+# GELU itself, and two approximations of it.
+ACTIVATIONS = {
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu_tanh": nn.gelu,
+    "quick_gelu": quick_gelu,
+}
 
 
 class TransformerEncoder(BaseEncoder, kw_only=True):
@@ -30,6 +45,43 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
             raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
 
 
+class PublishedTransformer(TransformerEncoder, kw_only=True):
+    """The options of transformers as CLIP and SigLIP have them: all layers have biases.
+
+    Attributes:
+      hidden: width between the two layers of a perceptron.
+      activation: between them, one of ``ACTIVATIONS``.
+      epsilon: of normalisations, added to the variance.
+    """
+
+    hidden: int = option(low=1)
+    activation: str = option("gelu", choices=tuple(ACTIVATIONS))
+    epsilon: float = option(1e-5, above=0)
+
+    def normalised(self, x: Float[Array, "M L E"], name: str) -> Float[Array, "M L E"]:
+        """A normalisation of this name, within the module's call."""
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
+
+    def through_blocks(
+        self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"] | None, train: bool
+    ) -> Float[Array, "M L E"]:
+        """The blocks ``block_0``, ``block_1``, ..., within the module's call."""
+        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            name = f"block_{number}"
+            x = rematted(Block, name, self.remat)(
+                heads=self.heads,
+                dropout=self.dropout,
+                stochastic_depth=rate,
+                dtype=self.dtype,
+                hidden=self.hidden,
+                bias=True,
+                activation=self.activation,
+                epsilon=self.epsilon,
+                name=name,
+            )(x, attend, train)
+        return x
+
+
 def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:
     """Rotary position embedding, base 10,000 (Su et al., arXiv 2104.09864, equation 34)."""
     length, half = x.shape[1], x.shape[-1] // 2
@@ -47,6 +99,8 @@ def self_attention(
     *,
     attend: Bool[Array, "M L L"] | None = None,
     rotary: bool = False,
+    bias: bool = False,
+    epsilon: float = 1e-6,
 ) -> Float[Array, "M L E"]:
     """Normalisation and self-attention, as layers of the calling module.
 
@@ -56,10 +110,12 @@ def self_attention(
       dtype: of the activations.
       attend: which elements an element sees; all if None.
       rotary: whether positions enter by ``rotate``.
+      bias: whether queries, keys and values have one.
+      epsilon: of the normalisation.
     """
     width = x.shape[-1]
-    y = nn.LayerNorm(dtype=dtype)(x)
-    projection = nn.DenseGeneral((3 * heads, width // heads), use_bias=False, dtype=dtype)
+    y = nn.LayerNorm(epsilon=epsilon, dtype=dtype)(x)
+    projection = nn.DenseGeneral((3 * heads, width // heads), use_bias=bias, dtype=dtype)
     query, key, value = jnp.split(projection(y), 3, axis=2)
     if rotary:
         query, key = rotate(query), rotate(key)
@@ -68,11 +124,27 @@ def self_attention(
     return nn.DenseGeneral(width, axis=(-2, -1), dtype=dtype)(y)
 
 
-def perceptron(x: Float[Array, "*rest E"], dtype: str) -> Float[Array, "*rest E"]:
-    """Normalisation and two layers, four times as wide between, as layers of the calling module."""
+def perceptron(
+    x: Float[Array, "*rest E"],
+    dtype: str,
+    *,
+    hidden: int = 0,
+    activation: str = "gelu_tanh",
+    epsilon: float = 1e-6,
+) -> Float[Array, "*rest E"]:
+    """Normalisation and two layers, as layers of the calling module.
+
+    Args:
+      x: features.
+      dtype: of the activations.
+      hidden: width between the layers; 0 for four times that of ``x``.
+      activation: between them.
+      epsilon: of the normalisation.
+    """
     width = x.shape[-1]
-    y = nn.Dense(4 * width, dtype=dtype)(nn.LayerNorm(dtype=dtype)(x))
-    return nn.Dense(width, dtype=dtype)(nn.gelu(y))
+    y = nn.LayerNorm(epsilon=epsilon, dtype=dtype)(x)
+    y = ACTIVATIONS[activation](nn.Dense(hidden or 4 * width, dtype=dtype)(y))
+    return nn.Dense(width, dtype=dtype)(y)
 
 
 class Residual(nn.Module):
@@ -104,6 +176,8 @@ class Block(nn.Module):
       rotary: whether positions enter by ``rotate``.
       dropout, stochastic_depth: of ``Residual``.
       dtype: of the activations.
+      bias, epsilon: of ``self_attention``.
+      hidden, activation: of ``perceptron``.
     """
 
     heads: int
@@ -111,15 +185,26 @@ class Block(nn.Module):
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     dtype: str = "float32"
+    bias: bool = False
+    epsilon: float = 1e-6
+    hidden: int = 0
+    activation: str = "gelu_tanh"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"] | None, train: bool
     ) -> Float[Array, "M L E"]:
         add = Residual(self.dropout, self.stochastic_depth)
-        y = self_attention(x, self.heads, self.dtype, attend=attend, rotary=self.rotary)
+        y = self_attention(
+            *(x, self.heads, self.dtype),
+            attend=attend,
+            rotary=self.rotary,
+            bias=self.bias,
+            epsilon=self.epsilon,
+        )
         x = add(x, y, train)
-        return add(x, perceptron(x, self.dtype), train)
+        form = {"hidden": self.hidden, "activation": self.activation, "epsilon": self.epsilon}
+        return add(x, perceptron(x, self.dtype, **form), train)
 
 
 def depth_rates(stochastic_depth: float, depth: int) -> list[float]:

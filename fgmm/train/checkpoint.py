@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import json
 import math
 import os
 import pathlib
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm import devices, remote
-from fgmm.config import Config, ConfigError, as_dict, with_new_keys
+from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, recovery
@@ -252,6 +254,32 @@ def load(
         state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
     return experiment, state.with_weights(weights)
+
+
+def config_of(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+    """The config of a run's latest checkpoint, as the start of that of another run: with the run's
+    tokenizer, by its path.
+
+    A config file may call it. It reads JSON alone, since Orbax would start the devices before the
+    processes of a run have met.
+
+    Raises:
+      ConfigError: there is no checkpoint, or its config cannot be read.
+    """
+    remote.refuse(workdir, "workdir")
+    workdir = pathlib.Path(workdir).expanduser()
+    steps = recovery.steps(workdir / FOLDER)
+    if not steps:
+        raise ConfigError(f"{workdir} holds no checkpoints; give the folder of a run")
+    path = workdir / FOLDER / str(steps[0]) / "config" / "metadata"
+    try:
+        config = with_new_keys(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or damaged ({error})") from error
+    config = ml_collections.ConfigDict(tuples(config))
+    if (workdir / TOKENIZER).exists():
+        config.data.tokenizer = str(workdir / TOKENIZER)
+    return config
 
 
 class Saved(NamedTuple):

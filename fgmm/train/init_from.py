@@ -24,7 +24,22 @@ kinds of rules. The first matching rule of each kind applies:
   values, whatever the checkpoint has; ``load`` loads a parameter, whatever later rules say.
 
 ``weights`` are ``"ema"``, the moving average of the parameters, or ``"last"``; by default the
-average if the run has one. Loaded parameters are frozen by a rule of the optimizer,
+average if the run has one.
+
+Several runs give a model its parts, such as video from one and text from another: ``also`` lists
+further runs by any names, each with rules of its own. Two of them may not give the same parameter,
+so each skips what another gives::
+
+    config.init_from.update(path="runs/siglip", rules=((r"(?!model/encoders_video/).*", "skip"),))
+    config.init_from.also.text = {
+        "path": "runs/clip",
+        "rules": (
+            (r"(?!model/encoders_text/).*", "skip"),
+            ("(model/heads|objective)[_/].*", "initialise"),
+        ),
+    }
+
+Loaded parameters are frozen by a rule of the optimizer,
 ``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
 
 A parameter without a rule must be on both sides, in the same shape except for axes of length 1.
@@ -32,7 +47,7 @@ A parameter without a rule must be on both sides, in the same shape except for a
 
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +55,7 @@ import jax
 from fgmm.config import Config, ConfigError
 from fgmm.experiment import init_rules
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule
+from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, Start
 from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
 from fgmm.train import checkpoint, distributed
@@ -57,6 +72,12 @@ _OUTCOMES = [
 ]
 # The most arrays that an error names; the table counts all.
 _NAMED = 6
+# What a video encoder was trained with, and should be given.
+_PICTURES = {
+    "data": ("resize", "resize_filter"),
+    "transforms": ("pixel_mean", "pixel_spread"),
+}
+_VIDEO = "model/encoders_video/.*"
 # Parameters with a row for each token of the vocabulary.
 _WORDS = "model/encoders_text/(.*/)?embedding"
 
@@ -72,13 +93,13 @@ class Plan(NamedTuple):
     """The outcome for every array.
 
     Attributes:
-      taken: for arrays of the model, the one of the checkpoint from which they start.
+      taken: for arrays of the model, the number of the run and its array from which they start.
       outcomes: ``(outcome, path)`` of every array; the path in the model if it has one.
       details: lines on arrays that need one.
       unexplained: lines on arrays that no rule explains.
     """
 
-    taken: dict[Leaf, Leaf]
+    taken: dict[Leaf, tuple[int, Leaf]]
     outcomes: list[tuple[str, str]]
     details: list[str]
     unexplained: list[str]
@@ -101,67 +122,99 @@ def leaves(params: Any, statistics: Mapping[str, Any]) -> dict[Leaf, Any]:
     }
 
 
-def plan(rules: Iterable[Rule], saved: Mapping[Leaf, Any], model: Mapping[Leaf, Any]) -> Plan:
+class _Rules:
+    """The rules of a run, and which of them were used."""
+
+    def __init__(self, start: Start):
+        self._start, self._used = start, set()
+
+    def first(self, path: str, actions: tuple[str, ...]) -> Rule | None:
+        """The first rule of these actions on a name; None for none."""
+        for rule in self._start.rules:
+            if rule.action in actions and re.fullmatch(rule.regex, path):
+                self._used.add(rule)
+                return rule
+        return None
+
+    def check_used(self, saved: Mapping[Leaf, Any], model: Mapping[Leaf, Any]) -> None:
+        for rule in self._start.rules:
+            if rule not in self._used:
+                raise ConfigError(
+                    f"{self._start.key}.rules: {rule.regex!r} ({rule.action}) matches nothing; "
+                    f"paths are such as {next(iter(saved)).path} in the checkpoint, "
+                    f"{next(iter(model)).path} in the model"
+                )
+
+
+def plan(
+    starts: Sequence[Start], saved: Sequence[Mapping[Leaf, Any]], model: Mapping[Leaf, Any]
+) -> Plan:
     """Decides the outcome for every array, by names and shapes.
 
     Args:
-      rules: as from ``init_rules.from_config``.
-      saved, model: arrays, or their shapes, of the checkpoint and of the model.
+      starts: runs with their rules, as from ``init_rules.from_config``.
+      saved: arrays, or their shapes, of the checkpoint of each.
+      model: likewise, of the model.
 
     Raises:
       ConfigError: a rule matches nothing, or two arrays are given the same name.
     """
-    rules, used = tuple(rules), set()
+    result, everyone = Plan({}, [], [], []), [_Rules(start) for start in starts]
+    for number, (start, rules, arrays) in enumerate(zip(starts, everyone, saved, strict=True)):
+        _plan_one(result, number, start, rules, arrays, model)
+    for leaf in model.keys() - result.taken.keys():
+        fates = [rules.first(leaf.path, ON_MODEL) for rules in everyone]
+        if any(fate is not None and fate.action == "initialise" for fate in fates):
+            result.outcomes.append(("initialised", leaf.path))
+        else:
+            result.outcomes.append(("missing", leaf.path))
+            result.unexplained.append(f"{leaf.path} is only in the model")
+    for rules, arrays in zip(everyone, saved, strict=True):
+        rules.check_used(arrays, model)
+    return result
 
-    def first(path: str, actions: tuple[str, ...]) -> Rule | None:
-        for rule in rules:
-            if rule.action in actions and re.fullmatch(rule.regex, path):
-                used.add(rule)
-                return rule
-        return None
 
-    result = Plan({}, [], [], [])
+def _plan_one(
+    result: Plan,
+    number: int,
+    start: Start,
+    rules: _Rules,
+    saved: Mapping[Leaf, Any],
+    model: Mapping[Leaf, Any],
+) -> None:
+    """Adds the outcomes of the arrays of one run."""
     for old, array in saved.items():
-        new, rule = old, first(old.path, ON_CHECKPOINT)
+        new, rule = old, rules.first(old.path, ON_CHECKPOINT)
         if rule is not None and rule.action == "skip":
             result.outcomes.append(("skipped", old.path))
             continue
         if rule is not None:
-            new = old._replace(path=_renamed(rule, old.path))
-        fate = first(new.path, ON_MODEL)
+            new = old._replace(path=_renamed(start, rule, old.path))
+        fate = rules.first(new.path, ON_MODEL)
         if fate is not None and fate.action == "initialise":
             result.outcomes.append(("skipped", new.path))
         elif new not in model:
             result.outcomes.append(("left over", new.path))
             result.unexplained.append(f"{new.path} is only in the checkpoint")
         elif new in result.taken:
-            other = result.taken[new].path
-            raise ConfigError(f"init_from.rules: {other} and {old.path} both become {new.path}")
-        else:
-            result.taken[new] = old
-            _compare(result, new, array.shape, model[new].shape)
-    for leaf in model.keys() - result.taken.keys():
-        fate = first(leaf.path, ON_MODEL)
-        if fate is not None and fate.action == "initialise":
-            result.outcomes.append(("initialised", leaf.path))
-        else:
-            result.outcomes.append(("missing", leaf.path))
-            result.unexplained.append(f"{leaf.path} is only in the model")
-    for rule in rules:
-        if rule not in used:
+            before, other = result.taken[new]
+            if before == number:
+                raise ConfigError(
+                    f"{start.key}.rules: {other.path} and {old.path} both become {new.path}"
+                )
             raise ConfigError(
-                f"init_from.rules: {rule.regex!r} ({rule.action}) matches nothing; paths are such "
-                f"as {next(iter(saved)).path} in the checkpoint, {next(iter(model)).path} in the "
-                "model"
+                f"{start.key}.rules: an earlier run gives {new.path} too; skip it in one of them"
             )
-    return result
+        else:
+            result.taken[new] = (number, old)
+            _compare(result, new, array.shape, model[new].shape)
 
 
-def _renamed(rule: Rule, path: str) -> str:
+def _renamed(start: Start, rule: Rule, path: str) -> str:
     try:
         return re.fullmatch(rule.regex, path).expand(rule.name)
     except (re.error, IndexError) as error:
-        raise ConfigError(f"init_from.rules: rename {rule.name!r}: {error}") from error
+        raise ConfigError(f"{start.key}.rules: rename {rule.name!r}: {error}") from error
 
 
 def _compare(result: Plan, leaf: Leaf, had: tuple, needed: tuple) -> None:
@@ -198,7 +251,7 @@ class StartingPoint(NamedTuple):
 
     Attributes:
       report: the table for a person.
-      origin: ``path`` and ``step`` of the checkpoint.
+      origin: ``path`` and ``step`` of the checkpoint; those of further ones under ``also``.
       fill: puts the loaded arrays into a state of zero steps, as numpy arrays.
     """
 
@@ -216,31 +269,63 @@ def read(experiment: Experiment) -> StartingPoint | None:
       ConfigError: there is no such checkpoint, a rule is wrong, an array without a rule is on one
         side only or in another shape, or word embeddings belong to another tokenizer.
     """
-    config, entry = experiment.config, experiment.config.init_from
-    rules = init_rules.from_config(entry)
-    if not entry.path:
+    starts = init_rules.from_config(experiment.config.init_from)
+    if not starts:
         return None
-    try:
-        found = checkpoint.read(pathlib.Path(entry.path).expanduser(), entry.step, entry.weights)
-    except ConfigError as error:
-        named = str(error).replace("--workdir", "init_from.path")
-        for flag in ("step", "weights"):
-            named = named.replace(f"--{flag}", f"init_from.{flag}")
-        raise ConfigError(named) from error
-    saved = leaves(found.params, found.statistics)
+    found = [_checkpoint_of(start) for start in starts]
+    saved = [leaves(one.params, one.statistics) for one in found]
     blank = experiment.abstract_state
-    decided = plan(rules, saved, leaves(blank.params, blank.statistics))
-    report = f"init_from {entry.path}, step {found.step}\n{table(decided)}"
+    decided = plan(starts, saved, leaves(blank.params, blank.statistics))
+    lines = [
+        f"init_from {start.path}, step {one.step}" for start, one in zip(starts, found, strict=True)
+    ]
+    report = "\n".join([*lines, table(decided)])
     if decided.unexplained:
         distributed.say(report)
-        raise ConfigError(f"init_from.path={entry.path}: {_shown(decided.unexplained)}")
-    _check_tokenizer(entry, decided, found.config["data"], config.data)
+        paths = " and ".join(f"{start.key}.path={start.path}" for start in starts)
+        raise ConfigError(f"{paths}: {_shown(decided.unexplained)}")
+    for number, (start, one) in enumerate(zip(starts, found, strict=True)):
+        given = [leaf.path for leaf, (run, _) in decided.taken.items() if run == number]
+        _check_tokenizer(start, given, one.config["data"], experiment.config.data)
+        report += "".join(f"\n{line}" for line in _other_pictures(given, start, one, experiment))
 
     def fill(state: TrainState) -> TrainState:
         params, statistics = _filled(decided.taken, saved, state.params, state.statistics)
         return state.started(params, statistics)
 
-    return StartingPoint(report, {"path": entry.path, "step": found.step}, fill)
+    first, *others = (
+        {"path": start.path, "step": one.step} for start, one in zip(starts, found, strict=True)
+    )
+    return StartingPoint(report, {**first, **({"also": others} if others else {})}, fill)
+
+
+def _checkpoint_of(start: Start) -> checkpoint.Saved:
+    try:
+        return checkpoint.read(pathlib.Path(start.path).expanduser(), start.step, start.weights)
+    except ConfigError as error:
+        named = str(error).replace("--workdir", f"{start.key}.path")
+        for flag in ("step", "weights"):
+            named = named.replace(f"--{flag}", f"{start.key}.{flag}")
+        raise ConfigError(named) from error
+
+
+def _other_pictures(
+    given: Sequence[str], start: Start, found: checkpoint.Saved, experiment: Experiment
+) -> list[str]:
+    """A line on each convention for pictures that is not that of the run that gives the encoder."""
+    if not any(re.fullmatch(_VIDEO, path) for path in given):
+        return []
+    lines = []
+    for section, names in _PICTURES.items():
+        for name in names:
+            theirs, ours = found.config[section][name], experiment.config[section][name]
+            theirs, ours = (tuple(v) if isinstance(v, list) else v for v in (theirs, ours))
+            if theirs != ours:
+                lines.append(
+                    f"{section}.{name}={ours!r}, and the video encoder of {start.path} was "
+                    f"trained with {theirs!r}"
+                )
+    return lines
 
 
 def _shown(unexplained: list[str]) -> str:
@@ -249,26 +334,31 @@ def _shown(unexplained: list[str]) -> str:
     return f"{'; '.join(lines[:_NAMED])}{more}. Rename, skip or initialise by init_from.rules"
 
 
-def _check_tokenizer(entry: Config, decided: Plan, theirs: Config, ours: Config) -> None:
-    words = [leaf.path for leaf in decided.taken if re.fullmatch(_WORDS, leaf.path)]
+def _check_tokenizer(start: Start, given: Sequence[str], theirs: Config, ours: Config) -> None:
+    words = [path for path in given if re.fullmatch(_WORDS, path)]
     before, now = theirs["tokenizer_fingerprint"], ours["tokenizer_fingerprint"]
     if words and before != now:
         raise ConfigError(
-            f"init_from.path={entry.path}: {words[0]} belongs to another tokenizer "
+            f"{start.key}.path={start.path}: {words[0]} belongs to another tokenizer "
             f"({before[:12]}, not {now[:12]}): set data.tokenizer to the one beside that "
-            "checkpoint, or initialise it by init_from.rules"
+            f"checkpoint, or initialise it by {start.key}.rules"
         )
 
 
 def _filled(
-    taken: Mapping[Leaf, Leaf], saved: Mapping[Leaf, Any], params: Any, statistics: Any
+    taken: Mapping[Leaf, tuple[int, Leaf]],
+    saved: Sequence[Mapping[Leaf, Any]],
+    params: Any,
+    statistics: Any,
 ) -> tuple[Any, Any]:
     """Parameters and statistics of a model with the loaded arrays in their places."""
 
     def taken_for(collection: str, tree: Any) -> Any:
         def pick(at, like):
-            old = taken.get(Leaf(collection, path_of(at)))
-            return like if old is None else saved[old].astype(like.dtype).reshape(like.shape)
+            if (found := taken.get(Leaf(collection, path_of(at)))) is None:
+                return like
+            number, old = found
+            return saved[number][old].astype(like.dtype).reshape(like.shape)
 
         return jax.tree_util.tree_map_with_path(pick, tree)
 

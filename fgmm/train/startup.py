@@ -61,6 +61,9 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         f"Python {platform.python_version()}",
     }
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
+    video = experiment.model.encoders.get("video")
+    if hasattr(video, "note") and (said := video.note(inputs["video"].shape)):
+        lines["video"] = said
     listed = [f"{name + ':':12}{text}" for name, text in lines.items()]
     return "\n".join([*listed, counts.table(experiment.model, inputs)])
 

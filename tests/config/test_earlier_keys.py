@@ -134,3 +134,10 @@ def test_sources_of_earlier_runs_have_the_options_of_today(path):
     for entry in entries:
         options = {key: value for key, value in entry.items() if key != "name"}
         components.check(components.find("data.sources", entry["name"]), options, key="source")
+
+
+def test_a_number_for_pixels_is_that_of_all_colours():
+    before = saved({"name": "video_folder"}) | {"transforms": {"pixel_mean": 127, "flip": True}}
+    assert brought_over(before)["transforms"] == {"pixel_mean": (127.0,) * 3, "flip": True}
+    now = before | {"transforms": {"pixel_mean": [1.0, 2.0, 3.0]}}
+    assert brought_over(now)["transforms"] == {"pixel_mean": [1.0, 2.0, 3.0]}

@@ -180,8 +180,8 @@ def test_another_network_differs(found, reference, monkeypatch, mutation):
 def test_what_was_written_is_a_run_without_a_loss(found, tmp_path):
     runs.write(found, tmp_path / "run", {"model": "efficientnet_lite0"})
     experiment, state = checkpoint.load(tmp_path / "run")
-    assert experiment.config.transforms.pixel_mean == 127
-    assert experiment.config.transforms.pixel_spread == 128
+    assert experiment.config.transforms.pixel_mean == (127, 127, 127)
+    assert experiment.config.transforms.pixel_spread == (128, 128, 128)
     assert (experiment.shape.frames, experiment.shape.height) == (1, 64)
     assert experiment.tokenizer is None
     for ours, theirs in zip(

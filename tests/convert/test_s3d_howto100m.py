@@ -117,8 +117,8 @@ def test_the_text_tower(model, reference):
 
 def test_what_was_written_is_a_run(workdir, model, reference):
     config = model.experiment.config
-    assert config.transforms.pixel_mean == 0
-    assert config.transforms.pixel_spread == 255
+    assert config.transforms.pixel_mean == (0, 0, 0)
+    assert config.transforms.pixel_spread == (255, 255, 255)
     assert int(model.state.step) == 0
     assert (workdir / checkpoint.TOKENIZER).exists()
     (started,) = provenance.of_run(workdir, 0, 1)["started"]

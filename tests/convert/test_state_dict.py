@@ -108,7 +108,8 @@ def test_files_cut_short(tmp_path, form, share):
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"<html>404</html>", "is damaged, cut short or no .pth or .npz file"),
+        (b"<html>404</html>", "is a web page, not weights; download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS, not weights"),
         (pickle.dumps({"a": 1}), "neither a zip archive nor PyTorch's format before it"),
     ],
 )

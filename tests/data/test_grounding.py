@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fgmm.data import grounding
 from fgmm.data.media import decode
-from fgmm.data.schema import BatchShape, Caption, Clip, Grounding
+from fgmm.data.schema import BatchShape, Caption, Clip, Grounding, Resizing
 from fgmm.data.sources.narrated_shapes import Source
 from fgmm.data.text import phrases
 
@@ -98,21 +98,24 @@ def test_frames_are_those_of_the_batch(available, count):
     assert found.active.tolist() == active[expected].tolist()
 
 
+@pytest.mark.parametrize("fit", ["crop", "cover", "stretch"])
 @pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (40, 40)])
-def test_boxes_follow_the_picture_through_the_crop(height, width):
+def test_boxes_follow_the_picture_to_its_size(height, width, fit):
     frames = np.zeros((4, height, width, 3), np.uint8)
-    top, left, bottom, right = 12, 26, 20, 36
+    top, left, bottom, right = 12, 24, 20, 36
     if height > width:
         top, left, bottom, right = left, top, right, bottom
     frames[:, top:bottom, left:right] = 255
-    fitted = decode.fit_frames(frames, 4, 20, 20)[0, ..., 0] > 127
+    resizing = Resizing(fit)
+    fitted = decode.fit_frames(frames, 4, 20, 20, resizing=resizing)[0, ..., 0] > 127
     edges = box(top / height, left / width, bottom / height, right / width)
     spoken = clip(["a star"], [(0, 0, 6)], edges)
     (found,) = grounding.references(
-        spoken, (height, width), shape(height=20, width=20), phrases.whole
+        spoken, (height, width), shape(height=20, width=20, resizing=resizing), phrases.whole
     )
     assert (grounding.inside(found, 20, 20)[0] == fitted).all()
-    assert found.period == (max(1, height / width), max(1, width / height))
+    cut = (max(1, height / width), max(1, width / height))
+    assert found.period == ((1, 1) if fit == "stretch" else cut)
 
 
 def test_cells_in_the_boxes_are_where_the_pixels_of_the_object_are():

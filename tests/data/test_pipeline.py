@@ -243,7 +243,7 @@ def test_what_was_begun_and_not_finished_leaves_no_trace():
         def frames(self, count, size):
             raise AssertionError("a batch has it write")
 
-        def fill(self, out):
+        def fill(self, out, resizing):
             out[...] = 7
             raise BadInput("unreadable_video", "test")
 

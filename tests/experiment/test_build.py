@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 
 import flax.linen as nn
 import jax
@@ -103,13 +104,24 @@ def test_another_labs_encoder_is_one_line_too(monkeypatch):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("flip", True), ("crop_area", 0.5), ("hue", 0.1), ("grey_chance", 0.2), ("pixel_mean", 0.0)],
+    [
+        ("flip", True),
+        ("crop_area", 0.5),
+        ("hue", 0.1),
+        ("grey_chance", 0.2),
+        ("pixel_mean", (0.0, 1.0, 2.0)),
+    ],
 )
 def test_what_changes_pixels_is_refused_for_stored_features(option, value):
     config = config_of(video="features", features=8)
     experiments.build(config)
     config.transforms[option] = value
-    with pytest.raises(ConfigError, match=rf"transforms.{option}={value} changes pixels.*=8 has"):
+    message = rf"transforms.{option}={re.escape(str(value))} changes pixels.*=8 has"
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+    config = config_of(video="features", features=8)
+    config.data.resize = "stretch"
+    with pytest.raises(ConfigError, match=r"data.resize='stretch' changes pixels.*to 'crop'"):
         experiments.build(config)
 
 
@@ -253,3 +265,23 @@ def test_a_kernel_that_cannot_run_here_is_refused():
         "sides, D at most 256, no empty axis, no block, and a CUDA device of compute capability 9; "
         "the device is cpu, or absl-py is not installed"
     )
+
+
+def test_a_space_of_own_features_needs_encoders_that_have_them():
+    config = config_of()
+    config.model.spaces.joint.pool = "own"
+    with pytest.raises(ConfigError, match=r"pool='own' needs .*model.video.name='resnet2plus1d' g"):
+        experiments.build(config)
+
+
+def test_captions_longer_than_the_positions_of_a_text_tower():
+    config = config_of()
+    config.model.text = small("text", "clip", length=20)
+    config.data.tokens = 21
+    config = components.complete(config)
+    with pytest.raises(ConfigError, match=r"'clip' cannot take data.tokens=21: 21 tokens of a cap"):
+        experiments.build(config)
+    config.data.tokens = 20
+    built = experiments.build(config)
+    with pytest.raises(ConfigError, match=r"cannot take data.tokens=30"):
+        built.with_room(tokens=30)

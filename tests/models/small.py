@@ -18,6 +18,8 @@ SMALL = {
         "r2plus1d18": {"blocks": (1, 1), "width": 8},
         "vivit": {"width": 32, "depth": 2, "heads": 2},
         "efficientnet_lite0": {"blocks": (1, 1), "momentum": 0.9},
+        "clip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
+        "siglip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
     },
     "audio": {
         "resnet": {"widths": (16, 32)},
@@ -28,6 +30,8 @@ SMALL = {
     "text": {
         "phrase_transformer": {"width": 32, "depth": 1, "heads": 2},
         "phrase_bag": {"width": 32, "hidden": 64},
+        "clip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "end_token": 9},
+        "siglip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
     },
 }
 

@@ -286,3 +286,34 @@ def test_a_missing_modality_is_left_out_everywhere():
         "va": ["video"],
         "vat": ["video"],
     }
+
+
+class Own(Given):
+    """An encoder with a coarse feature of its own: the first local one, whether valid or not."""
+
+    def __call__(self, x, mask, train):
+        tokens = super().__call__(x, mask, train)
+        # Of text, one for each caption.
+        own = x[:, :: self.grid[1]] if self.grid == GRIDS["text"] else x[:, 0]
+        return tokens.replace(coarse=own)
+
+
+def test_a_space_may_take_the_encoders_own_coarse_feature():
+    entry = {"modalities": ("video", "audio", "text"), "width": 4, "pool": "own"}
+    model = model_of(joint={**entry, "unit_length": False})
+    model = model.copy(encoders={modality: Own(grid) for modality, grid in GRIDS.items()})
+    inputs = given()
+    inputs["video_mask"] = inputs["video_mask"].at[2].set(False)
+    found, weights = run(model, inputs)
+    joint = found["joint"]
+    kernels = {m: weights[f"heads_joint_{m}"]["coarse"]["kernel"] for m in GRIDS}
+    expected = np.asarray(inputs["video"])[:2, 0] @ kernels["video"]
+    np.testing.assert_allclose(joint["video"].coarse[:2], expected, atol=1e-5)
+    # A clip without anything valid has none.
+    np.testing.assert_array_equal(joint["video"].coarse[2], 0)
+    captions = np.asarray(inputs["tokens"])[:, ::3] @ kernels["text"]
+    valid = np.asarray(inputs["phrase_ids"]).reshape(3, 2, 3).any(axis=2)
+    np.testing.assert_allclose(joint["text"].coarse, captions * valid[..., None], atol=1e-5)
+    # Segments of sound have that of their clip.
+    segments, whole = joint["audio_segments"].coarse, joint["audio"].coarse
+    np.testing.assert_allclose(segments[:, 0], whole, atol=1e-5)

@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
+from fgmm.models.patches import (
+    draw_kept,
+    kept_only,
+    resized_positions,
+    restored,
+    sincos_positions,
+)
 
 
 def test_positions_differ_and_depend_on_one_axis_each():
@@ -35,3 +41,13 @@ def test_clips_keep_different_cells():
     assert len({tuple(row) for row in kept.tolist()}) > 20
     counts = np.bincount(kept.ravel(), minlength=10)
     assert counts.min() > 10
+
+
+def test_learned_positions_are_interpolated():
+    table = jax.random.normal(jax.random.key(0), (4, 4, 3))
+    assert resized_positions(table, (4, 4)) is table
+    # A constant stays, and so does a slope away from the edges.
+    ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None], (8, 8, 1))
+    twice = resized_positions(ramp, (8, 16))[3, :, 0]
+    np.testing.assert_allclose(twice[4:-4], np.arange(4, 12) / 2 - 0.25, atol=1e-6)
+    np.testing.assert_allclose(resized_positions(jnp.ones((2, 5, 1)), (7, 3)), 1, rtol=1e-6)

@@ -38,6 +38,9 @@ LESS_STEM = 7 * 7 * 2 * 64
         ("video", "r2plus1d18", {}, R2PLUS1D, (2, 14, 14), 512),
         # The published state dict without its classifier.
         ("video", "efficientnet_lite0", {}, 3_371_008, (16, 7, 7), 1280),
+        # OpenAI's ViT-B/16 and SigLIP's, without a projection.
+        ("video", "clip", {}, 86_192_640 - 768 * 512, (16, 14, 14), 768),
+        ("video", "siglip", {}, 92_884_224, (16, 14, 14), 768),
         ("video", "vivit", {}, vit(384, 12, 2 * 16 * 16 * 3, 2), (8, 14, 14), 384),
         (
             "video",

@@ -245,7 +245,8 @@ def shapes(**leaves):
 
 
 def planned(rules, saved, model):
-    return init_from.plan(init_rules.from_config({"rules": rules, "path": "x"}), saved, model)
+    starts = init_rules.from_config({"rules": rules, "path": "x"})
+    return init_from.plan(starts, [saved], model)
 
 
 def test_axes_of_length_one_are_no_difference():
@@ -265,3 +266,46 @@ def test_of_each_kind_the_first_rule_holds():
         ("skipped", "a"),
         ("skipped", "bb"),
     ]
+
+
+def test_several_runs_give_parts_of_a_model(pretrained):
+    video = ((r"(?!model/encoders_video/).*", "skip"),)
+    text = {
+        "path": str(pretrained),
+        "rules": (
+            (r"(?!model/encoders_text/).*", "skip"),
+            ("(model/heads|objective)[_/].*", "initialise"),
+        ),
+    }
+    config = small(path=str(pretrained), rules=video)
+    config.init_from.also = {"text": text}
+    config.transforms.pixel_mean = (1.0, 2.0, 3.0)
+    experiment = experiments.build(config)
+    given = init_from.read(experiment)
+    filled = given.fill(jax.jit(experiment.init)(7))
+    before = arrays(checkpoint.load(pretrained)[1])
+    for leaf, array in arrays(filled).items():
+        taken = leaf.path.startswith(("model/encoders_video", "model/encoders_text"))
+        assert not taken or np.array_equal(array, before[leaf]), leaf
+    assert given.origin["also"] == [{"path": str(pretrained), "step": 2}]
+    assert "transforms.pixel_mean=(1.0, 2.0, 3.0), and the video encoder of" in given.report
+
+    both = {"text": {"path": str(pretrained), "rules": RULES}}
+    config.init_from.also = both
+    twice = experiments.build(config)
+    with pytest.raises(ConfigError, match=r"also.text.rules: an earlier run gives model/enc"):
+        init_from.read(twice)
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        ({"text": {"rules": ()}}, r"init_from.also.text.path is empty; name the folder"),
+        ({"text": "runs/a"}, r"init_from.also.text='runs/a' must be a dict of path, step"),
+        ({"text": {"path": "a", "folder": "b"}}, r"also.text.folder='b' is unknown; allowed: pa"),
+        ({"text": {"path": "a", "rules": (("a", "forget"),)}}, r"also.text.rules.*allowed act"),
+    ],
+)
+def test_wrong_entries_of_further_runs_are_named(also, message):
+    with pytest.raises(ConfigError, match=message):
+        init_rules.from_config({"path": "", "rules": (), "also": also})

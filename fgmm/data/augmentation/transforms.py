@@ -110,7 +110,9 @@ class Transforms(TransformsSection):
         video = video.astype(jnp.float32)
         if "palette" in draws:
             video = colour.recoloured(video, draws["shift"], draws["contrast"], draws["palette"])
-        return (video - self.pixel_mean) * (1 / self.pixel_spread)
+        mean, factor = np.float32(self.pixel_mean), np.float32(1 / np.array(self.pixel_spread))
+        every = (None,) * 4
+        return (video - mean[every]) * factor[every]
 
 
 def cropped(

@@ -26,7 +26,7 @@ from jaxtyping import Float16
 
 from fgmm.config import ConfigError
 from fgmm.data.preparation.disk import OutputFailed, cause, to_disk, write_json
-from fgmm.data.schema import REASONS, BadInput, Caption, Clip, Unreadable
+from fgmm.data.schema import CROPPED, REASONS, BadInput, Caption, Clip, Resizing, Unreadable
 
 LISTING = "features.json"
 # Features are numbers as they come; each record can be read alone.
@@ -44,8 +44,9 @@ class FeatureMap:
 
     values: Float16[np.ndarray, "T H W E"]
 
-    def fill(self, out: Float16[np.ndarray, "T H W E"]) -> None:
-        """Writes the feature map."""
+    def fill(self, out: Float16[np.ndarray, "T H W E"], resizing: Resizing = CROPPED) -> None:
+        """Writes the feature map, which has one size."""
+        del resizing
         out[...] = self.values
 
     def frames(self, count: int, size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from jaxtyping import Float32, UInt8
 from fgmm.data.media import deadline, decode, joined
 from fgmm.data.media.scaler import Scaler
 from fgmm.data.media.skipping import skipping
-from fgmm.data.schema import BadInput, Waveform
+from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
 
 # A path, the contents of a file, or a part of a file.
 Media = joined.Media
@@ -157,17 +157,22 @@ def read_frames(
 
 
 def fill_frames(
-    media: Media, out: UInt8[np.ndarray, "T H W 3"], *, start: float, seconds: float
+    media: Media,
+    out: UInt8[np.ndarray, "T H W 3"],
+    *,
+    start: float,
+    seconds: float,
+    resizing: Resizing = CROPPED,
 ) -> None:
     """Writes the pictures on display in a window, as ``read_frames`` finds them for ``count=T``.
 
-    Each is cropped about its centre to the aspect of the target and scaled to H x W while it is
-    decoded, and then copied once.
+    Each is brought to H x W by ``resizing`` while it is decoded, and then copied once.
 
     Raises:
       BadInput: as ``read_frames``.
     """
-    for first, past, picture in _shown(media, start, seconds, len(out), target=out.shape[1:3]):
+    to = {"target": out.shape[1:3], "resizing": resizing}
+    for first, past, picture in _shown(media, start, seconds, len(out), **to):
         out[first:past] = picture
 
 
@@ -179,6 +184,7 @@ def _shown(
     *,
     size: int = 0,
     target: tuple[int, int] | None = None,
+    resizing: Resizing = CROPPED,
 ) -> Iterator[tuple[int, int, UInt8[np.ndarray, "h w 3"]]]:
     """Pictures with the numbers of the moments at which they are on display, first and past the
     last. Each is in the memory of FFmpeg's scaler.
@@ -193,7 +199,7 @@ def _shown(
                 stream = first_video(container)
                 if stream is None:
                     raise BadInput("no_video", "the file has no moving pictures")
-                scaler = Scaler(stream, size, target)
+                scaler = Scaler(stream, size, target, resizing)
                 for first, past, frame in _on_display(container, stream, own):
                     yield done + first, done + past, scaler(frame)
             done = due

@@ -7,11 +7,15 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
-from fgmm.data.schema import BadInput, Waveform
+from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
 
 # Formats that Pillow decodes by itself, in-process.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 26
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# The largest area of a picture that covers the target, in areas of the target. A long thin one,
+# enlarged until it covers the target, would fill the memory.
+MOST_CUT_OFF = 32
 # EXIF's orientation tag, and the inverse of each of its values.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -28,12 +32,13 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 _RESAMPLING_MARGIN = 0.05
 
 
-def read_image(data: bytes, height: int, width: int) -> UInt8[np.ndarray, "1 H W 3"]:
+def read_image(
+    data: bytes, height: int, width: int, resizing: Resizing = CROPPED
+) -> UInt8[np.ndarray, "1 H W 3"]:
     """Decodes an image as a clip of one frame.
 
-    The picture is made upright (EXIF), put on white if it is transparent, cropped about its centre
-    to the aspect of the target and resized with antialiasing. Only the first picture of an
-    animation is used.
+    The picture is made upright (EXIF), put on white if it is transparent, and brought to its size
+    by ``resizing``. Only the first picture of an animation is used.
 
     Raises:
       BadInput: ``unreadable_video``; the data are empty, damaged, cut short, of a format not
@@ -43,9 +48,10 @@ def read_image(data: bytes, height: int, width: int) -> UInt8[np.ndarray, "1 H W
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            _shrink_in_decoder(image, height, width)
+            if resizing == CROPPED:  # other ways are published ones, from all pixels
+                _shrink_in_decoder(image, height, width)
             image.load()
-            return _fit(_upright(image), height, width)[None]
+            return _fit(_upright(image), height, width, resizing)[None]
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
 
@@ -91,15 +97,33 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fit(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Crops about the centre to the aspect of the target, then resizes."""
-    if image.size != (width, height):
-        scale = min(image.width / width, image.height / height)
-        left = max(0.0, (image.width - scale * width) / 2)
-        top = max(0.0, (image.height - scale * height) / 2)
-        box = (left, top, image.width - left, image.height - top)
-        image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.array(image)
+def _fit(
+    image: Image.Image, height: int, width: int, resizing: Resizing
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Brings a picture to a size."""
+    if image.size == (width, height):
+        return np.array(image)
+    resample = _FILTERS[resizing.filter]
+    if resizing.fit == "stretch":
+        return np.array(image.resize((width, height), resample))
+    if resizing.fit == "cover":
+        rows, columns = _covering(image, height, width)
+        if rows * columns <= MOST_CUT_OFF * height * width:
+            top, left = (rows - height) // 2, (columns - width) // 2
+            whole = np.asarray(image.resize((columns, rows), resample))
+            return np.array(whole[top : top + height, left : left + width])
+    scale = min(image.width / width, image.height / height)
+    left = max(0.0, (image.width - scale * width) / 2)
+    top = max(0.0, (image.height - scale * height) / 2)
+    box = (left, top, image.width - left, image.height - top)
+    return np.array(image.resize((width, height), resample, box=box))
+
+
+def _covering(image: Image.Image, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a picture resized to cover a size, rounded down as torchvision does."""
+    if image.width * height <= image.height * width:
+        return max(height, image.height * width // image.width), width
+    return height, max(width, image.width * height // image.height)
 
 
 def chosen_frames(available: int, count: int) -> Int[np.ndarray, "T"]:
@@ -115,6 +139,7 @@ def fit_frames(
     height: int,
     width: int,
     out: UInt8[np.ndarray, "T H W 3"] | None = None,
+    resizing: Resizing = CROPPED,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Brings a clip to a fixed number and size of frames.
 
@@ -122,8 +147,9 @@ def fit_frames(
       frames: any number of frames of any size.
       count: T. A longer clip gives the frames in the middle of T equal stretches; the last frame of
         a shorter one is repeated.
-      height, width: H and W; other sizes are cropped to this aspect and resized.
+      height, width: H and W.
       out: written and returned; without it ``frames`` themselves are returned if they fit.
+      resizing: of other sizes.
 
     Raises:
       BadInput: ``no_video``; there is no frame, or frames have no pixels.
@@ -137,7 +163,10 @@ def fit_frames(
         out = np.empty((count, height, width, 3), np.uint8)
     distinct, starts = np.unique(chosen_frames(len(frames), count), return_index=True)
     for i, start, past in zip(distinct, starts, [*starts[1:], count], strict=True):
-        out[start:past] = frames[i] if fits else _fit(Image.fromarray(frames[i]), height, width)
+        picture = frames[i]
+        out[start:past] = (
+            picture if fits else _fit(Image.fromarray(picture), height, width, resizing)
+        )
     return out
 
 

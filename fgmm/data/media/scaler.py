@@ -10,14 +10,12 @@ from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
 from fgmm.data.media import decode
+from fgmm.data.schema import CROPPED, Resizing
 
 # Stretching a picture by more than this is damage.
 _MAX_PIXEL_ASPECT = 8
 # Pixel formats that FFmpeg converts to RGB with vector instructions if the size stays.
 _FAST_COLOURS = ("yuv420p", "yuvj420p")
-# The largest area of a picture before it is cropped, in areas of the target. A long thin one,
-# enlarged until it covers the target, would fill the memory.
-_MOST_CUT_OFF = 32
 
 
 class Orientation(NamedTuple):
@@ -58,11 +56,14 @@ class Scaler:
     """Frames as they are shown, upright and with square pixels, in RGB.
 
     They are either whole, shrunk to ``size`` on the shorter side and all as large as the first, or
-    cropped about their centre and scaled to ``target``, height and width.
+    brought to ``target``, height and width, by ``resizing``.
     """
 
-    def __init__(self, stream, size: int, target: tuple[int, int] | None):
+    def __init__(
+        self, stream, size: int, target: tuple[int, int] | None, resizing: Resizing = CROPPED
+    ):
         self._stream, self._size, self._target = stream, size, target
+        self._resizing = resizing
         self._shape: tuple[int, int] | None = None
         # Kept for all frames, because setting them up takes longer than scaling a frame.
         self._resize = av.video.reformatter.VideoReformatter().reformat
@@ -76,7 +77,12 @@ class Scaler:
             picture = _pixels(self._scaled(frame, height, width))
         else:
             height, width = self._target[::-1] if orientation.swapped else self._target
-            picture = self._cropped(frame, height, width)
+            stretch = self._resizing.fit == "stretch"
+            picture = (
+                _pixels(self._scaled(frame, height, width))
+                if stretch
+                else self._cropped(frame, height, width)
+            )
         return orientation.upright(picture)
 
     def _whole(self, frame, swapped: bool) -> tuple[int, int]:
@@ -87,9 +93,9 @@ class Scaler:
 
     def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         rows, columns = self._covering(frame, height, width)
-        if rows * columns > _MOST_CUT_OFF * height * width:
+        if rows * columns > decode.MOST_CUT_OFF * height * width:
             whole = _pixels(self._scaled(frame, *shown_size(frame, self._stream, None)))
-            return decode.fit_frames(whole[None], 1, height, width)[0]
+            return decode.fit_frames(whole[None], 1, height, width, resizing=self._resizing)[0]
         top, left = (rows - height) // 2, (columns - width) // 2
         picture = _pixels(self._scaled(frame, rows, columns))
         return picture[top : top + height, left : left + width]
@@ -104,11 +110,15 @@ class Scaler:
         return rows + rows % 2, columns + columns % 2
 
     def _scaled(self, frame, height: int, width: int) -> av.VideoFrame:
+        interpolation = self._resizing.filter.upper()
         if frame.format.name in _FAST_COLOURS and (frame.height, frame.width) != (height, width):
             # Scaling first and converting colours then takes a third of the time of both at once.
-            frame = self._resize(frame, width=width, height=height, threads=1)
+            frame = self._resize(
+                frame, width=width, height=height, interpolation=interpolation, threads=1
+            )
         # The conversion to RGB respects the range and matrix of the colours.
-        return self._convert(frame, width=width, height=height, format="rgb24", threads=1)
+        size = {"width": width, "height": height, "interpolation": interpolation}
+        return self._convert(frame, format="rgb24", threads=1, **size)
 
 
 def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from fgmm.data.corpora import files
 from fgmm.data.media import av_files
-from fgmm.data.schema import Waveform
+from fgmm.data.schema import CROPPED, Resizing, Waveform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Stretch:
     seconds: float
     share: float = 0.5
 
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
         """Writes T pictures at equal distances, as ``av_files.fill_frames``."""
         media, window = self._opened("unreadable_video")
-        av_files.fill_frames(media, out, **window)
+        av_files.fill_frames(media, out, **window, resizing=resizing)
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
         """Pictures at equal distances with their own aspect, as ``av_files.read_frames``."""

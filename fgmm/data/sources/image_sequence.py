@@ -22,7 +22,7 @@ from fgmm.data.corpora import files, images, labelled
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
-from fgmm.data.schema import Caption, Clip
+from fgmm.data.schema import CROPPED, Caption, Clip, Resizing
 from fgmm.data.text.captions import without_markup
 
 _STORIES = "stories.jsonl"
@@ -167,11 +167,11 @@ class _PagesShown:
     corpus: files.Folder | files.Archive
     paths: tuple[str, ...]
 
-    def fill(self, out: UInt8[np.ndarray, "T H W 3"]) -> None:
+    def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
         """Writes T of them, as ``decode.fit_frames`` chooses them."""
         for i, chosen in enumerate(decode.chosen_frames(len(self.paths), len(out)).tolist()):
             data = images.read(self.corpus, self.paths[chosen])
-            out[i] = decode.read_image(data, *out.shape[1:3])[0]
+            out[i] = decode.read_image(data, *out.shape[1:3], resizing)[0]
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
         """As many as there are, at most ``count``, cropped to squares."""

@@ -1,8 +1,11 @@
-"""Tokenizers: captions to token ids and phrase ids, with SentencePiece or a dictionary of words."""
+"""Tokenizers: captions to token ids and phrase ids, with SentencePiece, a dictionary of words, or
+the ``tokenizer.json`` of a published model.
+"""
 
 import functools
 import hashlib
 import io
+import json
 import os
 import pathlib
 import re
@@ -10,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import sentencepiece
+import tokenizers
 from jaxtyping import Int32
 
 from fgmm import remote
@@ -121,9 +125,14 @@ class Tokenizer:
         A token belongs to the phrase with its first character that is no space. Tokens in no phrase
         are left out: punctuation between phrases, and phrases without room.
         """
-        caption = _encodable(caption)
+        placed = self._placed(_encodable(caption), segmenter, phrases)
+        return [(token, phrase, piece) for token, phrase, piece in placed if phrase]
+
+    def _placed(
+        self, caption: str, segmenter: phrases_lib.Segmenter, phrases: int
+    ) -> Iterator[tuple[int, int, str]]:
+        """As ``pieces``, with the tokens in no phrase, whose phrase id is 0."""
         spans = phrases_lib.fitting(caption, segmenter(caption), phrases)
-        found = []
         at = 0  # both lists are in order of place
         for token, piece, (start, end) in self._spelled(caption):
             while caption[start : start + 1].isspace():
@@ -131,9 +140,8 @@ class Tokenizer:
             while at < len(spans) and spans[at][1] <= start:
                 at += 1
             # A lone "▁" before an unknown word covers nothing, so it looks one character ahead.
-            if at < len(spans) and spans[at][0] < max(end, start + 1):
-                found.append((token, at + 1, piece))
-        return found
+            within = at < len(spans) and spans[at][0] < max(end, start + 1)
+            yield token, at + 1 if within else 0, piece
 
     def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
         """Token id, piece, and its place in the caption, in order."""
@@ -231,6 +239,99 @@ class WordDictionary(Tokenizer):
                 yield self._ids[match[0]], match[0], place
 
 
+class PublishedTokenizer(Tokenizer):
+    """A tokenizer of the ``tokenizers`` library, as models are published with: ``tokenizer.json``.
+
+    All tokens of a caption stay, with those that begin and end it, and padding is the model's own,
+    since published towers were trained with them. Only tokens of phrases have a phrase id. A
+    caption that is too long loses its last tokens, but not those that end it.
+    """
+
+    def __init__(self, model_path: str | os.PathLike[str]):
+        """Loads a tokenizer.
+
+        Args:
+          model_path: a tokenizer.json; its section ``padding`` says what to pad with, 0 without it.
+
+        Raises:
+          ConfigError: the file is missing or no such tokenizer.
+        """
+        try:
+            self._load(pathlib.Path(model_path).read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror})"
+            ) from error
+        except Exception as error:  # the library raises nothing more special
+            raise ConfigError(
+                f"tokenizer {str(model_path)!r} is no tokenizer.json: {error}"
+            ) from error
+
+    def _load(self, model: bytes) -> None:
+        self._model = model
+        self._processor = tokenizers.Tokenizer.from_buffer(model)
+        self._padding = (self._processor.padding or {"pad_id": PAD_ID})["pad_id"]
+        self._processor.no_padding()
+        self._processor.no_truncation()
+        known = self._processor.get_vocab(with_added_tokens=True)
+        self._vocabulary_size = max(known.values()) + 1
+        # Whatever the text, these begin and end a caption.
+        around = self._processor.encode("a")
+        special = [bool(flag) for flag in around.special_tokens_mask]
+        first = special.index(False) if False in special else len(special)
+        past = len(special) - special[::-1].index(False) if False in special else len(special)
+        self._begin, self._end = around.ids[:first], around.ids[past:]
+        self._unknown_id = _unknown_id(json.loads(model), known)
+        added = self._processor.get_added_tokens_decoder()
+        specials = {number for number, token in added.items() if token.special}
+        empty = {self._padding, *specials, self._unknown_id, known.get(_SPACE)}
+        self._empty_ids = (*sorted(empty - {None}),)
+        self._remember()
+
+    @property
+    def unknown_id(self) -> int | None:
+        return self._unknown_id
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._vocabulary_size
+
+    @property
+    def empty_ids(self) -> tuple[int, ...]:
+        return self._empty_ids
+
+    def unknown(self, caption: str) -> tuple[int, int]:
+        spelled = self._spelled(_encodable(caption))
+        pieces = [token for token, piece, _ in spelled if piece != _SPACE]
+        return pieces.count(self._unknown_id), len(pieces)
+
+    def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
+        encoded = self._processor.encode(caption, add_special_tokens=False)
+        return zip(encoded.ids, encoded.tokens, encoded.offsets, strict=True)
+
+    def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
+        token_ids = np.full(tokens, self._padding, np.int32)
+        phrase_ids = np.zeros(tokens, np.int32)
+        placed = list(self._placed(_encodable(caption), segmenter, phrases))
+        placed = placed[: max(0, tokens - len(self._begin) - len(self._end))]
+        whole = [*self._begin, *(token for token, _, _ in placed), *self._end][:tokens]
+        token_ids[: len(whole)] = whole
+        start = len(self._begin)
+        phrase_ids[start : start + len(placed)] = [phrase for _, phrase, _ in placed]
+        token_ids.flags.writeable = phrase_ids.flags.writeable = False
+        return token_ids, phrase_ids
+
+
+def _unknown_id(model: dict, known: dict[str, int]) -> int | None:
+    """The id of what a tokenizer.json cannot spell; None where it spells all, byte by byte."""
+    of_bytes = "ByteLevel" in json.dumps(model["pre_tokenizer"])
+    if of_bytes or model["model"].get("byte_fallback"):
+        return None
+    if "unk_id" in model["model"]:
+        return model["model"]["unk_id"]
+    return known.get(model["model"].get("unk_token"))
+
+
 def path_of(name: str) -> pathlib.Path:
     """The file of a tokenizer: a shipped one by its name, any other by its path."""
     shipped = _SHIPPED / f"{name}.model"
@@ -238,8 +339,8 @@ def path_of(name: str) -> pathlib.Path:
 
 
 def load(model_path: str | os.PathLike[str]) -> Tokenizer:
-    """Opens a tokenizer of either kind: a NumPy file is a ``WordDictionary``, any other a
-    SentencePiece model.
+    """Opens a tokenizer of any kind: a NumPy file is a ``WordDictionary``, JSON a
+    ``PublishedTokenizer``, any other a SentencePiece model.
 
     Raises:
       ConfigError: the file is missing or no tokenizer.
@@ -247,7 +348,10 @@ def load(model_path: str | os.PathLike[str]) -> Tokenizer:
     remote.refuse(model_path, "data.tokenizer")
     try:
         with open(model_path, "rb") as file:
-            kind = WordDictionary if file.read(len(_NUMPY)) == _NUMPY else Tokenizer
+            start = file.read(len(_NUMPY))
+        kind = WordDictionary if start == _NUMPY else Tokenizer
+        if start.lstrip().startswith(b"{"):
+            kind = PublishedTokenizer
     except OSError:
         kind = Tokenizer  # whose error says how to make one
     return kind(model_path)

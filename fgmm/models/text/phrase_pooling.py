@@ -12,11 +12,32 @@ def phrase_members(phrase_ids: Int32[Array, "B K L"], phrases: int) -> Bool[Arra
     return ids == jnp.arange(1, phrases + 1)[None, :, None]
 
 
-def of_captions(x: Float[Array, "M P E"], mask: Bool[Array, "M P"], captions: int) -> Tokens:
-    """Phrases of B·K captions as the output of a text encoder, in float32."""
-    phrases = x.shape[1]
+def phrase_means(
+    x: Float[Array, "M L E"], phrase_ids: Int32[Array, "B K L"], phrases: int
+) -> tuple[Float[Array, "M P E"], Bool[Array, "M P"]]:
+    """The mean over the tokens of each phrase, zero for a phrase without tokens; and which phrases
+    have any.
+    """
+    member = phrase_members(phrase_ids, phrases).astype(jnp.float32)
+    count = member.sum(axis=-1, keepdims=True)
+    return jnp.einsum("mpl,mle->mpe", member, x) / jnp.maximum(count, 1.0), count[..., 0] > 0
+
+
+def of_captions(
+    x: Float[Array, "M P E"],
+    mask: Bool[Array, "M P"],
+    captions: int,
+    coarse: Float[Array, "M E"] | None = None,
+) -> Tokens:
+    """Phrases of B·K captions, and the encoder's own feature of each if it has one, as the output
+    of a text encoder, in float32.
+    """
+    phrases, width = x.shape[1:]
+    if coarse is not None:
+        coarse = coarse.reshape(-1, captions, width).astype(jnp.float32)
     return Tokens(
-        x.reshape(-1, captions * phrases, x.shape[-1]).astype(jnp.float32),
+        x.reshape(-1, captions * phrases, width).astype(jnp.float32),
         mask.reshape(-1, captions * phrases),
         (captions, phrases),
+        coarse,
     )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int32
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
 from fgmm.models.layers import rematted
-from fgmm.models.text.phrase_pooling import of_captions, phrase_members
+from fgmm.models.text.phrase_pooling import of_captions, phrase_means
 from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
 
 
@@ -65,7 +65,4 @@ class Encoder(TransformerEncoder):
             )(x, attend, train)
         x = nn.LayerNorm(dtype=self.dtype)(x)
 
-        member = phrase_members(phrase_ids, self.phrases).astype(jnp.float32)
-        count = member.sum(axis=-1, keepdims=True)
-        phrases = jnp.einsum("mpl,mle->mpe", member, x) / jnp.maximum(count, 1.0)
-        return of_captions(phrases, count[..., 0] > 0, captions)
+        return of_captions(*phrase_means(x, phrase_ids, self.phrases), captions)

@@ -33,6 +33,15 @@ def test_augmentation_needs_draws_and_is_a_function_of_them():
     assert np.abs(first - plain).max() > 0.1
 
 
+def test_every_colour_has_its_mean_and_spread():
+    transforms = Transforms(
+        sample_rate=8000, pixel_mean=(120.0, 110.0, 100.0), pixel_spread=(60.0, 50.0, 40.0)
+    )
+    video = jnp.full((1, 1, 2, 2, 3), 200, jnp.uint8)
+    found = transforms({"video": video})["video"]
+    np.testing.assert_allclose(found[0, 0, 0, 0], [80 / 60, 90 / 50, 100 / 40], rtol=1e-6)
+
+
 def test_a_part_of_the_draws_does_what_they_do_in_the_whole():
     transforms = Transforms(sample_rate=8000, flip=True, crop_area=0.5)
     video = jax.random.randint(jax.random.key(0), (6, 2, 8, 8, 3), 0, 256).astype(jnp.uint8)

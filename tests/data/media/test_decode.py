@@ -1,5 +1,6 @@
 import contextlib
 import io
+import itertools
 import struct
 import zlib
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from fgmm.data.media.decode import fit_frames, fit_sound, read_image
-from fgmm.data.schema import BadInput, Waveform
+from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
 
+FITS, FILTERS = ("crop", "cover", "stretch"), ("bilinear", "bicubic")
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -294,3 +296,44 @@ def test_unusable_sound_is_bad_input(waveform, reason):
     with pytest.raises(BadInput) as caught:
         fit_sound(waveform, 100, 8000)
     assert caught.value.reason == reason
+
+
+def gradient(height, width):
+    """Pixels that grow to the right (red) and downwards (green)."""
+    rows, columns = np.mgrid[:height, :width]
+    picture = [255 * columns / (width - 1), 255 * rows / (height - 1), np.zeros((height, width))]
+    return np.rint(np.stack(picture, axis=-1)).astype(np.uint8)
+
+
+def test_a_picture_that_is_stretched_loses_nothing():
+    frames = fit_frames(gradient(40, 90)[None], 1, 16, 16, resizing=Resizing("stretch"))
+    for colour in (0, 1):
+        edges = frames[0, ..., colour].T if colour == 0 else frames[0, ..., colour]
+        assert edges[0].max() < 12
+        assert edges[-1].min() > 243
+
+
+@pytest.mark.parametrize("shape", [(40, 91), (91, 40)])
+def test_a_picture_that_covers_its_target_is_resized_in_whole_pixels(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    found = fit_frames(pixels[None], 1, 16, 16, resizing=Resizing("cover", "bicubic"))[0]
+    rows, columns = (16, 36) if shape[1] > shape[0] else (36, 16)
+    whole = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BICUBIC)
+    top, left = (rows - 16) // 2, (columns - 16) // 2
+    np.testing.assert_array_equal(found, np.asarray(whole)[top : top + 16, left : left + 16])
+    # Ten thousand columns of a picture four rows high are not enlarged as a whole.
+    long = fit_frames(np.zeros((1, 4, 10_000, 3), np.uint8), 1, 64, 64, resizing=Resizing("cover"))
+    assert long.shape == (1, 64, 64, 3)
+
+
+def test_an_encoded_picture_is_resized_as_its_pixels_are():
+    picture = Image.fromarray(gradient(64, 99))
+    ways = [Resizing(*way) for way in itertools.product(FITS, FILTERS)]
+    results = []
+    for way in ways:
+        frames = read_image(encoded(picture, "JPEG", quality=95), 16, 16, way)
+        decoded = np.asarray(Image.open(io.BytesIO(encoded(picture, "JPEG", quality=95))))
+        expected = fit_frames(decoded[None], 1, 16, 16, resizing=way)
+        assert np.abs(frames - expected.astype(int)).max() <= (3 if way == CROPPED else 0)
+        results.append(frames)
+    assert len({frames.tobytes() for frames in results}) == len(ways)

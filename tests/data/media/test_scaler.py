@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fgmm.data.media import av_files, decode, scaler
+from fgmm.data.schema import Resizing
 from tests.data.video_fixture import FPS, number_of, numbered, write_video
 
 WINDOW = {"start": 0.0, "seconds": 1.0}
@@ -78,6 +79,20 @@ def test_small_pictures_are_enlarged_to_the_size_of_the_batch(tmp_path):
     assert small.shape == (1, 24, 32, 3)
     difference = out - decode.fit_frames(small, 1, 96, 128).astype(int)
     assert np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("fit", ["crop", "cover", "stretch"])
+def test_a_video_is_resized_as_a_batch_asks(tmp_path, fit):
+    """FFmpeg's filters differ a little from Pillow's, and what is shown does not."""
+    pictures = [smooth(i, 96, 160) for i in range(3)]
+    video = write_video(tmp_path / "a.mp4", pictures, codec="libx264")
+    whole = av_files.read_frames(video, **WINDOW, count=1, size=10_000)
+    for name in ("bilinear", "bicubic"):
+        resizing = Resizing(fit, name)
+        out = np.zeros((1, 32, 24, 3), np.uint8)
+        av_files.fill_frames(video, out, **WINDOW, resizing=resizing)
+        expected = decode.fit_frames(whole, 1, 32, 24, resizing=resizing)
+        assert np.abs(out - expected.astype(int)).mean() < 4, resizing
 
 
 def test_what_the_scaler_wrote_is_not_copied(tmp_path, monkeypatch):

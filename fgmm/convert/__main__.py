@@ -1,0 +1,104 @@
+"""Published weights as a run of no steps::
+
+    python -m fgmm.convert --from=clip-vit-base-patch32 --output=runs/clip
+    python -m fgmm.convert --from=siglip-base-patch16-224 --output=runs/siglip --modality=video
+
+What they are is found out and said. The run opens in ``fgmm.load`` and in evaluations, and another
+run starts from it with ``config.init_from``. Modules of this package with ``recognises`` and
+``as_run`` are the models that are known; S3D has a program of its own,
+``fgmm.convert.s3d_howto100m``.
+"""
+
+import hashlib
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import jax
+from absl import flags
+
+from fgmm import command_line
+from fgmm import convert as package
+from fgmm.config import ConfigError
+from fgmm.convert import published as files
+from fgmm.convert.converted import write
+from fgmm.convert.published import Published
+from fgmm.train.checkpoint import TOKENIZER
+
+
+def families() -> Iterator[ModuleType]:
+    """The modules that know a published model."""
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.name != "__main__":
+            module = importlib.import_module(f"{package.__name__}.{found.name}")
+            if hasattr(module, "recognises"):
+                yield module
+
+
+def family_of(published: Published) -> ModuleType:
+    """The module that knows a published model.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    known = list(families())
+    for module in known:
+        if module.recognises(published):
+            return module
+    kind = published.config.get("model_type") or published.config.get("architectures")
+    what = f"model_type {kind!r}" if kind else f"arrays such as {next(iter(published.arrays))}"
+    raise ConfigError(
+        f"--from={published.folder} has {what}, which is not there; allowed: "
+        + ", ".join(module.MODEL for module in known)
+        + ", and S3D by fgmm.convert.s3d_howto100m"
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Reads, converts and writes."""
+    del argv
+    path, output = (
+        pathlib.Path(command_line.required(name)).expanduser() for name in ("from", "output")
+    )
+    published = files.read(path)
+    module = family_of(published)
+    print(
+        f"{module.MODEL}, {published.layout}: "
+        + ", ".join(file.name for file in published.files)
+        + f", {len(published.arrays)} arrays"
+    )
+    given = {name: flags.FLAGS[name].value for name in ("modality", "activation")}
+    taken = inspect.signature(module.as_run).parameters
+    for name, value in given.items():
+        if value and name not in taken:
+            raise ConfigError(f"--{name}={value} is no option of {module.MODEL}")
+    command_line.folder_to_write(output)
+    found = module.as_run(published, **{n: v for n, v in given.items() if n in taken})
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in published.files}
+    write(found, output, {"model": module.MODEL, "sha256": digests})
+    config = found.experiment.config
+    count = sum(leaf.size for leaf in jax.tree.leaves(found.state.params["model"]))
+    lines = [f"{output}: {count:,} parameters of {', '.join(found.experiment.model.encoders)}"]
+    if "video" in config.model:
+        lines.append(
+            f"pictures: {config.data.height} x {config.data.width}, {config.data.resize}, "
+            f"{config.data.resize_filter}, mean {config.transforms.pixel_mean}, "
+            f"spread {config.transforms.pixel_spread}"
+        )
+    if "text" in config.model:
+        lines.append(f"captions: {config.data.tokens} tokens, tokenizer {output / TOKENIZER}")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("from", None, "A folder or a file of published weights.")
+    flags.DEFINE_string("output", None, "The folder to write.")
+    flags.DEFINE_string("modality", "", "One tower alone: video or text; empty for all.")
+    flags.DEFINE_string(
+        "activation", "", "quick_gelu or gelu: of a CLIP whose file does not say it."
+    )
+    sys.exit(command_line.run(main))

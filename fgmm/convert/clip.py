@@ -1,0 +1,289 @@
+"""CLIP (arXiv 2103.00020) as published by OpenAI, open_clip and in Hugging Face's layout."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fgmm.config import ConfigError
+from fgmm.convert import towers
+from fgmm.convert.converted import Converted, Take, as_is, convolution, linear
+from fgmm.convert.published import OPEN_CLIP, STATE_DICT, Published
+
+MODEL = "CLIP"
+_USUAL = towers.Pictures(
+    (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "cover", "bicubic"
+)
+_ACTIVATIONS = ("quick_gelu", "gelu")
+# Hugging Face's names of layers; ``pre_layrnorm`` is spelled so.
+_HUGGING_FACE = {
+    "norm1": ("encoder.layers.{}.layer_norm1",),
+    "attention": tuple(f"encoder.layers.{{}}.self_attn.{part}_proj" for part in "qkv"),
+    "out": ("encoder.layers.{}.self_attn.out_proj",),
+    "norm2": ("encoder.layers.{}.layer_norm2",),
+    "first": ("encoder.layers.{}.mlp.fc1",),
+    "second": ("encoder.layers.{}.mlp.fc2",),
+}
+_OPENAI = {
+    "norm1": ("transformer.resblocks.{}.ln_1",),
+    "attention": ("transformer.resblocks.{}.attn.in_proj",),
+    "out": ("transformer.resblocks.{}.attn.out_proj",),
+    "norm2": ("transformer.resblocks.{}.ln_2",),
+    "first": ("transformer.resblocks.{}.mlp.c_fc",),
+    "second": ("transformer.resblocks.{}.mlp.c_proj",),
+}
+# All other arrays: in Hugging Face's layout, and in OpenAI's, which open_clip has too.
+_OTHERS = {
+    "model/encoders_video/embedding/kernel": (
+        ("vision_model.embeddings.patch_embedding.weight", convolution),
+        ("visual.conv1.weight", convolution),
+    ),
+    "model/encoders_video/class_token": (
+        ("vision_model.embeddings.class_embedding", as_is),
+        ("visual.class_embedding", as_is),
+    ),
+    "model/encoders_video/positions": (
+        ("vision_model.embeddings.position_embedding.weight", as_is),
+        ("visual.positional_embedding", as_is),
+    ),
+    "model/encoders_video/norm_before/scale": (
+        ("vision_model.pre_layrnorm.weight", as_is),
+        ("visual.ln_pre.weight", as_is),
+    ),
+    "model/encoders_video/norm_before/bias": (
+        ("vision_model.pre_layrnorm.bias", as_is),
+        ("visual.ln_pre.bias", as_is),
+    ),
+    "model/encoders_video/norm/scale": (
+        ("vision_model.post_layernorm.weight", as_is),
+        ("visual.ln_post.weight", as_is),
+    ),
+    "model/encoders_video/norm/bias": (
+        ("vision_model.post_layernorm.bias", as_is),
+        ("visual.ln_post.bias", as_is),
+    ),
+    "model/encoders_text/words/embedding": (
+        ("text_model.embeddings.token_embedding.weight", as_is),
+        ("token_embedding.weight", as_is),
+    ),
+    "model/encoders_text/positions": (
+        ("text_model.embeddings.position_embedding.weight", as_is),
+        ("positional_embedding", as_is),
+    ),
+    "model/encoders_text/norm/scale": (
+        ("text_model.final_layer_norm.weight", as_is),
+        ("ln_final.weight", as_is),
+    ),
+    "model/encoders_text/norm/bias": (
+        ("text_model.final_layer_norm.bias", as_is),
+        ("ln_final.bias", as_is),
+    ),
+    # Cells and phrases are projected as the whole is.
+    "model/heads_joint_video/kernel": (
+        ("visual_projection.weight", linear),
+        ("visual.proj", as_is),
+    ),
+    "model/heads_joint_text/kernel": (
+        ("text_projection.weight", linear),
+        ("text_projection", as_is),
+    ),
+    "objective/published/log_temperature": (("logit_scale", towers.negated),) * 2,
+}
+_PREFIXES = {
+    "encoders_video": ("vision_model.", "visual."),
+    "encoders_text": ("text_model.", ""),
+}
+# Options of open_clip's towers that are followed.
+_KNOWN = {
+    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
+    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
+}
+
+
+def recognises(published: Published) -> bool:
+    """Whether a published model is a CLIP."""
+    if published.layout == OPEN_CLIP:
+        return True
+    if published.layout == STATE_DICT:
+        return "visual.conv1.weight" in published.arrays
+    return published.config.get("model_type") == "clip"
+
+
+def as_run(published: Published, modality: str = "", activation: str = "") -> Converted:
+    """A published CLIP as a run of no steps.
+
+    Args:
+      published: the model.
+      modality: of one tower to be taken alone; empty for both.
+      activation: of a state dict, which does not say it.
+
+    Raises:
+      ConfigError: see ``towers.run``; or the model has what these towers have not.
+    """
+    if published.layout == STATE_DICT and activation not in _ACTIVATIONS:
+        raise ConfigError(
+            f"--from={published.files[0]} does not say its activation: give "
+            "--activation=quick_gelu, for OpenAI's weights, or gelu, for open_clip's without "
+            "quickgelu in their name"
+        )
+    openai = published.layout in (OPEN_CLIP, STATE_DICT)
+    entries = _openai_entries(published, activation) if openai else _hugging_face_entries(published)
+    pictures = (
+        _open_clip_pictures(published.config)
+        if openai
+        else towers.preprocessor(published.beside("preprocessor_config.json"), _USUAL)
+    )
+    scale = published.arrays.get("logit_scale")
+    found = towers.Description(
+        model=MODEL,
+        family="clip",
+        towers=entries["towers"],
+        size=entries["size"],
+        width=entries["width"],
+        bias=False,
+        term={"name": "info_nce", **towers.temperature(scale)},
+        pictures=pictures,
+        take=lambda path: _take(path, int(openai)),
+        others={
+            "video": ("visual", "vision_model."),
+            "text": ("text_", "transformer.", "token_embedding", "positional_", "ln_final"),
+        },
+        ignored=lambda name: (
+            name.endswith("position_ids")
+            # Numbers that OpenAI keeps beside its weights.
+            or name in ("input_resolution", "context_length", "vocab_size")
+        ),
+    )
+    return towers.run(published, found, modality)
+
+
+def _take(path: str, layout: int) -> Take:
+    """Where an array of the model comes from; of layout 0, Hugging Face's, or 1, OpenAI's."""
+    _, part, rest = path.split("/", 2)
+    if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
+        prefix = _PREFIXES[part][layout]
+        names = {
+            role: tuple(prefix + name for name in layers)
+            for role, layers in (_HUGGING_FACE, _OPENAI)[layout].items()
+        }
+        return towers.block(block[2], int(block[1]), names)
+    if part.startswith("heads"):
+        path = f"model/{part}/{rest.rpartition('/')[2]}"
+    name, form = _OTHERS[path][layout]
+    return Take((name,), form)
+
+
+def _hugging_face_entries(published: Published) -> dict[str, Any]:
+    vision, text = (
+        towers.options_of(published.config, name) for name in ("vision_config", "text_config")
+    )
+    size, patch = vision.get("image_size", 224), vision.get("patch_size", 32)
+    ends = text.get("eos_token_id", 49407)
+    rows = text.get("vocab_size", 49408)
+    return {
+        "size": size,
+        "width": published.config.get("projection_dim", 512),
+        "towers": {
+            "video": {
+                "name": "clip",
+                "patch": patch,
+                "positions": (size // patch,) * 2,
+                **towers.transformer(vision, 768, 3072, 12, 12, "quick_gelu", 1e-5),
+            },
+            "text": {
+                "name": "clip",
+                "length": text.get("max_position_embeddings", 77),
+                # Of early files, which say 2, the end is the last token of the vocabulary.
+                "end_token": rows - 1 if ends == 2 else ends,
+                **towers.transformer(text, 512, 2048, 12, 8, "quick_gelu", 1e-5),
+            },
+        },
+    }
+
+
+def _openai_entries(published: Published, activation: str) -> dict[str, Any]:
+    """Of open_clip's config where there is one, of shapes otherwise."""
+    config = published.config.get("model_cfg", published.config)
+    vision, text = _open_clip_towers(config) if config else _towers_of_shapes(published.arrays)
+    if config:
+        activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
+    shared = {"activation": activation, "epsilon": 1e-5}
+    patch, size = vision["patch_size"], vision["image_size"]
+    return {
+        "size": size,
+        "width": config.get("embed_dim") if config else len(published.arrays["text_projection"][0]),
+        "towers": {
+            "video": {
+                "name": "clip",
+                "patch": patch,
+                "positions": (size // patch,) * 2,
+                "width": vision["width"],
+                "depth": vision["layers"],
+                "heads": vision["width"] // vision.get("head_width", 64),
+                "hidden": int(vision["width"] * vision.get("mlp_ratio", 4.0)),
+                **shared,
+            },
+            "text": {
+                "name": "clip",
+                "length": text["context_length"],
+                "end_token": text["vocab_size"] - 1,
+                "width": text["width"],
+                "depth": text["layers"],
+                "heads": text["heads"],
+                "hidden": int(text["width"] * text.get("mlp_ratio", 4.0)),
+                **shared,
+            },
+        },
+    }
+
+
+def _open_clip_towers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    known = ("embed_dim", "quick_gelu", *_KNOWN)
+    unknown = [name for name, value in config.items() if name not in known and value]
+    for section, names in _KNOWN.items():
+        given = towers.options_of(config, section)
+        unknown += [f"{section}.{name}" for name in given if name not in names and given[name]]
+    if unknown:
+        raise ConfigError(
+            f"this open_clip model has what CLIP's towers here have not: {', '.join(unknown)}"
+        )
+    usual_text = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
+    usual_vision = {"image_size": 224, "width": 768, "layers": 12, "patch_size": 16}
+    return usual_vision | dict(config["vision_cfg"]), usual_text | dict(config["text_cfg"])
+
+
+def _towers_of_shapes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sizes of OpenAI's arrays; heads are 64 wide."""
+    try:
+        width, _, patch, _ = arrays["visual.conv1.weight"].shape
+        cells = len(arrays["visual.positional_embedding"]) - 1
+        length, narrow = arrays["positional_embedding"].shape
+        rows = len(arrays["token_embedding.weight"])
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"the state dict is no {MODEL}: it lacks {error}") from error
+    depths = [
+        len({name.split(".")[at] for name in arrays if name.startswith(prefix)})
+        for prefix, at in (("visual.transformer.resblocks.", 3), ("transformer.resblocks.", 2))
+    ]
+    vision = {"width": width, "patch_size": patch, "layers": depths[0]}
+    vision["image_size"] = patch * round(cells**0.5)
+    text = {"width": narrow, "context_length": length, "vocab_size": rows, "layers": depths[1]}
+    return vision, text | {"heads": narrow // 64}
+
+
+def _open_clip_pictures(config: Mapping[str, Any]) -> towers.Pictures:
+    options = config.get("preprocess_cfg") or {}
+    if not options:
+        print(f"preprocess_cfg is missing: pictures as the family has them, {_USUAL}")
+        return _USUAL
+    modes = {"shortest": "cover", "squash": "stretch"}
+    mode = options.get("resize_mode") or "shortest"
+    if mode not in modes:
+        raise ConfigError(f"preprocess_cfg.resize_mode={mode!r} is unknown; allowed: {[*modes]}")
+    return towers.Pictures(
+        tuple(map(float, options.get("mean", _USUAL.mean))),
+        tuple(map(float, options.get("std", _USUAL.spread))),
+        modes[mode],
+        towers.filter_named(options.get("interpolation") or "bicubic", "interpolation"),
+    )

@@ -1,0 +1,168 @@
+"""SigLIP (arXiv 2303.15343) and SigLIP 2 of fixed sizes (arXiv 2502.14786), in Hugging Face's form.
+
+Its image tower has no projection: the head of video starts as the identity, so that the space is
+the published one. Cells of a picture reach it as they are.
+"""
+
+import re
+
+import numpy as np
+
+from fgmm.config import ConfigError
+from fgmm.convert import towers
+from fgmm.convert.converted import (
+    Converted,
+    Take,
+    as_is,
+    convolution,
+    linear,
+    linear_of_heads,
+    vector,
+)
+from fgmm.convert.published import HUGGING_FACE, Published
+
+MODEL = "SigLIP"
+_USUAL = towers.Pictures((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "stretch", "bicubic")
+_PREFIXES = {"encoders_video": "vision_model.", "encoders_text": "text_model."}
+_BLOCK = {
+    "norm1": ("encoder.layers.{}.layer_norm1",),
+    "attention": tuple(f"encoder.layers.{{}}.self_attn.{part}_proj" for part in "qkv"),
+    "out": ("encoder.layers.{}.self_attn.out_proj",),
+    "norm2": ("encoder.layers.{}.layer_norm2",),
+    "first": ("encoder.layers.{}.mlp.fc1",),
+    "second": ("encoder.layers.{}.mlp.fc2",),
+}
+
+
+def _one_number(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return array.reshape(shape) if array.size == 1 else array
+
+
+def _probe(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return array[0] if array.ndim == 3 and len(array) == 1 else array
+
+
+def _identity(_: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.eye(*shape)
+
+
+def _zero(_: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape)
+
+
+_POOL = "vision_model.head"
+_OTHERS = {
+    "model/encoders_video/embedding/kernel": Take(
+        ("vision_model.embeddings.patch_embedding.weight",), convolution
+    ),
+    "model/encoders_video/embedding/bias": Take(
+        ("vision_model.embeddings.patch_embedding.bias",), as_is
+    ),
+    "model/encoders_video/positions": Take(
+        ("vision_model.embeddings.position_embedding.weight",), as_is
+    ),
+    "model/encoders_video/norm/scale": Take(("vision_model.post_layernorm.weight",), as_is),
+    "model/encoders_video/norm/bias": Take(("vision_model.post_layernorm.bias",), as_is),
+    "model/encoders_video/pooling/probe": Take((f"{_POOL}.probe",), _probe),
+    "model/encoders_video/pooling/out/kernel": Take(
+        (f"{_POOL}.attention.out_proj.weight",), linear_of_heads
+    ),
+    "model/encoders_video/pooling/out/bias": Take((f"{_POOL}.attention.out_proj.bias",), as_is),
+    "model/encoders_video/pooling/LayerNorm_0/scale": Take((f"{_POOL}.layernorm.weight",), as_is),
+    "model/encoders_video/pooling/LayerNorm_0/bias": Take((f"{_POOL}.layernorm.bias",), as_is),
+    "model/encoders_video/pooling/Dense_0/kernel": Take((f"{_POOL}.mlp.fc1.weight",), linear),
+    "model/encoders_video/pooling/Dense_0/bias": Take((f"{_POOL}.mlp.fc1.bias",), as_is),
+    "model/encoders_video/pooling/Dense_1/kernel": Take((f"{_POOL}.mlp.fc2.weight",), linear),
+    "model/encoders_video/pooling/Dense_1/bias": Take((f"{_POOL}.mlp.fc2.bias",), as_is),
+    **{
+        f"model/encoders_video/pooling/{name}/{leaf}": Take(
+            (f"{_POOL}.attention.in_proj_{published}",), form, part=(number, 3)
+        )
+        for number, name in enumerate(("query", "key", "value"))
+        for leaf, published, form in (("kernel", "weight", linear), ("bias", "bias", vector))
+    },
+    "model/encoders_text/words/embedding": Take(
+        ("text_model.embeddings.token_embedding.weight",), as_is
+    ),
+    "model/encoders_text/positions": Take(
+        ("text_model.embeddings.position_embedding.weight",), as_is
+    ),
+    "model/encoders_text/norm/scale": Take(("text_model.final_layer_norm.weight",), as_is),
+    "model/encoders_text/norm/bias": Take(("text_model.final_layer_norm.bias",), as_is),
+    "model/heads_joint_video/kernel": Take((), _identity),
+    "model/heads_joint_video/bias": Take((), _zero),
+    "model/heads_joint_text/kernel": Take(("text_model.head.weight",), linear),
+    "model/heads_joint_text/bias": Take(("text_model.head.bias",), as_is),
+    "objective/published/log_temperature": Take(("logit_scale",), towers.negated),
+    "objective/published/bias": Take(("logit_bias",), _one_number),
+}
+
+
+def recognises(published: Published) -> bool:
+    """Whether a published model is a SigLIP."""
+    kind = published.config.get("model_type", "")
+    return published.layout == HUGGING_FACE and kind in ("siglip", "siglip2")
+
+
+def as_run(published: Published, modality: str = "") -> Converted:
+    """A published SigLIP as a run of no steps.
+
+    Args:
+      published: the model.
+      modality: of one tower to be taken alone; empty for both.
+
+    Raises:
+      ConfigError: see ``towers.run``; or it is a SigLIP 2 of any aspect (NaFlex).
+    """
+    config = published.config
+    if config["model_type"] == "siglip2":
+        raise ConfigError(
+            f"--from={published.folder} is a SigLIP 2 of any aspect (NaFlex), which is not there; "
+            "those of a fixed size have model_type siglip"
+        )
+    vision, text = (towers.options_of(config, name) for name in ("vision_config", "text_config"))
+    size, patch = vision.get("image_size", 224), vision.get("patch_size", 16)
+    sizes = (768, 3072, 12, 12, "gelu_pytorch_tanh", 1e-6)
+    video = towers.transformer(vision, *sizes)
+    bias = published.arrays.get("logit_bias", np.float32(0)).reshape(-1)[0]
+    scale = towers.temperature(published.arrays.get("logit_scale"))
+    found = towers.Description(
+        model=MODEL,
+        family="siglip",
+        towers={
+            "video": {
+                "name": "siglip",
+                "patch": patch,
+                "positions": (size // patch,) * 2,
+                **video,
+            },
+            "text": {
+                "name": "siglip",
+                "length": text.get("max_position_embeddings", 64),
+                **towers.transformer(text, *sizes),
+            },
+        },
+        size=size,
+        width=video["width"],
+        bias=True,
+        term={"name": "sigmoid", **scale, "bias": float(bias)},
+        pictures=towers.preprocessor(published.beside("preprocessor_config.json"), _USUAL),
+        take=_take,
+        others={"video": ("vision_model.",), "text": ("text_model.",)},
+        ignored=lambda name: name.endswith("position_ids"),
+    )
+    return towers.run(published, found, modality)
+
+
+def _take(path: str) -> Take:
+    """Where an array of the model comes from."""
+    _, part, rest = path.split("/", 2)
+    if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
+        names = {
+            role: tuple(_PREFIXES[part] + name for name in layers)
+            for role, layers in _BLOCK.items()
+        }
+        return towers.block(block[2], int(block[1]), names)
+    if part.startswith("heads"):
+        path = f"model/{part}/{rest.rpartition('/')[2]}"
+    return _OTHERS[path]

@@ -1,0 +1,302 @@
+"""What the published models of two towers share: the run that they become, and its conventions."""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from fgmm import components
+from fgmm import config as configs
+from fgmm.config import ConfigError
+from fgmm.convert import published_tokenizers, weights
+from fgmm.convert.converted import (
+    Converted,
+    Take,
+    before_training,
+    brought,
+    linear,
+    linear_of_heads,
+    vector,
+)
+from fgmm.convert.published import Published
+from fgmm.data.text import tokenizers
+from fgmm.experiment import build as experiments
+from fgmm.train.checkpoint import TOKENIZER
+
+MODALITIES = ("video", "text")
+# Parameters of the loss.
+SCALES = ("logit_scale", "logit_bias")
+# Activations by their names in ``transformers``.
+_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+# Pillow's numbers of filters, and the names of open_clip.
+_FILTERS = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """How a tower wants its pictures.
+
+    Attributes:
+      mean, spread: of each colour, in 0..1.
+      resize, filter: as ``config.data.resize`` and ``resize_filter``.
+    """
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+    resize: str
+    filter: str
+
+    def __str__(self) -> str:
+        return (
+            f"mean {_listed(self.mean)}, spread {_listed(self.spread)}, {self.filter}, "
+            f"{self.resize}"
+        )
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A published model of two towers, before its arrays are looked at.
+
+    Attributes:
+      model: its name, for errors.
+      family: whose tokenizer it has, ``"clip"`` or ``"siglip"``.
+      towers: entries of ``config.model`` by modality.
+      size: of pictures.
+      width: D, of the space.
+      bias: whether heads have one.
+      term: the loss that it was trained with, an entry of ``config.objective.terms``.
+      pictures: how it wants them.
+      take: where arrays of encoders, heads and the term come from; see ``converted.brought``. Paths
+        are such as ``model/encoders_text/words/embedding``.
+      others: prefixes of arrays that belong to one tower, by modality.
+      ignored: whether an array of this name is none of the model's.
+    """
+
+    model: str
+    family: str
+    towers: Mapping[str, Mapping[str, Any]]
+    size: int
+    width: int
+    bias: bool
+    term: Mapping[str, Any]
+    pictures: Pictures
+    take: Callable[[str], Take]
+    others: Mapping[str, tuple[str, ...]]
+    ignored: Callable[[str], bool]
+
+
+def run(published: Published, found: Description, modality: str = "") -> Converted:
+    """A published model as a run of no steps.
+
+    Args:
+      published: the model.
+      found: what it is.
+      modality: of one tower to be taken alone; empty for both.
+
+    Raises:
+      ConfigError: arrays are missing, left over, of another shape or not finite; the tokenizer is
+        missing or has another vocabulary.
+    """
+    if modality and modality not in MODALITIES:
+        raise ConfigError(
+            f"--modality={modality!r} is not in {found.model}; allowed: {', '.join(MODALITIES)}"
+        )
+    modalities = (modality,) if modality else MODALITIES
+    arrays = {n: array for n, array in published.arrays.items() if not found.ignored(n)}
+    for other in set(MODALITIES) - set(modalities):
+        left_out = [name for name in arrays if name.startswith(found.others[other])]
+        print(f"left out: {len(left_out)} arrays of {other}")
+        arrays = {name: array for name, array in arrays.items() if name not in left_out}
+    config = model_config(found, modalities)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / TOKENIZER
+        if "text" in modalities:
+            path.write_bytes(published_tokenizers.read(published.folder, found.family))
+            _check_vocabulary(tokenizers.load(path), arrays, found)
+        built = experiments.build(config, path if "text" in modalities else None)
+    blank = built.abstract_state.params
+    if not built.objective.terms:
+        arrays = {name: array for name, array in arrays.items() if name not in SCALES}
+    params = brought(
+        arrays,
+        {"model": blank["model"], "objective": blank["objective"]},
+        found.take,
+        found.model,
+        flag=f"--from={published.folder}",
+    )
+    kinds = weights.kinds(arrays)
+    print(f"arrays: {kinds}" + ("" if kinds.endswith(" float32") else ", as float32"))
+    return before_training(built, params, built.abstract_state.statistics)
+
+
+def _check_vocabulary(tokenizer, arrays: Mapping[str, np.ndarray], found: Description) -> None:
+    (name,) = found.take("model/encoders_text/words/embedding").names
+    rows = len(arrays[name]) if name in arrays and arrays[name].ndim else None
+    if rows is not None and rows != tokenizer.vocabulary_size:
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocabulary_size} ids and {name} {rows} rows: it is that "
+            "of another model"
+        )
+
+
+def model_config(found: Description, modalities: Sequence[str]) -> ml_collections.ConfigDict:
+    """The config of the run; its tokenizer lies in the run's folder."""
+    config = configs.defaults()
+    if "video" in modalities:
+        config.data.update(frames=1, height=found.size, width=found.size)
+        config.data.update(resize=found.pictures.resize, resize_filter=found.pictures.filter)
+        config.transforms.pixel_mean = tuple(255.0 * mean for mean in found.pictures.mean)
+        config.transforms.pixel_spread = tuple(255.0 * spread for spread in found.pictures.spread)
+    if "text" in modalities:
+        config.data.update(tokens=found.towers["text"]["length"], tokenizer=TOKENIZER)
+    for modality in modalities:
+        config.model[modality] = dict(found.towers[modality])
+    config.model.spaces.joint.update(
+        modalities=tuple(modalities), width=found.width, pool="own", bias=found.bias
+    )
+    if len(modalities) > 1:
+        place = {"pair": "video_text", "level": "coarse", "space": "joint"}
+        config.objective.terms.published = {**place, **found.term}
+    return components.complete(config)
+
+
+def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
+    """Where an array of a block of ``fgmm.models.transformer`` comes from.
+
+    Args:
+      path: within the block, such as ``DenseGeneral_0/kernel``.
+      number: of the block.
+      names: of the published layers that ``norm1``, ``attention`` (queries, keys and values, which
+        are joined), ``out``, ``norm2``, ``first`` and ``second`` are; ``{}`` stands for the number.
+    """
+    layer, leaf = path.split("/")
+    role = _ROLES[layer]
+    # Published names may end with what tells weight and bias apart in their own way.
+    kinds = {"scale": "weight", "kernel": "weight", "bias": "bias"}
+    published = tuple(
+        name.format(number) + ("_" if name.endswith("in_proj") else ".") + kinds[leaf]
+        for name in names[role]
+    )
+    if leaf != "kernel":
+        return Take(published, vector)
+    return Take(published, linear_of_heads if role == "out" else linear)
+
+
+_ROLES = {
+    "LayerNorm_0": "norm1",
+    "DenseGeneral_0": "attention",
+    "DenseGeneral_1": "out",
+    "LayerNorm_1": "norm2",
+    "Dense_0": "first",
+    "Dense_1": "second",
+}
+
+
+def options_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A section of a published config.
+
+    Raises:
+      ConfigError: it is no section.
+    """
+    found = config.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}={found!r} in the published config must hold options")
+    return dict(found)
+
+
+def transformer(
+    options: Mapping[str, Any],
+    width: int,
+    hidden: int,
+    depth: int,
+    heads: int,
+    activation: str,
+    epsilon: float,
+) -> dict[str, Any]:
+    """Options of ``PublishedTransformer`` from those of a tower in Hugging Face's layout.
+
+    Args:
+      options: of the tower.
+      width, hidden, depth, heads, activation, epsilon: where these say nothing.
+
+    Raises:
+      ConfigError: there is no such activation here.
+    """
+    given = options.get("hidden_act", activation)
+    if given not in _ACTIVATIONS:
+        raise ConfigError(f"hidden_act={given!r} is unknown; allowed: {', '.join(_ACTIVATIONS)}")
+    return {
+        "width": options.get("hidden_size", width),
+        "hidden": options.get("intermediate_size", hidden),
+        "depth": options.get("num_hidden_layers", depth),
+        "heads": options.get("num_attention_heads", heads),
+        "activation": _ACTIVATIONS[given],
+        "epsilon": options.get("layer_norm_eps", epsilon),
+    }
+
+
+def temperature(scale: np.ndarray | None) -> dict[str, float]:
+    """Options of a term for a published logit scale, whose exponential multiplies products."""
+    if scale is None:
+        return {}
+    value = float(np.exp(-np.float64(np.asarray(scale).reshape(-1)[0])))
+    return {"temperature": value, "min_temperature": min(value, 0.01)}
+
+
+def negated(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A published logit scale, with an axis or not, as the logarithm of a temperature."""
+    return np.asarray(-array.reshape(shape)) if array.size == 1 else array
+
+
+def filter_named(given: Any, where: str) -> str:
+    """The filter of a preprocessor.
+
+    Raises:
+      ConfigError: there is no such filter here.
+    """
+    if given not in _FILTERS:
+        raise ConfigError(f"{where}={given!r} is unknown; allowed: 2 (bilinear), 3 (bicubic)")
+    return _FILTERS[given]
+
+
+def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
+    """The conventions of ``preprocessor_config.json`` in Hugging Face's layout.
+
+    Args:
+      options: of the file; empty where it is missing.
+      usual: of the family, for what the file leaves open.
+
+    Raises:
+      ConfigError: it asks for what there is no option for.
+    """
+    name = "preprocessor_config.json"
+    if not options:
+        print(f"{name} is missing: pictures as the family has them, {usual}")
+        return usual
+    size, resize = options.get("size"), usual.resize
+    if isinstance(size, Mapping):
+        resize = "cover" if "shortest_edge" in size else "stretch"
+        if "shortest_edge" not in size and size.get("height") != size.get("width"):
+            raise ConfigError(f"{name}: size={size} is not square")
+    crops = resize == "cover" and options.get("do_center_crop", True)
+    if resize == "cover" and not crops:
+        raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
+    for key in ("image_mean", "image_std"):
+        if key in options and np.shape(options[key]) != (3,):
+            raise ConfigError(f"{name}: {key}={options[key]!r} must be three numbers")
+    return Pictures(
+        tuple(map(float, options.get("image_mean", usual.mean))),
+        tuple(map(float, options.get("image_std", usual.spread))),
+        resize,
+        filter_named(options["resample"], f"{name}: resample")
+        if "resample" in options
+        else usual.filter,
+    )

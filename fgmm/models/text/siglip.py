@@ -1,0 +1,47 @@
+"""The text tower of SigLIP.
+
+Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023 (arXiv 2303.15343): a
+transformer with learned positions in which all tokens see each other, padding included. The state
+at the last place, which is mostly padding, is the feature of the caption. Published weights are
+brought in by ``python -m fgmm.convert``.
+"""
+
+import flax.linen as nn
+from jaxtyping import Array, Int32
+
+from fgmm.config.option import option
+from fgmm.models.embeddings import Tokens
+from fgmm.models.text.captions import CaptionTransformer
+from fgmm.models.transformer import ACTIVATIONS
+
+
+class Encoder(CaptionTransformer):
+    """Tokens to one feature a phrase, and the state at the last place as that of the caption.
+
+    It was trained on captions padded to ``length``, so ``config.data.tokens`` should be that.
+    Defaults are those of SigLIP's ViT-B/16.
+
+    Attributes:
+      vocabulary, phrases, length: as in ``CaptionTransformer``.
+      width, depth, heads: 768, 12, 12 beside ViT-B, 1152, 27, 16 beside So400m.
+      hidden, activation, epsilon: as in ``PublishedTransformer``.
+      dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
+      remat: rules on the blocks ``block_0``, ``block_1``, ...; see
+        ``fgmm.models.layers.rematted``.
+    """
+
+    width: int = option(768, low=1)
+    depth: int = option(12, low=1)
+    heads: int = option(12, low=1)
+    hidden: int = option(3072, low=1)
+    activation: str = option("gelu_tanh", choices=tuple(ACTIVATIONS))
+    epsilon: float = option(1e-6, above=0)
+    length: int = option(64, low=1)
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int32[Array, "B K L"], phrase_ids: Int32[Array, "B K L"], train: bool
+    ) -> Tokens:
+        x = self.embedded(tokens.reshape(-1, tokens.shape[-1]))
+        x = self.states(x, None, train)
+        return self.of_phrases(x, x[:, -1], phrase_ids)

@@ -1,0 +1,79 @@
+"""What transformers over single pictures share: frames one by one, patches, learned positions."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from fgmm.config.option import option
+from fgmm.models.embeddings import Tokens
+from fgmm.models.patches import resized_positions
+from fgmm.models.transformer import PublishedTransformer
+
+
+class PictureTransformer(PublishedTransformer, kw_only=True):
+    """The options of transformers that see a clip frame by frame: T frames give T x H' x W' local
+    features.
+
+    Sizes must be multiples of ``patch``. For another grid than that of ``positions`` these are
+    interpolated.
+
+    Attributes:
+      patch: height and width of a patch in pixels.
+      positions: rows and columns of the learned positions.
+      gives_coarse: marks encoders with a coarse feature of their own.
+    """
+
+    patch: int = option(low=1)
+    positions: tuple[int, int] = option(low=1)
+    gives_coarse: ClassVar[bool] = True
+
+    def note(self, frames: tuple[int, ...]) -> str:
+        """What a person should know of clips [B,T,H,W,3]; empty for nothing."""
+        grid = (frames[2] // self.patch, frames[3] // self.patch)
+        if grid == tuple(self.positions):
+            return ""
+        sizes = " to ".join(f"{rows} x {columns}" for rows, columns in (self.positions, grid))
+        return f"learned positions are interpolated, {sizes}"
+
+    def patches(
+        self, frames: Float[Array, "B T H W 3"], bias: bool
+    ) -> tuple[Float[Array, "M N E"], tuple[int, int]]:
+        """The embedded patches of M = B·T pictures, and their grid; within the module's call.
+
+        Raises:
+          ValueError: patches do not fill the pictures.
+        """
+        height, width = frames.shape[2:4]
+        if height % self.patch or width % self.patch:
+            raise ValueError(
+                f"height x width = {height} x {width} must be multiples of patch={self.patch}"
+            )
+        size = (self.patch, self.patch)
+        x = nn.Conv(
+            self.width, size, size, "VALID", use_bias=bias, dtype=self.dtype, name="embedding"
+        )(frames.reshape(-1, height, width, 3))
+        return x.reshape(x.shape[0], -1, self.width), (x.shape[1], x.shape[2])
+
+    def placed(
+        self, x: Float[Array, "M N E"], grid: tuple[int, int], table: Float[Array, "cells E"]
+    ) -> Float[Array, "M N E"]:
+        """Patches with their positions added."""
+        learned = resized_positions(table.reshape(*self.positions, -1), grid)
+        return x + learned.reshape(1, -1, self.width).astype(x.dtype)
+
+    def of_clips(
+        self,
+        local: Float[Array, "M N E"],
+        coarse: Float[Array, "M E"],
+        grid: tuple[int, int],
+        mask: Bool[Array, "B"],
+    ) -> Tokens:
+        """Features of M = B·T pictures as those of B clips; the coarse one is the mean over frames,
+        in float32.
+        """
+        clips = mask.shape[0]
+        tokens = Tokens.of_map(local.reshape(clips, -1, *grid, self.width), mask)
+        frames = coarse.astype(jnp.float32).reshape(clips, -1, self.width)
+        return tokens.replace(coarse=frames.mean(axis=1))
