@@ -11,7 +11,8 @@ from typing import Any
 
 import fgmm
 
-_FILE = "provenance.jsonl"
+# In the folder of a run.
+FILE = "provenance.jsonl"
 
 
 def here() -> dict[str, Any]:
@@ -43,7 +44,7 @@ def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
       origin: further facts on the origin of its parameters; None is left out.
     """
     known = {name: value for name, value in origin.items() if value is not None}
-    with open(workdir / _FILE, "a") as file:
+    with open(workdir / FILE, "a") as file:
         file.write(json.dumps({"from_step": step, **known, **here()}) + "\n")
 
 
@@ -55,7 +56,7 @@ def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
       ``examples_seen``; ``train_seconds``: of all steps up to it, without compilation of the first,
       evaluations and saves.
     """
-    started = [entry for entry in _lines(workdir / _FILE) if entry["from_step"] < max(step, 1)]
+    started = [entry for entry in _lines(workdir / FILE) if entry["from_step"] < max(step, 1)]
     rates = [
         entry["clips_per_second"]
         for entry in _lines(workdir / "metrics.jsonl")

@@ -64,7 +64,7 @@ def load(
     """Opens the model that a run trained, or that was converted.
 
     Args:
-      workdir: of the run.
+      workdir: of the run, or a folder that ``fgmm.export`` wrote as safetensors.
       step: ``"latest"``, ``"best"`` or a number.
       batch_size: inputs embedded at a time at most; fewer are filled up to a power of two, so
         that few sizes are compiled.

@@ -10,7 +10,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import jax
 import ml_collections
@@ -22,8 +22,9 @@ from fgmm import devices, remote
 from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
-from fgmm.train import distributed, recovery
+from fgmm.train import distributed, exported, recovery
 from fgmm.train.continuing import check_config
+from fgmm.train.exported import Saved
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
@@ -229,7 +230,7 @@ def load(
     """Opens a checkpoint for evaluation; needs only its path.
 
     Args:
-      workdir: of the run that wrote it.
+      workdir: of the run that wrote it, or a folder that ``fgmm.export`` wrote as safetensors.
       step: ``"latest"``, ``"best"`` (by ``config.checkpoint.best_metric``) or a number.
       weights: the parameters of the state, as in ``TrainState.with_weights``.
 
@@ -239,21 +240,34 @@ def load(
     """
     workdir = pathlib.Path(workdir)
     devices.check_available()
+    if _is_exported(workdir):
+        saved = exported.read(workdir, step, weights)
+        experiment = _built(workdir, saved.config)
+        return experiment, exported.state(experiment, saved)
     with _damage_named(workdir, step):
         manager, chosen = _opened(workdir, step)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
     check_weights(weights, bool(config["optimizer"]["ema"]))
-    for entry in config["objective"]["terms"].values():
-        # The kernel is for training on some devices; a checkpoint opens on any.
-        if entry.get("implementation") == "kernel":
-            entry["implementation"] = None
-    tokenizer = workdir / TOKENIZER
-    experiment = build(config, tokenizer if tokenizer.exists() else None)
+    experiment = _built(workdir, config)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _damage_named(workdir, step):
         state = _restore_state(manager, chosen, experiment, sharding)
     manager.close()
     return experiment, state.with_weights(weights)
+
+
+def _is_exported(workdir: pathlib.Path) -> bool:
+    return not (workdir / FOLDER).exists() and exported.is_exported(workdir)
+
+
+def _built(workdir: pathlib.Path, config: dict[str, Any]) -> Experiment:
+    """What a saved config describes, with the tokenizer beside it."""
+    for entry in config["objective"]["terms"].values():
+        # The kernel is for training on some devices; a checkpoint opens on any.
+        if entry.get("implementation") == "kernel":
+            entry["implementation"] = None
+    tokenizer = workdir / TOKENIZER
+    return build(config, tokenizer if tokenizer.exists() else None)
 
 
 def config_of(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
@@ -268,33 +282,22 @@ def config_of(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
     """
     remote.refuse(workdir, "workdir")
     workdir = pathlib.Path(workdir).expanduser()
-    steps = recovery.steps(workdir / FOLDER)
-    if not steps:
-        raise ConfigError(f"{workdir} holds no checkpoints; give the folder of a run")
-    path = workdir / FOLDER / str(steps[0]) / "config" / "metadata"
-    try:
-        config = with_new_keys(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is missing or damaged ({error})") from error
-    config = ml_collections.ConfigDict(tuples(config))
+    saved = exported.config_of(workdir) if _is_exported(workdir) else _config_of_run(workdir)
+    config = ml_collections.ConfigDict(tuples(saved))
     if (workdir / TOKENIZER).exists():
         config.data.tokenizer = str(workdir / TOKENIZER)
     return config
 
 
-class Saved(NamedTuple):
-    """What another run can start with, as numpy arrays.
-
-    Attributes:
-      step: finished steps.
-      config: as it was saved, with keys that ``defaults`` has gained since.
-      params, statistics: as in ``TrainState``.
-    """
-
-    step: int
-    config: dict[str, Any]
-    params: dict[str, Any]
-    statistics: dict[str, Any]
+def _config_of_run(workdir: pathlib.Path) -> dict[str, Any]:
+    steps = recovery.steps(workdir / FOLDER)
+    if not steps:
+        raise ConfigError(f"{workdir} holds no checkpoints; give the folder of a run")
+    path = workdir / FOLDER / str(steps[0]) / "config" / "metadata"
+    try:
+        return with_new_keys(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or damaged ({error})") from error
 
 
 def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Saved:
@@ -307,10 +310,13 @@ def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Save
       ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
     """
     devices.check_available()
+    workdir = pathlib.Path(workdir)
+    if _is_exported(workdir):
+        return exported.read(workdir, step, weights)
     # Orbax needs the handlers to know the contents of a checkpoint.
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
     with _damage_named(workdir, step):
-        manager, chosen = _opened(pathlib.Path(workdir), step, item_handlers=handlers)
+        manager, chosen = _opened(workdir, step, item_handlers=handlers)
         config = with_new_keys(_restore_json(manager, chosen, "config"))
         tree = manager.item_metadata(chosen)["state"].tree
         has_average = bool(tree.get("ema"))

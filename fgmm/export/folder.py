@@ -1,0 +1,76 @@
+"""The folder that an export becomes: written whole, or not at all."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from fgmm import command_line, remote
+from fgmm.config import ConfigError
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What is exported: one checkpoint of a run.
+
+    Attributes:
+      workdir: of the run.
+      experiment, state: as from ``fgmm.train.checkpoint.load``.
+      weights: ``"ema"`` or ``"last"``, which parameters these are.
+    """
+
+    workdir: pathlib.Path
+    experiment: Experiment
+    state: TrainState
+    weights: str
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+
+def check_output(output: pathlib.Path) -> None:
+    """Checks that a folder can be written, before anything is computed.
+
+    Raises:
+      ConfigError: it is a file, holds something, or the folder around it cannot be written.
+    """
+    remote.refuse(output, "--output")
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise ConfigError(f"--output={output} is no folder; give another path")
+    if output.is_dir() and any(output.iterdir()):
+        raise ConfigError(f"--output={output} holds something already; give a new or empty folder")
+    command_line.folder_to_write(output.absolute().parent)
+
+
+@contextlib.contextmanager
+def whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into, which becomes ``output`` at the end; after an error nothing is left.
+
+    Raises:
+      ConfigError: as ``check_output``, or the disk is full.
+    """
+    check_output(output)
+    output = output.absolute()
+    # In the same file system, so that it can be renamed.
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        os.replace(partial, output)
+    except OSError as error:
+        raise ConfigError(f"--output={output} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The permissions that new files lack, which can only be read by setting them."""
+    found = os.umask(0)
+    os.umask(found)
+    return found

@@ -1,0 +1,38 @@
+"""A small run with every modality, and a small CLIP as a run."""
+
+import pathlib
+
+import jax
+
+from configs import quickstart
+from fgmm.convert import __main__ as convert
+from fgmm.convert import converted, published
+from fgmm.experiment import build as experiments
+from fgmm.train.checkpoint import Checkpoints
+from tests.shrunken import shrunken
+
+
+def write_run(workdir: pathlib.Path, ema: float = 0.0) -> pathlib.Path:
+    """A checkpoint of step 3 that was never trained; its statistics are not those of a start."""
+    config = shrunken(quickstart.get_config(), steps=3)
+    config.data.frames, config.data.height = 2, 12
+    config.optimizer.ema = ema
+    experiment = experiments.build(config)
+    state = experiment.initial_state()
+    state = state.replace(
+        step=state.step + 3,
+        statistics=jax.tree.map(lambda x: x + 0.25, state.statistics),
+        ema=state.ema and jax.tree.map(lambda x: 2 * x, state.ema),
+    )
+    checkpoints = Checkpoints(workdir, experiment, experiment.config.checkpoint)
+    checkpoints.save(3, state, {})
+    checkpoints.close()
+    return workdir
+
+
+def write_converted(folder: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """A published folder as a run of no steps."""
+    found = published.read(folder)
+    run = convert.family_of(found).as_run(found)
+    converted.write(run, workdir, {"model": "small", "sha256": {"model.safetensors": "0" * 64}})
+    return workdir
