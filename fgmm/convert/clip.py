@@ -1,5 +1,6 @@
 """CLIP (arXiv 2103.00020) as published by OpenAI, open_clip and in Hugging Face's layout."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from fgmm.config import ConfigError
 from fgmm.convert import towers
 from fgmm.convert.converted import Converted, Take, as_is, convolution, linear
 from fgmm.convert.published import OPEN_CLIP, STATE_DICT, Published
+from fgmm.experiment.build import Experiment
 
 MODEL = "CLIP"
 _USUAL = towers.Pictures(
@@ -287,3 +289,39 @@ def _open_clip_pictures(config: Mapping[str, Any]) -> towers.Pictures:
         modes[mode],
         towers.filter_named(options.get("interpolation") or "bicubic", "interpolation"),
     )
+
+
+def _published_config(experiment: Experiment) -> dict[str, Any]:
+    """The inverse of ``_hugging_face_entries``."""
+    video, text = (experiment.model.encoders[modality] for modality in towers.MODALITIES)
+    width = experiment.model.spaces[towers.SPACE]["width"]
+    return {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": width,
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "image_size": video.positions[0] * video.patch,
+            "patch_size": video.patch,
+            "projection_dim": width,
+            **towers.published_transformer(video),
+        },
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": text.vocabulary,
+            "max_position_embeddings": text.length,
+            "projection_dim": width,
+            **towers.published_transformer(text),
+        },
+    }
+
+
+HUGGING_FACE = towers.Layout(
+    model=MODEL,
+    take=functools.partial(_take, layout=0),
+    config=_published_config,
+    bias=False,
+    scales=towers.SCALES[:1],
+    processor="CLIPImageProcessor",
+    tokenizer="CLIPTokenizer",
+)

@@ -51,28 +51,43 @@ class Take(NamedTuple):
     hint: str = ""
 
 
+def undone_by(inverse: Callable[[np.ndarray], np.ndarray]) -> Callable[[Callable], Callable]:
+    """Marks the form of a ``Take`` with its inverse, by which ``given_back`` publishes again."""
+
+    def marked(form: Callable) -> Callable:
+        form.inverse = inverse
+        return form
+
+    return marked
+
+
+@undone_by(lambda array: array)
 def as_is(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """An array whose form is that of this package."""
     del shape
     return array
 
 
+@undone_by(np.ravel)
 def vector(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A vector, whose numbers may be laid out by head."""
     return array.reshape(shape) if array.shape == (math.prod(shape),) else array
 
 
+@undone_by(lambda array: array.transpose(3, 2, 0, 1))
 def convolution(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A kernel from OIHW to HWIO."""
     del shape
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
+@undone_by(lambda array: array.reshape(len(array), -1).T)
 def linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A matrix from (out, in) to (in, out), of which the outputs may be laid out by head."""
     return _by_head(array.T, shape, 1)
 
 
+@undone_by(lambda array: array.reshape(-1, array.shape[-1]).T)
 def linear_of_heads(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A matrix from (out, in) to (in, out), of which the inputs are laid out by head."""
     return _by_head(array.T, shape, len(shape) - 1)
@@ -144,6 +159,35 @@ def brought(
             parts.append(_first(faults))
         raise ConfigError(f"{flag} is no {model}: {'; '.join(parts)}")
     return result
+
+
+def given_back(
+    arrays: Mapping[str, np.ndarray], take: Callable[[str], Take]
+) -> dict[str, np.ndarray]:
+    """Arrays of a model by their published names and in the published form, the inverse of
+    ``brought``.
+
+    Args:
+      arrays: by their paths in the model, of several that come from one published array one alone.
+      take: where the array of a path comes from; every form has an inverse.
+    """
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    for path, array in arrays.items():
+        found = take(path)
+        number, _ = found.part
+        whole = found.form.inverse(np.asarray(array)) if found.names else None
+        pieces = np.split(whole, len(found.names)) if len(found.names) > 1 else [whole]
+        for name, piece in zip(found.names, pieces, strict=False):
+            parts.setdefault(name, {})[number] = piece
+    return {
+        name: np.array(
+            np.concatenate([held[number] for number in sorted(held)])
+            if len(held) > 1
+            else next(iter(held.values())),
+            order="C",
+        )
+        for name, held in parts.items()
+    }
 
 
 def _first(names: list[str]) -> str:

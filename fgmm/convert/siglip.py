@@ -5,10 +5,12 @@ the published one. Cells of a picture reach it as they are.
 """
 
 import re
+from typing import Any
 
 import numpy as np
 
 from fgmm.config import ConfigError
+from fgmm.convert import published as files
 from fgmm.convert import towers
 from fgmm.convert.converted import (
     Converted,
@@ -17,9 +19,11 @@ from fgmm.convert.converted import (
     convolution,
     linear,
     linear_of_heads,
+    undone_by,
     vector,
 )
-from fgmm.convert.published import HUGGING_FACE, Published
+from fgmm.convert.published import Published
+from fgmm.experiment.build import Experiment
 
 MODEL = "SigLIP"
 _USUAL = towers.Pictures((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "stretch", "bicubic")
@@ -34,10 +38,17 @@ _BLOCK = {
 }
 
 
+@undone_by(lambda array: array.reshape(1))
 def _one_number(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape) if array.size == 1 else array
 
 
+@undone_by(lambda array: -array.reshape(1))
+def _scale(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return towers.negated(array, shape)
+
+
+@undone_by(lambda array: array[None])
 def _probe(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array[0] if array.ndim == 3 and len(array) == 1 else array
 
@@ -93,7 +104,7 @@ _OTHERS = {
     "model/heads_joint_video/bias": Take((), _zero),
     "model/heads_joint_text/kernel": Take(("text_model.head.weight",), linear),
     "model/heads_joint_text/bias": Take(("text_model.head.bias",), as_is),
-    "objective/published/log_temperature": Take(("logit_scale",), towers.negated),
+    "objective/published/log_temperature": Take(("logit_scale",), _scale),
     "objective/published/bias": Take(("logit_bias",), _one_number),
 }
 
@@ -101,7 +112,7 @@ _OTHERS = {
 def recognises(published: Published) -> bool:
     """Whether a published model is a SigLIP."""
     kind = published.config.get("model_type", "")
-    return published.layout == HUGGING_FACE and kind in ("siglip", "siglip2")
+    return published.layout == files.HUGGING_FACE and kind in ("siglip", "siglip2")
 
 
 def as_run(published: Published, modality: str = "") -> Converted:
@@ -166,3 +177,36 @@ def _take(path: str) -> Take:
     if part.startswith("heads"):
         path = f"model/{part}/{rest.rpartition('/')[2]}"
     return _OTHERS[path]
+
+
+def _published_config(experiment: Experiment) -> dict[str, Any]:
+    """The inverse of what ``as_run`` reads."""
+    video, text = (experiment.model.encoders[modality] for modality in towers.MODALITIES)
+    return {
+        "model_type": "siglip",
+        "architectures": ["SiglipModel"],
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "image_size": video.positions[0] * video.patch,
+            "patch_size": video.patch,
+            **towers.published_transformer(video),
+        },
+        "text_config": {
+            "model_type": "siglip_text_model",
+            "vocab_size": text.vocabulary,
+            "max_position_embeddings": text.length,
+            "projection_size": experiment.model.spaces[towers.SPACE]["width"],
+            **towers.published_transformer(text),
+        },
+    }
+
+
+HUGGING_FACE = towers.Layout(
+    model=MODEL,
+    take=_take,
+    config=_published_config,
+    bias=True,
+    scales=towers.SCALES,
+    processor="SiglipImageProcessor",
+    tokenizer="PreTrainedTokenizerFast",
+)

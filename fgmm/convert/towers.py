@@ -20,18 +20,30 @@ from fgmm.convert.converted import (
     brought,
     linear,
     linear_of_heads,
+    undone_by,
     vector,
 )
 from fgmm.convert.published import Published
 from fgmm.data.text import tokenizers
 from fgmm.experiment import build as experiments
+from fgmm.experiment.build import Experiment
 from fgmm.train.checkpoint import TOKENIZER
 
 MODALITIES = ("video", "text")
+# The space of published models, by its name in a run.
+SPACE = "joint"
 # Parameters of the loss.
 SCALES = ("logit_scale", "logit_bias")
 # Activations by their names in ``transformers``.
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+# Options of ``PublishedTransformer`` by their names there.
+_OPTIONS = {
+    "width": "hidden_size",
+    "hidden": "intermediate_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "epsilon": "layer_norm_eps",
+}
 # Pillow's numbers of filters, and the names of open_clip.
 _FILTERS = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 
@@ -91,6 +103,28 @@ class Description:
     take: Callable[[str], Take]
     others: Mapping[str, tuple[str, ...]]
     ignored: Callable[[str], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Hugging Face's layout of a family, which ``fgmm.export`` writes.
+
+    Attributes:
+      model: its name, for errors.
+      take: as in ``Description``.
+      config: ``config(experiment)`` is ``config.json`` without the ids of special tokens.
+      bias: as in ``Description``.
+      scales: parameters of the loss.
+      processor, tokenizer: classes of ``transformers`` that its files name.
+    """
+
+    model: str
+    take: Callable[[str], Take]
+    config: Callable[[Experiment], dict[str, Any]]
+    bias: bool
+    scales: tuple[str, ...]
+    processor: str
+    tokenizer: str
 
 
 def run(published: Published, found: Description, modality: str = "") -> Converted:
@@ -233,14 +267,16 @@ def transformer(
     given = options.get("hidden_act", activation)
     if given not in _ACTIVATIONS:
         raise ConfigError(f"hidden_act={given!r} is unknown; allowed: {', '.join(_ACTIVATIONS)}")
-    return {
-        "width": options.get("hidden_size", width),
-        "hidden": options.get("intermediate_size", hidden),
-        "depth": options.get("num_hidden_layers", depth),
-        "heads": options.get("num_attention_heads", heads),
-        "activation": _ACTIVATIONS[given],
-        "epsilon": options.get("layer_norm_eps", epsilon),
-    }
+    usual = {"width": width, "hidden": hidden, "depth": depth, "heads": heads, "epsilon": epsilon}
+    found = {ours: options.get(_OPTIONS[ours], value) for ours, value in usual.items()}
+    return {**found, "activation": _ACTIVATIONS[given]}
+
+
+def published_transformer(encoder: Any) -> dict[str, Any]:
+    """The inverse of ``transformer``: options of an encoder in Hugging Face's layout."""
+    found = {theirs: getattr(encoder, ours) for ours, theirs in _OPTIONS.items()}
+    activations = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+    return {**found, "hidden_act": activations[encoder.activation]}
 
 
 def temperature(scale: np.ndarray | None) -> dict[str, float]:
@@ -251,6 +287,7 @@ def temperature(scale: np.ndarray | None) -> dict[str, float]:
     return {"temperature": value, "min_temperature": min(value, 0.01)}
 
 
+@undone_by(lambda array: -array)
 def negated(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A published logit scale, with an axis or not, as the logarithm of a temperature."""
     return np.asarray(-array.reshape(shape)) if array.size == 1 else array
@@ -300,3 +337,42 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
         if "resample" in options
         else usual.filter,
     )
+
+
+def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
+    """The inverse of ``preprocessor``, from a run's config; the processor's name is the family's.
+
+    Args:
+      config: of a run.
+      size: rows and columns of a picture.
+
+    Raises:
+      ConfigError: its pictures are cropped before they are resized, which the layout cannot say.
+    """
+    square = {"height": size, "width": size}
+    covers = config.data.resize == "cover"
+    if config.data.resize not in ("cover", "stretch"):
+        raise ConfigError(
+            f"data.resize={config.data.resize!r} has no place in the published layout; allowed: "
+            "cover, stretch"
+        )
+    numbers = {name: number for number, name in _FILTERS.items() if isinstance(number, int)}
+    return {
+        "do_resize": True,
+        "size": {"shortest_edge": size} if covers else square,
+        "resample": numbers[config.data.resize_filter],
+        "do_center_crop": covers,
+        **({"crop_size": square} if covers else {}),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        # A run's are of pixels 0..255.
+        "image_mean": _of_unit(config.transforms.pixel_mean),
+        "image_std": _of_unit(config.transforms.pixel_spread),
+        "do_convert_rgb": True,
+    }
+
+
+def _of_unit(values: Sequence[float] | float) -> list[float]:
+    """Three numbers of 0..255 as those of 0..1, without the digits that rounding adds."""
+    return [round(float(value) / 255, 10) for value in np.broadcast_to(values, 3)]
