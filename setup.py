@@ -41,6 +41,7 @@ setup(
         "absl-py",
         "array_record>=0.8",
         "av>=15",
+        "flatbuffers>=24.3",
         "flax>=0.10",
         "grain>=0.2.10",
         "jax>=0.10",

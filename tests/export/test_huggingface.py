@@ -21,26 +21,20 @@ from fgmm.export.__main__ import export
 from fgmm.export.folder import Run
 from fgmm.train import checkpoint
 from tests.convert import published_folders
-from tests.export.small import write_converted
+from tests.export.conftest import PICTURES, WRITERS
 from tests.shrunken import shrunken
-
-WRITERS = {"clip": published_folders.write_clip, "siglip": published_folders.write_siglip}
-PICTURES = {"size": {"height": 32, "width": 32}, "resample": 2, "image_std": [0.2, 0.25, 0.3]}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """By family: the folder that there was, its arrays, its run, and the folder that came out."""
+def made(converted, tmp_path_factory):
+    """By family: the arrays that there were, the run, and the folder that came out."""
     found = {}
-    for family, write in WRITERS.items():
-        root = tmp_path_factory.mktemp(family)
-        arrays = write(root / "in")
-        (root / "in" / "preprocessor_config.json").write_text(json.dumps(PICTURES))
-        workdir = write_converted(root / "in", root / "run")
-        lines = export(workdir, root / "out", "huggingface", "latest")
-        assert lines[0].startswith(f"{root / 'out'}: step 0 as huggingface, ")
+    for family, (arrays, workdir) in converted.items():
+        output = tmp_path_factory.mktemp(family) / "out"
+        lines = export(workdir, output, "huggingface", "latest")
+        assert lines[0].startswith(f"{output}: step 0 as huggingface, ")
         assert lines[1:] == []
-        found[family] = (arrays, workdir, root / "out")
+        found[family] = (arrays, workdir, output)
     return found
 
 

@@ -17,12 +17,8 @@ from fgmm.export.__main__ import export
 from fgmm.train import checkpoint
 from tests import programs
 from tests.convert import published_folders
-from tests.export.small import write_converted, write_run
 
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "a", ema=0.5)
+CAPTIONS = ["a red ball rolls over the grass", "the star sinks"]
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +29,17 @@ def exported(workdir, tmp_path_factory):
     return output
 
 
-def test_embeddings_have_the_same_bits(workdir, exported):
-    models = [fgmm.load(path, batch_size=2) for path in (workdir, exported)]
-    assert repr(models[0]) == repr(models[1])
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (2, 2, 12, 16, 3), np.uint8)
-    sounds = rng.uniform(-0.5, 0.5, (2, 4000)).astype(np.float32)
-    captions = ["a red ball rolls over the grass", "the star sinks"]
-    for name, given in (("video", frames), ("audio", sounds), ("text", captions)):
-        one, other = (getattr(model, f"embed_{name}")(given, local=True) for model in models)
-        np.testing.assert_array_equal(one.coarse, other.coarse)
-        np.testing.assert_array_equal(one.local, other.local)
+def test_embeddings_have_the_same_bits(model, exported):
+    other = fgmm.load(exported, batch_size=4)
+    assert repr(other) == repr(model)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 12, 16, 3), np.uint8)
+    for name, given in (("video", frames), ("text", CAPTIONS)):
+        one, two = (
+            getattr(opened, f"embed_{name}")(given, local=True) for opened in (model, other)
+        )
+        np.testing.assert_array_equal(one.coarse, two.coarse)
+        np.testing.assert_array_equal(one.local, two.local)
         assert 0 < np.abs(one.local).max() < np.inf
-    assert models[1].state.step == 3
     names = {file.name for file in exported.iterdir()}
     assert names == {"model.safetensors", "config.json", "tokenizer.model", "README.md"}
     assert not [path for path in exported.parent.iterdir() if path != exported]
@@ -86,9 +80,8 @@ def test_the_weights_of_the_last_step(workdir, exported, tmp_path):
         fgmm.load(tmp_path / "last", step=4)
 
 
-def test_what_was_converted_and_not_touched_has_the_published_bits(tmp_path):
-    given = published_folders.write_clip(tmp_path / "clip")
-    workdir = write_converted(tmp_path / "clip", tmp_path / "run")
+def test_what_was_converted_and_not_touched_has_the_published_bits(converted, tmp_path):
+    given, workdir = converted["clip"]
     export(workdir, tmp_path / "out", "safetensors", "latest")
     found = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
     np.testing.assert_array_equal(
@@ -198,22 +191,17 @@ def test_nothing_is_written_over_or_by_half(workdir, tmp_path):
 
 
 def test_the_program(workdir, tmp_path, repository):
-    def run(*arguments):
-        given = (f"--workdir={workdir}", *arguments)
-        return programs.run("fgmm.export", *given, cwd=repository)
-
-    found = run(f"--output={tmp_path / 'a'}", "--step=3")
+    given = (f"--workdir={workdir}", f"--output={tmp_path / 'a'}", "--step=3")
+    found = programs.run("fgmm.export", *given, cwd=repository)
     assert found.returncode == 0, found.stderr
     assert re.match(rf"{tmp_path}/a: step 3 as safetensors, [\d.]+ MB: README.md, ", found.stdout)
     assert fgmm.load(tmp_path / "a").modalities == ("video", "audio", "text")
-    for arguments, message in (
-        (("--output=x", "--format=onnx"), "--format='onnx' is unknown; allowed: "),
-        (("--output=x", "--step=best"), "--step=best: no checkpoint has"),
-        ((), "--output is missing"),
-    ):
-        found = run(*arguments)
-        assert found.returncode == 2
-        (line,) = found.stderr.splitlines()
-        assert line.startswith("error: ")
-        assert message in line
-    assert not (repository / "x").exists()
+
+
+def test_what_is_not_there_is_named_before_anything_is_written(workdir, tmp_path):
+    formats = "allowed: huggingface, safetensors, stablehlo$"
+    with pytest.raises(ConfigError, match=f"--format='onnx' is unknown; {formats}"):
+        export(workdir, tmp_path / "x", "onnx", "latest")
+    with pytest.raises(ConfigError, match="--step=best: no checkpoint has"):
+        export(workdir, tmp_path / "x", "safetensors", "best")
+    assert not list(tmp_path.iterdir())

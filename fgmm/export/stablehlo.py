@@ -1,0 +1,141 @@
+"""The embedding functions of a run as StableHLO, which needs no code of this package.
+
+Each modality is one function of the weights and of any number of inputs, serialized by
+``jax.export`` for CPU, CUDA and TPU. What happens to pictures and sound on the device is part of
+it: pixels are uint8, sound is a waveform. Captions come as tokens.
+"""
+
+import importlib.util
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import safetensors.numpy
+from flax.traverse_util import unflatten_dict
+from jax import export as jax_export
+
+from fgmm.config import ConfigError
+from fgmm.experiment.build import Experiment
+from fgmm.export.folder import Run
+from fgmm.train import exported
+from fgmm.train.checkpoint import TOKENIZER
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+SIGNATURES = "signatures.json"
+OPENS = """Its functions run with jax alone, on any number of inputs; `signatures.json` has their
+shapes:
+
+```python
+import pathlib
+
+import jax
+from jax import export
+from safetensors.numpy import load_file
+
+folder = pathlib.Path("THIS_FOLDER")
+weights = jax.device_put(load_file(folder / "model.safetensors"))
+function = export.deserialize((folder / "MODALITY.stablehlo").read_bytes())
+embeddings = jax.jit(function.call)(weights, inputs)
+```"""
+# Inputs of a function by their names in a batch.
+_INPUTS = {"video": ("video",), "audio": ("audio",), "text": ("tokens", "phrase_ids")}
+
+
+def check(run: Run) -> None:
+    """Raises ConfigError without the library that serializes."""
+    del run
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ConfigError(
+            "--format=stablehlo needs flatbuffers, with which jax.export writes; pip install "
+            "flatbuffers"
+        )
+
+
+def write(run: Run, folder: pathlib.Path) -> list[str]:
+    """Writes ``NAME.stablehlo`` for each modality, the weights, what the functions take and give,
+    and the tokenizer.
+
+    Returns:
+      Lines on what a person should know; none.
+
+    Raises:
+      ConfigError: a part of the model needs to know how many inputs there are.
+    """
+    signatures = {}
+    for modality in run.experiment.model.encoders:
+        function = _exported(run, modality)
+        (folder / f"{modality}.stablehlo").write_bytes(function.serialize())
+        (_, inputs), _ = jax.tree.unflatten(function.in_tree, function.in_avals)
+        outputs = jax.tree.unflatten(function.out_tree, function.out_avals)
+        signatures[modality] = {"inputs": _described(inputs), "outputs": _described(outputs)}
+    weights = exported.named(run.state.params["model"], run.state.statistics)
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    (folder / SIGNATURES).write_text(json.dumps(signatures, indent=2) + "\n", "utf-8")
+    if run.experiment.tokenizer is not None:
+        (folder / TOKENIZER).write_bytes(run.experiment.tokenizer.model)
+    return []
+
+
+def embedding_function(experiment: Experiment, modality: str) -> Callable[..., dict[str, Any]]:
+    """``f(weights, inputs) -> outputs`` of B inputs of one modality.
+
+    ``weights`` are arrays by their paths, as ``exported.named`` has them. ``inputs`` are
+    ``{"video": [B,T,H,W,3]}``, ``{"audio": [B,S]}`` or ``{"tokens": [B,L], "phrase_ids": [B,L]}``.
+    ``outputs`` are by the name of each space: ``coarse`` [B,D], ``local`` [B,N,D], ``mask`` [B,N].
+    """
+
+    def embed(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        batch = dict(inputs)
+        if modality == "text":
+            batch = {name: ids[:, None] for name, ids in inputs.items()}
+        else:
+            batch[f"{modality}_mask"] = jnp.ones(inputs[modality].shape[:1], bool)
+        variables = unflatten_dict(dict(weights), sep="/")
+        spaces = experiment.model.apply(variables, experiment.transforms(batch), train=False)
+        return {
+            name: _plain(members[modality], modality)
+            for name, members in spaces.items()
+            if modality in members
+        }
+
+    return embed
+
+
+def _plain(embeddings: Any, modality: str) -> dict[str, Any]:
+    found = {name: getattr(embeddings, name) for name in ("coarse", "local", "mask")}
+    # The only caption.
+    found = {name: array[:, 0] if modality == "text" else array for name, array in found.items()}
+    return found | {name: jnp.float32(found[name]) for name in ("coarse", "local")}
+
+
+def _exported(run: Run, modality: str) -> jax_export.Exported:
+    (batch,) = jax_export.symbolic_shape("B", constraints=("B >= 1",))
+    blank = run.experiment.blank_batch(1)
+    inputs = {}
+    for name in _INPUTS[modality]:
+        shape, dtype = blank[name].shape, blank[name].dtype
+        # [B,K,L] of the captions of a clip; here there is one.
+        inputs[name] = jax.ShapeDtypeStruct(
+            (batch, *shape[2 if modality == "text" else 1 :]), dtype
+        )
+    weights = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+        exported.named(run.state.params["model"], run.state.statistics),
+    )
+    function = jax.jit(embedding_function(run.experiment, modality))
+    try:
+        return jax_export.export(function, platforms=PLATFORMS)(weights, inputs)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        name = run.experiment.config.model[modality].name
+        raise ConfigError(
+            f"model.{modality}.name={name!r} cannot be exported with an open batch dimension: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
+
+
+def _described(tree: Any) -> Any:
+    """Shapes and types for a reader, such as ``"uint8 [B, 8, 112, 112, 3]"``."""
+    return jax.tree.map(lambda x: f"{x.dtype} [{', '.join(map(str, x.shape))}]", tree)
