@@ -150,6 +150,10 @@ def test_layouts_of_one_model_give_one_run(folder, tmp_path, capsys):
     same(found, expected)
     assert found.experiment.config.data.resize_filter == "bilinear"
     assert found.experiment.config.transforms.pixel_spread == (255.0, 255.0, 255.0)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(ConfigError, match=r"index.json lists no files"):
+        converted(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "part-1.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"lists files that are not there: part-1.safetensors"):
         converted(folder)
