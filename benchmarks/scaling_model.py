@@ -118,6 +118,7 @@ class Options:
       grad_cache: whether clips are embedded twice.
       width, phrases: D and P of the fine space instead of the workload's; 0 for those.
       pooled: how many local embeddings are pooled to one.
+      candidates: captions that a clip is compared with, chosen by coarse scores; 0 for all.
       utilisation: u.
     """
 
@@ -127,6 +128,7 @@ class Options:
     width: int = 0
     phrases: int = 0
     pooled: int = 1
+    candidates: int = 0
     utilisation: float = 0.4
 
 
@@ -178,18 +180,22 @@ def step(
     N, D = math.ceil(workload.N / options.pooled), options.width or workload.D
     J = workload.K * (options.phrases or workload.P)
     peak = machine.peak if kernel else machine.peak_float32
-    entries = clips * C * N * J
+    entries = clips * (options.candidates or C) * N * J
     products = 5 if kernel or ring else 4
     through_memory = 0 if kernel else 4 / machine.memory
     moved = {"devices": devices, "clips": clips, "exchange": options.exchange}
-    fine = received_bytes("mil_nce", N=N, P=J, D=D, itemsize=2 if kernel else 4, **moved)
+    loss, negatives = ("info_nce", "hardest") if options.candidates else ("mil_nce", "all")
+    of_loss = {"N": N, "P": J, "D": D, "itemsize": 2 if kernel else 4, "negatives": negatives}
+    fine = received_bytes(loss, **of_loss, **moved)
+    # One product chooses, and has no backward pass.
+    choice = 2 * clips * C * D / (u * peak) if options.candidates else 0
     coarse = received_bytes("mil_nce", N=1, P=workload.K, D=workload.D, **moved)
     network = machine.network(devices, options.exchange)
     of_coarse = 3 * 2 * clips * C * workload.K * workload.D / (u * machine.peak_float32)
     passes = 3 + options.grad_cache
     return Step(
         encoder=passes * workload.forward_flops * clips / (u * machine.peak),
-        products=products * entries * max(2 * D / (u * peak), through_memory),
+        products=products * entries * max(2 * D / (u * peak), through_memory) + choice,
         passes=entries * 4 * through_memory,
         exchange=fine / network,
         coarse=of_coarse + coarse / network,
@@ -215,3 +221,22 @@ def balance(machine: Machine, devices: int, options: Options = Options()) -> flo
     """Clips times local embeddings, b·N, of a device below which the exchange takes longer than the
     products: with gather and float32 both are proportional to C·J·D."""
     return options.utilisation * machine.peak_float32 / machine.network(devices)
+
+
+def loss_flops(workload: Workload, captions: int, candidates: int = 0) -> tuple[float, float]:
+    """FLOPs of the fine-grained loss of a clip, forward and backward, and of choosing candidates.
+
+    Args:
+      captions: C, of all devices.
+      candidates: k; 0 for all captions, of which none is chosen.
+    """
+    J = workload.K * workload.P
+    fine = 4 * 2 * (candidates or captions) * workload.N * J * workload.D
+    return fine, 2 * captions * workload.D if candidates else 0
+
+
+def vit_b16_flops(frames: int) -> float:
+    """Forward FLOPs of ViT-B/16 on so many frames of 224 x 224, each by itself."""
+    tokens, patches, width, depth = 197, 196, 768, 12
+    layer = 12 * tokens * width**2 + 2 * tokens**2 * width
+    return 2.0 * frames * (depth * layer + patches * 3 * 16**2 * width)

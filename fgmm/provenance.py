@@ -6,10 +6,8 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import jax
 
 import fgmm
 
@@ -24,6 +22,8 @@ def here() -> dict[str, Any]:
       that git tracks differ from it, or None outside a checkout; ``jax``; ``devices``, such as
       ``"1 x cpu"``; ``cpu`` with the cores this process may use; ``processes``; ``date`` (UTC).
     """
+    import jax  # slow; those who only read have no use for it
+
     devices = jax.devices()
     return {
         "version": fgmm.__version__,
@@ -66,6 +66,18 @@ def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
         "examples_seen": step * batch_size,
         "train_seconds": round(sum(batch_size / rate for rate in rates), 1),
     }
+
+
+def in_words(starts: Sequence[Mapping[str, Any]]) -> str:
+    """Commits, hardware, jax and dates of starts of runs, as ``note_start`` writes them."""
+
+    def all_of(key: str) -> str:
+        return ", ".join(sorted({str(start[key]) for start in starts}))
+
+    return (
+        f"commit {all_of('commit')}; {all_of('cpu')}, {all_of('devices')}, "
+        f"jax {all_of('jax')}; {all_of('date')}"
+    )
 
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:

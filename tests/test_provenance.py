@@ -63,3 +63,10 @@ def test_a_run_with_an_interruption(tmp_path):
     assert [start["from_step"] for start in origin["started"]] == [0, 3]
     assert origin["started"][0]["devices"] == "8 x cpu"
     assert origin["train_seconds"] == round(1 / 2 + 1 / 3 + 1 / 4, 1)
+
+
+def test_starts_in_words():
+    start = {"commit": "b", "cpu": "2 cores of X", "devices": "1 x cpu", "jax": "1", "date": "d1"}
+    assert provenance.in_words([start, start | {"commit": "a", "date": "d2"}]) == (
+        "commit a, b; 2 cores of X, 1 x cpu, jax 1; d1, d2"
+    )

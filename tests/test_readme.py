@@ -1,5 +1,6 @@
 """What the README shows works."""
 
+import importlib
 import os
 import re
 import shlex
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fgmm import components
+from fgmm.experiment import build as experiments
 from tests.data.flickr8k_fixture import write_flickr8k
 from tests.data.video_fixture import write_narrated_videos
 
@@ -37,6 +40,10 @@ def test_the_loss_example_runs(readme):
     gradient = names["gradient"](cells, phrases, mask, 0.07)
     assert gradient.shape == cells.shape
     assert np.abs(gradient).max() > 0
+    candidates = jnp.array([[b, (b + 1) % 4] for b in range(4)])
+    of_two = names["gradient"](cells, phrases, mask, 0.07, candidates)
+    assert np.all(np.abs(of_two).max((1, 2)) > 0)
+    assert np.abs(of_two - gradient).max() > 0
 
 
 def test_paths_and_links_exist(readme, repository):
@@ -50,6 +57,26 @@ def test_commands_are_there(readme, repository):
     for command in re.findall(r"bash (launch/[\w.]+)", readme):
         assert (repository / command).exists(), command
     assert "launch/test.sh" in (repository / ".ci" / "run").read_text()
+
+
+def test_each_protocol_fits_the_run_that_was_trained_before(readme):
+    def config_of(name):
+        module, _, argument = name.partition(":")
+        return importlib.import_module(module.replace("/", ".")).get_config(argument)
+
+    trained = re.findall(r"--config=(configs/\S+) --workdir=runs/(\w+)", readme)
+    runs = {run: config.replace(".py", "") for config, run in trained}
+    commands = re.findall(
+        r"python -m fgmm\.eval\.(\w+) --workdir=runs/(\w+) +--config=(\S+)", readme
+    )
+    assert {name for name, _, _ in commands} >= {"retrieval", "linear_probe", "gates"}
+    built = {}
+    for name, run, protocol in commands:
+        if run not in built:
+            built[run] = experiments.build(config_of(runs[run]))
+        entry = config_of(f"configs/{protocol}")
+        assert entry.name == name
+        components.build("eval", entry, key=name).bind(built[run])
 
 
 @pytest.fixture

@@ -155,3 +155,9 @@ def test_one_device_keeps_the_default_threads(flags):
     environ = {"XLA_FLAGS": flags}
     xla_flags.configure(environ=environ)
     assert "PJRT_NPROC" not in environ
+
+
+def test_what_runs_once_is_compiled_quickly_unless_a_user_decides():
+    assert xla_flags.compiled_quickly({}) == {"xla_backend_optimization_level": 1}
+    own = {"XLA_FLAGS": "--xla_a=1 --xla_backend_optimization_level=0"}
+    assert xla_flags.compiled_quickly(own) == {}

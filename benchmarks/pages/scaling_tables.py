@@ -6,6 +6,7 @@
 ``benchmarks/scaling.py`` writes the counts to ``docs/results/scaling.json``.
 """
 
+import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,9 @@ from benchmarks.scaling_model import (
     Workload,
     balance,
     largest_within,
+    loss_flops,
     step,
+    vit_b16_flops,
 )
 from fgmm import command_line
 
@@ -38,7 +41,10 @@ VARIANTS = {
     "4 local embeddings pooled to one": Options(pooled=4),
     "bfloat16 and the kernel": Options(implementation="kernel"),
     "D = 128 and 4 pooled to one": Options(width=128, pooled=4),
+    "64 candidates a clip": Options(candidates=64),
 }
+# Devices and clips on each, at which the FLOPs of a step are counted.
+DEVICES, CLIPS, CANDIDATES = 64, 64, 64
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
@@ -52,6 +58,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
         "machines": _machines(),
         "workloads": _workloads(workloads),
         "options": _options(workloads),
+        "candidates": _candidates(workloads[0]),
         "balance": _balance(workloads),
         "recipe": _recipe(workloads[0]),
         "target": _target(workloads),
@@ -129,6 +136,28 @@ def _options(workloads) -> str:
                 cells.append(f"{step(machine, workload, n, clips, options).share:.1%}")
             cells.append(f"{largest_within(fast, workload, clips, options):,}")
         rows.append(cells)
+    return _markdown(rows)
+
+
+def _candidates(s3d: Workload) -> str:
+    frames = 12
+    vit = dataclasses.replace(
+        s3d, name="ViT-B/16 x 12 frames", forward_flops=vit_b16_flops(frames), N=196 * frames
+    )
+    rows = [["", s3d.name, vit.name]]
+    encoders = [3 * w.forward_flops for w in (s3d, vit)]
+    rows.append(["encoders, GFLOP a clip", *(f"{flops / 1e9:.1f}" for flops in encoders)])
+    for title, candidates in (("all pairs", 0), (f"{CANDIDATES} candidates", CANDIDATES)):
+        found = [loss_flops(w, DEVICES * CLIPS, candidates) for w in (s3d, vit)]
+        rows.append([f"{title}, fine GFLOP a clip", *(f"{fine / 1e9:.2f}" for fine, _ in found)])
+        if candidates:
+            chosen = (f"{choice / 1e9:.4f}" for _, choice in found)
+            rows.append([f"{title}, GFLOP of the choice", *chosen])
+        shares = (
+            (fine + choice) / (fine + choice + encoder)
+            for (fine, choice), encoder in zip(found, encoders, strict=True)
+        )
+        rows.append([f"{title}, share of the step's FLOPs", *(f"{x:.2%}" for x in shares)])
     return _markdown(rows)
 
 

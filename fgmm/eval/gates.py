@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.metrics import roc_auc_score
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
@@ -122,6 +121,8 @@ class _Gates:
         result = {"clips": float(clips)}
         result |= {name: float(np.mean(of_clips)) for name, of_clips in shares.items()}
         if len(set(refer)) == 2:
+            from sklearn.metrics import roc_auc_score  # slow to import
+
             result["phrases/auc"] = float(roc_auc_score(refer, logits))
         return result | {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
 

@@ -26,12 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 from jaxtyping import Array, Bool, Float, Int64
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
@@ -225,8 +219,10 @@ class _LinearProbe:
 
     def _fitted(
         self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"], test: int
-    ) -> tuple[Pipeline, float]:
+    ) -> tuple[Any, float]:
         """The classifier for a test part and the strength chosen; it never sees that part."""
+        from sklearn.exceptions import ConvergenceWarning
+
         held_out = (test + 1) % self.options.folds
         validation = valid & (self.fold == held_out)
         # A fold behind the others is that of a test source.
@@ -243,7 +239,7 @@ class _LinearProbe:
                 "give fewer folds or more clips"
             )
 
-        def fit(strength: float, rows: Bool[np.ndarray, "R"]) -> Pipeline:
+        def fit(strength: float, rows: Bool[np.ndarray, "R"]) -> Any:
             return self._classifier(strength).fit(x[rows], self.labels[rows])
 
         # More threads cost far more than they gain on matrices as small as these.
@@ -255,7 +251,13 @@ class _LinearProbe:
             )
             return fit(chosen, fitting), chosen
 
-    def _classifier(self, strength: float) -> Pipeline:
+    def _classifier(self, strength: float) -> Any:
+        """A pipeline of scikit-learn, which is slow to import."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import LinearSVC
+
         if self.options.classifier == "linear_svm":
             classifier = LinearSVC(C=strength, max_iter=_MAX_ITERATIONS, random_state=0)
         else:
@@ -295,6 +297,8 @@ def drawn_folds(
         raise ConfigError(
             f"linear_probe: folds={folds} is more than the clips of any class ({most} at most)"
         )
+    from sklearn.model_selection import StratifiedGroupKFold
+
     drawn = np.zeros(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

@@ -119,13 +119,9 @@ class _PointingGame:
         )
         self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
-        # It runs once; to optimise it would take XLA more than twice as long.
-        self._init = jax.jit(
-            experiment.init, compiler_options={"xla_backend_optimization_level": 1}
-        )
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        untrained = self._init(self.experiment.config.seed)
+        untrained = self.experiment.initial_state()
         # On the device of the other state, so that one compiled program serves both.
         untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
         targets: list[_Targets] = []

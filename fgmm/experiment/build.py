@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import ScalarLike
 
-from fgmm import components
+from fgmm import components, xla_flags
 from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
@@ -111,9 +111,24 @@ class Experiment:
         )
 
     @functools.cached_property
+    def _traced_init(self):
+        """``init``, traced once for the shapes of a state and for its numbers."""
+        return jax.jit(self.init)
+
+    @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes and types of a state; computes nothing."""
-        return jax.eval_shape(self.init, self.config.seed)
+        return jax.eval_shape(self._traced_init, self.config.seed)
+
+    def initial_state(self, shardings: Any = None) -> TrainState:
+        """The state before the first step, computed.
+
+        Args:
+          shardings: of its arrays; by default all are on the first device.
+        """
+        quickly = xla_flags.compiled_quickly() if jax.default_backend() == "cpu" else {}
+        init = jax.jit(self._traced_init, out_shardings=shardings, compiler_options=quickly)
+        return init(self.config.seed)
 
     @functools.cached_property
     def embed(self):
@@ -388,6 +403,11 @@ def _objective(config) -> Objective:
             term.check_embeddings(width, dtype)
         except ValueError as error:
             raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
+        clips = config.batch_size // config.accumulate
+        try:
+            term.check_batch(clips, config.exchange)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
     _check_gates_are_used(config.model.spaces, entries)
     try:
         return Objective(entries, config.objective.score)

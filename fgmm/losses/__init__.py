@@ -8,6 +8,11 @@ Similarities of clips and captions from their local embeddings (``similarity``):
 Unless a [B, C, N, P] is small, they compute it in blocks, and again for the gradient, so that
 memory grows like that of a coarse loss. ``implementation="dense"`` holds all of it.
 
+A clip may be compared with candidates alone, chosen by coarse scores (``negatives``)::
+
+    candidates = hardest_candidates(coarse_scores, k=64, temperature=0.07)                  # [B, K]
+    S = clip_similarity(x, y, candidates=candidates, pool="softmax", temperature=0.1)       # [B, K]
+
 Contrastive losses on them (``contrastive``)::
 
     loss = info_nce(S, temperature=0.07)
@@ -32,6 +37,12 @@ from fgmm.losses.contrastive import (
     sigmoid,
     sparc,
 )
+from fgmm.losses.negatives import (
+    clip_keys,
+    hardest_candidates,
+    importance_candidates,
+    sampled_phrases,
+)
 from fgmm.losses.objective import Embeddings, Objective, TermEntry
 from fgmm.losses.scores import Scores
 from fgmm.losses.sharded import sharded
@@ -39,6 +50,7 @@ from fgmm.losses.similarity import (
     attention_weights,
     clip_similarity,
     gate_weights,
+    matched_similarity,
     pooled_similarity,
 )
 from fgmm.losses.temperature import (
@@ -66,13 +78,18 @@ __all__ = [
     "Term",
     "TermEntry",
     "attention_weights",
+    "clip_keys",
     "clip_similarity",
     "fine_grained_nce",
     "gate_weights",
+    "hardest_candidates",
+    "importance_candidates",
     "info_nce",
+    "matched_similarity",
     "matched_weights",
     "mil_nce",
     "pooled_similarity",
+    "sampled_phrases",
     "sharded",
     "sigmoid",
     "sparc",

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Key
 
 from fgmm.losses.options import check_positive
 from fgmm.losses.scores import Scores
@@ -59,13 +59,17 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
     for name, value in arguments.items():
         annotation = signature.parameters[name].annotation
         kinds = [kind for kind in _members(annotation) if hasattr(kind, "dim_str")]
+        kinds = [kind for kind in kinds if kind.dtype is not Key]
         if not kinds or (value is None and type(None) in _members(annotation)):
             continue
         if kinds[0].dim_str == "":
             _check_scalar(name, value)
-        else:
-            values = value.values if isinstance(value, Scores) else value
-            _check_array(name, values, kinds[0].dtype, kinds[0].dim_str.split(), sizes)
+            continue
+        values = value.values if isinstance(value, Scores) else value
+        # An argument with several layouts is checked as the one with as many axes.
+        axes = [kind.dim_str.split() for kind in kinds]
+        fitting = [each for each in axes if len(each) == getattr(values, "ndim", None)]
+        _check_array(name, values, kinds[0].dtype, (fitting or axes)[0], sizes)
 
 
 def _members(annotation):

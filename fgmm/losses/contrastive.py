@@ -1,8 +1,8 @@
 """Contrastive losses: pure functions of scores, in which clip i belongs to caption i.
 
 Scores ``s`` are ``Scores``, as from ``similarity``, or an array. All other arguments are keywords,
-in one order: ``temperature``, ``mask``, what is the loss's own, ``valid``, ``reduction``,
-``axis_name``.
+in one order: ``temperature``, ``mask``, what is the loss's own, ``pairs``, ``valid``,
+``reduction``, ``axis_name``.
 
 A clip is valid if it and its caption have valid entries, by ``Scores`` and ``mask``, and if
 ``valid`` [B] does not exclude it. Any other clip is no positive and no negative, its loss is 0 and
@@ -11,13 +11,18 @@ a clip with NaN in its *embeddings* by its masks: similarity multiplies all that
 the embeddings of others. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each
 clip [B]. All is computed in float32 or wider.
 
+``pairs`` [B,C] says which clips and captions are negatives of each other; a clip's own caption
+always counts. ``Scores`` of candidates say so themselves: each clip is compared with its
+candidates, and a caption with the clips that chose it. A clip whose own caption is not among its
+candidates is not valid.
+
 Within a ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which clips are
 sharded. A device passes the arrays of its own b clips: their rows of s, [b,C] or [b,C,P] as from
-``similarity``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so on. 'mean' is over
-the valid clips of all devices, the same number on each; 'none' are the losses [b] of the device's
-own. Only sums over the columns of s travel. Without ``axis_name`` there is one device, and b is B:
-within a ``shard_map`` the negatives are then only those of the device. On gradients and bytes see
-``sharded``.
+``similarity``, and of ``pairs``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so
+on. 'mean' is over the valid clips of all devices, the same number on each; 'none' are the losses
+[b] of the device's own. Only sums over the columns of s travel. Without ``axis_name`` there is one
+device, and b is B: within a ``shard_map`` the negatives are then only those of the device. On
+gradients and bytes see ``sharded``.
 
 A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
 small; m is how often the positive is in its own denominator, normally once.
@@ -52,6 +57,7 @@ def info_nce(
     s: Scores | Float[Array, "b C"],
     *,
     temperature: ScalarLike,
+    pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
@@ -63,12 +69,13 @@ def info_nce(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
-      valid, reduction, axis_name: see the module.
+      pairs, valid, reduction, axis_name: see the module.
     """
-    s, pairs, own, valid = _pairs(s, valid, axis_name)
+    s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own)
     negatives = pairs & ~own
+    logits = _counted(logits, counts, negatives)
     row = _log_sum_exp(logits, negatives, axis=1)
     column = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
     loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
@@ -81,6 +88,7 @@ def sigmoid(
     *,
     temperature: ScalarLike,
     bias: ScalarLike,
+    pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
@@ -94,11 +102,12 @@ def sigmoid(
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
       bias: added to every logit; strongly negative at first, as nearly all pairs are negative.
-      valid, reduction, axis_name: see the module.
+      pairs, valid, reduction, axis_name: see the module.
     """
-    s, pairs, own, valid = _pairs(s, valid, axis_name)
+    s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
     logits = _logits(s, pairs, temperature) + jnp.asarray(bias, accumulation_dtype(s.dtype))
     loss = jnp.where(pairs, jax.nn.softplus(jnp.where(own, -logits, logits)), 0)
+    loss = loss if counts is None else loss * jnp.where(own, 1, counts)
     return _reduced(loss.sum(1), valid, reduction, axis_name)
 
 
@@ -109,6 +118,7 @@ def mil_nce(
     temperature: ScalarLike = 1.0,
     mask: Bool[Array, "b J"] | None = None,
     count_positives_twice: bool = True,
+    pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
@@ -125,12 +135,14 @@ def mil_nce(
       temperature: τ, above 0, in the units of s.
       mask: which candidates are valid, beside what ``Scores`` know; None means all.
       count_positives_twice: as in the published code; otherwise once, as in the equation.
-      valid, reduction, axis_name: see the module; a clip without valid candidates is not valid.
+      pairs, valid, reduction, axis_name: see the module; a clip without valid candidates is not
+        valid.
     """
-    s, pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
+    s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
     bag = _log_sum_exp(_matched(logits, own), mask, axis=1)
     negatives = pairs & ~own
+    logits = _counted(logits, counts, negatives)
     row = _log_sum_exp(logits, negatives, axis=(1, 2))
     column = _log_sum_exp_of_column(logits, negatives, (0, 2), axis_name)
     loss = _contrast(bag, jnp.logaddexp(row, column), 2 if count_positives_twice else 1)
@@ -145,6 +157,7 @@ def fine_grained_nce(
     mask: Bool[Array, "b P"] | None = None,
     weights: Float[Array, "b P"] | None = None,
     phrase_ids: Int[Array, "b P"] | None = None,
+    pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
     axis_name: AxisName = None,
@@ -166,12 +179,13 @@ def fine_grained_nce(
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
         They are used as given, gradient included.
       phrase_ids: phrases with equal numbers are the same; None means that no two are.
-      valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
+      pairs, valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
     """
-    s, pairs, own, valid, mask = _pairs_of_bags(s, valid, mask, axis_name)
+    s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
     logits = _logits(s, pairs, temperature)
     positive = _matched(logits, own)
     negatives = pairs & ~own
+    logits = _counted(logits, counts, negatives)
     if phrase_ids is not None:
         negatives &= ~_narrated(phrase_ids, mask, axis_name)
     other_clips = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
@@ -209,9 +223,10 @@ def matched_weights(
     Returns:
       β, of a device's own captions; 0 for masked phrases.
     """
-    s, mask, _ = _with_masks(s, mask)
-    own = _own(s, axis_name)[:, :, None]
-    scores = jax.lax.stop_gradient(_matched(s.astype(accumulation_dtype(s.dtype)), own))
+    mask = _with_mask(s, mask)
+    s, _, own, *_ = _whole(s, None, axis_name)
+    scores = s.astype(accumulation_dtype(s.dtype))
+    scores = jax.lax.stop_gradient(_matched(scores, own[:, :, None]))
     if null_score is None:
         return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
     null = jnp.broadcast_to(jnp.asarray(null_score, scores.dtype), (len(scores), 1))
@@ -290,34 +305,51 @@ def _own(s, axis_name):
     return (first + jnp.arange(b))[:, None] == jnp.arange(C)[None]
 
 
-def _pairs(s, valid, axis_name):
-    """The scores, the masks of included scores and of matched pairs, and the valid clips."""
-    if isinstance(s, Scores):
-        s, valid = s.values, both(s.valid, valid)
-    own = _own(s, axis_name)
+def _pairs(s, pairs, valid, axis_name):
+    """The scores, the masks of included scores and of matched pairs, the valid clips, and how often
+    scores count; None for once.
+    """
+    s, pairs, own, known, counts = _whole(s, pairs, axis_name)
+    valid = both(known, valid)
     if valid is None:
-        return s, jnp.ones(s.shape, bool), own, jnp.ones(len(s), bool)
-    return s, valid[:, None] & all_gather(valid, axis_name)[None], own, valid
+        return s, pairs, own, jnp.ones(len(s), bool), counts
+    return s, pairs & valid[:, None] & all_gather(valid, axis_name)[None], own, valid, counts
 
 
-def _pairs_of_bags(s, valid, mask, axis_name):
+def _pairs_of_bags(s, pairs, valid, mask, axis_name):
     """As ``_pairs`` for s [b,C,J], with the mask of the included candidates of this device's
     captions.
     """
-    s, mask, known = _with_masks(s, mask)
-    own = _own(s, axis_name)
+    mask = _with_mask(s, mask)
+    s, pairs, own, known, counts = _whole(s, pairs, axis_name)
     valid = both(both(known, valid), mask.any(1))
     mask &= valid[:, None]
-    pairs = valid[:, None, None] & all_gather(mask, axis_name)[None]
-    return s, pairs, own[:, :, None], valid, mask
+    pairs = (pairs & valid[:, None])[:, :, None] & all_gather(mask, axis_name)[None]
+    counts = counts if counts is None else counts[:, :, None]
+    return s, pairs, own[:, :, None], valid, mask, counts
 
 
-def _with_masks(s, mask):
-    """The array of scores [b,C,J], the candidates that are valid, and the clips if known."""
-    x_valid = None
+def _whole(s, pairs, axis_name):
+    """The array of scores [b,C,...], the included pairs and the matched ones, the clips that are
+    valid as far as ``Scores`` know, and how often scores count.
+    """
+    compared = known = counts = None
     if isinstance(s, Scores):
-        s, x_valid, mask = s.values, s.x_valid, both(s.y_valid, mask)
-    return s, jnp.ones((len(s), s.shape[2]), bool) if mask is None else mask, x_valid
+        known = s.valid
+        s, compared, counts = s.of_all_captions(axis_name)
+    own = _own(s, axis_name)
+    if compared is not None:
+        known = both(known, (compared & own).any(1))
+    pairs = both(compared, pairs)
+    return s, jnp.ones(own.shape, bool) if pairs is None else pairs | own, own, known, counts
+
+
+def _with_mask(s, mask):
+    """The candidates of a bag that are valid, [b,J]."""
+    values = s
+    if isinstance(s, Scores):
+        values, mask = s.values, both(s.y_valid, mask)
+    return jnp.ones((len(values), values.shape[2]), bool) if mask is None else mask
 
 
 def _narrated(phrase_ids, mask, axis_name):
@@ -341,6 +373,13 @@ def _matched(s, own, axis=1):
 def _logits(s, taking_part, temperature):
     dtype = accumulation_dtype(s.dtype)
     return jnp.where(taking_part, s.astype(dtype), 0) / jnp.asarray(temperature, dtype)
+
+
+def _counted(logits, counts, negatives):
+    """Logits of negatives that count so often as one in a sum of exponentials."""
+    if counts is None:
+        return logits
+    return logits + jnp.log(jnp.where(negatives, counts, 1).astype(logits.dtype))
 
 
 def _log_sum_exp(logits, taking_part, axis):

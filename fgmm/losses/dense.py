@@ -8,7 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses.options import check_choice
 from fgmm.losses.pools import Pooling
@@ -26,22 +26,32 @@ def similarities(
     weights_temperature: Float[Array, ""] | None,
     x_weights: Float[Array, "B N"] | None = None,
     y_weights: Float[Array, "C P"] | None = None,
+    candidates: Int[Array, "B K"] | None = None,
     *,
     pooling: Pooling,
     block: tuple[int, int] | None = None,
-) -> tuple[Float[Array, "B C *P"] | None, Float[Array, "B C"] | None]:
-    """As ``blockwise.similarities``, with a in memory.
+) -> tuple[Float[Array, "B K *P"] | None, Float[Array, "B K"] | None]:
+    """As ``blockwise.similarities``, with a in memory, and the captions of all candidates.
 
     Raises:
       ValueError: a block.
     """
     if block is not None:
         raise ValueError(f"block is of blockwise alone; got {block} for dense")
-    a, mask = local_similarities(x, y, x_mask, y_mask, pooling.precision)
+    if candidates is None:
+        a, mask = local_similarities(x, y, x_mask, y_mask, pooling.precision)
+        y_weights = y_weights if y_weights is None else y_weights[None]
+    else:
+        y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+        y, y_mask, y_weights = (
+            v if v is None else v.at[candidates].get(mode="fill", fill_value=0)
+            for v in (y, y_mask, y_weights)
+        )
+        a, mask = local_similarities(x, y, x_mask, y_mask, pooling.precision)
     options = {"pool": pooling.pool, "temperature": temperature}
     s = pooled(a, mask, axis=2, **options) if pooling.y_to_x else None
     if pooling.weighs_phrases:
-        s = jnp.sum(s * y_weights[None], axis=2)
+        s = jnp.sum(s * y_weights, axis=2)
     if pooling.weights is None:
         return s, None
     options_of_weights = {"pool": pooling.weights, "temperature": weights_temperature}
@@ -115,21 +125,22 @@ def check_pool(pool: str, temperature: ScalarLike | None, name: str = "temperatu
         raise ValueError(f"pool {pool!r} has no temperature; leave {name} out")
 
 
-def _masks(x, y, x_mask, y_mask):
-    x_mask = jnp.ones(x.shape[:2], bool) if x_mask is None else x_mask
-    y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
-    return x_mask, y_mask
-
-
 def local_similarities(x, y, x_mask, y_mask, precision):
-    """a [B,C,N,P], in float32 or wider, and where both of its sides are valid."""
+    """a [B,C,N,P], in float32 or wider, and where both of its sides are valid.
+
+    y is [C,P,D], or [B,C,P,D] where each clip has captions of its own.
+    """
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
-    x_mask, y_mask = _masks(x, y, x_mask, y_mask)
+    x_mask, y_mask = (
+        jnp.ones(v.shape[:-1], bool) if mask is None else mask
+        for v, mask in ((x, x_mask), (y, y_mask))
+    )
     # A NaN behind a mask would reach the other side's gradient as 0 · NaN.
-    x = jnp.where(x_mask[:, :, None], x, 0)
-    y = jnp.where(y_mask[:, :, None], y, 0)
-    a = jnp.einsum("bnd,cpd->bcnp", x, y, precision=precision, preferred_element_type=dtype)
-    return a, jnp.broadcast_to(x_mask[:, None, :, None] & y_mask[None, :, None, :], a.shape)
+    x, y = (jnp.where(mask[..., None], v, 0) for v, mask in ((x, x_mask), (y, y_mask)))
+    axes = "bnd,cpd->bcnp" if y.ndim == 3 else "bnd,bcpd->bcnp"
+    a = jnp.einsum(axes, x, y, precision=precision, preferred_element_type=dtype)
+    y_mask = y_mask[None, :, None] if y.ndim == 3 else y_mask[:, :, None]
+    return a, jnp.broadcast_to(x_mask[:, None, :, None] & y_mask, a.shape)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

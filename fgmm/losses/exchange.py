@@ -91,13 +91,18 @@ def with_all_captions(
         return _around(compute, axis_name, varying_alike(operands), (x_mask, y_mask))
     y = operands["y"]
     if not x_travels(operands, returned):
-        return compute(_with_all_of(axis_name, operands, _OF_Y), x_mask, y_mask)
+        return compute(all_captions(operands, axis_name), x_mask, y_mask)
     columns = compute(
         _with_all_of(axis_name, operands, _OF_X),
         all_gather(x_mask, axis_name),
         _captions_of(first_clip(len(y), axis_name), len(y), y_mask, axis=0),
     )
     return jax.tree.map(lambda v: lax.all_to_all(v, axis_name, 0, 1, tiled=True), columns)
+
+
+def all_captions(operands: Operands, axis_name: AxisName) -> Operands:
+    """The operands with y of all devices, [C,P,D], and its weights: by an all-gather."""
+    return operands if axis_name is None else _with_all_of(axis_name, operands, _OF_Y)
 
 
 def x_travels(operands: Operands, returned: int) -> bool:

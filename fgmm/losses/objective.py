@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from fgmm.losses.collectives import AxisName, varying_alike
 from fgmm.losses.options import check_choice
@@ -68,6 +68,8 @@ class TermEntry:
             raise ValueError(
                 "weighting 'learned' needs level 'fine': coarse embeddings have no gate"
             )
+        if self.level == "coarse" and (self.term.needs_coarse or self.term.draws):
+            raise ValueError("negatives other than 'all' need level 'fine'; got 'coarse'")
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
 
@@ -94,6 +96,13 @@ class Objective:
                 raise ValueError(
                     f"a term's name heads its metrics: no '/', not 'loss', not empty; got {name!r}"
                 )
+        trained = {(e.pair, e.space) for e in self.terms.values() if e.level == "coarse"}
+        for name, entry in self.terms.items():
+            if entry.term.needs_coarse and (entry.pair, entry.space) not in trained:
+                raise ValueError(
+                    f"term {name!r} chooses negatives by coarse embeddings; add a term of level "
+                    f"'coarse' on {entry.pair} in space {entry.space!r}, which trains them"
+                )
 
     def init(self) -> dict[str, dict[str, Float[Array, ""]]]:
         """The learned parameters of every term at the start of training."""
@@ -106,6 +115,7 @@ class Objective:
         batch: Mapping[str, Array],
         step: ScalarLike,
         *,
+        key: PRNGKeyArray | None = None,
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> tuple[Float[Array, ""], Metrics]:
@@ -117,6 +127,7 @@ class Objective:
           batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
             where a pair has text.
           step: of training, from 0.
+          key: of this step, the same on all devices, for terms that draw; None where none does.
           axis_name, exchange: as in ``similarity.pooled_similarity``: embeddings and batch are then
             those of a device's own clips, loss and metrics those of all.
 
@@ -135,10 +146,12 @@ class Objective:
                 phrases = captions.mask.shape[2] if entry.level == "fine" else None
                 phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
             side = _fine if entry.level == "fine" else _coarse
+            drawing = {"key": key} if entry.term.draws else {}
             term_loss, term_metrics = entry.term(
                 *(parameters[name], side(clips), side(captions)),
                 phrase_ids=phrase_ids,
                 step=step,
+                **drawing,
                 axis_name=axis_name,
                 exchange=exchange,
             )
@@ -199,11 +212,15 @@ def _fine(embeddings):
     """Local embeddings as they are, phrases of all captions of a clip in one axis."""
     local, mask, gates = embeddings.local, embeddings.mask, embeddings.gates
     if mask.ndim == 2:
-        return Side.of(embeddings)
+        return Side.of(embeddings)._replace(coarse=embeddings.coarse)
     B, K, P = mask.shape
     caption = jnp.broadcast_to(jnp.arange(K)[:, None], mask.shape)
     by_phrase = (v if v is None else v.reshape(B, K * P) for v in (mask, caption, gates))
-    return Side(local.reshape(B, K * P, -1), *by_phrase)
+    # Of several captions their mean, whose score is the mean of theirs.
+    there = mask.any(2)[:, :, None]
+    coarse = jnp.sum(jnp.where(there, embeddings.coarse, 0), axis=1)
+    coarse /= jnp.maximum(jnp.sum(there, axis=1), 1).astype(coarse.dtype)
+    return Side(local.reshape(B, K * P, -1), *by_phrase, coarse=coarse)
 
 
 def _coarse(embeddings):

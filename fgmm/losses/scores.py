@@ -3,7 +3,10 @@
 import dataclasses
 
 import jax
-from jaxtyping import Array, Bool, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fgmm.losses.collectives import AxisName, devices, varying_alike
 
 
 @jax.tree_util.register_pytree_node_class
@@ -16,14 +19,21 @@ class Scores:
     phrase are no positives and no negatives.
 
     Attributes:
-      values: [b,C], or [b,C,P] by phrase; 0 without valid entries.
+      values: [b,C], or [b,C,P] by phrase; 0 without valid entries. Of candidates, [b,K] or [b,K,P].
       x_valid: which of this device's clips have valid entries, [b]; None for all.
       y_valid: which of this device's captions do, [c], or its valid phrases, [c,P]; None for all.
+        Of candidates that are no captions of the batch, [b,K] or [b,K,P].
+      candidates: the captions that each clip is compared with, [b,K], by their number among those
+        of all devices, each once; C or more where a slot has none. None if it is compared with all.
+      counts: how often a candidate counts as a negative, [b,K], 1/π for one that is drawn with
+        probability π; None for once.
     """
 
     values: Float[Array, "b C *P"]
     x_valid: Bool[Array, "b"] | None = None
-    y_valid: Bool[Array, "c *P"] | None = None
+    y_valid: Bool[Array, "c *P"] | Bool[Array, "b C *P"] | None = None
+    candidates: Int[Array, "b K"] | None = None
+    counts: Float[Array, "b K"] | None = None
 
     @property
     def valid(self) -> Bool[Array, "b"] | None:
@@ -33,8 +43,36 @@ class Scores:
             y_valid = y_valid.any(1)
         return both(self.x_valid, y_valid)
 
+    def of_all_captions(
+        self, axis_name: AxisName = None
+    ) -> tuple[Float[Array, "b C *P"], Bool[Array, "b C"] | None, Float[Array, "b C"] | None]:
+        """Values, which pairs were compared, and how often they count; None for all, and for once.
+
+        Values of candidates are put where their captions stand, and 0 elsewhere.
+
+        Raises:
+          ValueError: the candidates are no captions of the batch.
+        """
+        if self.candidates is None:
+            if self.y_valid is not None and self.y_valid.ndim == self.values.ndim:
+                raise ValueError(
+                    f"scores {self.values.shape} are of candidates that are given, which belong to "
+                    "no clip of the batch; contrast their values by a loss of your own"
+                )
+            return self.values, None, None
+        b = len(self.values)
+        clips, captions = jnp.arange(b)[:, None], b * devices(axis_name)
+
+        def placed(v):
+            blank = jnp.zeros((b, captions, *v.shape[2:]), v.dtype)
+            blank, v, candidates = varying_alike((blank, v, self.candidates))
+            return blank.at[clips, candidates].set(v, mode="drop", unique_indices=True)
+
+        compared = placed(jnp.ones(self.candidates.shape, bool))
+        return placed(self.values), compared, None if self.counts is None else placed(self.counts)
+
     def tree_flatten(self):
-        return (self.values, self.x_valid, self.y_valid), None
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self)), None
 
     @classmethod
     def tree_unflatten(cls, _, leaves):

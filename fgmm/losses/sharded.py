@@ -29,6 +29,8 @@ similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradien
 their masks            (n − 1) c·P, and (n − 1) b·N if x travels
 gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: their weights as y
 gate of x, x smaller   (n − 1) 2 b·N·w: its weights as x; otherwise a gate stays where it is
+choice of candidates   (n − 1) c (D·e + 2): coarse embeddings, masks; y as by gather
+of the hardest ones    (n − 1) c·2 w more: sums of columns of coarse scores
 info_nce               (n − 1) c (2 w + 1): sums of columns, their gradient, ``valid``
 sigmoid                (n − 1) c: ``valid``
 mil_nce                (n − 1) c (2 w + J): sums of columns, their gradient, ``mask``
@@ -158,6 +160,7 @@ def received_bytes(
     direction: str = "y_to_x",
     x_gated: bool = False,
     y_gated: bool = False,
+    negatives: str = "all",
 ) -> int:
     """The bytes that a device receives for the value and the gradient of a loss: see the module.
 
@@ -172,13 +175,16 @@ def received_bytes(
       masked: whether x and y have masks, and phrases identities.
       direction: of scores, as in ``similarity.clip_similarity``.
       x_gated, y_gated: whether local embeddings and phrases have a gate, of scores.
+      negatives: of scores, 'all', or chosen by coarse scores: 'hardest' or 'importance'. Of m
+        sampled phrases it is 'all' with P = m.
 
     Raises:
-      ValueError: an unknown loss, exchange or direction.
+      ValueError: an unknown loss, exchange, direction or kind of negatives.
     """
     check_choice("loss", loss, LOSSES)
     check_choice("exchange", exchange, EXCHANGES)
     check_choice("direction", direction, DIRECTIONS)
+    check_choice("negatives", negatives, ("all", "hardest", "importance"))
     others, sums = devices - 1, max(itemsize, 4)
     if loss == "sparc":
         return 0
@@ -191,10 +197,13 @@ def received_bytes(
     if exchange == "ring":
         total += of_y * (2 * devices * itemsize + (devices + 1) * sums)
         total += y_gate * (3 * devices + 1)
-    elif of_x * itemsize + x_gate + of_s < of_y * itemsize + y_gate:
+    elif negatives == "all" and of_x * itemsize + x_gate + of_s < of_y * itemsize + y_gate:
         total += others * (of_x * (itemsize + sums) + 2 * (of_s + x_gate) + clips * N * masked)
     else:
         total += others * (of_y * (itemsize + sums) + 2 * y_gate)
+    if negatives != "all":
+        of_columns = 2 * sums if negatives == "hardest" else 0
+        total += others * clips * (D * itemsize + 1 + masked + of_columns)
     of_contrast = {
         "info_nce": 2 * sums + 1,
         "sigmoid": 1,

@@ -15,25 +15,38 @@ forward mode it raises a TypeError; pass ``implementation='dense'`` there at any
 needs as little memory. It is for NVIDIA's Hopper devices, pools softmax and logsumexp in direction
 y_to_x, bfloat16, and first derivatives (``kernels.hopper``), and is used only on request.
 
+Clips and captions come in one of these layouts:
+
+================ ========== ======== ============================================================
+layout           y          s        clip b is compared with
+================ ========== ======== ============================================================
+all pairs        [C,P,D]    [B,C,P]  every caption
+candidates       [C,P,D]    [B,K,P]  the captions candidates[b], [B,K] by their number in y
+given candidates [B,K,P,D]  [B,K,P]  K captions of its own, such as mined negatives
+matched pairs    [B,P,D]    [B,P]    caption b: ``matched_similarity``
+================ ========== ======== ============================================================
+
 Within a ``shard_map`` or ``pmap``, with ``axis_name``, a device passes its own clips x [b,N,D] and
 its own captions y [c,P,D]. It gets the rows of its own clips against the captions of all devices, C
-= c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C.
-``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays that only
-``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap the loss
-in ``sharded.sharded``.
+= c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C. Candidates
+are numbered over all devices; given ones and matched pairs are on one device and need no
+``axis_name``. ``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays
+that only ``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap
+the loss in ``sharded.sharded``.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import blockwise, dense
 from fgmm.losses.arguments import jitted
-from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather, devices
 from fgmm.losses.dense import check_pool, pool_weights, pooled
-from fgmm.losses.exchange import with_all_captions
+from fgmm.losses.exchange import EXCHANGES, all_captions, with_all_captions
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice
 from fgmm.losses.pools import Pooling
@@ -52,12 +65,13 @@ _POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 @jitted("pool", "implementation", "block", "precision", "axis_name", "exchange")
 def pooled_similarity(
     x: Float[Array, "b N D"],
-    y: Float[Array, "c P D"],
+    y: Float[Array, "c P D"] | Float[Array, "b K P D"],
     x_mask: Bool[Array, "b N"] | None = None,
-    y_mask: Bool[Array, "c P"] | None = None,
+    y_mask: Bool[Array, "c P"] | Bool[Array, "b K P"] | None = None,
     *,
     pool: str,
     temperature: ScalarLike | None = None,
+    candidates: Int[Array, "b K"] | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
@@ -87,6 +101,9 @@ def pooled_similarity(
         whatever its values, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
+      candidates: the captions that each clip is compared with; None for all. A number that is no
+        caption's, and a caption that the clip has named before, fill no slot: their s is 0 and has
+        no gradient.
       implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
         else for blockwise.
       block: how many clips and how many captions blockwise takes at a time; None for a choice by
@@ -96,22 +113,47 @@ def pooled_similarity(
       exchange: how embeddings travel between devices, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
-      s as the ``values`` of ``Scores``, [b,C,P] in float32 or wider. It is 0 for a masked phrase
-      and for a clip with nothing valid.
+      s as the ``values`` of ``Scores``, [b,C,P] in float32 or wider, or [b,K,P] of candidates. It
+      is 0 for a masked phrase and for a clip with nothing valid.
 
     Raises:
       ValueError: an array that is not as annotated, an unknown option, no temperature where the
-        pool has one or one where it has none, a block for any but blockwise, or what kernel does
-        not support.
+        pool has one or one where it has none, a block for any but blockwise, what kernel does not
+        support, or indices of candidates that are given or that travel around a ring.
       TypeError: forward-mode derivatives of any implementation but dense.
     """
     check_pool(pool, temperature)
     pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
+    captions = _Captions.of(y, y_mask, None, candidates, axis_name)
     s, _ = _similarities(
-        *(x, y, x_mask, all_gather(y_mask, axis_name), temperature, None),
-        *(pooling, implementation, block, axis_name, exchange),
+        *(x, x_mask, captions, temperature, None),
+        *(pooling, implementation, block, exchange),
     )
-    return Scores(s, None if x_mask is None else x_mask.any(1), y_mask)
+    return captions.scores(s, None if x_mask is None else x_mask.any(1), y_mask)
+
+
+@jitted("pool", "implementation", "precision")
+def matched_similarity(
+    x: Float[Array, "b N D"],
+    y: Float[Array, "b P D"],
+    x_mask: Bool[Array, "b N"] | None = None,
+    y_mask: Bool[Array, "b P"] | None = None,
+    *,
+    pool: str,
+    temperature: ScalarLike | None = None,
+    implementation: str | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "b P"]:
+    """s[b,b,p]: the similarities of clip b's local embeddings to the phrases of its own caption.
+
+    Arguments and errors as in ``pooled_similarity``. Nothing is compared with another clip, so it
+    is the same on one device and on many.
+    """
+    y_mask = y_mask if y_mask is None else y_mask[:, None]
+    options = {"implementation": implementation, "precision": precision}
+    return pooled_similarity(
+        x, y[:, None], x_mask, y_mask, pool=pool, temperature=temperature, **options
+    ).values[:, 0]
 
 
 @jitted(
@@ -120,9 +162,9 @@ def pooled_similarity(
 )
 def clip_similarity(
     x: Float[Array, "b N D"],
-    y: Float[Array, "c P D"],
+    y: Float[Array, "c P D"] | Float[Array, "b K P D"],
     x_mask: Bool[Array, "b N"] | None = None,
-    y_mask: Bool[Array, "c P"] | None = None,
+    y_mask: Bool[Array, "c P"] | Bool[Array, "b K P"] | None = None,
     *,
     pool: str,
     temperature: ScalarLike | None = None,
@@ -130,7 +172,8 @@ def clip_similarity(
     weighting: str = "uniform",
     phrase_temperature: ScalarLike | None = None,
     x_gate: Float[Array, "b N"] | None = None,
-    y_gate: Float[Array, "c P"] | None = None,
+    y_gate: Float[Array, "c P"] | Float[Array, "b K P"] | None = None,
+    candidates: Int[Array, "b K"] | None = None,
     implementation: str | None = None,
     block: tuple[int, int] | None = None,
     precision: jax.lax.PrecisionLike = None,
@@ -161,11 +204,12 @@ def clip_similarity(
         likewise, over n.
       phrase_temperature: of softmax weights, above 0; uniform ones have none.
       x_gate, y_gate: logits of the weights of local embeddings and of phrases; None for none.
+      candidates: as in ``pooled_similarity``.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
     Returns:
-      S as the ``values`` of ``Scores``, [b,C] in float32 or wider; 0 where either side has nothing
-      valid.
+      S as the ``values`` of ``Scores``, [b,C] in float32 or wider, or [b,K] of candidates; 0 where
+      either side has nothing valid.
 
     Raises:
       ValueError, TypeError: as ``pooled_similarity``, and for a gate of a side that the direction
@@ -182,26 +226,22 @@ def clip_similarity(
         precision=precision,
         weighs_phrases=y_gate is not None,
     )
-    shares = {
-        "x_weights": None if x_gate is None else gate_weights(x_gate, x_mask),
-        "y_weights": None if y_gate is None else gate_weights(y_gate, y_mask),
-    }
-    of_captions = all_gather(y_mask, axis_name)
+    captions = _Captions.of(y, y_mask, y_gate, candidates, axis_name)
     s, mirrored = _similarities(
-        *(x, y, x_mask, of_captions, temperature, phrase_temperature),
-        *(pooling, implementation, block, axis_name, exchange),
-        **shares,
+        *(x, x_mask, captions, temperature, phrase_temperature),
+        *(pooling, implementation, block, exchange),
+        x_weights=None if x_gate is None else gate_weights(x_gate, x_mask),
     )
     if s is not None and not pooling.weighs_phrases:
         mask = jnp.ones(s.shape, bool)
-        if of_captions is not None:
-            mask &= of_captions[None]
+        if captions.mask is not None:
+            mask &= captions.mask_of_pairs()
         if x_mask is not None:
             mask &= x_mask.any(1)[:, None, None]
         s = pooled(s, mask, pool=over_phrases, temperature=phrase_temperature, axis=2)
     S = mirrored if s is None else s if mirrored is None else (s + mirrored) / 2
-    x_valid, y_valid = (None if mask is None else mask.any(1) for mask in (x_mask, y_mask))
-    return Scores(S, x_valid, y_valid)
+    x_valid, y_valid = (None if mask is None else mask.any(-1) for mask in (x_mask, y_mask))
+    return captions.scores(S, x_valid, y_valid)
 
 
 def _check_weights(direction, weighting, phrase_temperature, x_gate, y_gate):
@@ -257,23 +297,85 @@ def attention_weights(
     return pool_weights(a, mask, pool=pool, temperature=temperature, axis=2)
 
 
+class _Captions(NamedTuple):
+    """The captions of a layout.
+
+    Attributes:
+      y, weights: phrase embeddings [c,P,D] and the weights of their gate [c,P], of this device.
+      mask: of all captions of all devices [C,P].
+      candidates: numbers of all of these [b,K], each once for a clip, C or more for none; None for
+        all.
+      given: whether they are candidates of one clip each, flattened.
+      axis_name: over which they are shared; None for one device.
+    """
+
+    y: Float[Array, "c P D"]
+    weights: Float[Array, "c P"] | None
+    mask: Bool[Array, "C P"] | None
+    candidates: Int[Array, "b K"] | None
+    given: bool
+    axis_name: AxisName
+
+    @classmethod
+    def of(cls, y, y_mask, y_gate, candidates, axis_name):
+        for name, of_phrases in (("y_mask", y_mask), ("y_gate", y_gate)):
+            if of_phrases is not None and of_phrases.shape != y.shape[:-1]:
+                axes = "[b,K,P]" if y.ndim == 4 else "[c,P]"
+                raise ValueError(f"{name} must be {axes} as y is; got shape {of_phrases.shape}")
+        weights = None if y_gate is None else gate_weights(y_gate, y_mask)
+        if y.ndim == 3:
+            mask = all_gather(y_mask, axis_name)
+            if candidates is not None:
+                candidates = _distinct(candidates, len(y) * devices(axis_name))
+            return cls(y, weights, mask, candidates, False, axis_name)
+        if candidates is not None:
+            raise ValueError(
+                f"candidates are numbers of captions y [c,P,D]; got y of shape {y.shape}, which "
+                "are candidates themselves"
+            )
+        b, K = y.shape[:2]
+        flat = (v if v is None else v.reshape(b * K, *v.shape[2:]) for v in (y, weights, y_mask))
+        return cls(*flat, jnp.arange(b * K, dtype=jnp.int32).reshape(b, K), True, None)
+
+    def mask_of_pairs(self):
+        """Which phrases of the pairs are valid, [1,C,P] or [b,K,P]."""
+        if self.candidates is None:
+            return self.mask[None]
+        return self.mask.at[self.candidates].get(mode="fill", fill_value=False)
+
+    def scores(self, values, x_valid, y_valid):
+        if self.given:
+            valid = jnp.ones(values.shape, bool) if y_valid is None else y_valid
+            return Scores(values, x_valid, valid)
+        return Scores(values, x_valid, y_valid, self.candidates)
+
+
+def _distinct(candidates, captions):
+    """Candidates without repetitions; in the place of those, numbers from ``captions`` on."""
+    candidates = candidates.astype(jnp.int32)
+    order = jnp.argsort(candidates, axis=1, stable=True)
+    ordered = jnp.take_along_axis(candidates, order, axis=1)
+    again = jnp.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
+    again = jnp.take_along_axis(again, jnp.argsort(order, axis=1), axis=1)
+    some = (candidates >= 0) & (candidates < captions) & ~again
+    nothing = captions + jnp.arange(candidates.shape[1], dtype=jnp.int32)[None]
+    return jnp.where(some, candidates, nothing)
+
+
 def _similarities(
     x,
-    y,
     x_mask,
-    y_mask,
+    captions,
     temperature,
     weights_temperature,
     pooling,
     implementation,
     block,
-    axis_name,
     exchange,
     *,
     x_weights=None,
-    y_weights=None,
 ):
-    """s and S of ``blockwise.similarities`` for all captions, whose mask is y_mask [C,P].
+    """s and S of ``blockwise.similarities`` for captions of any layout.
 
     If both are [b,C], S is their mean and s None.
     """
@@ -281,39 +383,57 @@ def _similarities(
         raise ValueError(f"block must be two numbers of at least 1; got {block}")
     if implementation is not None:
         check_choice("implementation", implementation, tuple(IMPLEMENTATIONS))
+    candidates, axis_name = captions.candidates, captions.axis_name
+    if candidates is not None and implementation == "kernel":
+        raise ValueError("implementation 'kernel' has no candidates; pass 'blockwise' or None")
 
     def compute(operands, x_mask, y_mask):
         x, y = operands["x"], operands["y"]
-        chosen = implementation or ("blockwise" if block else choose_implementation(x, y))
+        chosen = implementation or (
+            "blockwise" if block else choose_implementation(x, y, candidates)
+        )
         others = ("temperature", "weights_temperature", "x_weights", "y_weights")
+        some = {} if candidates is None else {"candidates": candidates}
         s, S = IMPLEMENTATIONS[chosen](
             *(x, y, x_mask, y_mask),
             *(operands.get(name) for name in others),
+            **some,
             pooling=pooling,
             block=block,
         )
         # Two scores [b,c] are sent as one.
         return (None, (s + S) / 2) if pooling.weighs_phrases and S is not None else (s, S)
 
+    y = captions.y
     dtype = accumulation_dtype(jnp.promote_types(x.dtype, y.dtype))
     scalars = {"temperature": temperature, "weights_temperature": weights_temperature}
     scalars = {name: jnp.asarray(t, dtype) for name, t in scalars.items() if t is not None}
-    weights = {"x_weights": x_weights, "y_weights": y_weights}
+    weights = {"x_weights": x_weights, "y_weights": captions.weights}
     weights = {name: v for name, v in weights.items() if v is not None}
     operands = {"x": x, "y": y, **weights, **scalars}
+    if candidates is not None:
+        check_choice("exchange", exchange, EXCHANGES)
+        if exchange == "ring" and axis_name is not None:
+            raise ValueError("exchange 'ring' has no candidates; pass exchange='gather'")
+        return compute(all_captions(operands, axis_name), x_mask, captions.mask)
     by_phrase = pooling.y_to_x and not pooling.weighs_phrases
     return with_all_captions(
-        *(compute, operands, x_mask, y_mask),
+        *(compute, operands, x_mask, captions.mask),
         returned=y.shape[1] + (pooling.weights is not None) if by_phrase else 1,
         axis_name=axis_name,
         exchange=exchange,
     )
 
 
-def choose_implementation(x: Float[Array, "B N D"], y: Float[Array, "C P D"]) -> str:
+def choose_implementation(
+    x: Float[Array, "B N D"],
+    y: Float[Array, "C P D"],
+    candidates: Int[Array, "B K"] | None = None,
+) -> str:
     """The implementation that None stands for, by shapes and dtypes."""
     itemsize = max(x.dtype.itemsize, y.dtype.itemsize, 4)
-    size = math.prod(x.shape[:2]) * math.prod(y.shape[:2]) * itemsize
+    captions = len(y) if candidates is None else candidates.shape[1]
+    size = math.prod(x.shape[:2]) * captions * y.shape[1] * itemsize
     return "dense" if size <= _DENSE_BYTES else "blockwise"
 
 

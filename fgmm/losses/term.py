@@ -34,9 +34,6 @@ from fgmm.losses.temperature import CLIP_INITIAL_TEMPERATURE, CLIP_MAXIMUM_SCALE
 Parameters = Mapping[str, Float[Array, ""]]
 Metrics = dict[str, Float[Array, ""]]
 
-# Of phrases and local embeddings in a score.
-WEIGHTINGS = (*similarity.WEIGHTINGS, "learned")
-
 
 class Side(NamedTuple):
     """One side of a pair: x, the clips, or y, the captions folded into one axis of phrases.
@@ -46,12 +43,14 @@ class Side(NamedTuple):
       mask: which of them are valid.
       caption: which caption of its clip each belongs to; None if there is only one.
       gate: logits of their learned weights; None if there are none.
+      coarse: one embedding a clip; None where no term needs it.
     """
 
     local: Float[Array, "B N D"]
     mask: Bool[Array, "B N"]
     caption: Int[Array, "B N"] | None = None
     gate: Float[Array, "B N"] | None = None
+    coarse: Float[Array, "B D"] | None = None
 
     @classmethod
     def of(cls, embeddings: Any) -> "Side":
@@ -201,6 +200,24 @@ class Term:
         """Which of the sides 'x' and 'y' must have gates, for weights that are learned."""
         return ()
 
+    @property
+    def needs_coarse(self) -> bool:
+        """Whether it chooses negatives by the coarse embeddings of both sides."""
+        return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random; it is then called with a ``key`` of the step."""
+        return False
+
+    def check_batch(self, clips: int, exchange: str) -> None:
+        """Raises a ValueError if it cannot take so many clips, or embeddings that travel so.
+
+        Args:
+          clips: of all devices.
+          exchange: as in ``similarity.pooled_similarity``.
+        """
+
     def check_embeddings(self, width: int, dtype: str) -> None:
         """Raises a ValueError if embeddings of this width D and dtype cannot be compared here.
 
@@ -348,107 +365,20 @@ class PooledTerm(Term):
         return temperatures
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoredTerm(PooledTerm):
-    """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
-
-    Attributes:
-      direction: which side attends over which: 'y_to_x', 'x_to_y' or 'symmetric'.
-      weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
-        the gates of the heads.
-      local_weighting: of local embeddings, where each of them attends over phrases (all directions
-        but 'y_to_x'); empty for that of phrases.
-      phrase_temperature: of the softmax, on either side.
-    """
-
-    direction: str = "y_to_x"
-    weighting: str = "uniform"
-    local_weighting: str = ""
-    phrase_temperature: float = 0.1
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice("direction", self.direction, similarity.DIRECTIONS)
-        check_choice("weighting", self.weighting, WEIGHTINGS)
-        check_positive(phrase_temperature=self.phrase_temperature)
-        if self.local_weighting:
-            self._check_local_weighting()
-
-    def _check_local_weighting(self):
-        check_choice("local_weighting", self.local_weighting, WEIGHTINGS)
-        if self.direction == "y_to_x":
-            raise ValueError(
-                f"local_weighting {self.local_weighting!r} needs direction 'x_to_y' or "
-                "'symmetric'; got 'y_to_x', in which only phrases are weighed"
-            )
-        if self.direction == "x_to_y" and self.weighting != "uniform":
-            raise ValueError(
-                f"weighting {self.weighting!r} beside local_weighting needs direction 'symmetric'; "
-                "got 'x_to_y', in which only local embeddings are weighed"
-            )
-        kinds = {self.weighting, self.local_weighting}
-        if self.direction == "symmetric" and kinds == {"uniform", "softmax"}:
-            raise ValueError(
-                "sides without a gate have weights of one kind; got weighting "
-                f"{self.weighting!r} and local_weighting {self.local_weighting!r}"
-            )
-
-    @property
-    def gated_sides(self):
-        return tuple(side for side, kind in self._weightings().items() if kind == "learned")
-
-    def score(self, parameters, x, y, *, axis_name=None, exchange="gather"):
-        kinds = self._weightings()
-        softmax = "softmax" in kinds.values()
-        gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
-        return similarity.clip_similarity(
-            *(x.local, y.local, x.mask, y.mask),
-            direction=self.direction,
-            weighting="softmax" if softmax else "uniform",
-            phrase_temperature=self.phrase_temperature if softmax else None,
-            **gates,
-            **self._pooling(parameters),
-            axis_name=axis_name,
-            exchange=exchange,
-        )
-
-    def attention(self, parameters):
-        # In direction x_to_y phrases do not attend: local embeddings attend over the caption.
-        return None if self.direction == "x_to_y" else super().attention(parameters)
-
-    def phrase_weights(self, parameters, scores, *, step, gate=None):
-        if self.direction == "x_to_y":
-            return None
-        if self.weighting == "learned":
-            return PhraseWeights(similarity.gate_weights(gate), "learned, of the phrases alone")
-        if self.weighting == "uniform":
-            return PhraseWeights.uniform(scores)
-        return PhraseWeights.softmax(scores, self.phrase_temperature)
-
-    def _weightings(self):
-        """The kind of weights of each side that has weights."""
-        of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
-        unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
-        return {side: kind for side, kind in of_sides.items() if side != unweighed}
-
-
-def _gate(name: str, side: Side) -> Float[Array, "B N"]:
-    if side.gate is None:
-        raise ValueError(f"weighting 'learned' needs a gate; side {name} has none")
-    return side.gate
-
-
 def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""]:
     """The share of clips whose own caption has the highest score, and of captions whose own clip
     has.
 
-    The mean of both, over valid clips of all devices; a tie counts as an error.
+    The mean of both, over valid clips of all devices; a tie counts as an error. Of scores of
+    candidates, among these.
     """
-    s, valid = scores.values, scores.valid
+    valid = scores.valid
+    s, compared, _ = scores.of_all_captions(axis_name)
     own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
     own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
     rivals = valid[:, None] & all_gather(valid, axis_name)[None] & ~own
+    rivals = rivals if compared is None else rivals & compared
     rival_scores = jnp.where(rivals, s, -jnp.inf)
     best_caption = rival_scores.max(1)
     best_clip = all_to_all(rival_scores.max(0), axis_name).max(0)

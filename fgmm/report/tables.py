@@ -25,10 +25,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import scipy.stats
 from absl import flags
 
-from fgmm import command_line
+from fgmm import command_line, provenance
 from fgmm.config import ConfigError, differences
 
 _TABLE = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -118,22 +117,17 @@ def _cell(runs: Sequence[Mapping[str, Any]], metric: str, form: str) -> str:
 
 def interval(values: Sequence[float]) -> float:
     """Half width of Student's 95% interval of the mean, from at least two values."""
+    import scipy.stats  # slow
+
     quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
     return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
 
 
 def _origin(runs: Sequence[Mapping[str, Any]]) -> str:
-    def joined(values) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
-
     starts = [start for run in runs for start in run["trained"]["started"]]
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
-    examples = joined(f"{run['trained']['examples_seen']:,}" for run in runs)
-    return (
-        f"Seeds {seeds}; {examples} clips seen; commit {joined(s['commit'] for s in starts)}; "
-        f"{joined(s['cpu'] for s in starts)}, {joined(s['devices'] for s in starts)}, "
-        f"jax {joined(s['jax'] for s in starts)}; {joined(s['date'] for s in starts)}."
-    )
+    examples = ", ".join(sorted({f"{run['trained']['examples_seen']:,}" for run in runs}))
+    return f"Seeds {seeds}; {examples} clips seen; {provenance.in_words(starts)}."
 
 
 def main(argv: list[str]) -> None:

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from fgmm import command_line
 from fgmm.config import ConfigError, files
 from fgmm.interruption import Interrupted
-from fgmm.study import grid, outcome, page, programs, tuning
+from fgmm.study import grid, outcome, programs, tuning
 from fgmm.study.estimate import Estimate
 from fgmm.study.grid import Cell, Study
 from fgmm.study.schedule import Places, ProgressLine, Schedule, duration
@@ -48,6 +48,9 @@ def main(argv: list[str]) -> None:
         sys.exit(stopped.exit_code)
     print(file=sys.stderr)
     if flags.FLAGS.page:
+        # SciPy and matplotlib take seconds to import.
+        from fgmm.study import page
+
         page.make(output / "results", pathlib.Path(flags.FLAGS.page))
     if failed:
         sys.exit(f"error: {len(failed)} cells failed: {', '.join(failed)}")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from fgmm import command_line
+from fgmm import command_line, provenance
 from fgmm.config import ConfigError
 from fgmm.study import comparison, figures, outcome
 from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, PROBE, Point, Runs
@@ -67,17 +67,13 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
 
 
 def _origin(found: Sequence[outcome.Result]) -> str:
-    def joined(values) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
-
     starts = [start for run in found for start in run["trained"]["started"]]
     seeds = ", ".join(map(str, sorted({run["coordinates"]["seed"] for run in found})))
+    experiments = ", ".join(sorted({run["experiment"] for run in found}))
     spent = duration(sum(run["wall_seconds"] for run in found))
     return (
-        f"{len(found)} cells of {joined(run['experiment'] for run in found)}; seeds {seeds}; "
-        f"{spent} on one core each; commit {joined(s['commit'] for s in starts)}; "
-        f"{joined(s['cpu'] for s in starts)}, {joined(s['devices'] for s in starts)}, "
-        f"jax {joined(s['jax'] for s in starts)}; {joined(s['date'] for s in starts)}."
+        f"{len(found)} cells of {experiments}; seeds {seeds}; {spent} on one core each; "
+        f"{provenance.in_words(starts)}."
     )
 
 

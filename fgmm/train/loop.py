@@ -136,8 +136,7 @@ def _start(
         if given is not None:
             distributed.say(given.report)
         _note_start(workdir, 0, init_from=given and given.origin)
-        init = jax.jit(experiment.init, out_shardings=shardings)
-        state = init(experiment.config.seed)
+        state = experiment.initial_state(shardings)
         if given is not None:
             state = jax.device_put(given.fill(state), shardings)
         return state, 0, collections.Counter()

@@ -94,7 +94,7 @@ def step_flops(experiment: Experiment) -> float:
             mutable=list(statistics),
             rngs={"dropout": key},
         )
-        return objective(params["objective"], embeddings, batch, 0)[0]
+        return objective(params["objective"], embeddings, batch, 0, key=key)[0]
 
     inputs = jax.eval_shape(experiment.transforms, batch)
     key = jax.eval_shape(lambda: jax.random.key(0))

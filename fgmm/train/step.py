@@ -18,6 +18,9 @@ from fgmm.train.mesh import by_clip, everywhere
 
 Metrics = dict[str, Array]
 
+# What is folded into a key for the draws of the objective; micro-batches have small numbers.
+_DRAWS = 0x64726177
+
 
 def make_train_step(
     experiment: Experiment, mesh: Mesh
@@ -121,8 +124,10 @@ def _gradients_of_clips(
         exchange = experiment.config.exchange
         objective = sharded(objective, mesh, replicated=(0, 3), exchange=exchange)
 
+    of_draws = jax.random.fold_in(key, _DRAWS)
+
     def contrast(objective_params, embeddings):
-        return objective(objective_params, embeddings, clips[0], state.step)
+        return objective(objective_params, embeddings, clips[0], state.step, key=of_draws)
 
     parts = experiment.config.grad_cache
     if parts > 1:

@@ -158,6 +158,24 @@ def test_building_compiles_nothing():
     assert compiled in events
 
 
+def test_the_model_is_traced_once_and_compiled_once_for_its_initial_state(monkeypatch):
+    experiment = experiments.build(config_of())
+    traced, compiled = [], []
+    init = type(experiment).init
+    monkeypatch.setattr(
+        type(experiment), "init", lambda self, seed: traced.append(seed) or init(self, seed)
+    )
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), experiment.abstract_state)
+    state = experiment.initial_state()
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    count = len(compiled)
+    jax.tree.map(np.testing.assert_array_equal, experiment.initial_state(), state)
+    assert (len(traced), len(compiled)) == (1, count)
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
@@ -202,6 +220,29 @@ def test_a_term_on_a_modality_that_its_space_lacks():
     config = shrunken(quickstart.get_config())
     config.model.spaces.joint.modalities = ("video", "text")
     with pytest.raises(ConfigError, match=r"_audio_text: audio has no part in space 'joint'$"):
+        experiments.build(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"candidates": 9}, "fine_video_text: candidates must be from 1 to the 8 captions; got 9"),
+        ({"exchange": "ring"}, "fine_video_text: negatives 'hardest' needs exchange 'gather'; got"),
+        ({"coarse": "none"}, "objective: term 'fine_video_text' chooses negatives by coarse embed"),
+        ({"name": "mil_nce"}, r"fine_video_text\.candidates=4 is unknown; allowed: "),
+    ],
+)
+def test_negatives_that_a_config_cannot_have_are_refused(changes, message):
+    config = shrunken(quickstart.get_config("fine=gated"))
+    config.batch_size, config.exchange = 8, changes.get("exchange", "gather")
+    fine = config.objective.terms.fine_video_text
+    with fine.unlocked():
+        fine.update(negatives="hardest", candidates=changes.get("candidates", 4))
+        fine.name = changes.get("name", fine.name)
+    if changes.get("coarse") == "none":
+        with config.unlocked():
+            del config.objective.terms.coarse_video_text
+    with pytest.raises(ConfigError, match=message):
         experiments.build(config)
 
 

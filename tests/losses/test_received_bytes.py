@@ -1,5 +1,6 @@
 """What devices receive for a loss is what ``received_bytes`` says, by the compiled programs."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,8 +10,11 @@ from jax.sharding import PartitionSpec
 
 from benchmarks import hlo
 from fgmm.losses import (
+    clip_keys,
     clip_similarity,
     fine_grained_nce,
+    hardest_candidates,
+    importance_candidates,
     info_nce,
     mil_nce,
     pooled_similarity,
@@ -58,9 +62,33 @@ def measured_loss(name, direction="y_to_x", gates=""):
     return loss
 
 
+def loss_of_candidates(negatives):
+    """Chosen by the first embedding of each side."""
+
+    def loss(temperature, x, y, x_mask, y_mask, ids, *, axis_name):
+        across = {"axis_name": axis_name}
+        masks = x_mask.any(1, keepdims=True), y_mask.any(1, keepdims=True)
+        coarse = clip_similarity(x[:, :1], y[:, :1], *masks, pool="mean", **across)
+        options = {"k": 5, "temperature": temperature, **across}
+        counts = None
+        if negatives == "hardest":
+            candidates = hardest_candidates(coarse, **options)
+        else:
+            keys = clip_keys(jax.random.key(0), len(x), axis_name)
+            candidates, counts = importance_candidates(coarse, **options, keys=keys)
+        pooling = {"pool": "softmax", "temperature": temperature, "candidates": candidates}
+        S = clip_similarity(x, y, x_mask, y_mask, **pooling, **across)
+        S = dataclasses.replace(S, counts=counts)
+        return info_nce(S, temperature=temperature, **across)
+
+    return loss
+
+
 def compiled_step(name, exchange, clips, N, P, D, **scoring):
     """Value and gradient of a loss, compiled for ``clips`` on each device."""
-    over_mesh = sharded(measured_loss(name, **scoring), mesh(), exchange=exchange)
+    negatives = scoring.pop("negatives", "all")
+    loss = measured_loss(name, **scoring) if negatives == "all" else loss_of_candidates(negatives)
+    over_mesh = sharded(loss, mesh(), exchange=exchange)
     total = clips * DEVICES
     shapes = [((), float), ((total, N, D), float), ((total, P, D), float)]
     shapes += [((total, N), bool), ((total, P), bool), ((total, P), int)]
@@ -124,6 +152,16 @@ def check_received(name, exchange, shape, direction="y_to_x", gates=""):
     x_sent = shape != SHAPE
     assert (whole * N in sizes) == x_sent
     assert (whole * P in sizes) == (exchange == "gather" and not x_sent and name != "sparc")
+
+
+@pytest.mark.parametrize(
+    "negatives", ["hardest", pytest.param("importance", marks=pytest.mark.long)]
+)
+def test_the_choice_of_candidates_is_counted(negatives):
+    clips, N, P, D = SHAPE
+    total, _ = received(compiled_step("info_nce", "gather", *SHAPE, negatives=negatives))
+    sizes = {"devices": DEVICES, "clips": clips, "N": N, "P": P, "D": D}
+    assert total == received_bytes("info_nce", **sizes, negatives=negatives)
 
 
 def test_x_travels_more_often_where_one_number_comes_back():

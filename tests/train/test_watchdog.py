@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from fgmm.train.watchdog import Watchdog
 from tests import compilation
 
@@ -45,6 +47,7 @@ def test_without_a_limit_nothing_is_armed():
         watchdog.alive()
 
 
+@pytest.mark.long
 def test_training_that_stands_still_ends_and_goes_on_from_its_checkpoint(repository, tmp_path):
     command = [
         *(sys.executable, "-m", "fgmm.main", "--config=tests/train/tiny.py"),

@@ -11,7 +11,7 @@ import tarfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fgmm.config import ConfigError
@@ -108,6 +108,9 @@ class _Member(NamedTuple):
 class Archive:
     """The members of an uncompressed tar file or a zip file, by name.
 
+    A link to a file within is that file. A link to a folder is passed over, for what it leads to is
+    found where it lies.
+
     Members are found once, when the archive is opened, and then read from where they lie, by any
     number of threads. An archive can be pickled, so processes can share it too.
     """
@@ -125,7 +128,12 @@ class Archive:
             is_zip = os.pread(self._file, 4, 0) == b"PK\3\4"
             members = _zip_members(self.path) if is_zip else _tar_members(self.path)
             end = os.fstat(self._file).st_size
-            self._members = {name: _whole(name, member, end) for name, member in members}
+            self._members = _followed(
+                {
+                    name: member if isinstance(member, str) else _whole(name, member, end)
+                    for name, member in members
+                }
+            )
         except (OSError, tarfile.TarError, zipfile.BadZipFile, struct.error) as error:
             raise ConfigError(
                 f"archive {str(self.path)!r} cannot be read ({error}); it must be an uncompressed "
@@ -295,7 +303,8 @@ def read_json(corpus: Folder | Archive, name: str) -> Any:
         raise ConfigError(f"root={str(corpus.path)!r}: {name} is no JSON ({error})") from error
 
 
-def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
+def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member | str]]:
+    """Members and, of links, what they lead to, from the top of the archive."""
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             if member.issparse() or member.isdev():
@@ -303,14 +312,15 @@ def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
                 raise tarfile.TarError(f"member {member.name!r} is {kind}")
             name = _inside(path, member.name)
             if member.issym():
-                _demand_link_inside(path, name, member.linkname)
+                yield name, _target(path, name, posixpath.dirname(name), member.linkname)
             elif member.islnk():  # these count from the top of the archive
-                _demand_link_inside(path, posixpath.basename(name), member.linkname)
+                yield name, _target(path, name, "", member.linkname)
             elif member.isreg():
                 yield name, _Member(member.offset_data, member.size, member.size, False)
 
 
-def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
+def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member | str]]:
+    """As ``_tar_members``."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for info in archive.infolist():
             name = _inside(path, info.filename)
@@ -320,7 +330,7 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member]]:
                 raise zipfile.BadZipFile(f"member {info.filename!r} is encrypted or not deflated")
             if stat.S_ISLNK(info.external_attr >> 16):
                 target = archive.read(info)[:_LONGEST_LINK].decode("utf-8", "replace")
-                _demand_link_inside(path, name, target)
+                yield name, _target(path, name, posixpath.dirname(name), target)
                 continue
             file.seek(info.header_offset)
             header = file.read(_LOCAL_HEADER)
@@ -344,9 +354,24 @@ def _inside(path: pathlib.Path, name: str) -> str:
     return posixpath.normpath(name)
 
 
-def _demand_link_inside(path: pathlib.Path, name: str, target: str) -> None:
-    """Links are never followed, but one that leads out of the archive is refused."""
-    if leads_out(posixpath.normpath(posixpath.join(posixpath.dirname(name), target))):
+def _target(path: pathlib.Path, name: str, folder: str, target: str) -> str:
+    """Where a link leads to, from the top of the archive; refuses one that leads out of it."""
+    found = posixpath.normpath(posixpath.join(folder, target))
+    if leads_out(found):
         raise ConfigError(
             f"archive {str(path)!r} has a link {name!r} that leads out, to {target!r}"
         )
+    return found
+
+
+def _followed(entries: Mapping[str, _Member | str]) -> dict[str, _Member]:
+    """Members by name, with those that links lead to; without links to anything else."""
+    members = {}
+    for name, entry in entries.items():
+        passed = set()
+        while isinstance(entry, str) and entry not in passed:  # links may go in circles
+            passed.add(entry)
+            entry = entries.get(entry)
+        if isinstance(entry, _Member):
+            members[name] = entry
+    return members

@@ -2,8 +2,8 @@
 
 The clock of such a file starts again within it, so a moment is in several places: FFmpeg may find
 one of them for the pictures and another for the sound. Each recording is therefore read by itself.
-In transport and program streams a recording begins where their clock goes back; in MP4, AVI and
-Matroska, where another file header is. Other formats are not searched.
+In transport and program streams a recording begins where their clock goes back; in MP4, AVI,
+Matroska and FLV, where another file header is. Other formats are not searched.
 """
 
 import functools
@@ -37,6 +37,9 @@ _PACK_BYTES = 10
 # The header of Matroska, and the element that holds all of a recording.
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _DOCUMENTS = re.compile(re.escape(_EBML) + rb".{0,64}\x42\x82.(?:matroska|webm)", re.DOTALL)
+# The header of FLV with the length of the tag before the first, which is 0 (Adobe, "Flash Video
+# File Format Specification" 10.1, annex E).
+_FLV = re.compile(rb"FLV\x01[\x00\x01\x04\x05]\x00\x00\x00\x09\x00{4}")
 _LONGEST_BEGINNING = 128
 # Boxes at the top of an MP4 file; more are damage.
 _MOST_BOXES = 100_000
@@ -125,6 +128,8 @@ def _starts(file: io.BufferedIOBase, size: int) -> tuple[int, ...]:
         return tuple(_avi_starts(file, size))
     if head.startswith(_EBML):
         return tuple(_matroska_starts(file, size))
+    if _FLV.match(head):
+        return tuple(_headers(file, _FLV, 1))
     if head.startswith(_PACK):
         return tuple(_Clock(file, size, _program_stamps).restarts())
     for length, shift in _PACKETS.items():
@@ -176,7 +181,7 @@ def _matroska_starts(file: io.BufferedIOBase, size: int) -> Iterator[int]:
         if not head.startswith(_SEGMENT, segment):
             return
         if length is None:  # a recorder does not know it yet
-            yield from _documents(file, at + segment)
+            yield from _headers(file, _DOCUMENTS, at + segment)
             return
         at += segment + len(_SEGMENT) + sum(length)
 
@@ -191,15 +196,15 @@ def _number(data: bytes, at: int) -> tuple[int, int] | None:
     return None if number == ones else (width, number)
 
 
-def _documents(file: io.BufferedIOBase, first: int) -> Iterator[int]:
-    """Where Matroska headers are after a place; all bytes are read."""
+def _headers(file: io.BufferedIOBase, pattern: re.Pattern[bytes], first: int) -> Iterator[int]:
+    """Where file headers are from a place on; all bytes are read."""
     file.seek(first)
     kept = b""
     while data := file.read(_STRETCH):
         deadline.check()
         data = kept + data
         past = max(0, len(data) - _LONGEST_BEGINNING)
-        for found in _DOCUMENTS.finditer(data):
+        for found in pattern.finditer(data):
             yield first + found.start()
             past = max(past, found.end())
         kept, first = data[past:], first + past

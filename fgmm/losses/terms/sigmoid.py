@@ -5,8 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
+from fgmm.losses.scored_term import ScoredTerm
 from fgmm.losses.temperature import SIGLIP_INITIAL_BIAS, SIGLIP_INITIAL_TEMPERATURE
-from fgmm.losses.term import ScoredTerm, top1_accuracy
+from fgmm.losses.term import top1_accuracy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,18 @@ class Term(ScoredTerm):
         return {**super().init(), **bias}
 
     def __call__(
-        self, parameters, x, y, *, phrase_ids=None, step, axis_name=None, exchange="gather"
+        self,
+        parameters,
+        x,
+        y,
+        *,
+        phrase_ids=None,
+        step,
+        key=None,
+        axis_name=None,
+        exchange="gather",
     ):
-        s = self.score(parameters, x, y, axis_name=axis_name, exchange=exchange)
+        s = self.compared(parameters, x, y, key=key, axis_name=axis_name, exchange=exchange)
         bias = parameters["bias"] if self.learn_bias else self.bias
         temperature = self.current("temperature", parameters)
         loss = contrastive.sigmoid(s, temperature=temperature, bias=bias, axis_name=axis_name)

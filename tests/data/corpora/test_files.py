@@ -143,7 +143,7 @@ def test_missing_damaged_and_compressed_archives_are_refused(tmp_path):
         open_files(tmp_path / "lzma.zip")
 
 
-def test_links_are_no_files(tmp_path):
+def test_links_to_nothing_are_no_files(tmp_path):
     with tarfile.open(tmp_path / "links.tar", "w") as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
             member = tarfile.TarInfo(f"link{kind.decode()}")
@@ -152,6 +152,27 @@ def test_links_are_no_files(tmp_path):
     files = open_files(tmp_path / "links.tar")
     assert "link1" not in files
     assert "link2" not in files
+
+
+def test_links_of_an_archive_to_its_files_are_these_files(tmp_path):
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for name, target, kind in (
+            ("a/soft.txt", "../b/second.txt", tarfile.SYMTYPE),  # before what it leads to
+            ("b/second.txt", "first.txt", tarfile.SYMTYPE),
+            ("hard.txt", "b/first.txt", tarfile.LNKTYPE),
+            ("folder", "b", tarfile.SYMTYPE),
+            ("around", "a/around", tarfile.SYMTYPE),
+            ("a/around", "../around", tarfile.SYMTYPE),
+        ):
+            archive.addfile(link(name, target, kind))
+        member = tarfile.TarInfo("b/first.txt")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"words"))
+    files = open_files(tmp_path / "links.tar")
+    names = ["a/soft.txt", "b/first.txt", "b/second.txt", "hard.txt"]
+    assert list(files.names()) == names
+    assert [files.read(name) for name in names] == [b"words"] * 4
+    assert files.stat("hard.txt")[0] == 5
 
 
 def test_damage_that_shows_when_reading_is_an_os_error(tmp_path):
@@ -200,8 +221,9 @@ def test_links_in_zip_files(tmp_path, target, safe):
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "links.zip", "w") as archive:
         archive.writestr(info, target)
+        archive.writestr("a/b.txt", "words")
     if safe:
-        assert "a/link" not in open_files(tmp_path / "links.zip")
+        assert open_files(tmp_path / "links.zip").read("a/link") == b"words"
     else:
         with pytest.raises(ConfigError, match="leads out"):
             open_files(tmp_path / "links.zip")
