@@ -17,7 +17,7 @@ from fgmm.convert import __main__ as program
 from fgmm.convert import clip, published, published_tokenizers
 from fgmm.data.text import tokenizers
 from fgmm.train import checkpoint
-from tests import programs
+from tests import compilation, programs
 from tests.convert import published_folders as folders
 from tests.data.flickr8k_fixture import write_flickr8k
 
@@ -310,7 +310,7 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
     folders.write_clip(tmp_path / "clip-vit-base-patch32")
     write_flickr8k(tmp_path / "my_images", 8, 0)
     (tmp_path / "my_clip.py").write_text(code)
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", compilation.flags(devices=1))
     few = ("--config.steps=3", "--config.batch_size=4", "--config.data.phrases=3")
     for command in shell.splitlines():
         python, _, module, *words = command.split()
