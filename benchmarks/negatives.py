@@ -16,13 +16,23 @@ The third wants a machine that does nothing else. It takes turns with all pairs 
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import statistics
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fgmm import losses
+from fgmm.losses.sharded import received_bytes
+
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks import hlo
 
 KINDS = ("all", "hardest", "importance")
 
@@ -160,7 +170,7 @@ def read_times(arguments):
     for shape, dtype in shapes_of(arguments, arguments.B):
         v = np.ones(shape, bool) if dtype == "bool" else rng.normal(size=shape).astype(dtype)
         inputs.append(v if dtype == "bool" else v / np.linalg.norm(v, axis=-1, keepdims=True))
-    inputs = [jnp.asarray(v) for v in (*inputs,)] + [jax.random.key(0)]
+    inputs = [*map(jnp.asarray, inputs), jax.random.key(0)]
     steps = {}
     for negatives in KINDS:
         step = jax.jit(jax.value_and_grad(fine_loss(negatives, arguments.k), argnums=(0, 1)))
@@ -183,33 +193,20 @@ def read_times(arguments):
         print(f"| {negatives} | {statistics.median(ms):.0f} | {spread} | {ratio:.2f} |")
 
 
-def main(arguments):
+def main():
+    arguments = parse_arguments()
     if arguments.bias:
         read_bias(arguments)
     elif arguments.time:
         read_times(arguments)
     else:
+        # XLA reads its flags at the first computation.
+        most = max(map(int, arguments.devices.split(",")))
+        simulated = f" --xla_force_host_platform_device_count={most}"
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + simulated
+        jax.config.update("jax_platforms", "cpu")
         read_programs(arguments)
 
 
 if __name__ == "__main__":
-    given = parse_arguments()
-    if not (given.bias or given.time):
-        most = max(map(int, given.devices.split(",")))
-        simulated = f" --xla_force_host_platform_device_count={most}"
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + simulated
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-import dataclasses  # noqa: E402
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
-
-from benchmarks import hlo  # noqa: E402
-from fgmm import losses  # noqa: E402
-from fgmm.losses.sharded import received_bytes  # noqa: E402
-
-if __name__ == "__main__":
-    main(given)
+    main()

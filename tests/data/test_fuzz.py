@@ -57,8 +57,8 @@ def test_damaged_files_are_examples_or_reasons(part):
         assert found.mutations == mutations[form]
         # Shares of a few mutations vary more.
         least = found.mutations - (part > 1) * 2 * found.mutations**0.5
-        assert found.decoded >= usable * least, (form, found)
-        assert found.refused >= refused * least, (form, found)
+        assert found.decoded >= int(usable * least), (form, found)
+        assert found.refused >= int(refused * least), (form, found)
 
 
 def test_damage_is_the_same_for_the_same_seed():
