@@ -46,9 +46,11 @@ def shards(index: pathlib.Path) -> list[pathlib.Path]:
     """
     try:
         listed = json.loads(index.read_text("utf-8"))["weight_map"]
-        names = sorted(set(listed.values()))
+        names = sorted({str(name) for name in listed.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{index} is no index of shards ({error})") from error
+    if not names:
+        raise ConfigError(f"{index} lists no files")
     # A name with a folder in it could lead out of this one.
     missing = [name for name in names if "/" in name or not (index.parent / name).is_file()]
     if missing:

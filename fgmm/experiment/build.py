@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components, xla_flags
-from fgmm.config import Config, ConfigError, as_dict, check_keys, with_space_defaults
+from fgmm.config import Config, ConfigError, as_dict, check_keys, plain, with_space_defaults
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
 from fgmm.data import pipeline
@@ -173,6 +173,10 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
       ConfigError: anything is wrong with the config, or the tokenizer is not the one that the
         config's fingerprint belongs to.
     """
+    config = plain(config)
+    if isinstance(config.get("init_from"), dict):
+        # A config may put a dict of one run in the place of the section.
+        config["init_from"].setdefault("also", {})
     check_keys(config)
     config = ml_collections.ConfigDict(as_dict(config))
     modalities = tuple(name for name in MODALITIES if name in config.model)

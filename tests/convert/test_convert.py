@@ -11,13 +11,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+import tokenizers as library
 
 from fgmm.config import ConfigError
 from fgmm.convert import __main__ as program
 from fgmm.convert import clip, published, published_tokenizers
-from fgmm.data.text import tokenizers
+from fgmm.data.text import phrases, tokenizers
 from fgmm.train import checkpoint
-from tests import programs
+from tests import compilation, programs
 from tests.convert import published_folders as folders
 from tests.data.flickr8k_fixture import write_flickr8k
 
@@ -150,6 +151,10 @@ def test_layouts_of_one_model_give_one_run(folder, tmp_path, capsys):
     same(found, expected)
     assert found.experiment.config.data.resize_filter == "bilinear"
     assert found.experiment.config.transforms.pixel_spread == (255.0, 255.0, 255.0)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(ConfigError, match=r"index.json lists no files"):
+        converted(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "part-1.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"lists files that are not there: part-1.safetensors"):
         converted(folder)
@@ -299,6 +304,38 @@ def test_tokenizers_say_how_captions_are_padded(tmp_path):
     assert found.unknown_id == 2
 
 
+def test_a_tokenizer_does_what_its_config_says(tmp_path):
+    """SigLIP 2's tokenizer.json keeps capitals; the file beside it says how captions end."""
+    words = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "a": 4, "cat": 5}
+    found = library.Tokenizer(library.models.WordLevel(words, unk_token="<unk>"))
+    found.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    found.save(str(tmp_path / "tokenizer.json"))
+    options = {"add_bos_token": False, "add_eos_token": True, "eos_token": "<eos>"}
+    options |= {"pad_token": {"content": "<pad>", "special": True}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
+    (tmp_path / "tokenizer.model").write_bytes(published_tokenizers.read(tmp_path, "siglip"))
+    tokenizer = tokenizers.load(tmp_path / "tokenizer.model")
+    given = {"segmenter": phrases.function_words, "phrases": 2}
+    tokens, phrase_ids = tokenizer.encode("A CAT meows", tokens=6, **given)
+    assert tokens.tolist() == [4, 5, 3, 1, 0, 0]
+    assert phrase_ids.tolist() == [1, 1, 1, 0, 0, 0]
+    # The end stays where there is no room for all.
+    assert tokenizer.encode("a cat a cat", tokens=3, **given)[0].tolist() == [4, 5, 1]
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.fingerprint == tokenizer.fingerprint
+    assert (again.unknown_id, again.unknown("a dog")) == (3, (1, 2))
+
+
+def test_other_families_are_found_out_too(tmp_path):
+    arrays = {"_conv_stem.weight": np.zeros((32, 3, 3, 3), np.float32)}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    with pytest.raises(ConfigError, match=r"--modality='text' is not in EfficientNet-Lite0; allo"):
+        converted(tmp_path / "weights.npz", modality="text")
+    np.savez(tmp_path / "weights.npz", other=np.zeros(3))
+    with pytest.raises(ConfigError, match=r"has arrays such as other, which is not there; allowed"):
+        converted(tmp_path / "weights.npz")
+
+
 def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
     section = (repository / "README.md").read_text().partition("### Start from CLIP")[2]
     shell, code = re.search(r"```bash\n(.*?)```\s+```python\n(.*?)```", section, re.S).groups()
@@ -306,8 +343,9 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
     folders.write_clip(tmp_path / "clip-vit-base-patch32")
     write_flickr8k(tmp_path / "my_images", 8, 0)
     (tmp_path / "my_clip.py").write_text(code)
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", compilation.flags(devices=1))
     few = ("--config.steps=3", "--config.batch_size=4", "--config.data.phrases=3")
+    few += ("--config.data.height=40", "--config.data.width=40")
     for command in shell.splitlines():
         python, _, module, *words = command.split()
         assert python == "python"
@@ -315,6 +353,7 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
         ran = programs.run(module, *words, *changes, cwd=tmp_path, timeout=300)
         assert ran.returncode == 0, ran.stderr
     assert "init_from runs/clip, step 0" in ran.stdout
+    assert "learned positions are interpolated, 4 x 4 to 5 x 5" in ran.stdout
     assert "checkpoint_manager" not in ran.stderr
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "3").is_dir()
 

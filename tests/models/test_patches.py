@@ -46,8 +46,8 @@ def test_clips_keep_different_cells():
 def test_learned_positions_are_interpolated():
     table = jax.random.normal(jax.random.key(0), (4, 4, 3))
     assert resized_positions(table, (4, 4)) is table
-    # A constant stays, and so does a slope away from the edges.
+    # What PyTorch's bicubic makes of a slope, away from the edges: it overshoots a little.
     ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None], (8, 8, 1))
     twice = resized_positions(ramp, (8, 16))[3, :, 0]
-    np.testing.assert_allclose(twice[4:-4], np.arange(4, 12) / 2 - 0.25, atol=1e-6)
-    np.testing.assert_allclose(resized_positions(jnp.ones((2, 5, 1)), (7, 3)), 1, rtol=1e-6)
+    np.testing.assert_allclose(twice[4:8], [1.703125, 2.296875, 2.703125, 3.296875], atol=1e-5)
+    np.testing.assert_allclose(resized_positions(jnp.ones((2, 5, 1)), (7, 3)), 1, rtol=1e-5)
