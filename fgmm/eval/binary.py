@@ -42,8 +42,7 @@ def _evaluate(name: str) -> None:
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step, flags.FLAGS.weights)
-    averaged = experiment.optimizer.ema and flags.FLAGS.weights != "last"
-    weights = "ema" if averaged else "last"
+    weights = checkpoint.weights_of(workdir, experiment, flags.FLAGS.weights)
     protocols = _protocols(name, experiment.config.evals)
     outputs = _outputs(workdir, list(protocols), int(state.step))
     for label, entry in protocols.items():

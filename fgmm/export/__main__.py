@@ -55,7 +55,7 @@ def export(
         raise ConfigError(f"--format={format!r} is unknown; allowed: {', '.join(known)}")
     check_output(output)
     experiment, state = checkpoint.load(workdir, step, weights)
-    kind = weights or ("ema" if experiment.config.optimizer.ema else "last")
+    kind = checkpoint.weights_of(workdir, experiment, weights)
     run, module = Run(workdir, experiment, state, kind), known[format]
     module.check(run)
     with whole(output) as folder:

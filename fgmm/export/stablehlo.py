@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import safetensors.numpy
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export as jax_export
 
 from fgmm.config import ConfigError
@@ -66,7 +66,7 @@ def write(run: Run, folder: pathlib.Path) -> list[str]:
     """
     signatures = {}
     for modality in run.experiment.model.encoders:
-        function = _exported(run, modality)
+        function = exported_function(run, modality)
         (folder / f"{modality}.stablehlo").write_bytes(function.serialize())
         (_, inputs), _ = jax.tree.unflatten(function.in_tree, function.in_avals)
         outputs = jax.tree.unflatten(function.out_tree, function.out_avals)
@@ -111,28 +111,32 @@ def _plain(embeddings: Any, modality: str) -> dict[str, Any]:
     return found | {name: jnp.float32(found[name]) for name in ("coarse", "local")}
 
 
-def _exported(run: Run, modality: str) -> jax_export.Exported:
+def exported_function(run: Run, modality: str) -> jax_export.Exported:
+    """``embedding_function`` of a run, lowered for all platforms; compiles nothing.
+
+    Raises:
+      ConfigError: a part of the model needs to know how many inputs there are.
+    """
     (batch,) = jax_export.symbolic_shape("B", constraints=("B >= 1",))
     blank = run.experiment.blank_batch(1)
-    inputs = {}
-    for name in _INPUTS[modality]:
-        shape, dtype = blank[name].shape, blank[name].dtype
-        # [B,K,L] of the captions of a clip; here there is one.
-        inputs[name] = jax.ShapeDtypeStruct(
-            (batch, *shape[2 if modality == "text" else 1 :]), dtype
-        )
-    weights = jax.tree.map(
-        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
-        exported.named(run.state.params["model"], run.state.statistics),
-    )
+    # Batches have [B,K,L]; here there is one caption.
+    first = 2 if modality == "text" else 1
+    inputs = {
+        name: jax.ShapeDtypeStruct((batch, *blank[name].shape[first:]), blank[name].dtype)
+        for name in _INPUTS[modality]
+    }
+    state = run.state
+    weights = flatten_dict({"params": state.params["model"], **state.statistics}, sep="/")
+    weights = {
+        path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in weights.items()
+    }
     function = jax.jit(embedding_function(run.experiment, modality))
     try:
         return jax_export.export(function, platforms=PLATFORMS)(weights, inputs)
     except (TypeError, ValueError, NotImplementedError) as error:
-        name = run.experiment.config.model[modality].name
+        name, why = run.experiment.config.model[modality].name, str(error).partition("\n")[0]
         raise ConfigError(
-            f"model.{modality}.name={name!r} cannot be exported with an open batch dimension: "
-            f"{str(error).partition(chr(10))[0]}"
+            f"model.{modality}.name={name!r} cannot be exported with an open batch dimension: {why}"
         ) from error
 
 

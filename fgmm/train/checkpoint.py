@@ -256,6 +256,13 @@ def load(
     return experiment, state.with_weights(weights)
 
 
+def weights_of(workdir: pathlib.Path, experiment: Experiment, weights: str = "") -> str:
+    """Which parameters ``load`` gave, with the same arguments: ``"ema"`` or ``"last"``."""
+    if _is_exported(workdir):
+        return exported.weights_of(workdir)
+    return weights or ("ema" if experiment.optimizer.ema else "last")
+
+
 def _is_exported(workdir: pathlib.Path) -> bool:
     return not (workdir / FOLDER).exists() and exported.is_exported(workdir)
 

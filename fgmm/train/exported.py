@@ -58,6 +58,12 @@ def named(params: Any, statistics: Any) -> dict[str, np.ndarray]:
     return {path: np.array(jax.device_get(array), order="C") for path, array in flat.items()}
 
 
+def weights_of(folder: pathlib.Path) -> str:
+    """Which parameters a folder holds: ``"ema"`` or ``"last"``."""
+    with safetensors.safe_open(folder / WEIGHTS, framework="numpy") as file:
+        return file.metadata()[KIND]
+
+
 def config_of(folder: pathlib.Path) -> dict[str, Any]:
     """The config, with keys that ``defaults`` has gained since.
 

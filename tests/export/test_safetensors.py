@@ -66,7 +66,7 @@ def test_another_run_starts_from_it(workdir, exported):
     assert config.model == checkpoint.config_of(workdir).model
 
 
-def test_the_weights_of_the_last_step(workdir, exported, tmp_path):
+def test_the_weights_of_the_last_step(workdir, model, exported, tmp_path):
     export(workdir, tmp_path / "last", "safetensors", "3", "last")
     average, last = (
         safetensors.numpy.load_file(path / "model.safetensors")
@@ -78,6 +78,11 @@ def test_the_weights_of_the_last_step(workdir, exported, tmp_path):
         fgmm.load(tmp_path / "last", weights="ema")
     with pytest.raises(ConfigError, match="step='4' is not there; allowed: latest, best, 3"):
         fgmm.load(tmp_path / "last", step=4)
+    # What is exported once more is still what it was.
+    assert export(tmp_path / "last", tmp_path / "again", "safetensors", "best")
+    again = safetensors.numpy.load_file(tmp_path / "again" / "model.safetensors")
+    np.testing.assert_array_equal(again[name], last[name])
+    assert checkpoint.weights_of(tmp_path / "again", model.experiment) == "last"
 
 
 def test_what_was_converted_and_not_touched_has_the_published_bits(converted, tmp_path):

@@ -11,10 +11,15 @@ import sys
 import numpy as np
 import pytest
 
+from configs import quickstart
+from fgmm import components
 from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
 from fgmm.export import stablehlo
 from fgmm.export.__main__ import export
 from fgmm.export.folder import Run
+from tests.models.small import SMALL, small
+from tests.shrunken import shrunken
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
 # What is before and after the lines of the page.
@@ -82,6 +87,25 @@ def test_without_fgmm_embeddings_are_the_same(workdir, model, tmp_path):
     assert signatures["text"]["outputs"]["joint"]["coarse"] == "float32 [B, 8]"
     page = (tmp_path / "out" / "README.md").read_text()
     assert "Its functions run with jax alone" in page
+
+
+ENCODERS = [(modality, name) for modality, encoders in SMALL.items() for name in encoders]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("modality", "name"), ENCODERS)
+def test_every_encoder_takes_any_number_of_inputs(workdir, modality, name):
+    config = shrunken(quickstart.get_config())
+    config.data.update(frames=4, height=32, width=32, tokens=12, seconds=2.0)
+    config.model[modality] = small(modality, name)
+    config.objective.terms, config.evals = {}, {}
+    config.checkpoint.best_metric = ""
+    experiment = experiments.build(components.complete(config))
+    run = Run(workdir, experiment, experiment.abstract_state, "last")
+    found = stablehlo.exported_function(run, modality)
+    batch, *_ = {str(leaf.shape[0]) for leaf in found.out_avals}
+    assert batch == "B"
+    assert found.platforms == ("cpu", "cuda", "tpu")
 
 
 def test_without_the_library_it_is_said(workdir, model, monkeypatch):

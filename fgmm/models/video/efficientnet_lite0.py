@@ -71,8 +71,8 @@ def depthwise_conv(
         H, W = (size - extent for size, extent in zip(x.shape[1:3], window, strict=True))
 
         def shifted(row, column):
-            start, limit = (0, row, column, 0), (len(x), row + H + 1, column + W + 1, x.shape[-1])
-            return jax.lax.slice(x, start, limit, (1, *strides, 1))
+            limit = (x.shape[0], row + H + 1, column + W + 1, x.shape[-1])
+            return jax.lax.slice(x, (0, row, column, 0), limit, (1, *strides, 1))
 
         entries = itertools.product(range(window[0]), range(window[1]))
         return sum(shifted(*entry) * kernel[entry].reshape(1, 1, 1, -1) for entry in entries)
