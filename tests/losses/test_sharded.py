@@ -167,7 +167,10 @@ def on_one_device():
         return jax.device_get(found)
 
 
-@pytest.mark.parametrize(("dtype", "swapped"), [(jnp.float64, False), (jnp.float32, True)])
+@pytest.mark.parametrize(
+    ("dtype", "swapped"),
+    [(jnp.float64, False), pytest.param(jnp.float32, True, marks=pytest.mark.long)],
+)
 def test_every_loss_and_pool_is_that_of_one_device(dtype, swapped):
     expected = on_one_device()
     with jax.enable_x64(dtype == jnp.float64):
