@@ -5,11 +5,7 @@ import json
 import pytest
 
 import fgmm
-from tests.convert import published_folders
-from tests.export.small import write_converted, write_run
-
-PICTURES = {"size": {"height": 32, "width": 32}, "resample": 2, "image_std": [0.2, 0.25, 0.3]}
-WRITERS = {"clip": published_folders.write_clip, "siglip": published_folders.write_siglip}
+from tests.export.small import PICTURES, WRITERS, write_converted, write_run
 
 
 @pytest.fixture(scope="session")

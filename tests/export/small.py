@@ -9,7 +9,12 @@ from fgmm.convert import __main__ as convert
 from fgmm.convert import converted, published
 from fgmm.experiment import build as experiments
 from fgmm.train.checkpoint import Checkpoints
+from tests.convert import published_folders
 from tests.shrunken import shrunken
+
+# Of small published folders, by family, and a preprocessor file that is not the family's.
+WRITERS = {"clip": published_folders.write_clip, "siglip": published_folders.write_siglip}
+PICTURES = {"size": {"height": 32, "width": 32}, "resample": 2, "image_std": [0.2, 0.25, 0.3]}
 
 
 def write_run(workdir: pathlib.Path, ema: float = 0.0) -> pathlib.Path:

@@ -21,7 +21,7 @@ from fgmm.export.__main__ import export
 from fgmm.export.folder import Run
 from fgmm.train import checkpoint
 from tests.convert import published_folders
-from tests.export.conftest import PICTURES, WRITERS
+from tests.export.small import PICTURES, WRITERS
 from tests.shrunken import shrunken
 
 
