@@ -53,7 +53,7 @@ def test_options_are_completed():
         ({"hidden": -1}, {}, r"va\.hidden=-1 must be an int of at least 0, or a dict"),
         ({"hidden": {"video": "x"}}, {}, r"va\.hidden=\{'video': 'x'\} must be an int"),
         ({"hidden": "x"}, {}, r"va\.hidden='x' is not of type int or Mapping$"),
-        ({"pool": "sum"}, {}, r"va\.pool='sum' is unknown; allowed: mean, max, gate$"),
+        ({"pool": "sum"}, {}, r"va\.pool='sum' is unknown; allowed: mean, max, gate, own$"),
         (
             {"pool": "gate"},
             {},
