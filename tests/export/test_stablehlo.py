@@ -42,7 +42,6 @@ np.savez(sys.argv[2], **found)
 
 
 def test_without_fgmm_embeddings_are_the_same(workdir, model, tmp_path):
-    pytest.importorskip("flatbuffers", reason="jax.export serializes with it")
     export(workdir, tmp_path / "out", "stablehlo", "latest")
     (code,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "deseri" in code)
     assert len([line for line in code.splitlines() if line]) <= 10
