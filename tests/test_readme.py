@@ -90,7 +90,10 @@ def corpora(repository, tmp_path):
 
 @pytest.mark.parametrize(
     ("title", "workdir"),
-    [("On your own videos", "my_videos"), ("On several corpora at once", "both")],
+    [
+        ("On your own videos", "my_videos"),
+        pytest.param("On several corpora at once", "both", marks=pytest.mark.long),
+    ],
 )
 def test_a_section_runs_on_six_small_videos_as_it_stands(
     title, workdir, readme, corpora, repository

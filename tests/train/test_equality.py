@@ -37,7 +37,7 @@ def alone(equality):
     "run",
     [
         {"dtype": "float64", "devices": 8},
-        {"dtype": "float64", "devices": 4, "fsdp": 2},
+        pytest.param({"dtype": "float64", "devices": 4, "fsdp": 2}, marks=pytest.mark.long),
         {"dtype": "float64", "devices": 4, "fsdp": 2, "accumulate": 2},
         {"dtype": "float64", "devices": 2, "grad_cache": 2, "plain": True},
         {"dtype": "float32", "devices": 8, "fsdp": 2},
