@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl-C as a wish to stop."""
 
-import os
 import signal
 
 import pytest
@@ -12,8 +11,8 @@ def test_signals_are_counted_and_handlers_come_back():
     before = signal.getsignal(signal.SIGTERM)
     with Interruption() as interruption:
         assert (interruption.number, interruption.count) == (None, 0)
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
         assert interruption.number == signal.SIGTERM
         assert interruption.count == 2
     assert signal.getsignal(signal.SIGTERM) is before
@@ -21,10 +20,10 @@ def test_signals_are_counted_and_handlers_come_back():
 
 def test_with_a_notice_the_second_signal_ends_the_process(capfd):
     with Interruption("saving") as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interruption.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert capfd.readouterr().err == "\nSIGINT: saving\n"
 
 
