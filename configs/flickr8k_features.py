@@ -2,8 +2,7 @@
 
 The features are those of EfficientNet-Lite0; docs/encoders.md says where its weights are::
 
-    python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \
-        --output=runs/efficientnet_lite0
+    python -m fgmm.convert --from=efficientnet-lite0-57934424.pth --output=runs/efficientnet_lite0
     for split in train dev; do
         python -m fgmm.data.features --weights=runs/efficientnet_lite0 \
             --source=flickr8k:split=$split --input=flickr8k.tar --output=flickr8k_features/$split

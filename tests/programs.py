@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-# What most programs import. None of it has started a thread by then, so that forks are safe.
+# What most programs import. The one thread by then is NumPy's, of OpenBLAS, which survives forks.
 _IMPORTED = [
     *("absl.app", "av", "flax.linen", "grain.python", "jax", "matplotlib.pyplot"),
     *("ml_collections.config_flags", "optax", "orbax.checkpoint", "PIL.Image", "sentencepiece"),

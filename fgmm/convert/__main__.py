@@ -4,58 +4,24 @@
     python -m fgmm.convert --from=siglip-base-patch16-224 --output=runs/siglip --modality=video
 
 What they are is found out and said. The run opens in ``fgmm.load`` and in evaluations, and another
-run starts from it with ``config.init_from``. Modules of this package with ``recognises`` and
-``as_run`` are the models that are known; S3D has a program of its own,
-``fgmm.convert.s3d_howto100m``.
+run starts from it with ``config.init_from``. ``families`` knows the models; S3D has a program of
+its own, ``fgmm.convert.s3d_howto100m``.
 """
 
 import hashlib
-import importlib
 import inspect
 import pathlib
-import pkgutil
 import sys
-from collections.abc import Iterator
-from types import ModuleType
 
 import jax
 from absl import flags
 
 from fgmm import command_line
-from fgmm import convert as package
 from fgmm.config import ConfigError
 from fgmm.convert import published as files
 from fgmm.convert.converted import write
-from fgmm.convert.published import Published
+from fgmm.convert.families import family_of
 from fgmm.train.checkpoint import TOKENIZER
-
-
-def families() -> Iterator[ModuleType]:
-    """The modules that know a published model."""
-    for found in pkgutil.iter_modules(package.__path__):
-        if found.name != "__main__":
-            module = importlib.import_module(f"{package.__name__}.{found.name}")
-            if hasattr(module, "recognises"):
-                yield module
-
-
-def family_of(published: Published) -> ModuleType:
-    """The module that knows a published model.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    known = list(families())
-    for module in known:
-        if module.recognises(published):
-            return module
-    kind = published.config.get("model_type") or published.config.get("architectures")
-    what = f"model_type {kind!r}" if kind else f"arrays such as {next(iter(published.arrays))}"
-    raise ConfigError(
-        f"--from={published.folder} has {what}, which is not there; allowed: "
-        + ", ".join(module.MODEL for module in known)
-        + ", and S3D by fgmm.convert.s3d_howto100m"
-    )
 
 
 def main(argv: list[str]) -> None:

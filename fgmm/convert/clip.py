@@ -18,15 +18,7 @@ _USUAL = towers.Pictures(
     (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "cover", "bicubic"
 )
 _ACTIVATIONS = ("quick_gelu", "gelu")
-# Hugging Face's names of layers; ``pre_layrnorm`` is spelled so.
-_HUGGING_FACE = {
-    "norm1": ("encoder.layers.{}.layer_norm1",),
-    "attention": tuple(f"encoder.layers.{{}}.self_attn.{part}_proj" for part in "qkv"),
-    "out": ("encoder.layers.{}.self_attn.out_proj",),
-    "norm2": ("encoder.layers.{}.layer_norm2",),
-    "first": ("encoder.layers.{}.mlp.fc1",),
-    "second": ("encoder.layers.{}.mlp.fc2",),
-}
+# Layers of a block in OpenAI's layout.
 _OPENAI = {
     "norm1": ("transformer.resblocks.{}.ln_1",),
     "attention": ("transformer.resblocks.{}.attn.in_proj",),
@@ -35,7 +27,8 @@ _OPENAI = {
     "first": ("transformer.resblocks.{}.mlp.c_fc",),
     "second": ("transformer.resblocks.{}.mlp.c_proj",),
 }
-# All other arrays: in Hugging Face's layout, and in OpenAI's, which open_clip has too.
+# All other arrays: in Hugging Face's layout, where ``pre_layrnorm`` is spelled so, and in OpenAI's,
+# which open_clip has too.
 _OTHERS = {
     "model/encoders_video/embedding/kernel": (
         ("vision_model.embeddings.patch_embedding.weight", convolution),
@@ -167,7 +160,7 @@ def _take(path: str, layout: int) -> Take:
         prefix = _PREFIXES[part][layout]
         names = {
             role: tuple(prefix + name for name in layers)
-            for role, layers in (_HUGGING_FACE, _OPENAI)[layout].items()
+            for role, layers in (towers.HUGGING_FACE_BLOCK, _OPENAI)[layout].items()
         }
         return towers.block(block[2], int(block[1]), names)
     if part.startswith("heads"):

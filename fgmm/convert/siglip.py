@@ -28,14 +28,6 @@ from fgmm.experiment.build import Experiment
 MODEL = "SigLIP"
 _USUAL = towers.Pictures((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "stretch", "bicubic")
 _PREFIXES = {"encoders_video": "vision_model.", "encoders_text": "text_model."}
-_BLOCK = {
-    "norm1": ("encoder.layers.{}.layer_norm1",),
-    "attention": tuple(f"encoder.layers.{{}}.self_attn.{part}_proj" for part in "qkv"),
-    "out": ("encoder.layers.{}.self_attn.out_proj",),
-    "norm2": ("encoder.layers.{}.layer_norm2",),
-    "first": ("encoder.layers.{}.mlp.fc1",),
-    "second": ("encoder.layers.{}.mlp.fc2",),
-}
 
 
 @undone_by(lambda array: array.reshape(1))
@@ -171,7 +163,7 @@ def _take(path: str) -> Take:
     if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
         names = {
             role: tuple(_PREFIXES[part] + name for name in layers)
-            for role, layers in _BLOCK.items()
+            for role, layers in towers.HUGGING_FACE_BLOCK.items()
         }
         return towers.block(block[2], int(block[1]), names)
     if part.startswith("heads"):

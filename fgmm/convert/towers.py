@@ -224,6 +224,15 @@ def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
     return Take(published, linear_of_heads if role == "out" else linear)
 
 
+# The layers of a block in Hugging Face's layout.
+HUGGING_FACE_BLOCK = {
+    "norm1": ("encoder.layers.{}.layer_norm1",),
+    "attention": tuple(f"encoder.layers.{{}}.self_attn.{part}_proj" for part in "qkv"),
+    "out": ("encoder.layers.{}.self_attn.out_proj",),
+    "norm2": ("encoder.layers.{}.layer_norm2",),
+    "first": ("encoder.layers.{}.mlp.fc1",),
+    "second": ("encoder.layers.{}.mlp.fc2",),
+}
 _ROLES = {
     "LayerNorm_0": "norm1",
     "DenseGeneral_0": "attention",

@@ -16,7 +16,15 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from fgmm import components, xla_flags
-from fgmm.config import Config, ConfigError, as_dict, check_keys, plain, with_space_defaults
+from fgmm.config import (
+    Config,
+    ConfigError,
+    as_dict,
+    check_keys,
+    plain,
+    tuples,
+    with_space_defaults,
+)
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
 from fgmm.data import pipeline
@@ -178,7 +186,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         # A config may put a dict of one run in the place of the section.
         config["init_from"].setdefault("also", {})
     check_keys(config)
-    config = ml_collections.ConfigDict(as_dict(config))
+    config = ml_collections.ConfigDict(tuples(as_dict(config)))
     modalities = tuple(name for name in MODALITIES if name in config.model)
     for name in config.model:
         if name not in (*MODALITIES, "spaces"):
@@ -345,12 +353,7 @@ def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def _transforms(config, shape: BatchShape) -> Transforms:
-    # A saved config has lists for tuples.
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.transforms.items()
-    }
-    transforms = Transforms(sample_rate=config.data.sample_rate, **options)
+    transforms = Transforms(sample_rate=config.data.sample_rate, **config.transforms)
     if "audio" in config.model and shape.samples < transforms.window:
         raise ConfigError(
             f"data.seconds={config.data.seconds} is shorter than "
@@ -371,7 +374,6 @@ def _check_no_pixels(config: Config, features: int) -> None:
     for key, default in of_pixels.items():
         section, _, name = key.partition(".")
         value = config[section][name]
-        value = tuple(value) if isinstance(value, list) else value
         if value != default:
             raise ConfigError(
                 f"{key}={value!r} changes pixels, and data.features={features} has stored features "

@@ -17,8 +17,8 @@ import tokenizers
 from flax.traverse_util import flatten_dict
 
 from fgmm.config import ConfigError
-from fgmm.convert.__main__ import families
 from fgmm.convert.converted import given_back
+from fgmm.convert.families import families
 from fgmm.convert.towers import MODALITIES, SPACE, Layout, published_preprocessor
 from fgmm.experiment.build import Experiment
 from fgmm.export.folder import Run

@@ -17,7 +17,14 @@ from fgmm.losses.negatives import (
 )
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.scores import Scores
-from fgmm.losses.term import Parameters, PhraseWeights, PooledTerm, Side
+from fgmm.losses.term import (
+    Metrics,
+    Parameters,
+    PhraseWeights,
+    PooledTerm,
+    Side,
+    top1_accuracy,
+)
 
 # Of phrases and local embeddings in a score.
 WEIGHTINGS = (*similarity.WEIGHTINGS, "learned")
@@ -116,6 +123,36 @@ class ScoredTerm(PooledTerm):
                 raise ValueError(
                     f"negatives {self.negatives!r} needs exchange 'gather'; got 'ring'"
                 )
+
+    def contrast(
+        self, parameters: Parameters, scores: Scores, axis_name: AxisName
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of scores, and metrics beside accuracy and temperatures."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        parameters,
+        x,
+        y,
+        *,
+        phrase_ids=None,
+        step,
+        key=None,
+        axis_name=None,
+        exchange="gather",
+    ):
+        """As ``Term.__call__``; ``key`` is of the step, the same on all devices, for terms that
+        draw.
+        """
+        del phrase_ids, step
+        s = self.compared(parameters, x, y, key=key, axis_name=axis_name, exchange=exchange)
+        loss, metrics = self.contrast(parameters, s, axis_name)
+        return loss, {
+            "top1": top1_accuracy(s, axis_name),
+            **metrics,
+            **self.temperatures(parameters),
+        }
 
     def compared(
         self,

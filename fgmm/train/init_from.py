@@ -52,7 +52,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fgmm.config import Config, ConfigError
+from fgmm.config import Config, ConfigError, tuples
 from fgmm.experiment import init_rules
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, Start
@@ -318,8 +318,7 @@ def _other_pictures(
     lines = []
     for section, names in _PICTURES.items():
         for name in names:
-            theirs, ours = found.config[section][name], experiment.config[section][name]
-            theirs, ours = (tuple(v) if isinstance(v, list) else v for v in (theirs, ours))
+            theirs, ours = tuples(found.config[section])[name], experiment.config[section][name]
             if theirs != ours:
                 lines.append(
                     f"{section}.{name}={ours!r}, and the video encoder of {start.path} was "

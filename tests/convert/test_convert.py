@@ -14,8 +14,8 @@ import safetensors.numpy
 import tokenizers as library
 
 from fgmm.config import ConfigError
-from fgmm.convert import __main__ as program
 from fgmm.convert import clip, published, published_tokenizers
+from fgmm.convert.families import family_of
 from fgmm.data.text import phrases, tokenizers
 from fgmm.train import checkpoint
 from tests import compilation, programs
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def converted(path, **options):
     found = published.read(path)
-    return program.family_of(found).as_run(found, **options)
+    return family_of(found).as_run(found, **options)
 
 
 def change_config(folder, **options):

@@ -5,8 +5,8 @@ import pathlib
 import jax
 
 from configs import quickstart
-from fgmm.convert import __main__ as convert
 from fgmm.convert import converted, published
+from fgmm.convert.families import family_of
 from fgmm.experiment import build as experiments
 from fgmm.train.checkpoint import Checkpoints
 from tests.convert import published_folders
@@ -38,6 +38,6 @@ def write_run(workdir: pathlib.Path, ema: float = 0.0) -> pathlib.Path:
 def write_converted(folder: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
     """A published folder as a run of no steps."""
     found = published.read(folder)
-    run = convert.family_of(found).as_run(found)
+    run = family_of(found).as_run(found)
     converted.write(run, workdir, {"model": "small", "sha256": {"model.safetensors": "0" * 64}})
     return workdir

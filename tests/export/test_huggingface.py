@@ -12,8 +12,8 @@ from jax.tree_util import tree_map
 
 from configs import quickstart
 from fgmm.config import ConfigError, as_dict
-from fgmm.convert import __main__ as convert
 from fgmm.convert import published
+from fgmm.convert.families import family_of
 from fgmm.data.text import phrases
 from fgmm.experiment import build as experiments
 from fgmm.export import huggingface
@@ -61,7 +61,7 @@ def test_tensors_have_their_names_shapes_and_bits(made, family):
 def test_the_folder_becomes_the_same_run_again(made, runs, family):
     _, _, output = made[family]
     again = published.read(output)
-    found = convert.family_of(again).as_run(again)
+    found = family_of(again).as_run(again)
     assert found.experiment.model == runs[family].experiment.model
     assert found.experiment.shape == runs[family].experiment.shape
     one, other = (as_dict(run.experiment.config) for run in (found, runs[family]))

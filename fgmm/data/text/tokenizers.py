@@ -45,39 +45,34 @@ class Tokenizer:
     """
 
     unknown_id: int | None = UNKNOWN_ID
+    # What its file is, and whether one can be trained with this package.
+    _KIND, _TRAINED = "SentencePiece model", True
 
     def __init__(self, model_path: str | os.PathLike[str]):
         """Loads a model.
 
         Raises:
-          ConfigError: the file is missing, is no SentencePiece model, or has no padding at id 0.
+          ConfigError: the file is missing or no such model; one of SentencePiece has no padding at
+            id 0.
         """
+        named = f"tokenizer {str(model_path)!r}"
+        remedy = f"; {_training_command(model_path)}" if self._TRAINED else ""
         try:
-            model = pathlib.Path(model_path).read_bytes()
+            self._load(pathlib.Path(model_path).read_bytes())
         except OSError as error:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror}); "
-                + _training_command(model_path)
-            ) from error
-        try:
-            self._load(model)
-        except (RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} is no SentencePiece model; "
-                + _training_command(model_path)
-            ) from error
-        if self._processor.pad_id() != PAD_ID:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} has its padding at id {self._processor.pad_id()}, "
-                f"not {PAD_ID}; {_training_command(model_path)}"
-            )
+            raise ConfigError(f"{named} cannot be read ({error.strerror}){remedy}") from error
+        except Exception as error:  # libraries raise nearly anything
+            why = " ".join(str(error).split())
+            raise ConfigError(f"{named} is no {self._KIND}: {why}{remedy}") from error
 
     def _load(self, model: bytes) -> None:
         if not model:
-            raise ValueError("empty model")  # which SentencePiece would accept
+            raise ValueError("it is empty")  # which SentencePiece would accept
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
+        if self._processor.pad_id() != PAD_ID:
+            raise ValueError(f"it has its padding at id {self._processor.pad_id()}, not {PAD_ID}")
         self._remember()
 
     @property
@@ -179,32 +174,14 @@ class WordDictionary(Tokenizer):
     """Whole words by their place in a list, for models that were published with one (MIL-NCE's text
     tower, github.com/antoine77340/S3D_HowTo100M).
 
-    Words are runs of letters, digits, underscores and apostrophes in the lower-cased caption; those
-    that are not in the list are left out; an id is the place in the list plus 1. The published
-    models read at most 16 words a caption: ``config.data.tokens = 16``.
+    The file is a .npy, an array [words] of strings; of equal ones the last counts. Words are runs
+    of letters, digits, underscores and apostrophes in the lower-cased caption; those that are not
+    in the list are left out; an id is the place in the list plus 1. The published models read at
+    most 16 words a caption: ``config.data.tokens = 16``.
     """
 
     unknown_id = None
-
-    def __init__(self, model_path: str | os.PathLike[str]):
-        """Loads a list of words.
-
-        Args:
-          model_path: a .npy file, an array [words] of strings; of equal ones the last counts.
-
-        Raises:
-          ConfigError: the file is missing or no such array.
-        """
-        try:
-            self._load(pathlib.Path(model_path).read_bytes())
-        except OSError as error:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror})"
-            ) from error
-        except (ValueError, EOFError) as error:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} is no dictionary of words: {error}"
-            ) from error
+    _KIND, _TRAINED = "dictionary of words", False
 
     def _load(self, model: bytes) -> None:
         words = np.load(io.BytesIO(model), allow_pickle=False)
@@ -242,30 +219,13 @@ class WordDictionary(Tokenizer):
 class PublishedTokenizer(Tokenizer):
     """A tokenizer of the ``tokenizers`` library, as models are published with: ``tokenizer.json``.
 
-    All tokens of a caption stay, with those that begin and end it, and padding is the model's own,
-    since published towers were trained with them. Only tokens of phrases have a phrase id. A
-    caption that is too long loses its last tokens, but not those that end it.
+    All tokens of a caption stay, with those that begin and end it, and padding is that of the
+    file's section ``padding``, since published towers were trained with them. Only tokens of
+    phrases have a phrase id. A caption that is too long loses its last tokens, but not those that
+    end it.
     """
 
-    def __init__(self, model_path: str | os.PathLike[str]):
-        """Loads a tokenizer.
-
-        Args:
-          model_path: a tokenizer.json; its section ``padding`` says what to pad with, 0 without it.
-
-        Raises:
-          ConfigError: the file is missing or no such tokenizer.
-        """
-        try:
-            self._load(pathlib.Path(model_path).read_bytes())
-        except OSError as error:
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} cannot be read ({error.strerror})"
-            ) from error
-        except Exception as error:  # the library raises nothing more special
-            raise ConfigError(
-                f"tokenizer {str(model_path)!r} is no tokenizer.json: {error}"
-            ) from error
+    _KIND, _TRAINED = "tokenizer.json", False
 
     def _load(self, model: bytes) -> None:
         self._model = model

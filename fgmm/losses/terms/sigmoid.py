@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from fgmm.losses import contrastive
 from fgmm.losses.scored_term import ScoredTerm
 from fgmm.losses.temperature import SIGLIP_INITIAL_BIAS, SIGLIP_INITIAL_TEMPERATURE
-from fgmm.losses.term import top1_accuracy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,21 +26,8 @@ class Term(ScoredTerm):
         bias = {"bias": jnp.float32(self.bias)} if self.learn_bias else {}
         return {**super().init(), **bias}
 
-    def __call__(
-        self,
-        parameters,
-        x,
-        y,
-        *,
-        phrase_ids=None,
-        step,
-        key=None,
-        axis_name=None,
-        exchange="gather",
-    ):
-        s = self.compared(parameters, x, y, key=key, axis_name=axis_name, exchange=exchange)
+    def contrast(self, parameters, scores, axis_name):
         bias = parameters["bias"] if self.learn_bias else self.bias
         temperature = self.current("temperature", parameters)
-        loss = contrastive.sigmoid(s, temperature=temperature, bias=bias, axis_name=axis_name)
-        metrics = {"top1": top1_accuracy(s, axis_name), "bias": jnp.asarray(bias)}
-        return loss, {**metrics, **self.temperatures(parameters)}
+        loss = contrastive.sigmoid(scores, temperature=temperature, bias=bias, axis_name=axis_name)
+        return loss, {"bias": jnp.asarray(bias)}
