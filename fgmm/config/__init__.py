@@ -24,6 +24,7 @@ __all__ = [
     "as_dict",
     "at",
     "check_keys",
+    "completed",
     "defaults",
     "differences",
     "flat",
@@ -61,6 +62,8 @@ def _check_section(section: type, given: Config, key: str, is_open: bool = False
         if name not in given:
             raise ConfigError(f"{where} is missing from the config; see fgmm/config/sections.py")
         if is_section(option.type):
+            if not isinstance(given[name], Config):
+                raise ConfigError(f"{where}={given[name]!r} must be a dict of keys")
             _check_section(option.type, given[name], where, option.open)
 
 
@@ -72,8 +75,15 @@ def with_new_keys(saved: Config) -> dict[str, Any]:
     return _complete(brought_over(plain(saved)))
 
 
+def completed(config: Config) -> dict[str, Any]:
+    """The config with the defaults of what its sections leave out, as where a config file puts a
+    dict in the place of a section.
+    """
+    return _with_defaults(Options, config)
+
+
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
-    complete = _with_defaults(Options, config)
+    complete = completed(config)
     complete["model"]["spaces"] = with_space_defaults(complete["model"].get("spaces", {}))
     return complete
 
@@ -82,7 +92,11 @@ def _with_defaults(section: type, given: Config) -> dict[str, Any]:
     result = plain(given)
     for name, option in declared(section).items():
         if is_section(option.type):
-            result[name] = _with_defaults(option.type, given.get(name, {}))
+            inner = given.get(name, {})
+            # ``check_keys`` refuses what is no section.
+            result[name] = (
+                _with_defaults(option.type, inner) if isinstance(inner, Config) else inner
+            )
         elif option.default is not REQUIRED:
             result.setdefault(name, option.default)
     return result

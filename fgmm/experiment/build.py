@@ -21,7 +21,7 @@ from fgmm.config import (
     ConfigError,
     as_dict,
     check_keys,
-    plain,
+    completed,
     tuples,
     with_space_defaults,
 )
@@ -181,10 +181,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
       ConfigError: anything is wrong with the config, or the tokenizer is not the one that the
         config's fingerprint belongs to.
     """
-    config = plain(config)
-    if isinstance(config.get("init_from"), dict):
-        # A config may put a dict of one run in the place of the section.
-        config["init_from"].setdefault("also", {})
+    config = completed(config)
     check_keys(config)
     config = ml_collections.ConfigDict(tuples(as_dict(config)))
     modalities = tuple(name for name in MODALITIES if name in config.model)

@@ -52,6 +52,24 @@ def test_a_missing_key_is_named():
         configs.check_keys(config)
 
 
+def test_what_is_no_section_is_named():
+    config = configs.defaults().unlock()
+    with config.ignore_type():
+        config.mesh = 3
+    with pytest.raises(ConfigError, match="mesh=3 must be a dict of keys"):
+        configs.check_keys(configs.completed(config))
+
+
+def test_a_dict_in_the_place_of_a_section_has_the_defaults_of_what_it_leaves_out():
+    config = configs.plain(configs.defaults()) | {"init_from": {"path": "runs/a"}}
+    completed = configs.completed(config)
+    configs.check_keys(completed)
+    assert completed["init_from"] == {
+        **configs.plain(configs.defaults().init_from),
+        "path": "runs/a",
+    }
+
+
 def test_complete_writes_the_defaults_of_every_component():
     config = quickstart()
     assert config.model.text.depth == 2
