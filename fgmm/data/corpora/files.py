@@ -211,6 +211,15 @@ def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
     return Folder(path) if os.path.isdir(path) else Archive(path)
 
 
+def state(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The size of a file in bytes and when it was changed, in nanoseconds; (-1, 0) without it."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def leads_out(name: str) -> bool:
     """Whether a relative name would lead out of the folder that it is relative to."""
     return posixpath.isabs(name) or ".." in name.split("/")

@@ -79,6 +79,11 @@ class FileSource:
         return self._listed.report
 
     @classmethod
+    def is_there(cls, root: str) -> bool:
+        """Whether there is anything at ``root`` to be opened."""
+        return os.path.exists(root)
+
+    @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
         """The splits that ``fgmm.data.prepare`` takes if no others are asked for: all choices of
         the option ``split``, or its default where any name is allowed.
@@ -107,10 +112,17 @@ class SplitByName(FileSource):
         return (place(name) < border) == (self.split == "validation")
 
     def border(self, names: Iterable[str]) -> float:
+        """The place below which files are in ``validation``; see ``border_of``."""
+        return self.border_of(place(name) for name in names)
+
+    def border_of(self, found: Iterable[float]) -> float:
         """The place below which files are in ``validation``, so that of two or more files both
         splits have one where the option asks for both.
+
+        Args:
+          found: the places of the files, or at least the first two and the last.
         """
-        places = sorted({place(name) for name in names})
+        places = sorted(set(found))
         if len(places) < 2 or self.validation in (0, 1):
             return self.validation
         # The first place is always below it, the last never.

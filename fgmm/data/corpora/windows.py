@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from fgmm.data.corpora import narrations
-from fgmm.data.media.stretch import Recording, Stretch, even_start, share_start
+from fgmm.data.media.stretch import MediaFile, Stretch, even_start, share_start
 from fgmm.data.schema import Caption
 
 # A stretch with its narrations, whose times count from its start.
@@ -30,7 +30,7 @@ class NarrationWindows:
 
     def __call__(
         self,
-        recording: Recording | bytes,
+        recording: MediaFile | bytes,
         spoken: tuple[Caption, ...],
         rng: np.random.Generator | None,
         duration: float = math.inf,
@@ -84,7 +84,7 @@ class EvenWindows:
 
     def __call__(
         self,
-        recording: Recording | bytes,
+        recording: MediaFile | bytes,
         spoken: tuple[Caption, ...],
         duration: float,
         number: int,

@@ -1,6 +1,7 @@
 """Stretches of recordings, of which clips are made; opened when they are read."""
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,6 +9,14 @@ from jaxtyping import UInt8
 from fgmm.data.corpora import files
 from fgmm.data.media import av_files
 from fgmm.data.schema import CROPPED, Resizing, Waveform
+
+
+@runtime_checkable
+class MediaFile(Protocol):
+    """A file, or a part of one, that is opened when it is read, such as a ``Recording``."""
+
+    def media(self, reason: str) -> av_files.Media:
+        """What can be opened. Raises ``BadInput``: ``missing_file``, or ``reason``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Stretch:
       share: 0 for the start of the recording, 1 for its end.
     """
 
-    recording: Recording | bytes
+    recording: MediaFile | bytes
     start: float | None
     seconds: float
     share: float = 0.5

@@ -121,7 +121,7 @@ def splits(chosen: SourceChoice, root: str) -> tuple[str, ...]:
     options = components.options(source)
     if "root" not in options:
         raise ConfigError(f"source {chosen.name!r} cannot be prepared: it has no files")
-    _demand_there(root)
+    _demand_there(source, root)
     return source.splits(root) if hasattr(source, "splits") else (options.get("split") or WHOLE,)
 
 
@@ -133,7 +133,7 @@ def open_raw(chosen: SourceChoice, root: str, split: str) -> Any:
     """
     source = components.find("data.sources", chosen.name, key="--source")
     has_splits = "split" in components.options(source)
-    _demand_there(root)
+    _demand_there(source, root)
     if not has_splits and split != WHOLE:
         raise ConfigError(f"--splits={split} is unknown; {chosen.name} has none but {WHOLE!r}")
     given = {**chosen.options, "root": root}
@@ -145,6 +145,6 @@ def open_raw(chosen: SourceChoice, root: str, split: str) -> Any:
     return EncodedPictures(source(**complete), chosen.name)
 
 
-def _demand_there(root: str) -> None:
-    if not os.path.exists(root):
+def _demand_there(source: Any, root: str) -> None:
+    if not getattr(source, "is_there", os.path.exists)(root):
         raise ConfigError(f"--input={root} does not exist; give the folder of the corpus")

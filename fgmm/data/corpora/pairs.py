@@ -1,0 +1,276 @@
+"""Corpora of pairs: recordings or pictures, each with what is said of it, found row by row."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from fgmm.config.option import option
+from fgmm.data.corpora import files
+from fgmm.data.corpora.arrow_batches import ArrowBatches
+from fgmm.data.corpora.row_index import SplitRows, digest_of, report_of
+from fgmm.data.corpora.source import SECONDS, FileSource, SplitByName
+from fgmm.data.corpora.windows import NarrationWindows
+from fgmm.data.fingerprint import Fingerprint, digest
+from fgmm.data.media import av_files, joined
+from fgmm.data.media.stretch import MediaFile, Stretch, share_start
+from fgmm.data.preparation.raw import RawRecord
+from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
+
+# How files of pictures and of sound begin; WebP and WAV are both RIFF, and told apart at byte 8.
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1", b"\xff\xf9")
+_RIFF = {b"WEBP": "image", b"WAVE": "audio"}
+
+
+class Pair(NamedTuple):
+    """A recording or a picture of a corpus.
+
+    Attributes:
+      clip_id, labels, group: as in ``Clip``.
+      kind: of ``media``, one of ``raw.KINDS``.
+      media: a file, or the contents of one; what it is not, such as a shard that is gone, raises
+        ``BadInput`` when it is opened.
+      sound: a file of its own for the sound of a video; None where the video has it.
+      captions: with times from the start of the recording; without an end they describe all of it.
+      problems: what was left out of it, by reason.
+    """
+
+    clip_id: str
+    kind: str
+    media: MediaFile | bytes
+    captions: tuple[Caption, ...] = ()
+    sound: MediaFile | bytes | None = None
+    labels: Mapping[str, int] = {}
+    group: str = ""
+    problems: Mapping[str, int] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """A file that is known to be unreadable before it is opened."""
+
+    reason: str
+    detail: str
+
+    def media(self, reason: str) -> av_files.Media:
+        """Raises ``BadInput``."""
+        del reason
+        raise BadInput(self.reason, self.detail)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairSource(FileSource):
+    """A source of pairs, one clip each.
+
+    Of a recording whose captions have times, a clip is a stretch around one of them, and those
+    nearest to it; otherwise a stretch from anywhere in it, and all captions. ``source[i]`` takes
+    what is in the middle; ``source.draw(i, rng)``, which training calls, draws. A picture is a
+    clip with all its captions.
+
+    Files are opened when they are read; missing and broken ones are masked and counted then. Can be
+    pickled, and read by many threads and processes.
+    """
+
+    seconds: float = option(3.2, above=0, help=SECONDS)
+    candidates: int = option(
+        4, low=1, help="K captions of a stretch at most, where they are timed."
+    )
+    minimum: float = option(
+        4.0, low=0, help="Seconds to which a shorter caption is widened before a window is taken."
+    )
+
+    of_clips: ClassVar[tuple[str, ...]] = ("seconds", "candidates", "minimum")
+
+    def pair(self, index: int) -> Pair:
+        """The pair of a number. Never fails."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """The ``clip_id`` of a pair."""
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes, by kind of label; none where pairs have no labels."""
+        return {}
+
+    def raw(self) -> "RawPairs":
+        """The files as they lie on disk, for ``fgmm.data.prepare``."""
+        return RawPairs(self)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clip(index, None)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Clip:
+        """The clip of a pair with a window that ``rng`` draws."""
+        return self._clip(index, rng)
+
+    def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+        pair = self.pair(index)
+        described = {
+            "clip_id": pair.clip_id,
+            "labels": pair.labels,
+            "group": pair.group,
+            "problems": tuple(sorted(pair.problems)),
+        }
+        if pair.kind == "image":
+            return Clip(video=_picture(pair), captions=pair.captions, **described)
+        windows = NarrationWindows(self.seconds, self.minimum, self.candidates)
+        stretch, near = windows(pair.media, pair.captions, rng)
+        heard = stretch if pair.sound is None else _beside(stretch, pair.sound)
+        video = None if pair.kind == "audio" else stretch
+        return Clip(video=video, audio=heard.sound, captions=near, **described)
+
+
+class RawPairs:
+    """The files of pairs as they lie on disk, for ``fgmm.data.prepare``. Of a video with its sound
+    in a file of its own, the video alone.
+
+    Attributes:
+      names: the ids of the pairs.
+      report, classes: as of the source.
+    """
+
+    def __init__(self, source: PairSource):
+        """Opens no media."""
+        self._source, self.names = source, _Names(source)
+        self.report, self.classes = source.report, source.classes
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> RawRecord:
+        pair = self._source.pair(index)
+        what = "audio" if pair.kind == "audio" else "video"
+        media = (
+            pair.media if isinstance(pair.media, bytes) else pair.media.media(f"unreadable_{what}")
+        )
+        if not isinstance(media, bytes):
+            media = _contents(media) if isinstance(media, joined.Part) else pathlib.Path(media)
+        return RawRecord(
+            *(pair.clip_id, media, pair.kind, pair.captions, pair.labels, pair.group, pair.problems)
+        )
+
+
+class _Names(Sequence):
+    """The ids of pairs, read one by one."""
+
+    def __init__(self, source: PairSource):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index):
+        return self._source.name(range(len(self))[index])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexedPairs(SplitByName, PairSource):
+    """Pairs that an index lists; splits go by the places that it gives them."""
+
+    def listed(self) -> ArrowBatches:
+        """Opens the index."""
+        raise NotImplementedError
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        """What was left out when the index was made, of all splits, by reason."""
+        return report_of(self._listed)
+
+    @functools.cached_property
+    def _border(self) -> float:
+        places = (facts.get("places", ()) for facts in self._listed.facts)
+        return self.border_of(place for found in places for place in found)
+
+    @functools.cached_property
+    def _rows(self) -> SplitRows:
+        return SplitRows(self._listed, self._border, self.split == "validation")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def fingerprint(self) -> Fingerprint:
+        """The number of clips; digests of their ids, captions, and of the sizes and times of the
+        files that the index was made of.
+        """
+        index = self._listed
+        names = digest_of(index, "ids")
+        return {
+            "clips": len(self),
+            "ids": digest([names, self.split, repr(self._border)]),
+            "texts": digest_of(index, "texts"),
+            "sizes": digest_of(index, "size"),
+            "times": digest_of(index, "modified"),
+        }
+
+
+def kind_of(ending: str) -> str:
+    """The kind of files with an ending such as ``.mp4``; empty if no media are known by it."""
+    of_endings = {
+        "video": files.VIDEO_ENDINGS,
+        "audio": files.SOUND_ENDINGS,
+        "image": files.IMAGE_ENDINGS,
+    }
+    return next((kind for kind, known in of_endings.items() if ending.lower() in known), "")
+
+
+def kind_of_contents(data: bytes) -> str:
+    """The kind of a file by its first bytes: pictures and sound are known by these, all else is
+    taken for video.
+    """
+    if data.startswith(b"RIFF"):
+        return _RIFF.get(data[8:12], "video")
+    if data.startswith(_SOUNDS) or data[4:11] == b"ftypM4A":
+        return "audio"
+    return "image" if data.startswith(_PICTURES) else "video"
+
+
+def _picture(pair: Pair) -> bytes | Unreadable:
+    """The contents of a picture for ``Clip.video``."""
+    try:
+        if isinstance(pair.media, bytes):
+            return pair.media
+        found = pair.media.media("unreadable_video")
+        return found if isinstance(found, bytes) else _contents(found)
+    except BadInput as error:
+        return Unreadable(error.reason, f"{pair.clip_id}: {error}")
+
+
+def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
+    """The bytes of a file, or of a part of one.
+
+    Raises:
+      BadInput: ``missing_file`` or ``unreadable_record``.
+    """
+    try:
+        if not isinstance(media, joined.Part):
+            return pathlib.Path(media).read_bytes()
+        with media.open() as file:
+            data = file.read()
+        if len(data) < media.past - media.first:
+            raise BadInput("unreadable_record", f"{media.path} ends at {media.first + len(data)}")
+        return data
+    except FileNotFoundError as error:
+        raise BadInput("missing_file", str(error)) from error
+    except OSError as error:
+        raise BadInput("unreadable_record", str(error)) from error
+
+
+def _beside(stretch: Stretch, sound: MediaFile | bytes) -> Stretch:
+    """The same stretch of the file that has the sound of a video."""
+    start = stretch.start
+    if start is None:  # the video says where it is, as the lengths of both may differ
+        with contextlib.suppress(BadInput):
+            media = stretch.recording
+            found = media if isinstance(media, bytes) else media.media("unreadable_video")
+            duration = av_files.read_header(found, "unreadable_video").duration
+            start = share_start(duration, stretch.seconds, stretch.share)
+    return dataclasses.replace(stretch, recording=sound, start=start)

@@ -1,0 +1,74 @@
+"""Files named by a pattern: ``shards/{00000..00010}.tar``, ``parts/*.parquet``."""
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Iterator
+
+# The innermost braces; ranges may be padded with zeros, as in a shell.
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+# Names that a pattern may stand for; more are a slip of the pen, such as {0..99999999}.
+_MOST = 1_000_000
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path has wildcards or braces, and no file has that name."""
+    return bool(_BRACES.search(path) or glob.has_magic(path)) and not os.path.exists(path)
+
+
+def named(path: str, endings: tuple[str, ...]) -> list[str]:
+    """The files that a path names, in order and each once.
+
+    Args:
+      path: of a file, of a folder, or a pattern with ``*``, ``?``, ``[...]``, ``{a,b}`` and
+        ``{000..123}``. Files whose names are spelled out by braces alone need not exist.
+      endings: of the files that are taken of a folder, in folders below it or not.
+    """
+    if not is_pattern(path):
+        return sorted(_below(path, endings)) if os.path.isdir(path) else [path]
+    found = (
+        sorted(glob.glob(name)) if glob.has_magic(name) else [name]
+        for name in itertools.islice(expanded(path), _MOST)
+    )
+    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+
+
+def expanded(pattern: str) -> Iterator[str]:
+    """The names that the braces of a pattern stand for, as in a shell."""
+    found = _BRACES.search(pattern)
+    if not found:
+        yield pattern
+        return
+    for choice in _choices(found[1]):
+        yield from expanded(pattern[: found.start()] + choice + pattern[found.end() :])
+
+
+def folder_of(path: str) -> str:
+    """The folder that all files of a pattern are in, or below; that of a file, or a folder."""
+    if os.path.isdir(path):
+        return os.path.abspath(path)
+    folder = path if is_pattern(path) else os.path.dirname(path)
+    while is_pattern(folder):
+        folder = os.path.dirname(folder)
+    return os.path.abspath(folder or ".")
+
+
+def _choices(text: str) -> Iterator[str]:
+    bounds = _RANGE.fullmatch(text)
+    if not bounds:
+        yield from text.split(",")
+        return
+    first, last = int(bounds[1]), int(bounds[2])
+    width = len(bounds[1]) if bounds[1].startswith("0") else 0
+    for number in range(first, last + 1) if first <= last else range(first, last - 1, -1):
+        yield f"{number:0{width}d}"
+
+
+def _below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
+    for above, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(endings) and not name.startswith("."):
+                yield os.path.join(above, name)

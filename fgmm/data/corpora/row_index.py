@@ -1,0 +1,194 @@
+"""Indexes of corpora of any size: rows on disk, found once and opened in constant memory.
+
+The index of a corpus is one file, beside the corpus, or in a cache folder where it must not be
+written there. It knows the size and the time of each file that it was made of. When a file has
+changed, that file alone is read again.
+"""
+
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tqdm
+from absl import logging
+
+from fgmm.config import ConfigError
+from fgmm.data.corpora import files
+from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
+from fgmm.data.fingerprint import digest
+
+# Another version reads no index of this one.
+_FORMAT = "1"
+# The column by which rows are sorted within a batch, so that a split is a range of each.
+PLACE = "place"
+
+# The columns of rows, each with a value a row, and what the reader noted of them.
+Rows = tuple[Mapping[str, Sequence[Any]], Mapping[str, Any]]
+
+
+def opened(
+    name: str,
+    folder: str,
+    paths: Sequence[str],
+    read: Callable[[str], Iterator[Rows]],
+    schema: pa.Schema,
+    options: Sequence[str] = (),
+) -> ArrowBatches:
+    """The index of files; those that it does not know as they are now are read first.
+
+    Args:
+      name: of the source.
+      folder: that the files are in or below, where the index is to lie.
+      paths: of the files, in order. A path without a file is read too.
+      read: yields the rows of a file, a batch at a time, at least one batch, with facts that fit
+        JSON: ``report`` counts what was left out. A column ``place`` has a number of each row by
+        which it is in a split or not.
+      schema: of the rows.
+      options: that change what is read.
+
+    Returns:
+      Batches with rows sorted by ``place``. Facts of each are those that were noted, and ``file``,
+      its path from the folder, ``size`` and ``modified``; and ``places``, the first place, the
+      next one that differs, and the last.
+
+    Raises:
+      ConfigError: no place for an index can be written, or what ``read`` raises.
+    """
+    key = hashlib.sha256("\0".join([_FORMAT, str(schema), *options, *paths]).encode()).hexdigest()
+    file = f"{name}-{key[:12]}.index.arrow"
+    known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
+    wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
+    for index in known:
+        if list(dict.fromkeys(map(_file_of, index.facts))) == wanted:
+            return index
+    before = known[0] if known else None
+    failure = None
+    for place_for_it in (pathlib.Path(folder), _cache()):
+        try:
+            return _write(place_for_it / file, before, wanted, paths, read, schema)
+        except OSError as error:
+            failure = error
+    raise ConfigError(
+        f"the index of {folder!r} cannot be written there or in {str(_cache())!r} ({failure}); "
+        "make room, or set XDG_CACHE_HOME to a folder that can be written"
+    )
+
+
+def _cache() -> pathlib.Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(home, "fgmm", "indexes")
+
+
+def _stored(path: pathlib.Path) -> ArrowBatches | None:
+    try:
+        return ArrowBatches(path)
+    except OSError:
+        return None
+
+
+def _file_of(facts: Mapping[str, Any]) -> tuple[str, int, int]:
+    return facts.get("file", ""), facts.get("size", -1), facts.get("modified", 0)
+
+
+def _write(
+    target: pathlib.Path,
+    before: ArrowBatches | None,
+    wanted: Sequence[tuple[str, int, int]],
+    paths: Sequence[str],
+    read: Callable[[str], Iterator[Rows]],
+    schema: pa.Schema,
+) -> ArrowBatches:
+    """Writes an index as a whole, with the batches of files that have not changed."""
+    kept = collections.defaultdict(list)
+    for number, facts in enumerate(before.facts if before else ()):
+        kept[_file_of(facts)].append(number)
+    indexed = {file for file, _, _ in kept}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    shown = tqdm.tqdm(wanted, desc="index", unit=" files", delay=3, disable=None)
+    try:
+        with pa.OSFile(str(unfinished), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+            for (file, size, modified), path in zip(shown, paths, strict=True):
+                if before is not None and (numbers := kept.get((file, size, modified))):
+                    for number in numbers:
+                        noted = json.dumps(before.facts[number])
+                        stream.write_batch(before.batch(number), custom_metadata={FACTS: noted})
+                    continue
+                if file in indexed:
+                    logging.error("%s has changed since it was indexed; it is read again", path)
+                state = {"file": file, "size": size, "modified": modified}
+                for columns, noted in read(path):
+                    batch, facts = _sorted(columns, schema)
+                    noted = json.dumps({**state, **facts, **noted})
+                    stream.write_batch(batch, custom_metadata={FACTS: noted})
+        os.replace(unfinished, target)
+    finally:
+        shown.close()
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+    return ArrowBatches(target)
+
+
+def _sorted(
+    columns: Mapping[str, Sequence[Any]], schema: pa.Schema
+) -> tuple[pa.RecordBatch, dict[str, Any]]:
+    """The rows in order of their places, and facts on these."""
+    places = np.array(columns[PLACE], np.float64)
+    order = np.argsort(places, kind="stable")
+    batch = pa.RecordBatch.from_pydict(
+        {name: [columns[name][i] for i in order] for name in schema.names}, schema=schema
+    )
+    distinct = np.unique(places)
+    return batch, {"places": [*distinct[:2].tolist(), *distinct[-1:].tolist()]}
+
+
+def report_of(index: ArrowBatches) -> collections.Counter[str]:
+    """What was left out of all files, by reason."""
+    found: collections.Counter[str] = collections.Counter()
+    for facts in index.facts:
+        found.update(facts.get("report", {}))
+    return found
+
+
+def digest_of(index: ArrowBatches, fact: str) -> str:
+    """A digest of what was noted of all batches."""
+    return digest(str(facts.get(fact, "")) for facts in index.facts)
+
+
+class SplitRows:
+    """The rows of a split: a range of each batch, as rows are sorted by their places."""
+
+    def __init__(self, index: ArrowBatches, border: float, below: bool):
+        """Finds the ranges by bisection.
+
+        Args:
+          index: the batches.
+          border: a place.
+          below: whether the split has the rows whose places are below it, or the others.
+        """
+        cuts = np.array(
+            [
+                np.searchsorted(index.batch(number)[PLACE].to_numpy(), border) if count else 0
+                for number, count in enumerate(index.counts)
+            ],
+            np.int64,
+        )
+        self._first = np.zeros_like(cuts) if below else cuts
+        self._ends = np.cumsum(cuts if below else index.counts - cuts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def find(self, index: int) -> tuple[int, int]:
+        """The batch of a row of the split, and its number there."""
+        index = range(len(self))[index]
+        batch = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[batch - 1]) if batch else 0
+        return batch, int(self._first[batch]) + index - before

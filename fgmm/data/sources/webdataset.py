@@ -1,0 +1,200 @@
+"""WebDataset: plain tar shards, among them those that video2dataset and img2dataset write.
+
+::
+
+    shards/00000.tar             root="shards", "shards/{00000..00010}.tar" or "shards/*.tar"
+        000000000.mp4            a sample: members whose names are the same up to the first dot
+        000000000.m4a            the sound, if it is in a file of its own
+        000000000.txt            a caption
+        000000000.json           or captions under the key "caption"; subtitles of video2dataset
+        000000000.cls            the number of a class
+        000000001.jpg            or a picture, or a sound alone
+
+    shards/webdataset-1f0c....index.arrow      made once; says where members lie
+
+The keys of the json files, and the times of clips, are as in data_writer.py, data_reader.py and
+subsamplers/clipping_subsampler.py of github.com/iejMac/video2dataset and in writer.py of
+github.com/rom1504/img2dataset.
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from fgmm.config import ConfigError
+from fgmm.config.option import option
+from fgmm.data.corpora import narrations, patterns, row_index, tar_shards
+from fgmm.data.corpora.arrow_batches import ArrowBatches
+from fgmm.data.corpora.pairs import IndexedPairs, Lost, Pair
+from fgmm.data.corpora.source import left_out
+from fgmm.data.corpora.windows import since
+from fgmm.data.schema import BadInput, Caption
+from fgmm.data.text.captions import without_markup
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(IndexedPairs):
+    """A clip is a sample. Its ``clip_id`` is the shard's path without ending, and the key.
+
+    Subtitles are narration with times: those in the json of a clip that video2dataset cut, from the
+    start of that clip, or of a whole video. Without any, the caption is that of the ``.txt``, or of
+    the json where there is no ``.txt``. Clips of one video are of one group, and in one split.
+
+    Shards are read through once, and again when they have changed. One that changes while it is in
+    use is noticed, and its samples are masked as ``unreadable_record``.
+
+    Attributes:
+      classes: of ``label``, the number in a ``.cls``, as far as there are any.
+      report: as of ``tar_shards.samples``.
+    """
+
+    root: str = option(
+        help="The folder of the shards, one shard, or a pattern: DIR/{000..123}.tar."
+    )
+    caption: str = option(
+        "caption", help="The key of the json that holds the caption, or a list of them."
+    )
+    language: str = option("", help="Of subtitles, such as en; empty: the first.")
+
+    @classmethod
+    def is_there(cls, root: str) -> bool:
+        """Whether there is such a file or folder, or it is a pattern."""
+        return patterns.is_pattern(root) or os.path.exists(root)
+
+    def listed(self) -> ArrowBatches:
+        """Finds the shards, and opens their index."""
+        folder, paths = patterns.folder_of(self.root), self._paths
+        read = functools.partial(tar_shards.samples, folder=folder)
+        return row_index.opened("webdataset", folder, paths, read, tar_shards.SCHEMA)
+
+    def open(self) -> None:
+        """Opens the index."""
+        if not len(self):
+            raise ConfigError(
+                f"root={self.root!r} has no sample with media in split {self.split!r} with "
+                f"validation={self.validation}; {left_out(self.report) or 'its shards are empty'}"
+            )
+
+    @functools.cached_property
+    def _paths(self) -> list[str]:
+        found = patterns.named(self.root, (tar_shards.ENDING, ".tar.gz", ".tgz"))
+        if not any(map(os.path.exists, found)):
+            raise ConfigError(
+                f"root={self.root!r} names no shard; give a folder of .tar files, or a pattern "
+                "such as DIR/{00000..00010}.tar"
+            )
+        return found
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        count = max((facts.get("classes", 0) for facts in self._listed.facts), default=0)
+        return {"label": tuple(map(str, range(count)))} if count else {}
+
+    def name(self, index: int) -> str:
+        """The shard and the key."""
+        batch, row = self._rows.find(index)
+        shard = tar_shards.shard_name(self._listed.facts[batch]["file"])
+        return f"{shard}/{self._listed.row(batch, row, 'key')['key']}"
+
+    def pair(self, index: int) -> Pair:
+        """The sample of a number."""
+        batch, place = self._rows.find(index)
+        facts, row = self._listed.facts[batch], self._listed.row(batch, place)
+        shard = tar_shards.shard_name(facts["file"])
+        path = os.path.join(patterns.folder_of(self.root), facts["file"])
+        members = tar_shards.members_of(row, path, (facts["size"], facts["modified"]))
+        media = [member for ending, member in members.items() if ending not in tar_shards.TEXTS]
+        described = {
+            "clip_id": f"{shard}/{row['key']}",
+            "kind": row["kind"],
+            "group": f"{shard}/{row['group']}" if row["group"] else "",
+        }
+        try:
+            texts = {
+                ending: members[ending].read() for ending in tar_shards.TEXTS if ending in members
+            }
+        except BadInput as error:
+            lost = Lost(error.reason, str(error))
+            return Pair(media=lost, problems={error.reason: 1}, **described)
+        captions, problems = self._captions(texts)
+        label = tar_shards.number_of(texts.get("cls", b"0"))
+        if label < 0:
+            problems["malformed_line"] += 1
+        return Pair(
+            media=media[0],
+            sound=media[1] if len(media) > 1 else None,
+            captions=captions,
+            labels={"label": label} if "cls" in texts and label >= 0 else {},
+            problems=problems,
+            **described,
+        )
+
+    def _captions(
+        self, texts: Mapping[str, bytes]
+    ) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+        """What is said of a sample, and what was left out of it."""
+        problems: collections.Counter[str] = collections.Counter()
+        entry: Mapping[str, Any] = {}
+        if "json" in texts:
+            try:
+                entry = json.loads(texts["json"])
+                if not isinstance(entry, dict):
+                    raise ValueError("no object")
+                spoken, problems = _subtitles(entry, self.language)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                entry, spoken = {}, ()
+                problems["unreadable_captions"] += 1
+            if spoken:
+                return spoken, problems
+        if "txt" in texts:
+            try:
+                written = [texts["txt"].decode("utf-8-sig")]
+            except UnicodeDecodeError:
+                return (), problems + collections.Counter({"unreadable_captions": 1})
+        else:
+            found = entry.get(self.caption)
+            written = found if isinstance(found, list) else [found]
+        cleaned = [without_markup(text) for text in written if isinstance(text, str)]
+        problems["empty_caption"] += cleaned.count("")
+        problems["malformed_line"] += sum(
+            text is not None and not isinstance(text, str) for text in written
+        )
+        return tuple(Caption(text) for text in cleaned if text), +problems
+
+
+def _subtitles(
+    entry: Mapping[str, Any], language: str
+) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+    """The subtitles in a json of video2dataset. Raises nearly anything for one of another form."""
+    start, lines = 0.0, entry.get("clip_subtitles")
+    if lines is not None:
+        ((start, _),) = entry["clips"]
+        start = _seconds(start)
+    else:
+        of_languages = (entry.get("yt_meta_dict") or {}).get("subtitles") or {}
+        lines = of_languages.get(language or next(iter(of_languages), ""), [])
+    rows = [
+        (_seconds(line["start"]), _seconds(line["end"]), _text(line, language)) for line in lines
+    ]
+    captions, problems = narrations.checked(row for row in rows if row[2] is not None)
+    return since(start, captions), problems
+
+
+def _text(line: Mapping[str, Any], language: str) -> str | None:
+    """The text of a line of subtitles; None where it is in other languages."""
+    said = line["lines"] if "lines" in line else line["line"]
+    if isinstance(said, dict):
+        said = said.get(language or next(iter(said), ""))
+    return "\n".join(said) if isinstance(said, list) else said
+
+
+def _seconds(time: str | int | float) -> float:
+    """A time as a number, or as hours:minutes:seconds."""
+    seconds = 0.0
+    for part in time.split(":") if isinstance(time, str) else [time]:
+        seconds = 60 * seconds + float(part)
+    return seconds

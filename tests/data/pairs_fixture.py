@@ -1,0 +1,103 @@
+"""Small corpora of pairs, made from nothing: tar shards, lists and folders of Arrow files."""
+
+import functools
+import io
+import json
+import pathlib
+import tarfile
+import tempfile
+from collections.abc import Mapping
+
+from PIL import Image
+
+from tests.data.corpora_fixture import one_video
+from tests.data.video_fixture import sung, write_video
+
+
+def picture(colour: str = "red", form: str = "JPEG") -> bytes:
+    """An encoded picture of one colour, 32 x 24."""
+    Image.new("RGB", (32, 24), colour).save(out := io.BytesIO(), form)
+    return out.getvalue()
+
+
+@functools.cache
+def video(seconds: float = 1.0) -> bytes:
+    """A video whose pictures tell their number, with sound."""
+    with tempfile.TemporaryDirectory() as folder:
+        return one_video(pathlib.Path(folder, "video.mp4"), seconds).read_bytes()
+
+
+@functools.cache
+def sound(seconds: float = 1.0) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "sound.wav")
+        return write_video(path, sound=sung(seconds), sound_codec="pcm_s16le").read_bytes()
+
+
+def write_shard(
+    path: pathlib.Path, members: Mapping[str, bytes | str | dict | list]
+) -> pathlib.Path:
+    """A tar shard of members by name; those that are no bytes or text are written as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            text = content if isinstance(content, bytes | str) else json.dumps(content, indent=4)
+            data = text.encode() if isinstance(text, str) else text
+            member = tarfile.TarInfo(name.partition("?")[0])  # what follows tells equal names apart
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def video2dataset(clips: int = 2) -> dict[str, bytes | str | dict]:
+    """A shard as video2dataset writes it: clips that were cut out of one video with subtitles, a
+    whole video with subtitles, one with a caption, and one that could not be downloaded.
+    """
+    lines = [
+        ("00:00:01.000", "00:00:01.750", "an onion"),
+        ("00:00:02.500", "00:00:03.000", "fry it"),
+    ]
+    members: dict[str, bytes | str | dict] = {}
+    for clip in range(clips):
+        key, begin = f"00000_{clip:05d}", float(clip + 1)
+        near = [line for line in lines if _within(line, begin)]
+        members[f"{key}.mp4"] = video()
+        members[f"{key}.txt"] = str({"en": [text for *_, text in near]})
+        members[f"{key}.json"] = {
+            "url": "https://example.org/0",
+            "key": key,
+            "status": "success",
+            "clips": [[begin, begin + 1]],
+            "clip_subtitles": [
+                {
+                    "start": start,
+                    "end": end,
+                    "lines": {"en": [text], "de": [f"({text})", "Zwiebel"]},
+                }
+                for start, end, text in near
+            ],
+        }
+    subtitles = {
+        "en": [{"start": start, "end": end, "lines": [text]} for start, end, text in lines]
+    }
+    whole = {"key": "00001", "yt_meta_dict": {"info": None, "subtitles": subtitles}}
+    members |= {"00001.mp4": video(4.0), "00001.json": whole}
+    members |= {"00002.mp4": video(), "00002.txt": "a <b>pan</b>", "00002.json": {"key": "00002"}}
+    failed = {"key": "00003", "status": "failed_to_download"}
+    return members | {"00003.txt": "never seen", "00003.json": failed}
+
+
+def _within(line: tuple[str, str, str], begin: float) -> bool:
+    start, end = (float(time[-6:]) for time in line[:2])
+    return max(start, begin) < min(end, begin + 1)
+
+
+def img2dataset(pictures: int = 4) -> dict[str, bytes | str | dict]:
+    """A shard as img2dataset writes it."""
+    members: dict[str, bytes | str | dict] = {}
+    for number in range(pictures):
+        key, caption = f"{number:09d}", f"a {'red' if number % 2 else 'blue'} field {number}"
+        members[f"{key}.jpg"] = picture("red" if number % 2 else "blue")
+        members[f"{key}.txt"] = caption
+        members[f"{key}.json"] = {"caption": caption, "key": key, "status": "success", "width": 32}
+    return members
