@@ -1,13 +1,16 @@
 """Small corpora of pairs, made from nothing: tar shards, lists and folders of Arrow files."""
 
+import csv
 import functools
 import io
 import json
 import pathlib
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
+import pyarrow.parquet
 from PIL import Image
 
 from tests.data.corpora_fixture import one_video
@@ -101,3 +104,30 @@ def img2dataset(pictures: int = 4) -> dict[str, bytes | str | dict]:
         members[f"{key}.txt"] = caption
         members[f"{key}.json"] = {"caption": caption, "key": key, "status": "success", "width": 32}
     return members
+
+
+def write_list(path: pathlib.Path, rows: Sequence[Mapping[str, object]]) -> pathlib.Path:
+    """A list whose format its ending says; fields are quoted where that is needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pa.parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with open(path, "w", newline="") as file:
+            dialect = "excel" if path.suffix == ".csv" else "excel-tab"
+            writer = csv.DictWriter(file, list(rows[0]), dialect=dialect)
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def write_pictures(folder: pathlib.Path, count: int) -> list[dict[str, str]]:
+    """Pictures in a folder ``images``; a row of a list for each."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        colour = "red" if number % 2 else "blue"
+        (folder / "images" / f"{number}.jpg").write_bytes(picture(colour))
+        rows.append({"path": f"images/{number}.jpg", "caption": f"a {colour} field {number}"})
+    return rows

@@ -183,6 +183,16 @@ def digest(name: str) -> int:
     return int.from_bytes(hashed.digest(), "little")
 
 
+def seconds(time: str | int | float) -> float:
+    """A time that is a number of seconds, or written as hours:minutes:seconds. Raises ValueError or
+    TypeError.
+    """
+    found = 0.0
+    for part in time.split(":") if isinstance(time, str) else [time]:
+        found = 60 * found + float(part)
+    return found
+
+
 def checked(rows: Iterable[tuple]) -> Narration:
     """Rows (start, end, text) as captions in order of time, cleaned as in ``captions.said`` and
     ``captions.without_repeats``.

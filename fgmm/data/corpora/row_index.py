@@ -154,7 +154,7 @@ def report_of(index: ArrowBatches) -> collections.Counter[str]:
     found: collections.Counter[str] = collections.Counter()
     for facts in index.facts:
         found.update(facts.get("report", {}))
-    return found
+    return +found
 
 
 def digest_of(index: ArrowBatches, fact: str) -> str:

@@ -173,14 +173,15 @@ def _subtitles(
     start, lines = 0.0, entry.get("clip_subtitles")
     if lines is not None:
         ((start, _),) = entry["clips"]
-        start = _seconds(start)
+        start = narrations.seconds(start)
     else:
         of_languages = (entry.get("yt_meta_dict") or {}).get("subtitles") or {}
         lines = of_languages.get(language or next(iter(of_languages), ""), [])
-    rows = [
-        (_seconds(line["start"]), _seconds(line["end"]), _text(line, language)) for line in lines
-    ]
-    captions, problems = narrations.checked(row for row in rows if row[2] is not None)
+    rows = []
+    for line in lines:
+        if (text := _text(line, language)) is not None:
+            rows.append((*(narrations.seconds(line[key]) for key in ("start", "end")), text))
+    captions, problems = narrations.checked(rows)
     return since(start, captions), problems
 
 
@@ -190,11 +191,3 @@ def _text(line: Mapping[str, Any], language: str) -> str | None:
     if isinstance(said, dict):
         said = said.get(language or next(iter(said), ""))
     return "\n".join(said) if isinstance(said, list) else said
-
-
-def _seconds(time: str | int | float) -> float:
-    """A time as a number, or as hours:minutes:seconds."""
-    seconds = 0.0
-    for part in time.split(":") if isinstance(time, str) else [time]:
-        seconds = 60 * seconds + float(part)
-    return seconds

@@ -1,0 +1,344 @@
+"""Lists of media with captions, one a row: Parquet, CSV, tab-separated and JSON lines."""
+
+import collections
+import csv
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from fgmm.config import ConfigError
+from fgmm.data.corpora import narrations, row_index
+from fgmm.data.corpora.source import place
+from fgmm.data.text.captions import without_markup
+
+ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("contents", pa.large_binary()),
+        (
+            "captions",
+            pa.list_(
+                pa.struct([("text", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
+            ),
+        ),
+        (row_index.PLACE, pa.float64()),
+    ]
+)
+# Rows of a batch of the index, and bytes of media, at most.
+_ROWS, _BYTES = 1 << 14, 1 << 26
+# Columns that an error names.
+_NAMED = 20
+
+# The values of a row by what they are: media, caption, id, start, end.
+_Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which columns of a list are what; empty for what it does not have.
+
+    Attributes:
+      media: paths, or the contents of files.
+      caption: a caption, or a list of them.
+      id: what is unique.
+      start, end: of what the caption says, in seconds from the start of the file.
+    """
+
+    media: str
+    caption: str
+    id: str = ""
+    start: str = ""
+    end: str = ""
+
+    def given(self) -> dict[str, str]:
+        """The columns that there are, by what they are."""
+        return {name: column for name, column in dataclasses.asdict(self).items() if column}
+
+
+def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Rows]:
+    """The media of a list as rows of ``SCHEMA``, in batches. Rows of one path that follow each
+    other are one, with several captions.
+
+    Args:
+      path: of the list; its ending says the format.
+      columns: which there are.
+      quotes: whether fields of CSV and of tab-separated files may be in double quotes.
+
+    Yields:
+      The rows, and of them: ``ids`` and ``texts``, digests; ``report``: ``missing_file`` counts
+      rows without media, ``malformed_line`` those of another form, with text that is no UTF-8, or
+      with times that are none or go backward; ``empty_caption`` captions without words;
+      ``duplicate_id`` rows whose id one before has in the same list.
+
+    Raises:
+      ConfigError: the list cannot be read, lacks a column, or has one of a wrong type.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    report: collections.Counter[str] = collections.Counter()
+    if ending == ".parquet":
+        rows = _parquet(path, columns)
+    elif ending == ".jsonl":
+        rows = _json_lines(path, columns, report)
+    elif ending in (".csv", ".tsv"):
+        rows = _separated(path, columns, report, "," if ending == ".csv" else "\t", quotes)
+    else:
+        raise ConfigError(f"list {path!r} has no ending of {', '.join(ENDINGS)}; rename it")
+    batch = _Batch()
+    for entry in _merged(_checked(rows, report), bool(columns.id), report):
+        if batch.full:
+            yield batch.columns, batch.facts(report)
+            batch = _Batch()
+            report.clear()
+        batch.add(entry, f"{os.path.basename(path)}:{entry['row']}")
+    yield batch.columns, batch.facts(report)
+
+
+class _Batch:
+    """Rows of the index until they are written."""
+
+    def __init__(self):
+        self.columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+        self._bytes, self._texts, self._ids = 0, hashlib.sha256(), hashlib.sha256()
+
+    @property
+    def full(self) -> bool:
+        return len(self.columns["id"]) >= _ROWS or self._bytes >= _BYTES
+
+    def add(self, entry: _Row, number: str) -> None:
+        """Adds what is known of a file; without an id or a path the number of its row is its id."""
+        name = entry["id"] or entry["path"] or number
+        values = {**entry, "id": name, row_index.PLACE: place(entry["path"] or name)}
+        for column, found in self.columns.items():
+            found.append(values[column])
+        self._bytes += len(entry["contents"] or b"")
+        self._ids.update(name.encode() + b"\0")
+        for caption in entry["captions"]:
+            self._texts.update(caption["text"].encode() + b"\0")
+
+    def facts(self, report: Mapping[str, int]) -> dict[str, Any]:
+        digests = {"ids": self._ids.hexdigest()[:16], "texts": self._texts.hexdigest()[:16]}
+        return {**digests, "report": dict(report)}
+
+
+def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator[_Row]:
+    """Rows with what the index has of them; those that cannot be used are counted."""
+    for number, row in enumerate(rows, 1):
+        media = row.get("media")
+        path, contents = media, None
+        if isinstance(media, dict):
+            path, contents = media.get("path"), media.get("bytes")
+        elif isinstance(media, bytes):
+            path, contents = None, media
+        if not path and not contents:
+            report["missing_file"] += 1
+            continue
+        texts = row.get("caption")
+        texts = texts if isinstance(texts, list) else [texts]
+        span = _span(row.get("start"), row.get("end"))
+        strings = [text for text in (path, row.get("id"), *texts) if text is not None]
+        if span is None or not all(map(_is_text, strings)):
+            report["malformed_line"] += 1
+            continue
+        cleaned = [without_markup(str(text)) for text in texts if text is not None]
+        report["empty_caption"] += cleaned.count("")
+        yield {
+            "row": number,
+            "id": "" if row.get("id") is None else str(row["id"]),
+            "path": None if contents else str(path),
+            "contents": contents,
+            "captions": [
+                {"text": text, "start": span[0], "end": span[1]} for text in cleaned if text
+            ],
+        }
+
+
+def _merged(
+    entries: Iterable[_Row], with_ids: bool, report: collections.Counter[str]
+) -> Iterator[_Row]:
+    """Rows of one path that follow each other as one; those of an id that was there are counted."""
+    known: set[int] = set()
+    current: _Row | None = None
+    for entry in entries:
+        same = current is not None and entry["path"] is not None
+        if same and (entry["path"], entry["id"]) == (current["path"], current["id"]):
+            current["captions"] += entry["captions"]
+            continue
+        if with_ids:
+            key = narrations.digest(entry["id"])
+            if key in known:
+                report["duplicate_id"] += 1
+                continue
+            known.add(key)
+        if current is not None:
+            yield _in_order(current)
+        current = entry
+    if current is not None:
+        yield _in_order(current)
+
+
+def _in_order(entry: _Row) -> _Row:
+    return {**entry, "captions": sorted(entry["captions"], key=lambda said: said["start"])}
+
+
+def _span(start: Any, end: Any) -> tuple[float, float] | None:
+    """The times of a caption; without any, all of the file; None where they are none."""
+    try:
+        begin = 0.0 if start in (None, "") else narrations.seconds(start)
+        past = math.inf if end in (None, "") else narrations.seconds(end)
+    except (ValueError, TypeError):
+        return None
+    return (begin, past) if 0 <= begin < past else None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is text, or a number that stands for it, of letters that UTF-8 has."""
+    if not isinstance(value, str):
+        return isinstance(value, int)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _separated(
+    path: str, columns: Columns, report: collections.Counter[str], delimiter: str, quotes: bool
+) -> Iterator[_Row]:
+    """The rows of a CSV or tab-separated file."""
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            lines = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+            header = next(lines, [])
+            wanted = columns.given()
+            places = {name: header.index(_there(path, c, header)) for name, c in wanted.items()}
+            for fields in lines:
+                if len(fields) == len(header):
+                    yield {name: fields[i] for name, i in places.items()}
+                elif fields:  # no empty line
+                    report["malformed_line"] += 1
+    except csv.Error as error:
+        raise ConfigError(
+            f"list {path!r}, line {lines.line_num}: {error}; close the quotes around a field and "
+            "double those within, or set quotes=False if they are part of the text"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"list {path!r} cannot be read ({error})") from error
+
+
+def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
+    """The rows of a file with an object a line."""
+    checked = False
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+            for line in filter(str.strip, file):
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if not isinstance(row, dict):
+                    report["malformed_line"] += 1
+                    continue
+                if not checked:
+                    for column in columns.given().values():
+                        _there(path, column, list(row))
+                    checked = True
+                yield {name: row.get(column) for name, column in columns.given().items()}
+    except OSError as error:
+        raise ConfigError(f"list {path!r} cannot be read ({error})") from error
+
+
+def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
+    """The rows of a Parquet file; other columns are not read."""
+    done = 0
+    try:
+        with pa.parquet.ParquetFile(path, memory_map=True) as file:
+            schema = file.schema_arrow
+            for name, column in columns.given().items():
+                _demand_type(path, name, schema.field(_there(path, column, schema.names)))
+            wanted = list(columns.given().values())
+            size = 256 if _holds_contents(schema.field(columns.media).type) else _ROWS
+            for batch in file.iter_batches(size, columns=wanted):
+                for row in batch.to_pylist():
+                    done += 1
+                    yield {name: row[column] for name, column in columns.given().items()}
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"list {path!r} cannot be read after row {done} ({error}); it is damaged or cut off"
+        ) from error
+
+
+def _there(path: str, column: str, names: Sequence[str]) -> str:
+    """A column that a list must have. Raises ConfigError."""
+    if column in names:
+        return column
+    nearest = difflib.get_close_matches(column, names, 1)
+    shown = list(dict.fromkeys([*nearest, *names]))[:_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    meant = f"; did you mean {nearest[0]}?" if nearest else ""
+    raise ConfigError(
+        f"list {path!r} has no column {column!r}; it has {', '.join(shown) or 'none'}{more}{meant}"
+    )
+
+
+def _demand_type(path: str, name: str, field: pa.Field) -> None:
+    """Raises ConfigError unless a column of a Parquet file has a type that it may have."""
+    test, words = _ALLOWED[name]
+    if not test(field.type):
+        raise ConfigError(
+            f"list {path!r}: column {field.name!r} is of type {field.type}; {name} must be {words}"
+        )
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    )
+
+
+def _holds_contents(kind: pa.DataType) -> bool:
+    """Whether a column has the contents of files, or a struct of these and a path."""
+    return _is_binary(kind) or (
+        pa.types.is_struct(kind)
+        and any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    )
+
+
+def _is_caption(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return _is_string(kind.value_type if lists else kind)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_string(kind)
+
+
+_ALLOWED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "media": (
+        lambda kind: _is_string(kind) or _holds_contents(kind),
+        "string (paths), binary (contents of files), or a struct of bytes and path",
+    ),
+    "caption": (_is_caption, "string, or a list of strings"),
+    "id": (lambda kind: _is_string(kind) or pa.types.is_integer(kind), "string or an integer"),
+    "start": (_is_time, "a number of seconds, or a string"),
+    "end": (_is_time, "a number of seconds, or a string"),
+}

@@ -1,0 +1,134 @@
+"""A list of media with captions, one a row: Parquet, CSV, tab-separated or JSON lines.
+
+::
+
+    pairs.csv                    path,caption
+                                 images/a.jpg,"a dog, running"
+                                 images/a.jpg,a dog on grass
+                                 clips/b.mp4,an onion is cut
+    narrated.tsv                 path, caption, start and end in seconds: of one video, row by row
+    parts/*.parquet              paths, or the contents of files; several lists are one corpus
+
+    pairs-1f0c....index.arrow    made once
+"""
+
+import dataclasses
+import functools
+import os
+
+from fgmm.config import ConfigError
+from fgmm.config.option import option
+from fgmm.data.corpora import files, lists, patterns, row_index
+from fgmm.data.corpora.arrow_batches import ArrowBatches
+from fgmm.data.corpora.pairs import IndexedPairs, Pair, kind_of, kind_of_contents
+from fgmm.data.corpora.source import left_out
+from fgmm.data.fingerprint import Fingerprint, digest
+from fgmm.data.media.stretch import Recording
+from fgmm.data.schema import Caption
+
+# The sizes of more files are not looked up for a fingerprint.
+_FILES = 100_000
+# Bytes by which the kind of a file is known.
+_HEAD = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(IndexedPairs):
+    """A clip is a file. Rows of one file that follow each other are its captions; where they have
+    times, a clip is a stretch around one of them.
+
+    Paths are relative to their list, or to ``folder``. Kinds of files are known by their endings,
+    and those without a known ending, or whose contents are in the list, by their first bytes. The
+    index holds what the columns named here hold, so that contents of files are on disk twice:
+    Parquet cannot be read row by row.
+
+    Attributes:
+      report: as of ``lists.entries``.
+    """
+
+    root: str = option(help="A list, a folder of lists, or a pattern: parts/*.parquet.")
+    media: str = option("path", help="The column of paths, or of the contents of files.")
+    caption: str = option("caption", help="The column of captions, or of lists of them.")
+    id: str = option("", help="A column that names each row; empty: paths do.")
+    start: str = option(
+        "", help="The column of the seconds at which a caption starts; empty: none."
+    )
+    end: str = option("", help="That of the seconds at which it ends.")
+    folder: str = option("", help="That paths are relative to; empty: the folder of their list.")
+    quotes: bool = option(
+        True, help="Whether fields of CSV and tab-separated lists may be in double quotes."
+    )
+
+    @classmethod
+    def is_there(cls, root: str) -> bool:
+        """Whether there is such a file or folder, or it is a pattern."""
+        return patterns.is_pattern(root) or os.path.exists(root)
+
+    def listed(self) -> ArrowBatches:
+        """Finds the lists, and opens their index."""
+        paths = [path for path in patterns.named(self.root, lists.ENDINGS) if os.path.exists(path)]
+        if not paths:
+            raise ConfigError(
+                f"root={self.root!r} names no list; give one, a folder of lists, or a pattern; "
+                f"endings: {', '.join(lists.ENDINGS)}"
+            )
+        names = ("media", "caption", "id", "start", "end")
+        columns = lists.Columns(**{name: getattr(self, name) for name in names})
+        read = functools.partial(lists.entries, columns=columns, quotes=self.quotes)
+        options = [*dataclasses.astuple(columns), str(self.quotes)]
+        folder = patterns.folder_of(self.root)
+        return row_index.opened("pair_list", folder, paths, read, lists.SCHEMA, options)
+
+    def open(self) -> None:
+        """Opens the index."""
+        if not len(self):
+            raise ConfigError(
+                f"root={self.root!r} has no row with media in split {self.split!r} with "
+                f"validation={self.validation}; {left_out(self.report) or 'its lists are empty'}"
+            )
+
+    def name(self, index: int) -> str:
+        """The id of a file."""
+        return self._listed.row(*self._rows.find(index), "id")["id"]
+
+    def pair(self, index: int) -> Pair:
+        """The file of a number."""
+        batch, number = self._rows.find(index)
+        row = self._listed.row(batch, number)
+        captions = tuple(
+            Caption(said["text"], said["start"], said["end"]) for said in row["captions"]
+        )
+        if row["contents"] is not None:
+            kind = kind_of_contents(row["contents"][:_HEAD])
+            return Pair(row["id"], kind, row["contents"], captions)
+        media = self._recording(batch, row["path"])
+        kind = kind_of(os.path.splitext(row["path"])[1]) or _kind_of_file(media)
+        return Pair(row["id"], kind, media, captions, group=row["path"])
+
+    def fingerprint(self) -> Fingerprint:
+        """As of ``IndexedPairs``; ``sizes`` are those of the media unless there are too many."""
+        found = super().fingerprint()
+        if len(self) > _FILES:
+            return found
+        sizes = []
+        for index in range(len(self)):
+            batch, number = self._rows.find(index)
+            path = self._listed.row(batch, number, "path")["path"]
+            media = self._recording(batch, path) if path is not None else None
+            sizes.append(str(media.corpus.stat(media.name)[0]) if media else "")
+        return found | {"sizes": digest(sizes)}
+
+    def _recording(self, batch: int, path: str) -> Recording:
+        of_list = os.path.dirname(self._listed.facts[batch]["file"])
+        above = self.folder or os.path.join(patterns.folder_of(self.root), of_list)
+        corpus = files.Folder(os.path.expanduser(above))
+        return Recording(corpus, files.within(corpus, path))
+
+
+def _kind_of_file(media: Recording) -> str:
+    """The kind of a file without a known ending."""
+    try:
+        with open(media.corpus.path / media.name, "rb") as file:
+            return kind_of_contents(file.read(_HEAD))
+    except (OSError, ValueError):
+        return "video"  # it is missing, which is counted when it is read
