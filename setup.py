@@ -52,6 +52,8 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "pillow>=10.1",
+        # tensorflow-datasets needs it as well.
+        "pyarrow>=16",
         "safetensors>=0.5",
         "scikit-learn>=1.5",
         "scipy",
@@ -67,6 +69,8 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "beam": ["apache-beam"],
+        # To load a dataset by its name; folders that it saved are read without it.
+        "datasets": ["datasets>=3"],
         "test": [
             "beartype",
             "hypothesis",

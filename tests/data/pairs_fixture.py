@@ -131,3 +131,27 @@ def write_pictures(folder: pathlib.Path, count: int) -> list[dict[str, str]]:
         (folder / "images" / f"{number}.jpg").write_bytes(picture(colour))
         rows.append({"path": f"images/{number}.jpg", "caption": f"a {colour} field {number}"})
     return rows
+
+
+def write_saved(
+    folder: pathlib.Path,
+    rows: Sequence[Mapping[str, object]],
+    features: Mapping[str, object],
+    *,
+    files: int = 1,
+    batch: int = 2,
+    schema: pa.Schema | None = None,
+) -> pathlib.Path:
+    """A folder as ``save_to_disk`` of the package datasets writes it, for one split."""
+    folder.mkdir(parents=True)
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    names = [f"data-{number:05d}-of-{files:05d}.arrow" for number in range(files)]
+    each = -(-len(rows) // files)
+    for number, name in enumerate(names):
+        out = pa.OSFile(str(folder / name), "wb")
+        with out, pa.ipc.new_stream(out, table.schema) as stream:
+            stream.write_table(table.slice(number * each, each), batch)
+    state = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "0"}
+    (folder / "state.json").write_text(json.dumps(state | {"_split": None}))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    return folder

@@ -50,8 +50,8 @@ class ArrowBatches:
                 places.append(place)
                 counts.append(batch.num_rows)
                 self.facts.append(json.loads(noted[FACTS]) if noted and FACTS in noted else {})
-        except (pa.ArrowException, ValueError) as error:
-            raise OSError(f"{self.path} is no stream of Arrow batches ({error})") from error
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise OSError(f"{self.path} is no whole stream of Arrow batches ({error})") from error
         self._places, self.counts = np.array(places, np.int64), np.array(counts, np.int64)
         # The batch that was read last, for those who read in order.
         self._last: tuple[int, pa.RecordBatch | None] = (-1, None)

@@ -133,12 +133,7 @@ class _Batch:
 def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator[_Row]:
     """Rows with what the index has of them; those that cannot be used are counted."""
     for number, row in enumerate(rows, 1):
-        media = row.get("media")
-        path, contents = media, None
-        if isinstance(media, dict):
-            path, contents = media.get("path"), media.get("bytes")
-        elif isinstance(media, bytes):
-            path, contents = None, media
+        path, contents = path_and_contents(row.get("media"))
         if not path and not contents:
             report["missing_file"] += 1
             continue
@@ -160,6 +155,13 @@ def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator
                 {"text": text, "start": span[0], "end": span[1]} for text in cleaned if text
             ],
         }
+
+
+def path_and_contents(media: Any) -> tuple[Any, bytes | None]:
+    """What a value says of a file: a path, contents, or a struct of both."""
+    if isinstance(media, dict):
+        return media.get("path"), media.get("bytes")
+    return (None, media) if isinstance(media, bytes) else (media, None)
 
 
 def _merged(
@@ -221,7 +223,10 @@ def _separated(
             lines = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
             header = next(lines, [])
             wanted = columns.given()
-            places = {name: header.index(_there(path, c, header)) for name, c in wanted.items()}
+            places = {
+                name: header.index(_there(f"list {path!r}", c, header))
+                for name, c in wanted.items()
+            }
             for fields in lines:
                 if len(fields) == len(header):
                     yield {name: fields[i] for name, i in places.items()}
@@ -251,7 +256,7 @@ def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -
                     continue
                 if not checked:
                     for column in columns.given().values():
-                        _there(path, column, list(row))
+                        _there(f"list {path!r}", column, list(row))
                     checked = True
                 yield {name: row.get(column) for name, column in columns.given().items()}
     except OSError as error:
@@ -264,8 +269,7 @@ def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
     try:
         with pa.parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
-            for name, column in columns.given().items():
-                _demand_type(path, name, schema.field(_there(path, column, schema.names)))
+            check_columns(f"list {path!r}", columns, schema)
             wanted = list(columns.given().values())
             size = 256 if _holds_contents(schema.field(columns.media).type) else _ROWS
             for batch in file.iter_batches(size, columns=wanted):
@@ -278,8 +282,23 @@ def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
         ) from error
 
 
-def _there(path: str, column: str, names: Sequence[str]) -> str:
-    """A column that a list must have. Raises ConfigError."""
+def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:
+    """Checks that a table has columns, of types that they may have.
+
+    Raises:
+      ConfigError: it has not; ``where`` says of what.
+    """
+    for name, column in columns.given().items():
+        kind = schema.field(_there(where, column, schema.names)).type
+        test, words = _ALLOWED[name]
+        if not test(kind):
+            raise ConfigError(
+                f"{where}: column {column!r} is of type {kind}; {name} must be {words}"
+            )
+
+
+def _there(where: str, column: str, names: Sequence[str]) -> str:
+    """A column that a table must have. Raises ConfigError."""
     if column in names:
         return column
     nearest = difflib.get_close_matches(column, names, 1)
@@ -287,17 +306,8 @@ def _there(path: str, column: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     meant = f"; did you mean {nearest[0]}?" if nearest else ""
     raise ConfigError(
-        f"list {path!r} has no column {column!r}; it has {', '.join(shown) or 'none'}{more}{meant}"
+        f"{where} has no column {column!r}; it has {', '.join(shown) or 'none'}{more}{meant}"
     )
-
-
-def _demand_type(path: str, name: str, field: pa.Field) -> None:
-    """Raises ConfigError unless a column of a Parquet file has a type that it may have."""
-    test, words = _ALLOWED[name]
-    if not test(field.type):
-        raise ConfigError(
-            f"list {path!r}: column {field.name!r} is of type {field.type}; {name} must be {words}"
-        )
 
 
 def _is_string(kind: pa.DataType) -> bool:

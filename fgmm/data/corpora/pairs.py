@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from fgmm.data.corpora.source import SECONDS, FileSource, SplitByName
 from fgmm.data.corpora.windows import NarrationWindows
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.media import av_files, joined
-from fgmm.data.media.stretch import MediaFile, Stretch, share_start
+from fgmm.data.media.stretch import MediaFile, Recording, Stretch, share_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
 
 # How files of pictures and of sound begin; WebP and WAV are both RIFF, and told apart at byte 8.
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1", b"\xff\xf9")
+# Bytes by which they are known.
+_HEAD = 16
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
 
 
@@ -212,6 +214,33 @@ class IndexedPairs(SplitByName, PairSource):
         }
 
 
+def of_file(
+    name: str,
+    path: str | None,
+    contents: bytes | None,
+    folder: str,
+    captions: tuple[Caption, ...],
+    **described: Any,
+) -> Pair:
+    """A pair as a list or a table has it.
+
+    Args:
+      name: its ``clip_id``.
+      path: of the file, from a folder; unused where its contents are there.
+      contents: of the file. With neither it is missing.
+      folder: that paths are relative to. Files outside are missing.
+      captions, described: further parts of a ``Pair``.
+    """
+    if contents:
+        return Pair(name, kind_of_contents(contents[:_HEAD]), contents, captions, **described)
+    if not path:
+        return Pair(name, "video", Lost("missing_file", name), captions, **described)
+    corpus = files.Folder(os.path.expanduser(folder))
+    media = Recording(corpus, files.within(corpus, path))
+    kind = kind_of(os.path.splitext(path)[1]) or _kind_of_file(media)
+    return Pair(name, kind, media, captions, group=path, **described)
+
+
 def kind_of(ending: str) -> str:
     """The kind of files with an ending such as ``.mp4``; empty if no media are known by it."""
     of_endings = {
@@ -231,6 +260,15 @@ def kind_of_contents(data: bytes) -> str:
     if data.startswith(_SOUNDS) or data[4:11] == b"ftypM4A":
         return "audio"
     return "image" if data.startswith(_PICTURES) else "video"
+
+
+def _kind_of_file(media: Recording) -> str:
+    """The kind of a file without a known ending."""
+    try:
+        with open(media.corpus.path / media.name, "rb") as file:
+            return kind_of_contents(file.read(_HEAD))
+    except (OSError, ValueError):
+        return "video"  # it is missing, which is counted when it is read
 
 
 def _picture(pair: Pair) -> bytes | Unreadable:

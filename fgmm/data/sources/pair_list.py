@@ -20,16 +20,13 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, lists, patterns, row_index
 from fgmm.data.corpora.arrow_batches import ArrowBatches
-from fgmm.data.corpora.pairs import IndexedPairs, Pair, kind_of, kind_of_contents
+from fgmm.data.corpora.pairs import IndexedPairs, Pair, of_file
 from fgmm.data.corpora.source import left_out
 from fgmm.data.fingerprint import Fingerprint, digest
-from fgmm.data.media.stretch import Recording
 from fgmm.data.schema import Caption
 
 # The sizes of more files are not looked up for a fingerprint.
 _FILES = 100_000
-# Bytes by which the kind of a file is known.
-_HEAD = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,12 +95,7 @@ class Source(IndexedPairs):
         captions = tuple(
             Caption(said["text"], said["start"], said["end"]) for said in row["captions"]
         )
-        if row["contents"] is not None:
-            kind = kind_of_contents(row["contents"][:_HEAD])
-            return Pair(row["id"], kind, row["contents"], captions)
-        media = self._recording(batch, row["path"])
-        kind = kind_of(os.path.splitext(row["path"])[1]) or _kind_of_file(media)
-        return Pair(row["id"], kind, media, captions, group=row["path"])
+        return of_file(row["id"], row["path"], row["contents"], self._above(batch), captions)
 
     def fingerprint(self) -> Fingerprint:
         """As of ``IndexedPairs``; ``sizes`` are those of the media unless there are too many."""
@@ -113,22 +105,11 @@ class Source(IndexedPairs):
         sizes = []
         for index in range(len(self)):
             batch, number = self._rows.find(index)
-            path = self._listed.row(batch, number, "path")["path"]
-            media = self._recording(batch, path) if path is not None else None
-            sizes.append(str(media.corpus.stat(media.name)[0]) if media else "")
+            path = self._listed.row(batch, number, "path")["path"] or ""
+            sizes.append(str(files.state(os.path.join(self._above(batch), path))[0]))
         return found | {"sizes": digest(sizes)}
 
-    def _recording(self, batch: int, path: str) -> Recording:
+    def _above(self, batch: int) -> str:
+        """The folder that paths of a batch are relative to."""
         of_list = os.path.dirname(self._listed.facts[batch]["file"])
-        above = self.folder or os.path.join(patterns.folder_of(self.root), of_list)
-        corpus = files.Folder(os.path.expanduser(above))
-        return Recording(corpus, files.within(corpus, path))
-
-
-def _kind_of_file(media: Recording) -> str:
-    """The kind of a file without a known ending."""
-    try:
-        with open(media.corpus.path / media.name, "rb") as file:
-            return kind_of_contents(file.read(_HEAD))
-    except (OSError, ValueError):
-        return "video"  # it is missing, which is counted when it is read
+        return self.folder or os.path.join(patterns.folder_of(self.root), of_list)
