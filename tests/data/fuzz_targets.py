@@ -30,7 +30,7 @@ from fgmm.data.sources import (
     video_folder,
     youcook2,
 )
-from tests.data import corpora_fixture
+from tests.data import corpora_fixture, fuzz_pairs
 from tests.data.fuzz import Target
 from tests.data.fuzz_reading import (
     PICTURES,
@@ -475,6 +475,7 @@ FORMATS: dict[str, Callable[[pathlib.Path, pathlib.Path | None], Target]] = {
     "features": lambda folder, _: _manifest(folder, "features.json"),
     "tar": lambda folder, _: _archive(folder, "tar"),
     "zip": lambda folder, _: _archive(folder, "zip"),
+    **fuzz_pairs.FORMATS,
 }
 
 

@@ -37,6 +37,10 @@ FORMATS = {
     "features": (30, 0.0, 0.7),
     "tar": (80, 0.2, 0.4),
     "zip": (80, 0.05, 0.5),
+    "webdataset": (80, 0.3, 0.4),
+    "pairs_csv": (60, 0.2, 0.4),
+    "pairs_parquet": (60, 0.02, 0.5),
+    "saved_arrow": (60, 0.02, 0.5),
 }
 
 

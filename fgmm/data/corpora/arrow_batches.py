@@ -29,13 +29,18 @@ class ArrowBatches:
       counts: rows of each batch, by number, int64.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = False):
         """Finds the batches.
+
+        Args:
+          path: of the file.
+          check: look at all of a batch before a row of it is read, for files of others, where
+            damage may point anywhere.
 
         Raises:
           OSError: the file cannot be read, or is no such stream, or is cut off.
         """
-        self.path = pathlib.Path(path).absolute()
+        self.path, self._check = pathlib.Path(path).absolute(), check
         self._state, self._mapped = files.state(self.path), None
         try:
             source = pa.BufferReader(self._buffer())
@@ -51,7 +56,9 @@ class ArrowBatches:
                 counts.append(batch.num_rows)
                 self.facts.append(json.loads(noted[FACTS]) if noted and FACTS in noted else {})
         except (OSError, pa.ArrowException, ValueError) as error:
-            raise OSError(f"{self.path} is no whole stream of Arrow batches ({error})") from error
+            raise OSError(
+                f"{self.path} is no whole stream of Arrow batches ({one_line(error)})"
+            ) from error
         self._places, self.counts = np.array(places, np.int64), np.array(counts, np.int64)
         # The batch that was read last, for those who read in order.
         self._last: tuple[int, pa.RecordBatch | None] = (-1, None)
@@ -60,13 +67,20 @@ class ArrowBatches:
         """The batch of a number, in the memory of the file.
 
         Raises:
-          OSError: the file has been written again, or is gone.
+          OSError: the file has been written again, or is gone, or the batch is damaged.
         """
         last, batch = self._last
         if last != number or batch is None:
             rest = self._buffer().slice(int(self._places[number]))
-            message = pa.ipc.read_message(pa.BufferReader(rest))
-            batch = pa.ipc.read_record_batch(message, self.schema)
+            try:
+                message = pa.ipc.read_message(pa.BufferReader(rest))
+                batch = pa.ipc.read_record_batch(message, self.schema)
+                if self._check:
+                    batch.validate(full=True)
+            except (pa.ArrowException, ValueError) as error:
+                raise OSError(
+                    f"batch {number} of {self.path} is damaged ({one_line(error)})"
+                ) from error
             self._last = (number, batch)
         return batch
 
@@ -86,3 +100,8 @@ class ArrowBatches:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": None, "_last": (-1, None)}
+
+
+def one_line(error: Exception) -> str:
+    """What Arrow says of an error, whose messages may have several lines."""
+    return " ".join(str(error).split())

@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from fgmm.config import ConfigError
 from fgmm.data.corpora import narrations, row_index
+from fgmm.data.corpora.arrow_batches import one_line
 from fgmm.data.corpora.source import place
 from fgmm.data.text.captions import without_markup
 
@@ -36,8 +37,8 @@ SCHEMA = pa.schema(
 )
 # Rows of a batch of the index, and bytes of media, at most.
 _ROWS, _BYTES = 1 << 14, 1 << 26
-# Columns that an error names.
-_NAMED = 20
+# Columns that an error names, and letters of each.
+_NAMED, _LONGEST = 20, 80
 
 # The values of a row by what they are: media, caption, id, start, end.
 _Row = dict[str, Any]
@@ -278,7 +279,8 @@ def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
                     yield {name: row[column] for name, column in columns.given().items()}
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(
-            f"list {path!r} cannot be read after row {done} ({error}); it is damaged or cut off"
+            f"list {path!r} cannot be read after row {done} ({one_line(error)}); it is damaged or "
+            "cut off"
         ) from error
 
 
@@ -302,9 +304,12 @@ def _there(where: str, column: str, names: Sequence[str]) -> str:
     if column in names:
         return column
     nearest = difflib.get_close_matches(column, names, 1)
-    shown = list(dict.fromkeys([*nearest, *names]))[:_NAMED]
+    shown = [
+        (name if name.isprintable() else repr(name))[:_LONGEST]
+        for name in dict.fromkeys([*nearest, *names[:_NAMED]])
+    ][:_NAMED]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    meant = f"; did you mean {nearest[0]}?" if nearest else ""
+    meant = f"; did you mean {shown[0]}?" if nearest else ""
     raise ConfigError(
         f"{where} has no column {column!r}; it has {', '.join(shown) or 'none'}{more}{meant}"
     )

@@ -145,7 +145,7 @@ class Source(PairSource):
         columns = [self.media, self.caption, *([self.label] if self.label else [])]
         try:
             row = self._row(self._numbers[index], *columns)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             lost = Lost("unreadable_record", f"{name}: {error}")
             return Pair(name, "video", lost, problems={"unreadable_record": 1})
         texts = row[self.caption] if isinstance(row[self.caption], list) else [row[self.caption]]
@@ -275,7 +275,7 @@ def _package(name: str) -> Any:
 
 def _open(path: pathlib.Path) -> ArrowBatches:
     try:
-        return ArrowBatches(path)
+        return ArrowBatches(path, check=True)
     except OSError as error:
         raise ConfigError(f"{error}; it is missing, damaged or cut off, save it again") from error
 
