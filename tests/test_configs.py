@@ -64,6 +64,10 @@ def variants(tmp_path_factory):
     for split in ("train", "dev"):
         write_features(stored / split, 16, (1, 7, 7, 1280))
     return {
+        "corpus": [
+            f"source=video_folder,{on_videos}",
+            f"kind=image,source=flickr8k,root={corpus},tokenizer={model},evaluate=dev",
+        ],
         "quickstart": [None, "fine=annealed", "fine=gated"],
         "narrated_shapes": [None, "arm=gated_both"],
         "flickr8k": [
@@ -112,6 +116,8 @@ def test_one_shrunken_step_of_other_variants(name, variants, tmp_path):
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
+        ("corpus", "evaluate="),
+        ("corpus", "validation=0"),
         ("flickr8k", "validation="),
         ("prepared", "validation="),
         ("video_folder", "validation=0"),

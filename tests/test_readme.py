@@ -1,6 +1,8 @@
 """What the README shows works."""
 
+import contextlib
 import importlib
+import json
 import os
 import re
 import shlex
@@ -13,9 +15,15 @@ import numpy as np
 import pytest
 
 from fgmm import components
+from fgmm.data import tokenizer
+from fgmm.eval import inside_training
 from fgmm.experiment import build as experiments
+from fgmm.train import loop
+from tests.conftest import REPOSITORY
+from tests.data import pairs_fixture
 from tests.data.flickr8k_fixture import write_flickr8k
 from tests.data.video_fixture import write_narrated_videos
+from tests.shrunken import shrunken
 
 # What a test changes of a command that trains: it takes a few steps.
 FEW = ("--config.steps=30", "--config.batch_size=8", "--config.data.height=32")
@@ -86,6 +94,77 @@ def corpora(repository, tmp_path):
     write_flickr8k(tmp_path / "my_images", 8, 0)
     (tmp_path / "configs").symlink_to(repository / "configs")
     return tmp_path
+
+
+def rows(text):
+    """The commands of the table of what one may have, by the names of their runs."""
+    table = re.search(r"### On what you have\n(.*?)\n\n[^|]", text, re.DOTALL)[1]
+    found = re.findall(r"`(python -m fgmm\.main [^`]+)`", table)
+    return {command.rpartition("runs/")[2]: shlex.split(command) for command in found}
+
+
+@pytest.fixture(scope="module")
+def what_one_has(tmp_path_factory):
+    """A corpus in each form of the table, of a dozen clips, and a tokenizer by the command."""
+    folder = tmp_path_factory.mktemp("corpora")
+    readme = (REPOSITORY / "README.md").read_text()
+    pictures = pairs_fixture.write_pictures(folder, 15)
+    pairs_fixture.write_list(folder / "pairs.csv", pictures)
+    for shard, members in enumerate(pairs_fixture.clips_of_tars(12)):
+        pairs_fixture.write_shard(folder / "tars" / f"{shard:05d}.tar", members)
+    pairs_fixture.write_shard(folder / "shards" / "0.tar", pairs_fixture.img2dataset(12))
+    stored = pairs_fixture.img2dataset(15)
+    keys = [name.removesuffix(".jpg") for name in stored if name.endswith(".jpg")]
+    parts = [{"key": k, "jpg": stored[f"{k}.jpg"], "txt": stored[f"{k}.txt"]} for k in keys]
+    pairs_fixture.write_list(folder / "parts" / "0.parquet", parts)
+    saved = [{"image": {"bytes": p["jpg"], "path": None}, "caption": p["txt"]} for p in parts]
+    pairs_fixture.write_saved(folder / "saved", saved, {})
+    times = {"start": 0.0, "end": 1.0}
+    videos = write_narrated_videos(folder / "downloads", 12)
+    for captions in videos.rglob("*.vtt"):
+        captions.rename(captions.with_suffix(".en.vtt"))
+    told = [
+        {"path": str(path.relative_to(folder)), "caption": f"video {i} begins", **times}
+        for i, path in enumerate(sorted(videos.rglob("*.mp4")))
+    ]
+    pairs_fixture.write_list(folder / "narrated.tsv", told)
+    heard = [{"path": f"{i}.wav", "caption": f"a rising tone {i}"} for i in range(12)]
+    for row in heard:
+        (folder / row["path"]).write_bytes(pairs_fixture.sound())
+    pairs_fixture.write_list(folder / "sounds.jsonl", heard)
+    command = re.search(r"### On what you have.*?```bash\npython (.*?)\npython", readme, re.DOTALL)[
+        1
+    ]
+    with contextlib.chdir(folder):
+        words = shlex.split(command.replace("\\\n", " "))
+        assert words[:3] == ["-m", "fgmm.data.tokenizer", "train"]
+        assert tokenizer.main(words[1:]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("run", rows((REPOSITORY / "README.md").read_text()))
+def test_what_one_has_trains_by_its_row(run, what_one_has, readme, monkeypatch):
+    words = rows(readme)[run]
+    (config,) = [word for word in words if word.startswith("--config=")]
+    name, _, argument = config.removeprefix("--config=").partition(":")
+    monkeypatch.chdir(what_one_has)
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
+    config = shrunken(config, steps=2)
+    # One term, for the sake of time; the evaluation opens its corpus and does not run.
+    terms = config.objective.terms
+    for term in sorted(terms)[1:]:
+        del terms[term]
+    config.checkpoint.best_metric = ""
+    built = experiments.build(config)
+    assert inside_training.from_config(built).keys() == {"validation"}
+    source = built.training_source()
+    workdir = what_one_has / "runs" / run
+    assert f"--workdir=runs/{run}" in words
+    state = loop.train(built, source, workdir)
+    assert state.step == 2
+    lines = [json.loads(text) for text in (workdir / "metrics.jsonl").open()]
+    assert np.isfinite([line["loss"] for line in lines]).all()
+    assert not any(key.startswith("bad_input/unreadable") for line in lines for key in line)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,10 @@ def sound(seconds: float = 1.0) -> bytes:
         return write_video(path, sound=sung(seconds), sound_codec="pcm_s16le").read_bytes()
 
 
-def write_shard(
-    path: pathlib.Path, members: Mapping[str, bytes | str | dict | list]
-) -> pathlib.Path:
+Members = Mapping[str, bytes | str | dict]
+
+
+def write_shard(path: pathlib.Path, members: Members) -> pathlib.Path:
     """A tar shard of members by name; those that are no bytes or text are written as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
@@ -88,6 +89,16 @@ def video2dataset(clips: int = 2) -> dict[str, bytes | str | dict]:
     members |= {"00002.mp4": video(), "00002.txt": "a <b>pan</b>", "00002.json": {"key": "00002"}}
     failed = {"key": "00003", "status": "failed_to_download"}
     return members | {"00003.txt": "never seen", "00003.json": failed}
+
+
+def clips_of_tars(videos: int) -> list[Members]:
+    """Two shards of video2dataset, each with half of the videos, all of them with a caption."""
+    shards: list[dict[str, bytes | str | dict]] = [{}, {}]
+    for number in range(videos):
+        key = f"{number:05d}"
+        shards[number % 2] |= {f"{key}.mp4": video(), f"{key}.txt": f"squares of number {number}"}
+        shards[number % 2][f"{key}.json"] = {"key": key, "status": "success"}
+    return list(shards)
 
 
 def _within(line: tuple[str, str, str], begin: float) -> bool:
