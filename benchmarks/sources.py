@@ -5,9 +5,9 @@
 *Opening*: a list, tar shards and a saved dataset of made-up entries. The list is written and
 indexed; shards are empty files with an index of members made up for them, and the dataset is
 written as the package ``datasets`` writes it. A process of its own then opens the corpus, and looks
-up entries in random order, all but reading their media. Memory is resident memory beyond that of a
-process that opens a corpus of one entry: *own* pages, and *mapped* ones, which the system takes
-back when it needs them.
+up 20,000 entries in random order without their media. Memory is resident memory after that, beyond
+what a process has that does so with a corpus of one entry: *own* pages, and *mapped* ones, which
+the system takes back when it needs them.
 
 *Reading*: clips a second from a source through ``Assembler`` into a batch, against the least that
 has to be done with the same clips, decoding alone: for videos as ``benchmarks/data.py`` says, for
@@ -33,7 +33,6 @@ import pyarrow as pa
 from absl import flags
 from PIL import Image
 
-from benchmarks.data import plain, processor_seconds, spread, write_video
 from fgmm import command_line
 from fgmm.data import pipeline
 from fgmm.data.corpora import row_index, tar_shards
@@ -41,15 +40,19 @@ from fgmm.data.corpora.source import place
 from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape
 from fgmm.data.sources import hugging_face, pair_list, webdataset
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks.data import plain, processor_seconds, spread, write_video
 from tests.data import pairs_fixture
 
 # Entries of a shard, as img2dataset has by default, and of a batch of a saved dataset.
 SHARD, BATCH = 10_000, 1_000
+# Entries that are looked up.
+LOOKED_UP = 20_000
 SIZE = 224
 
 _ENTRIES = flags.DEFINE_integer("entries", 10_000_000, "Of a made-up corpus.", lower_bound=1)
 _CLIPS = flags.DEFINE_integer("clips", 200, "Pictures that are read in a round.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of reading.", lower_bound=1)
 _FOLDER = flags.DEFINE_string("folder", None, "For what is made up; a temporary one without it.")
 
 # Run in a process of its own.
@@ -65,25 +68,27 @@ module = importlib.import_module(f"fgmm.data.sources.{name}")
 begun = time.perf_counter(), time.process_time()
 source = module.Source(**options)
 opened = time.perf_counter() - begun[0], time.process_time() - begun[1]
-memory = resident()
 rng = random.Random(0)
 drawn = [rng.randrange(len(source)) for _ in range(count)]
 begun = time.process_time()
 for index in drawn:
     source.pair(index)
 rate = count / (time.process_time() - begun)
-print(json.dumps([len(source), *opened, *memory, *resident(), rate]))
+print(json.dumps([len(source), *opened, *resident(), rate]))
 """
 
 
 def made_up_list(folder: pathlib.Path, entries: int) -> dict:
     """A list of pictures that are not there."""
+    folder.mkdir()
     path = folder / "pairs.csv"
     with open(path, "w") as file:
         file.write("path,caption\n")
         for number in range(entries):
             file.write(f"images/{number // 1000:05d}/{number:08d}.jpg,a picture of {number}\n")
-    return {"root": str(path)}
+    options = {"root": str(path), "validation": 0.0}
+    pair_list.Source(**options)
+    return options
 
 
 def made_up_shards(folder: pathlib.Path, entries: int) -> dict:
@@ -92,7 +97,7 @@ def made_up_shards(folder: pathlib.Path, entries: int) -> dict:
     shards = -(-entries // SHARD)
     for shard in range(shards):
         (folder / f"{shard:05d}.tar").touch()
-    options = {"root": str(folder / f"{{{0:05d}..{shards - 1:05d}}}.tar"), "validation": 0.1}
+    options = {"root": str(folder / f"{{{0:05d}..{shards - 1:05d}}}.tar"), "validation": 0.0}
     with mock.patch.object(tar_shards, "samples", functools.partial(_samples, entries)):
         webdataset.Source(**options)
     return options
@@ -119,12 +124,21 @@ def made_up_dataset(folder: pathlib.Path, entries: int) -> dict:
     with pa.OSFile(str(folder / name), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
         for first in range(0, entries, BATCH):
             numbers = range(first, min(first + BATCH, entries))
-            columns = [[f"images/{n:08d}.jpg" for n in numbers], [[f"picture {n}"] for n in numbers]]
+            columns = [[f"images/{n:08d}.jpg" for n in numbers]]
+            columns += [[[f"picture {n}"] for n in numbers]]
             arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
             stream.write_batch(pa.record_batch(arrays, schema))
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
     (folder / "dataset_info.json").write_text("{}")
     return {"root": str(folder)}
+
+
+# The source that opens what each makes.
+MADE = {
+    made_up_list: "pair_list",
+    made_up_shards: "webdataset",
+    made_up_dataset: "hugging_face",
+}
 
 
 def opened(name: str, options: dict, count: int) -> list[float]:
@@ -140,29 +154,21 @@ def opened(name: str, options: dict, count: int) -> list[float]:
 
 def report_opening(folder: pathlib.Path, entries: int) -> None:
     """Prints a table of made-up corpora."""
-    makers = {
-        "pair_list": made_up_list,
-        "webdataset": made_up_shards,
-        "hugging_face": made_up_dataset,
-    }
-    print("| source | entries | made and indexed | on disk | opened in | of these on the processor ", end="")
-    print("| own memory | mapped | entries/s |")
+    head = "source | entries | made and indexed | on disk | opened in | of that on the processor"
+    print(f"| {head} | own memory | mapped memory | entries/s |")
     print("| --- " + "| ---: " * 8 + "|")
-    for name, make in makers.items():
-        (folder / f"small_{name}").mkdir()
-        small = opened(name, make(folder / f"small_{name}" / "one", 1) if name != "pair_list" else make(folder / f"small_{name}", 1), 1)
-        (folder / name).mkdir()
+    for make in (made_up_list, made_up_shards, made_up_dataset):
+        name = MADE[make]
+        *_, own_of_one, mapped_of_one, _ = opened(name, make(folder / f"{name}_of_one", 1), 1)
         begun = time.perf_counter()
-        options = make(folder / name / "many" if name != "pair_list" else folder / name, entries)
-        if name == "pair_list":
-            pair_list.Source(**options)
+        options = make(folder / name, entries)
         took = time.perf_counter() - begun
-        size = sum(path.stat().st_size for path in (folder / name).rglob("*.arrow"))
-        count, seconds, processor, *memory, rate = opened(name, options, 20_000)
-        own, mapped = (memory[2 + i] - small[3 + 2 + i] for i in range(2))
+        size = sum(path.stat().st_size for path in (folder / name).glob("*.arrow"))
+        count, seconds, processor, own, mapped, rate = opened(name, options, LOOKED_UP)
         print(
             f"| `{name}` | {int(count):,} | {took:.0f} s | {size / 1e6:.0f} MB | {seconds:.2f} s "
-            f"| {processor:.2f} s | {own:.0f} MB | {mapped:.0f} MB | {rate:,.0f} |",
+            f"| {processor:.2f} s | {own - own_of_one:.0f} MB | {mapped - mapped_of_one:.0f} MB "
+            f"| {rate:,.0f} |",
             flush=True,
         )
 
@@ -204,8 +210,6 @@ def reading(folder: pathlib.Path, clips: int) -> dict:
         "pictures in Parquet": pair_list.Source(root=str(folder / "pairs.parquet"), **all_of),
         "pictures in a saved dataset": hugging_face.Source(root=str(folder / "saved")),
     }
-    alone = lambda source, index: decode.read_image(source[index].video, SIZE, SIZE)  # noqa: E731
-    del alone
     found = {}
     for name, source in sources.items():
         data = [bytes(source[index].video) for index in range(len(source))]
@@ -227,7 +231,7 @@ def _decode(data: list[bytes], index: int) -> None:
 
 def report_reading(folder: pathlib.Path, clips: int, rounds: int) -> None:
     """Prints clips a second of sources against decoding alone."""
-    print("\n| clips | frames | from the source, clips/s | decoded alone, clips/s | source : alone |")
+    print("\n| clips | frames | from the source, clips/s | decoded alone, clips/s | ratio |")
     print("| --- " + "| ---: " * 4 + "|")
     for name, (source, frames, alone) in reading(folder, clips).items():
         assembler = pipeline.Assembler(source, shape_of(frames), None, "function_words")
@@ -254,7 +258,7 @@ def main(argv) -> None:
     with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
         report_opening(pathlib.Path(folder), _ENTRIES.value)
         (pathlib.Path(folder) / "read").mkdir()
-        report_reading(pathlib.Path(folder) / "read", _CLIPS.value, _ROUNDS.value)
+        report_reading(pathlib.Path(folder) / "read", _CLIPS.value, flags.FLAGS.rounds)
 
 
 if __name__ == "__main__":
