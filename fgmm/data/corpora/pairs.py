@@ -23,12 +23,13 @@ from fgmm.data.media.stretch import MediaFile, Recording, Stretch, share_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
 
-# How files of pictures and of sound begin; WebP and WAV are both RIFF, and told apart at byte 8.
+# How files of pictures and of sound begin.
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1", b"\xff\xf9")
-# Bytes by which they are known.
-_HEAD = 16
+# WebP and WAV are both RIFF, and differ at byte 8.
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
+# Bytes by which any of them is known.
+_HEAD = 16
 
 
 class Pair(NamedTuple):
@@ -37,8 +38,8 @@ class Pair(NamedTuple):
     Attributes:
       clip_id, labels, group: as in ``Clip``.
       kind: of ``media``, one of ``raw.KINDS``.
-      media: a file, or the contents of one; what it is not, such as a shard that is gone, raises
-        ``BadInput`` when it is opened.
+      media: a file, or the contents of one. A file that cannot be read raises ``BadInput`` when it
+        is opened.
       sound: a file of its own for the sound of a video; None where the video has it.
       captions: with times from the start of the recording; without an end they describe all of it.
       problems: what was left out of it, by reason.
@@ -91,7 +92,7 @@ class PairSource(FileSource):
     of_clips: ClassVar[tuple[str, ...]] = ("seconds", "candidates", "minimum")
 
     def pair(self, index: int) -> Pair:
-        """The pair of a number. Never fails."""
+        """The pair of a number. Raises OSError if what lists it cannot be read."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
@@ -115,7 +116,11 @@ class PairSource(FileSource):
         return self._clip(index, rng)
 
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
-        pair = self.pair(index)
+        try:
+            pair = self.pair(index)
+        except OSError as error:  # what was listed when the corpus was opened has changed
+            reason, name = "unreadable_record", f"{self.root}[{index}]"
+            pair = Pair(name, "video", Lost(reason, str(error)), problems={reason: 1})
         described = {
             "clip_id": pair.clip_id,
             "labels": pair.labels,
@@ -149,7 +154,10 @@ class RawPairs:
         return len(self._source)
 
     def __getitem__(self, index: int) -> RawRecord:
-        pair = self._source.pair(index)
+        try:
+            pair = self._source.pair(index)
+        except OSError as error:
+            raise BadInput("unreadable_record", str(error)) from error
         what = "audio" if pair.kind == "audio" else "video"
         media = (
             pair.media if isinstance(pair.media, bytes) else pair.media.media(f"unreadable_{what}")

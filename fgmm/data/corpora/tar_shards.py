@@ -50,6 +50,8 @@ _COMPRESSED = {
 }
 # video2dataset names the clips that it cut out of a video KEY_00000, KEY_00001 and so on.
 _CUT = re.compile(r"(.+)_\d+")
+# Greater numbers of classes are damage.
+_MOST_CLASSES = 1 << 20
 # A longer text, or list of captions, is damage.
 _LARGEST_TEXT = 1 << 26
 
@@ -151,11 +153,12 @@ def shard_name(file: str) -> str:
 
 
 def number_of(text: bytes) -> int:
-    """The class in a ``.cls``; -1 if it is no number."""
+    """The class in a ``.cls``; -1 if it is none."""
     try:
-        return max(-1, int(text.decode()))
+        found = int(text.decode())
     except ValueError:
         return -1
+    return found if 0 <= found < _MOST_CLASSES else -1
 
 
 def members_of(row: Mapping[str, Any], path: str, state: tuple[int, int]) -> dict[str, Member]:

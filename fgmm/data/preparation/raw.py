@@ -5,6 +5,7 @@ A source that can be prepared has, beside what ``fgmm/data/sources`` says::
     Source(root=..., split=..., opened=False)   reads nothing; of ``fgmm.data.corpora.source``
     source.raw() -> recordings                  raises ConfigError
     Source.splits(root) -> tuple[str, ...]      those prepared if no others are asked for
+    Source.is_there(root) -> bool               where a root may be another thing than a path
     Source.of_clips: tuple[str, ...]            options that recordings as they are have no use for
 
     recordings.names: Sequence[str]             of the recordings

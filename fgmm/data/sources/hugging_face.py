@@ -29,7 +29,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import allowed, option
 from fgmm.data.corpora import lists
 from fgmm.data.corpora.arrow_batches import ArrowBatches
-from fgmm.data.corpora.pairs import Lost, Pair, PairSource, of_file
+from fgmm.data.corpora.pairs import Pair, PairSource, of_file
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Caption
 from fgmm.data.text.captions import without_markup
@@ -143,11 +143,7 @@ class Source(PairSource):
         """The row of a number."""
         name = self.name(index)
         columns = [self.media, self.caption, *([self.label] if self.label else [])]
-        try:
-            row = self._row(self._numbers[index], *columns)
-        except OSError as error:
-            lost = Lost("unreadable_record", f"{name}: {error}")
-            return Pair(name, "video", lost, problems={"unreadable_record": 1})
+        row = self._row(self._numbers[index], *columns)
         texts = row[self.caption] if isinstance(row[self.caption], list) else [row[self.caption]]
         cleaned = [without_markup(text) for text in texts if text is not None]
         problems = collections.Counter(empty_caption=cleaned.count(""))

@@ -68,7 +68,7 @@ def test_pictures_sounds_and_classes(tmp_path):
         "a.cls": "3",
         "a.json": {"caption": ["one", "two"], "title": "three"},
         "deep/b.webp": picture("blue", "WEBP"),
-        "deep/b.cls": "many",
+        "deep/b.cls": "99999999999",
         "c.wav": sound(),
         "c.json": {"caption": None},
         "d.mp4": video(),
@@ -173,6 +173,23 @@ def test_a_shard_that_changes_is_noticed(shards):
     assert by_name(after)["00001/000000000"].video == clip.video
     said = fingerprint.difference(before.fingerprint(), after.fingerprint())
     assert said == "8 clips then, 5 now"
+
+
+def test_an_index_that_is_made_again_is_noticed(shards):
+    source = opened(shards)
+    elsewhere = pickle.dumps(source)
+    (file,) = shards.glob("*.index.arrow")
+    file.unlink()
+    write_shard(shards / "00001.tar", img2dataset(9))
+    opened(shards)
+    clip = pickle.loads(elsewhere)[0]
+    assert clip.problems == ("unreadable_record",)
+    with pytest.raises(BadInput, match="has been written again since it was opened"):
+        clip.video.fill(np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(BadInput, match="has been written again since it was opened"):
+        pickle.loads(elsewhere).raw()[0]
+    # Who had it open goes on with what it was.
+    assert by_name(source)["00000/00002"].problems == ()
 
 
 def test_fingerprints_know_captions_and_copies(shards, tmp_path):
