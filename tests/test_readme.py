@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fgmm import components
-from fgmm.data import tokenizer
+from fgmm.data import pipeline, tokenizer
 from fgmm.eval import inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
@@ -142,27 +142,49 @@ def what_one_has(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("run", rows((REPOSITORY / "README.md").read_text()))
-def test_what_one_has_trains_by_its_row(run, what_one_has, readme, monkeypatch):
-    words = rows(readme)[run]
+def built(run, words):
+    """The experiment of a row, small: one term, and an evaluation that does not run."""
+    assert f"--workdir=runs/{run}" in words
     (config,) = [word for word in words if word.startswith("--config=")]
     name, _, argument = config.removeprefix("--config=").partition(":")
-    monkeypatch.chdir(what_one_has)
-    config = importlib.import_module(f"configs.{name}").get_config(argument)
-    config = shrunken(config, steps=2)
-    # One term, for the sake of time; the evaluation opens its corpus and does not run.
+    config = shrunken(importlib.import_module(f"configs.{name}").get_config(argument), steps=2)
     terms = config.objective.terms
     for term in sorted(terms)[1:]:
         del terms[term]
     config.checkpoint.best_metric = ""
-    built = experiments.build(config)
-    assert inside_training.from_config(built).keys() == {"validation"}
-    source = built.training_source()
-    workdir = what_one_has / "runs" / run
-    assert f"--workdir=runs/{run}" in words
-    state = loop.train(built, source, workdir)
+    return experiments.build(config)
+
+
+ROWS = rows((REPOSITORY / "README.md").read_text())
+
+
+@pytest.mark.parametrize("run", ROWS)
+def test_what_one_has_makes_batches_by_its_row(run, what_one_has, monkeypatch):
+    monkeypatch.chdir(what_one_has)
+    experiment = built(run, ROWS[run])
+    assert inside_training.from_config(experiment).keys() == {"validation"}
+    assembler = experiment.assembler(experiment.training_source())
+    assert len(assembler.source) >= 8
+    batch = assembler.batch([pipeline.Draw(i) for i in range(8)])
+    problems = pipeline.count_problems(batch["problems"])
+    # The tokenizer was trained on the captions of one corpus.
+    assert problems.keys() <= {"unknown_words"}
+    masks = [name for name in batch if name.endswith("_mask") and name != "text_mask"]
+    assert masks
+    assert all(batch[name].all() for name in masks)
+
+
+# A row differs from others of the same kind of files in its batches alone.
+@pytest.mark.parametrize(
+    "run", [run if run == "pairs" else pytest.param(run, marks=pytest.mark.long) for run in ROWS]
+)
+def test_what_one_has_trains_by_its_row(run, what_one_has, monkeypatch):
+    monkeypatch.chdir(what_one_has)
+    experiment = built(run, ROWS[run])
+    state = loop.train(experiment, experiment.training_source(), what_one_has / "runs" / run)
     assert state.step == 2
-    lines = [json.loads(text) for text in (workdir / "metrics.jsonl").open()]
+    metrics = (what_one_has / "runs" / run / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in metrics.splitlines()]
     assert np.isfinite([line["loss"] for line in lines]).all()
     assert not any(key.startswith("bad_input/unreadable") for line in lines for key in line)
 

@@ -142,7 +142,8 @@ def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator
         texts = texts if isinstance(texts, list) else [texts]
         span = _span(row.get("start"), row.get("end"))
         strings = [text for text in (path, row.get("id"), *texts) if text is not None]
-        if span is None or not all(map(_is_text, strings)):
+        held = contents is None or isinstance(contents, bytes)
+        if span is None or not held or not all(map(_is_text, strings)):
             report["malformed_line"] += 1
             continue
         cleaned = [without_markup(str(text)) for text in texts if text is not None]
@@ -158,7 +159,7 @@ def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator
         }
 
 
-def path_and_contents(media: Any) -> tuple[Any, bytes | None]:
+def path_and_contents(media: Any) -> tuple[Any, Any]:
     """What a value says of a file: a path, contents, or a struct of both."""
     if isinstance(media, dict):
         return media.get("path"), media.get("bytes")

@@ -1,9 +1,9 @@
 """Corpora of pairs: recordings or pictures, each with what is said of it, found row by row."""
 
 import collections
-import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,10 @@ class PairSource(FileSource):
         if pair.kind == "image":
             return Clip(video=_picture(pair), captions=pair.captions, **described)
         windows = NarrationWindows(self.seconds, self.minimum, self.candidates)
-        stretch, near = windows(pair.media, pair.captions, rng)
+        # Short recordings may end before a window around a caption would.
+        timed = all(math.isfinite(caption.end) for caption in pair.captions)
+        duration = _duration(pair.media) if pair.captions and timed else math.inf
+        stretch, near = windows(pair.media, pair.captions, rng, duration)
         heard = stretch if pair.sound is None else _beside(stretch, pair.sound)
         video = None if pair.kind == "audio" else stretch
         return Clip(video=video, audio=heard.sound, captions=near, **described)
@@ -306,17 +309,24 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
         return data
     except FileNotFoundError as error:
         raise BadInput("missing_file", str(error)) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for names that no file can have
         raise BadInput("unreadable_record", str(error)) from error
+
+
+def _duration(media: MediaFile | bytes) -> float:
+    """Of a recording, in seconds, by its header; infinite if that cannot be read."""
+    try:
+        found = media if isinstance(media, bytes) else media.media("unreadable_video")
+        return av_files.read_header(found).duration
+    except BadInput:  # which is counted when pictures and sound are read
+        return math.inf
 
 
 def _beside(stretch: Stretch, sound: MediaFile | bytes) -> Stretch:
     """The same stretch of the file that has the sound of a video."""
     start = stretch.start
     if start is None:  # the video says where it is, as the lengths of both may differ
-        with contextlib.suppress(BadInput):
-            media = stretch.recording
-            found = media if isinstance(media, bytes) else media.media("unreadable_video")
-            duration = av_files.read_header(found, "unreadable_video").duration
+        duration = _duration(stretch.recording)
+        if math.isfinite(duration):
             start = share_start(duration, stretch.seconds, stretch.share)
     return dataclasses.replace(stretch, recording=sound, start=start)

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 
+# The ending of indexes, which lie beside the files of a corpus and are none of these.
+INDEX = ".index.arrow"
 # The innermost braces; ranges may be padded with zeros, as in a shell.
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -32,7 +34,8 @@ def named(path: str, endings: tuple[str, ...]) -> list[str]:
         sorted(glob.glob(name)) if glob.has_magic(name) else [name]
         for name in itertools.islice(expanded(path), _MOST)
     )
-    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+    names = dict.fromkeys(itertools.chain.from_iterable(found))
+    return [name for name in names if not name.endswith(INDEX)]
 
 
 def expanded(pattern: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ import tqdm
 from absl import logging
 
 from fgmm.config import ConfigError
-from fgmm.data.corpora import files
+from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
 from fgmm.data.fingerprint import digest
 
@@ -62,7 +62,7 @@ def opened(
       ConfigError: no place for an index can be written, or what ``read`` raises.
     """
     key = hashlib.sha256("\0".join([_FORMAT, str(schema), *options, *paths]).encode()).hexdigest()
-    file = f"{name}-{key[:12]}.index.arrow"
+    file = f"{name}-{key[:12]}{patterns.INDEX}"
     known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
     wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
     for index in known:

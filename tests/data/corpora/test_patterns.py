@@ -20,9 +20,18 @@ def test_braces_are_those_of_a_shell(pattern, names):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("a/0.tar", "a/1.tar", "b/0.tar", "b/.hidden.tar", "b/0.json", "odd[1].tar"):
+    for name in (
+        "a/0.tar",
+        "a/1.tar",
+        "b/0.tar",
+        "b/.hidden.tar",
+        "b/0.json",
+        "odd[1].tar",
+        "c/0.csv",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "c" / "pair_list-0.index.arrow").touch()
     return tmp_path
 
 
@@ -36,6 +45,7 @@ def folder(tmp_path):
         ("{a/1,a/1,a/2}.tar", ["a/1.tar", "a/2.tar"]),
         ("odd[1].tar", ["odd[1].tar"]),
         ("c/*.tar", []),
+        ("c/*", ["c/0.csv"]),
     ],
 )
 def test_files_that_a_path_names(folder, path, names):

@@ -187,8 +187,11 @@ def test_bad_rows_are_counted(tmp_path):
     (tmp_path / "b.jsonl").write_text(
         '{"path": "a.jpg", "caption": "fine"}\n{"path"\n[1]\n{"caption": "x"}\n'
         '{"path": "b.jpg", "caption": 1.5}\n{"path": "\\ud800", "caption": "x"}\n'
+        '{"path": {"bytes": "text"}, "caption": "x"}\n{"path": "\\u0000.jpg", "caption": "x"}\n'
     )
-    assert opened(tmp_path / "b.jsonl").report == {"malformed_line": 4, "missing_file": 1}
+    source = opened(tmp_path / "b.jsonl")
+    assert source.report == {"malformed_line": 5, "missing_file": 1}
+    assert by_name(source)["\0.jpg"].video.reason == "unreadable_record"
     (tmp_path / "c.tsv").write_text('path\tcaption\na.jpg\t"Quoted he said\nb.jpg\tx\n')
     assert len(opened(tmp_path / "c.tsv", quotes=False)) == 2
     (tmp_path / "d.csv").write_text("path,caption\n")
