@@ -49,7 +49,7 @@ from tests.data import pairs_fixture
 SHARD, BATCH = 10_000, 1_000
 # Entries that are looked up.
 LOOKED_UP = 20_000
-SIZE = 224
+SIZE, BATCH_SIZE = 224, 16
 
 _ENTRIES = flags.DEFINE_integer("entries", 10_000_000, "Of a made-up corpus.", lower_bound=1)
 _CLIPS = flags.DEFINE_integer("clips", 200, "Pictures that are read in a round.", lower_bound=1)
@@ -239,10 +239,10 @@ def report_reading(folder: pathlib.Path, clips: int, rounds: int) -> None:
         for _ in range(rounds):
             order = random.Random(0).sample(range(len(source)), len(source))
             seconds = [0.0, 0.0]
-            for index in order:
-                drawn = [pipeline.Draw(index)]
-                seconds[0] += processor_seconds(assembler.batch, drawn)
-                seconds[1] += processor_seconds(alone, index)
+            for first in range(0, len(order), BATCH_SIZE):
+                drawn = order[first : first + BATCH_SIZE]
+                seconds[0] += processor_seconds(assembler.batch, [*map(pipeline.Draw, drawn)])
+                seconds[1] += sum(processor_seconds(alone, index) for index in drawn)
             for kind, total in zip(("source", "alone"), seconds, strict=True):
                 rates[kind].append(len(order) / total)
         ratio = [a / b for a, b in zip(rates["source"], rates["alone"], strict=True)]

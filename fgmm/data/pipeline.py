@@ -162,13 +162,13 @@ class Assembler:
         if clip.video is None:
             raise BadInput("no_video", clip.clip_id)
         video, (count, height, width) = clip.video, out.shape[:3]
-        if isinstance(video, FrameWriter):
-            video.fill(out, self.shape.resizing)
+        resizing = self.shape.resizing
+        if isinstance(video, bytes):
+            out[...] = decode.read_image(video, height, width, resizing)
+        elif isinstance(video, FrameWriter):
+            video.fill(out, resizing)
         else:
-            resizing = self.shape.resizing
-            encoded = isinstance(video, bytes)
-            frames = decode.read_image(video, height, width, resizing) if encoded else video()
-            decode.fit_frames(frames, count, height, width, out, resizing)
+            decode.fit_frames(video(), count, height, width, out, resizing)
         if self.cache:
             self._frames[record] = out.copy()
 

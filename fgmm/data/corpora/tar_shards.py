@@ -76,18 +76,40 @@ class Member(NamedTuple):
         now = files.state(self.path)
         if now[0] < 0:
             raise BadInput("missing_file", self.path)
-        if now != self.state:
-            raise BadInput("unreadable_record", f"{self.path} has changed since it was indexed")
+        _demand_same(self, now)
         return joined.Part(self.path, self.first, self.first + self.size, now[1])
 
-    def read(self) -> bytes:
-        """The contents. Raises ``BadInput`` as ``media``."""
-        part = self.media("unreadable_record")
+
+def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
+    """The contents of members of one shard, by ending.
+
+    Raises:
+      BadInput: as ``Member.media``.
+    """
+    if not members:
+        return {}
+    any_of_them = next(iter(members.values()))
+    try:
+        file = os.open(any_of_them.path, os.O_RDONLY)
         try:
-            with part.open() as file:
-                return file.read()
-        except OSError as error:
-            raise BadInput("unreadable_record", str(error)) from error
+            now = os.fstat(file)
+            _demand_same(any_of_them, (now.st_size, now.st_mtime_ns))
+            return {
+                ending: os.pread(file, member.size, member.first)
+                for ending, member in members.items()
+            }
+        finally:
+            os.close(file)
+    except FileNotFoundError as error:
+        raise BadInput("missing_file", any_of_them.path) from error
+    except OSError as error:
+        raise BadInput("unreadable_record", str(error)) from error
+
+
+def _demand_same(member: Member, state: tuple[int, int]) -> None:
+    """Raises ``BadInput`` unless a shard is as it was indexed."""
+    if state != member.state:
+        raise BadInput("unreadable_record", f"{member.path} has changed since it was indexed")
 
 
 def samples(path: str, folder: str) -> Iterator[row_index.Rows]:

@@ -73,8 +73,7 @@ class Source(IndexedPairs):
         columns = lists.Columns(**{name: getattr(self, name) for name in names})
         read = functools.partial(lists.entries, columns=columns, quotes=self.quotes)
         options = [*dataclasses.astuple(columns), str(self.quotes)]
-        folder = patterns.folder_of(self.root)
-        return row_index.opened("pair_list", folder, paths, read, lists.SCHEMA, options)
+        return row_index.opened("pair_list", self._folder, paths, read, lists.SCHEMA, options)
 
     def open(self) -> None:
         """Opens the index."""
@@ -112,4 +111,8 @@ class Source(IndexedPairs):
     def _above(self, batch: int) -> str:
         """The folder that paths of a batch are relative to."""
         of_list = os.path.dirname(self._listed.facts[batch]["file"])
-        return self.folder or os.path.join(patterns.folder_of(self.root), of_list)
+        return self.folder or os.path.join(self._folder, of_list)
+
+    @functools.cached_property
+    def _folder(self) -> str:
+        return patterns.folder_of(self.root)

@@ -67,9 +67,8 @@ class Source(IndexedPairs):
 
     def listed(self) -> ArrowBatches:
         """Finds the shards, and opens their index."""
-        folder, paths = patterns.folder_of(self.root), self._paths
-        read = functools.partial(tar_shards.samples, folder=folder)
-        return row_index.opened("webdataset", folder, paths, read, tar_shards.SCHEMA)
+        read = functools.partial(tar_shards.samples, folder=self._folder)
+        return row_index.opened("webdataset", self._folder, self._paths, read, tar_shards.SCHEMA)
 
     def open(self) -> None:
         """Opens the index."""
@@ -78,6 +77,10 @@ class Source(IndexedPairs):
                 f"root={self.root!r} has no sample with media in split {self.split!r} with "
                 f"validation={self.validation}; {left_out(self.report) or 'its shards are empty'}"
             )
+
+    @functools.cached_property
+    def _folder(self) -> str:
+        return patterns.folder_of(self.root)
 
     @functools.cached_property
     def _paths(self) -> list[str]:
@@ -105,30 +108,29 @@ class Source(IndexedPairs):
         batch, place = self._rows.find(index)
         facts, row = self._listed.facts[batch], self._listed.row(batch, place)
         shard = tar_shards.shard_name(facts["file"])
-        path = os.path.join(patterns.folder_of(self.root), facts["file"])
+        path = os.path.join(self._folder, facts["file"])
         members = tar_shards.members_of(row, path, (facts["size"], facts["modified"]))
-        media = [member for ending, member in members.items() if ending not in tar_shards.TEXTS]
+        media = [ending for ending in members if ending not in tar_shards.TEXTS]
+        whole = (*tar_shards.TEXTS, *(media if row["kind"] == "image" else ()))
         described = {
             "clip_id": f"{shard}/{row['key']}",
             "kind": row["kind"],
             "group": f"{shard}/{row['group']}" if row["group"] else "",
         }
         try:
-            texts = {
-                ending: members[ending].read() for ending in tar_shards.TEXTS if ending in members
-            }
+            found = tar_shards.contents({e: members[e] for e in whole if e in members})
         except BadInput as error:
             lost = Lost(error.reason, str(error))
             return Pair(media=lost, problems={error.reason: 1}, **described)
-        captions, problems = self._captions(texts)
-        label = tar_shards.number_of(texts.get("cls", b"0"))
+        captions, problems = self._captions(found)
+        label = tar_shards.number_of(found.get("cls", b"0"))
         if label < 0:
             problems["malformed_line"] += 1
         return Pair(
-            media=media[0],
-            sound=media[1] if len(media) > 1 else None,
+            media=found.get(media[0], members[media[0]]),
+            sound=members[media[1]] if len(media) > 1 else None,
             captions=captions,
-            labels={"label": label} if "cls" in texts and label >= 0 else {},
+            labels={"label": label} if "cls" in found and label >= 0 else {},
             problems=problems,
             **described,
         )
