@@ -37,6 +37,7 @@ VARIANTS = {
     "examples": 18_000,
     "rate": 1e-3,
     "temperature_times": 1.0,
+    "captions": 1,
     "wrong": 0.0,
     "seed": 0,
     "split": "dev",
@@ -49,9 +50,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
     - ``arm``: one of ``configs.narrated_shapes.ARMS``.
-    - ``batch``; ``examples``, images seen in training, each with one of its five captions;
+    - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
     - ``temperature_times``: factor of the temperature of the arm that is tuned.
+    - ``captions``: how many of an image's five captions a step sees at once; the scores of an image
+      are means over them.
     - ``wrong``: share of the training captions that are taken from other images.
     - ``seed``: of the run and of the wrong captions.
     - ``split``: of retrieval: ``tune`` for the last 1,000 training images, which are then not
@@ -86,7 +89,7 @@ def heads_and_text(
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
-    for key in ("batch", "examples", "evaluations"):
+    for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
     arm = ARMS[variant.arm]
@@ -106,7 +109,7 @@ def heads_and_text(
             "share": variant.wrong,
             "seed": variant.seed,
         }
-    config.data.update(captions=1, phrases=6, tokens=24, tokenizer=variant.tokenizer)
+    config.data.update(captions=variant.captions, phrases=6, tokens=24, tokenizer=variant.tokenizer)
 
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
     config.model.spaces.joint.update(modalities=("video", "text"), width=256, pool=arm.pool)
