@@ -36,7 +36,7 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
     for modality, encoders in SMALL.items():
         if modality in config.model:
             entry = config.model[modality]
-            if not start or (modality == "text" and entry.name == "phrase_transformer"):
+            if not start:
                 entry.update(_ONE_STAGE.get(entry.name, encoders.get(entry.name, {})))
             # Learned positions of captions may be fewer than a config asks for.
             config.data.tokens = min(config.data.tokens, entry.get("length", config.data.tokens))

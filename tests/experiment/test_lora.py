@@ -3,11 +3,15 @@
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
+from configs import quickstart
 from fgmm.config import ConfigError
+from fgmm.experiment import build as experiments
 from fgmm.experiment import lora
 from fgmm.experiment.kernels import input_axes, matrix_shape
 from fgmm.experiment.lora import Adapters
+from tests.shrunken import shrunken
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -105,3 +109,27 @@ def test_wrong_rules_are_named(rules, message):
     with pytest.raises(ConfigError, match=f"^lora.rules.*?{message}") as caught:
         adapters(rules)
     assert "\n" not in str(caught.value)
+
+
+def test_adapters_alone_are_trained_by_two_rules_and_kernels_whatever_the_rules_say():
+    config = shrunken(quickstart.get_config())
+    config.lora.rules = (("model/encoders_text/Block_0/.*kernel", 2),)
+    config.optimizer.learning_rate_scale = ((".*kernel", 1.0), (".*/lora_[ab]", 1.0))
+    frozen = experiments.build(config).optimizer.frozen
+    layer = "model/encoders_text/Block_0/Dense_0"
+    assert frozen.holds(f"{layer}/kernel")
+    assert not frozen.holds(f"{layer}/lora_a")
+    assert not frozen.holds(f"{layer}/bias")
+    config.optimizer.learning_rate_scale = ((".*/lora_[ab]", 1.0), (".*", "frozen"))
+    experiment = experiments.build(config)
+    state = experiment.abstract_state
+    moving = flatten_dict(experiment.optimizer.frozen.moving(state.params), sep="/")
+    trained = [path for path, moves in moving.items() if moves]
+    assert {path.rpartition("/")[2] for path in trained} == {"lora_a", "lora_b"}
+    # Two moments of each adapter, and a count.
+    sizes = {path: leaf.size for path, leaf in flatten_dict(state.params, sep="/").items()}
+    moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state))
+    assert moments == 2 * sum(sizes[path] for path in trained) + 1
+    config.lora.rules = ((".*/bias", 2),)
+    with pytest.raises(ConfigError, match=r"^lora\.rules: .*, which is no kernel"):
+        experiments.build(config)
