@@ -16,6 +16,8 @@ The features are those of EfficientNet-Lite0; docs/encoders.md says where its we
 
 import pathlib
 import runpy
+from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 
@@ -28,6 +30,19 @@ ARMS, GATED = _SHAPES["ARMS"], _SHAPES["GATED"]
 IMAGES = 6000
 # Of the training images, those that rates and temperatures are tuned on.
 TUNING = 1000
+VARIANTS = {
+    "tokenizer": "flickr8k.model",
+    "arm": "gated_both",
+    "batch": 128,
+    "examples": 18_000,
+    "rate": 1e-3,
+    "temperature_times": 1.0,
+    "captions": 1,
+    "wrong": 0.0,
+    "seed": 0,
+    "split": "dev",
+    "evaluations": 1,
+}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -46,21 +61,29 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       trained on; ``dev``, or ``test`` where there are features of it, to report.
     - ``evaluations``: how often retrieval is measured, the end included.
     """
-    variant = configs.variant(
-        argument,
-        root="flickr8k_features",
-        tokenizer="flickr8k.model",
-        arm="gated_both",
-        batch=128,
-        examples=18_000,
-        rate=1e-3,
-        temperature_times=1.0,
-        captions=1,
-        wrong=0.0,
-        seed=0,
-        split="dev",
-        evaluations=1,
-    )
+    variant = configs.variant(argument, root="flickr8k_features", **VARIANTS)
+
+    def features(split: str, **part: int) -> dict[str, str | int]:
+        return {"name": "features", "root": f"{variant.root}/{split}", **part}
+
+    config = heads_and_text(variant, features)
+    config.data.update(frames=1, height=7, width=7, features=1280)
+    config.model.video = {"name": "features", "norm": "layer"}
+    return components.complete(config)
+
+
+def heads_and_text(
+    variant: ml_collections.ConfigDict, images: Callable[..., dict[str, Any]]
+) -> ml_collections.ConfigDict:
+    """The config without its video encoder and what that takes.
+
+    Args:
+      variant: with the keys of ``VARIANTS``.
+      images: the source of a split, or of a part of it from ``start`` to ``stop``.
+
+    Raises:
+      ConfigError: a variant is unknown or out of bounds.
+    """
     for key, allowed in (("arm", ARMS), ("split", ("tune", "dev", "test"))):
         if variant[key] not in allowed:
             raise configs.ConfigError(
@@ -74,13 +97,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.seed, config.batch_size = variant.seed, variant.batch
     config.steps = max(1, variant.examples // variant.batch)
 
-    def features(split: str, **part: int) -> dict[str, str | int]:
-        return {"name": "features", "root": f"{variant.root}/{split}", **part}
-
-    trained, ranked = features("train"), features(variant.split)
+    trained, ranked = images("train"), images(variant.split)
     if variant.split == "tune":
-        trained = features("train", stop=IMAGES - TUNING)
-        ranked = features("train", start=IMAGES - TUNING, stop=IMAGES)
+        trained = images("train", stop=IMAGES - TUNING)
+        ranked = images("train", start=IMAGES - TUNING, stop=IMAGES)
     config.data.source = trained
     if variant.wrong:
         config.data.source = {
@@ -89,10 +109,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "share": variant.wrong,
             "seed": variant.seed,
         }
-    config.data.update(frames=1, height=7, width=7, features=1280)
     config.data.update(captions=variant.captions, phrases=6, tokens=24, tokenizer=variant.tokenizer)
 
-    config.model.video = {"name": "features", "norm": "layer"}
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
     config.model.spaces.joint.update(modalities=("video", "text"), width=256, pool=arm.pool)
     if arm.pool == "gate" or GATED in arm.terms.values():
@@ -115,4 +133,4 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "tokens": 96,
         "source": ranked,
     }
-    return components.complete(config)
+    return config

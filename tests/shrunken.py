@@ -20,7 +20,8 @@ _ONE_STAGE = {
 def shrunken(
     config: ml_collections.ConfigDict, steps: int = 1, pair: str = ""
 ) -> ml_collections.ConfigDict:
-    """The same experiment with small pictures, few channels, a small batch and few steps.
+    """The same experiment with small pictures, few channels, a small batch and few steps. What
+    starts from another run has the sizes of that one.
 
     ``pair``, such as "audio_text", leaves its two modalities alone and the terms on it, for tests
     to which the others are nothing but compilation.
@@ -29,9 +30,11 @@ def shrunken(
     if pair:
         _keep(config, pair)
     config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
+    start = config.init_from.path
     # Stored features have the size that they have.
     if not config.data.features:
         config.data.frames = min(config.data.frames, 2)
+    if not (config.data.features or start):
         config.data.height = config.data.width = 16
     config.data.seconds, config.data.workers = 0.5, 0
     # pytest has the same timer for tests that hang.
@@ -39,10 +42,13 @@ def shrunken(
     _update_known(config.data.source, _SMALL_SOURCE)
     for modality, encoders in SMALL.items():
         if modality in config.model:
-            name = config.model[modality].name
-            config.model[modality].update(_ONE_STAGE.get(name, encoders.get(name, {})))
+            entry = config.model[modality]
+            if not start:
+                entry.update(_ONE_STAGE.get(entry.name, encoders.get(entry.name, {})))
+            # Learned positions of captions may be fewer than a config asks for.
+            config.data.tokens = min(config.data.tokens, entry.get("length", config.data.tokens))
     for space in config.model.spaces.values():
-        space.width = 8
+        space.width = space.width if start else 8
     for evaluation in config.evals.values():
         evaluation.batch_size = 8
         if evaluation.source.name == "narrated_shapes":

@@ -246,6 +246,14 @@ class InitFromSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraSection:
+    """Updates of low rank beside frozen kernels; see ``fgmm.experiment.lora``."""
+
+    rules: tuple = option((), help="(regex, rank) on kernels, such as model/.*/kernel.")
+    alpha: float = option(16.0, above=0, help="An update of rank r counts alpha / r times.")
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointSection:
     """What is saved and kept."""
 
@@ -299,6 +307,7 @@ class Options:
     )
     objective: ObjectiveSection = option()
     init_from: InitFromSection = option()
+    lora: LoraSection = option()
     optimizer: OptimizerSection = option(open=True)
     checkpoint: CheckpointSection = option(operational=True)
     patience_nonfinite: int = option(

@@ -179,7 +179,7 @@ def maps(
     def look(params, statistics, batch):
         variables = {"params": params["model"], **statistics}
         inputs = experiment.transforms(batch)
-        return experiment.model.apply(
+        return experiment.apply(
             variables, inputs, params["objective"], method=lambda *args: within_model(*args)
         )
 

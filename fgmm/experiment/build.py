@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -33,7 +33,7 @@ from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import CROPPED, BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
-from fgmm.experiment import init_rules, layer_decay, optimizer
+from fgmm.experiment import init_rules, layer_decay, lora, optimizer
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import Objective, TermEntry
 from fgmm.models import spaces
@@ -49,6 +49,7 @@ class Experiment:
       shape: of a batch in training.
       tokenizer: None without text.
       model, transforms, objective, optimizer: pure functions and modules.
+      adapters: updates of kernels of ``model``, which does not know of them; ``apply`` does.
     """
 
     config: ml_collections.FrozenConfigDict
@@ -58,6 +59,7 @@ class Experiment:
     transforms: Transforms
     objective: Objective
     optimizer: optimizer.Optimizer
+    adapters: lora.Adapters
 
     def source(self, entry: Config, key: str) -> Any:
         """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
@@ -109,7 +111,8 @@ class Experiment:
         init_key, run_key = jax.random.split(jax.random.key(seed))
         inputs = self.transforms(jax.tree.map(jnp.asarray, self.blank_batch()))
         variables = dict(self.model.init(init_key, inputs))
-        params = {"model": variables.pop("params"), "objective": self.objective.init()}
+        of_model = self.adapters.added(variables.pop("params"), init_key)
+        params = {"model": of_model, "objective": self.objective.init()}
         return TrainState.create(
             params,
             variables,
@@ -117,6 +120,11 @@ class Experiment:
             run_key,
             average=bool(self.optimizer.ema),
         )
+
+    def apply(self, variables: Mapping[str, Any], *inputs: Any, **options: Any) -> Any:
+        """``model.apply`` on parameters that may have adapters."""
+        params = self.adapters.merged(variables["params"])
+        return self.model.apply({**variables, "params": params}, *inputs, **options)
 
     @functools.cached_property
     def _traced_init(self):
@@ -147,7 +155,7 @@ class Experiment:
 
         def embed(params, statistics, batch):
             variables = {"params": params, **statistics}
-            embeddings = self.model.apply(variables, self.transforms(batch), train=False)
+            embeddings = self.apply(variables, self.transforms(batch), train=False)
             return jax.tree.map(lambda x: x if x.dtype == bool else jnp.float32(x), embeddings)
 
         jitted = jax.jit(embed)
@@ -164,7 +172,7 @@ class Experiment:
         def encode(params, statistics, batch):
             variables = {"params": params, **statistics}
             inputs = self.transforms(batch)
-            return self.model.apply(variables, inputs, train=False, method="encode")
+            return self.apply(variables, inputs, train=False, method="encode")
 
         jitted = jax.jit(encode)
         return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
@@ -209,6 +217,9 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
     transforms = _transforms(config, shape)
+    adapters = lora.Adapters()
+    if config.lora.rules:
+        adapters = lora.from_config(config.lora, _blank_parameters(model, transforms, shape))
     experiment = Experiment(
         config=ml_collections.FrozenConfigDict(config),
         shape=shape,
@@ -217,8 +228,10 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         transforms=transforms,
         objective=_objective(config),
         optimizer=optimizer.from_config(
-            config.optimizer, config.steps, lambda: _layers(model, transforms, shape)
+            *(config.optimizer, config.steps, lambda: _layers(model, transforms, shape)),
+            held=adapters.held,
         ),
+        adapters=adapters,
     )
     _check_sizes(experiment)
     return experiment
@@ -273,16 +286,33 @@ def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
     raise ConfigError(f"model.video.name={config.model.video.name!r} {given}")
 
 
-def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
-    """``layer_decay.layers`` of a model; traces its initialisation."""
-    found = {}
+def _blank_parameters(
+    model: MultiModal,
+    transforms: Transforms,
+    shape: BatchShape,
+    look: Callable[[Mapping[str, Any]], None] = lambda params: None,
+) -> Mapping[str, Any]:
+    """The shapes of a model's parameters; traces its initialisation.
+
+    ``look`` sees them inside the trace, where modules are in the order of application. Outside, JAX
+    has sorted them.
+    """
 
     def init(key, batch):
-        # Inside the trace, modules are in the order of application. Outside, JAX has sorted them.
-        found.update(layer_decay.layers(model.init(key, transforms(batch))["params"]))
+        params = model.init(key, transforms(batch))["params"]
+        look(params)
+        return params
 
     batch = {k: v for k, v in shape.zeros(2).items() if k not in pipeline.HOST_ONLY}
-    jax.eval_shape(init, jax.random.key(0), batch)
+    return jax.eval_shape(init, jax.random.key(0), batch)
+
+
+def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
+    """``layer_decay.layers`` of a model."""
+    found = {}
+    _blank_parameters(
+        model, transforms, shape, lambda params: found.update(layer_decay.layers(params))
+    )
     return found
 
 

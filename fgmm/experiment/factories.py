@@ -24,6 +24,7 @@ import optax.contrib
 
 from fgmm.config import Config, ConfigError
 from fgmm.config.option import Option, allowed, check_given
+from fgmm.experiment.kernels import input_axes, is_kernel
 from fgmm.experiment.rules import path_of
 
 FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -125,18 +126,14 @@ def parts(
 def matrices(params: Any) -> Any:
     """How muon reads each parameter as a matrix; None for what Adam trains.
 
-    Kernels are matrices of inputs by outputs. [*window, in, out] of a convolution is split before
-    its last axis, and so is [heads, width, out] of attention; [in, heads, width] of attention,
-    whose first axis is the longest, after that one. Adam trains embeddings, vectors and numbers
-    (Jordan, github.com/KellerJordan/Muon).
+    Kernels are matrices of inputs by outputs, as ``fgmm.experiment.kernels`` has them. Adam trains
+    embeddings, vectors and numbers (Jordan, github.com/KellerJordan/Muon).
     """
 
     def as_matrix(at, leaf):
-        if not path_of(at).endswith("kernel") or leaf.ndim < 2:
+        if not is_kernel(path_of(at), leaf.shape):
             return None
-        axes = tuple(range(leaf.ndim))
-        into_heads = leaf.ndim == 3 and leaf.shape[0] > max(leaf.shape[1:])
-        inputs = 1 if into_heads else leaf.ndim - 1
+        axes, inputs = tuple(range(leaf.ndim)), input_axes(leaf.shape)
         return optax.contrib.MuonDimensionNumbers(axes[:inputs], axes[inputs:])
 
     return jax.tree_util.tree_map_with_path(as_matrix, params)

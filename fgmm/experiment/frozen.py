@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fgmm.experiment.rules import by_rule, path_of, value_for
+from fgmm.experiment.rules import path_of, value_for
 
 # Arguments or fields that make a module leave its statistics alone.
 _AS_IN_EVALUATION = {
@@ -33,17 +33,19 @@ class Frozen:
 
     Attributes:
       rules: (regex, whether frozen); the first that matches the whole of a path holds.
+      paths: what is frozen whatever the rules say.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
+    paths: frozenset[str] = frozenset()
 
     def holds(self, path: str) -> bool:
         """Whether ``path``, such as ``model/encoders_video/Conv_0/kernel``, is frozen."""
-        return value_for(path, self.rules, False)
+        return path in self.paths or value_for(path, self.rules, False)
 
     def mask(self, params: Any) -> Any:
         """A tree like ``params`` of booleans: True where frozen."""
-        return by_rule(params, self.rules, False)
+        return jax.tree_util.tree_map_with_path(lambda at, _: self.holds(path_of(at)), params)
 
     def moving(self, params: Any) -> Any:
         """The opposite of ``mask``."""
@@ -105,7 +107,7 @@ class Frozen:
         return bool(own) and all(self.holds(f"{here}/{name}") for name in own)
 
     def __bool__(self) -> bool:
-        return any(held for _, held in self.rules)
+        return bool(self.paths) or any(held for _, held in self.rules)
 
 
 @contextlib.contextmanager

@@ -96,6 +96,7 @@ def from_config(
     options: Config,
     steps: int,
     layers: Callable[[], Mapping[str, list[list[str]]]] = dict,
+    held: frozenset[str] = frozenset(),
 ) -> Optimizer:
     """Makes the optimizer that ``config.optimizer`` describes, for a run of ``steps``.
 
@@ -104,6 +105,7 @@ def from_config(
       steps: of the run.
       layers: returns the ``layer_decay.layers`` of the model; called only if there is a layer
         decay.
+      held: paths of parameters that are frozen whatever the rules say.
 
     Raises:
       ConfigError: the optimizer, its schedule or an option is unknown, a number is out of bounds or
@@ -114,7 +116,7 @@ def from_config(
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
     # A frozen rule has a scale too, so that it hides the rules after it.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
-    frozen = Frozen(tuple((regex, value == FROZEN) for regex, value in scales))
+    frozen = Frozen(tuple((regex, value == FROZEN) for regex, value in scales), held)
     by_layer = ()
     if options["layer_decay"] != 1:
         by_layer = layer_decay.scale_rules(layers(), options["layer_decay"])

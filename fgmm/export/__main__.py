@@ -19,7 +19,6 @@ from fgmm import export as package
 from fgmm.config import ConfigError
 from fgmm.export import card
 from fgmm.export.folder import Run, check_output, whole
-from fgmm.train import checkpoint
 
 
 def formats() -> dict[str, ModuleType]:
@@ -54,12 +53,10 @@ def export(
     if format not in known:
         raise ConfigError(f"--format={format!r} is unknown; allowed: {', '.join(known)}")
     check_output(output)
-    experiment, state = checkpoint.load(workdir, step, weights)
-    kind = checkpoint.weights_of(workdir, experiment, weights)
-    run, module = Run(workdir, experiment, state, kind), known[format]
+    run, module = Run.opened(workdir, step, weights), known[format]
     module.check(run)
     with whole(output) as folder:
-        notes = module.write(run, folder)
+        notes = [*run.notes, *module.write(run, folder)]
         page = card.card(run, output.absolute().name, module.OPENS, notes)
         (folder / "README.md").write_text(page, "utf-8")
         files = sorted(folder.iterdir())

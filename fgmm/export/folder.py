@@ -1,4 +1,4 @@
-"""The folder that an export becomes: written whole, or not at all."""
+"""What is exported, and the folder that it becomes: written whole, or not at all."""
 
 import contextlib
 import dataclasses
@@ -8,26 +8,56 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import jax
+import ml_collections
+
 from fgmm import command_line, remote
 from fgmm.config import ConfigError
+from fgmm.experiment import lora
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
+from fgmm.train import checkpoint
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What is exported: one checkpoint of a run.
+    """What is exported: one checkpoint of a run, with its adapters merged into their kernels.
 
     Attributes:
       workdir: of the run.
-      experiment, state: as from ``fgmm.train.checkpoint.load``.
+      experiment, state: as from ``fgmm.train.checkpoint.load``, without adapters.
       weights: ``"ema"`` or ``"last"``, which parameters these are.
+      notes: lines on them for a person.
     """
 
     workdir: pathlib.Path
     experiment: Experiment
     state: TrainState
     weights: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def opened(cls, workdir: pathlib.Path, step: str, weights: str = "") -> "Run":
+        """Opens a checkpoint.
+
+        Args:
+          workdir, step, weights: as in ``fgmm.load``.
+
+        Raises:
+          ConfigError: as ``fgmm.load``.
+        """
+        experiment, state = checkpoint.load(workdir, step, weights)
+        kind, adapters = checkpoint.weights_of(workdir, experiment, weights), experiment.adapters
+        if not adapters:
+            return cls(workdir, experiment, state, kind)
+        merged = jax.jit(adapters.merged)(state.params["model"])
+        state = state.replace(params={**state.params, "model": merged})
+        config = ml_collections.ConfigDict(experiment.config)
+        config.lora.rules = ()
+        experiment = dataclasses.replace(
+            experiment, config=ml_collections.FrozenConfigDict(config), adapters=lora.Adapters()
+        )
+        return cls(workdir, experiment, state, kind, (f"merged adapters: {adapters}",))
 
     @property
     def step(self) -> int:

@@ -94,7 +94,7 @@ def embedding_function(experiment: Experiment, modality: str) -> Callable[..., d
         else:
             batch[f"{modality}_mask"] = jnp.ones(inputs[modality].shape[:1], bool)
         variables = unflatten_dict(dict(weights), sep="/")
-        spaces = experiment.model.apply(variables, experiment.transforms(batch), train=False)
+        spaces = experiment.apply(variables, experiment.transforms(batch), train=False)
         return {
             name: _plain(members[modality], modality)
             for name, members in spaces.items()

@@ -4,9 +4,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
 import numpy as np
 
-from fgmm.config import ConfigError, differences, with_new_keys
+from fgmm import components
+from fgmm.config import Config, ConfigError, differences, tuples, with_new_keys
 from fgmm.experiment.schedules import schedule
 
 # Keys that may change if the finished steps keep their learning rates.
@@ -30,7 +32,7 @@ def check_config(
     Raises:
       ConfigError: it is the config of another run.
     """
-    saved = with_new_keys(saved)
+    saved, current = _with_options(with_new_keys(saved)), _with_options(current)
     changed = differences(saved, current)
     if not changed:
         return
@@ -58,7 +60,15 @@ def check_config(
         )
 
 
-def _learning_rates(config: Mapping[str, Any], finished: int) -> np.ndarray:
+def _with_options(config: Mapping[str, Any]) -> Config:
+    """A config with the defaults of options that its components have gained since it was saved."""
+    try:
+        return components.complete(ml_collections.ConfigDict(tuples(config)))
+    except ConfigError:
+        return config  # A component is gone, perhaps an evaluation, which may change.
+
+
+def _learning_rates(config: Config, finished: int) -> np.ndarray:
     """The learning rates of the finished steps under a config."""
     options = config["optimizer"]
     of_step = schedule(options["schedule"], options["learning_rate"], config["steps"])

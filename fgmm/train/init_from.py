@@ -43,17 +43,18 @@ Loaded parameters are frozen by a rule of the optimizer,
 ``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
 
 A parameter without a rule must be on both sides, in the same shape except for axes of length 1.
+Adapters (``config.lora``) may be in the model alone; they start as those of any run.
 """
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from fgmm.config import Config, ConfigError, tuples
-from fgmm.experiment import init_rules
+from fgmm.experiment import init_rules, lora
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, Start
 from fgmm.experiment.rules import path_of
@@ -147,7 +148,10 @@ class _Rules:
 
 
 def plan(
-    starts: Sequence[Start], saved: Sequence[Mapping[Leaf, Any]], model: Mapping[Leaf, Any]
+    starts: Sequence[Start],
+    saved: Sequence[Mapping[Leaf, Any]],
+    model: Mapping[Leaf, Any],
+    fresh: Collection[str] = (),
 ) -> Plan:
     """Decides the outcome for every array, by names and shapes.
 
@@ -155,6 +159,7 @@ def plan(
       starts: runs with their rules, as from ``init_rules.from_config``.
       saved: arrays, or their shapes, of the checkpoint of each.
       model: likewise, of the model.
+      fresh: paths in the model that need no rule where no checkpoint has them.
 
     Raises:
       ConfigError: a rule matches nothing, or two arrays are given the same name.
@@ -164,7 +169,8 @@ def plan(
         _plan_one(result, number, start, rules, arrays, model)
     for leaf in model.keys() - result.taken.keys():
         fates = [rules.first(leaf.path, ON_MODEL) for rules in everyone]
-        if any(fate is not None and fate.action == "initialise" for fate in fates):
+        named = any(fate is not None and fate.action == "initialise" for fate in fates)
+        if named or leaf.path in fresh:
             result.outcomes.append(("initialised", leaf.path))
         else:
             result.outcomes.append(("missing", leaf.path))
@@ -275,18 +281,21 @@ def read(experiment: Experiment) -> StartingPoint | None:
     found = [_checkpoint_of(start) for start in starts]
     saved = [leaves(one.params, one.statistics) for one in found]
     blank = experiment.abstract_state
-    decided = plan(starts, saved, leaves(blank.params, blank.statistics))
+    fresh = experiment.adapters.paths
+    decided = plan(starts, saved, leaves(blank.params, blank.statistics), fresh)
     lines = [
         f"init_from {start.path}, step {one.step}" for start, one in zip(starts, found, strict=True)
     ]
     report = "\n".join([*lines, table(decided)])
     if decided.unexplained:
         distributed.say(report)
+        _check_adapters_have_a_place(decided)
         paths = " and ".join(f"{start.key}.path={start.path}" for start in starts)
         raise ConfigError(f"{paths}: {_shown(decided.unexplained)}")
     for number, (start, one) in enumerate(zip(starts, found, strict=True)):
         given = [leaf.path for leaf, (run, _) in decided.taken.items() if run == number]
         _check_tokenizer(start, given, one.config["data"], experiment.config.data)
+        _check_alpha(start, given, one.config["lora"], experiment.config.lora)
         report += "".join(f"\n{line}" for line in _other_pictures(given, start, one, experiment))
 
     def fill(state: TrainState) -> TrainState:
@@ -341,6 +350,25 @@ def _check_tokenizer(start: Start, given: Sequence[str], theirs: Config, ours: C
             f"{start.key}.path={start.path}: {words[0]} belongs to another tokenizer "
             f"({before[:12]}, not {now[:12]}): set data.tokenizer to the one beside that "
             f"checkpoint, or initialise it by {start.key}.rules"
+        )
+
+
+def _check_adapters_have_a_place(outcome: Plan) -> None:
+    for what, path in outcome.outcomes:
+        if what == "left over" and lora.is_adapter(path):
+            raise ConfigError(
+                f"init_from: {path} is an adapter for which lora.rules has no rule: give those of "
+                "its run, or start from what python -m fgmm.export --format=safetensors writes of "
+                "that run, where adapters are merged"
+            )
+
+
+def _check_alpha(start: Start, given: Sequence[str], theirs: Config, ours: Config) -> None:
+    before, now = theirs["alpha"], ours["alpha"]
+    if before != now and any(map(lora.is_adapter, given)):
+        raise ConfigError(
+            f"lora.alpha={now}, and the adapters of {start.key}.path={start.path} were trained "
+            f"with {before}: set that, or initialise them by {start.key}.rules"
         )
 
 

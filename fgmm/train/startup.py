@@ -53,6 +53,7 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         "parameters": f"{total:,}"
         + (f", {held:,} on each device" if held < total else "")
         + (f", {frozen:,} frozen" if frozen else ""),
+        **({"adapters": str(experiment.adapters)} if experiment.adapters else {}),
         "evaluated": "parameters of the last step"
         if state.ema is None
         else f"moving average of parameters (ema {config.optimizer.ema})",

@@ -111,7 +111,7 @@ def _gradients_of_clips(
     def embed(model_params, clips, key):
         params = sharding.gathered(model_params, shardings.params["model"])
         with experiment.optimizer.frozen.normalising():
-            return experiment.model.apply(
+            return experiment.apply(
                 {"params": params, **state.statistics},
                 experiment.transforms(*clips),
                 train=True,

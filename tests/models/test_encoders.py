@@ -203,7 +203,7 @@ def test_wrong_options_of_video_encoders(name, options, message):
         ("video", "vivit", {"tubelet": 0}, "tubelet=0 must be at least 1"),
         ("audio", "ast", {"stride": (0, 8)}, r"stride=\(0, 8\) must be at least 1"),
         ("audio", "ast", {"drop_token": -0.1}, "drop_token=-0.1 must be at least 0 and below 1"),
-        ("text", "phrase_bag", {"hidden": 0}, "hidden=0 must be at least 1"),
+        ("text", "phrase_bag", {"hidden": -1}, "hidden=-1 must be at least 0"),
         ("text", "phrase_transformer", {"depth": 0}, "depth=0 must be at least 1"),
     ],
 )

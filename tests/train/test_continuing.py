@@ -38,6 +38,18 @@ def test_a_schedule_that_leaves_finished_steps_as_they_were_allows_it(before, no
     check_config(tmp_path, before, now, step)
 
 
+def test_an_option_that_is_new_since_has_its_default(tmp_path):
+    now = configs.as_dict(components.complete(quickstart.get_config()))
+    before = configs.as_dict(components.complete(quickstart.get_config()))
+    del before["model"]["video"]["stem_stride"], before["data"]["source"]["distractors"]
+    check_config(tmp_path, before, now, 1)
+    # An evaluation may go.
+    check_config(tmp_path, {**now, "evals": {"gone": {"name": "gone"}}}, now, 1)
+    now["model"]["video"]["stem_stride"] += 1
+    with pytest.raises(ConfigError, match=r"of another config \(model\.video\.stem_stride: "):
+        check_config(tmp_path, before, now, 1)
+
+
 @pytest.mark.parametrize(
     ("before", "now", "step", "message"),
     [

@@ -1,5 +1,5 @@
 """Every optimizer's state is shared out and stored as its parameters are; a run with all options of
-the optimizer goes on bit for bit.
+the optimizer, and with adapters, goes on bit for bit.
 """
 
 import dataclasses
@@ -117,6 +117,7 @@ def run(tmp_path_factory):
     """A run of four steps of which two are a resume, its state, and what it printed."""
     workdir = tmp_path_factory.mktemp("run")
     config = small(**ALL)
+    config.lora.rules = (("model/encoders_text/.*/kernel", 2),)
     shorter = ml_collections.ConfigDict(configs.plain(config))
     with pytest.MonkeyPatch.context() as patch:
         # Stopped behind step 2, as by a signal.
@@ -146,7 +147,10 @@ def test_a_run_goes_on_bit_for_bit(run, tmp_path, capsys):
     for leaf, array in after.items():
         assert np.array_equal(before[leaf], array) == held.holds(leaf.path), leaf
         kinds.add((leaf.collection, held.holds(leaf.path)))
-    assert {("params", True), ("params", False), ("batch_stats", True)} <= kinds
+        if leaf.path.endswith(("lora_a", "lora_b")):
+            assert held.holds(leaf.path[: -len("lora_a")] + "kernel")
+            kinds.add("adapter")
+    assert {("params", True), ("params", False), ("batch_stats", True), "adapter"} <= kinds
 
 
 def test_evaluations_load_and_other_runs_take_the_average(run):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from fgmm.config import ConfigError
+from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
@@ -45,19 +47,30 @@ class CaptionedImages(FileSource):
         ``empty_caption`` captions of this split without words.
     """
 
+    start: int = option(0, low=0, help="The first image, in the order of the split.")
+    stop: int = option(0, low=0, help="The image after the last; 0 for all to the end.")
+
     def open(self) -> None:
-        """Reads the lists."""
-        _ = self._listed
+        """Reads the lists.
+
+        Raises:
+          ConfigError: ``start`` and ``stop`` leave no image.
+        """
+        if not self._names and self._listed.paths:
+            raise ConfigError(
+                f"root={self.root!r} holds no image from start={self.start} to stop={self.stop}; "
+                f"the split has {len(self._listed.paths)}"
+            )
 
     @functools.cached_property
     def _names(self) -> list[str]:
-        return list(self._listed.paths)
+        return list(self._listed.paths)[self.start : self.stop or None]
 
     def members(self) -> Members:
         """The images."""
-        listed = self._listed
-        said = (caption.text for name in listed.paths for caption in listed.captions.get(name, ()))
-        return Members(listed.corpus, listed.paths.items(), said)
+        names, listed = self._names, self._listed
+        said = (caption.text for name in names for caption in listed.captions.get(name, ()))
+        return Members(listed.corpus, {name: listed.paths[name] for name in names}.items(), said)
 
     def __len__(self) -> int:
         return len(self._names)

@@ -1,8 +1,11 @@
-"""Words as a bag: each embedded, seen by a perceptron, and the largest of each feature kept.
+"""Words as a bag: each embedded, seen by one layer, and the largest of each feature kept.
 
 The text tower of MIL-NCE (Miech et al., CVPR 2020, arXiv 1912.06430, section 3.1; github.com/
 antoine77340/S3D_HowTo100M) with phrases as the unit. A linear head over the maximum of the phrases
 is its last layer: the maximum over a caption's phrases is that over its words.
+
+With ``hidden=0`` and ``pool="mean"`` a phrase is the mean of its words' embeddings, as in WordLlama
+(github.com/dleemiller/WordLlama), whose embeddings ``python -m fgmm.convert`` brings in.
 """
 
 import flax.linen as nn
@@ -12,19 +15,20 @@ from jaxtyping import Array, Int32
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
 from fgmm.models.layers import BaseEncoder, rematted
-from fgmm.models.text.phrase_pooling import of_captions, phrase_members
+from fgmm.models.text.phrase_pooling import means, of_captions, phrase_members
 
 
 class Encoder(BaseEncoder):
-    """Tokens to one feature a phrase, ``hidden`` channels.
+    """Tokens to one feature a phrase, of ``hidden`` channels, or of ``width`` without that layer.
 
     Attributes:
       vocabulary: ids of the tokenizer; set from the tokenizer, not by a config.
       phrases: P; set from ``config.data.phrases``.
       width: of a word's embedding.
-      hidden: of the layer with ReLU that the maximum is taken of.
-      padding_counts: whether the padding after a short caption takes part in the maximum of each
-        phrase, as in the published network.
+      hidden: of the layer with ReLU on every word; 0 for none.
+      pool: over the words of a phrase, ``"max"`` or ``"mean"``.
+      padding_counts: whether the padding after a short caption takes part in each phrase, as in the
+        network of MIL-NCE.
       dropout: share of a word's embedding set to 0 in training.
       dtype: of the activations.
       remat: rules on its one block ``fc1``, the layer and the maximum; see
@@ -34,7 +38,8 @@ class Encoder(BaseEncoder):
     vocabulary: int
     phrases: int
     width: int = option(300, low=1)
-    hidden: int = option(2048, low=1)
+    hidden: int = option(2048, low=0)
+    pool: str = option("max", choices=("max", "mean"))
     padding_counts: bool = False
     dropout: float = option(0.0, low=0, below=1)
 
@@ -50,10 +55,15 @@ class Encoder(BaseEncoder):
         x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, name="word_embd")(words)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
-        def largest(module, x, members):
-            x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
+        def of_phrases(module, x, members):
+            if module.hidden:
+                x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
+            if module.pool == "mean":
+                return means(x, members)
             # Nothing is negative after a ReLU, so a word outside the phrase may count as zero.
-            return jnp.max(jnp.where(members[..., None], x[:, None], 0), axis=2)
+            outside = 0 if module.hidden else jnp.finfo(x.dtype).min
+            largest = jnp.max(jnp.where(members[..., None], x[:, None], outside), axis=2)
+            return largest if module.hidden else jnp.where(valid[..., None], largest, 0)
 
-        x = rematted(largest, "fc1", self.remat, static_argnums=())(self, x, members)
+        x = rematted(of_phrases, "fc1", self.remat, static_argnums=())(self, x, members)
         return of_captions(x, valid, phrase_ids.shape[1])

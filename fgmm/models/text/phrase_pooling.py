@@ -18,9 +18,15 @@ def phrase_means(
     """The mean over the tokens of each phrase, zero for a phrase without tokens; and which phrases
     have any.
     """
-    member = phrase_members(phrase_ids, phrases).astype(jnp.float32)
-    count = member.sum(axis=-1, keepdims=True)
-    return jnp.einsum("mpl,mle->mpe", member, x) / jnp.maximum(count, 1.0), count[..., 0] > 0
+    members = phrase_members(phrase_ids, phrases)
+    return means(x, members), jnp.any(members, axis=-1)
+
+
+def means(x: Float[Array, "M L E"], members: Bool[Array, "M P L"]) -> Float[Array, "M P E"]:
+    """The mean over the members of each phrase, zero for a phrase without any."""
+    member = members.astype(jnp.float32)
+    count = jnp.maximum(member.sum(axis=-1, keepdims=True), 1.0)
+    return jnp.einsum("mpl,mle->mpe", member, x) / count
 
 
 def of_captions(

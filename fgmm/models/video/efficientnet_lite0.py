@@ -166,12 +166,15 @@ class Encoder(BaseEncoder):
     Attributes:
       blocks: of each stage; fewer stages end the network earlier.
       momentum: of the running statistics. The published one needs hundreds of steps.
+      norm: of the output, as of the encoder ``features``: ``"none"``, or ``"layer"`` for a learned
+        normalisation of every cell over its channels.
       dtype: of the activations.
       remat: rules on the blocks ``blocks_0`` to ``blocks_15``; see ``fgmm.models.layers.rematted``.
     """
 
     blocks: tuple[int, ...] = option(tuple(stage.blocks for stage in STAGES), low=1)
     momentum: float = option(0.99, low=0.0, high=1.0)
+    norm: str = option("none", choices=("none", "layer"))
 
     def __post_init__(self):
         super().__post_init__()
@@ -195,4 +198,7 @@ class Encoder(BaseEncoder):
                 x = block(stage=stage, stride=stride, **shared, name=name)(x, mask, train)
                 number += 1
         head = {"conv": "conv_head", "norm": "bn1", "width": HEAD}
-        return Tokens.of_map(nn.relu6(convolved(x, mask, train, **head, **shared)), mask)
+        x = nn.relu6(convolved(x, mask, train, **head, **shared))
+        if self.norm == "layer":
+            x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return Tokens.of_map(x, mask)

@@ -10,6 +10,7 @@ from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
 from fgmm.models.patches import resized_positions
 from fgmm.models.transformer import PublishedTransformer
+from fgmm.models.video.frame_transformer import FrameTransformer
 
 
 class PictureTransformer(PublishedTransformer, kw_only=True):
@@ -22,11 +23,14 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
     Attributes:
       patch: height and width of a patch in pixels.
       positions: rows and columns of the learned positions.
+      temporal_depth: blocks of a transformer over the frames' coarse features, whose mean is that
+        of the clip; 0 for the mean of the features as they are. See ``FrameTransformer``.
       gives_coarse: marks encoders with a coarse feature of their own.
     """
 
     patch: int = option(low=1)
     positions: tuple[int, int] = option(low=1)
+    temporal_depth: int = option(0, low=0)
     gives_coarse: ClassVar[bool] = True
 
     def note(self, frames: tuple[int, ...]) -> str:
@@ -70,10 +74,23 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
         grid: tuple[int, int],
         mask: Bool[Array, "B"],
     ) -> Tokens:
-        """Features of M = B·T pictures as those of B clips; the coarse one is the mean over frames,
-        in float32.
+        """Features of M = B·T pictures as those of B clips, within the module's call; the coarse
+        one is the mean over frames, in float32.
+
+        Raises:
+          ValueError: there are more frames than a transformer over them has positions for.
         """
         clips = mask.shape[0]
         tokens = Tokens.of_map(local.reshape(clips, -1, *grid, self.width), mask)
         frames = coarse.astype(jnp.float32).reshape(clips, -1, self.width)
+        if self.temporal_depth:
+            frames = FrameTransformer(
+                depth=self.temporal_depth,
+                heads=self.heads,
+                hidden=self.hidden,
+                activation=self.activation,
+                epsilon=self.epsilon,
+                dtype=self.dtype,
+                name="temporal",
+            )(frames)
         return tokens.replace(coarse=frames.mean(axis=1))

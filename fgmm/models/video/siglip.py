@@ -59,7 +59,7 @@ class Encoder(PictureTransformer):
     Attributes:
       width, depth, heads: 768, 12, 12 for ViT-B, 1152, 27, 16 for So400m.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
-      patch, positions: as in ``PictureTransformer``.
+      patch, positions, temporal_depth: as in ``PictureTransformer``.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.

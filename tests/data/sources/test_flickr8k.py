@@ -64,6 +64,17 @@ def test_splits_are_disjoint(corpus):
     assert len(set.union(*ids)) == 12
 
 
+def test_a_part_of_a_split_is_a_corpus_of_its_own(corpus):
+    whole = Source(root=str(corpus))
+    names = [whole[i].clip_id for i in range(len(whole))]
+    part = Source(root=str(corpus), start=2, stop=5)
+    assert [part[i].clip_id for i in range(len(part))] == names[2:5]
+    assert part.fingerprint() != whole.fingerprint()
+    assert Source(root=str(corpus), stop=8).fingerprint() == whole.fingerprint()
+    with pytest.raises(ConfigError, match="no image from start=8 to stop=0; the split has 8"):
+        Source(root=str(corpus), start=8)
+
+
 @pytest.mark.parametrize(
     "make", [lambda c, t: pack(c, t / "flickr8k.tar"), lambda c, t: zipped(c, t / "z")]
 )

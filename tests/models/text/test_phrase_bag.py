@@ -57,3 +57,14 @@ def test_words_are_dropped_in_training_only():
     np.testing.assert_array_equal(calm, run()[0].local)
     rngs = {"dropout": jax.random.key(1)}
     assert np.abs(encoder.apply(variables, TOKENS, PHRASES, True, rngs=rngs).local - calm).max() > 0
+
+
+def test_without_a_layer_a_phrase_is_pooled_from_embeddings():
+    for pool, reduced in (("mean", np.mean), ("max", np.max)):
+        encoder = Encoder(vocabulary=10, phrases=3, width=4, hidden=0, pool=pool)
+        variables = encoder.init(jax.random.key(0), TOKENS, PHRASES, False)
+        assert set(variables["params"]) == {"word_embd"}
+        words = np.asarray(variables["params"]["word_embd"]["embedding"])
+        tokens = encoder.apply(variables, TOKENS, PHRASES, False)
+        np.testing.assert_allclose(tokens.local[0, 1], reduced(words[[7, 8]], axis=0), rtol=1e-5)
+        np.testing.assert_array_equal(tokens.local[0, 2], np.zeros(4))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fgmm.models.video.efficientnet_lite0 import depthwise_conv
+from tests.models import small
 
 CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
 
@@ -33,3 +34,17 @@ def test_depthwise_convolutions_are_those_of_groups(kernel, size, stride):
     cotangent = jnp.float32(rng.normal(size=wanted.shape))
     for given, expected in zip(of_shifts(cotangent), of_groups(cotangent), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_output_may_be_normalised():
+    inputs = jnp.ones((1, 1, 8, 8, 3)), jnp.ones(1, bool)
+    shapes = {
+        norm: small.abstract(small.build("video", "efficientnet_lite0", norm=norm), *inputs)[2]
+        for norm in ("none", "layer")
+    }
+    added = shapes["layer"]["params"].pop("norm")
+    assert shapes["layer"] == shapes["none"]
+    assert {name: leaf.shape for name, leaf in added.items()} == {
+        "scale": (1280,),
+        "bias": (1280,),
+    }

@@ -1,0 +1,57 @@
+"""A small transformer over the features of a clip's frames.
+
+After ``seqTransf`` of CLIP4Clip (Luo et al., arXiv 2104.08860, section 3.3; github.com/ArrowLuo/
+CLIP4Clip, modules/modeling.py): learned positions of frames, blocks, and a residual connection
+around all of them. There it follows the projection, and its blocks and positions start as copies of
+CLIP's text tower, so that zero-shot scores are not those of the mean over frames. Here it precedes
+the projection and the residual branch starts at zero, so that they are.
+"""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from fgmm.models.transformer import Block
+
+# As many as CLIP4Clip has: the length of CLIP's captions.
+POSITIONS = 77
+
+
+class FrameTransformer(nn.Module):
+    """Features of frames that know of each other and of their order.
+
+    Attributes:
+      depth: blocks; CLIP4Clip has 4.
+      heads, hidden, activation, epsilon, dtype: as of ``PublishedTransformer``.
+    """
+
+    depth: int
+    heads: int
+    hidden: int
+    activation: str
+    epsilon: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
+        """Raises ValueError for more than ``POSITIONS`` frames."""
+        frames, width = x.shape[1:]
+        if frames > POSITIONS:
+            raise ValueError(
+                f"temporal_depth={self.depth} has positions for {POSITIONS} frames, not {frames}; "
+                "temporal_depth=0 takes any number"
+            )
+        normal = nn.initializers.normal(width**-0.5)
+        y = x + self.param("positions", normal, (POSITIONS, width))[None, :frames]
+        for number in range(self.depth):
+            y = Block(
+                heads=self.heads,
+                dtype=self.dtype,
+                hidden=self.hidden,
+                bias=True,
+                activation=self.activation,
+                epsilon=self.epsilon,
+                name=f"block_{number}",
+            )(y, None, False)
+        zeros = nn.initializers.zeros
+        norm = nn.LayerNorm(epsilon=self.epsilon, scale_init=zeros, dtype=self.dtype, name="norm")
+        return x + norm(y).astype(x.dtype)
