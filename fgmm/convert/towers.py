@@ -1,4 +1,4 @@
-"""What the published models of two towers share: the run that they become, and its conventions."""
+"""What published models of towers share: the run that they become, and its conventions."""
 
 import dataclasses
 import pathlib
@@ -29,6 +29,7 @@ from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
 from fgmm.train.checkpoint import TOKENIZER
 
+# Of models of two towers.
 MODALITIES = ("video", "text")
 # The space of published models, by its name in a run.
 SPACE = "joint"
@@ -69,40 +70,65 @@ class Pictures:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """How a tower wants its sound, through Kaldi's filterbank with windows of 25 ms every 10 ms.
+
+    Attributes:
+      rate: in Hz.
+      seconds: of a clip.
+      bands, length, mean, spread: as ``config.transforms.mel_bands`` and so on.
+    """
+
+    rate: int
+    seconds: float
+    bands: int
+    length: int
+    mean: float
+    spread: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate} Hz, {self.seconds:g} s, {self.bands} bands, {self.length} steps, mean "
+            f"{self.mean:g}, spread {self.spread:g}"
+        )
+
+
 def _listed(numbers: Sequence[float]) -> str:
     return " ".join(f"{number:g}" for number in numbers)
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A published model of two towers, before its arrays are looked at.
+    """A published model of one or two towers, before its arrays are looked at.
 
     Attributes:
       model: its name, for errors.
-      family: whose tokenizer it has, ``"clip"`` or ``"siglip"``.
       towers: entries of ``config.model`` by modality.
-      size: of pictures.
       width: D, of the space.
-      bias: whether heads have one.
-      term: the loss that it was trained with, an entry of ``config.objective.terms``.
-      pictures: how it wants them.
       take: where arrays of encoders, heads and the term come from; see ``converted.brought``. Paths
         are such as ``model/encoders_text/words/embedding``.
+      size: of pictures.
+      pictures, sound: how it wants them; None where no tower sees or hears.
+      family: whose tokenizer it has, ``"clip"`` or ``"siglip"``; empty without text.
+      bias: whether heads have one.
+      term: the loss that two towers were trained with, an entry of ``config.objective.terms``.
       others: prefixes of arrays that belong to one tower, by modality.
       ignored: whether an array of this name is none of the model's.
     """
 
     model: str
-    family: str
     towers: Mapping[str, Mapping[str, Any]]
-    size: int
     width: int
-    bias: bool
-    term: Mapping[str, Any]
-    pictures: Pictures
     take: Callable[[str], Take]
-    others: Mapping[str, tuple[str, ...]]
-    ignored: Callable[[str], bool]
+    size: int = 0
+    pictures: Pictures | None = None
+    sound: Sound | None = None
+    family: str = ""
+    bias: bool = False
+    term: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    ignored: Callable[[str], bool] = lambda name: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,19 +159,19 @@ def run(published: Published, found: Description, modality: str = "") -> Convert
     Args:
       published: the model.
       found: what it is.
-      modality: of one tower to be taken alone; empty for both.
+      modality: of one tower to be taken alone; empty for all.
 
     Raises:
       ConfigError: arrays are missing, left over, of another shape or not finite; the tokenizer is
-        missing or has another vocabulary.
+        missing or has another vocabulary; or there is no such tower.
     """
-    if modality and modality not in MODALITIES:
+    if modality and modality not in found.towers:
         raise ConfigError(
-            f"--modality={modality!r} is not in {found.model}; allowed: {', '.join(MODALITIES)}"
+            f"--modality={modality!r} is not in {found.model}; allowed: {', '.join(found.towers)}"
         )
-    modalities = (modality,) if modality else MODALITIES
+    modalities = (modality,) if modality else tuple(found.towers)
     arrays = {n: array for n, array in published.arrays.items() if not found.ignored(n)}
-    for other in set(MODALITIES) - set(modalities):
+    for other in set(found.towers) - set(modalities):
         left_out = [name for name in arrays if name.startswith(found.others[other])]
         print(f"left out: {len(left_out)} arrays of {other}")
         arrays = {name: array for name, array in arrays.items() if name not in left_out}
@@ -189,6 +215,12 @@ def model_config(found: Description, modalities: Sequence[str]) -> ml_collection
         config.data.update(resize=found.pictures.resize, resize_filter=found.pictures.filter)
         config.transforms.pixel_mean = tuple(255.0 * mean for mean in found.pictures.mean)
         config.transforms.pixel_spread = tuple(255.0 * spread for spread in found.pictures.spread)
+    if "audio" in modalities:
+        sound = found.sound
+        config.data.update(sample_rate=sound.rate, seconds=sound.seconds)
+        config.transforms.update(mel_filterbank="kaldi", mel_window=0.025, mel_hop=0.01)
+        for name in ("bands", "length", "mean", "spread"):
+            config.transforms[f"mel_{name}"] = getattr(sound, name)
     if "text" in modalities:
         config.data.update(tokens=found.towers["text"]["length"], tokenizer=TOKENIZER)
     for modality in modalities:

@@ -4,6 +4,8 @@ Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), with norma
 block.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,33 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
 
+    def through_blocks(
+        self,
+        x: Float[Array, "M L E"],
+        attend: Bool[Array, "M L L"] | None,
+        train: bool,
+        **form: Any,
+    ) -> Float[Array, "M L E"]:
+        """The blocks ``block_0``, ``block_1``, ..., within the module's call.
+
+        Args:
+          x: a sequence.
+          attend: which elements an element sees; all if None.
+          train: whether dropout and stochastic depth act.
+          form: further options of ``Block``.
+        """
+        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            name = f"block_{number}"
+            x = rematted(Block, name, self.remat)(
+                heads=self.heads,
+                dropout=self.dropout,
+                stochastic_depth=rate,
+                dtype=self.dtype,
+                name=name,
+                **form,
+            )(x, attend, train)
+        return x
+
 
 class PublishedTransformer(TransformerEncoder, kw_only=True):
     """The options of transformers as CLIP and SigLIP have them: all layers have biases.
@@ -63,23 +92,15 @@ class PublishedTransformer(TransformerEncoder, kw_only=True):
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
 
     def through_blocks(
-        self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"] | None, train: bool
+        self,
+        x: Float[Array, "M L E"],
+        attend: Bool[Array, "M L L"] | None,
+        train: bool,
+        **form: Any,
     ) -> Float[Array, "M L E"]:
-        """The blocks ``block_0``, ``block_1``, ..., within the module's call."""
-        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"block_{number}"
-            x = rematted(Block, name, self.remat)(
-                heads=self.heads,
-                dropout=self.dropout,
-                stochastic_depth=rate,
-                dtype=self.dtype,
-                hidden=self.hidden,
-                bias=True,
-                activation=self.activation,
-                epsilon=self.epsilon,
-                name=name,
-            )(x, attend, train)
-        return x
+        """As of ``TransformerEncoder``, with the options of this class."""
+        options = {"hidden": self.hidden, "activation": self.activation, "epsilon": self.epsilon}
+        return super().through_blocks(x, attend, train, bias=True, **options, **form)
 
 
 def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:
