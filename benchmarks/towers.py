@@ -75,14 +75,26 @@ CONFIGS = {
     },
 }
 
-# Towers alone: the family, its config, and what it is given. AST's is that of AudioSet.
+_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+# Towers alone, as published: the family, its config, and what it is given.
 SINGLE = {
     "ast": (
         "ast",
         {"model_type": "audio-spectrogram-transformer", "max_length": 1024, "num_mel_bins": 128}
-        | {"hidden_size": 768, "intermediate_size": 3072}
-        | {"num_hidden_layers": 12, "num_attention_heads": 12},
+        | {**_BASE, "intermediate_size": 3072},
         lambda: single.random_sound((1, 160_000)),
+    ),
+    "dinov2": (
+        "dinov2",
+        {"model_type": "dinov2", "image_size": 518, "patch_size": 14, "mlp_ratio": 4, **_BASE},
+        lambda: single.random_clips((1, 1, 300, 451, 3)),
+    ),
+    "videomae": (
+        "videomae",
+        {"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]}
+        | {"image_size": 224, "patch_size": 16, "num_frames": 16}
+        | {**_BASE, "intermediate_size": 3072},
+        lambda: single.random_clips((1, 16, 240, 320, 3)),
     ),
 }
 

@@ -52,6 +52,12 @@ class DataSection:
     resize_filter: str = option(
         "bilinear", choices=("bilinear", "bicubic"), help="Of pictures that are resized."
     )
+    resize_ratio: float = option(
+        1.0,
+        low=1,
+        help="How much larger than the batch's pictures are made before the middle is cut out, as "
+        "256 / 224 for DINOv2; not for stretch.",
+    )
     features: int = option(
         0,
         low=0,

@@ -54,8 +54,9 @@ def main(argv: list[str]) -> None:
     lines = [f"{output}: {count:,} parameters of {', '.join(found.experiment.model.encoders)}"]
     if "video" in config.model:
         lines.append(
-            f"pictures: {config.data.height} x {config.data.width}, {config.data.resize}, "
-            f"{config.data.resize_filter}, mean {config.transforms.pixel_mean}, "
+            f"pictures: {config.data.frames} x {config.data.height} x {config.data.width}, "
+            f"{config.data.resize}, {config.data.resize_filter}, ratio "
+            f"{config.data.resize_ratio:.4g}, mean {config.transforms.pixel_mean}, "
             f"spread {config.transforms.pixel_spread}"
         )
     if "audio" in config.model:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Converted, Take, as_is, undone_by
+from fgmm.convert.converted import Converted, Take, as_is
 from fgmm.convert.published import HUGGING_FACE, Published
 
 MODEL = "AST"
@@ -23,14 +23,12 @@ _SECONDS = 10.0
 _WINDOW, _HOP = 0.025, 0.01
 
 
-@undone_by(lambda array: array.transpose(3, 2, 1, 0))
 def _of_time_and_bands(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A kernel from (out, in, bands, time) to (time, bands, in, out)."""
     del shape
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array
 
 
-@undone_by(lambda array: array[:, None, None])
 def _tokens(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Two tokens (1, 1, width) after each other."""
     return array.reshape(shape) if array.shape == (shape[0], 1, shape[1]) else array
@@ -42,7 +40,7 @@ _OTHERS = {
     ),
     "embedding/bias": Take(("embeddings.patch_embeddings.projection.bias",), as_is),
     "tokens": Take(("embeddings.cls_token", "embeddings.distillation_token"), _tokens),
-    "positions": Take(("embeddings.position_embeddings",), vit.first_of),
+    "positions": Take(("embeddings.position_embeddings",), vit.of_batch),
     "norm/scale": Take(("layernorm.weight",), as_is),
     "norm/bias": Take(("layernorm.bias",), as_is),
 }

@@ -55,19 +55,30 @@ class Pictures:
 
     Attributes:
       mean, spread: of each colour, in 0..1.
-      resize, filter: as ``config.data.resize`` and ``resize_filter``.
+      resize, filter, ratio: as ``config.data.resize``, ``resize_filter`` and ``resize_ratio``.
+      size: rows and columns, where the network does not say.
+      frames, seconds: of a clip, where one frame is none.
     """
 
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
     resize: str
     filter: str
+    ratio: float = 1.0
+    size: int = 0
+    frames: int = 1
+    seconds: float = 0.0
 
     def __str__(self) -> str:
-        return (
+        parts = [
             f"mean {_listed(self.mean)}, spread {_listed(self.spread)}, {self.filter}, "
             f"{self.resize}"
-        )
+        ]
+        if self.ratio != 1:
+            parts.append(f"{self.ratio:.4g} times as large before the middle is cut out")
+        if self.seconds:
+            parts.append(f"{self.frames} frames in {self.seconds:.4g} s")
+        return ", ".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +119,7 @@ class Description:
       width: D, of the space.
       take: where arrays of encoders, heads and the term come from; see ``converted.brought``. Paths
         are such as ``model/encoders_text/words/embedding``.
-      size: of pictures.
+      size: of pictures; 0 for that of ``pictures``.
       pictures, sound: how it wants them; None where no tower sees or hears.
       family: whose tokenizer it has, ``"clip"`` or ``"siglip"``; empty without text.
       bias: whether heads have one.
@@ -211,8 +222,12 @@ def model_config(found: Description, modalities: Sequence[str]) -> ml_collection
     """The config of the run; its tokenizer lies in the run's folder."""
     config = configs.defaults()
     if "video" in modalities:
-        config.data.update(frames=1, height=found.size, width=found.size)
-        config.data.update(resize=found.pictures.resize, resize_filter=found.pictures.filter)
+        pictures, size = found.pictures, found.size or found.pictures.size
+        config.data.update(frames=pictures.frames, height=size, width=size)
+        config.data.update(resize=pictures.resize, resize_filter=pictures.filter)
+        config.data.update(resize_ratio=pictures.ratio)
+        if pictures.seconds:
+            config.data.update(seconds=pictures.seconds)
         config.transforms.pixel_mean = tuple(255.0 * mean for mean in found.pictures.mean)
         config.transforms.pixel_spread = tuple(255.0 * spread for spread in found.pictures.spread)
     if "audio" in modalities:
@@ -242,9 +257,12 @@ def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
       number: of the block.
       names: of the published layers that ``norm1``, ``attention`` (queries, keys and values, which
         are joined), ``out``, ``norm2``, ``first`` and ``second`` are; ``{}`` stands for the number.
+        ``scale1`` and ``scale2`` are of LayerScale, arrays by themselves.
     """
     layer, leaf = path.split("/")
     role = _ROLES[layer]
+    if role.startswith("scale"):
+        return Take(tuple(name.format(number) for name in names[role]), vector)
     # Published names may end with what tells weight and bias apart in their own way.
     kinds = {"scale": "weight", "kernel": "weight", "bias": "bias"}
     published = tuple(
@@ -266,6 +284,8 @@ HUGGING_FACE_BLOCK = {
     "second": ("encoder.layers.{}.mlp.fc2",),
 }
 _ROLES = {
+    "LayerScale_0": "scale1",
+    "LayerScale_1": "scale2",
     "LayerNorm_0": "norm1",
     "DenseGeneral_0": "attention",
     "DenseGeneral_1": "out",
@@ -359,7 +379,7 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     if not options:
         print(f"{name} is missing: pictures as the family has them, {usual}")
         return usual
-    size, resize = options.get("size"), usual.resize
+    size, resize, ratio, crop = options.get("size"), usual.resize, usual.ratio, usual.size
     if isinstance(size, Mapping):
         resize = "cover" if "shortest_edge" in size else "stretch"
         if "shortest_edge" not in size and size.get("height") != size.get("width"):
@@ -367,17 +387,38 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     crops = resize == "cover" and options.get("do_center_crop", True)
     if resize == "cover" and not crops:
         raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
+    if resize == "cover" and "size" in options:
+        shorter = size["shortest_edge"] if isinstance(size, Mapping) else size
+        crop = _edge(options.get("crop_size", shorter), name)
+        ratio = shorter / crop
+        if ratio < 1:
+            raise ConfigError(f"{name}: crop_size={crop} is larger than size={shorter}")
     for key in ("image_mean", "image_std"):
         if key in options and np.shape(options[key]) != (3,):
             raise ConfigError(f"{name}: {key}={options[key]!r} must be three numbers")
-    return Pictures(
-        tuple(map(float, options.get("image_mean", usual.mean))),
-        tuple(map(float, options.get("image_std", usual.spread))),
-        resize,
-        filter_named(options["resample"], f"{name}: resample")
+    return dataclasses.replace(
+        usual,
+        mean=tuple(map(float, options.get("image_mean", usual.mean))),
+        spread=tuple(map(float, options.get("image_std", usual.spread))),
+        resize=resize,
+        filter=filter_named(options["resample"], f"{name}: resample")
         if "resample" in options
         else usual.filter,
+        ratio=ratio,
+        size=crop,
     )
+
+
+def _edge(crop: Any, name: str) -> int:
+    """The rows and columns that are cut out.
+
+    Raises:
+      ConfigError: they are not square.
+    """
+    edges = {crop.get("height"), crop.get("width")} if isinstance(crop, Mapping) else {crop}
+    if len(edges) > 1 or not all(isinstance(edge, int) and edge > 0 for edge in edges):
+        raise ConfigError(f"{name}: crop_size={crop} is not square")
+    return edges.pop()
 
 
 def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
@@ -400,7 +441,7 @@ def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
     numbers = {name: number for number, name in _FILTERS.items() if isinstance(number, int)}
     return {
         "do_resize": True,
-        "size": {"shortest_edge": size} if covers else square,
+        "size": {"shortest_edge": round(config.data.resize_ratio * size)} if covers else square,
         "resample": numbers[config.data.resize_filter],
         "do_center_crop": covers,
         **({"crop_size": square} if covers else {}),

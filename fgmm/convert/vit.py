@@ -7,26 +7,29 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fgmm.convert import towers
-from fgmm.convert.converted import Take, identity, undone_by
+from fgmm.convert.converted import Take, identity
 from fgmm.convert.published import Published
 
 # The layers of a block.
-BLOCK = {
-    "norm1": ("encoder.layer.{}.layernorm_before",),
+ATTENTION = {
     "attention": tuple(
         f"encoder.layer.{{}}.attention.attention.{part}" for part in ("query", "key", "value")
     ),
     "out": ("encoder.layer.{}.attention.output.dense",),
+}
+BLOCK = {
+    **ATTENTION,
+    "norm1": ("encoder.layer.{}.layernorm_before",),
     "norm2": ("encoder.layer.{}.layernorm_after",),
     "first": ("encoder.layer.{}.intermediate.dense",),
     "second": ("encoder.layer.{}.output.dense",),
 }
 
 
-@undone_by(lambda array: array[None])
-def first_of(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array that has a batch of one before its axes."""
-    return array[0] if array.ndim == len(shape) + 1 and len(array) == 1 else array
+def of_batch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array that has axes of one before its own."""
+    fits = array.shape == (1,) * (array.ndim - len(shape)) + shape
+    return array.reshape(shape) if fits else array
 
 
 def encoder_alone(published: Published, prefix: str) -> Published:

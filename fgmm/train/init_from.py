@@ -77,6 +77,7 @@ _CONVENTIONS = {
     "video": (
         "data.resize",
         "data.resize_filter",
+        "data.resize_ratio",
         "transforms.pixel_mean",
         "transforms.pixel_spread",
     ),
