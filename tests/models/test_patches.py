@@ -53,10 +53,10 @@ def test_learned_positions_are_interpolated():
     np.testing.assert_allclose(twice[4:8], [1.703125, 2.296875, 2.703125, 3.296875], atol=1e-5)
     np.testing.assert_allclose(resized_positions(jnp.ones((2, 5, 1)), (7, 3)), 1, rtol=1e-5)
     # Axes one after another, and a kernel that covers what falls on a point.
-    cube = jnp.broadcast_to(jnp.arange(8.0)[:, None, None, None], (8, 2, 2, 1))
-    halved = resized_positions(cube, (4, 3, 2), antialias=True)
-    assert halved.shape == (4, 3, 2, 1)
-    np.testing.assert_allclose(halved[1:3, 0, 0, 0], [2.5, 4.5], atol=1e-5)
+    cube = jnp.broadcast_to(jnp.arange(16.0)[:, None, None, None], (16, 2, 2, 1))
+    halved = resized_positions(cube, (8, 3, 2), antialias=True)
+    assert halved.shape == (8, 3, 2, 1)
+    np.testing.assert_allclose(halved[3:5, 0, 0, 0], [6.5, 8.5], atol=1e-5)
 
 
 def test_positions_of_a_sequence_have_a_sine_beside_each_cosine():
