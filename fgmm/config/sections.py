@@ -52,6 +52,12 @@ class DataSection:
     resize_filter: str = option(
         "bilinear", choices=("bilinear", "bicubic"), help="Of pictures that are resized."
     )
+    resize_ratio: float = option(
+        1.0,
+        low=1,
+        help="How much larger than the batch's pictures are made before the middle is cut out, as "
+        "256 / 224 for DINOv2; not for stretch.",
+    )
     features: int = option(
         0,
         low=0,
@@ -138,6 +144,21 @@ class TransformsSection:
     mel_window: float = option(0.032, above=0, help="Window of the spectrogram, in seconds.")
     mel_hop: float = option(0.016, above=0, help="From window to window, in seconds.")
     mel_bands: int = option(40, low=1, help="F, frequency bands.")
+    mel_filterbank: str = option(
+        "htk",
+        choices=("htk", "kaldi"),
+        help="How they are computed; see fgmm/data/augmentation/spectrogram.py.",
+    )
+    mel_length: int = option(
+        0,
+        low=0,
+        help="T, to which the spectrogram is cut, or filled up with zeros before it is normalised; "
+        "0 for as many windows as there are.",
+    )
+    mel_mean: float = option(-2.0, help="Subtracted from its logarithms.")
+    mel_spread: float = option(
+        4.0, above=0, help="Divisor after that, for about unit variance around 0."
+    )
     pixel_mean: tuple[float, float, float] = option(
         (127.5, 127.5, 127.5), help="Subtracted from red, green and blue, 0..255."
     )

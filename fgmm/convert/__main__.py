@@ -23,6 +23,9 @@ from fgmm.convert.converted import write
 from fgmm.convert.families import family_of
 from fgmm.train.checkpoint import TOKENIZER
 
+# What is said of the spectrogram.
+_MEL = ("mel_filterbank", "mel_bands", "mel_length", "mel_mean", "mel_spread")
+
 
 def main(argv: list[str]) -> None:
     """Reads, converts and writes."""
@@ -51,9 +54,16 @@ def main(argv: list[str]) -> None:
     lines = [f"{output}: {count:,} parameters of {', '.join(found.experiment.model.encoders)}"]
     if "video" in config.model:
         lines.append(
-            f"pictures: {config.data.height} x {config.data.width}, {config.data.resize}, "
-            f"{config.data.resize_filter}, mean {config.transforms.pixel_mean}, "
+            f"pictures: {config.data.frames} x {config.data.height} x {config.data.width}, "
+            f"{config.data.resize}, {config.data.resize_filter}, ratio "
+            f"{config.data.resize_ratio:.4g}, mean {config.transforms.pixel_mean}, "
             f"spread {config.transforms.pixel_spread}"
+        )
+    if "audio" in config.model:
+        mel = {name.removeprefix("mel_"): config.transforms[name] for name in _MEL}
+        lines.append(
+            f"sound: {config.data.seconds:g} s of {config.data.sample_rate} Hz; "
+            + ", ".join(f"{name} {value}" for name, value in mel.items())
         )
     if "text" in config.model:
         lines.append(f"captions: {config.data.tokens} tokens, tokenizer {output / TOKENIZER}")
@@ -63,7 +73,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("from", None, "A folder or a file of published weights.")
     flags.DEFINE_string("output", None, "The folder to write.")
-    flags.DEFINE_string("modality", "", "One tower alone: video or text; empty for all.")
+    flags.DEFINE_string("modality", "", "One tower alone: video, audio or text; empty for all.")
     flags.DEFINE_string(
         "activation", "", "quick_gelu or gelu: of a CLIP whose file does not say it."
     )

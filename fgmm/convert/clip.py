@@ -145,7 +145,7 @@ def as_run(published: Published, modality: str = "", activation: str = "") -> Co
             "text": ("text_", "transformer.", "token_embedding", "positional_", "ln_final"),
         },
         ignored=lambda name: (
-            name.endswith("position_ids")
+            name.endswith(("position_ids", "attn_mask"))
             # Numbers that OpenAI keeps beside its weights.
             or name in ("input_resolution", "context_length", "vocab_size")
         ),

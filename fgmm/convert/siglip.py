@@ -17,10 +17,12 @@ from fgmm.convert.converted import (
     Take,
     as_is,
     convolution,
+    identity,
     linear,
     linear_of_heads,
     undone_by,
     vector,
+    zeros,
 )
 from fgmm.convert.published import Published
 from fgmm.experiment.build import Experiment
@@ -43,14 +45,6 @@ def _scale(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 @undone_by(lambda array: array[None])
 def _probe(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array[0] if array.ndim == 3 and len(array) == 1 else array
-
-
-def _identity(_: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.eye(*shape)
-
-
-def _zero(_: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.zeros(shape)
 
 
 _POOL = "vision_model.head"
@@ -92,8 +86,8 @@ _OTHERS = {
     ),
     "model/encoders_text/norm/scale": Take(("text_model.final_layer_norm.weight",), as_is),
     "model/encoders_text/norm/bias": Take(("text_model.final_layer_norm.bias",), as_is),
-    "model/heads_joint_video/kernel": Take((), _identity),
-    "model/heads_joint_video/bias": Take((), _zero),
+    "model/heads_joint_video/kernel": Take((), identity),
+    "model/heads_joint_video/bias": Take((), zeros),
     "model/heads_joint_text/kernel": Take(("text_model.head.weight",), linear),
     "model/heads_joint_text/bias": Take(("text_model.head.bias",), as_is),
     "objective/published/log_temperature": Take(("logit_scale",), _scale),

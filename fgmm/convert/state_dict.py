@@ -2,7 +2,9 @@
 
 A ``.pth`` file is a pickle beside raw storages: in a zip archive (PyTorch 1.6 and later), or one
 after the other (before). A pickle is a program, so this reader knows only the few functions that
-make tensors. Where PyTorch is installed, its own reader is used, with ``weights_only``.
+make tensors. Where PyTorch is installed, its own reader is used, with ``weights_only``. A zip
+archive of TorchScript, such as those of OpenAI's CLIP, has modules in the place of a dict and code
+beside them: their tensors are read by the names of attributes, and the code is not.
 """
 
 import collections
@@ -55,6 +57,27 @@ class _Storage(NamedTuple):
     def dtype(self, order: str) -> np.dtype:
         """Of its elements as they lie in the file; of bfloat16, their bits."""
         return np.dtype("u2" if self.kind == _BFLOAT16 else self.kind).newbyteorder(order)
+
+
+class _Module:
+    """A stand-in for a module of TorchScript.
+
+    Attributes:
+      held: its attributes by name.
+    """
+
+    held: Mapping[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.held = state if isinstance(state, dict) else {}
+
+    def named(self, prefix: str = "") -> dict[str, Any]:
+        """The attributes of all modules in it, as ``state_dict`` names them."""
+        found = {}
+        for name, value in self.held.items():
+            inner = isinstance(value, _Module)
+            found |= value.named(f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+        return found
 
 
 class _Tensor(NamedTuple):
@@ -123,9 +146,18 @@ def _npz(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 
 
 def _pth(file: io.BufferedIOBase, start: bytes) -> dict[str, np.ndarray]:
-    if importlib.util.find_spec("torch") is not None:
+    zipped = start == b"PK\x03\x04"
+    # PyTorch's reader does not read TorchScript without executing it.
+    if importlib.util.find_spec("torch") is not None and not (zipped and _is_torchscript(file)):
         return _by_torch(file)
-    return _zipped(file) if start == b"PK\x03\x04" else _legacy(file)
+    return _zipped(file) if zipped else _legacy(file)
+
+
+def _is_torchscript(file: io.BufferedIOBase) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        found = any(name.endswith("/constants.pkl") for name in archive.namelist())
+    file.seek(0)
+    return found
 
 
 def _by_torch(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
@@ -181,7 +213,7 @@ def _legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors, ordered dicts and nothing else.
+    """Knows tensors, ordered dicts, modules of TorchScript and nothing else.
 
     Attributes:
       storages: those that were met, by key.
@@ -196,6 +228,8 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
+        if module.partition(".")[0] == "__torch__":
+            return _Module
         raise _Refused(f"its pickle asks for {module}.{name}, and weights need no such thing")
 
     def persistent_load(self, identity: Any) -> _Storage:
@@ -211,20 +245,30 @@ def _tensor(storage, offset, size, stride, *_) -> _Tensor:
     return _Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
 
-def _parameter(tensor, *_) -> _Tensor:
-    return tensor
+def _first(given, *_) -> Any:
+    return given
 
 
 _KNOWN: dict[tuple[str, str], Callable] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    # Lists among the attributes of modules.
+    **{
+        ("torch.jit._pickle", name): _first
+        for name in (
+            *("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"),
+            "restore_type_tag",
+        )
+    },
 }
 
 
 def _weights(loaded: Any, kind: type) -> dict[str, Any]:
     """The tensors of what was in a file, by name."""
+    if isinstance(loaded, _Module):
+        loaded = loaded.named()
     if isinstance(loaded, Mapping):
         for key in _NESTED:
             if isinstance(loaded.get(key), Mapping):

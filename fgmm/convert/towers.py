@@ -1,4 +1,4 @@
-"""What the published models of two towers share: the run that they become, and its conventions."""
+"""What published models of towers share: the run that they become, and its conventions."""
 
 import dataclasses
 import pathlib
@@ -29,6 +29,7 @@ from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
 from fgmm.train.checkpoint import TOKENIZER
 
+# Of models of two towers.
 MODALITIES = ("video", "text")
 # The space of published models, by its name in a run.
 SPACE = "joint"
@@ -54,18 +55,53 @@ class Pictures:
 
     Attributes:
       mean, spread: of each colour, in 0..1.
-      resize, filter: as ``config.data.resize`` and ``resize_filter``.
+      resize, filter, ratio: as ``config.data.resize``, ``resize_filter`` and ``resize_ratio``.
+      size: rows and columns, where the network does not say.
+      frames, seconds: of a clip, where one frame is none.
     """
 
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
     resize: str
     filter: str
+    ratio: float = 1.0
+    size: int = 0
+    frames: int = 1
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        parts = [
+            f"mean {_listed(self.mean)}, spread {_listed(self.spread)}, {self.filter}, "
+            f"{self.resize}"
+        ]
+        if self.ratio != 1:
+            parts.append(f"{self.ratio:.4g} times as large before the middle is cut out")
+        if self.seconds:
+            parts.append(f"{self.frames} frames in {self.seconds:.4g} s")
+        return ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """How a tower wants its sound, through Kaldi's filterbank with windows of 25 ms every 10 ms.
+
+    Attributes:
+      rate: in Hz.
+      seconds: of a clip.
+      bands, length, mean, spread: as ``config.transforms.mel_bands`` and so on.
+    """
+
+    rate: int
+    seconds: float
+    bands: int
+    length: int
+    mean: float
+    spread: float
 
     def __str__(self) -> str:
         return (
-            f"mean {_listed(self.mean)}, spread {_listed(self.spread)}, {self.filter}, "
-            f"{self.resize}"
+            f"{self.rate} Hz, {self.seconds:g} s, {self.bands} bands, {self.length} steps, mean "
+            f"{self.mean:g}, spread {self.spread:g}"
         )
 
 
@@ -75,34 +111,35 @@ def _listed(numbers: Sequence[float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A published model of two towers, before its arrays are looked at.
+    """A published model of one or two towers, before its arrays are looked at.
 
     Attributes:
       model: its name, for errors.
-      family: whose tokenizer it has, ``"clip"`` or ``"siglip"``.
       towers: entries of ``config.model`` by modality.
-      size: of pictures.
       width: D, of the space.
-      bias: whether heads have one.
-      term: the loss that it was trained with, an entry of ``config.objective.terms``.
-      pictures: how it wants them.
       take: where arrays of encoders, heads and the term come from; see ``converted.brought``. Paths
         are such as ``model/encoders_text/words/embedding``.
+      size: of pictures; 0 for that of ``pictures``.
+      pictures, sound: how it wants them; None where no tower sees or hears.
+      family: whose tokenizer it has, ``"clip"`` or ``"siglip"``; empty without text.
+      bias: whether heads have one.
+      term: the loss that two towers were trained with, an entry of ``config.objective.terms``.
       others: prefixes of arrays that belong to one tower, by modality.
       ignored: whether an array of this name is none of the model's.
     """
 
     model: str
-    family: str
     towers: Mapping[str, Mapping[str, Any]]
-    size: int
     width: int
-    bias: bool
-    term: Mapping[str, Any]
-    pictures: Pictures
     take: Callable[[str], Take]
-    others: Mapping[str, tuple[str, ...]]
-    ignored: Callable[[str], bool]
+    size: int = 0
+    pictures: Pictures | None = None
+    sound: Sound | None = None
+    family: str = ""
+    bias: bool = False
+    term: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    ignored: Callable[[str], bool] = lambda name: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,19 +170,19 @@ def run(published: Published, found: Description, modality: str = "") -> Convert
     Args:
       published: the model.
       found: what it is.
-      modality: of one tower to be taken alone; empty for both.
+      modality: of one tower to be taken alone; empty for all.
 
     Raises:
       ConfigError: arrays are missing, left over, of another shape or not finite; the tokenizer is
-        missing or has another vocabulary.
+        missing or has another vocabulary; or there is no such tower.
     """
-    if modality and modality not in MODALITIES:
+    if modality and modality not in found.towers:
         raise ConfigError(
-            f"--modality={modality!r} is not in {found.model}; allowed: {', '.join(MODALITIES)}"
+            f"--modality={modality!r} is not in {found.model}; allowed: {', '.join(found.towers)}"
         )
-    modalities = (modality,) if modality else MODALITIES
+    modalities = (modality,) if modality else tuple(found.towers)
     arrays = {n: array for n, array in published.arrays.items() if not found.ignored(n)}
-    for other in set(MODALITIES) - set(modalities):
+    for other in set(found.towers) - set(modalities):
         left_out = [name for name in arrays if name.startswith(found.others[other])]
         print(f"left out: {len(left_out)} arrays of {other}")
         arrays = {name: array for name, array in arrays.items() if name not in left_out}
@@ -185,10 +222,20 @@ def model_config(found: Description, modalities: Sequence[str]) -> ml_collection
     """The config of the run; its tokenizer lies in the run's folder."""
     config = configs.defaults()
     if "video" in modalities:
-        config.data.update(frames=1, height=found.size, width=found.size)
-        config.data.update(resize=found.pictures.resize, resize_filter=found.pictures.filter)
+        pictures, size = found.pictures, found.size or found.pictures.size
+        config.data.update(frames=pictures.frames, height=size, width=size)
+        config.data.update(resize=pictures.resize, resize_filter=pictures.filter)
+        config.data.update(resize_ratio=pictures.ratio)
+        if pictures.seconds:
+            config.data.update(seconds=pictures.seconds)
         config.transforms.pixel_mean = tuple(255.0 * mean for mean in found.pictures.mean)
         config.transforms.pixel_spread = tuple(255.0 * spread for spread in found.pictures.spread)
+    if "audio" in modalities:
+        sound = found.sound
+        config.data.update(sample_rate=sound.rate, seconds=sound.seconds)
+        config.transforms.update(mel_filterbank="kaldi", mel_window=0.025, mel_hop=0.01)
+        for name in ("bands", "length", "mean", "spread"):
+            config.transforms[f"mel_{name}"] = getattr(sound, name)
     if "text" in modalities:
         config.data.update(tokens=found.towers["text"]["length"], tokenizer=TOKENIZER)
     for modality in modalities:
@@ -210,9 +257,12 @@ def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
       number: of the block.
       names: of the published layers that ``norm1``, ``attention`` (queries, keys and values, which
         are joined), ``out``, ``norm2``, ``first`` and ``second`` are; ``{}`` stands for the number.
+        ``scale1`` and ``scale2`` are of LayerScale, arrays by themselves.
     """
     layer, leaf = path.split("/")
     role = _ROLES[layer]
+    if role.startswith("scale"):
+        return Take(tuple(name.format(number) for name in names[role]), vector)
     # Published names may end with what tells weight and bias apart in their own way.
     kinds = {"scale": "weight", "kernel": "weight", "bias": "bias"}
     published = tuple(
@@ -234,6 +284,8 @@ HUGGING_FACE_BLOCK = {
     "second": ("encoder.layers.{}.mlp.fc2",),
 }
 _ROLES = {
+    "LayerScale_0": "scale1",
+    "LayerScale_1": "scale2",
     "LayerNorm_0": "norm1",
     "DenseGeneral_0": "attention",
     "DenseGeneral_1": "out",
@@ -327,7 +379,7 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     if not options:
         print(f"{name} is missing: pictures as the family has them, {usual}")
         return usual
-    size, resize = options.get("size"), usual.resize
+    size, resize, ratio, crop = options.get("size"), usual.resize, usual.ratio, usual.size
     if isinstance(size, Mapping):
         resize = "cover" if "shortest_edge" in size else "stretch"
         if "shortest_edge" not in size and size.get("height") != size.get("width"):
@@ -335,17 +387,38 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     crops = resize == "cover" and options.get("do_center_crop", True)
     if resize == "cover" and not crops:
         raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
+    if resize == "cover" and "size" in options:
+        shorter = size["shortest_edge"] if isinstance(size, Mapping) else size
+        crop = _edge(options.get("crop_size", shorter), name)
+        ratio = shorter / crop
+        if ratio < 1:
+            raise ConfigError(f"{name}: crop_size={crop} is larger than size={shorter}")
     for key in ("image_mean", "image_std"):
         if key in options and np.shape(options[key]) != (3,):
             raise ConfigError(f"{name}: {key}={options[key]!r} must be three numbers")
-    return Pictures(
-        tuple(map(float, options.get("image_mean", usual.mean))),
-        tuple(map(float, options.get("image_std", usual.spread))),
-        resize,
-        filter_named(options["resample"], f"{name}: resample")
+    return dataclasses.replace(
+        usual,
+        mean=tuple(map(float, options.get("image_mean", usual.mean))),
+        spread=tuple(map(float, options.get("image_std", usual.spread))),
+        resize=resize,
+        filter=filter_named(options["resample"], f"{name}: resample")
         if "resample" in options
         else usual.filter,
+        ratio=ratio,
+        size=crop,
     )
+
+
+def _edge(crop: Any, name: str) -> int:
+    """The rows and columns that are cut out.
+
+    Raises:
+      ConfigError: they are not square.
+    """
+    edges = {crop.get("height"), crop.get("width")} if isinstance(crop, Mapping) else {crop}
+    if len(edges) > 1 or not all(isinstance(edge, int) and edge > 0 for edge in edges):
+        raise ConfigError(f"{name}: crop_size={crop} is not square")
+    return edges.pop()
 
 
 def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
@@ -368,7 +441,7 @@ def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
     numbers = {name: number for number, name in _FILTERS.items() if isinstance(number, int)}
     return {
         "do_resize": True,
-        "size": {"shortest_edge": size} if covers else square,
+        "size": {"shortest_edge": round(config.data.resize_ratio * size)} if covers else square,
         "resample": numbers[config.data.resize_filter],
         "do_center_crop": covers,
         **({"crop_size": square} if covers else {}),

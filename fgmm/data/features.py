@@ -213,6 +213,8 @@ def open_extraction(
                     key: config.data[key]
                     for key in ("frames", "height", "width", "resize", "resize_filter")
                 },
+                # Left out where it is 1, as before there was one.
+                **({"resize_ratio": ratio} if (ratio := config.data.resize_ratio) != 1 else {}),
                 **{key: config.transforms[key] for key in ("pixel_mean", "pixel_spread")},
             },
             "source": {"name": chosen.name, **chosen.options},

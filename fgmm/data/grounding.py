@@ -93,7 +93,7 @@ def _in_picture(boxes, size, shape):
     if shape.resizing.fit == "stretch":
         return np.asarray(boxes, float), (1.0, 1.0)
     target = (shape.height, shape.width)
-    scale = min(size[0] / target[0], size[1] / target[1])
+    scale = min(size[0] / target[0], size[1] / target[1]) / shape.resizing.ratio
     shown = np.array([scale * target[0] / size[0], scale * target[1] / size[1]])
     corner = np.tile((1 - shown) / 2, 2)
     period = 1 / shown

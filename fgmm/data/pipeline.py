@@ -43,8 +43,18 @@ def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
         phrases=data["phrases"],
         tokens=data["tokens"] if "text" in modalities else 0,
         features=data["features"] if "video" in modalities else 0,
-        resizing=Resizing(data["resize"], data["resize_filter"]),
+        resizing=_resizing(data),
     )
+
+
+def _resizing(data: Config) -> Resizing:
+    found = Resizing(data["resize"], data["resize_filter"], data["resize_ratio"])
+    if found.fit == "stretch" and found.ratio != 1:
+        raise ConfigError(
+            f"data.resize_ratio={found.ratio} cuts off a border, and data.resize='stretch' cuts "
+            "off nothing; set it to 1.0"
+        )
+    return found
 
 
 class Draw(NamedTuple):

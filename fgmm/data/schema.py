@@ -89,10 +89,13 @@ class Resizing(NamedTuple):
         whole picture to the target, whatever its aspect, as SigLIP does.
       filter: ``"bilinear"`` or ``"bicubic"``, antialiased. Pictures are resized by Pillow, and
         frames of a video by FFmpeg, whose filters of these names differ a little.
+      ratio: how much larger than the target the part is that is resized before the middle is cut
+        out, by which ``"crop"`` and ``"cover"`` leave out the border.
     """
 
     fit: str = "crop"
     filter: str = "bilinear"
+    ratio: float = 1.0
 
 
 CROPPED = Resizing()

@@ -39,6 +39,9 @@ from fgmm.losses.objective import Objective, TermEntry
 from fgmm.models import spaces
 from fgmm.models.multimodal import MODALITIES, MultiModal
 
+# The keys of ``Resizing``.
+_RESIZING = ("data.resize", "data.resize_filter", "data.resize_ratio")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -397,7 +400,7 @@ def _check_no_pixels(config: Config, features: int) -> None:
         for name, option in declared(TransformsSection).items()
         if not name.startswith(("mel_", "time_", "band_"))
     }
-    of_pixels |= dict(zip(("data.resize", "data.resize_filter"), CROPPED, strict=True))
+    of_pixels |= dict(zip(_RESIZING, CROPPED, strict=True))
     for key, default in of_pixels.items():
         section, _, name = key.partition(".")
         value = config[section][name]

@@ -29,31 +29,61 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a 
     return both.astype(np.float32)
 
 
-def resized_positions(table: Float[Array, "a b E"], grid: tuple[int, int]) -> Float[Array, "h w E"]:
-    """Learned positions of one grid for another; the same if they are alike.
-
-    Cubic convolution with a = -3/4 (Keys 1981, "Cubic Convolution Interpolation for Digital Image
-    Processing"), without antialiasing, edges repeated: what PyTorch calls bicubic, by which
-    ``transformers`` interpolates the positions of CLIP and SigLIP.
+def sequence_positions(length: int, width: int) -> Float[np.ndarray, "N E"]:
+    """Fixed position embeddings of a sequence (Vaswani et al., arXiv 1706.03762, section 3.5): sine
+    and cosine of each frequency beside each other.
     """
-    if table.shape[:2] == grid:
-        return table
-    rows, columns = (_cubic(*sizes) for sizes in zip(table.shape[:2], grid, strict=True))
-    return jnp.einsum("ha,wb,abe->hwe", rows, columns, table)
+    frequency = 10_000.0 ** (-(np.arange(width) // 2 * 2) / width)
+    angle = np.arange(length)[:, None] * frequency
+    return np.where(np.arange(width) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)
+
+
+def resized_positions(
+    table: Float[Array, "*before E"], grid: tuple[int, ...], antialias: bool = False
+) -> Float[Array, "*after E"]:
+    """Positions of one grid for another; the same if they are alike.
+
+    Cubic convolution (Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing"),
+    which PyTorch calls bicubic: with a = -3/4 and edges repeated, by which ``transformers``
+    interpolates the positions of CLIP, SigLIP and DINOv2.
+
+    Args:
+      table: positions on axes of any number.
+      grid: as many other sizes.
+      antialias: with a = -1/2 and, for a smaller grid, wider kernels, as for DINOv2 with registers.
+    """
+    for axis, sizes in enumerate(zip(table.shape[:-1], grid, strict=True)):
+        if sizes[0] != sizes[1]:
+            weights = (_antialiased if antialias else _cubic)(*sizes)
+            table = jnp.moveaxis(jnp.tensordot(weights, table, (1, axis)), 0, axis)
+    return table
+
+
+def _keys(distance: Float[np.ndarray, "*n"], a: float) -> Float[np.ndarray, "*n"]:
+    """The kernel of cubic convolution."""
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
 
 
 def _cubic(before: int, after: int) -> Float[np.ndarray, "after before"]:
     """The weights of points of a line in points between them."""
     places = (np.arange(after) + 0.5) * before / after - 0.5
     first = np.floor(places).astype(int) - 1
-    weights, a = np.zeros((after, before)), -0.75
+    weights = np.zeros((after, before))
     for tap in range(4):
-        distance = np.abs(places - (first + tap))
-        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
-        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
         at = np.clip(first + tap, 0, before - 1)
-        np.add.at(weights, (np.arange(after), at), np.where(distance <= 1, near, far))
+        np.add.at(weights, (np.arange(after), at), _keys(np.abs(places - (first + tap)), -0.75))
     return weights.astype(np.float32)
+
+
+def _antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
+    """The same with a kernel over as many points as fall on one, and none beyond the ends."""
+    scale = before / after
+    places = (np.arange(after) + 0.5) * scale - 0.5
+    distance = np.abs(places[:, None] - np.arange(before)) / max(1.0, scale)
+    weights = _keys(distance, -0.5)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def draw_kept(key: PRNGKeyArray, clips: int, cells: int, dropped: float) -> Int[Array, "B kept"]:

@@ -4,6 +4,8 @@ Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), with norma
 block.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,11 +22,20 @@ def quick_gelu(x: Float[Array, "*rest E"]) -> Float[Array, "*rest E"]:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-# GELU itself, and two approximations of it.
+def swiglu(x: Float[Array, "*rest EE"]) -> Float[Array, "*rest E"]:
+    """swish(a) b of the halves a and b of the channels (Shazeer, "GLU Variants Improve
+    Transformer", arXiv 2002.05202, equation 5, before its last layer).
+    """
+    gate, value = jnp.split(x, 2, axis=-1)
+    return jax.nn.silu(gate) * value
+
+
+# GELU itself, two approximations of it, and one that halves the channels.
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "gelu_tanh": nn.gelu,
     "quick_gelu": quick_gelu,
+    "swiglu": swiglu,
 }
 
 
@@ -43,6 +54,33 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
+
+    def through_blocks(
+        self,
+        x: Float[Array, "M L E"],
+        attend: Bool[Array, "M L L"] | None,
+        train: bool,
+        **form: Any,
+    ) -> Float[Array, "M L E"]:
+        """The blocks ``block_0``, ``block_1``, ..., within the module's call.
+
+        Args:
+          x: a sequence.
+          attend: which elements an element sees; all if None.
+          train: whether dropout and stochastic depth act.
+          form: further options of ``Block``.
+        """
+        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            name = f"block_{number}"
+            x = rematted(Block, name, self.remat)(
+                heads=self.heads,
+                dropout=self.dropout,
+                stochastic_depth=rate,
+                dtype=self.dtype,
+                name=name,
+                **form,
+            )(x, attend, train)
+        return x
 
 
 class PublishedTransformer(TransformerEncoder, kw_only=True):
@@ -63,23 +101,15 @@ class PublishedTransformer(TransformerEncoder, kw_only=True):
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
 
     def through_blocks(
-        self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"] | None, train: bool
+        self,
+        x: Float[Array, "M L E"],
+        attend: Bool[Array, "M L L"] | None,
+        train: bool,
+        **form: Any,
     ) -> Float[Array, "M L E"]:
-        """The blocks ``block_0``, ``block_1``, ..., within the module's call."""
-        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"block_{number}"
-            x = rematted(Block, name, self.remat)(
-                heads=self.heads,
-                dropout=self.dropout,
-                stochastic_depth=rate,
-                dtype=self.dtype,
-                hidden=self.hidden,
-                bias=True,
-                activation=self.activation,
-                epsilon=self.epsilon,
-                name=name,
-            )(x, attend, train)
-        return x
+        """As of ``TransformerEncoder``, with the options of this class."""
+        options = {"hidden": self.hidden, "activation": self.activation, "epsilon": self.epsilon}
+        return super().through_blocks(x, attend, train, bias=True, **options, **form)
 
 
 def rotate(x: Float[Array, "M L heads E"]) -> Float[Array, "M L heads E"]:
@@ -137,13 +167,14 @@ def perceptron(
     Args:
       x: features.
       dtype: of the activations.
-      hidden: width between the layers; 0 for four times that of ``x``.
+      hidden: width between the layers, after the activation; 0 for four times that of ``x``.
       activation: between them.
       epsilon: of the normalisation.
     """
     width = x.shape[-1]
+    hidden = (hidden or 4 * width) * (2 if activation == "swiglu" else 1)
     y = nn.LayerNorm(epsilon=epsilon, dtype=dtype)(x)
-    y = ACTIVATIONS[activation](nn.Dense(hidden or 4 * width, dtype=dtype)(y))
+    y = ACTIVATIONS[activation](nn.Dense(hidden, dtype=dtype)(y))
     return nn.Dense(width, dtype=dtype)(y)
 
 
@@ -168,6 +199,22 @@ class Residual(nn.Module):
         return x + nn.Dropout(self.stochastic_depth, every, deterministic=not train)(branch)
 
 
+class LayerScale(nn.Module):
+    """Learned factors of the channels of a branch (Touvron et al., "Going deeper with Image
+    Transformers", arXiv 2103.17239, section 2).
+
+    Attributes:
+      initial: value of all factors.
+    """
+
+    initial: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest E"]:
+        scale = self.param("scale", nn.initializers.constant(self.initial), x.shape[-1:])
+        return x * scale.astype(x.dtype)[(None,) * (x.ndim - 1)]
+
+
 class Block(nn.Module):
     """Self-attention and a perceptron, each with a residual connection.
 
@@ -178,6 +225,7 @@ class Block(nn.Module):
       dtype: of the activations.
       bias, epsilon: of ``self_attention``.
       hidden, activation: of ``perceptron``.
+      layer_scale: initial factors of both branches; 0 for none.
     """
 
     heads: int
@@ -189,6 +237,7 @@ class Block(nn.Module):
     epsilon: float = 1e-6
     hidden: int = 0
     activation: str = "gelu_tanh"
+    layer_scale: float = 0.0
 
     @nn.compact
     def __call__(
@@ -202,9 +251,12 @@ class Block(nn.Module):
             bias=self.bias,
             epsilon=self.epsilon,
         )
-        x = add(x, y, train)
+        x = add(x, self._scaled(y), train)
         form = {"hidden": self.hidden, "activation": self.activation, "epsilon": self.epsilon}
-        return add(x, perceptron(x, self.dtype, **form), train)
+        return add(x, self._scaled(perceptron(x, self.dtype, **form)), train)
+
+    def _scaled(self, branch: Float[Array, "M L E"]) -> Float[Array, "M L E"]:
+        return LayerScale(self.layer_scale)(branch) if self.layer_scale else branch
 
 
 def depth_rates(stochastic_depth: float, depth: int) -> list[float]:

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
 from fgmm.data import grounding, pipeline
+from fgmm.data.augmentation.spectrogram import LOWEST, mel
 from fgmm.data.schema import Clip
 from fgmm.data.text import phrases
 from fgmm.eval import attention
@@ -225,17 +226,14 @@ class Alignment:
     def _mel_ticks(self) -> list[tuple[float, str]]:
         transforms = self.experiment.transforms
         top = transforms.sample_rate / 2
-        bands = _mel(np.array(_TICKS_HZ)) / _mel(top) * (transforms.mel_bands + 1) - 0.5
+        low, high = mel(LOWEST[transforms.mel_filterbank]), mel(top)
+        share = (mel(np.array(_TICKS_HZ)) - low) / (high - low)
+        bands = share * (transforms.mel_bands + 1) - 0.5
         return [
             (band, f"{hz / 1000:g} kHz")
             for hz, band in zip(_TICKS_HZ, bands.tolist(), strict=True)
             if hz <= 0.9 * top
         ]
-
-
-def _mel(hz):
-    """The scale of ``fgmm.data.augmentation.transforms.mel_filters``."""
-    return 2595 * np.log10(1 + hz / 700)
 
 
 def _has(example: Mapping, modality: str) -> bool:

@@ -73,12 +73,23 @@ _OUTCOMES = [
 ]
 # The most arrays that an error names; the table counts all.
 _NAMED = 6
-# What a video encoder was trained with, and should be given.
-_PICTURES = {
-    "data": ("resize", "resize_filter"),
-    "transforms": ("pixel_mean", "pixel_spread"),
+# What an encoder was trained with, and should be given.
+_CONVENTIONS = {
+    "video": (
+        "data.resize",
+        "data.resize_filter",
+        "data.resize_ratio",
+        "transforms.pixel_mean",
+        "transforms.pixel_spread",
+    ),
+    "audio": (
+        "data.sample_rate",
+        *(
+            f"transforms.mel_{name}"
+            for name in ("window", "hop", "bands", "filterbank", "mean", "spread")
+        ),
+    ),
 }
-_VIDEO = "model/encoders_video/.*"
 # Parameters with a row for each token of the vocabulary.
 _WORDS = "model/encoders_text/(.*/)?embedding"
 
@@ -296,7 +307,7 @@ def read(experiment: Experiment) -> StartingPoint | None:
         given = [leaf.path for leaf, (run, _) in decided.taken.items() if run == number]
         _check_tokenizer(start, given, one.config["data"], experiment.config.data)
         _check_alpha(start, given, one.config["lora"], experiment.config.lora)
-        report += "".join(f"\n{line}" for line in _other_pictures(given, start, one, experiment))
+        report += "".join(f"\n{line}" for line in _other_conventions(given, start, one, experiment))
 
     def fill(state: TrainState) -> TrainState:
         params, statistics = _filled(decided.taken, saved, state.params, state.statistics)
@@ -318,20 +329,23 @@ def _checkpoint_of(start: Start) -> checkpoint.Saved:
         raise ConfigError(named) from error
 
 
-def _other_pictures(
+def _other_conventions(
     given: Sequence[str], start: Start, found: checkpoint.Saved, experiment: Experiment
 ) -> list[str]:
-    """A line on each convention for pictures that is not that of the run that gives the encoder."""
-    if not any(re.fullmatch(_VIDEO, path) for path in given):
-        return []
+    """A line on each convention for pictures and sound that is not that of the run that gives the
+    encoder.
+    """
     lines = []
-    for section, names in _PICTURES.items():
+    for modality, names in _CONVENTIONS.items():
+        if not any(path.startswith(f"model/encoders_{modality}/") for path in given):
+            continue
         for name in names:
-            theirs, ours = tuples(found.config[section])[name], experiment.config[section][name]
+            section, _, key = name.partition(".")
+            theirs, ours = tuples(found.config[section])[key], experiment.config[section][key]
             if theirs != ours:
                 lines.append(
-                    f"{section}.{name}={ours!r}, and the video encoder of {start.path} was "
-                    f"trained with {theirs!r}"
+                    f"{name}={ours!r}, and the {modality} encoder of {start.path} was trained with "
+                    f"{theirs!r}"
                 )
     return lines
 

@@ -62,9 +62,10 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         f"Python {platform.python_version()}",
     }
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
-    video = experiment.model.encoders.get("video")
-    if hasattr(video, "note") and (said := video.note(inputs["video"].shape)):
-        lines["video"] = said
+    for modality, name in (("video", "video"), ("audio", "log_mel")):
+        encoder = experiment.model.encoders.get(modality)
+        if hasattr(encoder, "note") and (said := encoder.note(inputs[name].shape)):
+            lines[modality] = said
     listed = [f"{name + ':':12}{text}" for name, text in lines.items()]
     return "\n".join([*listed, counts.table(experiment.model, inputs)])
 

@@ -158,6 +158,22 @@ class S3D(nn.Module):
         return self.fc(x.mean((2, 3, 4))), seen
 
 
+class InTorchScript(nn.Module):
+    """Modules within modules, half precision, a buffer, and attributes that are no tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.visual = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 2).half())
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.register_buffer("length", torch.tensor(77))
+        self.sizes, self.pair, self.name = [1, 2, 3], (1, 2.0), "x"
+        with torch.no_grad():
+            self.visual[1].weight.copy_(torch.arange(6.0).reshape(2, 3))
+
+    def forward(self, x):
+        return self.visual[0](x) * self.scale
+
+
 def main():
     model = S3D(WORDS).eval()
     shapes = {name: list(array.shape) for name, array in model.state_dict().items()}
@@ -189,6 +205,7 @@ def main():
     model = nn.BatchNorm1d(2)
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, HERE / "small_nested.pth")
     torch.save(model, HERE / "small_module.pth")
+    torch.jit.script(InTorchScript()).save(HERE / "small_torchscript.pt")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,21 @@ def test_weights_among_other_things():
     np.testing.assert_array_equal(found["running_var"], np.ones(2, np.float32))
 
 
+def test_modules_of_torchscript_give_tensors_by_the_names_of_attributes(monkeypatch):
+    # Whether or not PyTorch, which would execute it, is there.
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = state_dict.read(HERE / "small_torchscript.pt")
+    names = {f"visual.{number}.{kind}" for number in (0, 1) for kind in ("weight", "bias")}
+    assert found.keys() == names | {"scale", "length"}
+    np.testing.assert_array_equal(found["visual.0.weight"], np.ones(3, np.float32))
+    np.testing.assert_array_equal(
+        found["visual.1.weight"], np.arange(6, dtype=np.float16).reshape(2, 3)
+    )
+    assert (found["visual.1.weight"].dtype, float(found["scale"])) == (np.float16, 2.5)
+    assert int(found["length"]) == 77
+
+
 def test_npz(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, **{"module.a": np.ones(3), "module.b": np.zeros(2)})

@@ -123,6 +123,9 @@ def test_what_changes_pixels_is_refused_for_stored_features(option, value):
     config.data.resize = "stretch"
     with pytest.raises(ConfigError, match=r"data.resize='stretch' changes pixels.*to 'crop'"):
         experiments.build(config)
+    config.data.resize_ratio = 1.2
+    with pytest.raises(ConfigError, match=r"data.resize_ratio=1.2 cuts off a border, and data.res"):
+        experiments.build(config)
 
 
 def test_encoders_take_pixels_or_features():

@@ -20,6 +20,8 @@ SMALL = {
         "efficientnet_lite0": {"blocks": (1, 1), "momentum": 0.9},
         "clip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
         "siglip": {"width": 32, "depth": 2, "heads": 2, "hidden": 64},
+        "dinov2": {"width": 32, "depth": 1, "heads": 2, "hidden": 64, "patch": 16, "registers": 2},
+        "videomae": {"width": 32, "depth": 1, "heads": 2, "hidden": 64},
     },
     "audio": {
         "resnet": {"widths": (16, 32)},

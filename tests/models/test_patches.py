@@ -8,6 +8,7 @@ from fgmm.models.patches import (
     kept_only,
     resized_positions,
     restored,
+    sequence_positions,
     sincos_positions,
 )
 
@@ -51,3 +52,16 @@ def test_learned_positions_are_interpolated():
     twice = resized_positions(ramp, (8, 16))[3, :, 0]
     np.testing.assert_allclose(twice[4:8], [1.703125, 2.296875, 2.703125, 3.296875], atol=1e-5)
     np.testing.assert_allclose(resized_positions(jnp.ones((2, 5, 1)), (7, 3)), 1, rtol=1e-5)
+    # Axes one after another, and a kernel that covers what falls on a point.
+    cube = jnp.broadcast_to(jnp.arange(16.0)[:, None, None, None], (16, 2, 2, 1))
+    halved = resized_positions(cube, (8, 3, 2), antialias=True)
+    assert halved.shape == (8, 3, 2, 1)
+    np.testing.assert_allclose(halved[3:5, 0, 0, 0], [6.5, 8.5], atol=1e-5)
+
+
+def test_positions_of_a_sequence_have_a_sine_beside_each_cosine():
+    found = sequence_positions(5, 6)
+    for pair, frequency in enumerate((1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3))):
+        angle = np.arange(5) * frequency
+        expected = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        np.testing.assert_allclose(found[:, 2 * pair : 2 * pair + 2], expected, atol=1e-6)

@@ -41,6 +41,10 @@ LESS_STEM = 7 * 7 * 2 * 64
         # OpenAI's ViT-B/16 and SigLIP's, without a projection.
         ("video", "clip", {}, 86_192_640 - 768 * 512, (16, 14, 14), 768),
         ("video", "siglip", {}, 92_884_224, (16, 14, 14), 768),
+        # ``transformers`` counts 86,580,480 with a token of pre-training, and 86,227,200 without
+        # biases of keys.
+        ("video", "dinov2", {}, 86_580_480 - 768, (16, 16, 16), 768),
+        ("video", "videomae", {}, 86_227_200 + 12 * 768, (8, 14, 14), 768),
         ("video", "vivit", {}, vit(384, 12, 2 * 16 * 16 * 3, 2), (8, 14, 14), 384),
         (
             "video",

@@ -13,6 +13,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_given, declared, option
 from fgmm.config.sections import TransformsSection
 from fgmm.data.augmentation import colour, spec_augment
+from fgmm.data.augmentation.spectrogram import log_mel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,18 +86,27 @@ class Transforms(TransformsSection):
             stored = jnp.issubdtype(video.dtype, jnp.floating)
             inputs["video"] = video.astype(jnp.float32) if stored else self._pixels(video, draws)
         if "audio" in batch:
-            spectrogram = log_mel(
-                batch["audio"],
-                rate=self.sample_rate,
-                window=self.window,
-                hop=self.hop,
-                bands=self.mel_bands,
-            )
+            spectrogram = self._spectrogram(batch["audio"])
             for name, axis in (("times", 1), ("bands", 2)):
                 if name in draws:
                     spectrogram = spec_augment.masked(spectrogram, draws[name], axis)
             inputs["log_mel"] = spectrogram
         return inputs
+
+    def _spectrogram(self, audio: Float[Array, "B S"]) -> Float[Array, "B T F"]:
+        """The spectrogram of its length, normalised."""
+        found = log_mel(
+            audio,
+            rate=self.sample_rate,
+            window=self.window,
+            hop=self.hop,
+            bands=self.mel_bands,
+            filterbank=self.mel_filterbank,
+        )
+        if self.mel_length:
+            missing = max(0, self.mel_length - found.shape[1])
+            found = jnp.pad(found[:, : self.mel_length], ((0, 0), (0, missing), (0, 0)))
+        return (found - self.mel_mean) / self.mel_spread
 
     def _pixels(
         self, video: UInt8[Array, "B T H W 3"], draws: Mapping[str, Array]
@@ -140,36 +150,3 @@ def cropped(
     columns = weights(width, corner[:, 1], extent[:, 1])
     x = jnp.einsum("bhi,btiwc->bthwc", rows, video.astype(jnp.float32))
     return jnp.einsum("bwj,bthjc->bthwc", columns, x)
-
-
-def mel_filters(bands: int, window: int, rate: int) -> Float[np.ndarray, "frequencies F"]:
-    """Triangular filters on the HTK mel scale, m = 2595 log10(1 + f / 700), from 0 Hz to half the
-    rate, each of height 1.
-    """
-    frequencies = np.fft.rfftfreq(window, 1 / rate)
-    top = 2595 * np.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
-    rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-
-
-def log_mel(
-    audio: Float[Array, "B S"], *, rate: int, window: int, hop: int, bands: int
-) -> Float[Array, "B T F"]:
-    """Log-mel spectrogram: Hann window, power spectrum, mel filters, log(power + 1e-4).
-
-    The mean and the spread of speech-like sound are near 0 and 1 after a fixed shift and scale.
-
-    Args:
-      audio: samples in [-1, 1].
-      rate: in Hz.
-      window, hop: in samples; T = 1 + (S - window) // hop.
-      bands: F.
-    """
-    starts = np.arange(0, audio.shape[1] - window + 1, hop)
-    frames = audio[:, starts[:, None] + np.arange(window)]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(frames * hann.astype(np.float32)[None, None])
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    return (jnp.log(power @ mel_filters(bands, window, rate) + 1e-4) + 2.0) / 4.0

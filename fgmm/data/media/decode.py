@@ -101,18 +101,19 @@ def _fit(
     image: Image.Image, height: int, width: int, resizing: Resizing
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Brings a picture to a size."""
-    if image.size == (width, height):
+    ratio = resizing.ratio
+    if image.size == (width, height) and ratio == 1:
         return np.array(image)
     resample = _FILTERS[resizing.filter]
     if resizing.fit == "stretch":
         return np.array(image.resize((width, height), resample))
     if resizing.fit == "cover":
-        rows, columns = _covering(image, height, width)
-        if rows * columns <= MOST_CUT_OFF * height * width:
+        rows, columns = _covering(image, round(ratio * height), round(ratio * width))
+        if rows * columns <= MOST_CUT_OFF * ratio**2 * height * width:
             top, left = (rows - height) // 2, (columns - width) // 2
             whole = np.asarray(image.resize((columns, rows), resample))
             return np.array(whole[top : top + height, left : left + width])
-    scale = min(image.width / width, image.height / height)
+    scale = min(image.width / width, image.height / height) / ratio
     left = max(0.0, (image.width - scale * width) / 2)
     top = max(0.0, (image.height - scale * height) / 2)
     box = (left, top, image.width - left, image.height - top)
@@ -156,7 +157,7 @@ def fit_frames(
     """
     if frames.size == 0:
         raise BadInput("no_video", f"frames of shape {frames.shape}")
-    fits = frames.shape[1:3] == (height, width)
+    fits = frames.shape[1:3] == (height, width) and resizing.ratio == 1
     if out is None:
         if fits and len(frames) == count:
             return frames

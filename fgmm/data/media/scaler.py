@@ -93,7 +93,7 @@ class Scaler:
 
     def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         rows, columns = self._covering(frame, height, width)
-        if rows * columns > decode.MOST_CUT_OFF * height * width:
+        if rows * columns > decode.MOST_CUT_OFF * self._resizing.ratio**2 * height * width:
             whole = _pixels(self._scaled(frame, *shown_size(frame, self._stream, None)))
             return decode.fit_frames(whole[None], 1, height, width, resizing=self._resizing)[0]
         top, left = (rows - height) // 2, (columns - width) // 2
@@ -101,11 +101,11 @@ class Scaler:
         return picture[top : top + height, left : left + width]
 
     def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
-        """The smallest size of the whole picture that covers the target. Numbers are even, since
-        the scaler is faster then.
+        """The smallest size of the whole picture that covers the target, times the ratio. Numbers
+        are even, since the scaler is faster then.
         """
         shown = shown_size(frame, self._stream, None)
-        scale = max(height / shown[0], width / shown[1])
+        scale = max(height / shown[0], width / shown[1]) * self._resizing.ratio
         rows, columns = max(height, round(shown[0] * scale)), max(width, round(shown[1] * scale))
         return rows + rows % 2, columns + columns % 2
 

@@ -1,9 +1,11 @@
 """A transformer over patches of log-mel spectrograms.
 
-Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021 (arXiv 2104.01778), with fixed
-sine and cosine positions, so that any length will do, and without class tokens: heads pool the
-patches. Dropping patches in training follows Koutini et al., "Efficient Training of Audio
-Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured form).
+Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021 (arXiv 2104.01778). By default
+positions are fixed, sine and cosine, so that any length will do, and there are no class tokens:
+heads pool the patches. With learned positions and its two tokens it is the published network, whose
+weights are brought in by ``python -m fgmm.convert``. Dropping patches in training follows Koutini
+et al., "Efficient Training of Audio Transformers with Patchout", 2022 (arXiv 2110.05069,
+unstructured form).
 """
 
 import flax.linen as nn
@@ -12,9 +14,14 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import rematted
-from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
-from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
+from fgmm.models.patches import (
+    draw_kept,
+    kept_only,
+    resized_positions,
+    restored,
+    sincos_positions,
+)
+from fgmm.models.transformer import ACTIVATIONS, TransformerEncoder
 
 
 class Encoder(TransformerEncoder):
@@ -25,10 +32,21 @@ class Encoder(TransformerEncoder):
     Attributes:
       width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B, which AST has.
       patch, stride: of the patches in (time, frequency); they overlap where stride < patch.
+      positions: grid (time, frequency) of learned positions, which are interpolated to another;
+        empty for computed ones.
+      tokens: learned tokens beside the patches, whose mean is the coarse feature. AST has 2, for
+        the class and for distillation.
+      hidden: width between the two layers of a perceptron; 0 for four times ``width``.
+      activation: between them, one of ``ACTIVATIONS``.
+      bias: whether queries, keys and values have one.
+      epsilon: of normalisations, added to the variance.
       drop_token: share of the patches left out in training; their features are masked.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.
+
+    Raises:
+      ValueError: ``positions`` are not two numbers.
     """
 
     width: int = option(768, low=1)
@@ -36,7 +54,41 @@ class Encoder(TransformerEncoder):
     heads: int = option(12, low=1)
     patch: tuple[int, int] = option((16, 16), low=1)
     stride: tuple[int, int] = option((10, 10), low=1)
+    positions: tuple[int, ...] = ()
+    tokens: int = option(0, low=0)
+    hidden: int = option(0, low=0)
+    activation: str = option("gelu_tanh", choices=tuple(ACTIVATIONS))
+    bias: bool = False
+    epsilon: float = option(1e-6, above=0)
     drop_token: float = option(0.0, low=0, below=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.positions) not in (0, 2) or min(self.positions, default=1) < 1:
+            raise ValueError(
+                f"positions={self.positions} must be empty or two numbers of at least 1"
+            )
+
+    @property
+    def gives_coarse(self) -> bool:
+        """Whether it has a coarse feature of its own."""
+        return self.tokens > 0
+
+    def grid(self, log_mel: tuple[int, ...]) -> tuple[int, int]:
+        """The patches of a spectrogram of this shape, in time and frequency."""
+        time, frequency = (
+            (size - patch) // stride + 1
+            for size, patch, stride in zip(log_mel[1:], self.patch, self.stride, strict=True)
+        )
+        return time, frequency
+
+    def note(self, log_mel: tuple[int, ...]) -> str:
+        """What a person should know of spectrograms [B,T,F]; empty for nothing."""
+        grid = self.grid(log_mel)
+        if not self.positions or grid == tuple(self.positions):
+            return ""
+        sizes = " to ".join(f"{time} x {bands}" for time, bands in (self.positions, grid))
+        return f"learned positions are interpolated, {sizes}"
 
     @nn.compact
     def __call__(
@@ -52,28 +104,47 @@ class Encoder(TransformerEncoder):
         x = nn.Conv(
             self.width, self.patch, self.stride, "VALID", dtype=self.dtype, name="embedding"
         )(log_mel[..., None])
-        grid = (x.shape[1], x.shape[2])
+        grid = self.grid(log_mel.shape)
         cells = grid[0] * grid[1]
-        x = x + jnp.asarray(sincos_positions(grid, self.width), self.dtype)[None]
-        x = x.reshape(batch, cells, self.width)
+        positions, first = self._learned(grid)
+        x = (x + positions.astype(self.dtype)[None]).reshape(batch, cells, self.width)
         valid = jnp.ones((batch, cells), bool)
 
         drops = train and self.drop_token > 0
         if drops:
             kept = draw_kept(self.make_rng("dropout"), batch, cells, self.drop_token)
             x = kept_only(x[:, None], kept)[:, 0]
-        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"block_{number}"
-            block = rematted(Block, name, self.remat)
-            x = block(
-                heads=self.heads,
-                dropout=self.dropout,
-                stochastic_depth=rate,
-                dtype=self.dtype,
-                name=name,
-            )(x, None, train)
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        first = jnp.broadcast_to(first, (batch, *first.shape)).astype(x.dtype)
+        x = self.through_blocks(
+            jnp.concatenate([first, x], axis=1),
+            None,
+            train,
+            hidden=self.hidden,
+            activation=self.activation,
+            bias=self.bias,
+            epsilon=self.epsilon,
+        )
+        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        first, x = x[:, : self.tokens], x[:, self.tokens :]
         if drops:
             x, valid = restored(x[:, None], kept, cells)
-        tokens = Tokens.of_map(x.reshape(batch, *grid, self.width), mask)
-        return tokens.replace(mask=tokens.mask & valid)
+        found = Tokens.of_map(x.reshape(batch, *grid, self.width), mask)
+        coarse = first.astype(jnp.float32).mean(axis=1) if self.tokens else None
+        return found.replace(mask=found.mask & valid, coarse=coarse)
+
+    def _learned(
+        self, grid: tuple[int, int]
+    ) -> tuple[Float[Array, "time frequency E"], Float[Array, "tokens E"]]:
+        """The positions of patches, and the tokens with theirs, which computed ones have not."""
+        normal = nn.initializers.normal(0.02)
+        first = jnp.zeros((0, self.width))
+        if self.tokens:
+            first = self.param("tokens", normal, (self.tokens, self.width))
+        if not self.positions:
+            return jnp.asarray(sincos_positions(grid, self.width)), first
+        time, frequency = self.positions
+        shape = (self.tokens + time * frequency, self.width)
+        # As published: tokens, then patches band by band.
+        table = self.param("positions", normal, shape)
+        learned = table[self.tokens :].reshape(frequency, time, -1).swapaxes(0, 1)
+        return resized_positions(learned, grid), first + table[: self.tokens]

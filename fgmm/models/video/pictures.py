@@ -61,10 +61,14 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
         return x.reshape(x.shape[0], -1, self.width), (x.shape[1], x.shape[2])
 
     def placed(
-        self, x: Float[Array, "M N E"], grid: tuple[int, int], table: Float[Array, "cells E"]
+        self,
+        x: Float[Array, "M N E"],
+        grid: tuple[int, int],
+        table: Float[Array, "cells E"],
+        antialias: bool = False,
     ) -> Float[Array, "M N E"]:
-        """Patches with their positions added."""
-        learned = resized_positions(table.reshape(*self.positions, -1), grid)
+        """Patches with their positions added, ``antialias`` as of ``resized_positions``."""
+        learned = resized_positions(table.reshape(*self.positions, -1), grid, antialias)
         return x + learned.reshape(1, -1, self.width).astype(x.dtype)
 
     def of_clips(

@@ -326,6 +326,18 @@ def test_a_picture_that_covers_its_target_is_resized_in_whole_pixels(shape):
     assert long.shape == (1, 64, 64, 3)
 
 
+def test_a_border_is_cut_off_by_the_ratio():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    found = fit_frames(pixels[None], 1, 16, 16, resizing=Resizing("cover", "bicubic", 20 / 16))[0]
+    whole = np.asarray(Image.fromarray(pixels).resize((30, 20), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(found, whole[2:18, 7:23])
+    # One of the right size loses its border too.
+    square = pixels[:, :40]
+    found = fit_frames(square[None], 1, 40, 40, resizing=Resizing("cover", "bicubic", 1.25))[0]
+    whole = np.asarray(Image.fromarray(square).resize((50, 50), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(found, whole[5:45, 5:45])
+
+
 def test_an_encoded_picture_is_resized_as_its_pixels_are():
     picture = Image.fromarray(gradient(64, 99))
     ways = [Resizing(*way) for way in itertools.product(FITS, FILTERS)]

@@ -81,14 +81,16 @@ def test_small_pictures_are_enlarged_to_the_size_of_the_batch(tmp_path):
     assert np.abs(difference).mean() < 3
 
 
-@pytest.mark.parametrize("fit", ["crop", "cover", "stretch"])
-def test_a_video_is_resized_as_a_batch_asks(tmp_path, fit):
+@pytest.mark.parametrize(
+    ("fit", "ratio"), [("crop", 1.0), ("cover", 1.0), ("cover", 1.25), ("stretch", 1.0)]
+)
+def test_a_video_is_resized_as_a_batch_asks(tmp_path, fit, ratio):
     """FFmpeg's filters differ a little from Pillow's, and what is shown does not."""
     pictures = [smooth(i, 96, 160) for i in range(3)]
     video = write_video(tmp_path / "a.mp4", pictures, codec="libx264")
     whole = av_files.read_frames(video, **WINDOW, count=1, size=10_000)
     for name in ("bilinear", "bicubic"):
-        resizing = Resizing(fit, name)
+        resizing = Resizing(fit, name, ratio)
         out = np.zeros((1, 32, 24, 3), np.uint8)
         av_files.fill_frames(video, out, **WINDOW, resizing=resizing)
         expected = decode.fit_frames(whole, 1, 32, 24, resizing=resizing)

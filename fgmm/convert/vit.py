@@ -1,0 +1,69 @@
+"""What single towers in Hugging Face's layout of vision transformers share."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fgmm.convert import towers
+from fgmm.convert.converted import Take, identity
+from fgmm.convert.published import Published
+
+# The layers of a block.
+ATTENTION = {
+    "attention": tuple(
+        f"encoder.layer.{{}}.attention.attention.{part}" for part in ("query", "key", "value")
+    ),
+    "out": ("encoder.layer.{}.attention.output.dense",),
+}
+BLOCK = {
+    **ATTENTION,
+    "norm1": ("encoder.layer.{}.layernorm_before",),
+    "norm2": ("encoder.layer.{}.layernorm_after",),
+    "first": ("encoder.layer.{}.intermediate.dense",),
+    "second": ("encoder.layer.{}.output.dense",),
+}
+
+
+def of_batch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array that has axes of one before its own."""
+    fits = array.shape == (1,) * (array.ndim - len(shape)) + shape
+    return array.reshape(shape) if fits else array
+
+
+def encoder_alone(published: Published, prefix: str) -> Published:
+    """The model without the ``prefix`` of its encoder's arrays, where they have one. Arrays of what
+    stands behind the encoder are left out, which is said.
+    """
+    arrays = published.arrays
+    inner = {name for name in arrays if name.startswith(prefix)}
+    if not inner:
+        return published
+    if others := sorted({name.partition(".")[0] for name in arrays.keys() - inner}):
+        print(f"left out: {len(arrays) - len(inner)} arrays of {', '.join(others)}")
+    return dataclasses.replace(
+        published, arrays={name.removeprefix(prefix): arrays[name] for name in inner}
+    )
+
+
+def take_of(
+    modality: str, blocks: Mapping[str, tuple[str, ...]], others: Mapping[str, Take]
+) -> Callable[[str], Take]:
+    """Where arrays of a run of one tower come from; its heads start as the identity.
+
+    Args:
+      modality: of the tower.
+      blocks: names of the layers of a block, as in ``towers.block``.
+      others: takes of the encoder's other arrays by their paths in it.
+    """
+
+    def take(path: str) -> Take:
+        _, part, rest = path.split("/", 2)
+        if part != f"encoders_{modality}":
+            return Take((), identity)
+        if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
+            return towers.block(block[2], int(block[1]), blocks)
+        return others[rest]
+
+    return take

@@ -1,0 +1,68 @@
+"""DINOv2's image transformer, over frames one by one.
+
+Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023 (arXiv
+2304.07193): a vision transformer with a class token, learned positions and scaled branches; with
+registers (Darcet et al., arXiv 2309.16588) and SwiGLU where its options say so. Published weights
+are brought in by ``python -m fgmm.convert``.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from fgmm.config.option import option
+from fgmm.models.embeddings import Tokens
+from fgmm.models.transformer import ACTIVATIONS
+from fgmm.models.video.pictures import PictureTransformer
+
+
+class Encoder(PictureTransformer):
+    """Frames to one feature a patch, and the class token as the feature of a frame. Both are
+    normalised by the same layer. A clip's coarse feature is the mean over its frames.
+
+    Defaults are those of ViT-B/14, whose positions are of 518 x 518 pixels.
+
+    Attributes:
+      width, depth, heads: 384, 12, 6 for ViT-S, 1024, 24, 16 for ViT-L, 1536, 40, 24 for ViT-g.
+      hidden, activation, epsilon: as in ``PublishedTransformer``; ViT-g has 4096 and ``"swiglu"``.
+      patch, positions: as in ``PictureTransformer``.
+      registers: learned tokens beside the class token, whose features are left out.
+      antialias: how positions are interpolated to a smaller grid; see ``resized_positions``.
+      layer_scale: initial factors of the branches of a block.
+      dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
+      remat: rules on the blocks ``block_0``, ``block_1``, ...; see
+        ``fgmm.models.layers.rematted``.
+    """
+
+    width: int = option(768, low=1)
+    depth: int = option(12, low=1)
+    heads: int = option(12, low=1)
+    hidden: int = option(3072, low=1)
+    activation: str = option("gelu", choices=tuple(ACTIVATIONS))
+    epsilon: float = option(1e-6, above=0)
+    patch: int = option(14, low=1)
+    positions: tuple[int, int] = option((37, 37), low=1)
+    registers: int = option(0, low=0)
+    antialias: bool = False
+    layer_scale: float = option(1.0, above=0)
+
+    @nn.compact
+    def __call__(
+        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B"], train: bool
+    ) -> Tokens:
+        x, grid = self.patches(frames, bias=True)
+        cells = self.positions[0] * self.positions[1]
+        normal = nn.initializers.normal(0.02)
+        first = self.param("class_token", normal, (self.width,))[None]
+        table = self.param("positions", normal, (1 + cells, self.width))
+        first = first + table[:1]
+        if self.registers:
+            registers = self.param("registers", normal, (self.registers, self.width))
+            first = jnp.concatenate([first, registers])
+        x = self.placed(x, grid, table[1:], self.antialias)
+        first = jnp.broadcast_to(first, (x.shape[0], *first.shape)).astype(x.dtype)
+        x = jnp.concatenate([first, x], axis=1)
+        x = self.normalised(
+            self.through_blocks(x, None, train, layer_scale=self.layer_scale), "norm"
+        )
+        return self.of_clips(x[:, 1 + self.registers :], x[:, 0], grid, mask)
