@@ -67,7 +67,7 @@ def against_float64(implementation: str) -> Found:
     masks = [jax.random.uniform(jax.random.key(2), v.shape[:2]) < 0.8 for v in (x, y)]
     masks = [mask.at[:, 0].set(True) for mask in masks]
     worst = 0.0
-    for pool in hopper.POOLS:
+    for pool in hopper.POOLS[: 1 if DRY_RUN else None]:
         narrow = jax.jit(jax.value_and_grad(_loss(implementation, pool, masks), (0, 1, 2)))
         with jax.enable_x64(True):
             exact = jax.jit(jax.value_and_grad(_loss("dense", pool, masks), (0, 1, 2)))
@@ -130,11 +130,11 @@ def training_step(name: str) -> Found:
     from fgmm.models import counts
 
     for clips in _BATCHES[name]:
-        experiment = _experiment(name, clips)
+        run = _run(name, clips)
+        experiment = run.experiment
         inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
         forward = sum(part.flops for part in counts.parts(experiment.model, inputs))
         try:
-            run = _Run(experiment)
             state, metrics = run.steps(run.state(), 2)
             times = []
             for _ in range(ROUNDS):
@@ -167,8 +167,8 @@ def resume() -> Found:
     from fgmm.train import sharding
     from fgmm.train.checkpoint import Checkpoints
 
-    experiment = _experiment("quickstart", _BATCHES["quickstart"][-1])
-    run = _Run(experiment)
+    run = _run("quickstart", _BATCHES["quickstart"][-1])
+    experiment = run.experiment
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         state, _ = run.steps(run.state(), 2)
@@ -244,6 +244,16 @@ def _experiment(name, clips):
     return scaling.experiment_of(encoder, batch=clips, frames=12, size=224, dtype="bfloat16")
 
 
+def _run(name, clips):
+    """Steps of an experiment, compiled once for all rows; in a dry run all have the same."""
+    return _compiled_once("quickstart" if DRY_RUN else name, clips)
+
+
+@functools.cache
+def _compiled_once(name, clips):
+    return _Run(_experiment(name, clips))
+
+
 class _Run:
     """Steps of an experiment on one batch."""
 
@@ -253,7 +263,7 @@ class _Run:
         from fgmm.train.step import make_train_step
 
         self.mesh = meshes.make_mesh(jax.devices()[:1])
-        self._experiment = experiment
+        self.experiment = experiment
         self._batch = meshes.put_batch(
             random_batch(experiment, experiment.config.batch_size), self.mesh
         )
@@ -261,7 +271,7 @@ class _Run:
         self._everywhere = meshes.everywhere(self.mesh)
 
     def state(self):
-        return jax.jit(self._experiment.init, out_shardings=self._everywhere)(0)
+        return jax.jit(self.experiment.init, out_shardings=self._everywhere)(0)
 
     def steps(self, state, count):
         for _ in range(count):

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from fgmm.losses import clip_similarity, contrastive, pooled_similarity
 from fgmm.losses.blockwise import choose_block
 from fgmm.losses.dense import POOLS
+from fgmm.losses.layouts import BlockShape, ValidPhrases
 from fgmm.losses.objective import Objective, TermEntry
 from fgmm.losses.similarity import DIRECTIONS, WEIGHTINGS
 from fgmm.losses.terms import info_nce
@@ -92,7 +93,8 @@ def test_no_mask_is_a_mask_of_everything(inputs, pool):
     x, y, *_ = inputs
     arguments = np.float32(x), np.float32(y), np.float32(0.1), np.float32(0.1)
     all_valid = np.ones((B, N), bool), np.ones((C, P), bool)
-    options = {"pool": pool, "weighting": "softmax", "directions": ("symmetric",)}
+    directions = ("y_to_x",) if pool == "logsumexp" else ("symmetric",)
+    options = {"pool": pool, "weighting": "softmax", "directions": directions}
     with_masks = scores_and_gradients("blockwise", BLOCK, all_valid, **options)(*arguments)
     without = scores_and_gradients("blockwise", BLOCK, (None, None), **options)(*arguments)
     for wanted, actual in zip(jax.tree.leaves(with_masks), jax.tree.leaves(without), strict=True):
@@ -115,6 +117,16 @@ def test_each_gradient_is_the_same_alone(inputs, side):
 
     together = gradients((0, 1, 2))[argument]
     np.testing.assert_allclose(gradients((argument,))[0], together, rtol=1e-5, atol=1e-7)
+
+
+def test_groups_without_a_valid_phrase_are_skipped():
+    """Twenty phrases in groups of three, seven of them valid, for each of two groups of clips."""
+    places = ValidPhrases.places(jnp.int32(7), BlockShape(2, N, 1, 3), 4, 20)
+    np.testing.assert_array_equal(places, [[0, 1, 2, 7, 7, 7, 7]] * 2)
+    y = jnp.zeros((7, D, 3))
+    compute = jax.jit(lambda place: ValidPhrases.computed(place, y, lambda: jnp.ones(2) / place))
+    np.testing.assert_array_equal(compute(2), [0.5, 0.5])
+    np.testing.assert_array_equal(compute(7), [0, 0])
 
 
 def test_second_derivatives_are_those_of_dense(float64, inputs):
