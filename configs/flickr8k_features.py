@@ -35,9 +35,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
     - ``arm``: one of ``configs.narrated_shapes.ARMS``.
-    - ``batch``; ``examples``, images seen in training, each with one of its five captions;
+    - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
     - ``temperature_times``: factor of the temperature of the arm that is tuned.
+    - ``captions``: how many of an image's five captions a step sees at once; the scores of an image
+      are means over them.
     - ``wrong``: share of the training captions that are taken from other images.
     - ``seed``: of the run and of the wrong captions.
     - ``split``: of retrieval: ``tune`` for the last 1,000 training images, which are then not
@@ -53,6 +55,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         examples=18_000,
         rate=1e-3,
         temperature_times=1.0,
+        captions=1,
         wrong=0.0,
         seed=0,
         split="dev",
@@ -63,7 +66,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
-    for key in ("batch", "examples", "evaluations"):
+    for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
     arm = ARMS[variant.arm]
@@ -87,7 +90,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "seed": variant.seed,
         }
     config.data.update(frames=1, height=7, width=7, features=1280)
-    config.data.update(captions=1, phrases=6, tokens=24, tokenizer=variant.tokenizer)
+    config.data.update(captions=variant.captions, phrases=6, tokens=24, tokenizer=variant.tokenizer)
 
     config.model.video = {"name": "features", "norm": "layer"}
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}

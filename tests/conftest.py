@@ -17,7 +17,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 # Of the default threads, one a device, those that wait in a collective can keep out the last.
 os.environ.setdefault("PJRT_NPROC", "32")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # A hundred programs are started, and without bytecode each would compile the package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Broadcasting of arrays with fewer axes is written out; programs that tests start do so as well.

@@ -17,9 +17,17 @@ _ONE_STAGE = {
 }
 
 
-def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collections.ConfigDict:
-    """The same experiment with small pictures, few channels, a small batch and few steps."""
+def shrunken(
+    config: ml_collections.ConfigDict, steps: int = 1, pair: str = ""
+) -> ml_collections.ConfigDict:
+    """The same experiment with small pictures, few channels, a small batch and few steps.
+
+    ``pair``, such as "audio_text", leaves its two modalities alone and the terms on it, for tests
+    to which the others are nothing but compilation.
+    """
     config = config.copy_and_resolve_references().unlock()
+    if pair:
+        _keep(config, pair)
     config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
     # Stored features have the size that they have.
     if not config.data.features:
@@ -40,6 +48,22 @@ def shrunken(config: ml_collections.ConfigDict, steps: int = 1) -> ml_collection
         if evaluation.source.name == "narrated_shapes":
             evaluation.source.update({**_SMALL_SOURCE, "clips": 16})
     return components.complete(config)
+
+
+def _keep(config: ml_collections.ConfigDict, pair: str) -> None:
+    kept = tuple(pair.split("_"))
+    for modality in set(config.model) & set(SMALL) - set(kept):
+        del config.model[modality]
+    config.model.spaces.joint.modalities = kept
+    for name, term in list(config.objective.terms.items()):
+        if term.pair != pair:
+            del config.objective.terms[name]
+    for evaluation in config.evals.values():
+        if "pair" in evaluation:
+            evaluation.pair = pair
+    first, second = kept
+    best = config.checkpoint.best_metric
+    config.checkpoint.best_metric = best.replace("text_to_video", f"{second}_to_{first}")
 
 
 def _update_known(entry, options) -> None:

@@ -27,9 +27,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``part``: one of ``PARTS``.
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
     - ``examples``: images seen in training; one epoch is 6,000.
+    - ``captions``: numbers of captions that an image brings to a step, joined by ``+``.
     """
     variant = configs.variant(
-        argument, part="wrong", arms="coarse_mean+coarse_gate+gated+gated_both", examples=36_000
+        argument,
+        part="wrong",
+        arms="coarse_mean+coarse_gate+gated+gated_both",
+        examples=36_000,
+        captions="1",
     )
     if variant.part not in PARTS:
         raise configs.ConfigError(
@@ -39,7 +44,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for arm in arms:
         if arm not in ARMS:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
-    grid = PARTS[variant.part] | {"arm": arms, "examples": variant.examples, "seed": (0, 1, 2)}
+    captions = tuple(int(number) for number in str(variant.captions).split("+"))
+    grid = PARTS[variant.part] | {"arm": arms, "captions": captions, "seed": (0, 1, 2)}
+    grid["examples"] = variant.examples
     # Tuned at one share of wrong captions, with half of the examples.
     tried = grid | {
         "examples": variant.examples // 2,
@@ -55,6 +62,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "batch": 128,
                 "rate": 1e-3,
                 "temperature_times": 1.0,
+                "captions": 1,
                 "wrong": 0.0,
                 "split": "dev",
                 "evaluations": 4,
@@ -69,7 +77,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                     tried | {"rate": (1e-3, 2e-3, 4e-3), "temperature_times": 1.0},
                     tried | {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
                 ],
-                "by": ("arm", "batch"),
+                "by": ("arm", "batch", "captions"),
                 "chosen": ("rate", "temperature_times"),
                 "evaluations": (("retrieval", ""),),
             },

@@ -48,8 +48,8 @@ def _evaluate(name: str) -> None:
     for label, entry in protocols.items():
         evaluation = components.build("eval", entry, key=label)
         bound = evaluation.bind(experiment)
-        if flags.FLAGS.by_query and not hasattr(bound, "by_query"):
-            raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
+        if flags.FLAGS.by_query:
+            check_outcomes(name, bound)
         step = int(state.step)
         # At once, for what follows takes its time.
         print(f"{label}, step {step}, {weights} weights", flush=True)
@@ -69,9 +69,21 @@ def _evaluate(name: str) -> None:
                 "results": result,
                 "config": as_dict(experiment.config),
             }
-            | ({"by_query": bound.by_query} if flags.FLAGS.by_query else {}),
+            | (
+                {"by_query": bound.by_query, "queries": bound.queries}
+                if flags.FLAGS.by_query
+                else {}
+            ),
         )
         print(f"written to {outputs[label]}")
+
+
+def check_outcomes(name: str, bound: Any) -> None:
+    """Raises ConfigError unless a bound evaluation keeps ``by_query``, the outcome of every query
+    by name, and ``queries``, what they are; see ``fgmm.eval.compare``.
+    """
+    if not (hasattr(bound, "by_query") and hasattr(bound, "queries")):
+        raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
 
 
 def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, pathlib.Path]:
@@ -93,7 +105,7 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     if config is not None:
         if config.get("name") != name:
             raise ConfigError(f"--config: name={config.get('name')!r} must be {name!r} here")
-        return {_label(command_line.given("config")): as_dict(config)}
+        return {label_of(command_line.given("config")): as_dict(config)}
     entries = {
         label: {option: value for option, value in as_dict(entry).items() if option != "every"}
         for label, entry in trained_with.items()
@@ -107,7 +119,7 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _label(config: str) -> str:
+def label_of(config: str) -> str:
     """The name of a protocol's result, such as ``linear_probe_motion``: its file and its corpus."""
     path, _, argument = config.partition(":")
     corpus = re.sub(r"\W+", "_", variants.given(argument, "corpus"))

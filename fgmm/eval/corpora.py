@@ -8,7 +8,9 @@ from fgmm.config import ConfigError, variant
 from fgmm.config.option import allowed
 from fgmm.config.variants import given
 
-_LABELLED = {"linear_probe": {}, "zero_shot": {}}
+_LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}}
+# Folds of the training split, for the test split has too few clips of a class.
+_FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
 _DONE = (*_SEEN, "now someone starts to {}")
 _HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
@@ -90,7 +92,7 @@ CORPORA = {
     # ``fold`` is one of three official splits.
     "hmdb51": Corpus(
         *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}),
-        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}},
+        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
         label="action",
         train="train",
         classifier="linear_svm",
@@ -114,7 +116,7 @@ CORPORA = {
     ),
     "kinetics": Corpus(
         *("kinetics", {"root": "kinetics400", "split": "validation"}),
-        {"linear_probe": {"windows": 1}, "zero_shot": {"windows": 4}},
+        {"linear_probe": {"windows": 1}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
         label="action",
         train="train",
         templates=(*_SEEN, "now someone is {}"),
@@ -180,7 +182,7 @@ CORPORA = {
     ),
     "ucf101": Corpus(
         *("ucf101", {"root": "ucf101", "split": "test", "fold": 1}),
-        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}},
+        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
         label="action",
         train="train",
         classifier="linear_svm",

@@ -10,9 +10,7 @@ official folds are kept; otherwise folds are stratified by class. With a ``test_
 source is the only test part.
 
 Beside it: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
-class; and ``untrained``, the same of the network before its first step. Its batch normalisation has
-its initial statistics, so that it does nothing. With statistics estimated from the clips, untrained
-features did worse on sounds, so this baseline is the harder one to beat.
+class; and ``untrained``, the same of the network before its first step.
 """
 
 import dataclasses
@@ -21,29 +19,19 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
-from jaxtyping import Array, Bool, Float, Int64
+from jaxtyping import Bool, Float
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.eval import metrics
-from fgmm.eval.recordings import (
-    MODALITIES,
-    Averages,
-    Batch,
-    check_encoders,
-    footnote,
-    open_labelled,
-)
+from fgmm.eval.folds import drawn_folds
+from fgmm.eval.frozen_features import POOLS, FrozenFeatures
+from fgmm.eval.recordings import MODALITIES, Averages, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
-from fgmm.models.embeddings import Tokens
-from fgmm.models.heads import pooled
 
-POOLS = {"mean": ("mean",), "max": ("max",), "mean_max": ("mean", "max")}
 CLASSIFIERS = ("logistic_regression", "linear_svm")
 _MAX_ITERATIONS = 2000
 
@@ -130,7 +118,10 @@ class _LinearProbe:
         ]
         first, *others = self.parts
         self.labels = np.concatenate([part.labels for part in self.parts])
-        self.fold = drawn_folds(first.labels, first.groups, options.folds, options.seed)
+        self.names = np.concatenate([part.names for part in self.parts])
+        self.fold = drawn_folds(
+            *(first.labels, first.groups, options.folds, options.seed), name="linear_probe"
+        )
         self.tests = list(range(options.folds))
         for other in others:
             shared = {*first.groups} & {*other.groups} - {""}
@@ -153,20 +144,15 @@ class _LinearProbe:
             "corpora": [part.protocol() for part in self.parts],
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
-        self._pool = jax.jit(functools.partial(_pooled, how=POOLS[options.pool]))
-        # The seed is an argument, because XLA would take long to fold what follows from a constant.
-        # The program also encodes, so that XLA drops the parts of the state that are not needed for
-        # it.
-        self._encode_untrained = jax.jit(
-            lambda seed, batch: experiment.encode(experiment.init(seed), batch)
-        )
+        self._features = FrozenFeatures(experiment, options.modality, options.pool)
         self._untrained: dict[str, float] | None = None
         self.by_query: dict[str, list[int]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        compute = {"trained": lambda batch: self._features(self.experiment.encode(state, batch))}
+        compute = {"trained": functools.partial(self._features.trained, state)}
         if self.options.untrained and self._untrained is None:
-            compute["untrained"] = self._untrained_features
+            compute["untrained"] = self._features.untrained
         parts = [part.averages(compute, self.options.batch_size) for part in self.parts]
         valid = np.concatenate([part.valid for part in parts])
         if "untrained" in compute:
@@ -184,13 +170,6 @@ class _LinearProbe:
                 result[name] = result.get(name, 0) + count
         return {name: float(value) for name, value in result.items()}
 
-    def _features(self, tokens: Mapping[str, Tokens]) -> Float[Array, "B F"]:
-        found = tokens[self.options.modality]
-        return self._pool(found.local, found.mask)
-
-    def _untrained_features(self, batch: Batch) -> Float[Array, "B F"]:
-        return self._features(self._encode_untrained(self.experiment.config.seed, batch))
-
     def _scores(self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"]) -> dict[str, Any]:
         """Fits and tests for each test part; only valid recordings take part."""
         correct = np.zeros(len(x), bool)
@@ -203,18 +182,24 @@ class _LinearProbe:
             scores[f"inverse_strength_fold_{test + 1}"] = strength
             scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
         accuracies = [v for k, v in scores.items() if k.startswith("accuracy_fold_")]
+        tested = valid & np.isin(self.fold, self.tests)
+        # Folds weigh alike, whatever their size.
+        sizes = np.bincount(self.fold[tested], minlength=self.fold.max() + 1)
+        weights = tested.sum() / len(self.tests) / sizes[self.fold[tested]]
+        interval = metrics.with_intervals({"accuracy": correct[tested] * weights})
         if len(accuracies) > 1:
             scores["accuracy_spread"] = np.std(accuracies, ddof=1)
-        tested = valid & np.isin(self.fold, self.tests)
         # The trained network comes last.
         self.by_query = {"correct": correct[tested].astype(int).tolist()}
+        names = self.names[tested].tolist()
+        self.queries = {"": {"name": names, "group": list(range(len(names)))}}
         recall = metrics.class_accuracies(correct[tested], self.labels[tested])
-        names = self.parts[0].classes
+        classes = self.parts[0].classes
         return {
-            "accuracy": np.mean(accuracies),
+            **interval,
             "mean_class_accuracy": np.mean(list(recall.values())),
             **scores,
-            **{f"class_accuracy/{names[label]}": share for label, share in recall.items()},
+            **{f"class_accuracy/{classes[label]}": share for label, share in recall.items()},
         }
 
     def _fitted(
@@ -263,56 +248,6 @@ class _LinearProbe:
         else:
             classifier = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
         return make_pipeline(StandardScaler(), classifier)
-
-
-def drawn_folds(
-    labels: Int64[np.ndarray, "R"], groups: tuple[str, ...], folds: int, seed: int
-) -> Int64[np.ndarray, "R"]:
-    """The fold of each recording, 0 to ``folds`` - 1.
-
-    Recordings of a group are in one fold. Where there are as many groups as folds and none without
-    a group, the folds are the groups in the order of their names; otherwise they are drawn so that
-    classes are about equally frequent in all.
-
-    Args:
-      labels: of the recordings.
-      groups: of the recordings; empty for one that stands alone.
-      folds: how many.
-      seed: of the drawing.
-
-    Raises:
-      ConfigError: there are fewer groups, or fewer recordings of every class, than folds.
-    """
-    names = [f"group {group}" if group else f"alone {i}" for i, group in enumerate(groups)]
-    distinct, group = np.unique(names, return_inverse=True)
-    if len(distinct) < folds:
-        raise ConfigError(
-            f"linear_probe: folds={folds} is more than the {len(distinct)} groups of clips, each "
-            "of which stays in one fold"
-        )
-    if len(distinct) == folds and all(groups):
-        return group.astype(np.int64)
-    most = np.bincount(labels).max()
-    if most < folds:
-        raise ConfigError(
-            f"linear_probe: folds={folds} is more than the clips of any class ({most} at most)"
-        )
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    drawn = np.zeros(len(labels), np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class with fewer clips than folds is absent from some of them.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for fold, (_, test) in enumerate(splitter.split(labels, labels, group)):
-            drawn[test] = fold
-    return drawn
-
-
-def _pooled(
-    local: Float[Array, "B N E"], mask: Bool[Array, "B N"], how: tuple[str, ...]
-) -> Float[Array, "B F"]:
-    return jnp.concatenate([pooled(local, mask, pool) for pool in how], axis=-1)
 
 
 def _values(parts: list[Averages], name: str) -> Float[np.ndarray, "R F"]:

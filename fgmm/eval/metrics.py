@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import comb
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Int64, Shaped
 
 RECALL_AT = (1, 5, 10)
 
@@ -58,7 +58,10 @@ def retrieval_ranks(
 
 
 def retrieval_summary(
-    ranks: Int[np.ndarray, "Q"], relevant_counts: Int[np.ndarray, "Q"], gallery: int
+    ranks: Int[np.ndarray, "Q"],
+    relevant_counts: Int[np.ndarray, "Q"],
+    gallery: int,
+    group: Int[np.ndarray, "Q"] | None = None,
 ) -> dict[str, float]:
     """Recall at 1, 5 and 10, median and mean rank, and the chance level of each.
 
@@ -72,10 +75,12 @@ def retrieval_summary(
       ranks: of the best relevant item, from ``retrieval_ranks``.
       relevant_counts: number of relevant items of each query, r.
       gallery: number of items ranked, G.
+      group: of each query, as in ``bootstrap_interval``.
 
     Returns:
-      ``r@1``, ``r@5``, ``r@10`` in [0, 1], ``median_rank``, ``mean_rank``, and under
-      ``chance_r@1`` and so on what a random order is expected to give.
+      ``r@1``, ``r@5``, ``r@10`` in [0, 1], each with its 95% interval as ``r@1_low`` and
+      ``r@1_high``; ``median_rank``, ``mean_rank``; and under ``chance_r@1`` and so on what a random
+      order is expected to give.
 
     Raises:
       ValueError: no queries, or counts or ranks that a gallery of this size cannot have.
@@ -92,7 +97,7 @@ def retrieval_summary(
             f"ranks must lie in 1..1 + irrelevant items of a gallery of {gallery}, "
             f"got {ranks.min()}..{ranks.max()}"
         )
-    found = {f"r@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
+    found = with_intervals({f"r@{k}": ranks <= k for k in RECALL_AT}, group)
     found |= {"median_rank": float(np.median(ranks)), "mean_rank": float(ranks.mean())}
 
     counts = Counter(relevant_counts.tolist())
@@ -193,8 +198,8 @@ def classification_summary(
 
     Returns:
       ``accuracy@1``; ``accuracy@5``, the true class is among the five best, where there are more
-      than five; ``mean_class_accuracy``, of the first; and the chance level of each, such as
-      ``chance_accuracy@1``.
+      than five; both with their 95% intervals, such as ``accuracy@1_low``; ``mean_class_accuracy``,
+      of the first; and the chance level of each, such as ``chance_accuracy@1``.
 
     Raises:
       ValueError: no queries.
@@ -206,7 +211,7 @@ def classification_summary(
     summary = {}
     for k in (1, 5):
         if k == 1 or classes > k:
-            summary |= {f"accuracy@{k}": float((ranks <= k).mean())}
+            summary |= with_intervals({f"accuracy@{k}": ranks <= k})
             summary |= {f"chance_accuracy@{k}": k / classes}
     by_class = class_accuracies(ranks == 1, labels)
     return summary | {
@@ -239,21 +244,28 @@ def hubness(scores: Float[np.ndarray, "Q G"], k: int = 10) -> float:
 
 
 def bootstrap_interval(
-    values: Shaped[np.ndarray, "Q"], *, seed: int, resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over queries.
+    values: Shaped[np.ndarray, "Q *F"],
+    group: Int[np.ndarray, "Q"] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[Float64[np.ndarray, "*F"], Float64[np.ndarray, "*F"]]:
+    """Percentile bootstrap intervals of the means over queries.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. Queries are
-    resampled as if independent; where several belong to one clip, average over each clip first.
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. Whole groups are
+    resampled, such as the captions of a clip, for what is in one is alike; the mean of a resample
+    is the ratio of its sum and its number of queries.
 
     Args:
-      values: one number or boolean a query, such as ``ranks <= 10``.
-      seed: of the resampling; the same seed and values give the same interval.
+      values: one number or boolean a query, such as ``ranks <= 10``, or F of them.
+      group: of each query; None if each stands alone.
+      seed: of the resampling; the same seed, values and groups give the same intervals.
       resamples: number of resampled means.
       level: share of the resampled means inside the interval, between 0 and 1.
 
     Returns:
-      The low and the high end.
+      The low and the high ends.
 
     Raises:
       ValueError: no values, no resamples, or a level outside (0, 1).
@@ -264,11 +276,43 @@ def bootstrap_interval(
         raise ValueError(
             f"needs resamples >= 1 and 0 < level < 1, got resamples={resamples}, level={level}"
         )
-    values = values.astype(np.float64)
+    queries = len(values)
+    _, owner = np.unique(np.arange(queries) if group is None else group, return_inverse=True)
+    sizes = np.bincount(owner).astype(np.float64)
+    # What each resample would change of the mean, which is kept apart for the sake of rounding.
+    centre = values.mean(axis=0, dtype=np.float64)
+    sums = np.zeros((len(sizes), *values.shape[1:]))
+    np.add.at(sums, owner, values - centre)
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(values.size, size=values.size)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    rows = max(1, _BLOCK_ENTRIES // len(sizes))
+    means = []
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
+        drawn += len(sizes) * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * len(sizes)).reshape(count, -1)
+        totals = (times @ sizes).reshape(-1, *(1,) * (values.ndim - 1))
+        means.append(np.tensordot(times, sums, axes=1) / totals)
+    edges = [(1 - level) / 2, (1 + level) / 2]
+    ends = centre + np.quantile(np.concatenate(means), edges, axis=0)
+    return np.asarray(ends[0]), np.asarray(ends[1])
+
+
+def with_intervals(
+    outcomes: Mapping[str, Shaped[np.ndarray, "Q"]], group: Int[np.ndarray, "Q"] | None = None
+) -> dict[str, float]:
+    """The mean over queries of each number, and its 95% interval as ``NAME_low``, ``NAME_high``.
+
+    Args:
+      outcomes: one number or boolean a query, by name.
+      group: as in ``bootstrap_interval``.
+    """
+    values = np.stack([np.asarray(of_query, np.float64) for of_query in outcomes.values()], axis=1)
+    lows, highs = bootstrap_interval(values, group)
+    found = {}
+    for name, mean, low, high in zip(outcomes, values.mean(axis=0), lows, highs, strict=True):
+        found |= {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found
 
 
 # Parts of the names of numbers from 0 to 1.
@@ -278,8 +322,9 @@ _SHARES = ("@", "accuracy", "hit")
 def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     """An aligned text table that is Markdown as well, with chance beside each column that has it.
 
-    Shares, under a name with ``@``, ``accuracy`` or ``hit``, are printed as percentages. A value
-    that a row lacks is ``-``.
+    Shares, under a name with ``@``, ``accuracy`` or ``hit``, are printed as percentages. The
+    interval of a value, ``NAME_low`` and ``NAME_high`` of its row, stands behind it. A value that a
+    row lacks is ``-``.
 
     Args:
       rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
@@ -300,9 +345,7 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> st
     ]
     cells = [["", *(head for _, head in shown)]]
     for label, row in rows.items():
-        cells.append(
-            [label, *(_cell(name, row[name]) if name in row else "-" for name, _ in shown)]
-        )
+        cells.append([label, *(_cell(name, row) if name in row else "-" for name, _ in shown)])
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     # A colon on the right aligns a column of numbers to the right in Markdown.
     cells.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
@@ -313,7 +356,15 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> st
     return "\n".join(lines)
 
 
-def _cell(name: str, value: float) -> str:
+def _cell(name: str, row: Mapping[str, float]) -> str:
+    shown = _number(name, row[name])
+    ends = [row[end] for end in (f"{name}_low", f"{name}_high") if end in row]
+    if not ends:
+        return shown
+    return f"{shown} ({' to '.join(_number(name, end).removesuffix('%') for end in ends)})"
+
+
+def _number(name: str, value: float) -> str:
     if any(part in name for part in _SHARES):
         return f"{100 * value:.2f}%"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

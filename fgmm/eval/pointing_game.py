@@ -68,17 +68,14 @@ class Evaluation:
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
             way, _, measured = name.partition("/")
-            if measured.partition("/")[2] in MEASURES:
-                column = measured.replace("/other", "/hits another").replace("/", " ")
-                column = column.replace("_", " ")
+            kind, _, measure = measured.partition("/")
+            end = next((end for end in ("_low", "_high") if measure.endswith(end)), "")
+            if measure.removesuffix(end) in MEASURES:
+                title = measure.removesuffix(end).replace("other", "hits another")
+                column = f"{kind} {title}".replace("_", " ") + end
                 rows.setdefault(way.replace("_", " "), {})[column] = value
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        lines = [metrics.table(rows, columns)]
-        for name, low in result.items():
-            if name.endswith("/object/hit_low") and not name.startswith("untrained"):
-                hit, high = (result[name.removesuffix("_low") + end] for end in ("", "_high"))
-                way = name.partition("/")[0]
-                lines.append(f"{way}: object hit {hit:.1%}, 95% interval {low:.1%} to {high:.1%}")
+        lines = [metrics.table(rows, [c for c in columns if not c.endswith(("_low", "_high"))])]
         counts = [f"{result['clips']:.0f} clips of {self.source['name']}"]
         counts += [
             f"{result[f'phrases/{kind}']:.0f} {kind} phrases"
@@ -119,12 +116,15 @@ class _PointingGame:
         )
         self.segmenter = phrases.find(self.assembler.segmenter)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        self.by_query: dict[str, list[float]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         untrained = self.experiment.initial_state()
         # On the device of the other state, so that one compiled program serves both.
         untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
         targets: list[_Targets] = []
+        names = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         problems: collections.Counter[str] = collections.Counter()
         for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
@@ -144,13 +144,28 @@ class _PointingGame:
                         maps[way].append(of_batch.similarity[place])
                     grid = maps[way][-1].shape
                     targets.append(_target(record, reference, references, grid))
+                    names.append(
+                        f"{clip.clip_id}, caption {reference.caption}, phrase {reference.phrase}"
+                    )
         if not targets:
             raise ConfigError("pointing_game.source: no phrase that refers to anything is left")
         stacked = _Targets(*map(np.stack, zip(*targets, strict=True)))
-        result = _summary(stacked, {way: np.stack(of_way) for way, of_way in maps.items()})
+        points = _points_by_kind(stacked, {way: np.stack(of) for way, of in maps.items()})
+        self._remember(points, stacked, names)
+        result = _summary(points, stacked)
         result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
         left_out = self.assembler.source.report
         return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+
+    def _remember(self, points: "_PointsByKind", targets: "_Targets", names: list[str]) -> None:
+        for kind, ways in points.items():
+            chosen = targets.of_kind(kind)
+            self.queries[kind] = {
+                "name": [names[i] for i in np.flatnonzero(chosen)],
+                "group": targets.clip[chosen].tolist(),
+            }
+            for way, found in ways.items():
+                self.by_query[f"{way}/{kind}/hit"] = found["hit"].tolist()
 
     def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
         """The maps of a batch by kind, behind the prefix of the state."""
@@ -180,6 +195,14 @@ class _Targets(NamedTuple):
     frames: Bool[np.ndarray, "*G T H W"]
     active: Bool[np.ndarray, "*G T"]
 
+    def of_kind(self, kind: str) -> Bool[np.ndarray, "G"]:
+        """Which phrases are of one of ``KINDS``."""
+        return self.names_object if kind == KINDS[0] else ~self.names_object
+
+
+# ``MEASURES`` of each phrase, by kind of phrase and by way of pointing.
+_PointsByKind = dict[str, dict[str, dict[str, Float[np.ndarray, "G"]]]]
+
 
 def _target(
     record: int,
@@ -207,20 +230,24 @@ def _target(
     )
 
 
-def _summary(targets: _Targets, maps: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _points_by_kind(targets: _Targets, maps: Mapping[str, np.ndarray]) -> _PointsByKind:
+    found = {}
+    for kind in KINDS:
+        if (chosen := targets.of_kind(kind)).any():
+            of_kind = _Targets(*(x[chosen] for x in targets))
+            ways = {way: of_way[chosen] for way, of_way in maps.items()} | _baselines(of_kind)
+            found[kind] = {way: _points(of_way, of_kind) for way, of_way in ways.items()}
+    return found
+
+
+def _summary(points: _PointsByKind, targets: _Targets) -> dict[str, float]:
     result = {"clips": float(len(np.unique(targets.clip)))}
-    for kind, chosen in zip(KINDS, (targets.names_object, ~targets.names_object), strict=True):
-        if not chosen.any():
-            continue
-        of_kind = _Targets(*(x[chosen] for x in targets))
-        ways = {way: of_way[chosen] for way, of_way in maps.items()} | _baselines(of_kind)
-        result[f"phrases/{kind}"] = float(chosen.sum())
-        for way, of_way in ways.items():
-            points = _points(of_way, of_kind)
-            result |= {f"{way}/{kind}/{name}": float(x.mean()) for name, x in points.items()}
-            if way in maps:
-                low, high = _interval(points["hit"], of_kind.clip)
-                result |= {f"{way}/{kind}/hit_low": low, f"{way}/{kind}/hit_high": high}
+    for kind, ways in points.items():
+        clip = targets.clip[targets.of_kind(kind)]
+        result[f"phrases/{kind}"] = float(len(clip))
+        for way, found in ways.items():
+            numbers = metrics.with_intervals(found, clip)
+            result |= {f"{way}/{kind}/{name}": value for name, value in numbers.items()}
     return result
 
 
@@ -251,19 +278,6 @@ def _baselines(targets: _Targets) -> dict[str, Float[np.ndarray, "G t H W"]]:
     best[:, :, row, column] = 1
     best[:, time, row, column] = 2
     return {"chance": np.zeros(shape), "centre": centre, "best_cell": best}
-
-
-def _interval(hits: Float[np.ndarray, "G"], clip: Int[np.ndarray, "G"]) -> tuple[float, float]:
-    """95% interval of the mean over phrases, with whole clips resampled.
-
-    The mean is a ratio of two means over clips, of hits and of phrases, here to first order.
-    """
-    _, owner = np.unique(clip, return_inverse=True)
-    phrases_of_clip = np.bincount(owner)
-    surplus = np.bincount(owner, hits - hits.mean())
-    values = hits.mean() + surplus / phrases_of_clip.mean()
-    low, high = metrics.bootstrap_interval(values, seed=0)
-    return max(low, 0.0), min(high, 1.0)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Recordings:
       modality: which.
       classes: their names, by label.
       owner: the recording of each record of the source; -1 where it has no label.
+      names: of each recording, its ``clip_id``.
       labels: of each recording.
       groups: of each recording: those of one group stay on one side of a split. Empty where a
         recording stands alone.
@@ -81,6 +82,7 @@ class Recordings:
     modality: str
     classes: tuple[str, ...]
     owner: Int64[np.ndarray, "records"]
+    names: tuple[str, ...]
     labels: Int64[np.ndarray, "R"]
     groups: tuple[str, ...]
 
@@ -123,6 +125,11 @@ class Recordings:
         counts |= {f"bad_input/{reason}": n for reason, n in averages.problems.items()}
         left_out = self.assembler.source.report
         return counts | {f"left_out/{reason}": n for reason, n in left_out.items()}
+
+    def queries(self, valid: Bool[np.ndarray, "R"]) -> dict[str, dict[str, list]]:
+        """The recordings that are asked about, for ``fgmm.eval.compare``; each stands alone."""
+        names = [self.names[i] for i in np.flatnonzero(valid)]
+        return {"": {"name": names, "group": list(range(len(names)))}}
 
     def protocol(self) -> dict[str, Any]:
         """What a protocol states of the clips."""
@@ -180,6 +187,7 @@ def open_labelled(
         modality=modality,
         classes=tuple(classes[label]),
         owner=owner,
+        names=tuple(numbers),
         labels=np.array([label for label, _ in known], np.int64),
         groups=tuple(group for _, group in known),
     )

@@ -108,31 +108,41 @@ class _Retrieval:
         self.assembler = experiment.assembler(source, captions=captions, **other)
         self._score = jax.jit(self._score_block)
         self.by_query: dict[str, list[int]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         gallery = self._embed(state)
         owner, text_to_clip = metrics.caption_relevance(gallery.captions)
         result = {"clips": len(gallery.captions), "captions": len(owner)}
-        texts = itertools.chain(*gallery.captions)
+        texts = list(itertools.chain(*gallery.captions))
         result["phrases_left_out"] = self.assembler.share_left_out(texts)
+        self.queries = {
+            f"text_to_{self.modality}": {"name": texts, "group": owner.tolist()},
+            f"{self.modality}_to_text": {
+                "name": gallery.names,
+                "group": list(range(len(gallery.names))),
+            },
+        }
         result |= {f"bad_input/{reason}": n for reason, n in gallery.problems.items()}
         left_out = self.assembler.source.report
         result |= {f"left_out/{reason}": n for reason, n in left_out.items()}
         scores_by_name = self._scores(state.params["objective"], gallery)
         for name, scores in scores_by_name.items():
-            for direction, matrix, relevant in (
-                (f"text_to_{self.modality}", scores.T, text_to_clip),
-                (f"{self.modality}_to_text", scores, text_to_clip.T),
+            for direction, matrix, relevant, group in (
+                # Captions of a clip are alike.
+                (f"text_to_{self.modality}", scores.T, text_to_clip, owner),
+                (f"{self.modality}_to_text", scores, text_to_clip.T, None),
             ):
                 ranks = metrics.retrieval_ranks(matrix, relevant)
                 self.by_query[f"{name}/{direction}/rank"] = ranks.tolist()
-                summary = metrics.retrieval_summary(ranks, relevant.sum(1), matrix.shape[1])
+                of_queries = (relevant.sum(1), matrix.shape[1], group)
+                summary = metrics.retrieval_summary(ranks, *of_queries)
                 summary["hubness"] = metrics.hubness(matrix)
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
 
     def _embed(self, state: TrainState) -> "_Gallery":
-        clips, texts, captions = [], [], []
+        clips, texts, captions, names = [], [], [], []
         problems: collections.Counter[str] = collections.Counter()
         for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
             space = jax.device_get(self.experiment.embed(state, batch))[self.space]
@@ -143,10 +153,11 @@ class _Retrieval:
             clips.append(jax.tree.map(lambda x, rows=rows: x[rows], space[self.modality]))
             texts.append(jax.tree.map(lambda x, rows=rows, said=said: x[rows][said], space["text"]))
             captions += [self._captions(batch, row) for row in rows.tolist()]
+            names += [self.assembler.source[int(batch["record"][row])].clip_id for row in rows]
         if not captions:
             raise ConfigError("retrieval.source: no clip has both sides of the pair")
         joined = [jax.tree.map(lambda *x: np.concatenate(x), *part) for part in (clips, texts)]
-        return _Gallery(*joined, captions, problems)
+        return _Gallery(*joined, captions, names, problems)
 
     def _captions(self, batch: Mapping[str, np.ndarray], row: int) -> list[str]:
         clip = self.assembler.source[int(batch["record"][row])]
@@ -176,11 +187,14 @@ class _Retrieval:
 
 @dataclasses.dataclass(frozen=True)
 class _Gallery:
-    """Embeddings of clips [G, ...] and captions [Q, ...] and the captions' words, by clip."""
+    """Embeddings of clips [G, ...] and captions [Q, ...], the captions' words by clip, and the ids
+    of clips.
+    """
 
     clips: Any
     texts: Any
     captions: list[list[str]]
+    names: list[str]
     problems: collections.Counter
 
 

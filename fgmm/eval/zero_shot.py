@@ -91,7 +91,12 @@ class Evaluation:
             score, _, metric = name.partition("/")
             if score in SCORES:
                 rows.setdefault(score, {})[metric] = value
-        columns = [name for name in rows["coarse"] if not name.startswith("chance_")]
+        beside = ("_low", "_high")
+        columns = [
+            name
+            for name in rows["coarse"]
+            if not name.startswith("chance_") and not name.endswith(beside)
+        ]
         note = f"{metrics.table(rows, columns)}\n{footnote(result)}"
         if unknown := result["classes_partly_unknown"]:
             note += f"; classes with words that the tokenizer spells only in part: {unknown:.0f}"
@@ -133,6 +138,8 @@ class _ZeroShot:
             "corpus": self.recordings.protocol(),
         }
         self._score = jax.jit(self._scores_of_batch)
+        self.by_query: dict[str, list[int]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
 
     def _check_spelling(self) -> int:
         """How many classes have words that the tokenizer spells only in part.
@@ -178,7 +185,11 @@ class _ZeroShot:
         scores = averages.values["scores"][averages.valid]
         labels = self.recordings.labels[averages.valid]
         result: dict[str, float] = {}
+        self.queries = self.recordings.queries(averages.valid)
+        truth = labels[:, None] == np.arange(scores.shape[2])
         for number, name in enumerate(self.ranking.names):
+            ranks = metrics.retrieval_ranks(scores[:, number], truth)
+            self.by_query[f"{name}/class_rank"] = ranks.tolist()
             summary = metrics.classification_summary(scores[:, number], labels)
             result |= {f"{name}/{metric}": value for metric, value in summary.items()}
         result |= self.recordings.counts(averages)

@@ -16,7 +16,7 @@ import pytest
 from configs import quickstart
 from fgmm import components
 from fgmm.config import ConfigError
-from fgmm.eval import binary, inside_training
+from fgmm.eval import binary, compare, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests import programs
@@ -78,6 +78,27 @@ def test_it_gives_what_training_gave(repository, run_of_training, label):
     assert report["config"]["steps"] == report["step"] == 4
 
 
+@pytest.mark.long
+def test_watching_gives_what_training_gave(repository, run_of_training):
+    protocol = run_of_training / "retrieval.py"
+    protocol.write_text(
+        "from configs import quickstart\n"
+        "from tests.shrunken import shrunken\n"
+        "def get_config(argument=None):\n"
+        "    entry = shrunken(quickstart.get_config()).evals.retrieval.unlock()\n"
+        "    del entry.every\n"
+        "    return entry\n"
+    )
+    output = evaluate(repository, run_of_training, f"--config={protocol}", name="watch")
+    assert output.endswith("the run has ended, with step 4\n")
+    first = json.loads((run_of_training / "watch" / "retrieval.jsonl").read_text().splitlines()[0])
+    (*_, last) = map(json.loads, (run_of_training / "metrics.jsonl").open())
+    assert first.pop("step") == 4
+    assert first.pop("weights") == "last"
+    for name, value in first.items():
+        assert value == pytest.approx(last[name], abs=1e-9), name
+
+
 def test_the_best_and_another_protocol(repository, run_of_training):
     protocol = run_of_training / "few.py"
     protocol.write_text(
@@ -113,13 +134,13 @@ def test_the_outcome_of_every_query(repository, run_of_training, tmp_path):
         # Folds of 13 and 14 clips weigh alike in the accuracy.
         share = sum(value in found for value in outcomes) / len(outcomes)
         assert share == pytest.approx(report["results"][metric], abs=0.03 * (label == "probe"))
+        same = compare.compared(report, report)[metric]
+        assert (same.first, same.low, same.high) == (share, 0, 0)
 
 
-def test_an_evaluation_without_outcomes_of_queries_says_so(repository, run_of_training):
-    flags = (f"--workdir={run_of_training}", "--by_query")
-    done = programs.run("fgmm.eval.zero_shot", *flags, cwd=repository)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --by_query: zero_shot keeps no outcomes")
+def test_an_evaluation_without_outcomes_of_queries_says_so():
+    with pytest.raises(ConfigError, match="--by_query: spread keeps no outcomes of single queries"):
+        binary.check_outcomes("spread", lambda state: {})
 
 
 def test_where_to_write_is_made_or_refused_before_anything_is_computed(

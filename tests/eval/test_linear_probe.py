@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from configs import quickstart
 from fgmm.config import ConfigError
 from fgmm.eval import linear_probe
+from fgmm.eval.folds import drawn_folds
 from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
@@ -239,7 +240,7 @@ def test_folds_keep_groups_together(data):
     groups = data.draw(st.lists(st.sampled_from(["", *"abcdefgh"]), min_size=count, max_size=count))
     labels = np.array(data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count)))
     folds = data.draw(st.integers(3, 5))
-    draw = functools.partial(linear_probe.drawn_folds, labels, tuple(groups), folds)
+    draw = functools.partial(drawn_folds, labels, tuple(groups), folds, name="linear_probe")
     units = len(set(groups) - {""}) + groups.count("")
     if units < folds or np.bincount(labels).max() < folds:
         with pytest.raises(ConfigError):
@@ -254,10 +255,10 @@ def test_folds_keep_groups_together(data):
 
 def test_folds_are_stratified_where_clips_stand_alone():
     labels = np.repeat([0, 1, 2, 3], [20, 10, 10, 5])
-    drawn = linear_probe.drawn_folds(labels, ("",) * 45, 5, 0)
+    drawn = drawn_folds(labels, ("",) * 45, 5, 0, name="linear_probe")
     for label, each in enumerate([4, 2, 2, 1]):
         assert np.bincount(drawn[labels == label], minlength=5).tolist() == [each] * 5
-    assert (drawn != linear_probe.drawn_folds(labels, ("",) * 45, 5, 1)).any()
+    assert (drawn != drawn_folds(labels, ("",) * 45, 5, 1, name="linear_probe")).any()
 
 
 def test_the_official_folds_of_esc10_are_kept(experiment, shared_data):

@@ -77,6 +77,9 @@ def test_a_query_without_answer_is_named():
 
 def test_summary_of_known_ranks():
     summary = metrics.retrieval_summary(np.array([1, 3, 7, 20]), np.array([1, 1, 1, 1]), 20)
+    intervals = {name: summary.pop(name) for name in list(summary) if name[-4:] in ("_low", "high")}
+    assert len(intervals) == 6
+    assert intervals["r@1_low"] == 0 < 0.25 < intervals["r@1_high"]
     expected = {
         "r@1": 0.25,
         "r@5": 0.5,
@@ -205,6 +208,25 @@ def test_bootstrap_of_a_constant_is_a_point():
     assert metrics.bootstrap_interval(np.ones(9, bool), seed=0) == (1.0, 1.0)
 
 
+def test_bootstrap_resamples_whole_groups():
+    """Copies of a query say nothing new: the interval is that of one of each."""
+    values = np.random.default_rng(0).random(60)
+    alone = metrics.bootstrap_interval(values)
+    copies, group = np.repeat(values, 5), np.repeat(np.arange(60), 5)
+    np.testing.assert_allclose(metrics.bootstrap_interval(copies, group), alone, rtol=1e-12)
+    narrow = metrics.bootstrap_interval(copies)
+    assert narrow[1] - narrow[0] < 0.6 * (alone[1] - alone[0])
+
+
+def test_bootstrap_of_groups_of_different_sizes_is_that_of_a_loop():
+    rng = np.random.default_rng(0)
+    values, group = rng.random((40, 2)), rng.integers(7, size=40)
+    found = metrics.bootstrap_interval(values, group, seed=3, resamples=200, level=0.9)
+    drawn = np.random.default_rng(3).integers(7, size=(200, 7))
+    means = [np.concatenate([values[group == g] for g in of]).mean(axis=0) for of in drawn]
+    np.testing.assert_allclose(found, np.quantile(means, (0.05, 0.95), axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{"level": 1.0}, {"level": 0.0}, {"resamples": 0}])
 def test_bootstrap_refuses_impossible_options(options):
     with pytest.raises(ValueError, match="resamples >= 1 and 0 < level < 1"):
@@ -218,6 +240,8 @@ def test_classification_ties_go_against_the_model():
     summary = metrics.classification_summary(scores, np.array([0, 0, 1, 1]))
     assert summary == {
         "accuracy@1": 0.25,
+        "accuracy@1_low": 0.0,
+        "accuracy@1_high": 0.75,
         "chance_accuracy@1": 1 / 3,
         "mean_class_accuracy": 0.25,
         "chance_mean_class_accuracy": 1 / 3,

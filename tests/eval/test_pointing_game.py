@@ -35,9 +35,13 @@ def state_of(argument=None, seed=5):
 
 
 @functools.cache
+def bound_of(argument=None):
+    return pointing_game.Evaluation(source=SOURCE, batch_size=8).bind(built(argument))
+
+
+@functools.cache
 def result_of(argument=None):
-    evaluation = pointing_game.Evaluation(source=SOURCE, batch_size=8)
-    return evaluation.bind(built(argument))(state_of(argument))
+    return bound_of(argument)(state_of(argument))
 
 
 def brute_force(experiment, state):
@@ -100,6 +104,9 @@ def test_it_is_what_loops_over_phrases_give():
     assert result["untrained_attention/object/hit"] == pytest.approx(np.mean(untrained["object"]))
     low, high = result["attention/object/hit_low"], result["attention/object/hit_high"]
     assert low < result["attention/object/hit"] < high
+    outcomes = bound_of(None).by_query["attention/object/hit"]
+    assert sorted(outcomes) == sorted(map(float, hits["object"]))
+    assert len(bound_of(None).queries["object"]["name"]) == len(hits["object"])
 
 
 def test_only_true_captions_count():
@@ -170,16 +177,6 @@ def test_the_middle_of_an_odd_grid_is_one_cell():
         active=np.ones((1, 1), bool),
     )
     assert np.argwhere(pointing_game._baselines(targets)["centre"][0, 0]).tolist() == [[1, 1]]
-
-
-def test_the_interval_resamples_clips():
-    """All phrases of a clip alike: as wide as that of one phrase a clip, not of ten."""
-    hits = np.arange(20) % 2 * 1.0
-    one = pointing_game._interval(hits, np.arange(20))
-    ten = pointing_game._interval(hits.repeat(10), np.arange(20).repeat(10))
-    assert ten == pytest.approx(one)
-    narrow = pointing_game._interval(hits.repeat(10), np.arange(200))
-    assert narrow[1] - narrow[0] < 0.5 * (one[1] - one[0])
 
 
 class Damaged:
@@ -254,7 +251,8 @@ def test_the_table_shows_what_to_compare_with():
     assert ways[2:4] == ["attention", "cam"]
     assert ways[4:] == ["untrained attention", "untrained cam", "chance", "centre", "best cell"]
     assert "object hit" in lines[0]
-    assert "95% interval" in "".join(lines)
+    low = result_of()["attention/object/hit_low"]
+    assert f"({100 * low:.2f} to " in lines[2]
     assert f"{result_of()['phrases/object']:.0f} object phrases" in lines[-1]
 
 

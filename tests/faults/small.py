@@ -14,13 +14,7 @@ STEPS, SAVED_EVERY, EVALUATED_EVERY = 40, 5, 15
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root`` is a prepared corpus to train on instead of narrated shapes."""
     variant = configs.variant(argument, root="")
-    config = shrunken(quickstart.get_config(), steps=STEPS)
-    del config.model.video
-    config.model.spaces.joint.modalities = ("audio", "text")
-    terms = config.objective.terms
-    for term in list(terms):
-        if not term.endswith("audio_text"):
-            del terms[term]
+    config = shrunken(quickstart.get_config(), steps=STEPS, pair="audio_text")
     config.transforms.update(time_masks=1)
     config.checkpoint.update(every_steps=SAVED_EVERY, every_minutes=0.0, keep_last=2)
     config.checkpoint.best_metric = "retrieval/coarse/text_to_audio/r@1"

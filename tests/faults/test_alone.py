@@ -1,5 +1,7 @@
 """Faults of one process, the short form of ``benchmarks/faults.py``."""
 
+import pytest
+
 from tests.faults import alone
 
 
@@ -14,6 +16,7 @@ def test_a_damaged_checkpoint_is_set_aside(bench):
     assert alone.damaged_checkpoint(bench).equal
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_space(bench):
     try:
         trial = alone.disk_full(bench)
@@ -22,5 +25,6 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_space(bench):
     assert trial.equal
 
 
+@pytest.mark.long
 def test_a_batch_that_is_not_a_number_is_skipped_and_counted(bench):
     alone.nan_without_a_kill(bench)

@@ -2,16 +2,20 @@
 
 import shutil
 
+import pytest
+
 from fgmm.train.checkpoint import WorkdirLock
 from tests.faults import together
 from tests.faults.harness import REPOSITORY
 
 
+@pytest.mark.long
 def test_the_other_ends_when_one_stands_still(bench):
     _, trial = together.one_stopped(bench)
     assert trial.seconds <= together.NOTICED
 
 
+@pytest.mark.long
 def test_a_process_that_never_comes_is_named(bench):
     assert together.one_never_comes(bench).ended[0] == 1
 
@@ -28,6 +32,7 @@ def test_a_batch_that_does_not_divide(bench):
     assert not job.saved()
 
 
+@pytest.mark.long
 def test_a_workdir_in_use(bench):
     job = bench.job(processes=2)
     with WorkdirLock(job.workdir):

@@ -296,7 +296,7 @@ def sharded_inputs(locals_, dtype=np.float64):
 @pytest.mark.parametrize(
     ("exchange", "locals_", "dtype"),
     [
-        ("gather", N, np.float64),
+        pytest.param("gather", N, np.float64, marks=pytest.mark.long),
         pytest.param("gather", 1, np.float64, marks=pytest.mark.long),
         ("ring", N, np.float64),
         pytest.param("ring", N, np.float32, marks=pytest.mark.long),

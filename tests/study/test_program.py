@@ -55,9 +55,9 @@ class Runner:
         return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
     def wait_for(self, pattern):
-        """Until a file is there."""
+        """Until a file is there and something is in it."""
         deadline = time.monotonic() + 60
-        while not (found := list(self.output.glob(pattern))):
+        while not (found := [p for p in self.output.glob(pattern) if p.stat().st_size]):
             assert time.monotonic() < deadline, pattern
             time.sleep(0.02)
         return found

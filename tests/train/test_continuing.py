@@ -65,7 +65,7 @@ def test_otherwise_one_line_says_why_and_how(before, now, step, message, tmp_pat
 
 
 def small(steps: int) -> ml_collections.ConfigDict:
-    found = shrunken(quickstart.get_config(), steps=steps)
+    found = shrunken(quickstart.get_config("fine=none"), steps=steps, pair="audio_text")
     found.evals, found.checkpoint.best_metric = {}, ""
     found.optimizer.schedule.update(name="constant", warmup=1.0)
     return components.complete(found)

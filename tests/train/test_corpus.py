@@ -74,6 +74,7 @@ def test_a_corpus_that_changed_is_refused_with_the_way_on(images, tmp_path, caps
     assert position[corpus.KEY]["clips"] == 15
 
 
+@pytest.mark.long
 def test_a_checkpoint_without_a_fingerprint_goes_on_with_a_notice(images, tmp_path, capsys):
     workdir = tmp_path / "run"
     train(images, workdir)

@@ -141,6 +141,7 @@ def test_the_dry_run_prints_the_commands(repository):
     assert "the number of processes, 'none', is none" in wrong.stderr
 
 
+@pytest.mark.long
 def test_asked_to_stop_all_save_and_say_so(start, tmp_path):
     run = start(2, tmp_path / "run", "--config.steps=100000", "--config.evals.retrieval.every=0")
     wait_for_step(run, tmp_path / "run", 2)

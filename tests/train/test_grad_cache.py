@@ -158,11 +158,7 @@ def test_accumulated_parts_give_the_mean_of_their_gradients():
 
 def small_experiment(clips, parts, exchange="gather"):
     """Video and text with a coarse term alone, which compile fastest."""
-    config = shrunken(quickstart.get_config("fine=none"), steps=10)
-    del config.model.audio
-    config.model.spaces.joint.modalities = ("video", "text")
-    for term in ("coarse_video_audio", "coarse_audio_text"):
-        del config.objective.terms[term]
+    config = shrunken(quickstart.get_config("fine=none"), steps=10, pair="video_text")
     config.batch_size, config.grad_cache, config.exchange = clips, parts, exchange
     config.transforms.crop_area = 0.5
     return experiments.build(components.complete(config))
@@ -215,6 +211,7 @@ def test_the_activations_of_a_part_alone_are_held():
     assert temporary(8) < 0.4 * temporary(1)
 
 
+@pytest.mark.long
 def test_devices_do_not_matter():
     one, _ = trained(2, steps=2)
     four, _ = trained(2, steps=2, devices=4)

@@ -25,11 +25,9 @@ VIDEO = "model/encoders_video/.*"
 
 def small(**init):
     """Video and text, a coarse term, three steps."""
-    config = shrunken(quickstart.get_config(), steps=3)
+    config = shrunken(quickstart.get_config(), steps=3, pair="video_text")
     config.seed, config.evals = 1, {}
     config.checkpoint.best_metric = ""
-    del config.model["audio"]
-    config.model.spaces.joint.modalities = ("video", "text")
     terms = config.objective.terms
     config.objective.terms = {
         "coarse": terms.coarse_video_text,

@@ -87,7 +87,9 @@ def restored_step(output: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterrupted, tmp_path):
     expected = reference(start, uninterrupted)
     process = start(tmp_path, "--profile=5:8")

@@ -133,7 +133,7 @@ def test_what_a_part_lacks_is_masked():
 
 
 def test_sound_alone_beside_pictures_alone_trains_a_step(tmp_path):
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=none"))
     config.data.source = {
         "name": "mixture",
         "sources": {

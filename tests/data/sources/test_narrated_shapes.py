@@ -273,6 +273,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, reach: int = 6) -> np.nd
     return maps[:, : 2 * reach + 1, : 2 * reach + 1].reshape(len(maps), -1)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unchecked_types")
 def test_one_frame_says_nothing_about_motion_and_several_do():
     count = 5000  # half to fit, half to score: chance is 12.5% with a standard error of 0.7

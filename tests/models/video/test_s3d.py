@@ -42,7 +42,9 @@ def test_a_clip_shorter_than_a_stride_gives_one_cell(stem, size):
     assert grid == (1, 1, 1)
 
 
-@pytest.mark.parametrize("frames", [8, 16, 32])
+@pytest.mark.parametrize(
+    "frames", [8, *(pytest.param(frames, marks=pytest.mark.long) for frames in (16, 32))]
+)
 def test_both_stems_have_the_same_feature_map(frames):
     grids = {
         shapes(Encoder(stem=stem), (1, frames, 64, 96, 3))[0] for stem in ("space_to_depth", "7x7")

@@ -1,0 +1,165 @@
+"""Evaluates each new checkpoint of a run once, and ends with the run.
+
+    python -m fgmm.eval.watch --workdir=RUN --config=eval/retrieval:corpus=...
+
+It runs beside the trainer, on other devices or another host that sees the workdir. Results are
+lines of ``RUN/watch/LABEL.jsonl`` and TensorBoard events in ``RUN/events/watch``, under the names
+that the evaluation would have inside training. After a kill the same command goes on with the
+checkpoints that have no line yet. The file ``RUN/watch/LABEL.json`` holds the protocol.
+
+It waits for the first checkpoint, and ends when that of the run's last step is evaluated, or when
+no new one has come for ``--patience`` minutes. Checkpoints that the run removes before they are
+reached are left out; the newest comes first, so that the lines keep up with the run.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from fgmm import command_line, components, xla_flags
+from fgmm.config import ConfigError, as_dict
+from fgmm.eval import binary
+
+
+class Results:
+    """The lines of one protocol, of which each is written whole or not at all.
+
+    Args:
+      workdir: of the run.
+      label: the name of the protocol.
+      protocol: the entry of the evaluation.
+
+    Raises:
+      ConfigError: the lines that are there are of another protocol, or none can be written.
+    """
+
+    def __init__(self, workdir: pathlib.Path, label: str, protocol: Mapping[str, Any]):
+        from fgmm.train import metrics_writer
+        from fgmm.train.events import EventFile
+
+        folder = command_line.folder_to_write(workdir / "watch")
+        stated, self._path = folder / f"{label}.json", folder / f"{label}.jsonl"
+        # As JSON gives it back.
+        protocol = json.loads(json.dumps(protocol))
+        if stated.exists() and json.loads(stated.read_text()) != protocol:
+            raise ConfigError(
+                f"{stated} holds another protocol than --config; remove it and {self._path} to "
+                "begin anew, or give the config file another name"
+            )
+        binary.write(stated, protocol)
+        # A kill may have left half a line.
+        metrics_writer.cut_back(self._path, sys.maxsize)
+        self._label = label
+        (workdir / "events").mkdir(exist_ok=True)
+        self._events = EventFile(workdir / "events" / "watch", max(self.steps(), default=0))
+
+    def steps(self) -> set[int]:
+        """The checkpoints that have a line."""
+        if not self._path.exists():
+            return set()
+        return {json.loads(line)["step"] for line in self._path.open()}
+
+    def add(self, step: int, result: Mapping[str, float], weights: str) -> None:
+        """Writes a line and the events of a checkpoint to disk."""
+        named = {f"{self._label}/{name}": value for name, value in result.items()}
+        finite = {name: x if math.isfinite(x) else None for name, x in named.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, "weights": weights, **finite}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._events.write(step, named)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the file of events."""
+        self._events.close()
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates until the run has ended."""
+    del argv
+    workdir = pathlib.Path(command_line.required("workdir"))
+    config = command_line.required("config")
+    label = binary.label_of(command_line.given("config"))
+    xla_flags.configure()
+    command_line.use_compilation_cache()
+    evaluation = components.build("eval", config, key=label)
+    results = Results(workdir, label, as_dict(config))
+    given = flags.FLAGS
+    try:
+        watch(workdir, evaluation, results, given.weights, given.every, 60 * given.patience)
+    finally:
+        results.close()
+
+
+def watch(
+    workdir: pathlib.Path,
+    evaluation: Any,
+    results: Results,
+    weights: str = "",
+    every: float = 5.0,
+    patience: float = 0.0,
+) -> None:
+    """Evaluates checkpoints as they come, until the run has ended.
+
+    Args:
+      workdir: of the run.
+      evaluation: as a room ``fgmm.eval`` has it.
+      results: where its lines go; checkpoints that have one are not evaluated again.
+      weights: as in ``checkpoint.load``.
+      every: seconds between looks.
+      patience: seconds without a new checkpoint after which it ends; 0 for no end.
+    """
+    from fgmm.train import checkpoint, recovery
+
+    bound, last, failed = None, None, set()
+    seen = time.monotonic()
+    while True:
+        steps = recovery.steps(workdir / checkpoint.FOLDER)
+        waiting = [step for step in steps if step not in results.steps() | failed]
+        if not waiting:
+            if last is not None and max(steps, default=0) >= last:
+                print(f"the run has ended, with step {last}")
+                return
+            if patience and time.monotonic() - seen > patience:
+                print(f"no new checkpoint for {patience:g} s; ended")
+                return
+            time.sleep(every)
+            continue
+        step, seen = max(waiting), time.monotonic()
+        try:
+            experiment, state = checkpoint.load(workdir, str(step), weights)
+        except ConfigError as error:
+            # The run removes old checkpoints; what is damaged is named and not tried again.
+            if step in recovery.steps(workdir / checkpoint.FOLDER):
+                print(f"step {step} is left out: {error}", file=sys.stderr, flush=True)
+                failed.add(step)
+            continue
+        # One compiled program serves all checkpoints of a run.
+        bound = bound or evaluation.bind(experiment)
+        last = experiment.config.steps
+        result = bound(state)
+        which = checkpoint.weights_of(workdir, experiment, weights)
+        results.add(step, result, which)
+        print(f"step {step}, {which} weights\n{evaluation.table(result)}", flush=True)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run whose checkpoints are evaluated.")
+    flags.DEFINE_string("weights", "", "Which parameters, ema or last, as other evaluations.")
+    flags.DEFINE_float("every", 5.0, "Seconds between looks for checkpoints.", lower_bound=0.01)
+    flags.DEFINE_float(
+        "patience",
+        0.0,
+        "Minutes without a new checkpoint after which it ends; 0 waits for the last step.",
+        lower_bound=0.0,
+    )
+    command_line.define_config("The protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py.")
+    command_line.run(main)
