@@ -19,7 +19,7 @@ y_to_x, --dtype bfloat16, on a Hopper device, of which 512 clips make use::
 
 ``--valid=0.4`` adds blockwise with masks by which that share of phrases is valid, and with masks by
 which all are. A line below the table has the median ratio of their times, that of the cores' time,
-which says more on a machine that others use, and what both took to compile.
+which says more on a machine that others use, and what it takes to compile.
 
 ``--torch-python`` is a Python that has PyTorch, in an environment of its own; it runs
 ``loss_torch.py``. A kind whose a would take more than ``--dense-gib`` is left out.
@@ -242,12 +242,12 @@ def main():
                 flush=True,
             )
         if arguments.valid is not None:
-            whole, part = (name for name in kinds if name.endswith("% valid"))
-            seconds = (f"{kinds[name].compile_seconds:.1f} s" for name in (whole, part))
+            plain, whole, part = (name for name in kinds if name.startswith("blockwise"))
             cores = ratio(kinds[part].core_seconds, kinds[whole].core_seconds)
             print(
                 f"{B:6} {part} takes {ratio(times[part], times[whole]):.2f} of {whole}, "
-                f"{cores:.2f} of the cores' time; compiled in {' and '.join(seconds)}"
+                f"{cores:.2f} of the cores' time; compiled in {kinds[part].compile_seconds:.1f} s, "
+                f"without masks in {kinds[plain].compile_seconds:.1f} s"
             )
     if torch:
         torch.close()

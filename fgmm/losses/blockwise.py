@@ -38,7 +38,9 @@ _BLOCK_BYTES_OF_ACCELERATORS = 128 << 20
 # The fewest captions in a block, since they are its vectorised axis.
 _VECTOR = 16
 # The most phrases in a group of ``ValidPhrases``, and how many groups there are of fewer.
-_PHRASES, _PHRASE_GROUPS = 256, 8
+_PHRASES, _PHRASE_GROUPS = 256, 12
+# The most local embeddings in a block of these.
+_ROWS = 4096
 
 _FORWARD_MODE = (
     "implementation 'blockwise', the default above 256 KiB of local similarities, has derivatives "
@@ -198,11 +200,11 @@ def choose_block_of_candidates(
 
 def choose_block_of_phrases(B: int, phrases: int, N: int, itemsize: int = 4) -> tuple[int, int]:
     """The size of a block of phrases by themselves: groups of few, so that most padding is skipped,
-    and as many clips as fit.
+    and as many clips as fit beside their gradients.
     """
-    c = min(phrases, _PHRASES, max(4 * _VECTOR, phrases // _PHRASE_GROUPS))
-    b = max(1, min(B, _block_bytes() // itemsize // (N * c)))
-    return _evened(B, 1 << b.bit_length() - 1), _evened(phrases, c)
+    c = min(phrases, _PHRASES, _VECTOR * math.ceil(phrases / (_PHRASE_GROUPS * _VECTOR)))
+    b = max(1, min(B, _block_bytes() // itemsize // (N * c), _ROWS // N))
+    return _evened(B, 1 << b.bit_length() - 1), c
 
 
 def _block_bytes():

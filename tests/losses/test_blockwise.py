@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from fgmm.losses import clip_similarity, contrastive, pooled_similarity
-from fgmm.losses.blockwise import choose_block
+from fgmm.losses.blockwise import choose_block, choose_block_of_phrases
 from fgmm.losses.dense import POOLS
 from fgmm.losses.layouts import BlockShape, ValidPhrases
 from fgmm.losses.objective import Objective, TermEntry
@@ -120,10 +120,13 @@ def test_each_gradient_is_the_same_alone(inputs, side):
 
 
 def test_groups_without_a_valid_phrase_are_skipped():
-    """Twenty phrases in groups of three, seven of them valid, for each of two groups of clips."""
+    """Of twenty phrases in groups of three, seven are valid, for each of two groups of clips."""
     places = ValidPhrases.places(jnp.int32(7), BlockShape(2, N, 1, 3), 4, 20)
     np.testing.assert_array_equal(places, [[0, 1, 2, 7, 7, 7, 7]] * 2)
     y = jnp.zeros((7, D, 3))
+    assert choose_block_of_phrases(256, 4096, 196) == (16, 256)
+    assert choose_block_of_phrases(64, 1024, 196) == (16, 96)
+    assert choose_block_of_phrases(5, 21, 6) == (3, 16)
     compute = jax.jit(lambda place: ValidPhrases.computed(place, y, lambda: jnp.ones(2) / place))
     np.testing.assert_array_equal(compute(2), [0.5, 0.5])
     np.testing.assert_array_equal(compute(7), [0, 0])
