@@ -103,13 +103,17 @@ class ValidPhrases(AllPairs):
 
     @staticmethod
     def computed(place, y, compute: Callable[[], Any]):
-        def zeros():
-            shapes = jax.eval_shape(compute)
-            return jax.tree.map(
-                lambda v: varying_alike((jnp.zeros(v.shape, v.dtype), y))[0], shapes
-            )
+        shapes = jax.eval_shape(compute)
 
-        return lax.cond(place < len(y), compute, zeros)
+        def alike(results):
+            """Within ``shard_map`` both branches vary over the same axes."""
+            return varying_alike((jax.tree.map(jnp.asarray, results), y))[0]
+
+        return lax.cond(
+            place < len(y),
+            lambda: alike(compute()),
+            lambda: alike(jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)),
+        )
 
 
 class Candidates:

@@ -56,7 +56,7 @@ def loss_of(layout, pool, implementation, masks, x, y, temperature):
     ("layout", "implementation"),
     [
         ("all pairs", "blockwise"),
-        ("candidates", "blockwise"),
+        pytest.param("candidates", "blockwise", marks=LONG),
         ("candidates", "dense"),
         pytest.param("all pairs", "dense", marks=LONG),
         pytest.param("given candidates", "blockwise", marks=LONG),
