@@ -1,8 +1,9 @@
 """What a compiled program's devices send each other and multiply, read from its text.
 
 XLA's own cost analysis counts the body of a loop once and knows no bytes on wires. Here a loop
-counts as often as it turns. The text is that of ``jax.stages.Compiled.as_text``, of a program for
-simulated devices on CPU, whose collectives are single instructions.
+counts as often as it turns, and a condition as if all of its branches ran. The text is that of
+``jax.stages.Compiled.as_text``, of a program for simulated devices on CPU, whose collectives are
+single instructions.
 
 Bytes are those that a device receives from others by the usual ring algorithms (Patarasuk and Yuan,
 "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009), among g devices:
@@ -31,8 +32,10 @@ _RECEIVED: dict[str, Callable[[int], float]] = {
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\(([^)]*)\)")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:to_apply|calls)=%?([\w.\-]+)")
+_CALLED = re.compile(r"(?:to_apply|calls|(?:true|false)_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _BODY = re.compile(r"body=%?([\w.\-]+)")
+_NAME = re.compile(r"[\w.\-]+")
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 
@@ -129,7 +132,8 @@ class _Program:
         for name, instruction in _instructions(text):
             self.instructions[name] = instruction
             line, within = instruction.line, instruction.within
-            for called in _CALLED.findall(line):
+            branches = _BRANCHES.search(line)
+            for called in _CALLED.findall(line) + _NAME.findall(branches[1] if branches else ""):
                 self._callers[called] = within, 1
             if body := _BODY.search(line):
                 turns = _TURNS.search(line)

@@ -17,6 +17,10 @@ y_to_x, --dtype bfloat16, on a Hopper device, of which 512 clips make use::
 
     python benchmarks/loss.py --dtype=bfloat16 --batches=512
 
+``--valid=0.4`` adds blockwise with masks by which that share of phrases is valid, and with masks by
+which all are. A line below the table has the median ratio of their times, that of the cores' time,
+which says more on a machine that others use, and what it takes to compile.
+
 ``--torch-python`` is a Python that has PyTorch, in an environment of its own; it runs
 ``loss_torch.py``. A kind whose a would take more than ``--dense-gib`` is left out.
 Needs JAX and jaxtyping beside this package's losses.
@@ -56,6 +60,9 @@ def parse_arguments():
     parser.add_argument("--direction", choices=DIRECTIONS, default="y_to_x")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--masked", action="store_true", help="give masks, all of them true")
+    parser.add_argument(
+        "--valid", type=float, help="share of valid phrases, for what padding costs"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dense-gib", type=float, default=1.0, help="largest a for dense kinds")
     parser.add_argument("--torch-python", help="a Python with PyTorch")
@@ -77,23 +84,26 @@ class Jax:
             )
             return info_nce(s, temperature=0.07)
 
-        self._sides = sides
+        self._sides, self.core_seconds = sides, []
+        start = time.perf_counter()
         self._compiled = jax.jit(loss).lower(*sides).compile()
+        self.compile_seconds = time.perf_counter() - start
         self.mebibytes = self._compiled.memory_analysis().temp_size_in_bytes / 2**20
 
     def __call__(self) -> float:
         """Seconds of one run."""
-        start = time.perf_counter()
+        start, of_cores = time.perf_counter(), time.process_time()
         jax.block_until_ready(self._compiled(*self._sides))
+        self.core_seconds.append(time.process_time() - of_cores)
         return time.perf_counter() - start
 
 
 class Limit:
-    """The three products, for groups of clips."""
+    """The three products, for groups of clips; or the first ``products`` of them."""
 
     mebibytes = None
 
-    def __init__(self, x, y):
+    def __init__(self, x, y, products=3):
         B, N, D = x.shape
         group = min(B, GROUP)
         self._repeats = B / group
@@ -104,7 +114,7 @@ class Limit:
             (jax.jit(functools.partial(product, "nd,pd->np")), (rows, columns)),
             (jax.jit(functools.partial(product, "np,pd->nd")), (da, columns)),
             (jax.jit(functools.partial(product, "nd,np->dp")), (rows, da)),
-        ]
+        ][:products]
 
     def __call__(self) -> float:
         start = time.perf_counter()
@@ -173,6 +183,11 @@ def kinds_of(arguments, B, torch):
         if fits[implementation]:
             name = implementation + " (default)" * (implementation == default)
             kinds[name] = Jax(implementation, arguments, sides)
+    if arguments.valid is not None:
+        phrases = jax.random.permutation(jax.random.key(2), B * P).reshape(B, P)
+        for share in (1.0, arguments.valid):
+            some = x, y, masks[0], phrases < round(share * B * P)
+            kinds[f"blockwise, {share:.0%} valid"] = Jax("blockwise", arguments, some)
     if torch:
         shape = {"B": B, "N": N, "P": P, "D": D, "masked": arguments.masked}
         names = torch.ask(prepare=shape, dense=dense_fits)
@@ -225,6 +240,14 @@ def main():
                 f"{flops / statistics.median(values) / 1e12:10.3f}{share:11.2f}"
                 + (f"{memory:15.1f}" if memory is not None else ""),
                 flush=True,
+            )
+        if arguments.valid is not None:
+            plain, whole, part = (name for name in kinds if name.startswith("blockwise"))
+            cores = ratio(kinds[part].core_seconds, kinds[whole].core_seconds)
+            print(
+                f"{B:6} {part} takes {ratio(times[part], times[whole]):.2f} of {whole}, "
+                f"{cores:.2f} of the cores' time; compiled in {kinds[part].compile_seconds:.1f} s, "
+                f"without masks in {kinds[plain].compile_seconds:.1f} s"
             )
     if torch:
         torch.close()

@@ -74,7 +74,9 @@ flags.DEFINE_integer("large_frames", LARGE_FRAMES, "Frames for --device.")
 flags.DEFINE_integer("large_size", LARGE_SIZE, "Rows and columns for --device.")
 
 
-def experiment_of(video, *, batch, frames, size, fine=True, exchange="gather", fsdp=1):
+def experiment_of(
+    video, *, batch, frames, size, fine=True, exchange="gather", fsdp=1, dtype="float32"
+):
     """Video and text with MIL-NCE on whole clips and, if ``fine``, on cells and phrases."""
     config = configs.defaults()
     config.batch_size, config.exchange = batch, exchange
@@ -84,6 +86,7 @@ def experiment_of(video, *, batch, frames, size, fine=True, exchange="gather", f
     config.model.video = dict(video)
     config.model.text = {"name": "phrase_bag", "width": 300, "hidden": 2048}
     config.model.spaces.joint.update(modalities=("video", "text"), width=SIZES["D"], bias=True)
+    config.model.spaces.joint.dtype = dtype
     common = {"name": "mil_nce", "pair": "video_text", "space": "joint"}
     config.objective.terms.coarse = {**common, "level": "coarse"}
     if fine:
@@ -258,7 +261,7 @@ def timed(name: str, clips: int, fine: bool) -> dict | None:
         step = compiled_step(experiment, mesh)
         analysis = step.memory_analysis()
         state = jax.jit(experiment.init, out_shardings=meshes.everywhere(mesh))(0)
-        batch = meshes.put_batch(_random_batch(experiment, clips), mesh)
+        batch = meshes.put_batch(random_batch(experiment, clips), mesh)
         times = []
         for _ in range(options.rounds + 1):
             start = time.perf_counter()
@@ -289,13 +292,19 @@ def timed(name: str, clips: int, fine: bool) -> dict | None:
     }
 
 
-def _random_batch(experiment, clips):
+def random_batch(experiment, clips):
+    """A batch that is made up, nothing of it masked."""
     rng = np.random.default_rng(0)
     high = {"video": 256, "tokens": experiment.tokenizer.vocabulary_size, "phrase_ids": 7}
-    return {
-        name: x if x.dtype == bool else rng.integers(0, high[name], x.shape).astype(x.dtype)
-        for name, x in experiment.blank_batch(clips).items()
-    }
+
+    def filled(name, x):
+        if x.dtype == bool:
+            return x
+        if name == "audio":
+            return rng.uniform(-1, 1, x.shape).astype(x.dtype)
+        return rng.integers(0, high[name], x.shape).astype(x.dtype)
+
+    return {name: filled(name, x) for name, x in experiment.blank_batch(clips).items()}
 
 
 def time_steps() -> list[dict]:

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fgmm.losses.blocks import WantedGradients, block_derivatives, pooled_block
 from fgmm.losses.collectives import varying_alike
-from fgmm.losses.layouts import AllPairs, BlockShape, Candidates, grouped
+from fgmm.losses.layouts import AllPairs, BlockShape, Candidates, ValidPhrases, grouped
 from fgmm.losses.pools import Pooling
 from fgmm.losses.reverse_mode import reverse_mode_only
 
@@ -37,6 +37,10 @@ _BLOCK_BYTES = {"cpu": 4 << 20}
 _BLOCK_BYTES_OF_ACCELERATORS = 128 << 20
 # The fewest captions in a block, since they are its vectorised axis.
 _VECTOR = 16
+# The most phrases in a group of ``ValidPhrases``, and how many groups there are of fewer.
+_PHRASES, _PHRASE_GROUPS = 256, 12
+# The most local embeddings in a block of these.
+_ROWS = 4096
 
 _FORWARD_MODE = (
     "implementation 'blockwise', the default above 256 KiB of local similarities, has derivatives "
@@ -84,9 +88,12 @@ def similarities(
     s = S = None
     if candidates is None:
         s, S, pooling = _of_means(x, y, temperatures[1], pooling, block)
-    if pooling.y_to_x or pooling.weights is not None:
+    if y_mask is not None and _phrases_stand_alone(pooling, candidates):
+        s = _of_valid_phrases(x, y, y_mask, temperatures, pooling, block)
+    elif pooling.y_to_x or pooling.weights is not None:
         shape = _block_shape(x, y, candidates, block, dtype)
-        streamed = _in_blocks(shape, pooling, x, y, temperatures, candidates)
+        layout = AllPairs if candidates is None else Candidates
+        streamed = _in_blocks(layout, shape, pooling, x, y, temperatures, candidates)
         s, S = (other if one is None else one for one, other in zip(streamed, (s, S), strict=True))
     if s is not None and s.ndim == 3 and y_mask is not None:
         if candidates is not None:
@@ -140,6 +147,27 @@ def _of_means(x, y, weights_temperature, pooling, block):
     return s, S, pooling
 
 
+def _phrases_stand_alone(pooling, candidates):
+    """Whether phrases may be computed in any order, and it pays."""
+    by_phrase = pooling.y_to_x and not pooling.weighs_phrases and pooling.weights is None
+    return by_phrase and candidates is None and jax.default_backend() == "cpu"
+
+
+def _of_valid_phrases(x, y, mask, temperatures, pooling, block):
+    """s with valid phrases first, so that groups of others are skipped; zeros in their place."""
+    (B, N, _), (C, P, D), mask = x.v.shape, y.v.shape, mask.reshape(-1)
+    order = jnp.argsort(~mask, stable=True)
+    reordered = functools.partial(jnp.take, mode="clip", unique_indices=True)
+    phrases = _Side(reordered(y.v.reshape(C * P, 1, D), order, axis=0), None, None)
+    if block is None:
+        b, c = choose_block_of_phrases(B, C * P, N, temperatures[0].dtype.itemsize)
+    else:
+        b, c = block[0], block[1] * P
+    shape = BlockShape(min(b, B), N, 1, min(c, C * P))
+    s, _ = _in_blocks(ValidPhrases, shape, pooling, x, phrases, temperatures, jnp.sum(mask))
+    return reordered(s[:, :, 0], jnp.argsort(order), axis=1).reshape(B, C, P)
+
+
 def _block_shape(x, y, candidates, block, dtype):
     (B, N, _), (captions, P, _) = x.v.shape, y.v.shape
     choose = choose_block
@@ -170,6 +198,15 @@ def choose_block_of_candidates(
     return _evened(B, 1 << b.bit_length() - 1), _evened(K, c)
 
 
+def choose_block_of_phrases(B: int, phrases: int, N: int, itemsize: int = 4) -> tuple[int, int]:
+    """The size of a block of phrases by themselves: groups of few, so that most padding is skipped,
+    and as many clips as fit beside their gradients.
+    """
+    c = min(phrases, _PHRASES, _VECTOR * math.ceil(phrases / (_PHRASE_GROUPS * _VECTOR)))
+    b = max(1, min(B, _block_bytes() // itemsize // (N * c), _ROWS // N))
+    return _evened(B, 1 << b.bit_length() - 1), c
+
+
 def _block_bytes():
     return _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES_OF_ACCELERATORS)
 
@@ -179,18 +216,21 @@ def _evened(clips, group):
     return math.ceil(clips / math.ceil(clips / group))
 
 
-def _in_blocks(shape, pooling, x, y, temperatures, candidates):
-    """Arranges both sides for ``_streamed``, and its results without groups."""
-    layout = AllPairs if candidates is None else Candidates
+def _in_blocks(layout, shape, pooling, x, y, temperatures, chosen):
+    """Arranges both sides for ``_streamed``, and its results without groups.
+
+    Args:
+      chosen: the candidates, or the number of valid phrases, of layouts that have them.
+    """
     b, N, P, c = shape
     B, D = len(x.v), x.v.shape[2]
-    C = len(y.v) if candidates is None else candidates.shape[1]
+    C = chosen.shape[1] if layout is Candidates else len(y.v)
 
     def of_captions(v, fill=0):
         return v if v is None else layout.of_phrases(v, c, fill)
 
     dtype = x.v.dtype if x.v.dtype == y.v.dtype else temperatures[0].dtype
-    places = layout.places(candidates, shape, B, len(y.v))
+    places = layout.places(chosen, shape, B, len(y.v))
     valid = _of_clips(x.valid, b, fill=1), of_captions(y.valid, fill=1)
     operands = (
         grouped(x.v.astype(dtype), b).reshape(-1, b * N, D),
@@ -245,12 +285,15 @@ def _forward(shape, pooling, layout, wanted, x, y, valid, temperatures, weights,
         x, x_valid, x_weights, places = clips
 
         def block(_, place):
-            a = layout.local_similarities(
-                x, layout.embeddings_at(place, y), shape, pooling.precision
-            )
-            y_valid, y_weights = _phrases_at(layout, place, (valid[1], weights[1]))
-            masks, shares = (x_valid, y_valid), (x_weights, y_weights)
-            return None, pooled_block(a, masks, shares, temperatures, pooling, wanted)
+            def pooled():
+                a = layout.local_similarities(
+                    x, layout.embeddings_at(place, y), shape, pooling.precision
+                )
+                y_valid, y_weights = _phrases_at(layout, place, (valid[1], weights[1]))
+                masks, shares = (x_valid, y_valid), (x_weights, y_weights)
+                return pooled_block(a, masks, shares, temperatures, pooling, wanted)
+
+            return None, layout.computed(place, y, pooled)
 
         return None, lax.scan(block, None, places)[1]
 
@@ -283,21 +326,27 @@ def _streamed_backward(shape, pooling, layout, residuals, cotangents):
             of_clips, (of_y, of_y_weights), dt = carry
             place, statistics, cotangents = captions
             precision = pooling.precision
-            a = layout.local_similarities(x, layout.embeddings_at(place, y), shape, precision)
-            y_valid, y_weights = _phrases_at(layout, place, (valid[1], weights[1]))
-            masks, shares = (x_valid, y_valid), (x_weights, y_weights)
-            da, found, dx_weights, dy_weights = block_derivatives(
-                *(a, masks, shares, temperatures, pooling, wanted, statistics, cotangents)
-            )
-            dx = None
-            if wanted.x:
-                dx = layout.gradient_of_x(da, layout.embeddings_at(place, y_rows), precision)
+
+            def gradients():
+                a = layout.local_similarities(x, layout.embeddings_at(place, y), shape, precision)
+                y_valid, y_weights = _phrases_at(layout, place, (valid[1], weights[1]))
+                masks, shares = (x_valid, y_valid), (x_weights, y_weights)
+                da, found, dx_weights, dy_weights = block_derivatives(
+                    *(a, masks, shares, temperatures, pooling, wanted, statistics, cotangents)
+                )
+                dx = dy = None
+                if wanted.x:
+                    dx = layout.gradient_of_x(da, layout.embeddings_at(place, y_rows), precision)
+                if wanted.y:
+                    dy = layout.gradient_of_y(x, da, precision)
+                return (dx, dx_weights), dy, dy_weights, found
+
+            found_of_clips, dy, dy_weights, found = layout.computed(place, y, gradients)
             if wanted.y:
-                dy = layout.gradient_of_y(x, da, precision)
                 of_y = layout.add_embeddings(of_y, dy, place)
             if wanted.y_weights:
                 of_y_weights = layout.add_phrases(of_y_weights, dy_weights, place)
-            of_clips = jax.tree.map(jnp.add, of_clips, (dx, dx_weights))
+            of_clips = jax.tree.map(jnp.add, of_clips, found_of_clips)
             return (of_clips, (of_y, of_y_weights), jax.tree.map(jnp.add, dt, found)), None
 
         of_clips = (

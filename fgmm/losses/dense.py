@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
+from fgmm.losses.collectives import accumulation_dtype
 from fgmm.losses.options import check_choice
 from fgmm.losses.pools import Pooling
 
@@ -43,6 +44,8 @@ def similarities(
         y_weights = y_weights if y_weights is None else y_weights[None]
     else:
         y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
+        # The gradients that a caption has from several clips are summed in its dtype.
+        y = y.astype(accumulation_dtype(y.dtype))
         y, y_mask, y_weights = (
             v if v is None else v.at[candidates].get(mode="fill", fill_value=0)
             for v in (y, y_mask, y_weights)

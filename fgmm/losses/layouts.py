@@ -4,22 +4,31 @@
     Every clip with every caption. All b clips of a block have the same c captions: one product
     [b·N, D] × [D, P·c].
 
+``ValidPhrases``
+    Every clip with every valid phrase, for pools over n alone. Phrases take the place of captions,
+    P = 1, and valid ones come first. Groups without a valid one are not computed, so that padding
+    costs nothing. Only on a CPU, where a condition costs little.
+
 ``Candidates``
     Every clip with K candidates of its own, c of them in a block: b products [N, D] × [D, P·c].
     They are gathered from all captions when a block is computed, so that no [B,K,P,D] is held. The
     gradients of captions are added a clip at a time, in the order of clips, and no clip has a
     caption twice: every sum has one order on any device.
 
-Both have the same functions. ``place`` says where a block's captions are: the number of their
+All have the same functions. ``place`` says where a block's captions are: the number of their
 group, or the indices [b,c] of candidates. An index of C or more is no caption: it has embeddings of
-0, and its gradients are dropped.
+0, and its gradients are dropped. A group's number is that of the groups or more if it is skipped.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
+
+from fgmm.losses.collectives import varying_alike
 
 
 class BlockShape(NamedTuple):
@@ -33,9 +42,14 @@ class BlockShape(NamedTuple):
 
 class AllPairs:
     @staticmethod
-    def places(candidates, shape, clips, captions):
+    def places(chosen, shape, clips, captions):
         groups = -(-clips // shape.b), -(-captions // shape.c)
         return jnp.broadcast_to(jnp.arange(groups[1], dtype=jnp.int32), groups)
+
+    @staticmethod
+    def computed(place, y, compute):
+        """``compute()``, or zeros for a block that is skipped."""
+        return compute()
 
     @staticmethod
     def of_embeddings(y, c):
@@ -80,6 +94,28 @@ class AllPairs:
     add_phrases = add_embeddings
 
 
+class ValidPhrases(AllPairs):
+    @staticmethod
+    def places(valid: Int[Array, ""], shape, clips, captions):
+        """Args: valid: the number of valid phrases."""
+        places = AllPairs.places(None, shape, clips, captions)
+        return jnp.where(places * shape.c < valid, places, places.shape[1])
+
+    @staticmethod
+    def computed(place, y, compute: Callable[[], Any]):
+        shapes = jax.eval_shape(compute)
+
+        def alike(results):
+            """Within ``shard_map`` both branches vary over the same axes."""
+            return varying_alike((jax.tree.map(jnp.asarray, results), y))[0]
+
+        return lax.cond(
+            place < len(y),
+            lambda: alike(compute()),
+            lambda: alike(jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)),
+        )
+
+
 class Candidates:
     @staticmethod
     def places(candidates: Int[Array, "B K"], shape, clips, captions):
@@ -90,6 +126,8 @@ class Candidates:
         nothing = captions + jnp.arange(candidates.shape[1], dtype=candidates.dtype)[None]
         candidates = jnp.where(candidates < captions, candidates, nothing)
         return jnp.swapaxes(candidates.reshape(-1, b, candidates.shape[1] // c, c), 1, 2)
+
+    computed = AllPairs.computed
 
     @staticmethod
     def of_embeddings(y, c):

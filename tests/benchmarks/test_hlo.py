@@ -59,6 +59,15 @@ def test_products_count_as_often_as_loops_turn(text):
     assert "shard_map" in product.scope
 
 
+def test_a_condition_counts_as_if_it_held():
+    def turn(y, _):
+        return lax.cond(y[0, 0] > 0, lambda: jnp.tanh(y @ y), lambda: y), None
+
+    step = jax.jit(lambda y: lax.scan(turn, y, None, TURNS)[0])
+    (product,) = hlo.products(step.lower(jnp.zeros((6, 6))).compile().as_text())
+    assert product.flops == TURNS * 2 * 6 * 6 * 6
+
+
 @pytest.mark.parametrize(
     "groups",
     ["{{0,1},{2,3}}", "[2,2]<=[4]", "mesh['a'=2,'b'=1,'c'=2], device_ids=([2,2]T(1,0)) {'c'}"],

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from fgmm.losses import clip_similarity, contrastive, pooled_similarity
-from fgmm.losses.blockwise import choose_block
+from fgmm.losses.blockwise import choose_block, choose_block_of_phrases
 from fgmm.losses.dense import POOLS
+from fgmm.losses.layouts import BlockShape, ValidPhrases
 from fgmm.losses.objective import Objective, TermEntry
 from fgmm.losses.similarity import DIRECTIONS, WEIGHTINGS
 from fgmm.losses.terms import info_nce
@@ -92,7 +93,8 @@ def test_no_mask_is_a_mask_of_everything(inputs, pool):
     x, y, *_ = inputs
     arguments = np.float32(x), np.float32(y), np.float32(0.1), np.float32(0.1)
     all_valid = np.ones((B, N), bool), np.ones((C, P), bool)
-    options = {"pool": pool, "weighting": "softmax", "directions": ("symmetric",)}
+    directions = ("y_to_x",) if pool == "logsumexp" else ("symmetric",)
+    options = {"pool": pool, "weighting": "softmax", "directions": directions}
     with_masks = scores_and_gradients("blockwise", BLOCK, all_valid, **options)(*arguments)
     without = scores_and_gradients("blockwise", BLOCK, (None, None), **options)(*arguments)
     for wanted, actual in zip(jax.tree.leaves(with_masks), jax.tree.leaves(without), strict=True):
@@ -117,11 +119,25 @@ def test_each_gradient_is_the_same_alone(inputs, side):
     np.testing.assert_allclose(gradients((argument,))[0], together, rtol=1e-5, atol=1e-7)
 
 
-def test_second_derivatives_are_those_of_dense(float64, inputs):
+def test_groups_without_a_valid_phrase_are_skipped():
+    """Of twenty phrases in groups of three, seven are valid, for each of two groups of clips."""
+    places = ValidPhrases.places(jnp.int32(7), BlockShape(2, N, 1, 3), 4, 20)
+    np.testing.assert_array_equal(places, [[0, 1, 2, 7, 7, 7, 7]] * 2)
+    y = jnp.zeros((7, D, 3))
+    assert choose_block_of_phrases(256, 4096, 196) == (16, 256)
+    assert choose_block_of_phrases(64, 1024, 196) == (16, 96)
+    assert choose_block_of_phrases(5, 21, 6) == (3, 16)
+    compute = jax.jit(lambda place: ValidPhrases.computed(place, y, lambda: jnp.ones(2) / place))
+    np.testing.assert_array_equal(compute(2), [0.5, 0.5])
+    np.testing.assert_array_equal(compute(7), [0, 0])
+
+
+@pytest.mark.parametrize("direction", ["symmetric", pytest.param("y_to_x", marks=pytest.mark.long)])
+def test_second_derivatives_are_those_of_dense(float64, inputs, direction):
     x, y, *masks = inputs
 
     def loss(implementation, x, temperature):
-        options = {"pool": "softmax", "direction": "symmetric", "implementation": implementation}
+        options = {"pool": "softmax", "direction": direction, "implementation": implementation}
         s = clip_similarity(x, y, *masks, temperature=temperature, **options)
         return jnp.sum(s.values**2)
 
@@ -136,13 +152,14 @@ def test_second_derivatives_are_those_of_dense(float64, inputs):
 
 def test_within_shard_map_it_is_what_it_is_outside(inputs):
     """Clips are spread over devices, captions and the temperature are on all of them."""
-    x, y, *_ = inputs
+    x, y, _, y_mask = inputs
     x, y = jnp.float32(np.tile(x, (4, 1, 1))[:16]), jnp.float32(y)
 
     def loss(x, y, temperature):
-        options = {"pool": "softmax", "direction": "symmetric", "implementation": "blockwise"}
-        s = clip_similarity(x, y, temperature=temperature, **options)
-        return jnp.sum(jnp.sin(3 * s.values))
+        options = {"pool": "softmax", "temperature": temperature, "implementation": "blockwise"}
+        whole = clip_similarity(x, y, direction="symmetric", **options).values
+        masked = clip_similarity(x, y, None, jnp.asarray(y_mask), **options).values
+        return jnp.sum(jnp.sin(3 * whole) + jnp.sin(2 * masked))
 
     spec = PartitionSpec("clips")
     mesh = jax.make_mesh((8,), ("clips",), axis_types=(jax.sharding.AxisType.Auto,))

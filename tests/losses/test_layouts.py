@@ -9,12 +9,14 @@ import pytest
 from jax.sharding import Mesh
 
 from fgmm.losses import (
+    clip_keys,
     clip_similarity,
     fine_grained_nce,
     info_nce,
     matched_similarity,
     mil_nce,
     pooled_similarity,
+    sampled_phrases,
     sharded,
     sigmoid,
 )
@@ -262,6 +264,13 @@ def test_options_that_exclude_each_other_are_named():
         pooled_similarity(x, y, pool="max", candidates=candidates[:2])
     with pytest.raises(ValueError, match="y_mask must be bool; got int64: pass y_mask > 0"):
         pooled_similarity(x, y, None, np.asarray(y_mask, int), **options)
+    whole = np.ones((B, N), int)
+    with pytest.raises(ValueError, match="x_mask must be bool; got int64: pass x_mask > 0"):
+        matched_similarity(x, y, whole, pool="max")
+    with pytest.raises(ValueError, match="y_mask must be bool; got int64: pass y_mask > 0"):
+        clip_similarity(x, y[candidates % B], None, np.ones((B, K, P), int), pool="max")
+    with pytest.raises(ValueError, match="mask must be bool; got int64: pass mask > 0"):
+        sampled_phrases(np.ones((B, P), int), m=1, keys=clip_keys(jax.random.key(0), B))
     S = clip_similarity(x, y[candidates % B], pool="max")
     with pytest.raises(ValueError, match="of candidates that are given"):
         info_nce(S, temperature=0.1)

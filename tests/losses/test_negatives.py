@@ -74,6 +74,15 @@ def test_the_hardest_are_those_of_rows_and_columns():
         np.testing.assert_array_equal(many, choose(scores))
 
 
+def test_more_candidates_than_captions_are_refused():
+    with pytest.raises(ValueError, match="candidates must be from 1 to the 16 captions; got 17"):
+        hardest_candidates(coarse_scores(), k=17, temperature=TAU)
+    with pytest.raises(ValueError, match="candidates must be from 1 to the 16 captions; got 0"):
+        draw(coarse_scores(), jax.random.key(0), k=0)
+    with pytest.raises(ValueError, match="phrases must be from 1 to the 3 of a caption; got 4"):
+        sampled_phrases(jnp.ones((B, P), bool), m=4, keys=clip_keys(jax.random.key(0), B))
+
+
 def test_equal_scores_give_the_lower_numbers():
     found = hardest_candidates(jnp.zeros((5, 5)), k=3, temperature=TAU)
     np.testing.assert_array_equal(found, [[0, 1, 2], [1, 0, 2], [2, 0, 1], [3, 0, 1], [4, 0, 1]])
@@ -222,6 +231,12 @@ def test_eight_devices_compute_what_one_does_and_nothing_valid_is_zero():
         for name in ("hardest", "drawn", "drawn_sigmoid", "sampled", "coarse"):
             same = other[1][f"loss/{name}"] == expected[0][1][f"loss/{name}"]
             assert same == (name in ("hardest", "coarse"))
+        # Three captions, fewer than the five candidates: all of them are compared.
+        few = heads["text"].mask & (jnp.arange(B) % 6 == 0)[:, None, None]
+        (_, metrics), gradients = one({**heads, "text": heads["text"]._replace(mask=few)}, key)
+        assert metrics["loss/hardest"] > 0
+        np.testing.assert_allclose(metrics["loss/hardest"], metrics["loss/drawn"], rtol=1e-10)
+        assert all(np.all(np.isfinite(gradient)) for gradient in jax.tree.leaves(gradients))
         nothing = heads["text"]._replace(mask=jnp.zeros_like(heads["text"].mask))
         (loss, _), gradients = one({**heads, "text": nothing}, key)
         assert loss == 0
