@@ -13,10 +13,9 @@ a line of JSON in ``--output``, written when the row ends:
     {"row": "loss_kernel", "left_out": "..."}            why it did not run
 
 A row starts only while its least time is left, and nothing runs beyond ``--minutes``. In a dry run
-that is the only limit. Rows of the
-loss need JAX and jaxtyping alone. Rows of training steps also need what models and checkpoints
-import: Flax, Optax, Orbax, ml_collections, Pillow, sentencepiece and tokenizers. Nothing needs
-grain, PyAV or data.
+that is the only limit. Rows of the loss need JAX and jaxtyping alone. Rows of training steps also
+need what models and checkpoints import: Flax, Optax, Orbax, ml_collections, Pillow, sentencepiece
+and tokenizers. Nothing needs grain, PyAV or data.
 """
 
 import argparse

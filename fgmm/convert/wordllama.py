@@ -16,13 +16,12 @@ import pathlib
 import tempfile
 
 import ml_collections
-import numpy as np
 import tokenizers
 
 from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.convert.converted import Converted, Take, as_is, before_training, brought
+from fgmm.convert.converted import Converted, Take, as_is, before_training, brought, identity
 from fgmm.convert.published import Published
 from fgmm.data.text.tokenizers import PAD_ID, PublishedTokenizer
 from fgmm.experiment import build as experiments
@@ -105,8 +104,4 @@ def _take(path: str) -> Take:
     """Where an array of the model comes from."""
     if path == "model/encoders_text/word_embd/embedding":
         return Take((_WORDS,), as_is)
-    return Take((), _identity)  # the kernels of the head
-
-
-def _identity(_: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.eye(*shape)
+    return Take((), identity)  # the kernels of the head

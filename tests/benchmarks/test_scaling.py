@@ -10,7 +10,7 @@ def test_a_step_is_timed_without_reading_or_decoding(repository):
         "import sys; sys.modules.update(grain=None, av=None);"
         "from benchmarks import scaling as s;"
         "e = s.experiment_of(s.SMALL, batch=2, frames=4, size=32);"
-        "print(sorted(s._random_batch(e, 2)))"
+        "print(sorted(s.random_batch(e, 2)))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=120
