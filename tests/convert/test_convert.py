@@ -201,7 +201,7 @@ def test_everything_that_is_wrong_with_arrays_is_listed(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model_type": "blip"}, r"has model_type 'blip', which is not there; allowed: CLIP, Eff"),
+        ({"model_type": "blip"}, r"has model_type 'blip', which is not there; allowed: AST, CL"),
         ({"model_type": "siglip2"}, r"SigLIP 2 of any aspect \(NaFlex\), which is not there"),
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act='relu' is unknown; allowed: quick"),
         ({"vision_config": [1]}, "vision_config=.* must hold options"),

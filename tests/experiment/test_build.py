@@ -64,7 +64,7 @@ def test_sound_that_an_encoder_cannot_take():
 @pytest.mark.parametrize("name", components.names("models.video"))
 def test_clips_shorter_and_smaller_than_strides_fit(name):
     """Sizes are rounded up at every stride, so that there is one cell; patches are whole."""
-    size = 16 if name in ("vivit", "clip", "siglip") else 2
+    size = 16 if name in ("vivit", "clip", "siglip", "dinov2", "videomae") else 2
     for frames in (1, 2):
         features = 3 if name == "features" else 0
         config = config_of(video=name, frames=frames, height=size, width=size, features=features)
