@@ -309,7 +309,7 @@ def _published_config(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-HUGGING_FACE = towers.Layout(
+LAYOUT = towers.Layout(
     model=MODEL,
     take=functools.partial(_take, layout=0),
     config=_published_config,

@@ -187,7 +187,7 @@ def _published_config(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-HUGGING_FACE = towers.Layout(
+LAYOUT = towers.Layout(
     model=MODEL,
     take=_take,
     config=_published_config,

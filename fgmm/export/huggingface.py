@@ -99,9 +99,9 @@ def _layout(experiment: Experiment) -> Layout:
       ConfigError: they have none.
     """
     known = {
-        module.__name__.rpartition(".")[2]: module.HUGGING_FACE
+        module.__name__.rpartition(".")[2]: module.LAYOUT
         for module in families()
-        if hasattr(module, "HUGGING_FACE")
+        if hasattr(module, "LAYOUT")
     }
     model, named = experiment.model, experiment.config.model
     names = {modality: named[modality].name for modality in model.encoders}
