@@ -40,7 +40,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),
-            "model.video.name='s4d' is unknown; allowed: clip, efficientnet_lite0, features,",
+            "model.video.name='s4d' is unknown; allowed: clip, dinov2, efficientnet_lite0,",
         ),
         (
             (QUICKSTART, "--config.objective.terms.fine_video_text.name=triplet"),
