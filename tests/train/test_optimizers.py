@@ -31,6 +31,7 @@ def small(steps=4, **options):
     """Video and text, a coarse term; large arrays are cut in two."""
     config = shrunken(quickstart.get_config("fine=none"), steps=steps, pair="video_text")
     config.evals, config.checkpoint.best_metric, config.checkpoint.every_steps = {}, "", 2
+    config.objective.terms = {"coarse": config.objective.terms.coarse_video_text}
     config.mesh.update(fsdp=2, fsdp_minimum=64)
     with config.unlocked():
         if "name" in options:
