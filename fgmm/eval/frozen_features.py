@@ -21,9 +21,7 @@ class FrozenFeatures:
       batch_size: records encoded at a time.
     """
 
-    def __init__(
-        self, experiment: Experiment, parts: list[Recordings], pool: str, batch_size: int
-    ):
+    def __init__(self, experiment: Experiment, parts: list[Recordings], pool: str, batch_size: int):
         self._experiment, self._parts = experiment, parts
         self._pool, self._batch_size = pool, batch_size
 

@@ -341,11 +341,11 @@ def median_interval(
     Args:
       values, group, seed, resamples: as in ``bootstrap_interval``, whose resamples it shares.
     """
-    owner, _ = _groups(len(values), group)
+    owner, sizes = _groups(len(values), group)
     order = np.argsort(values, kind="stable")
     ordered, owner = np.asarray(values, np.float64)[order], owner[order]
     medians = []
-    for times in _resamples(owner.max() + 1, seed, resamples):
+    for times in _resamples(len(sizes), seed, resamples):
         rows = max(1, _BLOCK_ENTRIES // len(values))
         for start in range(0, len(times), rows):
             reached = times[start : start + rows][:, owner].cumsum(axis=1)

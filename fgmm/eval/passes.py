@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
@@ -69,6 +70,11 @@ def gathered(tree: Any) -> Any:
         return jax.device_get(tree)
     whole = _replicate(leaves[0].sharding.mesh)(tree)
     return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), whole)
+
+
+def on_one_device(tree: Any) -> Any:
+    """The arrays of a tree on the device that this process computes on by itself."""
+    return jax.tree.map(jnp.asarray, gathered(tree))
 
 
 @functools.cache

@@ -30,7 +30,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.data.schema import REASONS
-from fgmm.eval import corpus_embeddings, metrics, pairs, ranks
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes, ranks
 from fgmm.eval.bank import Bank, RowsOf, padded
 from fgmm.eval.recordings import check_encoders
 from fgmm.experiment.build import Experiment
@@ -183,7 +183,7 @@ class _Retrieval:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         gallery, result = self._gallery(state)
-        parameters = jax.device_get(state.params["objective"])
+        parameters = passes.on_one_device(state.params["objective"])
         parts = list(_folds(gallery, self.options.folds))
         found = _joined([self._outcomes(parameters, part) for part in parts])
         x, y = self.modalities
@@ -297,7 +297,9 @@ class _Retrieval:
             )
         return found
 
-    def _tile(self, parameters: Any, gallery: "_Gallery", rows: slice, columns: slice) -> ranks.Tile:
+    def _tile(
+        self, parameters: Any, gallery: "_Gallery", rows: slice, columns: slice
+    ) -> ranks.Tile:
         """Scores of clips and captions by name; -inf for those that could not be read."""
         x, y = gallery.x, gallery.y
         coarse, fine = x.coarse[rows] @ y.coarse[columns].T, None
@@ -372,7 +374,10 @@ def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[slice, Embeddi
     size = min(size, 1 << max(0, len(bank) - 1).bit_length())
     for start in range(rows.start, rows.stop, size):
         stop = min(start + size, rows.stop)
-        yield slice(start - rows.start, stop - rows.start), padded(bank.rows(slice(start, stop)), size)
+        yield (
+            slice(start - rows.start, stop - rows.start),
+            padded(bank.rows(slice(start, stop)), size),
+        )
 
 
 def _folds(gallery: _Gallery, folds: int) -> Iterator[_Gallery]:

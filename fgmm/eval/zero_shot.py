@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.schema import Caption, Clip
-from fgmm.eval import corpus_embeddings, metrics, pairs
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes
 from fgmm.eval.bank import padded
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
@@ -175,10 +175,8 @@ class _ZeroShot:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         prompts = self._prompt_embeddings(state)
-        parameters = jax.device_get(state.params["objective"])
-        network = corpus_embeddings.trained(
-            self.experiment, state, local=bool(self.ranking.fine)
-        )
+        parameters = passes.on_one_device(state.params["objective"])
+        network = corpus_embeddings.trained(self.experiment, state, local=bool(self.ranking.fine))
         (embedded,) = corpus_embeddings.of_corpus(
             *(self.experiment, state, self.recordings.assembler, network),
             batch_size=self.options.batch_size,
