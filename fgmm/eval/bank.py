@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int64, Shaped, UInt64
+from jaxtyping import Bool, Float, Int64, Shaped, UInt64
 
 from fgmm.config import ConfigError
-from fgmm.models.embeddings import Embeddings
+from fgmm.models.embeddings import AnyArray, Embeddings
 
-Score = Callable[[Embeddings, Embeddings], Float[Array, "m Q"]]
+Score = Callable[[Embeddings, Embeddings], Float[AnyArray, "m Q"]]
 
 _DESCRIPTION = "bank.json"
 _ARRAYS = ("coarse", "local", "mask", "gates")
@@ -224,7 +224,7 @@ class Bank:
             self._add(best, *waiting, count)
         return best.sorted()
 
-    def _add(self, best: "BestRows", rows: slice, parts: list[Array], count: int) -> None:
+    def _add(self, best: "BestRows", rows: slice, parts: list[AnyArray], count: int) -> None:
         scores = np.concatenate([np.asarray(part) for part in parts], axis=1)
         scores = scores[: rows.stop - rows.start, :count].T.astype(np.float32)
         there = np.asarray(self.mask[rows]).any(axis=1)

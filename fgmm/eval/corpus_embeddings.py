@@ -135,7 +135,7 @@ def untrained(experiment: Experiment) -> Network:
 
 def of_corpus(
     experiment: Experiment,
-    state: TrainState,
+    state: Any,
     assembler: Assembler,
     *networks: Network,
     batch_size: int,
@@ -144,7 +144,8 @@ def of_corpus(
 
     Args:
       experiment: of the checkpoint; ``embeddings_folder`` says where they are kept.
-      state: on one device, or on a mesh whose devices share the work.
+      state: what the networks compute from, a train state: on one device, or on a mesh whose
+        devices share the work.
       assembler: of the corpus, with a size for one modality alone.
       networks: ``trained``, ``untrained``.
       batch_size: records at a time.
@@ -164,7 +165,7 @@ def of_corpus(
         return [CorpusEmbeddings(modality, store.arrays()) for store in stores]
 
 
-def _compute(waiting, state: TrainState, assembler: Assembler, batch_size: int) -> None:
+def _compute(waiting, state: Any, assembler: Assembler, batch_size: int) -> None:
     records, modality = len(assembler.source), _modality(assembler)
     first = min(store.done for _, store in waiting)
 
