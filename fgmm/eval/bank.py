@@ -34,6 +34,8 @@ _DESCRIPTION = "bank.json"
 _ARRAYS = ("coarse", "local", "mask", "gates")
 # Rows whose coarse embeddings, and whose local ones, are read at a time, and queries with them.
 _COARSE_ROWS, _ROWS, _QUERIES = 1 << 16, 1 << 10, 64
+# Of the coarse scores that are held at a time.
+_ENTRIES = 1 << 22
 
 
 class Found(NamedTuple):
@@ -190,7 +192,8 @@ class Bank:
         """Rows and scores of the best items by the product of coarse embeddings alone."""
         best = BestRows(len(coarse), k)
         across = np.asarray(coarse, np.float32).T
-        for rows in _slices(len(self), _COARSE_ROWS):
+        size = max(1, min(_COARSE_ROWS, _ENTRIES // max(len(coarse), 1)))
+        for rows in _slices(len(self), size):
             scores = np.asarray(self.coarse[rows], np.float32) @ across
             scores[~self.mask[rows].any(axis=1)] = -np.inf
             best.add(scores.T, np.arange(rows.start, rows.stop)[None])

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -93,8 +94,8 @@ class Pictures:
     version: int = 0
     broken: bool = False
 
-    read = []
-    report = {}
+    read: ClassVar[list[int]] = []
+    report: ClassVar[dict[str, int]] = {}
 
     def __len__(self):
         return self.clips
@@ -123,7 +124,7 @@ def brightness(identity="a", fail_after=99, local=False):
 
 @pytest.fixture
 def keeping(experiment, tmp_path):
-    """Embeds pictures with a folder for embeddings; returns those and the numbers that were read."""
+    """Embeds pictures with a folder for that; returns embeddings and the numbers that were read."""
     folder = tmp_path / "embeddings"
     owner = dataclasses.replace(experiment, embeddings_folder=folder)
 

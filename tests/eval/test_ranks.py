@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,24 @@ def test_ranks_in_tiles_are_those_of_the_whole_matrix(size, keep_bytes):
     if keep_bytes > 1 << 16:
         assert len(computed) == 1
     assert all(rows.stop - rows.start <= size for rows, _ in computed)
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_pairs():
+    """The scores of all pairs would take 64 MiB."""
+    rng = np.random.default_rng(0)
+    x, y = unit(rng, 4096, 8), unit(rng, 4096, 8)
+    relevance = ranks.Relevance.of(np.arange(4096), np.arange(4096), 4096)
+    made = ranks.Tiles(
+        lambda rows, columns: {"a": x[rows] @ y[columns].T}, 4096, 4096, size=256, keep_bytes=0
+    )
+    tracemalloc.start()
+    found = ranks.outcomes(made, relevance, correct_hubs=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    expected = metrics.retrieval_ranks(y @ x.T, np.eye(4096, dtype=bool))
+    assert np.mean(found["a"].y_to_x.ranks == expected) > 0.99
 
 
 def test_hubs_are_corrected_by_the_means_of_the_ten_best():
