@@ -166,7 +166,8 @@ class Bank:
             items, which is exact.
 
         Raises:
-          ValueError: ``k`` or the shortlist is too small, or the queries are of another width.
+          ValueError: ``k`` or the shortlist is too small, the queries are of another width, or there
+            is a score and the bank has no local embeddings.
         """
         if k < 1 or (shortlist and shortlist < k):
             raise ValueError(f"needs 1 <= k <= shortlist, or shortlist=0; got {k=}, {shortlist=}")
@@ -176,6 +177,8 @@ class Bank:
                 f"queries have {queries.coarse.shape[1]} channels and the bank "
                 f"{self.coarse.shape[1]}; embed both in one space"
             )
+        if score is not None and self.local is None:
+            raise ValueError("the bank has no local embeddings to score; give score=None")
         if score is None:
             return Found(*self.nearest(queries.coarse, k), 0)
         if shortlist:

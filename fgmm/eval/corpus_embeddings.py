@@ -90,13 +90,15 @@ class CorpusEmbeddings:
         return np.concatenate([self.arrays[f"features/{way}"] for way in ways], axis=1)
 
     def bank(self, space: str, ids: Sequence[str], *, segments: bool = False) -> Bank:
-        """The clips as a bank to search in; of video and audio.
+        """The clips as a bank to search in; of video and audio. Without local embeddings it is one
+        of coarse embeddings alone.
 
         Args:
           ids: of the records.
         """
         found = self.embeddings(space, segments=segments)
-        return Bank(found.coarse, found.local, found.mask, ids, found.gates)
+        local = found.local if f"{space}/local" in self.arrays else None
+        return Bank(found.coarse, local, found.mask, ids, found.gates)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,3 +150,10 @@ def test_impossible_searches_are_refused(options, message):
 def test_queries_of_another_width_are_refused():
     with pytest.raises(ValueError, match="queries have 6 channels and the bank 4"):
         made().search(asked(width=6), 1)
+
+
+def test_a_bank_without_local_embeddings_has_nothing_to_score():
+    bank = Bank(unit(np.random.default_rng(0), 3, 4), None, np.ones((3, 1), bool), ["a", "b", "c"])
+    assert bank.search(asked(), 2).rows.shape == (3, 2)
+    with pytest.raises(ValueError, match="no local embeddings to score"):
+        bank.search(asked(), 2, score=best_match)

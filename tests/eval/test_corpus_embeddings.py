@@ -64,6 +64,11 @@ def test_embeddings_are_the_same_whatever_the_batch_and_the_devices(experiment, 
     first = found[1, 1]
     assert first["joint/local"].shape[0] == 11
     assert np.ptp(first["joint/coarse"], axis=0).max() > 0.01
+    if modality != "text":
+        bank = embedded.bank("joint", [str(i) for i in range(11)])
+        # Nothing is nearer to a clip than itself.
+        nearest = bank.search(embedded.embeddings("joint"), 1)
+        np.testing.assert_allclose(nearest.scores, 1, atol=1e-5)
     for arrays in found.values():
         assert arrays.keys() == first.keys()
         for name, values in arrays.items():
