@@ -166,8 +166,8 @@ class Bank:
             items, which is exact.
 
         Raises:
-          ValueError: ``k`` or the shortlist is too small, the queries are of another width, or there
-            is a score and the bank has no local embeddings.
+          ValueError: ``k`` or the shortlist is too small, the queries are of another width, or a
+            score is given and the bank has no local embeddings.
         """
         if k < 1 or (shortlist and shortlist < k):
             raise ValueError(f"needs 1 <= k <= shortlist, or shortlist=0; got {k=}, {shortlist=}")
