@@ -4,9 +4,9 @@
 
 The bank is written to the folder, in blocks of random unit vectors in float16, unless a bank of
 that shape lies there. Then each search takes turns for ``--rounds`` rounds, after one that compiles
-and is not counted; what is printed are medians. "product" reads the same rows and multiplies them with the phrases of the query, and does
-nothing else: no search that looks at every local embedding is faster. Both are printed with the
-memory that this process took at most above what it had before.
+and is not counted; what is printed are medians. "product" reads the same rows, multiplies them with
+the phrases of the query and does nothing else: no search that looks at every local embedding is
+faster. Beside each stands how much this process's peak of memory grew.
 
     exact              every row by the fine score
     coarse             every row by the product of coarse embeddings
