@@ -62,8 +62,8 @@ class Corpus:
 
 
 CORPORA = {
-    # Recordings of 15 to 30 seconds with five captions each. What is heard is the middle, as long as
-    # in training.
+    # Recordings of 15 to 30 seconds with five captions each. Of each the middle is heard, as long
+    # as in training.
     "clotho": Corpus(
         *("clotho", {"root": "clotho", "split": "evaluation"}, {"retrieval": {}}),
         pair="audio_text",
