@@ -27,7 +27,8 @@ _OTHERS = (
     ("skipped", "Steps skipped so far", True),
 )
 
-Series = Mapping[str, Float[np.ndarray, "S"]]
+# Arrays of one length for each run.
+Series = Mapping[str, Float[np.ndarray, "_"]]
 
 
 class Line(NamedTuple):
@@ -94,8 +95,10 @@ def panels(runs: Sequence[Series]) -> dict[str, list[Panel]]:
     # An interval makes a figure of an evaluation, and a curve takes two of them.
     measured = [key for key in known if f"{key}_low" in known and _several(runs, key)]
     groups = {
-        "Loss": [("loss", "The whole objective", False)],
-        "Loss by term": [(key, key.removeprefix("loss/"), False) for key in terms],
+        "Loss, and by term": [
+            ("loss", "the whole objective", False),
+            *((key, key.removeprefix("loss/"), False) for key in terms),
+        ],
         "Optimizer and speed": [entry for entry in _OTHERS if entry[0] in known],
         "Evaluations inside training": [(key, _in_words(key), False) for key in measured],
     }
@@ -174,7 +177,7 @@ def _axis(
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     low = 0.0 if from_zero else low
     if high == low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        low, high = (0.0, 1.0) if not low else (low - 0.5 * abs(low), low + 0.5 * abs(low))
     room = 0 if from_zero else 0.04 * (high - low)
     low, high = float(low - room), float(high + room)
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)

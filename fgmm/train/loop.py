@@ -23,7 +23,16 @@ from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
 from fgmm.interruption import NUMBERS, Interrupted, Interruption
-from fgmm.train import checkpoint, corpus, distributed, feed, init_from, log_sinks, sharding, startup
+from fgmm.train import (
+    checkpoint,
+    corpus,
+    distributed,
+    feed,
+    init_from,
+    log_sinks,
+    sharding,
+    startup,
+)
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
