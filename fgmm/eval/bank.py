@@ -50,23 +50,43 @@ class Found(NamedTuple):
     scored: int
 
 
+class RowsOf:
+    """Some rows of an array, read when they are asked for.
+
+    Args:
+      array: such as a memory-mapped one.
+      rows: their numbers.
+    """
+
+    def __init__(self, array: Any, rows: Int64[np.ndarray, "M"]):
+        self._array, self._rows = array, rows
+        self.shape, self.dtype = (len(rows), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: slice | Int64[np.ndarray, "m"]) -> np.ndarray:
+        return self._array[self._rows[which]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bank:
     """Embeddings of M items.
 
     Attributes:
       coarse: one embedding an item.
-      local: local embeddings, or phrases of captions; None for a bank of coarse embeddings alone.
+      local: local embeddings, or phrases of captions, [M,N,D]: an array, or what is indexed as one,
+        such as ``RowsOf``. None for a bank of coarse embeddings alone.
       mask: which of ``local`` are valid. An item without any is never found.
       ids: of the items.
-      gates: logits of learned weights of ``local``; None in a space without gates.
+      gates: logits of learned weights of ``local`` [M,N], likewise; None in a space without gates.
     """
 
     coarse: Float[np.ndarray, "M D"]
-    local: Float[np.ndarray, "M N D"] | None
+    local: Any
     mask: Bool[np.ndarray, "M N"]
     ids: Sequence[str]
-    gates: Float[np.ndarray, "M N"] | None = None
+    gates: Any = None
 
     def __post_init__(self):
         if not len(self.coarse) == len(self.mask) == len(self.ids):
@@ -194,7 +214,7 @@ class Bank:
         size = min(_ROWS, _power_of_two(len(self)))
         waiting = None
         for rows in _slices(len(self), size):
-            items = jax.tree.map(jnp.asarray, _padded(self.rows(rows), size))
+            items = jax.tree.map(jnp.asarray, padded(self.rows(rows), size))
             started = rows, [score(items, part) for part in parts]
             # The device computes a block while the next one is read.
             if waiting is not None:
@@ -224,35 +244,56 @@ class BestRows:
 
     def add(self, scores: Float[np.ndarray, "Q m"], rows: Shaped[np.ndarray, "#Q m"]) -> None:
         """Takes further rows, below 2^32, each of which comes once."""
-        keys = _keys(scores, rows)
-        keys = np.concatenate([self._keys, _largest(keys, self._k)], axis=1)
-        self._keys = _largest(keys, self._k)
+        scores = np.asarray(scores, np.float32)
+        rows = np.broadcast_to(rows, scores.shape)
+        if self._keys.shape[1] == self._k:
+            # Of many rows few are better than the best so far.
+            enough = scores >= _scores(self._keys.min(axis=1))[:, None]
+            count = enough.sum(axis=1)
+            if 4 * count.max(initial=0) < scores.shape[1]:
+                scores, rows = _picked(enough, count, scores, rows)
+        keys = _largest(_keys(scores, rows), self._k)
+        self._keys = _largest(np.concatenate([self._keys, keys], axis=1), self._k)
 
     def sorted(self) -> tuple[Int64[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
         """Rows, the best first, and their scores; -1 and -inf where there are fewer than k."""
         keys = np.sort(self._keys, axis=1)[:, ::-1]
         keys = np.pad(keys, [(0, 0), (0, self._k - keys.shape[1])])
-        rows = (0xFFFFFFFF - (keys & np.uint64(0xFFFFFFFF))).astype(np.int64)
-        bits = (keys >> np.uint64(32)).astype(np.uint32)
-        negative = bits < 1 << 31
-        scores = np.where(negative, ~bits, bits & np.uint32(0x7FFFFFFF)).view(np.float32)
-        there = keys > 0
-        return np.where(there, rows, -1), np.where(there, scores, np.float32(-np.inf))
+        rows = (np.uint64(0xFFFFFFFF) - (keys & np.uint64(0xFFFFFFFF))).astype(np.int64)
+        return np.where(keys > 0, rows, -1), _scores(keys)
 
 
 def _keys(
-    scores: Float[np.ndarray, "Q m"], rows: Shaped[np.ndarray, "#Q m"]
+    scores: Float[np.ndarray, "Q m"], rows: Shaped[np.ndarray, "Q m"]
 ) -> UInt64[np.ndarray, "Q m"]:
     """Numbers in the order of scores and, among equal ones, of falling rows; 0 for none.
 
     The bits of floats are in their order once those of negative ones are turned around.
     """
     # Zeros of both signs are one score.
-    scores = np.asarray(scores, np.float32) + np.float32(0)
+    scores = scores + np.float32(0)
     bits = scores.view(np.uint32)
     ordered = np.where(np.signbit(scores), ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
     keys = (ordered << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - rows.astype(np.uint64))
     return np.where(np.isnan(scores) | (scores == -np.inf), np.uint64(0), keys)
+
+
+def _scores(keys: UInt64[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """The scores of keys; -inf of none."""
+    bits = (keys >> np.uint64(32)).astype(np.uint32)
+    turned = np.where(bits < 1 << 31, ~bits, bits & np.uint32(0x7FFFFFFF)).view(np.float32)
+    return np.where(keys > 0, turned, np.float32(-np.inf))
+
+
+def _picked(enough, count, scores, rows):
+    """The entries of each query that are enough, moved to the left and filled up with -inf."""
+    query, column = np.nonzero(enough)
+    place = np.arange(len(query)) - np.repeat(count.cumsum() - count, count)
+    few = np.full((len(scores), count.max(initial=0)), -np.inf, np.float32)
+    few_rows = np.zeros(few.shape, np.int64)
+    few[query, place] = scores[query, column]
+    few_rows[query, place] = rows[query, column]
+    return few, few_rows
 
 
 def _largest(keys: UInt64[np.ndarray, "Q m"], k: int) -> UInt64[np.ndarray, "Q l"]:
@@ -270,7 +311,7 @@ def _power_of_two(count: int) -> int:
     return 1 << max(0, count - 1).bit_length()
 
 
-def _padded(embeddings: Embeddings, size: int) -> Embeddings:
+def padded(embeddings: Embeddings, size: int) -> Embeddings:
     """With invalid entries up to a size, so that few shapes are compiled."""
 
     def filled(v):
@@ -282,4 +323,4 @@ def _padded(embeddings: Embeddings, size: int) -> Embeddings:
 def _padded_parts(embeddings: Embeddings, size: int) -> Iterator[Embeddings]:
     for rows in _slices(len(embeddings.coarse), size):
         part = jax.tree.map(lambda v, rows=rows: np.asarray(v[rows]), embeddings)
-        yield _padded(part, size)
+        yield padded(part, size)

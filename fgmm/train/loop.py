@@ -309,14 +309,12 @@ class _Run:
         jax.block_until_ready(self.pending.metrics)
         if not due:
             return {}
-        state = meshes.on_one_device(self.state.with_weights(), self.mesh)
+        state = meshes.replicated(self.state.with_weights(), self.mesh)
         scores = {}
         try:
             with self.speed.paused():
                 for name, evaluator in due.items():
-                    found = distributed.from_primary(
-                        lambda evaluator=evaluator: self._result(evaluator, state)
-                    )
+                    found = self._result(evaluator, state)
                     if evaluator.table is not None:
                         table = evaluator.table(found)
                         self.writer.message(f"{name}, step {self.step}\n{table}")
@@ -331,7 +329,10 @@ class _Run:
             raise
 
     def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
-        return {metric: float(value) for metric, value in evaluator.run(state).items()}
+        """Of all processes, which share the devices' work; the numbers are those of the first."""
+        with distributed.all_or_none():
+            found = {metric: float(value) for metric, value in evaluator.run(state).items()}
+        return distributed.from_primary(lambda: found)
 
     def _finish_reports(self, scores: Mapping[str, float] = {}) -> None:
         if self.pending is not None:
