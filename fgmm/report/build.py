@@ -133,11 +133,19 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Shown:
         notes.append(str(error))
     try:
         source = experiment.source(entry, "source")
-        directions = neighbours.directions(Gallery(experiment, state, source, gallery))
+        roomy = with_room_of_retrieval(experiment)
+        directions = neighbours.directions(Gallery(roomy, state, source, gallery))
     except ConfigError as error:
         notes.append(str(error))
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
     return Shown(int(state.step), corpus, sheets, silenced, heeded, directions, notes)
+
+
+def with_room_of_retrieval(experiment: Any) -> Any:
+    """The experiment with as much room for captions as the run's retrieval has, if it has one."""
+    evals = experiment.config.evals.values()
+    room = next((entry for entry in evals if entry.name == "retrieval"), {})
+    return experiment.with_room(room.get("phrases", 0), room.get("tokens", 0))
 
 
 def gated(sheets: Sequence[Any], pairs: Sequence[str]) -> tuple[list[Gated], list[Gated]]:

@@ -24,6 +24,8 @@ from fgmm.trained import Embedded, Model
 
 # Clips by the coarse score that the ranking score sees.
 SHORTLIST = 200
+# Clips whose maps are computed at a time.
+_MAPS = 16
 # Letters of a sentence; what is longer is no sentence.
 LONGEST = 2000
 
@@ -175,7 +177,7 @@ class Finder:
             for i, (row, value) in enumerate(zip(rows, found.scores[0], strict=False))
         ]
         by = (
-            f"the {shortlist} best by the coarse score, ranked with the fine one"
+            f"the coarse score, and the {shortlist} best of it by the fine one too"
             if score
             else "the coarse score"
         )
@@ -195,10 +197,12 @@ class Finder:
         attention, bank = self._attention[items], self._banks[items]
         if attention is None or bank.local is None:
             return None
-        found = bank.rows(np.array(rows))
-        across = [np.repeat(a, len(rows), axis=0) for a in (query.local, query.mask)]
+        # Filled up, so that few shapes are compiled.
+        filled = rows + rows[:1] * (-len(rows) % _MAPS)
+        found = bank.rows(np.array(filled))
+        across = [np.repeat(a, len(filled), axis=0) for a in (query.local, query.mask)]
         sides = Side(jnp.asarray(found.local, jnp.float32), found.mask), Side(*across)
-        weights = np.asarray(attention(*sides)).transpose(0, 2, 1)
+        weights = np.asarray(attention(*sides))[: len(rows)].transpose(0, 2, 1)
         peak = weights.max(axis=2, keepdims=True)
         grid = self.grids[items]
         maps = (weights / np.maximum(peak, 1e-12)).reshape(*weights.shape[:2], *grid)

@@ -78,7 +78,8 @@ def _direction(
     scores = gallery.scores(queries, items)[np.ix_(both, both)]
     # Clips that say the same are right answers to each other.
     said = [[gallery.captions[row] or gallery.chosen[row].clip_id] for row in both]
-    _, relevant = metrics.caption_relevance(said)
+    _, group = metrics.caption_groups(said)
+    relevant = group[:, None] == group[None]
     ranks = metrics.retrieval_ranks(scores, relevant)
 
     def query(number: int) -> Query:

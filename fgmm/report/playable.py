@@ -97,7 +97,7 @@ def _int16(samples: Float32[np.ndarray, "S"]) -> np.ndarray:
 def _mp4(frames: UInt8[np.ndarray, "T h w 3"], heard: Waveform | None, seconds: float) -> bytes:
     out = io.BytesIO()
     height, width = (max(2, side - side % 2) for side in frames.shape[1:3])  # H.264 takes even ones
-    with av.open(out, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(out, "w", format="mp4") as container:
         rate = fractions.Fraction(len(frames) / max(seconds, 0.1)).limit_denominator(1000)
         pictures = container.add_stream("libx264", rate=rate, options={"crf": "20"})
         pictures.width, pictures.height, pictures.pix_fmt = width, height, "yuv420p"

@@ -79,10 +79,7 @@ def _figures(
     others = {}
     for name, value in results.items():
         group, _, metric = name.rpartition("/")
-        if re.search(r"_(low|high)$", metric) or "chance" in (
-            name.partition("/")[0],
-            metric.partition("_")[0],
-        ):
+        if metric.endswith(("_low", "_high")) or re.match(r"(.*/)?chance[_/]", name):
             continue
         chance = next((results[key] for key in _chances(name) if key in results), None)
         low, high = (results.get(f"{name}_{end}") for end in ("low", "high"))

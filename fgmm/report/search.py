@@ -17,6 +17,7 @@ from absl import flags
 from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError
 from fgmm.data.preparation import raw as raws
+from fgmm.eval import binary
 
 _BATCH = 64
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -104,7 +105,8 @@ def main(argv: list[str]) -> None:
     from fgmm.train import checkpoint
     from fgmm.trained import Model
 
-    model = Model(*checkpoint.load(workdir, given.step))
+    experiment, state = checkpoint.load(workdir, given.step)
+    model = Model(binary.keeping_embeddings(experiment, workdir), state)
     entry, space = entry_of(model.experiment), space_for(model)
     source = model.experiment.source(entry, "source")
     if not len(source):
@@ -132,6 +134,7 @@ if __name__ == "__main__":
         "source", None, "The corpus: a file's name in fgmm/data/sources; NAME:option=value,..."
     )
     flags.DEFINE_string("input", None, "Its folder, for a corpus that has one.")
+    binary.define_embeddings()
     flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0 for every network.")
     flags.DEFINE_integer("port", 8080, "The port; 0 for any that is free.", 0, 65535)
     flags.DEFINE_multi_string("allow_host", [], "A further name by which the page may be called.")

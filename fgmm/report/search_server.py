@@ -143,7 +143,7 @@ class _Pages:
                 "row": hit.row,
                 "id": clip.clip_id,
                 "score": round(hit.score, 3),
-                "caption": " ".join(caption.text for caption in clip.captions)[:400],
+                "caption": " · ".join(caption.text for caption in clip.captions)[:400],
             }
             if hit.maps is not None:
                 levels = np.round(255 * hit.maps).astype(np.uint8)

@@ -203,7 +203,7 @@ def _side_by_side(
 
 
 def spectrogram(
-    log_mel: Float[np.ndarray, "t f"], heat: Float[np.ndarray, "t f"] | None
+    log_mel: Float[np.ndarray, "t f"], heat: Float[np.ndarray, "segments bands"] | None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Time to the right, frequency upwards."""
     width, height = _SOUND

@@ -4,10 +4,11 @@ let asked = 0;
 
 async function ask(kind, body, said) {
   const number = ++asked, items = $("items") ? $("items").value : ITEMS[0];
-  $("said").replaceChildren(said);
+  $("said").replaceChildren(said.trim());
   $("status").textContent = "searching …";
   $("status").className = "faint small";
   try {
+    if (!said.trim()) throw new Error("the query is empty; type a sentence");
     if (body.size > MOST) throw new Error(`the file is larger than ${Math.floor(MOST / 2 ** 20)} MB`);
     const response = await fetch(`search?kind=${kind}&items=${items}`, {method: "POST", body});
     const answer = await response.json();
@@ -51,7 +52,7 @@ function card(hit, items) {
   screen.append(canvas);
   element.append(
     screen,
-    make("p", {textContent: hit.caption}),
+    make("p", {className: "caption", title: hit.caption, textContent: hit.caption}),
     make("p", {className: "faint", textContent: `${hit.id}, score ${hit.score}`}),
   );
   let strip = null, frames = 1;

@@ -9,7 +9,7 @@ What these raise ends no run; see ``fgmm/train/log_sinks.py``.
 import importlib.util
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from fgmm.config import ConfigError
 
@@ -28,6 +28,7 @@ class Run(NamedTuple):
     step: int
 
 
+@runtime_checkable
 class Sink(Protocol):
     """A logger of a run in progress."""
 

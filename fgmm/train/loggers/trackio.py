@@ -33,6 +33,9 @@ class Logger:
                 space_id=self.space or None,
                 config=run.config,
                 resume="allow",
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
             )
         )
 
