@@ -7,6 +7,8 @@ once for a checkpoint and a corpus. Then it prints the address of the page, on t
 (``--host``) unless asked otherwise. Needs the extra ``search``.
 """
 
+import errno
+import os
 import pathlib
 import socket
 from collections.abc import Mapping
@@ -82,8 +84,14 @@ def bound(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"--host={host} --port={port} cannot be listened on: {error.strerror or error}"
+            f"--host={host} --port={port} cannot be listened on: {_reason(error)}"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    # Errors of names have numbers of their own.
+    known = error.errno in errno.errorcode
+    return os.strerror(error.errno) if known else str(error.strerror or error)
 
 
 def main(argv: list[str]) -> None:
