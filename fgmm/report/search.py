@@ -7,6 +7,7 @@ once for a checkpoint and a corpus. Then it prints the address of the page, on t
 (``--host``) unless asked otherwise. Needs the extra ``search``.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -120,7 +121,9 @@ def main(argv: list[str]) -> None:
     if not len(source):
         raise ConfigError(f"the corpus {entry['name']!r} holds no clip")
     finder = Finder(model, banks(model.experiment, model.state, source, space), space)
-    finder.by_text("a", finder.items[0], 1)  # Compiles before anyone waits for it.
+    with contextlib.suppress(ValueError):  # A tokenizer may know none of these words.
+        # Compiles before anyone waits for it.
+        finder.by_text("a man and a dog", finder.items[0], 1)
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
     application = search_server.application(
         finder,
