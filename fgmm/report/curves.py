@@ -84,7 +84,8 @@ def read(workdir: pathlib.Path) -> dict[str, Float[np.ndarray, "S"]]:
     names = sorted({name for line in lines.values() for name in line})
     return {
         name: np.array(
-            [math.nan if line.get(name) is None else line[name] for line in lines.values()]
+            [math.nan if line.get(name) is None else line[name] for line in lines.values()],
+            np.float64,
         )
         for name in names
     }

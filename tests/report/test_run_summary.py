@@ -55,7 +55,7 @@ def test_shares_are_spelled_as_shares():
 
 def test_evaluations_inside_training_have_their_last_result():
     few = np.array([np.nan, 0.2, 0.4, np.nan])
-    series = {"step": np.arange(1, 5), "x/r@1": few, "x/r@1_low": few - 0.1, "y": few}
+    series = {"step": np.arange(1.0, 5), "x/r@1": few, "x/r@1_low": few - 0.1, "y": few}
     config = {"evals": {"x": {"name": "retrieval", "every": 1}, "z": {"name": "retrieval"}}}
     found = run_summary.inside_training(series, config)
     assert found.keys() == {"x"}
