@@ -23,13 +23,6 @@ import numpy as np
 from fgmm.losses import clip_similarity, info_nce
 from fgmm.losses.kernels import hopper
 
-# FLOPs a second of bfloat16 products without sparsity, from data sheets, by JAX's name of a device.
-PEAKS = {
-    "NVIDIA H100 80GB HBM3": 989.4e12,
-    "NVIDIA H200": 989.4e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-}
 DRY_RUN = "--dry_run" in sys.argv
 # B, N, P, D of comparisons with float64, and of what is timed.
 COMPARED = (4, 8, 3, 16) if DRY_RUN else (32, 196, 16, 256)
@@ -123,17 +116,14 @@ def loss(implementation: str) -> Found:
 def training_step(name: str) -> Found:
     """Time and FLOP utilisation of a step on a batch that is made up.
 
-    FLOPs are three times those of the forward pass, encoders and heads alone.
+    FLOPs are those that a run counts, ``fgmm.train.speed.step_flops``.
     """
     import optax
 
-    from fgmm.models import counts
+    from fgmm.train import speed
 
     for clips in _BATCHES[name]:
         run = _run(name, clips)
-        experiment = run.experiment
-        inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
-        forward = sum(part.flops for part in counts.parts(experiment.model, inputs))
         try:
             state, metrics = run.steps(run.state(), 2)
             times = []
@@ -147,7 +137,7 @@ def training_step(name: str) -> Found:
                 raise
             yield {f"{clips}_clips": "more than its memory"}
             continue
-        seconds, flops = statistics.median(times), 3 * forward * clips
+        seconds, flops = statistics.median(times), speed.step_flops(run.experiment)
         yield {
             "clips": clips,
             "step_ms": 1e3 * seconds,
@@ -292,7 +282,12 @@ def _once(function, *arguments):
 
 @functools.cache
 def _peak() -> float | None:
-    return PEAKS.get(jax.devices()[0].device_kind)
+    """Of the device in bfloat16; None if it is not known, or not to rows of the loss alone."""
+    try:
+        from fgmm.train import speed
+    except ImportError:
+        return None
+    return speed.peak_flops(jax.devices()[0].device_kind)
 
 
 def _gib(size: int | None) -> float | str:

@@ -73,7 +73,7 @@ def change(
 
 
 def compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Change]:
-    """Every figure that both reports have outcomes for, by its name.
+    """Every figure of ``FIGURES`` that both reports have outcomes for, by its name.
 
     Args:
       first, second: what an evaluation wrote with ``--by_query``.
@@ -103,7 +103,7 @@ def compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, C
             )
     found = {}
     for name in first["by_query"]:
-        if name not in second["by_query"]:
+        if name not in second["by_query"] or name.rpartition("/")[2] not in FIGURES:
             continue
         queries = queries_of(first, name)
         if queries.name != queries_of(second, name).name:

@@ -164,6 +164,7 @@ class _FewShot:
     def _accuracy(
         self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"], k: int, draw: int
     ) -> float:
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         labels = self.recordings.labels
@@ -173,7 +174,8 @@ class _FewShot:
         spread = x[others].std(axis=0)
         x = (x - x[others].mean(axis=0)) / np.where(spread > 0, spread, 1)
         with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
-            warnings.simplefilter("ignore")  # a fit that stops early is good enough to be tested
+            # A fit that stops early is good enough to be tested.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             classifier = LogisticRegression(C=self.options.inverse_strength, max_iter=1000)
             classifier.fit(x[chosen], labels[chosen])
         return float(np.mean(classifier.predict(x[held_out]) == labels[held_out]))

@@ -3,8 +3,8 @@
     python -m fgmm.eval.watch --workdir=RUN --config=eval/retrieval:corpus=...
 
 It runs beside the trainer, on other devices or another host that sees the workdir. Results are
-lines of ``RUN/watch/LABEL.jsonl`` and TensorBoard events in ``RUN/events/watch``, under the names
-that the evaluation would have inside training. After a kill the same command goes on with the
+lines of ``RUN/watch/LABEL.jsonl`` and TensorBoard events in ``RUN/events/watch_LABEL``, under the
+names that the evaluation would have inside training. After a kill the same command goes on with the
 checkpoints that have no line yet. The file ``RUN/watch/LABEL.json`` holds the protocol.
 
 It waits for the first checkpoint, and ends when that of the run's last step is evaluated, or when
@@ -36,6 +36,9 @@ class Results:
       label: the name of the protocol.
       protocol: the entry of the evaluation.
 
+    Attributes:
+      steps: of the checkpoints that have a line.
+
     Raises:
       ConfigError: the lines that are there are of another protocol, or none can be written.
     """
@@ -56,15 +59,12 @@ class Results:
         binary.write(stated, protocol)
         # A kill may have left half a line.
         metrics_writer.cut_back(self._path, sys.maxsize)
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        self.steps = {json.loads(line)["step"] for line in lines}
         self._label = label
-        (workdir / "events").mkdir(exist_ok=True)
-        self._events = EventFile(workdir / "events" / "watch", max(self.steps(), default=0))
-
-    def steps(self) -> set[int]:
-        """The checkpoints that have a line."""
-        if not self._path.exists():
-            return set()
-        return {json.loads(line)["step"] for line in self._path.open()}
+        events = command_line.folder_to_write(workdir / "events")
+        # A start of TensorBoard's hides later steps of its folder, so each protocol has its own.
+        self._events = EventFile(events / f"watch_{label}", max(self.steps, default=0))
 
     def add(self, step: int, result: Mapping[str, float], weights: str) -> None:
         """Writes a line and the events of a checkpoint to disk."""
@@ -74,6 +74,7 @@ class Results:
             file.write(json.dumps({"step": step, "weights": weights, **finite}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        self.steps.add(step)
         self._events.write(step, named)
         self._events.flush()
 
@@ -123,7 +124,7 @@ def watch(
     seen = time.monotonic()
     while True:
         steps = recovery.steps(workdir / checkpoint.FOLDER)
-        waiting = [step for step in steps if step not in results.steps() | failed]
+        waiting = [step for step in steps if step not in results.steps | failed]
         if not waiting:
             if last is not None and max(steps, default=0) >= last:
                 print(f"the run has ended, with step {last}")
@@ -133,7 +134,7 @@ def watch(
                 return
             time.sleep(every)
             continue
-        step, seen = max(waiting), time.monotonic()
+        step = max(waiting)
         try:
             experiment, state = checkpoint.load(workdir, str(step), weights)
         except ConfigError as error:
@@ -148,6 +149,7 @@ def watch(
         result = bound(state)
         which = checkpoint.weights_of(workdir, experiment, weights)
         results.add(step, result, which)
+        seen = time.monotonic()
         print(f"step {step}, {which} weights\n{evaluation.table(result)}", flush=True)
 
 

@@ -59,6 +59,16 @@ def resized_positions(
     return table
 
 
+def interpolation_note(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """What a person should know of positions on one grid that are used on another; empty for
+    nothing.
+    """
+    if tuple(before) == tuple(after):
+        return ""
+    sizes = " to ".join(" x ".join(map(str, grid)) for grid in (before, after))
+    return f"positions are interpolated, {sizes}"
+
+
 def _keys(distance: Float[np.ndarray, "*n"], a: float) -> Float[np.ndarray, "*n"]:
     """The kernel of cubic convolution."""
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1

@@ -353,7 +353,7 @@ def test_readme_starts_from_a_small_clip(repository, tmp_path, monkeypatch):
         ran = programs.run(module, *words, *changes, cwd=tmp_path, timeout=300)
         assert ran.returncode == 0, ran.stderr
     assert "init_from runs/clip, step 0" in ran.stdout
-    assert "learned positions are interpolated, 4 x 4 to 5 x 5" in ran.stdout
+    assert "positions are interpolated, 4 x 4 to 5 x 5" in ran.stdout
     assert "checkpoint_manager" not in ran.stderr
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "3").is_dir()
 

@@ -262,7 +262,7 @@ def test_a_run_takes_towers_of_several_families(runs, tmp_path):
 def test_positions_of_sound_are_interpolated_to_another_length(runs):
     encoder = runs["ast"].experiment.model.encoders["audio"]
     assert encoder.note((2, 64, 32)) == ""
-    assert encoder.note((2, 44, 32)) == "learned positions are interpolated, 5 x 2 to 3 x 2"
+    assert encoder.note((2, 44, 32)) == "positions are interpolated, 5 x 2 to 3 x 2"
     params = {"params": runs["ast"].state.params["model"]["encoders_audio"]}
     given = (jnp.zeros((2, 44, 32)), jnp.ones(2, bool))
     found = jax.eval_shape(lambda params: encoder.apply(params, *given, False).local, params)

@@ -74,7 +74,7 @@ def test_each_checkpoint_once_until_the_last_step(run, capsys):
     assert "step 2, last weights\nr@10 2" in output.out
     assert output.out.endswith("the run has ended, with step 6\n")
     assert output.err == "step 3 is left out: a file of it is damaged\n"
-    assert list((run / "events" / "watch").iterdir())
+    assert list((run / "events" / "watch_shapes").iterdir())
 
 
 def test_it_goes_on_after_a_kill_where_it_was(run):
@@ -86,7 +86,7 @@ def test_it_goes_on_after_a_kill_where_it_was(run):
     with (run / "watch" / "shapes.jsonl").open("a") as file:
         file.write('{"step": 2, "weig')
     results = watch.Results(run, "shapes", PROTOCOL)
-    assert results.steps() == {1}
+    assert results.steps == {1}
     watch.watch(run, Evaluation(run), results, every=0.01)
     results.close()
     assert [line["step"] for line in lines(run)] == [1, 6, 2]

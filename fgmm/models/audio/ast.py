@@ -16,6 +16,7 @@ from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
 from fgmm.models.patches import (
     draw_kept,
+    interpolation_note,
     kept_only,
     resized_positions,
     restored,
@@ -84,11 +85,7 @@ class Encoder(TransformerEncoder):
 
     def note(self, log_mel: tuple[int, ...]) -> str:
         """What a person should know of spectrograms [B,T,F]; empty for nothing."""
-        grid = self.grid(log_mel)
-        if not self.positions or grid == tuple(self.positions):
-            return ""
-        sizes = " to ".join(f"{time} x {bands}" for time, bands in (self.positions, grid))
-        return f"learned positions are interpolated, {sizes}"
+        return interpolation_note(self.positions, self.grid(log_mel)) if self.positions else ""
 
     @nn.compact
     def __call__(

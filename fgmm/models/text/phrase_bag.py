@@ -60,10 +60,9 @@ class Encoder(BaseEncoder):
                 x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
             if module.pool == "mean":
                 return means(x, members)
-            # Nothing is negative after a ReLU, so a word outside the phrase may count as zero.
-            outside = 0 if module.hidden else jnp.finfo(x.dtype).min
+            outside = jnp.finfo(x.dtype).min
             largest = jnp.max(jnp.where(members[..., None], x[:, None], outside), axis=2)
-            return largest if module.hidden else jnp.where(valid[..., None], largest, 0)
+            return jnp.where(valid[..., None], largest, 0)
 
         x = rematted(of_phrases, "fc1", self.remat, static_argnums=())(self, x, members)
         return of_captions(x, valid, phrase_ids.shape[1])

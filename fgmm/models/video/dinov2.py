@@ -25,7 +25,7 @@ class Encoder(PictureTransformer):
     Attributes:
       width, depth, heads: 384, 12, 6 for ViT-S, 1024, 24, 16 for ViT-L, 1536, 40, 24 for ViT-g.
       hidden, activation, epsilon: as in ``PublishedTransformer``; ViT-g has 4096 and ``"swiglu"``.
-      patch, positions: as in ``PictureTransformer``.
+      patch, positions, temporal_depth: as in ``PictureTransformer``.
       registers: learned tokens beside the class token, whose features are left out.
       antialias: how positions are interpolated to a smaller grid; see ``resized_positions``.
       layer_scale: initial factors of the branches of a block.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.patches import resized_positions
+from fgmm.models.patches import interpolation_note, resized_positions
 from fgmm.models.transformer import PublishedTransformer
 from fgmm.models.video.frame_transformer import FrameTransformer
 
@@ -36,10 +36,7 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
     def note(self, frames: tuple[int, ...]) -> str:
         """What a person should know of clips [B,T,H,W,3]; empty for nothing."""
         grid = (frames[2] // self.patch, frames[3] // self.patch)
-        if grid == tuple(self.positions):
-            return ""
-        sizes = " to ".join(f"{rows} x {columns}" for rows, columns in (self.positions, grid))
-        return f"learned positions are interpolated, {sizes}"
+        return interpolation_note(self.positions, grid)
 
     def patches(
         self, frames: Float[Array, "B T H W 3"], bias: bool

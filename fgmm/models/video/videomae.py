@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.patches import resized_positions, sequence_positions
+from fgmm.models.patches import interpolation_note, resized_positions, sequence_positions
 from fgmm.models.temporal import repeated
 from fgmm.models.transformer import ACTIVATIONS, PublishedTransformer
 from fgmm.models.video.vivit import tubelets
@@ -60,10 +60,7 @@ class Encoder(PublishedTransformer):
         """What a person should know of clips [B,T,H,W,3]; empty for nothing."""
         time = -(-frames[1] // self.tubelet)
         grid = (time, frames[2] // self.patch, frames[3] // self.patch)
-        if grid == tuple(self.positions):
-            return ""
-        sizes = " to ".join(" x ".join(map(str, size)) for size in (self.positions, grid))
-        return f"positions are interpolated, {sizes}"
+        return interpolation_note(self.positions, grid)
 
     @nn.compact
     def __call__(
