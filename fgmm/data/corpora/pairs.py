@@ -306,7 +306,8 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
     """
     try:
         if not isinstance(media, joined.Part):
-            return pathlib.Path(media).read_bytes()
+            with open(media, "rb") as file:
+                return file.read()
         with media.open() as file:
             data = file.read()
         if len(data) < media.past - media.first:
