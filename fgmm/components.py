@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ _ATTRIBUTES = {
     "models.text": "Encoder",
     "losses.terms": "Term",
     "eval": "Evaluation",
+    "train.loggers": "Logger",
 }
 
 # Options that follow from other keys, ``seconds`` from ``data.seconds``, unless an entry has them.
@@ -225,6 +227,7 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
     """
     lines = []
     with config.unlocked():
+        _add_loggers(config, flags)
         for key, room in _entries_with_sources(config):
             entry, path = (at(config, key), f"{key}.") if key else (config, "")
             former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
@@ -240,6 +243,14 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
     for key, value in flags.items():
         _check_there(config, key, value)
     return lines
+
+
+def _add_loggers(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> None:
+    """Makes the entries of loggers that flags name. Config files leave them to whoever trains."""
+    for key, name in flags.items():
+        entry = re.fullmatch(r"loggers\.(\w+)\.name", key)
+        if entry and "loggers" in config and entry[1] not in config.loggers:
+            config.loggers[entry[1]] = {"name": name}
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
@@ -315,6 +326,7 @@ def entries(config: Config) -> list[tuple[str, str]]:
             found.append((f"model.{modality}", f"models.{modality}"))
     found += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
     found += [(f"evals.{name}", "eval") for name in config["evals"]]
+    found += [(f"loggers.{name}", "train.loggers") for name in config.get("loggers", {})]
     return found
 
 

@@ -1,6 +1,7 @@
 """Where a result comes from: which code, on what hardware, when, after how much training."""
 
 import datetime
+import hashlib
 import json
 import os
 import pathlib
@@ -35,6 +36,17 @@ def here() -> dict[str, Any]:
         "processes": jax.process_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def code_digest(*others: pathlib.Path) -> str:
+    """A digest of the code of this package, and of other files."""
+    folder = pathlib.Path(fgmm.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    for path in others:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:

@@ -1,7 +1,7 @@
 """The options of every config, section by section.
 
-The parts that name components, ``data.source``, ``model``, ``objective.terms`` and ``evals``, are
-open: the components declare their options, together with ``Space``, ``TermPlace``,
+The parts that name components, ``data.source``, ``model``, ``objective.terms``, ``evals`` and
+``loggers``, are open: the components declare their options, together with ``Space``, ``TermPlace``,
 ``EvaluationPlace`` and ``PartPlace`` below.
 """
 
@@ -347,3 +347,9 @@ class Options:
     )
     progress: bool = option(True, operational=True, help="Whether a bar shows the progress.")
     evals: Mapping = option({}, operational=True, help="Evaluations inside training, by name.")
+    loggers: Mapping = option(
+        {},
+        operational=True,
+        help="Where metrics go beside metrics.jsonl and TensorBoard, by name; see "
+        "fgmm/train/loggers. A flag makes an entry: --config.loggers.wandb.name=wandb.",
+    )

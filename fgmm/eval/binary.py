@@ -1,5 +1,6 @@
 """The command line of an evaluation: a checkpoint in, a JSON file and a table out."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ def run(name: str) -> None:
         "the average where the run has one.",
     )
     flags.DEFINE_string("output", None, "The JSON file or a folder for it, by default the workdir.")
+    define_embeddings()
     flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
     command_line.define_config(
         "The protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py; without it, the run's own "
@@ -42,6 +44,8 @@ def _evaluate(name: str) -> None:
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step, flags.FLAGS.weights)
+    experiment = keeping_embeddings(experiment, workdir)
+    state = on_all_devices(state)
     weights = checkpoint.weights_of(workdir, experiment, flags.FLAGS.weights)
     protocols = _protocols(name, experiment.config.evals)
     outputs = _outputs(workdir, list(protocols), int(state.step))
@@ -76,6 +80,34 @@ def _evaluate(name: str) -> None:
             ),
         )
         print(f"written to {outputs[label]}")
+
+
+def define_embeddings() -> None:
+    """Defines ``--embeddings``, for ``keeping_embeddings``."""
+    flags.DEFINE_string(
+        "embeddings",
+        "",
+        "Folder where embeddings of a corpus are kept, for this and other evaluations of the same "
+        "checkpoint; by default WORKDIR/embeddings, none keeps nothing.",
+    )
+
+
+def keeping_embeddings(experiment: Any, workdir: pathlib.Path) -> Any:
+    """The experiment that keeps embeddings where ``--embeddings`` says."""
+    given = flags.FLAGS.embeddings
+    if given == "none" or (not given and not os.access(workdir, os.W_OK)):
+        return experiment
+    folder = pathlib.Path(given) if given else workdir / "embeddings"
+    return dataclasses.replace(experiment, embeddings_folder=folder)
+
+
+def on_all_devices(state: Any) -> Any:
+    """A state that every device of this process holds, so that all share the work."""
+    import jax
+
+    from fgmm.train import mesh
+
+    return jax.device_put(state, mesh.everywhere(mesh.make_mesh()))
 
 
 def check_outcomes(name: str, bound: Any) -> None:
@@ -120,10 +152,12 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
 
 
 def label_of(config: str) -> str:
-    """The name of a protocol's result, such as ``linear_probe_motion``: its file and its corpus."""
+    """The name of a protocol's result, such as ``linear_probe_motion``: its file, its corpus and,
+    if it is given, the pair of modalities.
+    """
     path, _, argument = config.partition(":")
-    corpus = re.sub(r"\W+", "_", variants.given(argument, "corpus"))
-    return "_".join(filter(None, (pathlib.Path(path).stem, corpus)))
+    given = (re.sub(r"\W+", "_", variants.given(argument, key)) for key in ("corpus", "pair"))
+    return "_".join(filter(None, (pathlib.Path(path).stem, *given)))
 
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:

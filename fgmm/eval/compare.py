@@ -31,7 +31,7 @@ FIGURES = {
     "hit": {"hit": lambda hit: hit},
 }
 # What two protocols may differ in: these say which score of a run is asked for.
-_OF_THE_RUN = ("space", "term", "scores", "maps", "untrained_seed")
+_OF_THE_RUN = ("space", "term", "scores", "coarse_then", "maps", "untrained_seed")
 
 
 class Queries(NamedTuple):

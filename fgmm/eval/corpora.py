@@ -9,6 +9,8 @@ from fgmm.config.option import allowed
 from fgmm.config.variants import given
 
 _LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}}
+_IMAGES = {"split": "test", "annotations": ""}
+_IMAGE_TEXT = {"phrases": 12, "tokens": 96}
 # Folds of the training split, for the test split has too few clips of a class.
 _FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
@@ -34,6 +36,8 @@ class Corpus:
       captions: how many of a clip are queries, at most.
       phrases, tokens: room for all of a caption; 0 for as much as in training, which is part of the
         protocol of models that were published with a limit.
+      pair: of modalities that are retrieved by each other.
+      folds: galleries that retrieval cuts it into.
     """
 
     source: str
@@ -48,6 +52,8 @@ class Corpus:
     captions: int = 5
     phrases: int = 0
     tokens: int = 0
+    pair: str = "video_text"
+    folds: int = 1
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -56,6 +62,20 @@ class Corpus:
 
 
 CORPORA = {
+    # Recordings of 15 to 30 seconds with five captions each.
+    "clotho": Corpus(
+        *("clotho", {"root": "clotho", "split": "evaluation", "seconds": 0.0}, {"retrieval": {}}),
+        pair="audio_text",
+    ),
+    # COCO's 5,000 test images as one gallery, and in five of 1,000.
+    "coco_5k": Corpus(
+        "image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
+    ),
+    "coco_1k": Corpus(
+        *("image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}),
+        **_IMAGE_TEXT,
+        folds=5,
+    ),
     "esc10": Corpus(
         *("esc10", {"root": "esc10.tar", "windows": 3}, _LABELLED),
         label="sound",
@@ -89,6 +109,10 @@ CORPORA = {
         phrases=12,
         tokens=96,
     ),
+    # Its 1,000 test images.
+    "flickr30k": Corpus(
+        "image_captions", {"root": "flickr30k", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
+    ),
     # ``fold`` is one of three official splits.
     "hmdb51": Corpus(
         *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}),
@@ -98,13 +122,9 @@ CORPORA = {
         classifier="linear_svm",
         templates=_DONE,
     ),
-    # COCO's 5,000 test images, or Flickr30k's 1,000.
+    # Any split, list or part of such a corpus.
     "image_captions": Corpus(
-        "image_captions",
-        {"root": "coco", "split": "test", "annotations": ""},
-        {"retrieval": {}},
-        phrases=12,
-        tokens=96,
+        "image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
     ),
     "image_sequence": Corpus(
         "image_sequence",
@@ -145,11 +165,18 @@ CORPORA = {
             "bouncing": "bouncing up and down",
         },
     ),
-    # A split has twenty captions a clip, and the list 1k-A one. ``seconds`` are those of a window
-    # in the middle of a video, 0 for all of it.
+    # The list of 1,000 videos, 1k-A, with one caption each. ``seconds`` are those of a window in
+    # the middle of a video, 0 for all of it.
     "msr_vtt": Corpus(
         "msr_vtt",
         {"root": "msr_vtt", "split": "test_1k", "seconds": 0.0},
+        {"retrieval": {}},
+        captions=20,
+    ),
+    # The official test split, 2,990 videos with twenty captions each.
+    "msr_vtt_full": Corpus(
+        "msr_vtt",
+        {"root": "msr_vtt", "split": "test", "seconds": 0.0},
         {"retrieval": {}},
         captions=20,
     ),
@@ -188,11 +215,21 @@ CORPORA = {
         classifier="linear_svm",
         templates=_DONE,
     ),
+    # Steps of recipes with a sentence each.
     "youcook2": Corpus(
         "youcook2",
         {"root": "youcook2", "split": "validation", "seconds": 0.0},
         {"retrieval": {}},
         captions=1,
+    ),
+    # Whole videos with the paragraph of all sentences.
+    "youcook2_video": Corpus(
+        "youcook2",
+        {"root": "youcook2", "split": "validation", "seconds": 0.0, "unit": "video"},
+        {"retrieval": {}},
+        captions=1,
+        phrases=64,
+        tokens=512,
     ),
 }
 

@@ -12,7 +12,6 @@ before its first step.
 """
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -24,7 +23,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.eval import metrics
 from fgmm.eval.folds import drawn_folds
-from fgmm.eval.frozen_features import POOLS, FrozenFeatures
+from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -54,7 +53,7 @@ class Evaluation:
     modality: str = option("video", choices=MODALITIES)
     shots: tuple[int, ...] = option((1, 5, 10), low=1)
     draws: int = option(50, low=2)
-    pool: str = option("mean", choices=tuple(POOLS))
+    pool: str = option("mean", choices=POOLS)
     inverse_strength: float = option(1.0, above=0)
     folds: int = option(5, low=2)
     untrained: bool = True
@@ -114,19 +113,20 @@ class _FewShot:
             "corpus": self.recordings.protocol(),
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
-        self._features = FrozenFeatures(experiment, options.modality, options.pool)
+        self._features = FrozenFeatures(
+            experiment, [self.recordings], options.pool, options.batch_size
+        )
         self._untrained: dict[str, float] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        compute = {"trained": functools.partial(self._features.trained, state)}
-        if self.options.untrained and self._untrained is None:
-            compute["untrained"] = self._features.untrained
-        averages = self.recordings.averages(compute, self.options.batch_size)
+        wanted = self.options.untrained and self._untrained is None
+        features = self._features(state, untrained=wanted)
+        (averages,) = features["trained"]
         self._check_enough(averages.valid)
-        if "untrained" in compute:
-            scores = self._scores(averages.values["untrained"], averages.valid)
+        if wanted:
+            scores = self._scores(joined(features["untrained"]), averages.valid)
             self._untrained = {f"untrained/{name}": value for name, value in scores.items()}
-        result = self._scores(averages.values["trained"], averages.valid)
+        result = self._scores(averages.values, averages.valid)
         result |= self._untrained or {}
         result |= self.recordings.counts(averages)
         return {name: float(value) for name, value in result.items()}

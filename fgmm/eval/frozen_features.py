@@ -1,53 +1,46 @@
-"""What a frozen encoder gives for a clip: its output before any head, pooled over valid cells."""
+"""What frozen encoders give for a corpus: their output before any head, pooled over valid cells."""
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
-from fgmm.eval.recordings import Batch
+from fgmm.eval import corpus_embeddings
+from fgmm.eval.recordings import Averages, Recordings
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
-from fgmm.models.embeddings import Tokens
-from fgmm.models.heads import pooled
 
-POOLS = {"mean": ("mean",), "max": ("max",), "mean_max": ("mean", "max")}
+POOLS = ("mean", "max", "mean_max")
 
 
 class FrozenFeatures:
-    """Features of the trained network and of the one before its first step.
-
-    The batch normalisation of the untrained network has its initial statistics, so that it does
-    nothing. With statistics estimated from the clips, untrained features did worse on sounds, so
-    this baseline is the harder one to beat.
+    """Features of recordings by the trained network, and by the one before its first step.
 
     Args:
       experiment: of the checkpoint.
-      modality: whose encoder.
+      parts: corpora, whose recordings are taken together.
       pool: one of ``POOLS``; more than one way, concatenated.
+      batch_size: records encoded at a time.
     """
 
-    def __init__(self, experiment: Experiment, modality: str, pool: str):
-        self._experiment, self._modality = experiment, modality
-        ways = POOLS[pool]
+    def __init__(self, experiment: Experiment, parts: list[Recordings], pool: str, batch_size: int):
+        self._experiment, self._parts = experiment, parts
+        self._pool, self._batch_size = pool, batch_size
 
-        @jax.jit
-        def pool_cells(tokens: Tokens) -> Float[Array, "B F"]:
-            of_ways = [pooled(tokens.local, tokens.mask, way) for way in ways]
-            return jnp.concatenate(of_ways, axis=-1)
+    def __call__(self, state: TrainState, *, untrained: bool) -> dict[str, list[Averages]]:
+        """The averages of each corpus, by ``trained`` and, if asked for, ``untrained``."""
+        networks = {"trained": corpus_embeddings.trained(self._experiment, state, local=False)}
+        if untrained:
+            networks["untrained"] = corpus_embeddings.untrained(self._experiment)
+        found: dict[str, list[Averages]] = {name: [] for name in networks}
+        for part in self._parts:
+            embedded = corpus_embeddings.of_corpus(
+                *(self._experiment, state, part.assembler, *networks.values()),
+                batch_size=self._batch_size,
+            )
+            for name, of_network in zip(networks, embedded, strict=True):
+                found[name].append(part.averages(of_network, of_network.features(self._pool)))
+        return found
 
-        self._pool = pool_cells
-        # The seed is an argument, because XLA would take long to fold what follows from a constant.
-        # The program also encodes, so that XLA drops the parts of the state that are not needed for
-        # it.
-        self._encode_untrained = jax.jit(
-            lambda seed, batch: experiment.encode(experiment.init(seed), batch)
-        )
 
-    def trained(self, state: TrainState, batch: Batch) -> Float[Array, "B F"]:
-        """Of a state."""
-        return self._pool(self._experiment.encode(state, batch)[self._modality])
-
-    def untrained(self, batch: Batch) -> Float[Array, "B F"]:
-        """Of the initial state of the run's seed."""
-        encoded = self._encode_untrained(self._experiment.config.seed, batch)
-        return self._pool(encoded[self._modality])
+def joined(parts: list[Averages]) -> Float[np.ndarray, "R F"]:
+    """The features of all recordings."""
+    return np.concatenate([part.values for part in parts])

@@ -13,7 +13,6 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,7 +21,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics
+from fgmm.eval import attention, metrics, passes
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import gate_weights
@@ -97,10 +96,11 @@ class _Gates:
         logits: list[float] = []
         problems: collections.Counter[str] = collections.Counter()
         clips = 0
-        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
+        for batch, found, count in passes.batches(
+            self.assembler, self.batch_size, state, self._maps
+        ):
             problems += pipeline.count_problems(batch["problems"][:count])
-            arrays = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
-            maps = jax.device_get(self._maps(state, arrays)[self.term])
+            maps = found[self.term]
             for row in np.flatnonzero(maps.mask[:count].any(axis=(1, 2))).tolist():
                 clip = self.assembler.source[int(batch["record"][row])]
                 references = grounding.of_clip(clip, self.assembler.shape, self.segmenter)

@@ -14,7 +14,6 @@ class; and ``untrained``, the same of the network before its first step.
 """
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,8 +26,8 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.eval import metrics
 from fgmm.eval.folds import drawn_folds
-from fgmm.eval.frozen_features import POOLS, FrozenFeatures
-from fgmm.eval.recordings import MODALITIES, Averages, check_encoders, footnote, open_labelled
+from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
+from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -59,7 +58,7 @@ class Evaluation:
     label: str
     modality: str = option("video", choices=MODALITIES)
     test_source: Mapping = dataclasses.field(default_factory=dict)
-    pool: str = option("mean", choices=tuple(POOLS))
+    pool: str = option("mean", choices=POOLS)
     classifier: str = option("logistic_regression", choices=CLASSIFIERS)
     inverse_strengths: tuple[float, ...] = option((0.001, 0.01, 0.1, 1.0, 10.0), above=0)
     folds: int = option(5, low=3)
@@ -144,23 +143,22 @@ class _LinearProbe:
             "corpora": [part.protocol() for part in self.parts],
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
-        self._features = FrozenFeatures(experiment, options.modality, options.pool)
+        self._features = FrozenFeatures(experiment, self.parts, options.pool, options.batch_size)
         self._untrained: dict[str, float] | None = None
         self.by_query: dict[str, list[int]] = {}
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        compute = {"trained": functools.partial(self._features.trained, state)}
-        if self.options.untrained and self._untrained is None:
-            compute["untrained"] = self._features.untrained
-        parts = [part.averages(compute, self.options.batch_size) for part in self.parts]
+        wanted = self.options.untrained and self._untrained is None
+        features = self._features(state, untrained=wanted)
+        parts = features["trained"]
         valid = np.concatenate([part.valid for part in parts])
-        if "untrained" in compute:
-            scores = self._scores(_values(parts, "untrained"), valid)
+        if wanted:
+            scores = self._scores(joined(features["untrained"]), valid)
             self._untrained = {f"untrained/{name}": value for name, value in scores.items()}
         tested = self.labels[valid & np.isin(self.fold, self.tests)]
         result: dict[str, float] = {
-            **self._scores(_values(parts, "trained"), valid),
+            **self._scores(joined(parts), valid),
             "chance_accuracy": 1 / len(self.parts[0].classes),
             "majority_accuracy": np.bincount(tested).max() / len(tested),
             **(self._untrained or {}),
@@ -248,10 +246,6 @@ class _LinearProbe:
         else:
             classifier = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
         return make_pipeline(StandardScaler(), classifier)
-
-
-def _values(parts: list[Averages], name: str) -> Float[np.ndarray, "R F"]:
-    return np.concatenate([part.values[name] for part in parts])
 
 
 if __name__ == "__main__":

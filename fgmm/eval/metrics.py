@@ -6,9 +6,10 @@ Shares, such as R@k, lie in [0, 1]; ranks start at 1, the best.
 
 import bisect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import comb
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64, Shaped
@@ -17,6 +18,8 @@ RECALL_AT = (1, 5, 10)
 
 # Scores compared at a time. A few temporaries of this many entries are all that ranking allocates.
 _BLOCK_ENTRIES = 1 << 20
+# Of a 95% interval.
+_EDGES = (0.025, 0.975)
 
 
 def retrieval_ranks(
@@ -78,9 +81,9 @@ def retrieval_summary(
       group: of each query, as in ``bootstrap_interval``.
 
     Returns:
-      ``r@1``, ``r@5``, ``r@10`` in [0, 1], each with its 95% interval as ``r@1_low`` and
-      ``r@1_high``; ``median_rank``, ``mean_rank``; and under ``chance_r@1`` and so on what a random
-      order is expected to give.
+      ``r@1``, ``r@5``, ``r@10`` in [0, 1], ``median_rank``, ``mean_rank``; the 95% interval of each
+      as ``r@1_low`` and ``r@1_high``; and under ``chance_r@1`` and so on what a random order is
+      expected to give.
 
     Raises:
       ValueError: no queries, or counts or ranks that a gallery of this size cannot have.
@@ -98,7 +101,8 @@ def retrieval_summary(
             f"got {ranks.min()}..{ranks.max()}"
         )
     found = with_intervals({f"r@{k}": ranks <= k for k in RECALL_AT}, group)
-    found |= {"median_rank": float(np.median(ranks)), "mean_rank": float(ranks.mean())}
+    found |= _with_ends("median_rank", float(np.median(ranks)), median_interval(ranks, group))
+    found |= with_intervals({"mean_rank": ranks}, group)
 
     counts = Counter(relevant_counts.tolist())
     chance = {f"chance_r@{k}": float(_chance_recall(k, counts, gallery)) for k in RECALL_AT}
@@ -140,13 +144,13 @@ def _chance_median_rank(counts: Counter[int], gallery: int) -> float:
     return (reached + exceeded) / 2
 
 
-def caption_relevance(
+def caption_groups(
     captions: Sequence[Sequence[str]],
-) -> tuple[Int64[np.ndarray, "Q"], Bool[np.ndarray, "Q G"]]:
-    """Which clips each caption may retrieve.
+) -> tuple[Int64[np.ndarray, "Q"], Int64[np.ndarray, "Q"]]:
+    """Which captions read the same.
 
-    Captions are flattened in order, clip by clip. Captions that read the same after Unicode case
-    folding, with runs of white space taken as one space and none at the ends, are the same caption:
+    Captions are flattened in order, clip by clip. Those that read the same after Unicode case
+    folding, with runs of white space taken as one space and none at the ends, are of one group:
     each is correct for every clip that owns one of them. Punctuation counts.
 
     Args:
@@ -154,8 +158,7 @@ def caption_relevance(
 
     Returns:
       owner: the clip each of Q captions was written for.
-      text_to_clip: whether the clip is a correct answer to the caption. Its transpose is the
-        relevance of captions to clips.
+      group: a number for each caption, equal for those that read the same.
 
     Raises:
       TypeError: a clip has one string instead of a sequence of captions.
@@ -167,10 +170,7 @@ def caption_relevance(
         for text in texts:
             owner.append(clip)
             group.append(groups.setdefault(" ".join(text.casefold().split()), len(groups)))
-    owner, group = np.array(owner, np.int64), np.array(group, np.int64)
-    owns = np.zeros((len(groups), len(captions)), bool)
-    owns[group, owner] = True
-    return owner, owns[group]
+    return np.array(owner, np.int64), np.array(group, np.int64)
 
 
 def class_accuracies(
@@ -220,27 +220,36 @@ def classification_summary(
     }
 
 
-def hubness(scores: Float[np.ndarray, "Q G"], k: int = 10) -> float:
+def hubness(times_found: Int[np.ndarray, "G"]) -> dict[str, float]:
     """How unevenly items are found: the skewness of N_k, how many queries have an item among their
-    best ``k`` (Radovanovic et al., "Hubs in Space", JMLR 11, 2010, equation 1).
+    best k (Radovanovic et al., "Hubs in Space", JMLR 11, 2010, equation 1).
 
     It is near 0 where all items are found about as often, and large where a few are found by very
-    many queries; 0 where all items are found equally often. Of equal scores any may be among the
-    best.
+    many queries; 0 where all items are found equally often.
 
     Args:
-      scores: similarity of each query to each item, higher is better.
-      k: of the best items; G if there are fewer.
+      times_found: N_k of each item.
+
+    Returns:
+      ``hubness``, and its 95% interval, in which items are resampled, as ``hubness_low`` and
+      ``hubness_high``.
     """
-    queries, gallery = scores.shape
-    k = min(k, gallery)
-    rows = max(1, _BLOCK_ENTRIES // max(gallery, 1))
-    found = np.zeros(gallery)
-    for start in range(0, queries, rows):
-        best = np.argpartition(-scores[start : start + rows], k - 1, axis=1)[:, :k]
-        found += np.bincount(best.ravel(), minlength=gallery)
-    spread = found.std()
-    return float(((found - found.mean()) ** 3).mean() / spread**3) if spread else 0.0
+    n = times_found - times_found.mean()
+    powers = np.stack([n, n**2, n**3], axis=1)
+    resampled = _resampled_means(powers, None, seed=0, resamples=1000)
+    ends = np.quantile(_skewness(resampled), _EDGES)
+    value = float(_skewness(powers.mean(axis=0, keepdims=True))[0])
+    return _with_ends("hubness", value, (ends[0], ends[1]))
+
+
+def _skewness(powers: Float64[np.ndarray, "R 3"]) -> Float64[np.ndarray, "R"]:
+    """From the means of x, x² and x³."""
+    mean, square, cube = powers.T
+    variance = np.maximum(square - mean**2, 0)
+    third = cube - 3 * mean * square + 2 * mean**3
+    # What is left of a constant is rounding.
+    spread = np.where(variance > 1e-12, variance, 1) ** 1.5
+    return np.where(variance > 1e-12, third / spread, 0.0)
 
 
 def bootstrap_interval(
@@ -276,26 +285,80 @@ def bootstrap_interval(
         raise ValueError(
             f"needs resamples >= 1 and 0 < level < 1, got resamples={resamples}, level={level}"
         )
-    queries = len(values)
-    _, owner = np.unique(np.arange(queries) if group is None else group, return_inverse=True)
-    sizes = np.bincount(owner).astype(np.float64)
+    means = _resampled_means(values, group, seed=seed, resamples=resamples)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.asarray(ends[0]), np.asarray(ends[1])
+
+
+def _resampled_means(
+    values: Shaped[np.ndarray, "Q *F"],
+    group: Int[np.ndarray, "Q"] | None,
+    *,
+    seed: int,
+    resamples: int,
+) -> Float64[np.ndarray, "R *F"]:
+    """The means of values in each resample of whole groups."""
+    owner, sizes = _groups(len(values), group)
     # What each resample would change of the mean, which is kept apart for the sake of rounding.
     centre = values.mean(axis=0, dtype=np.float64)
     sums = np.zeros((len(sizes), *values.shape[1:]))
     np.add.at(sums, owner, values - centre)
-    rng = np.random.default_rng(seed)
-    rows = max(1, _BLOCK_ENTRIES // len(sizes))
     means = []
-    for start in range(0, resamples, rows):
-        count = min(rows, resamples - start)
-        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
-        drawn += len(sizes) * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * len(sizes)).reshape(count, -1)
+    for times in _resamples(len(sizes), seed, resamples):
         totals = (times @ sizes).reshape(-1, *(1,) * (values.ndim - 1))
         means.append(np.tensordot(times, sums, axes=1) / totals)
-    edges = [(1 - level) / 2, (1 + level) / 2]
-    ends = centre + np.quantile(np.concatenate(means), edges, axis=0)
-    return np.asarray(ends[0]), np.asarray(ends[1])
+    return centre + np.concatenate(means)
+
+
+def _groups(
+    queries: int, group: Int[np.ndarray, "Q"] | None
+) -> tuple[Int64[np.ndarray, "Q"], Float64[np.ndarray, "groups"]]:
+    """The number of each query's group, and the groups' sizes."""
+    _, owner = np.unique(np.arange(queries) if group is None else group, return_inverse=True)
+    return owner, np.bincount(owner).astype(np.float64)
+
+
+def _resamples(groups: int, seed: int, resamples: int) -> Iterator[Int64[np.ndarray, "R groups"]]:
+    """How often each group is drawn, of some resamples at a time."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, _BLOCK_ENTRIES // groups)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = rng.integers(groups, size=(count, groups))
+        drawn += groups * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * groups).reshape(count, -1)
+
+
+def median_interval(
+    values: Shaped[np.ndarray, "Q"],
+    group: Int[np.ndarray, "Q"] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> tuple[float, float]:
+    """The percentile bootstrap interval, of 95%, of the median over queries.
+
+    Args:
+      values, group, seed, resamples: as in ``bootstrap_interval``, whose resamples it shares.
+    """
+    owner, sizes = _groups(len(values), group)
+    order = np.argsort(values, kind="stable")
+    ordered, owner = np.asarray(values, np.float64)[order], owner[order]
+    medians = []
+    for times in _resamples(len(sizes), seed, resamples):
+        rows = max(1, _BLOCK_ENTRIES // len(values))
+        for start in range(0, len(times), rows):
+            reached = times[start : start + rows][:, owner].cumsum(axis=1)
+            # The two in the middle, which are one if their number is odd.
+            total = reached[:, -1:]
+            ends = [(reached <= (total + odd) // 2 - 1).sum(axis=1) for odd in (1, 2)]
+            medians.append((ordered[ends[0]] + ordered[ends[1]]) / 2)
+    low, high = np.quantile(np.concatenate(medians), _EDGES)
+    return float(low), float(high)
+
+
+def _with_ends(name: str, value: float, ends: Sequence[Any]) -> dict[str, float]:
+    return {name: value, f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
 
 
 def with_intervals(
@@ -311,7 +374,7 @@ def with_intervals(
     lows, highs = bootstrap_interval(values, group)
     found = {}
     for name, mean, low, high in zip(outcomes, values.mean(axis=0), lows, highs, strict=True):
-        found |= {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}
+        found |= _with_ends(name, float(mean), (low, high))
     return found
 
 

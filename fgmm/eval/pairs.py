@@ -1,15 +1,18 @@
-"""Where clips are compared with text: the space of the heads, and the scores that rank."""
+"""Where two modalities are compared: the space of the heads, and the scores that rank."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxtyping import Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from fgmm.config import ConfigError
 from fgmm.experiment.build import Experiment
 from fgmm.losses import Term
-from fgmm.models.embeddings import AnyArray
+from fgmm.losses.term import Side
+from fgmm.models.embeddings import AnyArray, Embeddings
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:
@@ -72,10 +75,12 @@ class Ranking:
 
     Attributes:
       experiment: of the checkpoint.
+      pair: such as ``"video_text"``.
       fine, coarse: terms of the objective; empty where there is none.
     """
 
     experiment: Experiment
+    pair: str
     fine: str
     coarse: str
 
@@ -90,7 +95,7 @@ class Ranking:
         """
         coarse = _terms(experiment, pair, "coarse", space)
         fine = fine_term(experiment, pair, space, term, name=name)
-        return cls(experiment, fine, coarse[0] if coarse else "")
+        return cls(experiment, pair, fine, coarse[0] if coarse else "")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,6 +131,34 @@ class Ranking:
             )
         return {name: found[name] for name in self.names}
 
+    def score_function(
+        self, items: str, name: str = ""
+    ) -> Callable[[Mapping[str, Any], Embeddings, Embeddings], Float[Array, "m Q"]]:
+        """A score as a function of the objective's parameters, m items and Q queries, jitted.
+
+        Embeddings are local [m,N,D] and coarse [m,D], of captions [Q,P,D] and [Q,D], in any float
+        dtype. Where video and audio are compared, those of audio are of its segments.
+
+        Args:
+          items: the modality of the items, one side of the pair.
+          name: of the score; empty for the one that ranks.
+        """
+        swapped = items == self.pair.split("_")[1]
+        chosen = name or self.names[0]
+
+        @jax.jit
+        def score(parameters, items, queries):
+            sides = (queries, items) if swapped else (items, queries)
+            x, y = (jax.tree.map(_in_float32, side) for side in sides)
+            fine = None
+            if self.fine:
+                term = scoring_term(self.experiment, self.fine)
+                fine = term.score(parameters[self.fine], Side.of(x), Side.of(y)).values
+            found = self.scores(parameters, x.coarse @ y.coarse.T, fine)[chosen]
+            return found.T if swapped else found
+
+        return score
+
     def _temperature(self, term: str, parameters: Mapping[str, Any]):
         entry = self.experiment.objective.terms[term]
         return entry.term.current("temperature", parameters[term])
@@ -136,3 +169,7 @@ def scoring_term(experiment: Experiment, name: str) -> Term:
     certain device or dtype.
     """
     return experiment.objective.terms[name].term.with_implementation(None)
+
+
+def _in_float32(v: AnyArray) -> AnyArray:
+    return v if v.dtype == bool else v.astype(jnp.float32)

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from fgmm.config import ConfigError
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics
+from fgmm.eval import attention, metrics, passes
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -120,16 +120,18 @@ class _PointingGame:
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        untrained = self.experiment.initial_state()
-        # On the device of the other state, so that one compiled program serves both.
-        untrained = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), untrained, state)
+        # On the devices of the other state, so that one compiled program serves both.
+        devices = jax.tree.leaves(state)[0].sharding
+        untrained = self.experiment.initial_state(devices).with_weights()
         targets: list[_Targets] = []
         names = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
+        states = {"": state, "untrained_": untrained}
+        for batch, ways, count in passes.batches(
+            self.assembler, self.batch_size, states, self._ways
+        ):
             problems += pipeline.count_problems(batch["problems"][:count])
-            ways = self._ways({"": state, "untrained_": untrained}, batch)
             mask = next(iter(ways.values())).mask
             for row in np.flatnonzero(batch["video_mask"][:count]).tolist():
                 record = int(batch["record"][row])
@@ -171,7 +173,7 @@ class _PointingGame:
         """The maps of a batch by kind, behind the prefix of the state."""
         ways = {}
         for prefix, state in states.items():
-            of_state = jax.device_get(self._maps(state, batch))
+            of_state = self._maps(state, batch)
             ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
         return ways
 

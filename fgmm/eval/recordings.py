@@ -6,22 +6,20 @@ share a ``clip_id``; what is computed of windows is averaged over those of a rec
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 
 from fgmm.config import Config, ConfigError
 from fgmm.data import pipeline
+from fgmm.eval.corpus_embeddings import CorpusEmbeddings
 from fgmm.experiment.build import Experiment
 
 MODALITIES = ("video", "audio")
 # Sizes of a batch that, set to zero, leave all other modalities out.
 _OTHERS = {"video": ("samples", "tokens"), "audio": ("frames", "tokens")}
-
-Batch = dict[str, np.ndarray]
 
 
 def check_encoders(experiment: Experiment, *modalities: str, name: str) -> None:
@@ -48,12 +46,12 @@ class Averages:
     """Means over the windows of R recordings.
 
     Attributes:
-      values: by name, float64 [R, ...]: means over the readable windows of each.
+      values: float64 [R, ...]: means over the readable windows of each.
       windows: how many windows of each are readable.
       problems: how many windows had each problem.
     """
 
-    values: dict[str, np.ndarray]
+    values: Float64[np.ndarray, "R *rest"]
     windows: Int64[np.ndarray, "R"]
     problems: collections.Counter[str]
 
@@ -86,28 +84,21 @@ class Recordings:
     labels: Int64[np.ndarray, "R"]
     groups: tuple[str, ...]
 
-    def averages(self, compute: Mapping[str, Callable[[Batch], Any]], batch_size: int) -> Averages:
-        """Reads every record once; bad input is left out and counted.
+    def averages(
+        self, embedded: CorpusEmbeddings, values: Shaped[np.ndarray, "records *rest"]
+    ) -> Averages:
+        """Means over the windows that could be read; bad input is left out and counted.
 
         Args:
-          compute: by name, functions of a batch to an array [B, ...].
-          batch_size: records at a time.
+          embedded: of the source.
+          values: of each of its records.
         """
-        sums: dict[str, np.ndarray] = {}
-        windows = np.zeros(len(self.labels), np.int64)
-        problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assembler, batch_size):
-            problems += pipeline.count_problems(batch["problems"][:count])
-            owner = self.owner[batch["record"][:count]]
-            rows = np.flatnonzero(batch[f"{self.modality}_mask"][:count] & (owner >= 0))
-            np.add.at(windows, owner[rows], 1)
-            for name, function in compute.items():
-                values = np.asarray(jax.device_get(function(batch)), np.float64)
-                total = sums.setdefault(name, np.zeros((len(windows), *values.shape[1:])))
-                np.add.at(total, owner[rows], values[rows])
-        each = np.maximum(windows, 1)
-        means = {name: (total.T / each).T for name, total in sums.items()}
-        return Averages(means, windows, problems)
+        rows = np.flatnonzero(embedded.mask & (self.owner >= 0))
+        windows = np.bincount(self.owner[rows], minlength=len(self.labels))
+        total = np.zeros((len(windows), *values.shape[1:]))
+        np.add.at(total, self.owner[rows], np.asarray(values, np.float64)[rows])
+        means = (total.T / np.maximum(windows, 1)).T
+        return Averages(means, windows, pipeline.count_problems(embedded.problems))
 
     def counts(self, averages: Averages) -> dict[str, int]:
         """How much was evaluated and what was left out, as entries of a result.

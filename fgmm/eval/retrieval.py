@@ -1,35 +1,53 @@
-"""Retrieval of clips by captions and of captions by clips.
+"""Retrieval of one modality by another: clips by captions, captions by clips, sounds by pictures.
 
 Protocol: every clip of a source is embedded once, without augmentation, by the heads. The gallery
 is ranked by up to three scores: *coarse*, the product of coarse embeddings; *fine*, the similarity
 of local and phrase embeddings as a term of the objective computes it (weights come from the scored
 pair alone, so the answer does not leak); and *sum*, S_fine/τ_fine + S_coarse/τ_coarse, with the
-temperatures of their losses. The one that ``config.objective.score`` names comes first. Ties go
-against the model. A clip may have several captions, each a query; equal captions are correct
-answers of each other's clips. Phrases of a caption for which there is no room are left out, and
-their share is reported.
+temperatures of their losses. The one that ``config.objective.score`` names comes first. Beside
+them, if asked for: *coarse, then fine*, where the best of the gallery by the coarse score are
+ranked by the first one, with its cost; and each score corrected for hubs (``fgmm.eval.ranks``),
+which uses the statistics of the gallery and the queries themselves.
+
+Ties go against the model. A clip may have several captions, each a query; equal captions are
+correct answers of each other's clips. Pictures, sounds and captions that are there but cannot be
+read are failures: they have the worst rank, and nothing finds them. Clips that lack one side of the
+pair, such as sound, do not take part. Both are counted. Phrases of a caption for which there is no
+room are left out, and their share is reported.
 """
 
 import collections
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
-from fgmm.eval import metrics, pairs
+from fgmm.data.schema import REASONS
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes, ranks
+from fgmm.eval.bank import Bank, RowsOf, padded
+from fgmm.eval.recordings import check_encoders
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
+from fgmm.losses.objective import PAIRS
 from fgmm.losses.term import Side
+from fgmm.models.embeddings import Embeddings
 
 # Clips and captions whose similarity is computed at a time.
 _CLIPS, _CAPTIONS = 64, 256
+# A clip with these has no such modality; all others say that it could not be read.
+_ABSENT = ("no_video", "no_audio", "silent_audio")
+_ALONE = {
+    "video": {"samples": 0, "tokens": 0},
+    "audio": {"frames": 0, "tokens": 0},
+    "text": {"frames": 0, "samples": 0},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +56,34 @@ class Evaluation:
 
     Attributes:
       source: the corpus, as in ``config.data.source``.
-      pair: what is retrieved by what: ``"video_text"`` or ``"audio_text"``.
+      pair: what is retrieved by what, in both directions.
       space: of the heads; empty for the first that both modalities take part in.
       term: of the objective, whose similarity is the fine score; empty for the first fine one on
         the pair. Without one there are only coarse scores.
       captions: at most so many captions of a clip, the first ones.
       phrases, tokens: room for those of a caption; 0 for as much as in training.
+      shortlist: as many of the gallery, the best by the coarse score, are ranked by the first score
+        for *coarse, then fine*; 0 to leave it out.
+      exhaustive: rank the whole gallery by the fine score too. Without it there are coarse scores
+        and, with a shortlist, coarse then fine, for galleries whose pairs are too many.
+      correct_hubs: also rank by scores corrected for hubs.
+      folds: the gallery is cut into as many parts, in order, and each is a gallery of its own, as
+        the 1,000 images of COCO. Figures are those of all queries together.
       batch_size: clips embedded at a time.
     """
 
     source: Mapping
-    pair: str = option("video_text", choices=("video_text", "audio_text"))
+    pair: str = option("video_text", choices=tuple(PAIRS))
     space: str = ""
     term: str = ""
-    captions: int = 5
+    captions: int = option(5, low=1)
     phrases: int = option(0, low=0)
     tokens: int = option(0, low=0)
-    batch_size: int = 64
+    shortlist: int = option(0, low=0)
+    exhaustive: bool = True
+    correct_hubs: bool = False
+    folds: int = option(1, low=1)
+    batch_size: int = option(64, low=1)
 
     def __post_init__(self):
         check_options(self)
@@ -63,8 +92,10 @@ class Evaluation:
         """Opens the corpus and finds space and term.
 
         Raises:
-          ConfigError: an option names something that is not there.
+          ConfigError: an option names something that is not there, or the checkpoint lacks a
+            modality of the pair.
         """
+        check_encoders(experiment, *self.pair.split("_"), name="retrieval")
         return _Retrieval(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
@@ -73,134 +104,320 @@ class Evaluation:
         for name, value in result.items():
             if name.count("/") == 2:
                 score, direction, metric = name.split("/")
-                rows.setdefault(f"{score}, {direction.replace('_', ' ')}", {})[metric] = value
+                rows.setdefault(f"{_title(score)}, {direction.replace('_', ' ')}", {})[metric] = (
+                    value
+                )
         columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank", "hubness"]
-        table = metrics.table(rows, columns)
+        lines = [metrics.table(rows, columns)]
+        for row, found in rows.items():
+            if "share_of_pairs" in found:
+                lines.append(
+                    f"{row}: the best {self.shortlist} by the coarse score, "
+                    f"{found['share_of_pairs']:.1%} of the fine pairs, "
+                    f"{found['share_of_flops']:.1%} of the FLOPs of all"
+                )
+        if self.correct_hubs:
+            lines.append("hubs corrected: uses the statistics of this gallery and these queries")
         problems = ("bad_input/", "left_out/")
         left_out = sum(value for name, value in result.items() if name.startswith(problems))
         unread = result["phrases_left_out"]
-        return (
-            f"{table}\ngallery: {result['clips']:.0f} clips, {result['captions']:.0f} captions"
-            + (f"; problems in the input: {left_out:.0f}, see the JSON" if left_out else "")
-            + (f"; {unread:.1%} of the phrases had no room" if unread else "")
-        )
+        gallery = f"gallery: {result['clips']:.0f} clips, {result['captions']:.0f} "
+        gallery += "sounds" if self.pair == "video_audio" else "captions"
+        if self.folds > 1:
+            gallery += f", in {self.folds} parts"
+        if failed := result["unreadable_clips"] + result["unreadable_captions"]:
+            gallery += f"; of them unreadable, which count as not found: {failed:.0f}"
+        if left_out:
+            gallery += f"; problems in the input: {left_out:.0f}, see the JSON"
+        if unread:
+            gallery += f"; {unread:.1%} of the phrases had no room"
+        return "\n".join([*lines, gallery])
+
+
+def _title(score: str) -> str:
+    title = score.replace("coarse_then_", "coarse, then ")
+    if title.endswith(ranks.CORRECTED):
+        title = f"{title.removesuffix(ranks.CORRECTED)}, hubs corrected (CSLS)"
+    return title
 
 
 class _Retrieval:
     def __init__(self, options: Evaluation, experiment: Experiment):
-        experiment = experiment.with_room(options.phrases, options.tokens)
-        self.experiment, self.batch_size = experiment, options.batch_size
-        self.modality = options.pair.removesuffix("_text")
+        self.options, self.experiment = options, experiment
+        self.roomy = experiment
+        self.modalities = options.pair.split("_")
+        if "text" in self.modalities:
+            self.roomy = experiment.with_room(options.phrases, options.tokens)
         self.space = pairs.space_of(experiment, options.pair, options.space, name="retrieval")
         self.ranking = pairs.Ranking.of(
             experiment, options.pair, self.space, options.term, name="retrieval"
         )
+        fine = self.ranking.fine
+        self.names = self.ranking.names if options.exhaustive else ("coarse",)
+        # By which a shortlist is ranked: the first score that is not coarse alone.
+        first = next((name for name in self.ranking.names if name != "coarse"), "")
+        self.rerank = first if options.shortlist else ""
         self.protocol = dataclasses.asdict(options) | {
             "space": self.space,
-            "term": self.ranking.fine,
-            "scores": self.ranking.names,
-            "phrases": experiment.shape.phrases,
-            "tokens": experiment.shape.tokens,
+            "term": fine,
+            "scores": self.names,
+            "coarse_then": self.rerank,
+            "phrases": self.roomy.shape.phrases,
+            "tokens": self.roomy.shape.tokens,
         }
         source = experiment.source(options.source, "retrieval.source")
         captions = 1 if experiment.config.data.join_captions else options.captions
-        other = {"audio": {"frames": 0}, "video": {"samples": 0}}[self.modality]
-        self.assembler = experiment.assembler(source, captions=captions, **other)
+        self.assemblers = {}
+        for modality in self.modalities:
+            owner = self.roomy if modality == "text" else experiment
+            sizes = {"captions": captions} if modality == "text" else {}
+            self.assemblers[modality] = owner.assembler(source, **_ALONE[modality], **sizes)
+        self.source = source
         self._score = jax.jit(self._score_block)
+        x, y = self.modalities
+        self._ranked_by = {
+            side: self.ranking.score_function(side, self.rerank) for side in (x, y) if self.rerank
+        }
         self.by_query: dict[str, list[int]] = {}
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        gallery = self._embed(state)
-        owner, text_to_clip = metrics.caption_relevance(gallery.captions)
-        result = {"clips": len(gallery.captions), "captions": len(owner)}
-        texts = list(itertools.chain(*gallery.captions))
-        result["phrases_left_out"] = self.assembler.share_left_out(texts)
-        self.queries = {
-            f"text_to_{self.modality}": {"name": texts, "group": owner.tolist()},
-            f"{self.modality}_to_text": {
-                "name": gallery.names,
-                "group": list(range(len(gallery.names))),
-            },
-        }
-        result |= {f"bad_input/{reason}": n for reason, n in gallery.problems.items()}
-        left_out = self.assembler.source.report
-        result |= {f"left_out/{reason}": n for reason, n in left_out.items()}
-        scores_by_name = self._scores(state.params["objective"], gallery)
-        for name, scores in scores_by_name.items():
-            for direction, matrix, relevant, group in (
+        gallery, result = self._gallery(state)
+        parameters = passes.on_one_device(state.params["objective"])
+        parts = list(_folds(gallery, self.options.folds))
+        found = _joined([self._outcomes(parameters, part) for part in parts])
+        x, y = self.modalities
+        self._remember(gallery)
+        counts = zip(*(part.relevance.counts for part in parts), strict=True)
+        of_y, of_x = (np.concatenate(side) for side in counts)
+        # Chance is that of the largest part.
+        sizes = max(len(part.x) for part in parts), max(len(part.y) for part in parts)
+        for name, both in found.items():
+            for direction, outcome, relevant, items, group in (
                 # Captions of a clip are alike.
-                (f"text_to_{self.modality}", scores.T, text_to_clip, owner),
-                (f"{self.modality}_to_text", scores, text_to_clip.T, None),
+                (f"{y}_to_{x}", both.y_to_x, of_y, sizes[0], gallery.owner),
+                (f"{x}_to_{y}", both.x_to_y, of_x, sizes[1], None),
             ):
-                ranks = metrics.retrieval_ranks(matrix, relevant)
-                self.by_query[f"{name}/{direction}/rank"] = ranks.tolist()
-                of_queries = (relevant.sum(1), matrix.shape[1], group)
-                summary = metrics.retrieval_summary(ranks, *of_queries)
-                summary["hubness"] = metrics.hubness(matrix)
+                self.by_query[f"{name}/{direction}/rank"] = outcome.ranks.tolist()
+                summary = metrics.retrieval_summary(outcome.ranks, relevant, items, group)
+                summary |= metrics.hubness(outcome.found)
+                if name.startswith("coarse_then_"):
+                    summary |= self._cost(gallery, items)
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
 
-    def _embed(self, state: TrainState) -> "_Gallery":
-        clips, texts, captions, names = [], [], [], []
-        problems: collections.Counter[str] = collections.Counter()
-        for batch, count in pipeline.evaluation_batches(self.assembler, self.batch_size):
-            space = jax.device_get(self.experiment.embed(state, batch))[self.space]
-            problems += pipeline.count_problems(batch["problems"][:count])
-            valid = batch[f"{self.modality}_mask"] & batch["text_mask"].any(axis=1)
-            rows = np.flatnonzero(valid[:count])
-            said = batch["text_mask"][rows]
-            clips.append(jax.tree.map(lambda x, rows=rows: x[rows], space[self.modality]))
-            texts.append(jax.tree.map(lambda x, rows=rows, said=said: x[rows][said], space["text"]))
-            captions += [self._captions(batch, row) for row in rows.tolist()]
-            names += [self.assembler.source[int(batch["record"][row])].clip_id for row in rows]
-        if not captions:
+    def _remember(self, gallery: "_Gallery") -> None:
+        x, y = self.modalities
+        self.queries = {
+            f"{y}_to_{x}": {"name": list(gallery.y.ids), "group": gallery.owner.tolist()},
+            f"{x}_to_{y}": {"name": list(gallery.x.ids), "group": list(range(len(gallery.x)))},
+        }
+        self.by_query = {}
+
+    def _gallery(self, state: TrainState) -> tuple["_Gallery", dict[str, float]]:
+        """Both sides of the clips that have both, and what is said of them in the result."""
+        sides = {}
+        for modality, assembler in self.assemblers.items():
+            owner = self.roomy if modality == "text" else self.experiment
+            network = corpus_embeddings.trained(owner, state, local=bool(self.ranking.fine))
+            (sides[modality],) = corpus_embeddings.of_corpus(
+                owner, state, assembler, network, batch_size=self.options.batch_size
+            )
+        every, said = [], []
+        for record in range(len(self.source)):
+            clip = self.source[record]
+            every.append(clip.clip_id)
+            said.append(self._said(clip) if "text" in sides else [(0, "")])
+        takes_part = np.array([bool(texts) for texts in said])
+        bits = np.zeros(len(every), np.int32)
+        for modality, side in sides.items():
+            bits |= side.problems
+            if modality != "text":
+                absent = [bool(bits & _bit(_ABSENT)) for bits in side.problems.tolist()]
+                takes_part &= side.mask | ~np.array(absent, bool)
+        rows = np.flatnonzero(takes_part)
+        if not rows.size:
             raise ConfigError("retrieval.source: no clip has both sides of the pair")
-        joined = [jax.tree.map(lambda *x: np.concatenate(x), *part) for part in (clips, texts)]
-        return _Gallery(*joined, captions, names, problems)
+        names = [every[row] for row in rows]
+        x, y = self.modalities
+        of_x = _bank(sides[x].embeddings(self.space), rows, names)
+        if y == "text":
+            texts = [[text for _, text in said[row]] for row in rows]
+            owner, group = metrics.caption_groups(texts)
+            slots = [(row, k) for row in rows for k, _ in said[row]]
+            captions = sides[y].mask.shape[1]
+            places = np.array([row * captions + k for row, k in slots], np.int64)
+            flat = jax.tree.map(
+                lambda v: v.reshape(-1, *v.shape[2:]), sides[y].embeddings(self.space)
+            )
+            of_y = _bank(flat, places, list(itertools.chain(*texts)))
+            left_out = self.assemblers[y].share_left_out(of_y.ids)
+        else:
+            owner = group = np.arange(len(rows))
+            segments = sides[y].embeddings(self.space, segments=True)
+            of_y, left_out = _bank(segments, rows, names), 0.0
+        relevance = ranks.Relevance.of(group, owner, len(rows))
+        result = {"clips": len(rows), "captions": len(of_y), "phrases_left_out": left_out}
+        result |= {
+            "unreadable_clips": int((~of_x.mask.any(axis=1)).sum()),
+            "unreadable_captions": int((~of_y.mask.any(axis=1)).sum()),
+            "left_out_clips": len(every) - len(rows),
+        }
+        problems = pipeline.count_problems(bits)
+        result |= {f"bad_input/{reason}": n for reason, n in problems.items()}
+        report: collections.Counter[str] = self.source.report
+        result |= {f"left_out/{reason}": n for reason, n in report.items()}
+        return _Gallery(of_x, of_y, owner, group, relevance), result
 
-    def _captions(self, batch: Mapping[str, np.ndarray], row: int) -> list[str]:
-        clip = self.assembler.source[int(batch["record"][row])]
-        chosen = self.assembler.chosen([c for c in clip.captions if c.text.strip()])
-        said = batch["text_mask"][row][: len(chosen)]
-        return [caption.text for caption, valid in zip(chosen, said, strict=True) if valid]
+    def _said(self, clip: Any) -> list[tuple[int, str]]:
+        """The captions that are queries, with their places among those of the clip."""
+        chosen = self.assemblers["text"].chosen([c for c in clip.captions if c.text.strip()])
+        texts = [caption.text for caption in chosen]
+        return [(k, text) for k, text in enumerate(texts) if any(map(str.isalnum, text))]
 
-    def _scores(self, parameters: Any, gallery: "_Gallery") -> dict[str, np.ndarray]:
-        """[G, Q] by name, the one that ranks first."""
-        coarse, fine = gallery.clips.coarse @ gallery.texts.coarse.T, None
-        if self.ranking.fine:
-            rows = [
-                [
-                    np.asarray(self._score(parameters[self.ranking.fine], clips, texts))
-                    for texts in _blocks(gallery.texts, _CAPTIONS)
-                ]
-                for clips in _blocks(gallery.clips, _CLIPS)
-            ]
-            fine = np.block(rows)
-        scores = self.ranking.scores(parameters, coarse, fine)
-        return {name: np.asarray(values) for name, values in scores.items()}
+    def _outcomes(self, parameters: Any, gallery: "_Gallery") -> dict[str, ranks.Both]:
+        x, y, relevance = gallery.x, gallery.y, gallery.relevance
+        compute = functools.partial(self._tile, parameters, gallery)
+        tiles = ranks.Tiles(compute, len(x), len(y))
+        found = ranks.outcomes(tiles, relevance, correct_hubs=self.options.correct_hubs)
+        if self.rerank:
+            by_x, by_y = (
+                functools.partial(self._ranked_by[side], parameters) for side in self.modalities
+            )
+            size = self.options.shortlist
+            found[f"coarse_then_{self.rerank}"] = ranks.Both(
+                ranks.of_shortlists(
+                    *(x, y, by_x, min(size, len(x)), relevance.pairs, found["coarse"].y_to_x)
+                ),
+                ranks.of_shortlists(
+                    *(y, x, by_y, min(size, len(y))),
+                    lambda rows, queries: relevance.pairs(queries, rows),
+                    found["coarse"].x_to_y,
+                ),
+            )
+        return found
+
+    def _tile(
+        self, parameters: Any, gallery: "_Gallery", rows: slice, columns: slice
+    ) -> ranks.Tile:
+        """Scores of clips and captions by name; -inf for those that could not be read."""
+        x, y = gallery.x, gallery.y
+        coarse, fine = x.coarse[rows] @ y.coarse[columns].T, None
+        if self.ranking.fine and self.options.exhaustive:
+            fine = np.empty(coarse.shape, np.float32)
+            captions = list(_blocks(y, columns, _CAPTIONS))
+            for clip_rows, clips in _blocks(x, rows, _CLIPS):
+                for caption_rows, texts in captions:
+                    block = self._score(parameters[self.ranking.fine], clips, texts)
+                    part = fine[clip_rows, caption_rows]
+                    part[...] = np.asarray(block)[: part.shape[0], : part.shape[1]]
+        if fine is None:
+            scores = {"coarse": coarse}
+        else:
+            scores = self.ranking.scores(parameters, coarse, fine)
+        there = x.mask[rows].any(axis=1)[:, None] & y.mask[columns].any(axis=1)[None]
+        return {
+            name: np.where(there, np.asarray(values), np.float32(-np.inf))
+            for name, values in scores.items()
+        }
 
     def _score_block(self, parameters: Any, clips: Any, texts: Any) -> jax.Array:
         term = pairs.scoring_term(self.experiment, self.ranking.fine)
         return term.score(parameters, Side.of(clips), Side.of(texts)).values
 
+    def _cost(self, gallery: "_Gallery", items: int) -> dict[str, float]:
+        """What a shortlist costs, as shares of the fine scores of all pairs. FLOPs are those of
+        the products of embeddings.
+        """
+        width = gallery.x.coarse.shape[1]
+        fine = gallery.x.local.shape[1] * gallery.y.local.shape[1] * width
+        ranked = min(self.options.shortlist, items)
+        return {
+            "share_of_pairs": ranked / items,
+            "share_of_flops": (items * width + ranked * fine) / (items * fine),
+        }
 
-@dataclasses.dataclass(frozen=True)
-class _Gallery:
-    """Embeddings of clips [G, ...] and captions [Q, ...], the captions' words by clip, and the ids
-    of clips.
+
+class _Gallery(NamedTuple):
+    """Both sides of a pair.
+
+    Attributes:
+      x, y: clips, and captions or sounds.
+      owner: the clip of each y.
+      group: of each y, as in ``Relevance``.
+      relevance: which are right answers of each other.
     """
 
-    clips: Any
-    texts: Any
-    captions: list[list[str]]
-    names: list[str]
-    problems: collections.Counter
+    x: Bank
+    y: Bank
+    owner: np.ndarray
+    group: np.ndarray
+    relevance: ranks.Relevance
 
 
-def _blocks(embeddings: Any, size: int) -> Iterator[Any]:
-    for start in range(0, len(embeddings.coarse), size):
-        yield jax.tree.map(lambda x, start=start: jnp.asarray(x[start : start + size]), embeddings)
+def _bit(reasons: tuple[str, ...]) -> int:
+    return sum(1 << REASONS.index(reason) for reason in reasons)
+
+
+def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:
+    """Some rows of embeddings; local ones are read when they are asked for."""
+    local, gates = (
+        v if v is None else RowsOf(v, rows) for v in (embeddings.local, embeddings.gates)
+    )
+    return Bank(embeddings.coarse[rows], local, embeddings.mask[rows], ids, gates)
+
+
+def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[slice, Embeddings]]:
+    """Items with their places from the start of ``rows``, padded to a size that few galleries
+    differ in.
+    """
+    size = min(size, 1 << max(0, len(bank) - 1).bit_length())
+    for start in range(rows.start, rows.stop, size):
+        stop = min(start + size, rows.stop)
+        yield (
+            slice(start - rows.start, stop - rows.start),
+            padded(bank.rows(slice(start, stop)), size),
+        )
+
+
+def _folds(gallery: _Gallery, folds: int) -> Iterator[_Gallery]:
+    """The gallery, or its parts.
+
+    Raises:
+      ConfigError: the parts would differ in size.
+    """
+    clips = len(gallery.x)
+    if folds == 1:
+        yield gallery
+        return
+    if clips % folds:
+        raise ConfigError(f"retrieval.folds={folds} does not divide the {clips} clips evenly")
+    size = clips // folds
+    for first in range(0, clips, size):
+        rows = slice(first, first + size)
+        columns = slice(*np.searchsorted(gallery.owner, [rows.start, rows.stop]))
+        owner, group = gallery.owner[columns] - first, gallery.group[columns]
+        x, y = (_part(bank, some) for bank, some in ((gallery.x, rows), (gallery.y, columns)))
+        yield _Gallery(x, y, owner, group, ranks.Relevance.of(group, owner, size))
+
+
+def _part(bank: Bank, rows: slice) -> Bank:
+    numbers = np.arange(rows.start, rows.stop)
+    local, gates = (v if v is None else RowsOf(v, numbers) for v in (bank.local, bank.gates))
+    return Bank(bank.coarse[rows], local, bank.mask[rows], bank.ids[rows], gates)
+
+
+def _joined(parts: list[dict[str, ranks.Both]]) -> dict[str, ranks.Both]:
+    """The outcomes of several galleries as one."""
+    return {
+        name: ranks.Both(
+            *(
+                ranks.Outcome(*(np.concatenate(v) for v in zip(*outcomes, strict=True)))
+                for outcomes in zip(*(part[name] for part in parts), strict=True)
+            )
+        )
+        for name in parts[0]
+    }
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def watch(
         # One compiled program serves all checkpoints of a run.
         bound = bound or evaluation.bind(experiment)
         last = experiment.config.steps
-        result = bound(state)
+        result = bound(binary.on_all_devices(state))
         which = checkpoint.weights_of(workdir, experiment, weights)
         results.add(step, result, which)
         seen = time.monotonic()

@@ -22,10 +22,10 @@ from jaxtyping import Array, Float
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
-from fgmm.data import pipeline
 from fgmm.data.schema import Caption, Clip
-from fgmm.eval import metrics, pairs
-from fgmm.eval.recordings import MODALITIES, Batch, check_encoders, footnote, open_labelled
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes
+from fgmm.eval.bank import padded
+from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import SCORES
@@ -175,14 +175,17 @@ class _ZeroShot:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         prompts = self._prompt_embeddings(state)
-        parameters = state.params["objective"]
-        averages = self.recordings.averages(
-            {"scores": lambda batch: self._scores(state, parameters, prompts, batch)},
-            self.options.batch_size,
+        parameters = passes.on_one_device(state.params["objective"])
+        network = corpus_embeddings.trained(self.experiment, state, local=bool(self.ranking.fine))
+        (embedded,) = corpus_embeddings.of_corpus(
+            *(self.experiment, state, self.recordings.assembler, network),
+            batch_size=self.options.batch_size,
         )
+        scores = self._scores(parameters, prompts, embedded.embeddings(self.space))
+        averages = self.recordings.averages(embedded, scores)
         if not averages.valid.any():
             raise ConfigError(f"zero_shot.source: no clip has {self.options.modality}")
-        scores = averages.values["scores"][averages.valid]
+        scores = averages.values[averages.valid]
         labels = self.recordings.labels[averages.valid]
         result: dict[str, float] = {}
         self.queries = self.recordings.queries(averages.valid)
@@ -198,15 +201,21 @@ class _ZeroShot:
 
     def _prompt_embeddings(self, state: TrainState) -> Embeddings:
         """Of all prompts: local [Q, P, D], mask [Q, P], coarse [Q, D]."""
-        found = []
-        for batch, count in pipeline.evaluation_batches(self.prompts, self.options.batch_size):
-            text = self.experiment.embed(state, batch)[self.space]["text"]
-            found.append(jax.tree.map(lambda x, count=count: x[:count, 0], text))
-        return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+        network = corpus_embeddings.trained(self.experiment, state, local=True)
+        (embedded,) = corpus_embeddings.of_corpus(
+            self.experiment, state, self.prompts, network, batch_size=self.options.batch_size
+        )
+        return jax.tree.map(lambda v: v[:, 0], embedded.embeddings(self.space))
 
-    def _scores(self, state: TrainState, parameters: Any, prompts: Embeddings, batch: Batch):
-        clips = self.experiment.embed(state, batch)[self.space][self.options.modality]
-        return self._score(parameters, clips, prompts)
+    def _scores(
+        self, parameters: Any, prompts: Embeddings, clips: Embeddings
+    ) -> Float[np.ndarray, "records scores classes"]:
+        size, found = self.options.batch_size, []
+        for start in range(0, len(clips.coarse), size):
+            part = jax.tree.map(lambda v, start=start: v[start : start + size], clips)
+            count = len(part.coarse)
+            found.append(np.asarray(self._score(parameters, padded(part, size), prompts))[:count])
+        return np.concatenate(found)
 
     def _scores_of_batch(
         self, parameters: Any, clips: Embeddings, prompts: Embeddings

@@ -33,7 +33,7 @@ from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import CROPPED, BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
-from fgmm.experiment import init_rules, layer_decay, lora, optimizer
+from fgmm.experiment import init_rules, layer_decay, lora, optimizer, outputs
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import Objective, TermEntry
 from fgmm.models import spaces
@@ -53,6 +53,8 @@ class Experiment:
       tokenizer: None without text.
       model, transforms, objective, optimizer: pure functions and modules.
       adapters: updates of kernels of ``model``, which does not know of them; ``apply`` does.
+      embeddings_folder: where evaluations keep the embeddings of corpora, see
+        ``fgmm.eval.corpus_embeddings``; None to keep none.
     """
 
     config: ml_collections.FrozenConfigDict
@@ -63,6 +65,7 @@ class Experiment:
     objective: Objective
     optimizer: optimizer.Optimizer
     adapters: lora.Adapters
+    embeddings_folder: pathlib.Path | None = None
 
     def source(self, entry: Config, key: str) -> Any:
         """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
@@ -163,6 +166,22 @@ class Experiment:
 
         jitted = jax.jit(embed)
         return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+
+    @functools.cached_property
+    def represent(self):
+        """``represent(state, batch, local)``: ``outputs.of_batch`` of a state, jitted."""
+        jitted = jax.jit(functools.partial(outputs.of_batch, self), static_argnums=3)
+        return lambda state, batch, local: jitted(
+            state.params["model"], state.statistics, batch, local
+        )
+
+    @functools.cached_property
+    def represent_untrained(self):
+        """``represent_untrained(seed, batch)``: the same of the state before the first step,
+        without local embeddings. It computes no part of that state which is not needed.
+        """
+        # The seed is an argument, because XLA would take long to fold what follows from a constant.
+        return jax.jit(functools.partial(outputs.of_untrained, self))
 
     @functools.cached_property
     def encode(self):

@@ -12,8 +12,8 @@ class Evaluator:
 
     Attributes:
       every: steps between evaluations; 0 for none but at the end.
-      run: a function of the state, on one device, to named numbers. Of several processes the first
-        runs it, and the others wait.
+      run: a function of the state, which is whole on every device of the mesh, to named numbers.
+        All processes run it; see ``fgmm.eval.passes``.
       table: what ``run`` returns as a table for a person; None prints nothing.
     """
 

@@ -96,7 +96,10 @@ class MultiModal(nn.Module):
         Text has axes [B,K,P,D]. So has ``audio_segments``, which takes the place of text. The gate
         of a segment is that of audio, applied to the mean of the segment's patches.
         """
-        encoded = self.encode(inputs, train)
+        return self.embeddings(self.encode(inputs, train))
+
+    def embeddings(self, encoded: Mapping[str, Tokens]) -> dict[str, dict[str, Embeddings]]:
+        """The same of what ``encode`` gives."""
         embeddings = {}
         for space, entry in self.spaces.items():
             members = embeddings.setdefault(space, {})

@@ -9,7 +9,6 @@ the others.
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import fgmm
+from fgmm import provenance
 from fgmm.command_line import WRONG_COMMAND
 from fgmm.config import Config, ConfigError, as_dict, flat
 from fgmm.train.coordination import key_value_client
@@ -196,7 +195,7 @@ def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -
     mine = {
         "--workdir": str(workdir.absolute()),
         "commit": commit,
-        "code of fgmm": _digest_of_code(),
+        "code of fgmm": provenance.code_digest(),
         "jax": jax.__version__,
         "python": platform.python_version(),
         **{f"config.{key}": value for key, value in flat(as_dict(config)).items()},
@@ -281,11 +280,3 @@ def _end_alone(error: BaseException) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
-
-
-def _digest_of_code() -> str:
-    folder = pathlib.Path(fgmm.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]

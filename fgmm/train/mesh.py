@@ -71,14 +71,14 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def on_one_device(tree: Any, mesh: Mesh) -> Any:
-    """The whole arrays on one device of this process; every process has to call it.
+def replicated(tree: Any, mesh: Mesh) -> Any:
+    """The whole arrays on every device; every process has to call it.
 
     Replicated arrays are not copied, so the result lives only as long as ``tree``.
     """
-    if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
-        tree = jax.jit(lambda tree: tree, out_shardings=everywhere(mesh))(tree)
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+    if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=everywhere(mesh))(tree)
 
 
 def split(arrays: Any, parts: int, mesh: Mesh) -> Any:

@@ -170,3 +170,20 @@ def write_msr_vtt(folder: pathlib.Path, videos: int = 8) -> pathlib.Path:
     (folder / "MSRVTT_train.9k.csv").write_text("\n".join(names))
     original.unlink()
     return folder
+
+
+def write_clotho(folder: pathlib.Path, sounds: int = 4) -> pathlib.Path:
+    """Sounds to be evaluated, of which the last has vanished; another of its name is in the
+    development set.
+    """
+    original = write_video(folder / "original.wav", sound=sung(1.0), sound_codec="pcm_s16le")
+    rows = ["file_name," + ",".join(f"caption_{k}" for k in range(1, 6))]
+    for number in range(sounds):
+        said = ",".join(f'"sound {number}, told {k} times"' for k in range(1, 6))
+        rows.append(f"rain {number}.wav,{said}")
+        part = "development" if number == sounds - 1 else "evaluation"
+        (folder / part).mkdir(exist_ok=True)
+        shutil.copy(original, folder / part / f"rain {number}.wav")
+    (folder / "clotho_captions_evaluation.csv").write_text("\n".join([*rows, ""]))
+    original.unlink()
+    return folder

@@ -20,7 +20,7 @@ def experiment():
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora")
-    names = ("ucf101", "hmdb51", "kinetics", "esc50", "youcook2", "msr_vtt")
+    names = ("ucf101", "hmdb51", "kinetics", "esc50", "youcook2", "msr_vtt", "clotho")
     return {name: getattr(corpora_fixture, f"write_{name}")(folder / name) for name in names}
 
 
@@ -58,23 +58,26 @@ def test_the_folds_of_esc50_are_kept(experiment, roots):
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "clips", "captions"),
+    ("name", "corpus", "variant", "clips", "captions"),
     [
-        ("youcook2", "split=train", 4, 1),
-        ("msr_vtt", "split=test_1k", 4, 1),
-        ("msr_vtt", "split=test", 3, 2),
+        ("youcook2", "youcook2", "split=train", 4, 1),
+        ("youcook2", "youcook2_video", "split=train", 2, 1),
+        ("msr_vtt", "msr_vtt", "split=test_1k", 4, 1),
+        ("msr_vtt", "msr_vtt_full", "split=test", 3, 2),
+        ("clotho", "clotho", "split=evaluation", 3, 5),
     ],
 )
 def test_retrieval_has_the_clips_of_a_split_with_their_captions(
-    experiment, roots, name, variant, clips, captions
+    experiment, roots, name, corpus, variant, clips, captions
 ):
-    assembler = opened(experiment, roots[name], "retrieval", name, variant).assembler
-    assert len(assembler.source) == clips
-    example = assembler(1)
-    assert example["video_mask"]
-    assert example["video"].any()
-    assert example["text_mask"].any()
-    assert len(assembler.source[1].captions) == captions
+    bound = opened(experiment, roots[name], "retrieval", corpus, variant)
+    modality, text = bound.assemblers
+    assert len(bound.source) == clips
+    example = bound.assemblers[modality](1)
+    assert example[f"{modality}_mask"]
+    assert example[modality].any()
+    assert bound.assemblers[text](1)["text_mask"].any()
+    assert len(bound.source[1].captions) == captions
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics", "esc50"])

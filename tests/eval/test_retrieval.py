@@ -10,6 +10,7 @@ from fgmm import components
 from fgmm.config import ConfigError
 from fgmm.data.schema import BadInput, Caption
 from fgmm.eval import retrieval
+from fgmm.eval.bank import Bank
 from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
@@ -36,15 +37,18 @@ def state(experiment):
 
 
 def brute_force(experiment, state, source, captions, modality="video"):
-    """R@k and ranks by loops over clips and captions, from single embeddings."""
+    """R@k and ranks by loops over clips and captions, from single embeddings. What cannot be read
+    has the worst rank.
+    """
     assembler = experiment.assembler(source, captions=captions)
     spaces, texts = [], []
     for record in range(len(source)):
         batch = {name: x[None] for name, x in assembler(record).items()}
-        valid = batch[f"{modality}_mask"][0] and batch["text_mask"].any()
-        if not valid:
+        if not batch["text_mask"].any():
             continue
-        spaces.append(jax.device_get(experiment.embed(state, batch))["joint"])
+        readable = batch[f"{modality}_mask"][0]
+        found = jax.device_get(experiment.embed(state, batch))["joint"]
+        spaces.append((readable, found))
         spoken = [c.text for c in source[record].captions if c.text.strip()]
         texts.append(spoken[:captions])
     ranks = {"coarse": [], "fine": []}
@@ -52,8 +56,12 @@ def brute_force(experiment, state, source, captions, modality="video"):
     for owner, said in enumerate(texts):
         for k, text in enumerate(said):
             scores = {"coarse": [], "fine": []}
-            for space in spaces:
-                clip, caption = space[modality], spaces[owner]["text"]
+            for readable, space in spaces:
+                if not readable:
+                    scores["coarse"].append(-np.inf)
+                    scores["fine"].append(-np.inf)
+                    continue
+                clip, caption = space[modality], spaces[owner][1]["text"]
                 scores["coarse"].append(float(clip.coarse[0] @ caption.coarse[0, k]))
                 pooled = []
                 for phrase in caption.local[0, k][caption.mask[0, k]]:
@@ -105,12 +113,20 @@ class Damaged:
         return dataclasses.replace(self.source[index], **changes.get(int(index), {}))
 
 
-def test_bad_input_is_left_out_and_counted(experiment, state):
-    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
-    bound.assembler.source = Damaged(bound.assembler.source)
+def test_what_cannot_be_read_is_not_found_and_counted(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8)
+    bound = evaluation.bind(experiment)
+    bound.source = Damaged(bound.source)
+    for assembler in bound.assemblers.values():
+        assembler.source = bound.source
     result = bound(state)
-    texts, ranks = brute_force(experiment, state, bound.assembler.source, captions=2)
-    assert result["clips"] == len(texts) == 19
+    texts, ranks = brute_force(experiment, state, bound.source, captions=2)
+    assert result["clips"] == len(texts) == 20
+    assert result["unreadable_clips"] == 1
+    assert result["left_out_clips"] == 1
+    worst = [rank for rank in bound.by_query["fine/video_to_text/rank"] if rank > 1]
+    assert max(worst) == 1 + result["captions"] - 2
+    assert "of them unreadable, which count as not found: 1" in evaluation.table(result)
     assert result["fine/text_to_video/mean_rank"] == pytest.approx(np.mean(ranks["fine"]))
     problems = {k: v for k, v in result.items() if k.startswith("bad_input/")}
     assert problems == {
@@ -118,6 +134,11 @@ def test_bad_input_is_left_out_and_counted(experiment, state):
         "bad_input/empty_caption": 1,
         "bad_input/no_captions": 1,
     }
+
+
+def all_scores(bound, parameters, gallery):
+    everything = slice(0, len(gallery.x)), slice(0, len(gallery.y))
+    return bound._tile(parameters, gallery, *everything)
 
 
 def test_gates_weigh_the_fine_score_whatever_the_gallery():
@@ -132,8 +153,8 @@ def test_gates_weigh_the_fine_score_whatever_the_gallery():
             model[name] = {"logit": {"kernel": jax.random.normal(jax.random.key(1), kernel.shape)}}
     state = state.replace(params={**state.params, "model": model})
     bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8).bind(experiment)
-    gallery = bound._embed(state)
-    clips, texts = gallery.clips, gallery.texts
+    gallery, _ = bound._gallery(state)
+    clips, texts = (side.rows(slice(None)) for side in (gallery.x, gallery.y))
     a = np.einsum("bnd,cpd->bcnp", clips.local, texts.local)
     there = 0.1 * np.log(np.exp(a / 0.1).mean(2))
     mask = texts.mask[None, :, None]
@@ -145,11 +166,13 @@ def test_gates_weigh_the_fine_score_whatever_the_gallery():
     assert np.ptp(beta) > 0.01
     expected = (np.einsum("cp,bcp->bc", beta, there) + np.einsum("bn,bcn->bc", gamma, back)) / 2
     parameters = state.params["objective"]
-    found = bound._scores(parameters, gallery)["fine"]
+    found = all_scores(bound, parameters, gallery)["fine"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     order = np.random.default_rng(0).permutation(len(texts.mask))
+    ids = [gallery.y.ids[i] for i in order]
     turned = jax.tree.map(lambda v: v[order], texts)
-    moved = bound._scores(parameters, dataclasses.replace(gallery, texts=turned))["fine"]
+    bank = Bank(turned.coarse, turned.local, turned.mask, ids, turned.gates)
+    moved = all_scores(bound, parameters, gallery._replace(y=bank))["fine"]
     np.testing.assert_allclose(moved, found[:, order], atol=1e-6)
 
 
@@ -163,7 +186,10 @@ def test_sound_by_text(experiment, state):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pair": "text_video"}, "pair='text_video' is unknown; allowed: video_text, audio_text"),
+        (
+            {"pair": "text_video"},
+            "pair='text_video' is unknown; allowed: video_text, video_audio, audio_text",
+        ),
         ({"space": "nope"}, "space='nope' does not have both sides of video_text; allowed: joint"),
         ({"term": "coarse_video_text"}, "is no fine term .*allowed: fine_video_text"),
         ({"source": {"name": "nope"}}, r"retrieval\.source\.name='nope' is unknown"),
@@ -203,7 +229,7 @@ def test_the_sum_divides_each_score_by_its_temperature(experiment, state):
     parameters = {name: dict(p) for name, p in state.params["objective"].items()}
     parameters["fine_video_text"]["log_temperature"] = jnp.log(0.5)
     parameters["coarse_video_text"]["log_temperature"] = jnp.log(0.25)
-    scores = bound._scores(parameters, bound._embed(state))
+    scores = all_scores(bound, parameters, bound._gallery(state)[0])
     assert np.ptp(scores["fine"]) > 0.01
     np.testing.assert_allclose(scores["sum"], 2 * scores["fine"] + 4 * scores["coarse"], rtol=1e-5)
 
@@ -232,7 +258,7 @@ def test_there_is_room_for_as_many_phrases_as_asked_for(experiment, state):
             source=SOURCE, captions=2, batch_size=8, phrases=phrases, tokens=tokens
         )
         bound = evaluation.bind(experiment)
-        texts = bound._embed(state).texts
+        texts = bound._gallery(state)[0].y.rows(slice(None))
         results[phrases] = (texts.local, texts.mask, bound(state)["phrases_left_out"])
     (few, few_mask, share), (many, many_mask, none) = results[2], results[16]
     assert few.shape[1] == 2

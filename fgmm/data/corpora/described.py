@@ -60,9 +60,14 @@ class RawFiles:
       report: as in the listing; a missing file is noticed when it is read.
     """
 
-    def __init__(self, listing: Listing):
-        """Opens nothing."""
-        self.report, self._corpus = +listing.report, listing.corpus
+    def __init__(self, listing: Listing, kind: str = "video"):
+        """Opens nothing.
+
+        Args:
+          listing: of the corpus.
+          kind: of the files, as in ``RawRecord``.
+        """
+        self.report, self._corpus, self._kind = +listing.report, listing.corpus, kind
         self._segments: dict[str, list[Segment]] = collections.defaultdict(list)
         for segment in listing.segments:
             self._segments[segment.name].append(segment)
@@ -82,9 +87,9 @@ class RawFiles:
             ),
             key=lambda caption: caption.start,
         )
-        media = files.path_or_contents(self._corpus, name, "unreadable_video")
+        media = files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}")
         group = segments[0].group
-        return RawRecord(group or name, media, "video", tuple(said), group=group)
+        return RawRecord(group or name, media, self._kind, tuple(said), group=group)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +103,11 @@ class DescribedSegments(FileSource):
     read by many threads.
 
     Attributes:
+      kind: ``video`` or ``audio``: what the files are. Clips of sound files have no video.
       report: segments left out: ``missing_file``.
     """
+
+    kind: ClassVar[str] = "video"
 
     seconds: float = option(
         2.0, low=0, help=f"{SECONDS} A shorter segment is one window; 0 takes every segment whole."
@@ -109,13 +117,13 @@ class DescribedSegments(FileSource):
 
     def raw(self) -> RawFiles:
         """The files as they lie on disk, for ``fgmm.data.prepare``."""
-        return RawFiles(self._listed)
+        return RawFiles(self._listed, self.kind)
 
     def open(self) -> None:
         """Reads the lists, and looks for the files."""
         if not self._segments:
             raise ConfigError(
-                f"{str(self._listed.corpus.path)!r} has no video of this split "
+                f"{str(self._listed.corpus.path)!r} has no {self.kind} of this split "
                 f"({left_out(self.report) or 'none listed'})"
             )
 
@@ -158,7 +166,7 @@ class DescribedSegments(FileSource):
             stretch = Stretch(recording, start, seconds)
         return Clip(
             clip_id=segment.clip_id,
-            video=stretch,
+            video=stretch if self.kind == "video" else None,
             audio=stretch.sound,
             captions=segment.captions,
             group=segment.group,

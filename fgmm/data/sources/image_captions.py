@@ -12,6 +12,8 @@
 Karpathy, Fei-Fei: Deep Visual-Semantic Alignments for Generating Image Descriptions, CVPR 2015.
 Young, Lai, Hodosh, Hockenmaier: From Image Descriptions to Visual Denotations, TACL 2014.
 Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014, arXiv 1405.0312.
+Loader: github.com/fartashf/vsepp, data.py; evaluation.py there cuts the 5,000 test images of COCO
+into five galleries of 1,000, in order (``folds=5`` of retrieval).
 """
 
 import collections

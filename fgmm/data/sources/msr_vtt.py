@@ -12,6 +12,9 @@
 Xu, Mei, Yao, Rui: MSR-VTT: A Large Video Description Dataset for Bridging Video and Language, CVPR
 2016. The list of 1,000 ("1k-A"): Yu, Kim, Kim: A Joint Sequence Fusion Model for Video Question
 Answering and Retrieval, ECCV 2018.
+Loaders: github.com/ArrowLuo/CLIP4Clip, dataloaders/dataloader_msrvtt_retrieval.py, for that list
+and train_9k; github.com/albanie/collaborative-experts, data_loader/MSRVTT_dataset.py, for the full
+test split, 2,990 videos with every sentence.
 """
 
 import collections

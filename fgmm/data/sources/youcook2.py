@@ -8,11 +8,17 @@
     raw_videos/training/113/<id>.mp4         in folders of any names, of any container
 
 Zhou, Xu, Corso: Towards Automatic Learning of Procedures from Web Instructional Videos, AAAI 2018.
+
+Retrieval of steps, each of the validation videos with its sentence, is that of
+github.com/antoine77340/MIL-NCE_HowTo100M, youcook_loader.py. Retrieval of whole videos, each from
+its start to its end, by the paragraph of all its sentences, is that of
+github.com/simon-ging/coot-videotext, data_read_youcook2_meta.py and coot/dataset_retrieval.py.
 """
 
 import collections
 import dataclasses
 import math
+from typing import ClassVar
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
@@ -20,6 +26,7 @@ from fgmm.data.corpora import described, files, labelled
 from fgmm.data.schema import Caption
 from fgmm.data.text.captions import without_markup
 
+UNITS = ("step", "video")
 _SUBSETS = {"train": "training", "validation": "validation"}
 _ANNOTATIONS = "youcookii_annotations_trainval.json"
 _LAYOUT = f"the layout is {_ANNOTATIONS}, raw_videos/"
@@ -27,7 +34,8 @@ _LAYOUT = f"the layout is {_ANNOTATIONS}, raw_videos/"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(described.DescribedSegments):
-    """One split. A clip is a step of a recipe with its sentence; ``Clip.group`` is the video.
+    """One split. A clip is a step of a recipe with its sentence, or a whole video with all of its
+    sentences as one caption; ``Clip.group`` is the video.
 
     The sentences of the test set were never published. Many of the videos are gone from YouTube:
     steps of those that are not there are counted.
@@ -37,7 +45,10 @@ class Source(described.DescribedSegments):
         ``empty_caption`` without words.
     """
 
+    of_clips: ClassVar[tuple[str, ...]] = (*described.DescribedSegments.of_clips, "unit")
+
     split: str = option("validation", choices=tuple(_SUBSETS))
+    unit: str = option("step", choices=UNITS, help="What a clip is.")
 
     def listed(self) -> described.Listing:
         """Reads the JSON file."""
@@ -50,8 +61,10 @@ class Source(described.DescribedSegments):
             for video, entry in files.read_json(corpus, path)["database"].items():
                 if entry["subset"] == _SUBSETS[self.split]:
                     name = paths.get(video, f"{video}.mp4")
+                    found = []
                     for number, step in enumerate(entry.get("annotations", ())):
-                        steps += _read(step, f"{video}_{number}", name, video, report)
+                        found += _read(step, f"{video}_{number}", name, video, report)
+                    steps += found if self.unit == "step" else _whole(found)
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"root={self.root!r}: {path} is not of the form that fgmm/data/sources/youcook2.py "
@@ -77,3 +90,12 @@ def _read(
         captions = (Caption(text, 0.0, end - start),)
         return [described.Segment(clip_id, name, captions, video, start, end)]
     return []
+
+
+def _whole(steps: list[described.Segment]) -> list[described.Segment]:
+    """The video of some steps, with their sentences as one caption."""
+    if not steps:
+        return []
+    said = [step.captions[0].text.rstrip(" .") for step in steps]
+    first = steps[0]
+    return [described.Segment(first.group, first.name, (Caption(". ".join(said)),), first.group)]

@@ -48,6 +48,16 @@ def test_a_window_is_in_the_middle_of_a_step_or_drawn(corpus):
     assert len(source[1].audio().samples) == 16_000
 
 
+def test_a_clip_may_be_a_whole_video_with_all_its_sentences(corpus):
+    source = Source(root=str(corpus), split="train", unit="video", seconds=0.0)
+    clips = [source[i] for i in range(len(source))]
+    assert [clip.clip_id for clip in clips] == ["train0", "train1"]
+    assert clips[1].captions == (Caption("cut the webm onion. fry the webm onion 1"),)
+    # Pictures from all of its three seconds, at 20 a second.
+    assert shown(clips[0], 3) == [10, 30, 50]
+    assert Source(root=str(corpus), unit="video").report == {"missing_file": 1}
+
+
 def test_steps_of_vanished_videos_are_counted(corpus):
     source = Source(root=str(corpus))
     assert [source[i].clip_id for i in range(len(source))] == ["valid0_0", "valid0_1"]

@@ -1,0 +1,371 @@
+"""What a model gives for all clips of a corpus, computed once and shared by all evaluations.
+
+``of_corpus`` reads a corpus of one modality and returns, for each record, the outputs of
+``fgmm.experiment.outputs``: pooled features, coarse embeddings and, if asked for, local ones. With
+a folder (``Experiment.embeddings_folder``, of the programs ``WORKDIR/embeddings``) they are kept in
+memory-mapped files under a key of everything that they depend on: the step and a digest of the
+parameters, the corpus with its options and fingerprint, sizes and transforms, and the code. A later
+call with the same key opens the files. After a kill the same call goes on where the files end.
+
+Such a folder may be removed at any time. Corpora whose source is no dataclass are not kept, for
+nothing says what they depend on. Inside training nothing is kept.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from jaxtyping import Bool, Float, Int32
+
+from fgmm import provenance
+from fgmm.config import ConfigError, as_dict
+from fgmm.data import fingerprint, pipeline
+from fgmm.data.pipeline import Assembler
+from fgmm.eval import passes
+from fgmm.eval.bank import Bank
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.outputs import WAYS
+from fgmm.experiment.state import TrainState
+from fgmm.models.embeddings import Embeddings
+
+# Seconds between notes of how far the files go.
+_NOTE_EVERY = 5.0
+_PROGRESS, _KEY = "progress.json", "key.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CorpusEmbeddings:
+    """The outputs of a model for R records of a corpus, in their order.
+
+    Attributes:
+      modality: ``"video"``, ``"audio"`` or ``"text"``.
+      arrays: the outputs by name, [R,...] or, of text, [R,K,...]; beside them ``mask``, [R] or
+        [R,K], which of them could be read, and ``problems`` [R], bits of ``schema.REASONS``.
+    """
+
+    modality: str
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "R *K"]:
+        return self.arrays["mask"]
+
+    @property
+    def problems(self) -> Int32[np.ndarray, "R"]:
+        return self.arrays["problems"]
+
+    def embeddings(self, space: str, *, segments: bool = False) -> Embeddings:
+        """In a space; with ``segments`` those of stretches of audio, the counterpart of phrases.
+
+        Where there are no local embeddings the coarse one stands for them, N = 1.
+        """
+        name = f"{space}/segments" if segments else space
+        parts = ("local", "mask", "coarse", "gates")
+        local, mask, coarse, gates = (self.arrays.get(f"{name}/{part}") for part in parts)
+        if local is None:
+            local, mask = coarse[..., None, :], mask.any(axis=-1, keepdims=True)
+        found = Embeddings(local, mask, coarse, gates)
+        # Segments are those of one caption a clip.
+        return jax.tree.map(lambda v: v[:, 0], found) if segments else found
+
+    def features(self, pool: str) -> Float[np.ndarray, "R F"]:
+        """The pooled output of the encoder.
+
+        Args:
+          pool: ways of ``outputs.WAYS``, joined by ``_``; several are concatenated.
+        """
+        ways = [way for way in WAYS if way in pool.split("_")]
+        return np.concatenate([self.arrays[f"features/{way}"] for way in ways], axis=1)
+
+    def bank(self, space: str, ids: Sequence[str], *, segments: bool = False) -> Bank:
+        """The clips as a bank to search in; of video and audio.
+
+        Args:
+          ids: of the records.
+        """
+        found = self.embeddings(space, segments=segments)
+        return Bank(found.coarse, found.local, found.mask, ids, found.gates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Whose outputs are computed.
+
+    Attributes:
+      identity: what the parameters depend on, fit for JSON.
+      compute: of a state and a batch to outputs by name.
+      local: whether local embeddings are among them.
+    """
+
+    identity: Callable[[], Mapping[str, Any]]
+    compute: Callable[[Any, pipeline.Batch], Mapping[str, jax.Array]]
+    local: bool
+
+
+def trained(experiment: Experiment, state: TrainState, *, local: bool) -> Network:
+    """The network of a state."""
+    return Network(
+        lambda: {"step": int(state.step), "parameters": _digest_of(state)},
+        lambda state, batch: experiment.represent(state, batch, local),
+        local,
+    )
+
+
+def untrained(experiment: Experiment) -> Network:
+    """The network before its first step."""
+    seed = experiment.config.seed
+    return Network(
+        lambda: {"step": "untrained", "seed": seed},
+        lambda _, batch: experiment.represent_untrained(seed, batch),
+        False,
+    )
+
+
+def of_corpus(
+    experiment: Experiment,
+    state: TrainState,
+    assembler: Assembler,
+    *networks: Network,
+    batch_size: int,
+) -> list[CorpusEmbeddings]:
+    """The outputs of networks for a corpus, which is read once for all of them.
+
+    Args:
+      experiment: of the checkpoint; ``embeddings_folder`` says where they are kept.
+      state: on one device, or on a mesh whose devices share the work.
+      assembler: of the corpus, with a size for one modality alone.
+      networks: ``trained``, ``untrained``.
+      batch_size: records at a time.
+    """
+    stores = [_store(experiment, assembler, network) for network in networks]
+    with contextlib.ExitStack() as stack:
+        for store in stores:
+            stack.enter_context(store)
+        waiting = [
+            (network, store)
+            for network, store in zip(networks, stores, strict=True)
+            if store.done < len(assembler.source)
+        ]
+        if waiting:
+            _compute(waiting, state, assembler, batch_size)
+        modality = _modality(assembler)
+        return [CorpusEmbeddings(modality, store.arrays()) for store in stores]
+
+
+def _compute(waiting, state: TrainState, assembler: Assembler, batch_size: int) -> None:
+    records, modality = len(assembler.source), _modality(assembler)
+    first = min(store.done for _, store in waiting)
+
+    def compute(state, batch):
+        return [network.compute(state, batch) for network, _ in waiting]
+
+    shown = {"total": records, "initial": first, "unit": " clips", "desc": f"embedding {modality}"}
+    quiet = records <= batch_size or jax.process_index() > 0
+    with tqdm.tqdm(**shown, leave=False, disable=True if quiet else None) as progress:
+        start = first
+        for batch, found, count in passes.batches(assembler, batch_size, state, compute, first):
+            of_batch = {"mask": batch[f"{modality}_mask"], "problems": batch["problems"]}
+            for (_, store), outputs in zip(waiting, found, strict=True):
+                rows = {name: x[:count] for name, x in {**outputs, **of_batch}.items()}
+                store.write(start, rows)
+            start += count
+            progress.update(count)
+
+
+def _modality(assembler: Assembler) -> str:
+    shape = assembler.shape
+    sizes = {"video": shape.frames, "audio": shape.samples, "text": shape.tokens}
+    (modality,) = (name for name, size in sizes.items() if size)
+    return modality
+
+
+class _InMemory:
+    """Outputs that are not kept."""
+
+    def __init__(self, records: int):
+        self.done, self._records = 0, records
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        """Takes the outputs of records from ``start`` on."""
+        for name, values in rows.items():
+            if name not in self._arrays:
+                self._arrays[name] = np.zeros((self._records, *values.shape[1:]), values.dtype)
+            self._arrays[name][start : start + len(values)] = values
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All outputs."""
+        return self._arrays
+
+
+class _Kept:
+    """Outputs in memory-mapped files, of which one process writes.
+
+    Args:
+      folder: of the files.
+      records: of the corpus.
+      key: what they depend on.
+
+    Raises:
+      ConfigError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: pathlib.Path, records: int, key: Mapping[str, Any]):
+        self._folder, self._records, self._key = folder, records, key
+        self._arrays: dict[str, np.ndarray] = {}
+        self._noted = time.monotonic()
+        self.done = 0
+
+    def __enter__(self):
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._folder / ".lock").open("a")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for a process that fills {self._folder}", file=sys.stderr)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            (self._folder / _KEY).write_text(json.dumps(self._key, indent=2, default=str) + "\n")
+        except OSError as error:
+            raise ConfigError(
+                f"{self._folder} cannot be written ({error.strerror}); --embeddings= gives another "
+                "folder, --embeddings=none keeps nothing"
+            ) from error
+        self._find()
+        return self
+
+    def __exit__(self, *_):
+        if 0 < self.done < self._records:
+            self._note()
+        self._lock.close()
+
+    def _find(self) -> None:
+        """Opens what an earlier call has written; what is damaged is written anew."""
+        try:
+            noted = json.loads((self._folder / _PROGRESS).read_text())
+            mode = "r" if noted["done"] == self._records else "r+"
+            for name in noted["arrays"]:
+                array = np.lib.format.open_memmap(self._path(name), mode)
+                if len(array) != self._records:
+                    raise ValueError(f"{name} has {len(array)} rows")
+                self._arrays[name] = array
+            self.done = noted["done"]
+        except FileNotFoundError:
+            self._arrays, self.done = {}, 0
+        except (OSError, ValueError, KeyError) as error:
+            print(f"{self._folder} is damaged and computed anew: {error}", file=sys.stderr)
+            self._arrays, self.done = {}, 0
+
+    def _path(self, name: str) -> pathlib.Path:
+        return self._folder / f"{name.replace('/', '.')}.npy"
+
+    def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        """Takes the outputs of records from ``start`` on; they are on disk once noted."""
+        for name, values in rows.items():
+            if name not in self._arrays:
+                shape = (self._records, *values.shape[1:])
+                self._arrays[name] = np.lib.format.open_memmap(
+                    self._path(name), "w+", values.dtype, shape
+                )
+            self._arrays[name][start : start + len(values)] = values
+        self.done = max(self.done, start + len(values))
+        if self.done == self._records or time.monotonic() - self._noted > _NOTE_EVERY:
+            self._note()
+
+    def _note(self) -> None:
+        for array in self._arrays.values():
+            array.flush()
+        partial = self._folder / f"{_PROGRESS}.partial"
+        partial.write_text(json.dumps({"done": self.done, "arrays": sorted(self._arrays)}))
+        os.replace(partial, self._folder / _PROGRESS)
+        self._noted = time.monotonic()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All outputs, memory-mapped."""
+        return self._arrays
+
+
+def _store(experiment: Experiment, assembler: Assembler, network: Network) -> _InMemory | _Kept:
+    records, root = len(assembler.source), experiment.embeddings_folder
+    if root is None or jax.process_count() > 1 or not dataclasses.is_dataclass(assembler.source):
+        return _InMemory(records)
+    key = _key(experiment, assembler, network)
+    # Those with local embeddings serve who needs none.
+    for local in (True,) if network.local else (True, False):
+        folder = root / _name(key | {"local": local})
+        if local == network.local or _complete(folder, records):
+            break
+    return _Kept(folder, records, key | {"local": local})
+
+
+def _complete(folder: pathlib.Path, records: int) -> bool:
+    try:
+        return json.loads((folder / _PROGRESS).read_text())["done"] == records
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    text = json.dumps(key, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{key['modality']}-{key['network']['step']}-{digest}"
+
+
+def _key(experiment: Experiment, assembler: Assembler, network: Network) -> dict[str, Any]:
+    """Everything that the outputs depend on."""
+    config, source, modality = experiment.config, assembler.source, _modality(assembler)
+    code = {pathlib.Path(inspect.getfile(type(part))) for part in _parts(experiment, source)}
+    key = {
+        "modality": modality,
+        "network": dict(network.identity()),
+        **{name: as_dict(config[name]) for name in ("model", "transforms", "lora")},
+        "phrases": experiment.shape.phrases,
+        "batch": dataclasses.asdict(assembler.shape),
+        "source": f"{type(source).__module__}:{type(source).__qualname__}",
+        "options": {f.name: getattr(source, f.name) for f in dataclasses.fields(source)},
+        "corpus": fingerprint.of_source(source),
+        "time_limit": assembler.time_limit,
+        "code": provenance.code_digest(*sorted(code)),
+        "jax": f"{jax.__version__} on {jax.default_backend()}",
+        "precision": str(jax.config.jax_default_matmul_precision),
+    }
+    if modality == "text":
+        key |= {
+            "tokenizer": config.data.tokenizer_fingerprint,
+            "segmenter": assembler.segmenter,
+            "join_captions": assembler.join_captions,
+        }
+    return key
+
+
+def _parts(experiment: Experiment, source: Any) -> Iterator[Any]:
+    """What may be of a class outside this package."""
+    yield source
+    yield from experiment.model.encoders.values()
+
+
+def _digest_of(state: TrainState) -> str:
+    digest = hashlib.sha256()
+    tree = (state.params["model"], state.statistics)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\0".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,320 @@
+"""Ranks of the right answers in both directions, from scores that are computed in tiles.
+
+Of x, G clips, and y, Q captions (or sounds), a tile has the scores of some rows of each. Nothing of
+the size G·Q is held but what fits into ``keep_bytes``: tiles beyond that are computed again in each
+of the passes over them. Ties go against the model, as in ``metrics.retrieval_ranks``.
+
+Hubs, items that are among the best of very many queries, are corrected by CSLS (Conneau, Lample et
+al., "Word translation without parallel data", ICLR 2018, arXiv 1710.04087; get_candidates in
+github.com/facebookresearch/MUSE src/dico_builder.py): 2·s - r_x - r_y, with r the mean of the ten
+best scores of a row. It uses the queries and the gallery of the test themselves, so its figures are
+not those of a model that sees one query at a time.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int64
+
+from fgmm.eval.bank import Bank, BestRows, Score
+
+# Neighbours whose counts show hubs, and whose scores correct them.
+NEIGHBOURS = 10
+CORRECTED = "_csls"
+
+# Scores of a name, or of several, by which rows of x and of y are ranked.
+Tile = dict[str, Float[np.ndarray, "g q"]]
+
+
+class Outcome(NamedTuple):
+    """What one score gives in one direction.
+
+    Attributes:
+      ranks: of the best right answer of each query.
+      found: how many queries have an item among their ten best, of each item.
+    """
+
+    ranks: Int64[np.ndarray, "queries"]
+    found: Int64[np.ndarray, "items"]
+
+
+class Both(NamedTuple):
+    """The outcomes of both directions: x found by y, and y found by x."""
+
+    y_to_x: Outcome
+    x_to_y: Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Relevance:
+    """Which x are right answers to which y: those that own its group, such as captions that read
+    the same.
+
+    Attributes:
+      group: of each y.
+      owner, owned: every x with every group that it owns, each once, in the order of x.
+      clips: the number of x.
+    """
+
+    group: Int64[np.ndarray, "Q"]
+    owner: Int64[np.ndarray, "pairs"]
+    owned: Int64[np.ndarray, "pairs"]
+    clips: int
+
+    @classmethod
+    def of(
+        cls, group: Int[np.ndarray, "Q"], owner: Int[np.ndarray, "Q"], clips: int
+    ) -> "Relevance":
+        """Of y that each belong to one x.
+
+        Args:
+          group: of each y; those of one group are right answers of each other's x.
+          owner: the x of each.
+          clips: the number of x.
+        """
+        pairs = np.unique(np.stack([owner, group], axis=1).astype(np.int64), axis=0)
+        return cls(np.asarray(group, np.int64), pairs[:, 0], pairs[:, 1], clips)
+
+    def tile(self, rows: slice, columns: slice) -> Bool[np.ndarray, "g q"]:
+        """Of some x and some y."""
+        relevant = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        some = slice(*np.searchsorted(self.owner, [rows.start, rows.stop]))
+        group = self.group[columns]
+        order = np.argsort(group, kind="stable")
+        first = np.searchsorted(group[order], self.owned[some], "left")
+        count = np.searchsorted(group[order], self.owned[some], "right") - first
+        # Every pair of an x with each y of its groups.
+        place = np.arange(count.sum()) - np.repeat(count.cumsum() - count - first, count)
+        relevant[np.repeat(self.owner[some] - rows.start, count), order[place]] = True
+        return relevant
+
+    def pairs(self, x: Int[np.ndarray, "..."], y: Int[np.ndarray, "..."]) -> np.ndarray:
+        """Whether x[...] is a right answer to y[...]."""
+        groups = int(max(self.group.max(initial=0), self.owned.max(initial=0))) + 1
+        known, asked = self.owner * groups + self.owned, x * groups + self.group[y]
+        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        return known[at] == asked
+
+    @property
+    def counts(self) -> tuple[Int64[np.ndarray, "Q"], Int64[np.ndarray, "G"]]:
+        """The number of right answers of each y and of each x."""
+        groups = int(max(self.group.max(initial=0), self.owned.max(initial=0))) + 1
+        of_y = np.bincount(self.owned, minlength=groups)[self.group]
+        in_group = np.bincount(self.group, minlength=groups)[self.owned]
+        of_x = np.bincount(self.owner, weights=in_group, minlength=self.clips)
+        return of_y.astype(np.int64), of_x.astype(np.int64)
+
+
+class Tiles:
+    """The scores of all x and y, tile by tile, again and again.
+
+    Args:
+      compute: the scores of some rows of x and of y, by name.
+      clips, captions: G and Q.
+      size: rows of a tile.
+      keep_bytes: as many bytes of scores are kept from pass to pass.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[slice, slice], Tile],
+        clips: int,
+        captions: int,
+        *,
+        size: int = 1024,
+        keep_bytes: int = 1 << 30,
+    ):
+        self.clips, self.captions = clips, captions
+        self._compute, self._size, self._room = compute, size, keep_bytes
+        self._kept: dict[tuple[int, int], Tile] = {}
+
+    def __iter__(self) -> Iterator[tuple[slice, slice, Tile]]:
+        for rows in _slices(self.clips, self._size):
+            for columns in _slices(self.captions, self._size):
+                yield rows, columns, self._tile(rows, columns)
+
+    def _tile(self, rows: slice, columns: slice) -> Tile:
+        place = rows.start, columns.start
+        if place in self._kept:
+            return self._kept[place]
+        tile = self._compute(rows, columns)
+        needed = sum(scores.nbytes for scores in tile.values())
+        if needed <= self._room:
+            self._room -= needed
+            self._kept[place] = tile
+        return tile
+
+
+def outcomes(tiles: Tiles, relevance: Relevance, *, correct_hubs: bool = False) -> dict[str, Both]:
+    """The outcomes of every score, under its name, and with ``correct_hubs`` under ``NAME_csls``
+    those of the corrected one.
+
+    Scores of -inf are of what could not be read: such an item is behind all others, and such a
+    query has the worst rank. NaN counts against the model.
+    """
+    found: dict[str, Both] = {}
+    best, nearest = _best_and_nearest(tiles, relevance, None)
+    found |= _counted(tiles, relevance, best, nearest, None)
+    if correct_hubs:
+        means = {name: tuple(_mean_of_best(side) for side in nearest[name]) for name in nearest}
+        best, nearest = _best_and_nearest(tiles, relevance, means)
+        corrected = _counted(tiles, relevance, best, nearest, means)
+        found |= {name + CORRECTED: both for name, both in corrected.items()}
+    return found
+
+
+# Of each score: something of every y, and of every x.
+_ByScore = dict[str, tuple]
+
+
+def _best_and_nearest(tiles: Tiles, relevance: Relevance, means: Mapping | None):
+    """The best score of a right answer, and the nearest neighbours, of every y and every x."""
+    best: _ByScore = {}
+    nearest: _ByScore = {}
+    for rows, columns, tile in tiles:
+        relevant = relevance.tile(rows, columns)
+        for name, given in tile.items():
+            scores = _corrected(given, means and means[name], rows, columns)
+            if name not in best:
+                best[name] = tuple(np.full(n, -np.inf) for n in (tiles.captions, tiles.clips))
+                nearest[name] = tuple(
+                    _Nearest(n, NEIGHBOURS) for n in (tiles.captions, tiles.clips)
+                )
+            right = np.where(relevant & ~np.isnan(scores), scores, -np.inf)
+            of_y, of_x = best[name]
+            of_y[columns] = np.maximum(of_y[columns], right.max(axis=0))
+            of_x[rows] = np.maximum(of_x[rows], right.max(axis=1))
+            near_y, near_x = nearest[name]
+            near_y.add(columns, scores.T, rows)
+            near_x.add(rows, scores, columns)
+    return best, nearest
+
+
+def _counted(
+    tiles: Tiles, relevance: Relevance, best: _ByScore, nearest: _ByScore, means: Mapping | None
+) -> dict[str, Both]:
+    """The ranks, from how many wrong items are not below the best right one."""
+    ahead = {
+        name: tuple(np.zeros(n, np.int64) for n in (tiles.captions, tiles.clips)) for name in best
+    }
+    for rows, columns, tile in tiles:
+        wrong = ~relevance.tile(rows, columns)
+        for name, given in tile.items():
+            scores = _corrected(given, means and means[name], rows, columns)
+            of_y, of_x = best[name]
+            # "Not below" rather than "at least", since no comparison with NaN holds.
+            ahead[name][0][columns] += (wrong & ~(scores < of_y[columns][None])).sum(axis=0)
+            ahead[name][1][rows] += (wrong & ~(scores < of_x[rows][:, None])).sum(axis=1)
+    found = {}
+    for name, (by_y, by_x) in ahead.items():
+        near_y, near_x = nearest[name]
+        found[name] = Both(
+            Outcome(1 + by_y, times_found(near_y.rows(), tiles.clips)),
+            Outcome(1 + by_x, times_found(near_x.rows(), tiles.captions)),
+        )
+    return found
+
+
+def _corrected(scores, means, rows: slice, columns: slice):
+    if means is None:
+        return scores
+    of_y, of_x = means
+    return 2 * scores - of_x[rows][:, None] - of_y[columns][None]
+
+
+class _Nearest:
+    """The best of each of many queries, of which a few come at a time."""
+
+    def __init__(self, queries: int, k: int):
+        self._best: dict[int, BestRows] = {}
+        self._queries, self._k = queries, k
+
+    def add(self, queries: slice, scores: Float[np.ndarray, "q m"], rows: slice) -> None:
+        best = self._best.setdefault(queries.start, BestRows(len(scores), self._k))
+        best.add(scores, np.arange(rows.start, rows.stop)[None])
+
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        parts = [self._best[start].sorted() for start in sorted(self._best)]
+        rows, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return rows, scores
+
+    def rows(self) -> Int64[np.ndarray, "queries k"]:
+        """The best first; -1 where there are none."""
+        return self._sorted()[0]
+
+    def scores(self) -> Float[np.ndarray, "queries k"]:
+        """Of ``rows``; -inf where there are none."""
+        return self._sorted()[1]
+
+
+def _mean_of_best(nearest: _Nearest) -> Float[np.ndarray, "queries"]:
+    """The mean of the ten best scores of each query; 0 where there are none."""
+    scores = nearest.scores().astype(np.float64)
+    there = scores > -np.inf
+    total = np.where(there, scores, 0).sum(axis=1)
+    return (total / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
+
+
+def times_found(
+    rows: Int64[np.ndarray, "queries k"], items: int, k: int = NEIGHBOURS
+) -> Int64[np.ndarray, "items"]:
+    """How many queries have an item among their first k rows; -1 is none."""
+    first = rows[:, :k]
+    return np.bincount(first[first >= 0], minlength=items)
+
+
+def of_shortlists(
+    items: Bank,
+    queries: Bank,
+    score: Score,
+    shortlist: int,
+    right: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    coarse: Outcome,
+) -> Outcome:
+    """The outcome of coarse-then-fine: of each query the best items by the coarse score come first,
+    in the order of another score, and the others follow in the order of the coarse one.
+
+    Args:
+      items, queries: one side of the pair each.
+      score: of items and queries.
+      shortlist: how many items are ranked by it.
+      right: whether rows of items [...] are right answers to queries [...].
+      coarse: the outcome of the coarse score.
+    """
+    # One more, which tells whether the end of the list is a tie: then right answers are not on it.
+    rows, by_coarse = _nearest_of(items, queries, shortlist + 1)
+    numbers = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+    relevant = (rows >= 0) & right(np.maximum(rows, 0), numbers)
+    last = by_coarse[:, shortlist - 1 : shortlist]
+    tied = (by_coarse == last) & (by_coarse[:, shortlist:] == last)
+    rows, relevant, tied = (v[:, :shortlist] for v in (rows, relevant, tied))
+    scores = np.concatenate(
+        [
+            items.scores_of(rows[some], queries.rows(some), score)
+            for some in _slices(len(rows), 1024)
+        ]
+    )
+    scores = np.where(np.isnan(scores), np.where(relevant, -np.inf, np.inf), scores)
+    chosen = relevant & ~tied
+    best = np.where(chosen, scores, -np.inf).max(axis=1, keepdims=True)
+    ahead = ((rows >= 0) & ~relevant & ~(scores < best)).sum(axis=1)
+    behind = np.maximum(coarse.ranks, 1 + ((rows >= 0) & ~relevant).sum(axis=1))
+    ranks = np.where(np.isfinite(best[:, 0]), 1 + ahead, behind)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    found = times_found(np.take_along_axis(rows, order, axis=1), len(items))
+    return Outcome(ranks, found)
+
+
+def _nearest_of(items: Bank, queries: Bank, k: int) -> tuple[np.ndarray, np.ndarray]:
+    parts = [items.nearest(queries.coarse[some], k) for some in _slices(len(queries), 1024)]
+    rows, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
+    # What cannot be read finds nothing.
+    unread = ~queries.mask.any(axis=1)[:, None]
+    return np.where(unread, -1, rows), np.where(unread, np.float32(-np.inf), scores)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -1,0 +1,71 @@
+"""All that a model gives for clips of one modality: what evaluations are made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, ScalarLike, Shaped
+
+from fgmm.models.heads import pooled
+
+# How the features of cells are pooled.
+WAYS = ("mean", "max")
+
+
+def of_batch(
+    experiment: Any,
+    params: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    local: bool,
+) -> dict[str, Shaped[Array, "B ..."]]:
+    """The outputs of a batch by name, nothing augmented, in float32 (rounded to the dtype of their
+    space).
+
+    Args:
+      experiment: an ``Experiment``.
+      params, statistics: of its model.
+      batch: of one modality.
+      local: whether to give local embeddings too.
+
+    Returns:
+      ``features/mean`` and ``features/max`` [B,E]: the output of the encoder before any head,
+      pooled over valid cells (of video and audio). In each space ``SPACE/coarse`` and
+      ``SPACE/mask``, with ``local`` also ``SPACE/local`` and ``SPACE/gates``, as in ``Embeddings``.
+      Of segments of audio ``SPACE/segments/coarse`` and so on.
+    """
+
+    def within_model(model, inputs):
+        tokens = model.encode(inputs)
+        return tokens, model.embeddings(tokens)
+
+    variables, inputs = {"params": params, **statistics}, experiment.transforms(batch)
+    tokens, embeddings = experiment.apply(
+        variables, inputs, method=lambda *args: within_model(*args)
+    )
+    found = {}
+    for modality, encoded in tokens.items():
+        for way in WAYS if modality != "text" else ():
+            found[f"features/{way}"] = pooled(encoded.local, encoded.mask, way)
+    for space, members in embeddings.items():
+        for modality, vectors in members.items():
+            name = f"{space}/segments" if modality == "audio_segments" else space
+            found |= {f"{name}/coarse": vectors.coarse, f"{name}/mask": vectors.mask}
+            if local:
+                found[f"{name}/local"] = vectors.local
+                if vectors.gates is not None:
+                    found[f"{name}/gates"] = vectors.gates
+    return {name: x if x.dtype == bool else jnp.float32(x) for name, x in found.items()}
+
+
+def of_untrained(
+    experiment: Any, seed: ScalarLike, batch: Mapping[str, Any]
+) -> dict[str, Shaped[Array, "B ..."]]:
+    """The outputs of the state before the first step, without local embeddings.
+
+    The batch normalisation of the untrained network has its initial statistics, so that it does
+    nothing. With statistics estimated from the clips, untrained features did worse on sounds, so
+    this baseline is the harder one to beat.
+    """
+    state = experiment.init(seed)
+    return of_batch(experiment, state.params["model"], state.statistics, batch, False)
