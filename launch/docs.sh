@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up .venv and builds the site of docs/: bash launch/docs.sh [--dry-run] [sphinx-build options]
-# Options such as --builder=linkcheck go to Sphinx, as does another folder than build/site.
+# Sets up .venv and builds the site of docs/: bash launch/docs.sh [--dry-run] [options]
+# Options go to Sphinx, such as --builder=linkcheck, which checks links to other sites.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/dry_run.sh

@@ -222,7 +222,9 @@ def test_wrong_terms_are_named(changes, message):
 def test_a_best_checkpoint_needs_its_evaluation():
     config = quickstart.get_config()
     config.evals = {}
-    said = r"'retrieval', and evals is empty; .* set --config.checkpoint.best_metric= to keep no best"
+    said = (
+        r"'retrieval', and evals is empty; .* set --config.checkpoint.best_metric= to keep no best"
+    )
     with pytest.raises(ConfigError, match=said):
         experiments.build(config)
 
