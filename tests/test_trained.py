@@ -106,16 +106,10 @@ def test_similarities_are_those_of_retrieval(model, frames, texts, monkeypatch):
     y = model.embed_text(texts, local=True)
     entry = model.experiment.config.evals.retrieval
     bound = retrieval.Evaluation(source=entry.source.to_dict()).bind(model.experiment)
-    matrices = {}
-    ranks = retrieval.metrics.retrieval_ranks
-
-    def seen(scores, relevant):
-        matrices[len(matrices)] = scores
-        return ranks(scores, relevant)
-
-    monkeypatch.setattr(retrieval.metrics, "retrieval_ranks", seen)
-    bound(model.state)
-    total, _, fine, _, coarse, _ = (matrices[i].T for i in range(6))
+    gallery, _ = bound._gallery(model.state)
+    everything = slice(0, len(gallery.x)), slice(0, len(gallery.y))
+    scores = bound._tile(model.state.params["objective"], gallery, *everything)
+    total, fine, coarse = (scores[name] for name in ("sum", "fine", "coarse"))
     np.testing.assert_allclose(model.similarity(x, y), coarse, atol=1e-5)
     np.testing.assert_allclose(model.similarity(x, y, level="fine"), fine, atol=1e-5)
     np.testing.assert_allclose(model.similarity(y, x, level="fine"), fine.T, atol=1e-5)

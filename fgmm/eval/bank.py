@@ -23,17 +23,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int64, Shaped, UInt64
+from jaxtyping import Bool, Float, Int64, Shaped, UInt64
 
 from fgmm.config import ConfigError
-from fgmm.models.embeddings import Embeddings
+from fgmm.models.embeddings import AnyArray, Embeddings
 
-Score = Callable[[Embeddings, Embeddings], Float[Array, "m Q"]]
+Score = Callable[[Embeddings, Embeddings], Float[AnyArray, "m Q"]]
 
 _DESCRIPTION = "bank.json"
 _ARRAYS = ("coarse", "local", "mask", "gates")
 # Rows whose coarse embeddings, and whose local ones, are read at a time, and queries with them.
 _COARSE_ROWS, _ROWS, _QUERIES = 1 << 16, 1 << 10, 64
+# Of the coarse scores that are held at a time.
+_ENTRIES = 1 << 22
 
 
 class Found(NamedTuple):
@@ -164,7 +166,8 @@ class Bank:
             items, which is exact.
 
         Raises:
-          ValueError: ``k`` or the shortlist is too small, or the queries are of another width.
+          ValueError: ``k`` or the shortlist is too small, the queries are of another width, or a
+            score is given and the bank has no local embeddings.
         """
         if k < 1 or (shortlist and shortlist < k):
             raise ValueError(f"needs 1 <= k <= shortlist, or shortlist=0; got {k=}, {shortlist=}")
@@ -174,6 +177,8 @@ class Bank:
                 f"queries have {queries.coarse.shape[1]} channels and the bank "
                 f"{self.coarse.shape[1]}; embed both in one space"
             )
+        if score is not None and self.local is None:
+            raise ValueError("the bank has no local embeddings to score; give score=None")
         if score is None:
             return Found(*self.nearest(queries.coarse, k), 0)
         if shortlist:
@@ -190,7 +195,8 @@ class Bank:
         """Rows and scores of the best items by the product of coarse embeddings alone."""
         best = BestRows(len(coarse), k)
         across = np.asarray(coarse, np.float32).T
-        for rows in _slices(len(self), _COARSE_ROWS):
+        size = max(1, min(_COARSE_ROWS, _ENTRIES // max(len(coarse), 1)))
+        for rows in _slices(len(self), size):
             scores = np.asarray(self.coarse[rows], np.float32) @ across
             scores[~self.mask[rows].any(axis=1)] = -np.inf
             best.add(scores.T, np.arange(rows.start, rows.stop)[None])
@@ -224,7 +230,7 @@ class Bank:
             self._add(best, *waiting, count)
         return best.sorted()
 
-    def _add(self, best: "BestRows", rows: slice, parts: list[Array], count: int) -> None:
+    def _add(self, best: "BestRows", rows: slice, parts: list[AnyArray], count: int) -> None:
         scores = np.concatenate([np.asarray(part) for part in parts], axis=1)
         scores = scores[: rows.stop - rows.start, :count].T.astype(np.float32)
         there = np.asarray(self.mask[rows]).any(axis=1)

@@ -90,13 +90,15 @@ class CorpusEmbeddings:
         return np.concatenate([self.arrays[f"features/{way}"] for way in ways], axis=1)
 
     def bank(self, space: str, ids: Sequence[str], *, segments: bool = False) -> Bank:
-        """The clips as a bank to search in; of video and audio.
+        """The clips as a bank to search in; of video and audio. Without local embeddings it is one
+        of coarse embeddings alone.
 
         Args:
           ids: of the records.
         """
         found = self.embeddings(space, segments=segments)
-        return Bank(found.coarse, found.local, found.mask, ids, found.gates)
+        local = found.local if f"{space}/local" in self.arrays else None
+        return Bank(found.coarse, local, found.mask, ids, found.gates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,7 @@ def untrained(experiment: Experiment) -> Network:
 
 def of_corpus(
     experiment: Experiment,
-    state: TrainState,
+    state: Any,
     assembler: Assembler,
     *networks: Network,
     batch_size: int,
@@ -144,7 +146,8 @@ def of_corpus(
 
     Args:
       experiment: of the checkpoint; ``embeddings_folder`` says where they are kept.
-      state: on one device, or on a mesh whose devices share the work.
+      state: what the networks compute from, a train state: on one device, or on a mesh whose
+        devices share the work.
       assembler: of the corpus, with a size for one modality alone.
       networks: ``trained``, ``untrained``.
       batch_size: records at a time.
@@ -164,7 +167,7 @@ def of_corpus(
         return [CorpusEmbeddings(modality, store.arrays()) for store in stores]
 
 
-def _compute(waiting, state: TrainState, assembler: Assembler, batch_size: int) -> None:
+def _compute(waiting, state: Any, assembler: Assembler, batch_size: int) -> None:
     records, modality = len(assembler.source), _modality(assembler)
     first = min(store.done for _, store in waiting)
 

@@ -108,6 +108,7 @@ class _FewShot:
             "classifier": "logistic_regression",
             "tests": "one fold a draw, in turn",
             "spread": "one standard deviation over draws",
+            "interval": "of the mean over draws, which are resampled",
             "untrained_statistics": "initial",
             "untrained_seed": experiment.config.seed,
             "corpus": self.recordings.protocol(),
@@ -154,8 +155,9 @@ class _FewShot:
         scores = {}
         for k in self.options.shots:
             found = [self._accuracy(x, valid, k, draw) for draw in range(self.options.draws)]
+            interval = metrics.with_intervals({"accuracy": np.array(found)})
+            scores |= {f"shots_{k}/{name}": value for name, value in interval.items()}
             scores |= {
-                f"shots_{k}/accuracy": float(np.mean(found)),
                 f"shots_{k}/accuracy_spread": float(np.std(found, ddof=1)),
                 f"shots_{k}/chance_accuracy": 1 / len(self.recordings.classes),
             }

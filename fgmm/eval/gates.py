@@ -59,7 +59,10 @@ class Evaluation:
         """The result for a person: shares of the weight beside shares of the entries."""
         rows = {
             f"{side}, {kind}": {
-                "weight": result[f"{side}/{kind}/weight"],
+                **{
+                    f"weight{end}": result[f"{side}/{kind}/weight{end}"]
+                    for end in ("", "_low", "_high")
+                },
                 "chance_weight": result[f"{side}/{kind}/uniform"],
             }
             for side, kinds in (("phrases", PHRASES), ("cells", CELLS))
@@ -70,7 +73,8 @@ class Evaluation:
         if "phrases/auc" in result:
             lines.append(
                 f"a phrase that refers outweighs a wrong one: {result['phrases/auc']:.1%} "
-                "(50% by chance)"
+                f"({result['phrases/auc_low']:.1%} to {result['phrases/auc_high']:.1%}; 50% by "
+                "chance)"
             )
         return "\n".join([*lines, f"{result['clips']:.0f} clips of {self.source['name']}"])
 
@@ -94,6 +98,7 @@ class _Gates:
         shares: dict[str, list[float]] = collections.defaultdict(list)
         refer: list[bool] = []
         logits: list[float] = []
+        clip_of: list[int] = []
         problems: collections.Counter[str] = collections.Counter()
         clips = 0
         for batch, found, count in passes.batches(
@@ -113,17 +118,20 @@ class _Gates:
                     known = kinds["refer"] | kinds["wrong"]
                     refer += kinds["refer"][known].tolist()
                     logits += gates[known].tolist()
+                    clip_of += [clips] * int(known.sum())
                 if maps.cell_gates is not None and references:
                     for name, share in _of_cells(maps.cell_gates[row], references):
                         shares[name].append(share)
         if not clips:
             raise ConfigError("gates.source: no clip has both pictures and words")
         result = {"clips": float(clips)}
-        result |= {name: float(np.mean(of_clips)) for name, of_clips in shares.items()}
+        for name, of_clips in shares.items():
+            found = metrics.with_intervals({name: np.array(of_clips)})
+            # A share of the entries is no estimate.
+            result |= {name: found[name]} if name.endswith("/uniform") else found
         if len(set(refer)) == 2:
-            from sklearn.metrics import roc_auc_score  # slow to import
-
-            result["phrases/auc"] = float(roc_auc_score(refer, logits))
+            of_phrases = np.array(refer), np.array(logits), np.array(clip_of)
+            result |= metrics.auc_summary("phrases/auc", *of_phrases)
         return result | {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
 
 

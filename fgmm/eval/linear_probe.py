@@ -195,7 +195,7 @@ class _LinearProbe:
         classes = self.parts[0].classes
         return {
             **interval,
-            "mean_class_accuracy": np.mean(list(recall.values())),
+            **metrics.mean_class_accuracy(correct[tested], self.labels[tested]),
             **scores,
             **{f"class_accuracy/{classes[label]}": share for label, share in recall.items()},
         }

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import comb
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64, Shaped
@@ -100,9 +99,8 @@ def retrieval_summary(
             f"ranks must lie in 1..1 + irrelevant items of a gallery of {gallery}, "
             f"got {ranks.min()}..{ranks.max()}"
         )
-    found = with_intervals({f"r@{k}": ranks <= k for k in RECALL_AT}, group)
-    found |= _with_ends("median_rank", float(np.median(ranks)), median_interval(ranks, group))
-    found |= with_intervals({"mean_rank": ranks}, group)
+    outcomes = {f"r@{k}": ranks <= k for k in RECALL_AT} | {"mean_rank": ranks}
+    found = with_intervals(outcomes, group, medians={"median_rank": ranks})
 
     counts = Counter(relevant_counts.tolist())
     chance = {f"chance_r@{k}": float(_chance_recall(k, counts, gallery)) for k in RECALL_AT}
@@ -198,8 +196,8 @@ def classification_summary(
 
     Returns:
       ``accuracy@1``; ``accuracy@5``, the true class is among the five best, where there are more
-      than five; both with their 95% intervals, such as ``accuracy@1_low``; ``mean_class_accuracy``,
-      of the first; and the chance level of each, such as ``chance_accuracy@1``.
+      than five; ``mean_class_accuracy``, of the first; the 95% interval of each, such as
+      ``accuracy@1_low``, and its chance level, such as ``chance_accuracy@1``.
 
     Raises:
       ValueError: no queries.
@@ -213,11 +211,8 @@ def classification_summary(
         if k == 1 or classes > k:
             summary |= with_intervals({f"accuracy@{k}": ranks <= k})
             summary |= {f"chance_accuracy@{k}": k / classes}
-    by_class = class_accuracies(ranks == 1, labels)
-    return summary | {
-        "mean_class_accuracy": float(np.mean(list(by_class.values()))),
-        "chance_mean_class_accuracy": 1 / classes,
-    }
+    summary |= mean_class_accuracy(ranks == 1, labels)
+    return summary | {"chance_mean_class_accuracy": 1 / classes}
 
 
 def hubness(times_found: Int[np.ndarray, "G"]) -> dict[str, float]:
@@ -236,10 +231,10 @@ def hubness(times_found: Int[np.ndarray, "G"]) -> dict[str, float]:
     """
     n = times_found - times_found.mean()
     powers = np.stack([n, n**2, n**3], axis=1)
-    resampled = _resampled_means(powers, None, seed=0, resamples=1000)
-    ends = np.quantile(_skewness(resampled), _EDGES)
+    resampled, _ = _resampled(powers, None)
+    low, high = np.quantile(_skewness(resampled), _EDGES)
     value = float(_skewness(powers.mean(axis=0, keepdims=True))[0])
-    return _with_ends("hubness", value, (ends[0], ends[1]))
+    return _with_ends("hubness", value, low, high)
 
 
 def _skewness(powers: Float64[np.ndarray, "R 3"]) -> Float64[np.ndarray, "R"]:
@@ -285,29 +280,52 @@ def bootstrap_interval(
         raise ValueError(
             f"needs resamples >= 1 and 0 < level < 1, got resamples={resamples}, level={level}"
         )
-    means = _resampled_means(values, group, seed=seed, resamples=resamples)
+    means, _ = _resampled(values, group, seed=seed, resamples=resamples)
     ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.asarray(ends[0]), np.asarray(ends[1])
 
 
-def _resampled_means(
+def _resampled(
     values: Shaped[np.ndarray, "Q *F"],
     group: Int[np.ndarray, "Q"] | None,
+    medians_of: Float64[np.ndarray, "M Q"] | None = None,
     *,
-    seed: int,
-    resamples: int,
-) -> Float64[np.ndarray, "R *F"]:
-    """The means of values in each resample of whole groups."""
+    seed: int = 0,
+    resamples: int = 1000,
+) -> tuple[Float64[np.ndarray, "R *F"], Float64[np.ndarray, "M R"]]:
+    """The means of values, and the medians of others, in each resample of whole groups."""
     owner, sizes = _groups(len(values), group)
     # What each resample would change of the mean, which is kept apart for the sake of rounding.
     centre = values.mean(axis=0, dtype=np.float64)
     sums = np.zeros((len(sizes), *values.shape[1:]))
     np.add.at(sums, owner, values - centre)
     means = []
+    others = [] if medians_of is None else list(medians_of)
+    medians: list[list[float]] = [[] for _ in others]
     for times in _resamples(len(sizes), seed, resamples):
         totals = (times @ sizes).reshape(-1, *(1,) * (values.ndim - 1))
         means.append(np.tensordot(times, sums, axes=1) / totals)
-    return centre + np.concatenate(means)
+        for found, of_queries in zip(medians, others, strict=True):
+            found += _medians(of_queries, owner, times)
+    return centre + np.concatenate(means), np.array(medians).reshape(len(others), resamples)
+
+
+def _medians(
+    values: Float64[np.ndarray, "Q"],
+    owner: Int64[np.ndarray, "Q"],
+    times: Int64[np.ndarray, "R groups"],
+) -> list[float]:
+    """The median in each resample, of which each group's times are given."""
+    order = np.argsort(values, kind="stable")
+    ordered, owner = values[order], owner[order]
+    found = []
+    for drawn in times.astype(np.int32):
+        reached = drawn[owner].cumsum()
+        # The two in the middle, which are one if their number is odd.
+        total = reached[-1]
+        ends = np.searchsorted(reached, [(total - 1) // 2, total // 2], "right")
+        found.append(float(ordered[ends].mean()))
+    return found
 
 
 def _groups(
@@ -329,52 +347,94 @@ def _resamples(groups: int, seed: int, resamples: int) -> Iterator[Int64[np.ndar
         yield np.bincount(drawn.ravel(), minlength=count * groups).reshape(count, -1)
 
 
-def median_interval(
-    values: Shaped[np.ndarray, "Q"],
-    group: Int[np.ndarray, "Q"] | None = None,
+def auc_summary(
+    name: str,
+    positive: Bool[np.ndarray, "Q"],
+    scores: Float[np.ndarray, "Q"],
+    group: Int[np.ndarray, "Q"],
     *,
-    seed: int = 0,
     resamples: int = 1000,
-) -> tuple[float, float]:
-    """The percentile bootstrap interval, of 95%, of the median over queries.
+) -> dict[str, float]:
+    """How often a positive has a higher score than a negative, and its 95% interval.
+
+    Ties count half. Groups are resampled, as in ``bootstrap_interval``.
 
     Args:
-      values, group, seed, resamples: as in ``bootstrap_interval``, whose resamples it shares.
+      name: of the result.
+      positive: which are positives; some are, and some are not.
+      scores: higher is better.
+      group: of each.
     """
-    owner, sizes = _groups(len(values), group)
-    order = np.argsort(values, kind="stable")
-    ordered, owner = np.asarray(values, np.float64)[order], owner[order]
-    medians = []
-    for times in _resamples(len(sizes), seed, resamples):
-        rows = max(1, _BLOCK_ENTRIES // len(values))
-        for start in range(0, len(times), rows):
-            reached = times[start : start + rows][:, owner].cumsum(axis=1)
-            # The two in the middle, which are one if their number is odd.
-            total = reached[:, -1:]
-            ends = [(reached <= (total + odd) // 2 - 1).sum(axis=1) for odd in (1, 2)]
-            medians.append((ordered[ends[0]] + ordered[ends[1]]) / 2)
-    low, high = np.quantile(np.concatenate(medians), _EDGES)
-    return float(low), float(high)
+    owner, sizes = _groups(len(scores), group)
+    _, level = np.unique(scores, return_inverse=True)
+
+    def auc(weights):
+        counts = [
+            np.bincount(level[of], weights[of], minlength=level.max() + 1)
+            for of in (positive, ~positive)
+        ]
+        below = np.cumsum(counts[1]) - counts[1] / 2
+        pairs = counts[0].sum() * counts[1].sum()
+        return counts[0] @ below / pairs if pairs else np.nan
+
+    found = [
+        auc(drawn[owner].astype(np.float64))
+        for times in _resamples(len(sizes), 0, resamples)
+        for drawn in times
+    ]
+    low, high = np.nanquantile(found, _EDGES)
+    return _with_ends(name, float(auc(np.ones(len(scores)))), low, high)
 
 
-def _with_ends(name: str, value: float, ends: Sequence[Any]) -> dict[str, float]:
-    return {name: value, f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
+def mean_class_accuracy(
+    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"]
+) -> dict[str, float]:
+    """The mean of the accuracies of the classes that occur, and its 95% interval.
+
+    Queries of each class are resampled among themselves, so that all classes stay.
+    """
+    of_classes, means = [], []
+    for number, label in enumerate(np.unique(labels)):
+        of_class = correct[labels == label]
+        of_classes.append(of_class.mean())
+        means.append(_resampled(of_class, None, seed=number)[0])
+    low, high = np.quantile(np.mean(means, axis=0), _EDGES)
+    return _with_ends("mean_class_accuracy", float(np.mean(of_classes)), low, high)
+
+
+def _with_ends(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def with_intervals(
-    outcomes: Mapping[str, Shaped[np.ndarray, "Q"]], group: Int[np.ndarray, "Q"] | None = None
+    outcomes: Mapping[str, Shaped[np.ndarray, "Q"]],
+    group: Int[np.ndarray, "Q"] | None = None,
+    *,
+    medians: Mapping[str, Shaped[np.ndarray, "Q"]] = {},
 ) -> dict[str, float]:
     """The mean over queries of each number, and its 95% interval as ``NAME_low``, ``NAME_high``.
 
     Args:
       outcomes: one number or boolean a query, by name.
       group: as in ``bootstrap_interval``.
+      medians: others, whose median is taken in the place of the mean.
     """
-    values = np.stack([np.asarray(of_query, np.float64) for of_query in outcomes.values()], axis=1)
-    lows, highs = bootstrap_interval(values, group)
+    values, others = (
+        [np.asarray(of_query, np.float64) for of_query in given.values()]
+        for given in (outcomes, medians)
+    )
     found = {}
-    for name, mean, low, high in zip(outcomes, values.mean(axis=0), lows, highs, strict=True):
-        found |= _with_ends(name, float(mean), (low, high))
+    columns = np.stack(values, axis=1)
+    if not columns.size:
+        raise ValueError("no values to resample")
+    means, of_medians = _resampled(columns, group, np.array(others) if others else None)
+    for names, centres, resampled in (
+        (outcomes, columns.mean(axis=0), means.T),
+        (medians, [np.median(of_query) for of_query in others], of_medians),
+    ):
+        for name, centre, of_name in zip(names, centres, resampled, strict=True):
+            low, high = np.quantile(of_name, _EDGES)
+            found |= _with_ends(name, float(centre), low, high)
     return found
 
 

@@ -82,7 +82,7 @@ def _replicate(mesh: Mesh) -> Callable[[Any], Any]:
     return jax.jit(lambda tree: tree, out_shardings=meshes.everywhere(mesh))
 
 
-def _on_host(small: pipeline.Batch, computed: Any, count: int):
+def _on_host(small: dict[str, Any], computed: Any, count: int):
     return gathered(small), gathered(computed), count
 
 

@@ -174,18 +174,16 @@ def _best_and_nearest(tiles: Tiles, relevance: Relevance, means: Mapping | None)
     best: _ByScore = {}
     nearest: _ByScore = {}
     for rows, columns, tile in tiles:
-        relevant = relevance.tile(rows, columns)
+        pairs = np.nonzero(relevance.tile(rows, columns))
         for name, given in tile.items():
             scores = _corrected(given, means and means[name], rows, columns)
             if name not in best:
                 best[name] = tuple(np.full(n, -np.inf) for n in (tiles.captions, tiles.clips))
-                nearest[name] = tuple(
-                    _Nearest(n, NEIGHBOURS) for n in (tiles.captions, tiles.clips)
-                )
-            right = np.where(relevant & ~np.isnan(scores), scores, -np.inf)
+                nearest[name] = _Nearest(), _Nearest()
+            right = np.where(np.isnan(scores[pairs]), -np.inf, scores[pairs])
             of_y, of_x = best[name]
-            of_y[columns] = np.maximum(of_y[columns], right.max(axis=0))
-            of_x[rows] = np.maximum(of_x[rows], right.max(axis=1))
+            np.maximum.at(of_y, columns.start + pairs[1], right)
+            np.maximum.at(of_x, rows.start + pairs[0], right)
             near_y, near_x = nearest[name]
             near_y.add(columns, scores.T, rows)
             near_x.add(rows, scores, columns)
@@ -225,14 +223,13 @@ def _corrected(scores, means, rows: slice, columns: slice):
 
 
 class _Nearest:
-    """The best of each of many queries, of which a few come at a time."""
+    """The ten best of each of many queries, of which a few come at a time."""
 
-    def __init__(self, queries: int, k: int):
+    def __init__(self):
         self._best: dict[int, BestRows] = {}
-        self._queries, self._k = queries, k
 
     def add(self, queries: slice, scores: Float[np.ndarray, "q m"], rows: slice) -> None:
-        best = self._best.setdefault(queries.start, BestRows(len(scores), self._k))
+        best = self._best.setdefault(queries.start, BestRows(len(scores), NEIGHBOURS))
         best.add(scores, np.arange(rows.start, rows.stop)[None])
 
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:

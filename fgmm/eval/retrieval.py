@@ -42,7 +42,7 @@ from fgmm.models.embeddings import Embeddings
 # Clips and captions whose similarity is computed at a time.
 _CLIPS, _CAPTIONS = 64, 256
 # A clip with these has no such modality; all others say that it could not be read.
-_ABSENT = ("no_video", "no_audio", "silent_audio")
+_ABSENT = sum(1 << REASONS.index(name) for name in ("no_video", "no_audio", "silent_audio"))
 _ALONE = {
     "video": {"samples": 0, "tokens": 0},
     "audio": {"frames": 0, "tokens": 0},
@@ -63,7 +63,7 @@ class Evaluation:
       captions: at most so many captions of a clip, the first ones.
       phrases, tokens: room for those of a caption; 0 for as much as in training.
       shortlist: as many of the gallery, the best by the coarse score, are ranked by the first score
-        for *coarse, then fine*; 0 to leave it out.
+        for *coarse, then fine*; 0 to leave it out, as it is where there is no fine score.
       exhaustive: rank the whole gallery by the fine score too. Without it there are coarse scores
         and, with a shortlist, coarse then fine, for galleries whose pairs are too many.
       correct_hubs: also rank by scores corrected for hubs.
@@ -233,8 +233,7 @@ class _Retrieval:
         for modality, side in sides.items():
             bits |= side.problems
             if modality != "text":
-                absent = [bool(bits & _bit(_ABSENT)) for bits in side.problems.tolist()]
-                takes_part &= side.mask | ~np.array(absent, bool)
+                takes_part &= side.mask | ((side.problems & _ABSENT) == 0)
         rows = np.flatnonzero(takes_part)
         if not rows.size:
             raise ConfigError("retrieval.source: no clip has both sides of the pair")
@@ -353,10 +352,6 @@ class _Gallery(NamedTuple):
     owner: np.ndarray
     group: np.ndarray
     relevance: ranks.Relevance
-
-
-def _bit(reasons: tuple[str, ...]) -> int:
-    return sum(1 << REASONS.index(reason) for reason in reasons)
 
 
 def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 
 from fgmm import command_line, xla_flags
@@ -69,6 +70,18 @@ class RunPage(NamedTuple):
         return int(self.series["step"][-1])
 
     @property
+    def last_loss(self) -> str:
+        """Of the last step, in words."""
+        loss = self.series.get("loss")
+        return "–" if loss is None else f"{loss[-1]:.4g}"
+
+    @property
+    def skipped(self) -> str:
+        """Steps that were skipped, in words."""
+        skipped = self.series.get("skipped")
+        return "–" if skipped is None else f"{np.nansum(skipped):.0f}"
+
+    @property
     def fed(self) -> list[run_summary.Fed]:
         """How well each pair was fed."""
         return run_summary.fed(self.series, self.config) if self.config else []
@@ -99,7 +112,9 @@ def read(workdir: pathlib.Path, name: str, show: Callable[[pathlib.Path], Shown]
         config, shown = None, Shown(0, "", notes=[f"no checkpoint to look at: {error}"])
     else:
         shown = show(workdir)
-    results, starts = run_summary.evaluated(workdir), run_summary.starts(workdir)
+    results = run_summary.inside_training(series, config) if config else {}
+    results |= run_summary.evaluated(workdir)
+    starts = run_summary.starts(workdir)
     return RunPage(name, workdir, series, config, results, starts, shown)
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,18 +62,14 @@ class Panel(NamedTuple):
 def read(workdir: pathlib.Path) -> dict[str, Float[np.ndarray, "S"]]:
     """What a run wrote, by name; NaN in steps without the number. ``step`` is one of them.
 
+    What ``fgmm.eval.watch`` has found stands at its step.
+
     Raises:
       ConfigError: there is nothing.
     """
     path = workdir / "metrics.jsonl"
-    lines: list[dict[str, Any]] = []
     try:
-        with path.open() as file:
-            for text in file:
-                try:
-                    lines.append(json.loads(text))
-                except json.JSONDecodeError:  # the last line of a run that was killed
-                    continue
+        lines = {line["step"]: line for line in _lines(path)}
     except OSError as error:
         raise ConfigError(
             f"--workdir={workdir} is no run that has trained: {path} cannot be read "
@@ -81,11 +77,27 @@ def read(workdir: pathlib.Path) -> dict[str, Float[np.ndarray, "S"]]:
         ) from error
     if not lines:
         raise ConfigError(f"--workdir={workdir}: {path} has no step yet; wait for the first one")
-    names = sorted({name for line in lines for name in line})
+    for watched in sorted((workdir / "watch").glob("*.jsonl")):
+        for line in _lines(watched):
+            if line["step"] in lines:
+                lines[line["step"]] |= {k: v for k, v in line.items() if k != "weights"}
+    names = sorted({name for line in lines.values() for name in line})
     return {
-        name: np.array([math.nan if line.get(name) is None else line[name] for line in lines])
+        name: np.array(
+            [math.nan if line.get(name) is None else line[name] for line in lines.values()],
+            np.float64,
+        )
         for name in names
     }
+
+
+def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        for text in file:
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError:  # the last line of a run that was killed
+                continue
 
 
 def panels(runs: Sequence[Series]) -> dict[str, list[Panel]]:
@@ -102,11 +114,15 @@ def panels(runs: Sequence[Series]) -> dict[str, list[Panel]]:
         "Optimizer and speed": [entry for entry in _OTHERS if entry[0] in known],
         "Evaluations inside training": [(key, _in_words(key), False) for key in measured],
     }
-    return {
-        heading: [_panel(runs, *entry) for entry in entries]
+    drawn = {
+        heading: [_panel(runs, *entry) for entry in entries if _there(runs, entry[0])]
         for heading, entries in groups.items()
-        if entries
     }
+    return {heading: panels for heading, panels in drawn.items() if panels}
+
+
+def _there(runs: Sequence[Series], key: str) -> bool:
+    return any(np.isfinite(run[key]).any() for run in runs if key in run)
 
 
 def _several(runs: Sequence[Series], key: str) -> bool:

@@ -72,6 +72,22 @@ def evaluated(workdir: pathlib.Path) -> dict[str, Evaluated]:
     return found
 
 
+def inside_training(series: Series, config: Config) -> dict[str, Evaluated]:
+    """The last results of the evaluations that ran inside training, by label."""
+    found = {}
+    for name, entry in config["evals"].items():
+        of_entry = {
+            key.removeprefix(f"{name}/"): values
+            for key, values in series.items()
+            if key.startswith(f"{name}/") and np.isfinite(values).any()
+        }
+        if of_entry:
+            last = {key: float(v[np.isfinite(v)][-1]) for key, v in of_entry.items()}
+            at = max(int(series["step"][np.isfinite(v)][-1]) for v in of_entry.values())
+            found[name] = Evaluated(name, at, "", *_figures(last), protocol=flat(as_dict(entry)))
+    return found
+
+
 def _figures(
     results: Mapping[str, float],
 ) -> tuple[dict[str, dict[str, Figure]], dict[str, float]]:

@@ -7,6 +7,9 @@ once for a checkpoint and a corpus. Then it prints the address of the page, on t
 (``--host``) unless asked otherwise. Needs the extra ``search``.
 """
 
+import contextlib
+import errno
+import os
 import pathlib
 import socket
 from collections.abc import Mapping
@@ -82,8 +85,14 @@ def bound(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"--host={host} --port={port} cannot be listened on: {error.strerror or error}"
+            f"--host={host} --port={port} cannot be listened on: {_reason(error)}"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    # Errors of names have numbers of their own.
+    known = error.errno in errno.errorcode
+    return os.strerror(error.errno) if known else str(error.strerror or error)
 
 
 def main(argv: list[str]) -> None:
@@ -112,7 +121,9 @@ def main(argv: list[str]) -> None:
     if not len(source):
         raise ConfigError(f"the corpus {entry['name']!r} holds no clip")
     finder = Finder(model, banks(model.experiment, model.state, source, space), space)
-    finder.by_text("a", finder.items[0], 1)  # Compiles before anyone waits for it.
+    with contextlib.suppress(ValueError):  # A tokenizer may know none of these words.
+        # Compiles before anyone waits for it.
+        finder.by_text("a man and a dog", finder.items[0], 1)
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
     application = search_server.application(
         finder,

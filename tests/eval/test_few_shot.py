@@ -28,10 +28,8 @@ def test_it_is_what_loops_over_draws_give(experiment):
     assert few_shot.Evaluation.table(few(), result).count("untrained") == 2
 
     def features(state):
-        found = bound.recordings.averages(
-            {"x": lambda batch: bound._features.trained(state, batch)}, 16
-        )
-        return found.values["x"]
+        (averages,) = bound._features(state, untrained=False)["trained"]
+        return averages.values
 
     labels, classes = bound.recordings.labels, len(bound.recordings.classes)
     for prefix, seed in (("", 7), ("untrained/", experiment.config.seed)):

@@ -89,6 +89,7 @@ def test_weights_of_phrases_are_those_of_all_captions_of_a_clip():
         assert result[f"phrases/{kind}/weight"] == pytest.approx(np.mean(values), rel=1e-4)
     auc = np.mean([(r > w) + (r == w) / 2 for r in refers for w in wrongs])
     assert result["phrases/auc"] == pytest.approx(auc, abs=1e-6)
+    assert result["phrases/auc_low"] < auc < result["phrases/auc_high"]
     assert abs(auc - 0.5) > 0.01
 
 
@@ -97,7 +98,7 @@ def test_the_table_has_the_share_of_the_entries_as_chance():
     table = evaluation.table(result_of(state()))
     assert "phrases, wrong" in table
     assert "chance" in table
-    assert "50.0% (50% by chance)" in table
+    assert "50.0% (50.0% to 50.0%; 50% by chance)" in table
 
 
 @pytest.mark.parametrize(

@@ -268,3 +268,84 @@ def test_there_is_room_for_as_many_phrases_as_asked_for(experiment, state):
     assert none == 0
     assert share == pytest.approx(1 - few_mask.sum() / many_mask.sum())
     assert 0.1 < share < 0.9
+
+
+def ranked(bound, name):
+    """The ranks of the last call, from text and to text."""
+    return [
+        bound.by_query[f"{name}/{direction}/rank"]
+        for direction in ("text_to_video", "video_to_text")
+    ]
+
+
+def test_a_shortlist_of_everything_is_the_whole_gallery(experiment, state):
+    options = {"source": SOURCE, "captions": 2, "batch_size": 8, "shortlist": 64}
+    evaluation = retrieval.Evaluation(**options, correct_hubs=True)
+    bound = evaluation.bind(experiment)
+    result = bound(state)
+    for shortlisted, whole in zip(
+        ranked(bound, "coarse_then_sum"), ranked(bound, "sum"), strict=True
+    ):
+        # Two programs may round a tie apart.
+        assert np.mean(np.array(shortlisted) == whole) > 0.95
+    assert result["coarse_then_sum/text_to_video/share_of_pairs"] == 1
+    assert "sum_csls/video_to_text/r@1_low" in result
+    table = evaluation.table(result)
+    assert "coarse, then sum, text to video" in table
+    assert "coarse, hubs corrected (CSLS), video to text" in table
+    assert "100.0% of the fine pairs" in table
+
+
+def test_without_all_pairs_there_are_shortlists(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, batch_size=8, exhaustive=False, shortlist=3)
+    bound = evaluation.bind(experiment)
+    result = bound(state)
+    scores = {name.split("/")[0] for name in result if name.count("/") == 2}
+    assert scores == {"coarse", "coarse_then_sum"}
+    assert result["coarse_then_sum/text_to_video/share_of_pairs"] == 3 / 21
+    assert 3 / 21 < result["coarse_then_sum/text_to_video/share_of_flops"] < 1
+    # No query that the coarse score leaves off the list is found on it.
+    for listed, coarse in zip(
+        ranked(bound, "coarse_then_sum"), ranked(bound, "coarse"), strict=True
+    ):
+        assert all(a == b for a, b in zip(listed, coarse, strict=True) if b > 3 and a > 3)
+
+
+def test_every_part_of_a_gallery_is_one_of_its_own(experiment, state):
+    bound = retrieval.Evaluation(source=SOURCE, captions=2, batch_size=8, folds=3).bind(experiment)
+    result = bound(state)
+    gallery, _ = bound._gallery(state)
+    scores = all_scores(bound, state.params["objective"], gallery)["coarse"]
+    relevant = gallery.relevance.tile(slice(0, len(gallery.x)), slice(0, len(gallery.y)))
+    expected = []
+    for first in (0, 7, 14):
+        own = (gallery.owner >= first) & (gallery.owner < first + 7)
+        part = slice(first, first + 7), own
+        expected += retrieval.metrics.retrieval_ranks(scores[part].T, relevant[part].T).tolist()
+    assert ranked(bound, "coarse")[0] == expected
+    assert result["coarse/text_to_video/chance_r@1"] >= 1 / 7
+    with pytest.raises(ConfigError, match="folds=2 does not divide the 21 clips"):
+        retrieval.Evaluation(source=SOURCE, batch_size=8, folds=2).bind(experiment)(state)
+
+
+AUDIO = ("audio", "audio_mask")
+
+
+def test_pictures_and_sounds_find_each_other(experiment, state):
+    evaluation = retrieval.Evaluation(source=SOURCE, pair="video_audio", batch_size=8)
+    bound = evaluation.bind(experiment)
+    result = bound(state)
+    x = bound._gallery(state)[0].x.coarse
+    examples = [bound.assemblers["audio"](record) for record in range(21)]
+    sounds = {name: np.stack([example[name] for example in examples]) for name in AUDIO}
+    y = jax.device_get(experiment.embed(state, sounds))["joint"]["audio"].coarse
+    expected = retrieval.metrics.retrieval_ranks(x @ y.T, np.eye(21, dtype=bool))
+    assert bound.by_query["coarse/video_to_audio/rank"] == expected.tolist()
+    assert "gallery: 21 clips, 21 sounds" in evaluation.table(result)
+
+
+def test_a_checkpoint_without_the_modality_is_one_clear_error():
+    config = shrunken(quickstart.get_config(), pair="video_text")
+    built = experiments.build(components.complete(config))
+    with pytest.raises(ConfigError, match="retrieval: the checkpoint has no audio encoder"):
+        retrieval.Evaluation(source=SOURCE, pair="video_audio").bind(built)

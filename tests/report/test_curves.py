@@ -29,6 +29,22 @@ def test_a_number_that_is_missing_is_nan_and_half_a_line_is_left_out(tmp_path):
     np.testing.assert_array_equal(series["skipped"], [np.nan, 1])
 
 
+def test_what_was_watched_stands_at_its_step(tmp_path):
+    write(tmp_path, [{"step": step, "loss": 1.0} for step in (1, 2, 3)])
+    (tmp_path / "watch").mkdir()
+    watched = [{"step": step, "weights": "ema", "x/r@1": step / 10} for step in (3, 1, 9)]
+    lines = "".join(json.dumps(line) + "\n" for line in watched)
+    (tmp_path / "watch" / "x.jsonl").write_text(lines)
+    series = curves.read(tmp_path)
+    assert series.keys() == {"step", "loss", "x/r@1"}
+    np.testing.assert_array_equal(series["x/r@1"], [0.1, np.nan, 0.3])
+
+
+def test_a_loss_that_was_never_finite_has_no_panel(tmp_path):
+    steps = np.arange(1.0, 4)
+    assert curves.panels([{"step": steps, "loss": steps * np.nan}]) == {}
+
+
 def test_a_folder_without_steps_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"is no run that has trained: .*cannot be read"):
         curves.read(tmp_path / "nowhere")

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from fgmm.report import run_summary
 from fgmm.report.run_summary import Figure
@@ -50,6 +51,17 @@ def test_shares_are_spelled_as_shares():
     share, rank = Figure(0.605, 0.5, 0.7, 0.002), Figure(3.0, None, None, 256.5)
     assert (share.spelled(share.value), share.spelled(share.chance)) == ("60.5%", "0.2%")
     assert (rank.spelled(3.0), rank.spelled(256.5), rank.spelled(None)) == ("3", "256.5", "")
+
+
+def test_evaluations_inside_training_have_their_last_result():
+    few = np.array([np.nan, 0.2, 0.4, np.nan])
+    series = {"step": np.arange(1.0, 5), "x/r@1": few, "x/r@1_low": few - 0.1, "y": few}
+    config = {"evals": {"x": {"name": "retrieval", "every": 1}, "z": {"name": "retrieval"}}}
+    found = run_summary.inside_training(series, config)
+    assert found.keys() == {"x"}
+    assert found["x"].step == 3
+    assert found["x"].figures == {"": {"r@1": Figure(0.4, pytest.approx(0.3), None, None)}}
+    assert found["x"].protocol == {"name": "retrieval", "every": 1}
 
 
 def test_the_latest_step_of_an_evaluation_counts(tmp_path):

@@ -85,7 +85,7 @@ def test_one_that_does_not_end_is_left(tmp_path, capsys, monkeypatch):
 
 def test_the_writer_of_metrics_hands_them_on(tmp_path, told):
     sinks = LogSinks({"mine": Remembering()}, Run(tmp_path, {}, 0))
-    speed = Speed(batch_size=4, total=2, flops=8e9, peak=None)
+    speed = Speed(batch_size=4, total=2, flops=lambda: 8e9, peak=None)
     writer = metrics_writer.MetricsWriter(tmp_path, 0, 2, speed, False, sinks)
     writer.write(1, {"loss": 1.0})
     writer.close()

@@ -42,16 +42,15 @@ class Source(described.DescribedSegments):
 
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
-        """The official ones."""
-        del root
-        return SPLITS
+        """Those whose lists are there."""
+        corpus = labelled.open_root(root, _LAYOUT)
+        return tuple(split for split in SPLITS if files.find(corpus, [_list_of(split)]))
 
     def listed(self) -> described.Listing:
         """Reads the CSV file of the split."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
-        name = f"clotho_captions_{self.split}.csv"
-        table = labelled.find_table(corpus, name, _LAYOUT)
+        table = labelled.find_table(corpus, _list_of(self.split), _LAYOUT)
         paths = _sounds(corpus, self.split)
         found: dict[str, described.Segment] = {}
         for row in labelled.read_table(corpus, table, _COLUMNS, report, _CAPTIONS[1:]):
@@ -64,6 +63,10 @@ class Source(described.DescribedSegments):
             said = tuple(Caption(text) for text in texts if text)
             found[name] = described.Segment(name, paths.get(name, name), said)
         return described.Listing(corpus, list(found.values()), +report)
+
+
+def _list_of(split: str) -> str:
+    return f"clotho_captions_{split}.csv"
 
 
 def _sounds(corpus: files.Folder | files.Archive, split: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ def test_what_prepare_takes_is_sound(corpus):
     raw = Source(root=str(corpus), opened=False).raw()
     assert raw[0].kind == "audio"
     assert len(raw[0].captions) == 5
+    assert Source.splits(str(corpus)) == ("evaluation",)
 
 
 def test_lines_that_cannot_be_understood_are_counted(corpus, tmp_path):
