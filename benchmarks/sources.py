@@ -4,10 +4,11 @@
 
 *Opening*: a list, tar shards and a saved dataset of made-up entries. List and shards are empty
 files, with an index that is made up in their place: that of a list is the same for CSV, Parquet and
-the others. The dataset is written as the package ``datasets`` writes it. A process of its own then opens the corpus, and looks up 20,000
-entries in random order without their media. Memory is resident memory after that, beyond what a
-process has that does so with a corpus of one entry: *own* pages, and *mapped* ones, which the
-system takes back when it needs them. ``--clips=0`` measures this alone.
+the others. The dataset is written as the package ``datasets`` writes it. A process of its own then
+opens the corpus, and looks up 20,000 entries in random order without their media. Memory is
+resident memory after that, beyond what a process has that does so with a corpus of one entry: *own*
+pages, and *mapped* ones, which the system takes back when it needs them. ``--clips=0`` measures
+this alone.
 
 *Reading*: clips a second from a source through ``Assembler`` into a batch, against the least that
 has to be done with the same clips, decoding alone: for videos as ``benchmarks/data.py`` says, for

@@ -9,8 +9,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import fgmm  # noqa: E402
 import repository_pages  # noqa: E402
+
+import fgmm  # noqa: E402
 
 project = "fgmm"
 author = "The fgmm developers"

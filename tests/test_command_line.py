@@ -69,7 +69,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
         (
             (QUICKSTART, "--config.checkpoint.best_metric=x"),
-            "checkpoint.best_metric='x' is a number of the evaluation 'x', and evals has retrieval;",
+            "checkpoint.best_metric='x' is a number of the evaluation 'x', and evals has retrieval",
         ),
         ((QUICKSTART, "--config.data.tokenizer=x"), "tokenizer 'x' cannot be read"),
         ((QUICKSTART, "--config.exchange=x"), "exchange='x' is unknown; allowed: gather, ring"),

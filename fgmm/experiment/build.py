@@ -265,9 +265,9 @@ def _check_best_metric(options: Config, evals: Config) -> None:
     if metric and name not in evals:
         there = f"evals has {', '.join(evals)}" if evals else "evals is empty"
         raise ConfigError(
-            f"checkpoint.best_metric={metric!r} is a number of the evaluation {name!r}, and {there}; "
-            "name a number of an evaluation that is there, or set --config.checkpoint.best_metric= "
-            "to keep no best checkpoint"
+            f"checkpoint.best_metric={metric!r} is a number of the evaluation {name!r}, and "
+            f"{there}; name a number of an evaluation that is there, or set "
+            "--config.checkpoint.best_metric= to keep no best checkpoint"
         )
 
 
