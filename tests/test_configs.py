@@ -45,7 +45,7 @@ def converted_runs(folder):
     config.model.video.blocks = (1, 1)
     experiment = experiments.build(config)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), experiment.abstract_state)
-    found = converted.Converted(experiment, zeros)
+    found = converted.Conversion(experiment, zeros)
     converted.write(found, network, {})
     return clip, network
 

@@ -1,5 +1,6 @@
 """What the README shows works."""
 
+import ast
 import contextlib
 import importlib
 import json
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fgmm
 from fgmm import components
 from fgmm.data import pipeline, tokenizer
 from fgmm.eval import inside_training
@@ -66,6 +68,24 @@ def test_commands_are_there(readme, repository):
     for command in re.findall(r"bash (launch/[\w.]+)", readme):
         assert (repository / command).exists(), command
     assert "launch/test.sh" in (repository / ".ci" / "run").read_text()
+
+
+def test_the_table_of_extras_has_those_of_the_package(readme, repository):
+    calls = ast.walk(ast.parse((repository / "setup.py").read_text()))
+    keywords = [
+        keyword for call in calls if isinstance(call, ast.Call) for keyword in call.keywords
+    ]
+    (extras,) = [keyword.value for keyword in keywords if keyword.arg == "extras_require"]
+    table = re.search(r"\| extra \|.*?\n\n", readme, re.DOTALL)[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted(key.value for key in extras.keys)
+
+
+def test_the_changelog_has_the_version(repository):
+    versions = re.findall(r"^## \[(.+?)\]", (repository / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:2] == ["Unreleased", fgmm.__version__]
+    numbers = [tuple(map(int, version.split("."))) for version in versions[1:]]
+    assert numbers == sorted(numbers, reverse=True)
 
 
 def test_each_protocol_fits_the_run_that_was_trained_before(readme):

@@ -174,7 +174,7 @@ class Assembler:
         video, (count, height, width) = clip.video, out.shape[:3]
         resizing = self.shape.resizing
         if isinstance(video, bytes):
-            out[...] = decode.read_image(video, height, width, resizing)
+            decode.read_image(video, height, width, resizing, out)
         elif isinstance(video, FrameWriter):
             video.fill(out, resizing)
         else:

@@ -261,10 +261,13 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
 
 def _check_best_metric(options: Config, evals: Config) -> None:
     metric = options["best_metric"]
-    if metric and metric.partition("/")[0] not in evals:
+    name = metric.partition("/")[0]
+    if metric and name not in evals:
+        there = f"evals has {', '.join(evals)}" if evals else "evals is empty"
         raise ConfigError(
-            f"checkpoint.best_metric={metric!r} must start with the name of an entry in evals: "
-            + (", ".join(evals) or "there is none")
+            f"checkpoint.best_metric={metric!r} is a number of the evaluation {name!r}, and "
+            f"{there}; name a number of an evaluation that is there, or set "
+            "--config.checkpoint.best_metric= to keep no best checkpoint"
         )
 
 

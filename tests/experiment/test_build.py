@@ -219,6 +219,16 @@ def test_wrong_terms_are_named(changes, message):
         experiments.build(config)
 
 
+def test_a_best_checkpoint_needs_its_evaluation():
+    config = quickstart.get_config()
+    config.evals = {}
+    said = (
+        r"'retrieval', and evals is empty; .* set --config.checkpoint.best_metric= to keep no best"
+    )
+    with pytest.raises(ConfigError, match=said):
+        experiments.build(config)
+
+
 def test_a_term_on_a_modality_that_its_space_lacks():
     config = shrunken(quickstart.get_config())
     config.model.spaces.joint.modalities = ("video", "text")
