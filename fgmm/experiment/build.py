@@ -23,6 +23,7 @@ from fgmm.config import (
     check_keys,
     completed,
     tuples,
+    with_classifier_defaults,
     with_space_defaults,
 )
 from fgmm.config.option import declared
@@ -35,9 +36,14 @@ from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
 from fgmm.experiment import init_rules, layer_decay, lora, optimizer
 from fgmm.experiment.state import TrainState
-from fgmm.losses.objective import Objective, TermEntry
-from fgmm.models import spaces
+from fgmm.losses.objective import LabelEntry, Objective, TermEntry
+from fgmm.models import classifiers, spaces
+from fgmm.models.classifiers import ClassifierHead
 from fgmm.models.multimodal import MODALITIES, MultiModal
+
+# Parts of ``config.model`` beside the encoders. No space has the name of the second, under which a
+# model returns logits.
+_OTHER_PARTS = ("spaces", "classifiers")
 
 # The keys of ``Resizing``.
 _RESIZING = ("data.resize", "data.resize_filter", "data.resize_ratio")
@@ -72,18 +78,29 @@ class Experiment:
         """Opens the corpus to train on.
 
         Raises:
-          ConfigError: its windows are not as long as ``data.seconds``, or it cannot be opened.
+          ConfigError: its windows are not as long as ``data.seconds``, it cannot be opened, or its
+            classes are not those of the classifiers.
         """
         data = self.config.data
         check_lengths(data.source, "data.source", data.seconds)
-        return self.source(data.source, "data.source")
+        source = self.source(data.source, "data.source")
+        if data.label:
+            classifiers.check_classes(self.config.model.classifiers, source, data.label)
+        return source
 
-    def assembler(self, source: Any, **changes: Any) -> pipeline.Assembler:
-        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
+    def assembler(
+        self, source: Any, *, training: bool = False, **changes: Any
+    ) -> pipeline.Assembler:
+        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``.
+
+        Batches for training have the labels that ``data.label`` asks for; evaluations read labels
+        from the clips.
+        """
         data = self.config.data
+        label = data.label if training else ""
         return pipeline.Assembler(
             source=source,
-            shape=dataclasses.replace(self.shape, **changes),
+            shape=dataclasses.replace(self.shape, **{"label": label, **changes}),
             tokenizer=self.tokenizer,
             segmenter=data.segmenter,
             join_captions=data.join_captions,
@@ -197,10 +214,13 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     config = ml_collections.ConfigDict(tuples(as_dict(config)))
     modalities = tuple(name for name in MODALITIES if name in config.model)
     for name in config.model:
-        if name not in (*MODALITIES, "spaces"):
-            raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
-    if not config.model.get("spaces"):
+        if name not in (*MODALITIES, *_OTHER_PARTS):
+            allowed = ", ".join((*MODALITIES, *_OTHER_PARTS))
+            raise ConfigError(f"model.{name} is unknown; allowed: {allowed}")
+    if not config.model.get("spaces") and not config.model.get("classifiers"):
         raise ConfigError("model.spaces is empty; name at least one space")
+    if "classifiers" in config.model.spaces:
+        raise ConfigError("model.spaces.classifiers: no space can have that name; give another")
     tokenizer = None
     if "text" in modalities:
         phrases.find(config.data.segmenter, "data.segmenter")
@@ -215,10 +235,14 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
     _check_best_metric(config.checkpoint, config.evals)
     config.model.spaces = with_space_defaults(config.model.spaces)
+    if "classifiers" in config.model:
+        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
     init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
+    objective = _objective(config)
+    shape = _with_labels(config, shape, objective)
     transforms = _transforms(config, shape)
     adapters = lora.Adapters()
     if config.lora.rules:
@@ -229,7 +253,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         tokenizer=tokenizer,
         model=model,
         transforms=transforms,
-        objective=_objective(config),
+        objective=objective,
         optimizer=optimizer.from_config(
             *(config.optimizer, config.steps, lambda: _layers(model, transforms, shape)),
             held=adapters.held,
@@ -272,7 +296,20 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
                     f"and model.{modality}.name={config.model[modality].name!r} gives none; take "
                     "mean, max or gate"
                 )
-    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+    heads = {}
+    found = classifiers.checked(config.model.get("classifiers", {}), modalities)
+    for name, options in found.items():
+        modality = options["modality"]
+        if options["pool"] == "own" and not getattr(encoders[modality], "gives_coarse", False):
+            raise ConfigError(
+                f"model.classifiers.{name}.pool='own' needs a coarse feature of the encoder's own, "
+                f"and model.{modality}.name={config.model[modality].name!r} gives none; take mean "
+                "or max"
+            )
+        heads[name] = ClassifierHead(**{**options, "classes": len(options["classes"])})
+    return MultiModal(
+        encoders=encoders, spaces=checked, phrases=shape.phrases, classifiers=heads
+    )
 
 
 def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
@@ -416,6 +453,9 @@ def _objective(config) -> Objective:
     for name, entry in config.objective.terms.items():
         key = f"objective.terms.{name}"
         place, options = components.placed("losses.terms", entry, key=key)
+        if "classifier" in place:
+            entries[name] = _label_entry(config, key, place, options)
+            continue
         space = place["space"]
         if space not in config.model.spaces:
             raise ConfigError(
@@ -449,6 +489,55 @@ def _objective(config) -> Objective:
         return Objective(entries, config.objective.score)
     except ValueError as error:
         raise ConfigError(f"objective: {error}") from error
+
+
+def _label_entry(config: Config, key: str, place: Config, options: Config) -> LabelEntry:
+    heads = config.model.get("classifiers", {})
+    classifier = place["classifier"]
+    if classifier not in heads:
+        raise ConfigError(
+            f"{key}.classifier={classifier!r} is unknown; allowed, of model.classifiers: "
+            f"{', '.join(heads) or 'there is none'}"
+        )
+    term = components.build("losses.terms", options, key=key)
+    try:
+        return LabelEntry(term=term, modality=heads[classifier].modality, **place)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _with_labels(config: Config, shape: BatchShape, objective: Objective) -> BatchShape:
+    """The sizes of a batch with those of its labels, as the supervised terms take them.
+
+    Raises:
+      ConfigError: there are labels without such a term or the reverse, or the terms take labels of
+        different forms.
+    """
+    label = config.data.label
+    entries = {k: e for k, e in objective.terms.items() if isinstance(e, LabelEntry)}
+    if not entries:
+        if label:
+            raise ConfigError(
+                f"data.label={label!r} is used by no term; add a supervised one, such as "
+                "softmax_cross_entropy, or leave it empty"
+            )
+        return shape
+    names = ", ".join(f"objective.terms.{name}" for name in entries)
+    if not label:
+        raise ConfigError(
+            f"{names} needs labels: set data.label to a kind of label of data.source"
+        )
+    forms = {
+        (tuple(config.model.classifiers[entry.classifier].classes), entry.term.several)
+        for entry in entries.values()
+    }
+    if len(forms) > 1:
+        raise ConfigError(
+            f"{names}: all take the labels data.label={label!r}, so their classifiers must have "
+            "the same classes, and their terms one class a clip or any number alike"
+        )
+    ((classes, several),) = forms
+    return dataclasses.replace(shape, label=label, classes=len(classes), several=several)
 
 
 def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:

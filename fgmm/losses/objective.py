@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from fgmm.losses.collectives import AxisName, varying_alike
+from fgmm.losses.label_term import LabelTerm
 from fgmm.losses.options import check_choice
 from fgmm.losses.term import Metrics, Parameters, Side, Term
 
@@ -23,6 +24,8 @@ PAIRS = {
 LEVELS = ("fine", "coarse")
 # The scores to rank by: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
 SCORES = ("sum", *LEVELS)
+# Beside the spaces, where the logits of classifiers are.
+LOGITS = "classifiers"
 
 
 @runtime_checkable
@@ -70,8 +73,37 @@ class TermEntry:
             )
         if self.level == "coarse" and (self.term.needs_coarse or self.term.draws):
             raise ValueError("negatives other than 'all' need level 'fine'; got 'coarse'")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
+        _check_weight(self.weight)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelEntry:
+    """A supervised term's place in the objective.
+
+    Attributes:
+      term: the loss.
+      classifier: whose logits are compared with the labels of the batch.
+      modality: that the classifier tells classes from; a clip without it does not count.
+      weight: factor of the loss in the sum.
+    """
+
+    term: LabelTerm
+    classifier: str
+    modality: str
+    weight: float = 1.0
+
+    # It compares no modalities with each other.
+    pair: ClassVar[str] = ""
+    level: ClassVar[str] = ""
+    space: ClassVar[str] = ""
+
+    def __post_init__(self):
+        _check_weight(self.weight)
+
+
+def _check_weight(weight: float) -> None:
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight must be a finite number of at least 0; got {weight}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +116,7 @@ class Objective:
       score: the score by which evaluations rank, one of ``SCORES``.
     """
 
-    terms: Mapping[str, TermEntry]
+    terms: Mapping[str, TermEntry | LabelEntry]
     score: str = "sum"
 
     def __post_init__(self):
@@ -123,9 +155,11 @@ class Objective:
 
         Args:
           parameters: as from ``init``.
-          embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'.
+          embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'; under
+            ``LOGITS`` those of classifiers [B,classes] by name.
           batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
-            where a pair has text.
+            where a pair has text; for supervised terms ``labels`` [B] or [B,classes], and the masks
+            [B] of these and of the modality.
           step: of training, from 0.
           key: of this step, the same on all devices, for terms that draw; None where none does.
           axis_name, exchange: as in ``similarity.pooled_similarity``: embeddings and batch are then
@@ -140,6 +174,16 @@ class Objective:
         loss = jnp.zeros(())
         metrics = {}
         for name, entry in self.terms.items():
+            if isinstance(entry, LabelEntry):
+                term_loss, term_metrics = entry.term(
+                    _found(name, LOGITS, entry.classifier, embeddings),
+                    batch["labels"],
+                    batch["labels_mask"] & batch[f"{entry.modality}_mask"],
+                    axis_name=axis_name,
+                )
+                loss += entry.weight * term_loss
+                metrics |= _named(name, term_loss, term_metrics)
+                continue
             clips, captions = (_found(name, entry.space, m, embeddings) for m in PAIRS[entry.pair])
             phrase_ids = None
             if PAIRS[entry.pair][1] == "text":
@@ -156,9 +200,12 @@ class Objective:
                 exchange=exchange,
             )
             loss += entry.weight * term_loss
-            metrics[f"loss/{name}"] = term_loss
-            metrics |= {f"{name}/{metric}": value for metric, value in term_metrics.items()}
+            metrics |= _named(name, term_loss, term_metrics)
         return loss, metrics
+
+
+def _named(term: str, loss: Float[Array, ""], metrics: Metrics) -> Metrics:
+    return {f"loss/{term}": loss} | {f"{term}/{metric}": v for metric, v in metrics.items()}
 
 
 @functools.partial(jax.jit, static_argnames="phrases")
