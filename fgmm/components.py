@@ -139,10 +139,10 @@ def _place(room: str, name: str, key: str) -> type:
     Raises:
       ConfigError: there is no such component.
     """
-    if room == "losses.terms" and name:
-        if getattr(find(room, name, key=f"{key}.name"), "supervised", False):
-            return LabelTermPlace
-    return _PLACES[room]
+    if room != "losses.terms" or not name:
+        return _PLACES[room]
+    term = find(room, name, key=f"{key}.name")
+    return LabelTermPlace if getattr(term, "supervised", False) else TermPlace
 
 
 def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:

@@ -151,7 +151,9 @@ class Assembler:
             for name, array in self._text(clip, rng, problems).items():
                 batch[name][row] = array
         if self.shape.label:
-            batch["labels_mask"][row] = self._labels(np.asarray(batch["labels"][row : row + 1]), clip)
+            batch["labels_mask"][row] = self._labels(
+                np.asarray(batch["labels"][row : row + 1]), clip
+            )
             if not batch["labels_mask"][row]:
                 problems["no_label"] = ""
         for reason, detail in problems.items():

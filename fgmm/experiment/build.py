@@ -34,9 +34,9 @@ from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import CROPPED, BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
-from fgmm.experiment import init_rules, layer_decay, lora, optimizer
+from fgmm.experiment import init_rules, layer_decay, lora, objective_entries, optimizer
 from fgmm.experiment.state import TrainState
-from fgmm.losses.objective import LabelEntry, Objective, TermEntry
+from fgmm.losses.objective import Objective
 from fgmm.models import classifiers, spaces
 from fgmm.models.classifiers import ClassifierHead
 from fgmm.models.multimodal import MODALITIES, MultiModal
@@ -241,8 +241,8 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
-    objective = _objective(config)
-    shape = _with_labels(config, shape, objective)
+    objective = objective_entries.objective(config)
+    shape = objective_entries.with_labels(config, shape, objective)
     transforms = _transforms(config, shape)
     adapters = lora.Adapters()
     if config.lora.rules:
@@ -307,9 +307,7 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
                 "or max"
             )
         heads[name] = ClassifierHead(**{**options, "classes": len(options["classes"])})
-    return MultiModal(
-        encoders=encoders, spaces=checked, phrases=shape.phrases, classifiers=heads
-    )
+    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases, classifiers=heads)
 
 
 def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
@@ -445,106 +443,4 @@ def _check_no_pixels(config: Config, features: int) -> None:
             raise ConfigError(
                 f"{key}={value!r} changes pixels, and data.features={features} has stored features "
                 f"in their place; set it to {default!r}"
-            )
-
-
-def _objective(config) -> Objective:
-    entries = {}
-    for name, entry in config.objective.terms.items():
-        key = f"objective.terms.{name}"
-        place, options = components.placed("losses.terms", entry, key=key)
-        if "classifier" in place:
-            entries[name] = _label_entry(config, key, place, options)
-            continue
-        space = place["space"]
-        if space not in config.model.spaces:
-            raise ConfigError(
-                f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
-            )
-        for modality in place["pair"].split("_"):
-            if modality not in config.model.spaces[space].modalities:
-                raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
-        term = components.build("losses.terms", options, key=key)
-        try:
-            entries[name] = TermEntry(term=term, **place)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
-        if term.gated_sides and config.model.spaces[space].gate == "none":
-            raise ConfigError(
-                f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
-                "or hidden"
-            )
-        width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
-        try:
-            term.check_embeddings(width, dtype)
-        except ValueError as error:
-            raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
-        clips = config.batch_size // config.accumulate
-        try:
-            term.check_batch(clips, config.exchange)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
-    _check_gates_are_used(config.model.spaces, entries)
-    try:
-        return Objective(entries, config.objective.score)
-    except ValueError as error:
-        raise ConfigError(f"objective: {error}") from error
-
-
-def _label_entry(config: Config, key: str, place: Config, options: Config) -> LabelEntry:
-    heads = config.model.get("classifiers", {})
-    classifier = place["classifier"]
-    if classifier not in heads:
-        raise ConfigError(
-            f"{key}.classifier={classifier!r} is unknown; allowed, of model.classifiers: "
-            f"{', '.join(heads) or 'there is none'}"
-        )
-    term = components.build("losses.terms", options, key=key)
-    try:
-        return LabelEntry(term=term, modality=heads[classifier].modality, **place)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _with_labels(config: Config, shape: BatchShape, objective: Objective) -> BatchShape:
-    """The sizes of a batch with those of its labels, as the supervised terms take them.
-
-    Raises:
-      ConfigError: there are labels without such a term or the reverse, or the terms take labels of
-        different forms.
-    """
-    label = config.data.label
-    entries = {k: e for k, e in objective.terms.items() if isinstance(e, LabelEntry)}
-    if not entries:
-        if label:
-            raise ConfigError(
-                f"data.label={label!r} is used by no term; add a supervised one, such as "
-                "softmax_cross_entropy, or leave it empty"
-            )
-        return shape
-    names = ", ".join(f"objective.terms.{name}" for name in entries)
-    if not label:
-        raise ConfigError(
-            f"{names} needs labels: set data.label to a kind of label of data.source"
-        )
-    forms = {
-        (tuple(config.model.classifiers[entry.classifier].classes), entry.term.several)
-        for entry in entries.values()
-    }
-    if len(forms) > 1:
-        raise ConfigError(
-            f"{names}: all take the labels data.label={label!r}, so their classifiers must have "
-            "the same classes, and their terms one class a clip or any number alike"
-        )
-    ((classes, several),) = forms
-    return dataclasses.replace(shape, label=label, classes=len(classes), several=several)
-
-
-def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:
-    used = {entry.space for entry in entries.values() if entry.term.gated_sides}
-    for name, space in spaces.items():
-        if space["gate"] != "none" and space["pool"] != "gate" and name not in used:
-            raise ConfigError(
-                f"model.spaces.{name}.gate={space['gate']!r} is used by nothing: set "
-                f"model.spaces.{name}.pool to gate, or weighting to learned in a term of the space"
             )

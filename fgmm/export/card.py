@@ -68,7 +68,9 @@ def _training(run: Run) -> list[str]:
         lines += [f"data: {data}", f"batch size {config.batch_size}, seed {config.seed}"]
     for name, term in config.objective.terms.items():
         place = (
-            f"labels {config.data.label!r}" if "classifier" in term else f"{term.pair}, {term.level}"
+            f"labels {config.data.label!r}"
+            if "classifier" in term
+            else f"{term.pair}, {term.level}"
         )
         lines.append(f"term `{name}`: {term.name} on {place}")
     starts = provenance.of_run(run.workdir, run.step, config.batch_size)["started"]

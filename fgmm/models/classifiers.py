@@ -53,7 +53,9 @@ def checked(classifiers: Config, modalities: tuple[str, ...]) -> dict[str, dict[
       ConfigError: an option is unknown, missing or wrong, a class is named twice, or there is no
         encoder of the modality.
     """
-    return {name: _classifier(name, plain(entry), modalities) for name, entry in classifiers.items()}
+    return {
+        name: _classifier(name, plain(entry), modalities) for name, entry in classifiers.items()
+    }
 
 
 def check_classes(classifiers: Config, source: Any, label: str) -> None:
@@ -82,7 +84,7 @@ def check_classes(classifiers: Config, source: Any, label: str) -> None:
             raise ConfigError(
                 f"data.source has {len(theirs)} classes of {label!r} and "
                 f"model.classifiers.{name}.classes {len(ours)}; the first that differ, number "
-                f"{first}, are {_at(theirs, first)} and {_at(ours, first)}; name those of the source"
+                f"{first}, are {_at(theirs, first)} and {_at(ours, first)}; name the source's"
             )
 
 

@@ -61,7 +61,7 @@ class Feed:
             self._fed[need] += counts[need]
 
     def starved(self) -> list[str]:
-        """A line on each pair for which no clip had both sides so far, or both label and modality."""
+        """A line on each pair, or label and modality, of which no clip had both so far."""
         return [
             f"no clip so far has both {' and '.join(_sides(need))}: {', '.join(self._terms[need])} "
             "learned nothing"

@@ -29,8 +29,8 @@ LabelledFile = tuple[str, tuple[str, ...], str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
-    """``Clip.labels["label"]`` is the class, or with a ``separator`` a tuple of classes. Labels that
-    differ by white space alone are one.
+    """``Clip.labels["label"]`` is the class, or with a ``separator`` a tuple of classes. Labels
+    that differ by white space alone are one.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order: of all folders, or of the whole

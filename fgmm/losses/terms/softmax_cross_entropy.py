@@ -19,8 +19,7 @@ class Term(LabelTerm):
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
-                "label_smoothing must be at least 0 and less than 1; "
-                f"got {self.label_smoothing!r}"
+                f"label_smoothing must be at least 0 and less than 1; got {self.label_smoothing!r}"
             )
 
     def loss(self, logits, labels, mask, axis_name):
