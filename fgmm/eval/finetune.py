@@ -219,7 +219,14 @@ def training_config(
             "dropout": options.dropout,
         }
     }
-    config.objective.terms[options.label] = {**plain(options.term), "classifier": options.label}
+    term = plain(options.term)
+    found = components.find("losses.terms", term.get("name", ""), key="finetune.term.name")
+    if not getattr(found, "supervised", False):
+        raise ConfigError(
+            f"finetune.term.name={term['name']!r} compares no labels; take softmax_cross_entropy, "
+            "or sigmoid_cross_entropy for any number of classes a clip"
+        )
+    config.objective.terms[options.label] = {**term, "classifier": options.label}
     config.evals.test = {
         "name": "classification",
         "source": part.test,
@@ -279,10 +286,9 @@ def tested(
         for part in parts(options):
             config, source = training_config(options, checkpoint, start, part, seed)
             # Opened first, so that a wrong one is not noticed after the training.
-            test_entry = config.evals.test.source
             built = experiments.build(config)
             classifier = Classifier(built)
-            recordings = classifier.open(test_entry, options.label, "finetune.test_source")
+            recordings = classifier.open(part.test, options.label, "finetune.test_source")
             workdir = folder / f"{part.name}-seed{seed}"
             loop.train(built, source, workdir)
             _, state = checkpoints.load(workdir)

@@ -1,20 +1,20 @@
 """Temporal grounding: when in its window is what a phrase, or a caption, says?
 
 Protocol: every caption is embedded on its own, beside its window, without augmentation. The
-similarity of a phrase with the cells of the window (see ``fgmm.eval.attention`` for the two kinds of
+similarity of a phrase with the cells of the window (``fgmm.eval.attention`` has the two kinds of
 map, ``attention`` and ``cam``) becomes a curve over time: the highest of each moment. That of a
-caption is the mean over its phrases. The span that is found are the cells in a row around the peak
-of the curve that are not below ``threshold`` of its height, from the lowest cell to the peak. Where
-there are several thresholds to choose from, the one with the highest mean IoU on ``tuning_source``
-is taken, for each map and network; it is never chosen on the clips that are measured. A window
-longer than the clips of training is embedded in equal pieces of about that length, and their curves
-are joined.
+caption is the mean over its phrases. The span that is found is the peak of the curve and the cells
+around it, in a row, that are not below a threshold: a share of the height from the lowest cell to
+the peak. Where there are several ``thresholds``, the one with the highest mean IoU on
+``tuning_source`` is taken, for each map and network; it is never chosen on the clips that are
+measured. A window longer than the clips of training is embedded in equal pieces of about that
+length, and their curves are joined.
 
 *Phrases* are those that a corpus with grounding knows to be true of a part of the window only;
 *captions* those that have times within the window. Measured are Recall@1 at IoU 0.3, 0.5 and 0.7,
 the share of queries whose span has at least this intersection over union with the true one, and the
-mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of github.com/minghangz/TFVTG at
-commit 2f8cae5). Of several true spans of a query the best counts.
+mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
+github.com/minghangz/TFVTG at commit 2f8cae5). Of several true spans of a query the best counts.
 
 Beside it, on the same queries: ``chance``, a span drawn at random from all spans of cells, exactly;
 ``whole window``; ``best span``, the single span that does best on these queries, chosen with
@@ -160,7 +160,7 @@ class _Grounding:
         self.protocol = dataclasses.asdict(options) | {
             "maps": self.terms,
             "captions_embedded": "each on its own",
-            "curve": "the highest similarity of each moment; of a caption the mean over its phrases",
+            "curve": "highest similarity of each moment; of a caption the mean over its phrases",
             "span": "cells in a row around the peak, not below the threshold's share of the height",
             "threshold_chosen_by": "mean IoU on tuning_source" if self._tuning else "nothing",
             "pieces_of_windows": sorted(set(self._windows.pieces_of_record)),
@@ -270,8 +270,9 @@ class _Grounding:
             ways = self._curves(states, batch)
             for row in range(count):
                 record, piece = windows.places[int(batch["record"][row])]
-                for way, (curves, mask) in ways.items():
+                for way, (curves, _) in ways.items():
                     parts[way].append(curves[row])
+                _, mask = next(iter(ways.values()))
                 masks.append(mask[row] & bool(batch[f"{modality}_mask"][row]))
                 if piece + 1 == windows.pieces_of_record[record]:
                     joined = {way: np.concatenate(of, axis=2) for way, of in parts.items()}
@@ -335,9 +336,8 @@ class _Windows:
         self.source = experiment.source(entry, key)
         self._captions, self._clip_seconds = options.captions, experiment.config.data.seconds
         self.pieces_of_record = [self._pieces(self.source[n]) for n in range(len(self.source))]
-        self.places = [
-            (n, i) for n, count in enumerate(self.pieces_of_record) for i in range(count)
-        ]
+        counts = enumerate(self.pieces_of_record)
+        self.places = [(n, i) for n, count in counts for i in range(count)]
         assembler = experiment.assembler(
             _Pieces(self), captions=options.captions, **_OTHER[options.pair]
         )

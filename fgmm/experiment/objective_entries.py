@@ -109,7 +109,7 @@ def with_labels(config: Config, shape: BatchShape, objective: Objective) -> Batc
     return dataclasses.replace(shape, label=label, classes=len(classes), several=several)
 
 
-def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:
+def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry | LabelEntry]) -> None:
     used = {entry.space for entry in entries.values() if entry.term.gated_sides}
     for name, space in spaces.items():
         if space["gate"] != "none" and space["pool"] != "gate" and name not in used:

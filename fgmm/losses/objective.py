@@ -143,7 +143,7 @@ class Objective:
     def __call__(
         self,
         parameters: Mapping[str, Parameters],
-        embeddings: Mapping[str, Mapping[str, Embeddings]],
+        embeddings: Mapping[str, Mapping[str, Embeddings | Float[Array, "B classes"]]],
         batch: Mapping[str, Array],
         step: ScalarLike,
         *,
