@@ -26,7 +26,7 @@ from fgmm import config as configs
 
 # The arms are compared on narrated shapes as well; that config lies beside this one.
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
-ARMS, GATED = _SHAPES["ARMS"], _SHAPES["GATED"]
+ARMS, CHEAPER_ARMS = _SHAPES["ARMS"], _SHAPES["CHEAPER_ARMS"]
 IMAGES = 6000
 # Of the training images, those that rates and temperatures are tuned on.
 TUNING = 1000
@@ -49,7 +49,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
-    - ``arm``: one of ``configs.narrated_shapes.ARMS``.
+    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
     - ``temperature_times``: factor of the temperature of the arm that is tuned.
@@ -84,7 +84,7 @@ def heads_and_text(
     Raises:
       ConfigError: a variant is unknown or out of bounds.
     """
-    for key, allowed in (("arm", ARMS), ("split", ("tune", "dev", "test"))):
+    for key, allowed in (("arm", ARMS | CHEAPER_ARMS), ("split", ("tune", "dev", "test"))):
         if variant[key] not in allowed:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
@@ -92,7 +92,7 @@ def heads_and_text(
     for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
-    arm = ARMS[variant.arm]
+    arm = (ARMS | CHEAPER_ARMS)[variant.arm]
     config = configs.defaults()
     config.seed, config.batch_size = variant.seed, variant.batch
     config.steps = max(1, variant.examples // variant.batch)
@@ -113,7 +113,7 @@ def heads_and_text(
 
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
     config.model.spaces.joint.update(modalities=("video", "text"), width=256, pool=arm.pool)
-    if arm.pool == "gate" or GATED in arm.terms.values():
+    if arm.has_gates:
         config.model.spaces.joint.gate = "linear"
 
     for name, term in arm.terms.items():

@@ -46,6 +46,12 @@ class Arm(NamedTuple):
     tuned: str = "attention_temperature"
     pool: str = "mean"
 
+    @property
+    def has_gates(self) -> bool:
+        """Whether heads need gates."""
+        learned = any(term.get("weighting") == "learned" for term in self.terms.values())
+        return learned or self.pool == "gate"
+
 
 ON_COARSE = {"coarse": COARSE | {"temperature": 0.07}}
 ARMS = {
@@ -73,12 +79,25 @@ ARMS = {
     ),
 }
 
+# The last arm, with fewer negatives in its fine term; the batch must have as many clips.
+FEWER_NEGATIVES = {
+    "gated_hardest": ("the 32 hardest captions", {"negatives": "hardest", "candidates": 32}),
+    "gated_importance": ("32 drawn captions", {"negatives": "importance", "candidates": 32}),
+    "gated_sampled": ("a phrase of each caption", {"negatives": "sampled", "sampled_phrases": 1}),
+}
+CHEAPER_ARMS = {
+    name: ARMS["gated_both"]._replace(
+        title=f"gated beside coarse, {title}", terms={"coarse": COARSE, "fine": GATED | negatives}
+    )
+    for name, (title, negatives) in FEWER_NEGATIVES.items()
+}
+
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: the axes of the study.
 
-    - ``arm``: one of ``ARMS``; ``pairs``: one of ``PAIRS``. An encoder that no pair needs is left
-      out.
+    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS``; ``pairs``: one of ``PAIRS``. An encoder that no
+      pair needs is left out.
     - ``examples``: clips seen in training, whatever the batch.
     - ``noise``: share of the narration that is about something else; ``clutter``: objects of a clip
       that nobody speaks of, in training and in retrieval.
@@ -102,7 +121,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         corpus=0,
         evaluations=8,
     )
-    for key, allowed in (("arm", ARMS), ("pairs", PAIRS)):
+    for key, allowed in (("arm", ARMS | CHEAPER_ARMS), ("pairs", PAIRS)):
         if variant[key] not in allowed:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
@@ -114,7 +133,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         raise configs.ConfigError(
             f"variant examples={variant.examples} must be at least one batch of {variant.batch}"
         )
-    arm, pairs = ARMS[variant.arm], PAIRS[variant.pairs]
+    arm, pairs = (ARMS | CHEAPER_ARMS)[variant.arm], PAIRS[variant.pairs]
     config = configs.defaults()
     config.batch_size = variant.batch
     config.steps = variant.examples // variant.batch
@@ -128,7 +147,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for modality in modalities:
         config.model[modality] = _encoder(modality, variant.width)
     config.model.spaces.joint.update(modalities=modalities, pool=arm.pool)
-    if arm.pool == "gate" or GATED in arm.terms.values():
+    if arm.has_gates:
         config.model.spaces.joint.gate = "linear"
 
     for pair, weight in pairs.items():

@@ -1,0 +1,65 @@
+"""What fewer negatives of the fine term cost in retrieval, and what they save.
+
+Each arm is gated fine beside gated coarse, at a batch of 256: with every caption as a negative, or
+with the fewer of ``CHEAPER_ARMS`` in ``configs/narrated_shapes.py``. All arms see as many examples;
+what each reaches after as many seconds is read from their learning curves. Rates are tuned apart.
+"""
+
+import pathlib
+import runpy
+
+import ml_collections
+
+from fgmm import config as configs
+
+# The cells' configs lie beside this folder, in the checkout and in the package.
+_SHAPES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))
+ALL = "gated_both"
+ARMS = {ALL: _SHAPES["ARMS"][ALL], **_SHAPES["CHEAPER_ARMS"]}
+REPORTED = {"batch": 256, "evaluations": 6, "seed": (0, 1, 2)}
+# By corpus: the defaults of a cell, the axes of those reported, and what tuning has in their place.
+PARTS = {
+    "flickr8k_features": (
+        {"split": "dev", "captions": 1},
+        {"examples": 36_000},
+        {"examples": 18_000, "split": "tune", "rate": (1e-3, 2e-3, 4e-3)},
+    ),
+    "narrated_shapes": (
+        {"corpus": 0, "noise": 0.5, "pairs": "video_text", "width": 0.5},
+        {"updates": 240},
+        {"updates": 60, "corpus": 1, "rate": (2e-3, 4e-3, 8e-3)},
+    ),
+}
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Variants: ``part``, one of ``PARTS``; ``arms``, of ``ARMS``, joined by ``+``."""
+    variant = configs.variant(argument, part="flickr8k_features", arms="+".join(ARMS))
+    if variant.part not in PARTS:
+        raise configs.ConfigError(
+            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
+        )
+    arms = tuple(variant.arms.split("+"))
+    for arm in arms:
+        if arm not in ARMS:
+            raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
+    defaults, reported, tried = PARTS[variant.part]
+    grid = {"arm": arms, **REPORTED, **reported}
+    tuning = {"arm": arms, **REPORTED, "seed": 100, "evaluations": 1, **tried}
+    return ml_collections.ConfigDict(
+        {
+            "experiment": variant.part,
+            "defaults": {"batch": 256, "rate": 2e-3, "evaluations": 6, **defaults},
+            "arms": {
+                name: {key: getattr(ARMS[name], key) for key in ("title", "family", "score")}
+                for name in arms
+            },
+            "run": {"grids": [grid], "evaluations": (("retrieval", ""),)},
+            "tune": {
+                "grids": [tuning],
+                "by": ("arm",),
+                "chosen": ("rate",),
+                "evaluations": (("retrieval", ""),),
+            },
+        }
+    )
