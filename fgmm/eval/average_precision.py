@@ -45,6 +45,15 @@ def average_precision(
         return (steps * precision).sum(axis=0) / np.where(total > 0, total, np.nan)
 
 
+def mean_over_classes(
+    scores: Float[np.ndarray, "Q classes"], labels: Bool[np.ndarray, "Q classes"]
+) -> float:
+    """The mean average precision of the classes that some query has, without an interval."""
+    once = np.ones((len(scores), 1), np.int64)
+    there = np.flatnonzero(labels.any(axis=0)).tolist()
+    return float(np.mean([average_precision(scores[:, k], labels[:, k], once)[0] for k in there]))
+
+
 def mean_average_precision(
     parts: Sequence[tuple[Float[np.ndarray, "_ classes"], Bool[np.ndarray, "_ classes"]]],
     seed: int = 0,

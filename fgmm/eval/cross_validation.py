@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgmm.eval import metrics
-from fgmm.eval.average_precision import mean_average_precision
+from fgmm.eval.average_precision import mean_average_precision, mean_over_classes
 from fgmm.eval.classification import Scored
 
 
@@ -56,7 +56,7 @@ def summary(found: Sequence[Tested]) -> dict[str, float]:
 
 def _score(one: Tested) -> float:
     if one.scored.several:
-        return mean_average_precision([_known(one.scored)])[0]["mAP"]
+        return mean_over_classes(*_known(one.scored))
     return float((one.scored.ranks() == 1).mean())
 
 

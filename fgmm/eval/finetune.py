@@ -285,9 +285,9 @@ def tested(
     for seed in options.seeds:
         for part in parts(options):
             config, source = training_config(options, checkpoint, start, part, seed)
-            # Opened first, so that a wrong one is not noticed after the training.
             built = experiments.build(config)
             classifier = Classifier(built)
+            # Opened now, so that a wrong one is not noticed after the training.
             recordings = classifier.open(part.test, options.label, "finetune.test_source")
             workdir = folder / f"{part.name}-seed{seed}"
             loop.train(built, source, workdir)

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fgmm.eval.average_precision import average_precision, mean_average_precision
+from fgmm.eval.average_precision import (
+    average_precision,
+    mean_average_precision,
+    mean_over_classes,
+)
 
 
 def corpus(seed=0, queries=60, classes=4):
@@ -31,6 +35,7 @@ def test_the_mean_over_the_classes_that_occur():
     assert list(by_class) == [0, 1, 2]
     assert list(by_class.values()) == pytest.approx(expected.tolist())
     assert summary["mAP"] == pytest.approx(expected.mean())
+    assert mean_over_classes(scores, labels) == pytest.approx(expected.mean())
     assert summary["mAP_low"] < summary["mAP"] < summary["mAP_high"]
     assert summary["chance_mAP"] == pytest.approx(labels[:, :3].mean())
     equal, _ = mean_average_precision([(np.zeros_like(scores), labels)])
