@@ -10,7 +10,8 @@ from fgmm.config import ConfigError, variant
 from fgmm.config.option import allowed
 from fgmm.config.variants import given
 
-_LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}, "finetune": {}}
+_TRAINED = {"finetune": {}, "classification": {}}
+_LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}, **_TRAINED}
 # Folds of the training split, for the test split has too few clips of a class.
 _FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
@@ -110,6 +111,7 @@ CORPORA = {
             "zero_shot": {"windows": 4},
             "few_shot": _FEW,
             "finetune": {"windows": 10},
+            "classification": {"windows": 10},
         },
         label="action",
         train="train",
@@ -145,6 +147,7 @@ CORPORA = {
             "zero_shot": {"windows": 4},
             "few_shot": _FEW,
             "finetune": {"windows": 10},
+            "classification": {"windows": 10},
         },
         label="action",
         train="train",
@@ -214,7 +217,7 @@ CORPORA = {
     "shapes": Corpus(
         "narrated_shapes",
         {"split": "shapes", "clips": 800, "size": 64},
-        {"finetune": {}},
+        _TRAINED,
         label="shapes",
         several=True,
     ),
@@ -235,6 +238,7 @@ CORPORA = {
             "zero_shot": {"windows": 4},
             "few_shot": _FEW,
             "finetune": {"windows": 10},
+            "classification": {"windows": 10},
         },
         label="action",
         train="train",

@@ -150,7 +150,6 @@ def test_a_cell_of_time_holds_what_is_true_of_any_of_its_frames():
 
 def test_times_are_those_of_phrases_that_are_true_for_a_while():
     text = "a star moves left"
-    assert phrases.function_words(text) == [(2, 17)]
     runs = np.array([False, True, True, False])
     name, action = (0, 2, 6), (0, 7, 17)
     still = clip([text], [name, action])
