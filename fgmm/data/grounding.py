@@ -107,24 +107,44 @@ def _in_clip(
 def times_of_phrases(
     clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter
 ) -> list[TimeSpans]:
-    """When the phrases of a clip are true that are true of a part of it only.
+    """When the phrases of a clip are true.
 
-    A phrase of several objects has the spans of all. One that is true of the whole clip, as is an
-    object's name, has no span to be found.
+    A phrase of several objects has the spans of all. One of which any part is true of the whole
+    clip, as is an object's name, has the whole clip.
 
     Args:
       clip: with its grounding.
       shape, segmenter: as of ``references``.
     """
-    found: dict[tuple[int, int], list[tuple[float, float]] | None] = {}
+    found: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for reference in _in_clip(clip, (shape.height, shape.width), shape, segmenter):
-        place = reference.caption, reference.phrase
-        spans = found.setdefault(place, [])
-        if reference.names_object or spans is None:
-            found[place] = None
-        else:
-            spans.extend(span for span in _runs(reference.active) if span not in spans)
-    return [TimeSpans(*place, tuple(spans)) for place, spans in found.items() if spans]
+        spans = found.setdefault((reference.caption, reference.phrase), [])
+        spans.extend(span for span in _runs(reference.active) if span not in spans)
+    whole = (0.0, 1.0)
+    return [
+        TimeSpans(*place, (whole,) if whole in spans else tuple(spans))
+        for place, spans in found.items()
+        if spans
+    ]
+
+
+def times_of_told(found: list[TimeSpans]) -> list[TimeSpans]:
+    """When the captions of a clip are true whose phrases have times: from the start of the first to
+    the end of the last of those that are true for a while only, or else the whole clip.
+
+    Args:
+      found: as ``times_of_phrases`` returns it.
+    """
+    of_captions: dict[int, list[tuple[float, float]]] = {}
+    for times in found:
+        spans = of_captions.setdefault(times.caption, [])
+        spans.extend(span for span in times.spans if span != (0.0, 1.0))
+    return [
+        TimeSpans(caption, -1, ((min(s for s, _ in spans), max(e for _, e in spans)),))
+        if spans
+        else TimeSpans(caption, -1, ((0.0, 1.0),))
+        for caption, spans in of_captions.items()
+    ]
 
 
 def _runs(active: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:

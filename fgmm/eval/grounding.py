@@ -10,9 +10,12 @@ the peak. Where there are several ``thresholds``, the one with the highest mean 
 measured. A window longer than the clips of training is embedded in equal pieces of about that
 length, and their curves are joined.
 
-*Phrases* are those that a corpus with grounding knows to be true of a part of the window only;
-*captions* those that have times within the window. Measured are Recall@1 at IoU 0.3, 0.5 and 0.7,
-the share of queries whose span has at least this intersection over union with the true one, and the
+*Phrases* are those that a corpus with grounding knows to be true of a part of the window only, and
+*captions* those with such phrases, from the start of the first to the end of the last; or captions
+that have times within the window. With ``join``, so many clips in a row of a corpus with grounding
+are one window, in which the phrases and captions of each are looked for. That the same words may
+be true of another of its clips is not known, and counts against. Measured are Recall@1 at IoU 0.3,
+0.5 and 0.7, the share of queries whose span has at least this intersection over union with the true one, and the
 mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
 github.com/minghangz/TFVTG at commit 2f8cae5). Of several true spans of a query the best counts.
 
@@ -62,7 +65,8 @@ class Evaluation:
       pair: ``"video_text"`` or ``"audio_text"``.
       term: of the objective, whose map is used; empty for the first fine one on the pair that says
         how its phrases attend, and the first coarse one.
-      captions: at most so many captions of a window, the first ones.
+      captions: at most so many captions of a window, the first ones; with ``join``, of a clip.
+      join: clips in a row that are one window; clips at the end that make none are left out.
       batch_size: pieces embedded at a time.
     """
 
@@ -72,6 +76,7 @@ class Evaluation:
     pair: str = option("video_text", choices=tuple(_OTHER))
     term: str = ""
     captions: int = option(5, low=1)
+    join: int = option(1, low=1)
     batch_size: int = option(32, low=1)
 
     def __post_init__(self):
@@ -164,6 +169,7 @@ class _Grounding:
             "span": "cells in a row around the peak, not below the threshold's share of the height",
             "threshold_chosen_by": "mean IoU on tuning_source" if self._tuning else "nothing",
             "pieces_of_windows": sorted(set(self._windows.pieces_of_record)),
+            "seconds_of_pieces": experiment.config.data.seconds,
             "augmentation": "none",
             "untrained_seed": experiment.config.seed,
         }
@@ -236,7 +242,7 @@ class _Grounding:
         problems: collections.Counter[str] = collections.Counter()
         for record, curves, mask in self._read(windows, states, problems):
             clip = windows.source[record]
-            for kind, times in windows.times(clip):
+            for kind, times in windows.times(record):
                 place = times.caption, *([] if kind == "caption" else [times.phrase])
                 there = mask[place]
                 if not np.all(there if kind == "phrase" else there.any(axis=0)):
@@ -249,7 +255,8 @@ class _Grounding:
                 spoken = [c.text for c in clip.captions if c.text.strip()][times.caption]
                 part = f", phrase {times.phrase}" if kind == "phrase" else ""
                 name = f"{clip.clip_id}: {spoken}{part}"
-                queries.append(_Query(kind, name, record, times.spans, of_query))
+                window = windows.window(record)
+                queries.append(_Query(kind, name, window, times.spans, of_query))
         return queries, problems
 
     def _read(
@@ -335,7 +342,9 @@ class _Windows:
     def __init__(self, experiment: Experiment, entry: Config, options: Evaluation, key: str):
         self.source = experiment.source(entry, key)
         self._captions, self._clip_seconds = options.captions, experiment.config.data.seconds
-        self.pieces_of_record = [self._pieces(self.source[n]) for n in range(len(self.source))]
+        self._join = options.join
+        records = range(len(self.source) // self._join * self._join)
+        self.pieces_of_record = [self._pieces(n) for n in records]
         counts = enumerate(self.pieces_of_record)
         self.places = [(n, i) for n, count in counts for i in range(count)]
         assembler = experiment.assembler(
@@ -343,29 +352,48 @@ class _Windows:
         )
         self.assembler = dataclasses.replace(assembler, join_captions=False)
         self._segmenter = phrases.find(self.assembler.segmenter)
-        if not any(any(self.times(self.source[n])) for n in range(len(self.source))):
+        if not any(any(self.times(n)) for n in records):
             raise ConfigError(
                 f"{key}: no phrase or caption of {entry['name']!r} is known to be true of a part "
-                "of its window; windows must be longer than captions"
+                "of its window; windows must be longer than captions, or several clips (join)"
             )
 
-    def times(self, clip: Clip) -> Iterator[tuple[str, grounding.TimeSpans]]:
-        """The phrases and captions of a window that have a time, with their kind."""
-        if clip.grounding:
-            found = grounding.times_of_phrases(clip, self.assembler.shape, self._segmenter)
-            yield from (("phrase", times) for times in found)
-        elif seconds := _seconds(_stretch(clip)):
-            found = grounding.times_of_captions(clip, seconds, self._captions)
-            yield from (("caption", times) for times in found)
+    def window(self, record: int) -> int:
+        """The window that a record is, or is a clip of."""
+        return record // self._join
 
-    def _pieces(self, clip: Clip) -> int:
-        seconds = _seconds(_stretch(clip))
+    def times(self, record: int) -> Iterator[tuple[str, grounding.TimeSpans]]:
+        """What is said of a record and true of a part of its window, with its kind."""
+        clip, found = self.source[record], []
+        if clip.grounding:
+            told = grounding.times_of_phrases(clip, self.assembler.shape, self._segmenter)
+            found = [("phrase", times) for times in told]
+            found += [("caption", times) for times in grounding.times_of_told(told)]
+        elif (seconds := _seconds(_stretch(clip))) and self._join == 1:
+            told = grounding.times_of_captions(clip, seconds, self._captions)
+            found = [("caption", times) for times in told]
+        place = record % self._join
+        for kind, times in found:
+            spans = tuple(
+                ((place + start) / self._join, (place + end) / self._join)
+                for start, end in times.spans
+            )
+            if spans != ((0.0, 1.0),):
+                yield kind, times._replace(spans=spans)
+
+    def _pieces(self, record: int) -> int:
+        if self._join > 1:
+            return self._join
+        seconds = _seconds(_stretch(self.source[record]))
         return max(1, round(seconds / self._clip_seconds)) if self._clip_seconds else 1
 
     def piece(self, number: int) -> Clip:
-        """The clip of a piece, with all captions of its window."""
+        """The clip of a piece, with all captions of its record."""
         record, place = self.places[number]
         clip, count = self.source[record], self.pieces_of_record[record]
+        if self._join > 1:
+            shown = self.source[record - record % self._join + place]
+            return dataclasses.replace(clip, video=shown.video, audio=shown.audio)
         if count == 1:
             return clip
         whole = _stretch(clip)

@@ -153,7 +153,9 @@ def test_times_are_those_of_phrases_that_are_true_for_a_while():
     runs = np.array([False, True, True, False])
     name, action = (0, 2, 6), (0, 7, 17)
     still = clip([text], [name, action])
-    assert grounding.times_of_phrases(still, shape(), phrases.whole) == []
+    (found,) = grounding.times_of_phrases(still, shape(), phrases.whole)
+    assert found == (0, 0, ((0.0, 1.0),))
+    assert grounding.times_of_told([found]) == [(0, -1, ((0.0, 1.0),))]
     other = clip([text], [action], boxes=box(0.5, 0.5, 0.9, 0.9), active=~runs)
     moving = clip([" ", text], [(1, 7, 17)], active=runs)
     (found,) = grounding.times_of_phrases(moving, shape(), phrases.whole)
@@ -163,6 +165,9 @@ def test_times_are_those_of_phrases_that_are_true_for_a_while():
     ))  # fmt: skip
     (found,) = grounding.times_of_phrases(both, shape(), phrases.whole)
     assert found.spans == ((0.25, 0.75), (0.0, 0.25), (0.75, 1.0))
+    name = found._replace(spans=((0.0, 1.0),))
+    later = found._replace(spans=((0.5, 0.75),))
+    assert grounding.times_of_told([name, later]) == [(0, -1, ((0.5, 0.75),))]
 
 
 def test_times_of_captions_are_within_their_window():

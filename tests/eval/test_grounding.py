@@ -61,19 +61,28 @@ def asked_again(source=SOURCE, **options):
     return again
 
 
-def by_hand(source):
-    """Queries by loops: the clip, the curve of the fine term over time, and the true spans."""
-    found = []
+@functools.cache
+def embedded(split):
+    """Clips with the cells of each moment and the phrases of its captions, one at a time."""
+    source = {SOURCE["split"]: SOURCE, TUNING["split"]: TUNING}[split]
     corpus = built().source(source, "source")
+    assembler = built().assembler(corpus, captions=2)
+    assembler.join_captions = False
+    found = []
     for record in range(len(corpus)):
-        clip = corpus[record]
-        assembler = built().assembler(corpus, captions=2)
-        assembler.join_captions = False
-        batch = {
-            k: x[None] for k, x in assembler(record).items() if k not in ("record", "problems")
-        }
+        example = {k: x for k, x in assembler(record).items() if k not in HOST_ONLY}
+        batch = {name: x[None] for name, x in example.items()}
         space = jax.device_get(built().embed(state(), batch))["joint"]
-        cells = space["video"].local[0].reshape(4, -1, 8)
+        found.append((corpus[record], space["video"].local[0].reshape(4, -1, 8), space["text"]))
+    return found
+
+
+def by_hand(split, join=1):
+    """Phrases by loops: the curve of the fine term over time, and the true spans."""
+    clips, found = embedded(split), []
+    for record, (clip, _, text) in enumerate(clips[: len(clips) // join * join]):
+        first = record - record % join
+        cells = np.concatenate([clips[n][1] for n in range(first, first + join)])
         for number, caption in enumerate(clip.captions[:2]):
             for phrase in range(len(phrases.function_words(caption.text))):
                 spoken_of = [
@@ -81,17 +90,16 @@ def by_hand(source):
                     for g in clip.grounding
                     if g.caption == number and _mostly(g, phrase, caption.text)
                 ]
-                if not spoken_of or any(g.active.all() for g in spoken_of):
+                if not spoken_of or not text.mask[0, number, phrase]:
                     continue
-                if not space["text"].mask[0, number, phrase]:
-                    continue
-                vector = space["text"].local[0, number, phrase]
-                curve = (cells @ vector).max(axis=1)
-                spans = {
-                    (np.flatnonzero(g.active)[0] / 8, (np.flatnonzero(g.active)[-1] + 1) / 8)
-                    for g in spoken_of
-                }
-                found.append((record, curve, spans))
+                frames = [np.flatnonzero(g.active) for g in spoken_of]
+                spans = {(f[0] / 8, (f[-1] + 1) / 8) for f in frames}
+                spans = {(0.0, 1.0)} if (0.0, 1.0) in spans else spans
+                place = record % join
+                truths = {((place + s) / join, (place + e) / join) for s, e in spans}
+                if truths != {(0.0, 1.0)}:
+                    curve = (cells @ text.local[0, number, phrase]).max(axis=1)
+                    found.append((record // join, curve, truths))
     return found
 
 
@@ -123,7 +131,7 @@ def span_of(curve, threshold):
 
 def test_it_is_what_loops_over_phrases_and_spans_give():
     result, asked = measured()
-    queries = by_hand(SOURCE)
+    queries = by_hand("retrieval")
     assert result["queries/phrase"] == len(queries) > 10
     assert result["windows"] == len({record for record, _, _ in queries})
     found = np.array([iou(span_of(curve, 0.5), truths) for _, curve, truths in queries])
@@ -147,16 +155,37 @@ def test_it_is_what_loops_over_phrases_and_spans_give():
     }
 
 
+def test_clips_in_a_row_may_be_one_window():
+    asked = asked_again(join=4)
+    result = asked(state())
+    # Nine clips are two windows of four.
+    queries = by_hand("retrieval", 4)
+    assert result["windows"] == 2
+    assert result["queries/phrase"] == len(queries)
+    found = [iou(span_of(curve, 0.5), truths) for _, curve, truths in queries]
+    assert sorted(asked.by_query["attention/phrase/iou"]) == pytest.approx(sorted(found))
+    assert result["whole_window/phrase/mean_iou"] < 0.3
+    clips = [clip for clip, _, _ in embedded("retrieval")[:8]]
+    assert result["queries/caption"] == sum(min(2, len(clip.captions)) for clip in clips)
+    # A caption lasts from the first motion that it tells of to the end of the last.
+    first = [g.active for g in clips[0].grounding if g.caption == 0 and not g.active.all()]
+    frames = np.flatnonzero(np.any(first, axis=0))
+    window = asked._windows
+    ((_, times), *_) = [found for found in window.times(0) if found[0] == "caption"]
+    assert times.spans == ((frames[0] / 32, (frames[-1] + 1) / 32),)
+    assert window.times(5).__next__()[1].spans[0][0] >= 1 / 4
+
+
 def test_the_threshold_is_chosen_on_other_clips():
     result = asked_again(tuning_source=TUNING, thresholds=(0.2, 0.5, 0.8))(state())
-    tuning = by_hand(TUNING)
+    tuning = by_hand("validation")
     quality = {
         at: np.mean([iou(span_of(curve, at), truths) for _, curve, truths in tuning])
         for at in (0.2, 0.5, 0.8)
     }
     chosen = result["threshold/attention"]
     assert quality[chosen] == pytest.approx(max(quality.values()))
-    found = [iou(span_of(curve, chosen), truths) for _, curve, truths in by_hand(SOURCE)]
+    found = [iou(span_of(curve, chosen), truths) for _, curve, truths in by_hand("retrieval")]
     assert result["attention/phrase/mean_iou"] == pytest.approx(np.mean(found))
 
 
