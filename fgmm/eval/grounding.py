@@ -15,8 +15,8 @@ length, and their curves are joined.
 that have times within the window. With ``join``, so many clips in a row of a corpus with grounding
 are one window, in which the phrases and captions of each are looked for. That the same words may
 be true of another of its clips is not known, and counts against. Measured are Recall@1 at IoU 0.3,
-0.5 and 0.7, the share of queries whose span has at least this intersection over union with the true one, and the
-mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
+0.5 and 0.7, the share of queries whose span has at least this intersection over union with the true
+one, and the mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
 github.com/minghangz/TFVTG at commit 2f8cae5). Of several true spans of a query the best counts.
 
 Beside it, on the same queries: ``chance``, a span drawn at random from all spans of cells, exactly;
