@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # Short enough that the start is nearly all that a program does.
-TRAIN = ("--config.steps=1", "--config.evals.retrieval.source.clips=64")
+TRAIN = ("--config.steps=2", "--config.evals.retrieval.source.clips=64")
 TRAIN += ("--config.checkpoint.every_steps=0",)
 
 

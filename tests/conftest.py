@@ -1,5 +1,6 @@
 """Settings of the whole suite: types checked, 8 simulated devices, quick compilation."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -22,6 +23,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Broadcasting of arrays with fewer axes is written out; programs that tests start do so as well.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+# Tracing makes objects by the million; to search them for cycles takes up to a tenth of a test.
+gc.set_threshold(100_000, 50, 100)
 
 import jaxtyping  # noqa: E402
 

@@ -20,6 +20,7 @@ from fgmm.data import pipeline, tokenizer
 from fgmm.eval import finetune, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
+from tests import compilation
 from tests.conftest import REPOSITORY
 from tests.data import pairs_fixture
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -213,7 +214,7 @@ def test_a_section_runs_on_six_small_videos_as_it_stands(
         assert python == "python"
         ran = subprocess.run(
             [sys.executable, *words, *(FEW if "fgmm.main" in words else ())],
-            env=os.environ | {"PYTHONPATH": str(repository), "XLA_FLAGS": ""},
+            env=os.environ | {"PYTHONPATH": str(repository), "XLA_FLAGS": compilation.FLAGS},
             cwd=corpora,
             capture_output=True,
             text=True,

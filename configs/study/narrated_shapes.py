@@ -33,6 +33,14 @@ PARTS = {
     ],
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
+# Seven cells for every arm, pair set and batch: updates and rates by batch. A small batch needs
+# more updates until anything is learned, and lower rates.
+TUNED = {
+    8: (960, (2.5e-4, 5e-4, 1e-3, 2e-3)),
+    32: (240, (1e-3, 2e-3, 4e-3, 8e-3)),
+    128: (120, (1e-3, 2e-3, 4e-3, 8e-3)),
+    256: (60, (1e-3, 2e-3, 4e-3, 8e-3)),
+}
 # Each arm has the rate that tuning chose for it (for other arms, for one of its family).
 SHORT = {"batch": 32, "noise": 0.5, "updates": 240, "evaluations": 1, "seed": (0, 1, 2)}
 SHORT_RATES = {"fine": 4e-3, "coarse": 2e-3}
@@ -100,20 +108,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             for grid in grids
             for batch in (grid["batch"] if isinstance(grid["batch"], tuple) else (grid["batch"],))
         }
-        tried = {
-            "arm": arms,
-            "pairs": pairs,
-            "batch": tuple(sorted(batches)),
-            "updates": 240,
-            "corpus": 1,
-            "seed": 100,
-            "evaluations": 1,
-        }
-        # Seven cells for every arm, pair set and batch, with half the updates of the base point.
+        tried = {"arm": arms, "pairs": pairs, "corpus": 1, "seed": 100, "evaluations": 1}
         study["tune"] = {
             "grids": [
-                tried | {"rate": (1e-3, 2e-3, 4e-3, 8e-3), "temperature_times": 1.0},
-                tried | {"rate": 4e-3, "temperature_times": (0.25, 0.5, 2.0)},
+                tried | {"batch": batch, "updates": updates, **tuned}
+                for batch, (updates, rates) in TUNED.items()
+                if batch in batches
+                for tuned in (
+                    {"rate": rates, "temperature_times": 1.0},
+                    {"rate": rates[-2], "temperature_times": (0.25, 0.5, 2.0)},
+                )
             ],
             # A choice holds for all cells that agree in these axes.
             "by": ("arm", "pairs", "batch"),

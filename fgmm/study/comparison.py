@@ -66,7 +66,7 @@ def measured(runs: Runs, number: str) -> Measured | None:
         values[seed] = float(np.mean([run["metrics"][name] for name in names]))
         outcomes = [_outcomes(run, name) for name in names]
         if all(o is not None for o in outcomes) and len({len(o) for o in outcomes}) == 1:
-            # Clip i is query i in both directions, so its outcomes go together.
+            # Clip i is query i, or its captions are, so outcomes of both directions go together.
             queries[seed] = np.mean(outcomes, axis=0)
     return Measured(values, queries)
 
@@ -82,13 +82,20 @@ def _metrics(run: Result, number: str) -> list[str]:
 
 
 def _outcomes(run: Result, metric: str) -> np.ndarray | None:
-    """For each query whether it counts in a metric."""
+    """For each query whether it counts in a metric; of captions of one clip their mean, for they
+    are alike.
+    """
     at, _, name = metric.rpartition("/")
     if name == "accuracy":
         outcomes = run["by_query"].get(f"{at}/correct")
         return None if outcomes is None else np.array(outcomes, np.float64)
     ranks = run["by_query"].get(f"{at}/rank")
-    return None if ranks is None else (np.array(ranks) <= 10).astype(np.float64)
+    if ranks is None:
+        return None
+    hits = (np.array(ranks) <= 10).astype(np.float64)
+    label, _, direction = at.split("/")
+    group = run["by_query"].get(f"{label}/{direction}/group")
+    return hits if group is None else np.bincount(group, hits) / np.bincount(group)
 
 
 def family(runs: Runs) -> str:

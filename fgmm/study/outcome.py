@@ -6,7 +6,7 @@ trained config from that file's own; ``trained`` as of ``fgmm.provenance.of_run`
 hardware and date of every start; ``evaluated``, the commits that evaluated; ``wall_seconds`` of
 all programs; ``updates``, ``examples`` and ``flops`` of training; ``metrics``; ``judged``, the
 metrics that the arm is judged by; ``curve``, R@10 at the evaluations inside training; ``by_query``,
-the rank of every query or whether it was right.
+the rank of every query or whether it was right, and the clip that each of several captions has.
 """
 
 import json
@@ -133,8 +133,13 @@ def _by_query(workdir: pathlib.Path, step: int) -> dict[str, list[int]]:
     outcomes = {}
     for path in sorted(workdir.glob(f"*-{step}.json")):
         label = path.stem.rpartition("-")[0]
-        for name, values in json.loads(path.read_text()).get("by_query", {}).items():
+        report = json.loads(path.read_text())
+        for name, values in report.get("by_query", {}).items():
             outcomes[f"{label}/{name}"] = values
+        for name, queries in report.get("queries", {}).items():
+            # Without groups each query stands alone.
+            if len(set(queries["group"])) < len(queries["group"]):
+                outcomes[f"{label}/{name}/group"] = queries["group"]
     return outcomes
 
 

@@ -6,6 +6,7 @@ of the step, metrics, or what they told each other.
 
 import collections
 import contextlib
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -156,7 +157,8 @@ def _note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
 def _speed(experiment: Experiment, mesh: Mesh) -> Speed:
     config = experiment.config
     peak = peak_flops(mesh.devices.flat[0].device_kind)
-    return Speed(config.batch_size, config.steps, step_flops(experiment), peak and peak * mesh.size)
+    flops = functools.partial(step_flops, experiment)
+    return Speed(config.batch_size, config.steps, flops, peak and peak * mesh.size)
 
 
 class _Step(NamedTuple):

@@ -17,10 +17,11 @@ are read a step late, so the time between two lines is that of one step, but not
 
 import contextlib
 import dataclasses
+import functools
 import re
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from jaxtyping import PRNGKeyArray
@@ -123,12 +124,14 @@ class Speed:
     Args:
       batch_size: clips of a step, over all devices.
       total: steps of the whole run.
-      flops: model FLOPs of a step, over all devices.
+      flops: counts the model FLOPs of a step, over all devices. It is called once, when the first
+        step has finished, so that the run does not wait for it before.
       peak: peak FLOP/s of all devices; None if unknown.
     """
 
-    def __init__(self, batch_size: int, total: int, flops: float, peak: float | None):
-        self._batch_size, self._total, self._flops, self._peak = batch_size, total, flops, peak
+    def __init__(self, batch_size: int, total: int, flops: Callable[[], float], peak: float | None):
+        self._batch_size, self._total, self._peak = batch_size, total, peak
+        self._count_flops = flops
         self._last, self._waited = time.perf_counter(), 0.0
         # Exponential moving averages of the seconds of a step, and of those waited.
         self._smooth, self._steps = (0.0, 0.0), 0
@@ -161,6 +164,11 @@ class Speed:
         self._steps += 1
         left = (self._total - step) * self._smooth[0]
         return {**self._rates(seconds, waited), "seconds_left": left, **memory()}
+
+    @functools.cached_property
+    def _flops(self) -> float:
+        with self.paused():
+            return self._count_flops()
 
     def _rates(self, seconds: float, waited: float) -> dict[str, float]:
         rates = {

@@ -44,9 +44,9 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("part", [5, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("part", [10, pytest.param(1, marks=pytest.mark.long)])
 def test_damaged_files_are_examples_or_reasons(part):
-    """Of the first fifth of the mutations, and of all."""
+    """Of the first tenth of the mutations, and of all."""
     shared = pathlib.Path(
         os.environ.get("FGMM_SHARED_DATA", fuzz.REPOSITORY.parent / "shared" / "data")
     )

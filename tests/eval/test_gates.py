@@ -24,7 +24,7 @@ SOURCE = {
 
 @functools.cache
 def built(argument="fine=gated"):
-    return experiments.build(shrunken(quickstart.get_config(argument)))
+    return experiments.build(shrunken(quickstart.get_config(argument), pair="video_text"))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.data.media.stretch import Stretch
+from fgmm.data.pipeline import HOST_ONLY
 from fgmm.data.text import phrases
 from fgmm.eval import compare, grounding
 from fgmm.experiment import build as experiments
@@ -196,7 +197,7 @@ def test_the_table_and_outcomes_can_be_compared():
     ways = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert {"attention", "untrained attention", "chance", "whole window", "ceiling"} <= {*ways}
     assert "phrase r@1 iou 0.5" in lines[0]
-    assert lines[-1].endswith(f"{result['queries/phrase']:.0f} phrases")
+    assert f", {result['queries/phrase']:.0f} phrases, " in lines[-1]
     report = {
         "evaluation": "grounding",
         "protocol": {},

@@ -22,7 +22,7 @@ SHAPES = {"name": "narrated_shapes", "split": "motion", "clips": 48, "size": 32,
 
 @pytest.fixture(scope="module")
 def experiment():
-    return experiments.build(shrunken(quickstart.get_config()))
+    return experiments.build(shrunken(quickstart.get_config("fine=none")))
 
 
 @pytest.fixture(scope="module")

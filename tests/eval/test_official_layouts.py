@@ -14,7 +14,7 @@ from tests.shrunken import shrunken
 
 @pytest.fixture(scope="module")
 def experiment():
-    return experiments.build(shrunken(quickstart.get_config()))
+    return experiments.build(shrunken(quickstart.get_config("fine=none")))
 
 
 @pytest.fixture(scope="module")

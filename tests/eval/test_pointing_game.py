@@ -26,7 +26,7 @@ SOURCE = {
 
 @functools.cache
 def built(argument=None):
-    return experiments.build(shrunken(quickstart.get_config(argument)))
+    return experiments.build(shrunken(quickstart.get_config(argument), pair="video_text"))
 
 
 @functools.cache

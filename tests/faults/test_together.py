@@ -20,6 +20,7 @@ def test_a_process_that_never_comes_is_named(bench):
     assert together.one_never_comes(bench).ended[0] == 1
 
 
+@pytest.mark.long
 def test_two_stop_together_and_go_on_as_one_on_two_devices(bench):
     assert together.sigterm_to_one(bench).equal
 

@@ -221,7 +221,14 @@ def test_the_page_has_every_encoder(repository):
     assert page_rows(repository).keys() == every - {("video", "features")}
 
 
-@pytest.mark.parametrize("room", PAGE_INPUTS)
+@pytest.mark.parametrize(
+    "room",
+    [
+        # Its encoders are many and large.
+        pytest.param(room, marks=[pytest.mark.long] * (room == "video"))
+        for room in PAGE_INPUTS
+    ],
+)
 def test_the_page_is_right(repository, room):
     for (of, name), said in page_rows(repository).items():
         if of != room:

@@ -39,7 +39,10 @@ def alone(equality):
         pytest.param({"dtype": "float64", "devices": 8}, marks=pytest.mark.long),
         pytest.param({"dtype": "float64", "devices": 4, "fsdp": 2}, marks=pytest.mark.long),
         {"dtype": "float64", "devices": 4, "fsdp": 2, "accumulate": 2},
-        {"dtype": "float64", "devices": 2, "grad_cache": 2, "plain": True},
+        pytest.param(
+            {"dtype": "float64", "devices": 2, "grad_cache": 2, "plain": True},
+            marks=pytest.mark.long,
+        ),
         pytest.param({"dtype": "float32", "devices": 8, "fsdp": 2}, marks=pytest.mark.long),
     ],
     ids=lambda run: " ".join(f"{name}={value}" for name, value in run.items()),

@@ -43,6 +43,8 @@ CASES = [
     ("howto100m_tsm50", "tokenizer={words},fine=none", 1, 1),
 ]
 
+SHORT = (("quickstart", ""), ("flickr8k", "tokenizer={words}"))
+
 # They start from published weights or a run, which are not here; a step of each is in
 # tests/test_configs.py.
 STARTED = {"finetune", "flickr8k_pretrained", "flickr_clip", "msr_vtt_clip"}
@@ -101,12 +103,9 @@ def lowered(config, devices, fsdp) -> str:
 
 
 def marked(cases):
-    """The first case of each config on 8 devices; the others are long forms."""
-    # The encoders of these are compiled by tests/test_configs.py alone.
-    seen = {"corpus", "howto100m_tsm50", "video_folder"}
+    """Two configs on 8 devices, three modalities and two; the others are long forms."""
     for case in cases:
-        short = case[2] == 8 and case[0] not in seen
-        seen.update({case[0]} if short else ())
+        short = case[2] == 8 and case[:2] in SHORT
         yield pytest.param(*case, marks=() if short else pytest.mark.long)
 
 

@@ -21,7 +21,7 @@ NUMBERED = "tests.data.numbered_source:Source"
 
 @pytest.fixture(scope="module")
 def experiment():
-    config = shrunken(quickstart.get_config(), steps=2)
+    config = shrunken(quickstart.get_config("fine=none"), steps=2)
     config.evals, config.checkpoint.best_metric = {}, ""
     config.data.source = {"name": NUMBERED, "clips": 6, "audio": False}
     return experiments.build(components.complete(config))

@@ -133,6 +133,7 @@ def test_accumulated_parts_give_the_mean_of_their_gradients():
     model = Model().init(key, batch, train=False)["params"]
     params = {"model": model, "objective": objective().init()}
 
+    @jax.jit
     def of_part(part, key):
         del key
 

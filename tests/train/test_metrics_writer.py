@@ -19,7 +19,7 @@ def read(path):
 @pytest.fixture
 def write(tmp_path):
     def write(restored, steps):
-        clock = speed.Speed(batch_size=4, total=10, flops=8e9, peak=None)
+        clock = speed.Speed(batch_size=4, total=10, flops=lambda: 8e9, peak=None)
         writer = MetricsWriter(tmp_path, restored, total=10, speed=clock, progress=False)
         for step in steps:
             writer.write(step, {"loss": step / 2, "other": float("nan")})
@@ -40,7 +40,7 @@ def test_one_line_a_step_and_no_nan_in_json(write):
 
 def test_the_progress_line_says_how_it_goes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    clock = speed.Speed(batch_size=4, total=4, flops=8e9, peak=None)
+    clock = speed.Speed(batch_size=4, total=4, flops=lambda: 8e9, peak=None)
     writer = MetricsWriter(tmp_path, 1, total=4, speed=clock, progress=True)
     for step in (2, 3, 4):
         writer.write(step, {"loss": 1.25})
@@ -54,7 +54,7 @@ def test_the_progress_line_says_how_it_goes(tmp_path, capsys, monkeypatch):
 def test_in_a_file_there_are_plain_lines_now_and_then(tmp_path, capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock = speed.Speed(batch_size=4, total=5, flops=8e9, peak=None)
+    clock = speed.Speed(batch_size=4, total=5, flops=lambda: 8e9, peak=None)
     writer = MetricsWriter(tmp_path, 0, total=5, speed=clock, progress=True)
     for step, seconds in ((1, 0.0), (2, 10.0), (3, 31.0), (4, 40.0), (5, 45.0)):
         now[0] = seconds

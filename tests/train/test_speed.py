@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 def test_numbers_of_a_step(clock):
-    of_run = speed.Speed(batch_size=32, total=10, flops=6e12, peak=10e12)
+    of_run = speed.Speed(batch_size=32, total=10, flops=lambda: 6e12, peak=10e12)
     with of_run.waiting():
         clock(0.5)
     clock(1.5)
@@ -46,7 +46,7 @@ def test_numbers_of_a_step(clock):
 
 
 def test_the_speed_of_the_last_steps_is_smooth_and_without_the_first(clock):
-    of_run = speed.Speed(batch_size=32, total=10, flops=6e12, peak=10e12)
+    of_run = speed.Speed(batch_size=32, total=10, flops=lambda: 6e12, peak=10e12)
     for seconds in (60.0, 2.0, 1.0):
         clock(seconds)
         numbers = of_run.finished(3)
@@ -57,7 +57,7 @@ def test_the_speed_of_the_last_steps_is_smooth_and_without_the_first(clock):
 
 
 def test_no_share_of_an_unknown_peak(clock):
-    of_run = speed.Speed(batch_size=32, total=10, flops=6e12, peak=None)
+    of_run = speed.Speed(batch_size=32, total=10, flops=lambda: 6e12, peak=None)
     clock(2.0)
     assert "flop_utilisation" not in of_run.finished(1)
     assert "16 clips/s, 3,000.0 GFLOP/s, 0% data wait" in str(of_run)

@@ -128,6 +128,7 @@ def test_divergence_stops_with_the_last_good_state_saved(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
+@pytest.mark.long
 def test_steps_with_embeddings_in_bfloat16():
     """The losses are close to those of float32, and evaluations see what was rounded."""
     losses, states, coarse = {}, {}, {}

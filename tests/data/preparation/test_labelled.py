@@ -147,7 +147,7 @@ def test_stories_are_prepared_page_by_page(prepare, tmp_path):
 
 @pytest.fixture(scope="module")
 def experiment():
-    return experiments.build(shrunken(quickstart.get_config()))
+    return experiments.build(shrunken(quickstart.get_config("fine=none")))
 
 
 def bound(experiment, protocol, source, **options):

@@ -1,0 +1,41 @@
+"""Numbers of an arm, from result files."""
+
+import json
+
+import numpy as np
+
+from fgmm.study import comparison, outcome
+
+RANKS = {"text_to_video": [1, 12, 3, 30, 30], "video_to_text": [2, 40]}
+OWNER = [0, 0, 0, 1, 1]
+
+
+def evaluated(folder):
+    """What an evaluation writes of two clips with three and two captions."""
+    report = {
+        "by_query": {f"coarse/{way}/rank": ranks for way, ranks in RANKS.items()},
+        "queries": {
+            "text_to_video": {"name": list("abcde"), "group": OWNER},
+            "video_to_text": {"name": ["clip 0", "clip 1"], "group": [0, 1]},
+        },
+    }
+    (folder / "retrieval-7.json").write_text(json.dumps(report))
+    names = {way: f"retrieval/coarse/{way}/r@10" for way in RANKS}
+    return {
+        "coordinates": {"seed": 0},
+        "arm": {"score": "coarse"},
+        "judged": {"text to clip": names["text_to_video"], "clip to text": names["video_to_text"]},
+        "metrics": {names["text_to_video"]: 0.4, names["video_to_text"]: 0.5},
+        "by_query": outcome._by_query(folder, 7),
+    }
+
+
+def test_captions_of_a_clip_are_one_query(tmp_path):
+    run = evaluated(tmp_path)
+    assert run["by_query"]["retrieval/text_to_video/group"] == OWNER
+    assert "retrieval/video_to_text/group" not in run["by_query"]
+    found = comparison.measured([run], "text to clip")
+    np.testing.assert_allclose(found.queries[0], [2 / 3, 0])
+    assert found.values == {0: 0.4}
+    both = comparison.measured([run], comparison.BOTH)
+    np.testing.assert_allclose(both.queries[0], [(2 / 3 + 1) / 2, 0])
