@@ -49,6 +49,7 @@ def test_scores_of_parts_are_not_compared_with_each_other():
     assert mean_average_precision(shifted)[0]["mAP"] == pytest.approx(np.mean(each))
 
 
+@pytest.mark.long
 def test_the_interval_is_that_of_resampled_queries():
     scores, labels = corpus(queries=40)
     rng = np.random.default_rng((0, 0))

@@ -119,7 +119,7 @@ def test_files_of_sound(corpus):
         ({"split": "dev"}, "has no video of split='dev'; the layout is"),
         ({"modality": "audio"}, "has no audio of split=''"),
         ({"listing": "none.csv"}, "has no readable none.csv"),
-        ({"windows": 0}, "windows=0 must be at least 1"),
+        ({"windows": -1}, "windows=-1 must be at least 0"),
     ],
 )
 def test_wrong_options_are_refused(corpus, options, error):
