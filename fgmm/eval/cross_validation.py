@@ -14,7 +14,7 @@ from fgmm.eval.average_precision import mean_average_precision, mean_over_classe
 from fgmm.eval.classification import Scored
 
 
-class Tested(NamedTuple):
+class PartResult(NamedTuple):
     """A network on the test part that belongs to it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Tested(NamedTuple):
     unseen: frozenset[str]
 
 
-def summary(found: Sequence[Tested]) -> dict[str, float]:
+def summary(found: Sequence[PartResult]) -> dict[str, float]:
     """Means over parts and seeds, with intervals, spreads and chance; one number a part and class.
 
     Intervals are of a bootstrap over recordings. ``spread`` is one standard deviation over parts,
@@ -54,7 +54,7 @@ def summary(found: Sequence[Tested]) -> dict[str, float]:
     }
 
 
-def _score(one: Tested) -> float:
+def _score(one: PartResult) -> float:
     if one.scored.several:
         return mean_over_classes(*_known(one.scored))
     return float((one.scored.ranks() == 1).mean())
@@ -71,13 +71,13 @@ def _known(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
     return scored.scores[:, : scored.known], scored.labels[:, : scored.known]
 
 
-def _mean_average_precision(found: Sequence[Tested]) -> dict[str, float]:
+def _mean_average_precision(found: Sequence[PartResult]) -> dict[str, float]:
     result, by_class = mean_average_precision([_known(one.scored) for one in found])
     classes = found[0].scored.classes
     return result | {f"class/{classes[number]}": value for number, value in by_class.items()}
 
 
-def _accuracies(found: Sequence[Tested]) -> dict[str, float]:
+def _accuracies(found: Sequence[PartResult]) -> dict[str, float]:
     """Every network's recordings are queries; those of a recording are resampled together."""
     ranks = np.concatenate([one.scored.ranks() for one in found])
     names = np.concatenate([one.scored.names for one in found])
@@ -101,14 +101,14 @@ def _accuracies(found: Sequence[Tested]) -> dict[str, float]:
     }
 
 
-def _clips_of_unseen(one: Tested) -> int:
+def _clips_of_unseen(one: PartResult) -> int:
     unseen = [name in one.unseen for name in one.scored.classes]
     if one.scored.several:
         return int(one.scored.labels[:, unseen].any(axis=1).sum())
     return int(np.isin(one.scored.labels, np.flatnonzero(unseen)).sum())
 
 
-def counts(found: Sequence[Tested]) -> dict[str, float]:
+def counts(found: Sequence[PartResult]) -> dict[str, float]:
     """How much was tested by the networks of one seed."""
     total: dict[str, float] = {}
     for one in found:
@@ -118,7 +118,9 @@ def counts(found: Sequence[Tested]) -> dict[str, float]:
     return total
 
 
-def outcomes(found: Sequence[Tested]) -> tuple[dict[str, list[int]], dict[str, dict[str, list]]]:
+def outcomes(
+    found: Sequence[PartResult],
+) -> tuple[dict[str, list[int]], dict[str, dict[str, list]]]:
     """The rank of the class of every recording, by seed, and the recordings; see ``compare``."""
     by_query: dict[str, list[int]] = {}
     for one in found:

@@ -39,7 +39,7 @@ from fgmm.config.option import check_options, option
 from fgmm.data.folds import labelled_records
 from fgmm.data.opening import open_source
 from fgmm.eval.classification import Classifier, Scored, summary_table
-from fgmm.eval.cross_validation import Tested, counts, outcomes, summary
+from fgmm.eval.cross_validation import PartResult, counts, outcomes, summary
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote
 from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
@@ -268,7 +268,7 @@ def tested(
     checkpoint: Config,
     start: Mapping[str, str] | None,
     folder: pathlib.Path,
-) -> Iterator[Tested]:
+) -> Iterator[PartResult]:
     """Trains and tests a network for every seed and part.
 
     Args:
@@ -294,7 +294,7 @@ def tested(
             _, state = checkpoints.load(workdir)
             scored = classifier.scored(state, recordings, options.batch_size)
             unseen = _unseen(source, options.label, scored)
-            yield Tested(part.name, seed, scored, unseen)
+            yield PartResult(part.name, seed, scored, unseen)
 
 
 def _unseen(source: Any, label: str, scored: Scored) -> frozenset[str]:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, recall_score, top_k_accuracy_score
 
 from fgmm.eval.classification import Scored
-from fgmm.eval.cross_validation import Tested, counts, outcomes, summary
+from fgmm.eval.cross_validation import PartResult, counts, outcomes, summary
 
 CLASSES = tuple("abcdefg")
 
@@ -17,7 +17,7 @@ def network(part, seed, size, unseen=(), classes=CLASSES, known=7):
     labels = np.random.default_rng(size).integers(len(classes), size=size)
     names = tuple(f"{part}{i}" for i in range(size))
     scored = Scored(scores, labels, names, classes, known, {"clips": size, "windows": 2 * size})
-    return Tested(part, seed, scored, frozenset(unseen))
+    return PartResult(part, seed, scored, frozenset(unseen))
 
 
 def found():
