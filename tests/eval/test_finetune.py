@@ -47,7 +47,7 @@ def start(experiment, tmp_path_factory):
     """A checkpoint as a converter writes it."""
     folder = tmp_path_factory.mktemp("start") / "run"
     state = jax.device_get(jax.jit(experiment.init)(7))
-    converted.write(converted.Converted(experiment, state), folder, {})
+    converted.write(converted.Conversion(experiment, state), folder, {})
     return {"path": str(folder), "step": "latest", "weights": ""}
 
 
