@@ -290,7 +290,7 @@ class _Grounding:
                     parts.clear()
                     masks.clear()
 
-    def _maps_of_states(self, states: Mapping[str, TrainState], batch: pipeline.Batch) -> dict:
+    def _maps_of_states(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
         return {prefix: self._maps(state, batch) for prefix, state in states.items()}
 
     def _curves(self, maps: Mapping[str, Mapping[str, attention.Maps]]) -> dict:
