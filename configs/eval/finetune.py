@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     fold = given(argument, "fold")
     splits = (corpus.options["fold"],) if fold else corpus.splits
     term = {"name": "softmax_cross_entropy", "label_smoothing": 0.1}
-    augmentation = {**AUGMENTATION[corpus.modality]}
+    augmentation = {**AUGMENTATION.get(corpus.modality, {})}
     if not corpus.mirrored and "flip" in augmentation:
         augmentation["flip"] = False
     return ml_collections.ConfigDict(
