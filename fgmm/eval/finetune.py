@@ -419,5 +419,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("trainings", None, "Folder of the trainings, by default WORKDIR/LABEL.")
     flags.DEFINE_string("output", None, "The JSON file, by default WORKDIR/LABEL-STEP.json.")
     flags.DEFINE_bool("by_query", False, "Also write the outcome of every single query.")
-    command_line.define_config("The protocol, eval/finetune:corpus=CORPUS[,k=v,...] or PATH.py.")
+    command_line.define_config(
+        "The protocol, eval/finetune:corpus=CORPUS[,k=v,...] or PATH.py.", Evaluation
+    )
     command_line.run(main)
