@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains configs/quickstart.py on this machine, evaluates it and draws what it looks at:
+# Trains configs/quickstart.py on this machine, evaluates it and writes a page on it:
 # bash launch/quickstart.sh [--dry-run] [DIR]
 set -euo pipefail
 trap 'exit 130' INT
@@ -18,7 +18,8 @@ echo
 run "$PYTHON" -m fgmm.eval.pointing_game --workdir="$workdir" \
     --config=eval/pointing_game:corpus=narrated_shapes
 echo
-run "$PYTHON" -m fgmm.report.alignment --workdir="$workdir"
+run "$PYTHON" -m fgmm.report.build --workdir="$workdir"
 echo
 echo "checkpoints:  $workdir/checkpoints"
 echo "every step:   $workdir/metrics.jsonl (TensorBoard: $workdir/events)"
+echo "open in a browser: $workdir/report/index.html"

@@ -119,7 +119,7 @@ def test_the_report_draws_what_the_term_says(trained, tmp_path):
         "weights of phrases: uniform"
     ) in sheet.heading
     assert all(block.map is not None for block in sheet.blocks[1:])
-    assert len(alignment.write(aligned, 2, tmp_path)) == 2
+    assert alignment.write(aligned, 2, tmp_path) == 2
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -144,7 +144,7 @@ def test_a_term_that_does_not_say_how_it_attends_gets_no_made_up_map(lab, tmp_pa
     said = "mine (my_lab.silent:Silent) does not say how its phrases attend"
     assert f"In the picture: {map_of}; {said}" in sheet.heading
     assert all((block.map is not None) == coarse for block in sheet.blocks[1:])
-    assert len(alignment.write(aligned, 1, tmp_path)) == 1
+    assert alignment.write(aligned, 1, tmp_path) == 1
     if coarse:
         chosen = pointing_game.Evaluation(source=DOTS, term="whole").bind(experiment)
         assert chosen.terms == {"cam": "whole"}

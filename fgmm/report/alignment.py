@@ -1,19 +1,17 @@
-"""Pictures of what a checkpoint aligns: where each phrase looks in its clip, and listens.
+"""What a checkpoint aligns: where each phrase looks in its clip, and listens, as a page.
 
 ::
 
     python -m fgmm.report.alignment --workdir=DIR [--config=eval/NAME:corpus=CORPUS] [--clips=6]
 
-One PNG a clip and an ``index.html`` that shows them all. Without a config, clips come from the
-corpus of the run's first evaluation. The first captions of a clip are embedded, each on its own, up
-to eight phrases together. Weights of phrases are over these.
+One ``index.html`` with everything in it. Without a config, clips come from the corpus of the run's
+first evaluation. The first captions of a clip are embedded, each on its own, up to eight phrases
+together. Weights of phrases are over these.
 """
 
 import collections
 import dataclasses
-import html
 import pathlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +31,7 @@ from fgmm.eval import attention
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import PhraseWeights
-from fgmm.report import strips
+from fgmm.report import pages, strips
 
 _WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
 _HEADINGS = {**_WITH_TEXT, "video_audio": "Sound in the picture"}
@@ -61,11 +59,12 @@ class Alignment:
 
     def __init__(self, experiment: Experiment, state: TrainState, source: Mapping):
         self.experiment, self.state = experiment, state
-        compared = {entry.pair for entry in experiment.objective.terms.values()}
+        compared = {entry.pair for entry in experiment.objective.compared.values()}
         if not compared & set(_WITH_TEXT):
             raise ConfigError(
                 "alignment: the checkpoint was trained to compare text with neither video nor "
-                f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
+                f"audio, only {', '.join(sorted(compared)) or 'to tell classes'}; there are no "
+                "phrases to draw"
             )
         self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
         # The term of a pair is its fine one. If no fine term says how its phrases attend, it is the
@@ -112,6 +111,25 @@ class Alignment:
                 }
                 if set(there) & set(_WITH_TEXT):
                     yield clip, self._sheet(clip, example, there, of_row)
+
+    @property
+    def gated(self) -> list[str]:
+        """The pairs with text for which weights of phrases are learned."""
+        return [
+            pair
+            for pair in _WITH_TEXT
+            if self._is_attention(pair)
+            and "y" in self.experiment.objective.terms[self.terms[pair]].term.gated_sides
+        ]
+
+    @property
+    def why_nothing(self) -> str:
+        """Why no clip was drawn, in a line."""
+        reasons = ", ".join(f"{reason} {n}" for reason, n in self.problems.items())
+        return (
+            f"alignment: no clip of {self.corpus} has a phrase and something to compare it with "
+            f"({reasons or 'no problems noted'})"
+        )
 
     def _sheet(
         self,
@@ -317,6 +335,7 @@ def _block_of_phrase(
         peak=peak,
         has_frames="video_text" in maps,
         has_sound="audio_text" in maps,
+        weights=weights,
     )
 
 
@@ -375,39 +394,20 @@ def _block_of_sound(maps: attention.Maps, count: int, shown: np.ndarray) -> stri
     )
 
 
-def _index(page: Sequence[tuple[str, strips.Sheet]], title: str) -> str:
-    """One page with all pictures, by links relative to it."""
-    figures = [
-        f"<h2>{html.escape(sheet.heading[0])}</h2>\n"
-        f'<img src="{html.escape(name)}" alt="{html.escape(" ".join(sheet.heading[1:]))}">'
-        for name, sheet in page
-    ]
-    head = (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f"<title>{html.escape(title)}</title>\n"
-        "<style>body { font-family: sans-serif; margin: 2em } h2 { font-size: 1em }"
-        " img { max-width: 100% }</style>"
-    )
-    return "\n".join([head, f"<h1>{html.escape(title)}</h1>", *figures, "</html>\n"])
+def write(alignment: Alignment, clips: int, output: pathlib.Path) -> int:
+    """Writes ``index.html``, which holds all that it shows; returns how many clips these are.
 
-
-def write(alignment: Alignment, clips: int, output: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the pictures and their page; returns the pictures' paths."""
+    Raises:
+      ConfigError: there is nothing to show of any clip.
+    """
+    sheets = [strips.drawn(sheet) for _, sheet in alignment.sheets(clips)]
+    if not sheets:
+        raise ConfigError(alignment.why_nothing)
     output.mkdir(parents=True, exist_ok=True)
-    page = []
-    for number, (clip, sheet) in enumerate(alignment.sheets(clips)):
-        name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', clip.clip_id)[:60]}.png"
-        strips.draw(sheet, output / name)
-        page.append((name, sheet))
-    if not page:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in alignment.problems.items())
-        raise ConfigError(
-            f"alignment: no clip of {alignment.corpus} has a phrase and something to compare it "
-            f"with ({reasons or 'no problems noted'})"
-        )
     title = f"{alignment.corpus}: alignment after {int(alignment.state.step)} steps"
-    (output / "index.html").write_text(_index(page, title))
-    return [output / name for name, _ in page]
+    page = pages.render("alignment.html", title=title, sheets=sheets)
+    (output / "index.html").write_text(page)
+    return len(sheets)
 
 
 def main(argv: list[str]) -> None:
@@ -424,19 +424,28 @@ def main(argv: list[str]) -> None:
     output = command_line.folder_to_write(
         flags.FLAGS.output or workdir / f"alignment-{int(state.step)}"
     )
-    alignment = Alignment(experiment, state, _source(experiment))
-    pictures = write(alignment, flags.FLAGS.clips, output)
+    alignment = Alignment(experiment, state, source_of(experiment))
+    shown = write(alignment, flags.FLAGS.clips, output)
     for reason, count in alignment.problems.items():
         print(f"bad input, {reason}: {count} of the clips chosen")
-    print(f"{len(pictures)} pictures of {alignment.corpus}: {output / 'index.html'}")
+    print(f"{shown} clips of {alignment.corpus}: {output / 'index.html'}")
 
 
-def _source(experiment: Experiment) -> Mapping[str, Any]:
-    """The corpus of ``--config``, or of the run's first evaluation, or what it was trained on."""
+def source_of(experiment: Experiment) -> Mapping[str, Any]:
+    """The corpus of ``--config``, or of the run's first evaluation, or what it was trained on.
+
+    Raises:
+      ConfigError: the config names none.
+    """
     if flags.FLAGS.config is not None:
         if "source" not in flags.FLAGS.config:
             raise ConfigError(f"--config={command_line.given('config')} names no source")
         return as_dict(flags.FLAGS.config)["source"]
+    return source_of_run(experiment)
+
+
+def source_of_run(experiment: Experiment) -> Mapping[str, Any]:
+    """The corpus of the run's first evaluation, or what it was trained on."""
     config = as_dict(experiment.config)
     sources = [entry["source"] for entry in config["evals"].values() if "source" in entry]
     return (sources or [config["data"]["source"]])[0]
@@ -445,7 +454,7 @@ def _source(experiment: Experiment) -> Mapping[str, Any]:
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run whose checkpoint is shown.")
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
-    flags.DEFINE_string("output", None, "The folder of the pictures; by default in the workdir.")
+    flags.DEFINE_string("output", None, "The folder of the page; by default in the workdir.")
     flags.DEFINE_integer("clips", 6, "How many clips are drawn.")
     command_line.define_config(
         "Whose source is shown: a protocol, eval/NAME:corpus=CORPUS[,k=v,...] or PATH.py."

@@ -1,31 +1,21 @@
-"""Drawing of strips: the frames of a clip side by side, its sound, and what is laid over them.
+"""Strips: the frames of a clip side by side, its sound, and what is laid over them.
 
-All lengths are in pixels of the figure. Colours are in [0, 1].
+Pictures hold pictures alone. Text, boxes and marks are left to the page, as numbers.
 """
 
 import math
-import pathlib
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-_DPI = 100
-_MARGIN = 14
-_GAP = 3  # between frames
-_BLOCK_GAP = 12
-_LINE, _HEADING_LINE = 14, 16
-_TICK_LABELS = 16  # below a strip
-_SOUND, _TICKS = 230, 36  # a spectrogram, with the room to its left for frequencies
-_WIDTH, _LEAST_WIDTH = 1180, 640  # of a page, unless one block alone is wider
-_HIT, _MISS, _UNKNOWN = "#2ee66b", "#ff5d5d", "#ffffff"
+from fgmm.report import pages
+
+_SIDE = 112  # pixels of the longer side of a frame, at most twice as many
+_SOUND = 240, 112  # of a spectrogram
 _COLOURS = matplotlib.colormaps["inferno"]
 
 
@@ -50,7 +40,7 @@ class Peak(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A strip with two lines of text above.
+    """A strip with a title and a line of details.
 
     Attributes:
       title, details: the text.
@@ -60,6 +50,7 @@ class Block(NamedTuple):
       peak: of ``map``.
       period: rows and columns after which a wrapping picture repeats itself.
       has_frames, has_sound: which parts of the strip there are.
+      weights: of the phrase among those of its clip, by pair.
     """
 
     title: str
@@ -71,13 +62,14 @@ class Block(NamedTuple):
     period: tuple[float, float] = (1.0, 1.0)
     has_frames: bool = True
     has_sound: bool = False
+    weights: Mapping[str, float] = {}
 
 
 class Sheet(NamedTuple):
     """One clip.
 
     Attributes:
-      heading: lines above everything, the first of them large.
+      heading: lines above everything, the first of them a title.
       frames: the frames shown.
       frame_labels: a name for each; none for a still picture.
       spectrogram: log-mel of the sound, or None.
@@ -95,113 +87,144 @@ class Sheet(NamedTuple):
     blocks: Sequence[Block]
 
 
-class _Layout:
-    """Where everything of a sheet stands: blocks in rows, as many side by side as fit."""
+class Outline(NamedTuple):
+    """A box in one frame, in fractions of it."""
 
-    def __init__(self, sheet: Sheet):
-        count, height, width = sheet.frames.shape[:3]
-        scale = (128 if count > 1 else 256) / max(height, width)
-        if scale > 1:  # Whole pixels stay sharp, and the file small.
-            scale = math.floor(scale)
-        self.frame = round(height * scale), round(width * scale)
-        frames_width = count * (self.frame[1] + _GAP) - _GAP
-        self.sound_left = frames_width + _BLOCK_GAP
-        has_sound = sheet.spectrogram is not None
-        self.block_width = self.sound_left + _SOUND if has_sound else frames_width
-        step = self.block_width + _BLOCK_GAP
-        columns = max(1, (_WIDTH + _BLOCK_GAP) // step)
-        self.width = max(columns * step, _LEAST_WIDTH) + 2 * _MARGIN
-
-        self.heading = [line for text in sheet.heading for line in _wrapped(text, self.width)]
-        self.titles = [_wrapped(block.title, self.block_width) for block in sheet.blocks]
-        self.details = [_wrapped(block.details, self.block_width) for block in sheet.blocks]
-        # Of each block the place of its text, and of the strip below.
-        self.texts, self.strips = [], []
-        y = _MARGIN + (len(self.heading) + 1) * _HEADING_LINE
-        for start in range(0, len(sheet.blocks), columns):
-            row = range(start, min(start + columns, len(sheet.blocks)))
-            lines = max(len(self.titles[i]) + len(self.details[i]) for i in row)
-            for column, _ in enumerate(row):
-                x = _MARGIN + column * step
-                self.texts.append((x, y))
-                self.strips.append((x, y + lines * _LINE + 4))
-            y += lines * _LINE + 4 + self.frame[0] + _BLOCK_GAP
-            y += _TICK_LABELS if start == 0 else 0
-        self.height = y + _MARGIN
+    left: float
+    top: float
+    width: float
+    height: float
+    active: bool
 
 
-def draw(sheet: Sheet, path: pathlib.Path) -> None:
-    """Writes a sheet as a PNG with a palette."""
-    layout = _Layout(sheet)
-    page = _Page(layout.width, layout.height)
-    for number, line in enumerate(layout.heading):
-        style = {"size": 10.5, "weight": "bold"} if number == 0 else {"size": 8}
-        page.text(_MARGIN, _MARGIN + number * _HEADING_LINE, line, **style)
-    frames = _shrunken(sheet.frames, layout.frame)
-    for i, block in enumerate(sheet.blocks):
-        x, y = layout.texts[i]
-        for line in layout.titles[i]:
-            page.text(x, y, line, size=8, weight="bold")
-            y += _LINE
-        for line in layout.details[i]:
-            page.text(x, y, line, size=8, color="#444444")
-            y += _LINE
-        x, y = layout.strips[i]
+class Frame(NamedTuple):
+    """A frame as the page draws it.
+
+    Attributes:
+      left: where it begins in the picture of its strip, in pixels.
+      outlines: boxes in it.
+      peak: left and top of the peak of the map, in fractions; None where it is in another frame.
+    """
+
+    left: int
+    outlines: list[Outline]
+    peak: tuple[float, float] | None
+
+
+class Strip(NamedTuple):
+    """A block as the page draws it.
+
+    Attributes:
+      block: what is drawn.
+      picture: all frames side by side, as an address; empty without frames.
+      sound: the spectrogram, likewise.
+      frames: one after the other.
+    """
+
+    block: Block
+    picture: str
+    sound: str
+    frames: list[Frame]
+
+
+class Drawn(NamedTuple):
+    """A sheet as the page draws it.
+
+    Attributes:
+      sheet: what is drawn.
+      height, width: of a frame, in pixels of the pictures.
+      strips: one for each block.
+      seconds, pitches: ticks of the spectrogram: places as shares of its width and of its height
+        from the top, with their labels.
+    """
+
+    sheet: Sheet
+    height: int
+    width: int
+    strips: list[Strip]
+    seconds: list[tuple[float, str]]
+    pitches: list[tuple[float, str]]
+
+    @property
+    def said(self) -> list[str]:
+        """Its captions."""
+        return [line for line in self.sheet.heading[1:] if line.startswith("“")]
+
+    @property
+    def notes(self) -> list[str]:
+        """The rest of its heading, which most sheets share."""
+        return [line for line in self.sheet.heading[1:] if not line.startswith("“")]
+
+
+def drawn(sheet: Sheet) -> Drawn:
+    """The pictures of a sheet, and the places of all that is laid over them."""
+    frames = _sized(sheet.frames)
+    height, width = frames.shape[1:3]
+    strips = []
+    for block in sheet.blocks:
+        picture = sound = ""
         if block.has_frames:
-            labels = sheet.frame_labels if i == 0 else ()
-            _draw_frames(page, (x, y), layout.frame, frames, block, labels)
+            picture = pages.inline(Image.fromarray(_side_by_side(frames, block.map)))
         if block.has_sound:
-            place = x + layout.sound_left + _TICKS, y, _SOUND - _TICKS, layout.frame[0]
-            _draw_sound(page, place, sheet, block, labelled=i == 0)
-    # With a palette noisy frames take a third of the space.
-    palette = page.picture().quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    palette.save(path)
+            sound = pages.inline(Image.fromarray(spectrogram(sheet.spectrogram, block.sound_map)))
+        marked = [
+            Frame(i * width, _outlines(block, i), _peak_in(block, i)) for i in range(len(frames))
+        ]
+        strips.append(Strip(block, picture, sound, marked if block.has_frames else []))
+    bands = 1 if sheet.spectrogram is None else sheet.spectrogram.shape[1]
+    return Drawn(
+        *(sheet, height, width, strips),
+        seconds=[(share, f"{share * sheet.sound_seconds:.1f} s") for share in (0.0, 0.5, 1.0)],
+        pitches=[(1 - (band + 0.5) / bands, label) for band, label in sheet.mel_ticks],
+    )
 
 
-class _Page:
-    """A figure in pixels from its top left corner."""
-
-    def __init__(self, width: int, height: int):
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
-        self._canvas = FigureCanvasAgg(self.figure)
-
-    def picture(self) -> Image.Image:
-        self._canvas.draw()
-        return Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3])
-
-    def text(self, x: int, y: int, text: str, **style) -> None:
-        # Captions may hold a $, which is no formula.
-        self.figure.text(
-            x / self.width, 1 - y / self.height, text, va="top", parse_math=False, **style
-        )
-
-    def axes(self, x: int, y: int, width: int, height: int):
-        bottom = self.height - y - height
-        place = np.array([x, bottom, width, height], float)
-        axes = self.figure.add_axes(tuple(place / ([self.width, self.height] * 2)))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return axes
+def _sized(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
+    """Frames no larger than they are shown. Small ones are enlarged by whole pixels."""
+    side = max(frames.shape[1:3])
+    if side <= _SIDE:
+        times = math.ceil(_SIDE / side)
+        return frames.repeat(times, axis=1).repeat(times, axis=2)
+    if side <= 2 * _SIDE:
+        return frames
+    size = [max(1, round(n * 2 * _SIDE / side)) for n in (frames.shape[2], frames.shape[1])]
+    pictures = [Image.fromarray(f).resize(size, Image.Resampling.BOX) for f in frames]
+    return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(20, round(width / 6.1)))
+def _side_by_side(
+    frames: UInt8[np.ndarray, "T H W 3"], heat: Float[np.ndarray, "T h w"] | None
+) -> UInt8[np.ndarray, "H X 3"]:
+    strip = np.concatenate(list(frames), axis=1)
+    if heat is None:
+        return strip
+    smooth = [_smooth(of_frame, frames.shape[1:3]) for of_frame in heat]
+    return _overlaid(strip / np.float32(255), np.concatenate(smooth, axis=1))
 
 
-def _shrunken(frames: UInt8[np.ndarray, "T H W 3"], size: tuple[int, int]):
-    """Frames in [0, 1], no larger than they will be shown."""
-    if frames.shape[1] > size[0]:
-        pictures = [Image.fromarray(f).resize(size[::-1], Image.Resampling.BOX) for f in frames]
-        frames = np.stack([np.asarray(picture) for picture in pictures])
-    return frames.astype(np.float32) / 255
+def spectrogram(
+    log_mel: Float[np.ndarray, "t f"], heat: Float[np.ndarray, "segments bands"] | None
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Time to the right, frequency upwards."""
+    width, height = _SOUND
+    level = log_mel - np.quantile(log_mel, 0.02)
+    level = level / max(np.quantile(level, 0.995), 1e-6)
+    level = np.clip(_smooth(level.T[::-1], (height, width)), 0, 1)
+    if heat is None:
+        return np.uint8(255 * matplotlib.colormaps["magma"](level)[..., :3])
+    grey = np.repeat(level[..., None], 3, axis=-1)
+    return _overlaid(grey, _smooth(heat.T[::-1], (height, width)))
 
 
-def _overlaid(picture: Float[np.ndarray, "H W 3"], heat: Float[np.ndarray, "H W"]):
+def _overlaid(
+    picture: Float[np.ndarray, "H W 3"], heat: Float[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "H W 3"]:
     """A pale, darkened picture beneath a colour that covers it more, the higher the map."""
+    heat = np.clip(heat, 0, 1)
     pale = 0.22 * picture + 0.38 * picture.mean(axis=-1, keepdims=True)
-    cover = 0.9 * np.clip(heat, 0, 1)[..., None] ** 0.5
-    return (1 - cover) * pale + cover * _COLOURS(0.15 + 0.85 * np.clip(heat, 0, 1))[..., :3]
+    cover = 0.9 * heat[..., None] ** 0.5
+    colour = _COLOURS(0.15 + 0.85 * heat)[..., :3]
+    return np.uint8(255 * np.clip((1 - cover) * pale + cover * colour, 0, 1))
 
 
 def _smooth(values: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> np.ndarray:
@@ -210,72 +233,22 @@ def _smooth(values: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> np.ndar
     return np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))
 
 
-def _draw_frames(page, corner, size, frames, block, labels) -> None:
-    count, (height, width), step = len(frames), size, size[1] + _GAP
-    strip = np.ones((height, count * step - _GAP, 3), np.float32)
-    enlarge = height // frames.shape[1]
-    for i, frame in enumerate(frames):
-        if block.map is not None:
-            frame = _overlaid(frame, _smooth(block.map[i], frame.shape[:2]))
-        frame = frame.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-        strip[:, i * step : i * step + width] = frame
-    axes = page.axes(*corner, strip.shape[1], height)
-    axes.imshow(strip, extent=(0, strip.shape[1], height, 0), aspect="auto")
-    axes.set_frame_on(False)
+def _outlines(block: Block, frame: int) -> list[Outline]:
+    """The boxes in a frame, with what of them comes in again where the picture wraps."""
+    found = []
     for box in block.boxes:
-        window = Rectangle((box.frame * step, 0), width, height, transform=axes.transData)
+        if box.frame != frame:
+            continue
+        size = box.right - box.left, box.bottom - box.top
         for up in (-1, 0, 1):
             for left in (-1, 0, 1):
-                _draw_box(axes, window, box, up * block.period[0], left * block.period[1])
-    if block.peak is not None:
-        colour = {True: _HIT, False: _MISS, None: _UNKNOWN}[block.peak.hit]
-        for i in block.peak.frames:
-            at = i * step + block.peak.column * width, block.peak.row * height
-            axes.plot(*at, "+", color="black", markersize=10, markeredgewidth=3.2)
-            axes.plot(*at, "+", color=colour, markersize=9, markeredgewidth=1.6)
-    axes.set_xlim(0, strip.shape[1])
-    axes.set_ylim(height, 0)
-    if labels:
-        axes.set_xticks([i * step + width / 2 for i in range(count)])
-        axes.set_xticklabels(labels, size=7)
-        axes.tick_params(length=0, pad=2)
+                x, y = box.left + left * block.period[1], box.top + up * block.period[0]
+                if x < 1 and y < 1 and x + size[0] > 0 and y + size[1] > 0:
+                    found.append(Outline(x, y, *size, box.active))
+    return found
 
 
-def _draw_box(axes, window, box, up, left) -> None:
-    x0, y0 = window.get_xy()
-    width, height = window.get_width(), window.get_height()
-    low, high = (box.top + up, box.left + left), (box.bottom + up, box.right + left)
-    if high[0] <= 0 or high[1] <= 0 or low[0] >= 1 or low[1] >= 1:
-        return
-    outline = Rectangle(
-        (x0 + low[1] * width, y0 + low[0] * height),
-        (high[1] - low[1]) * width,
-        (high[0] - low[0]) * height,
-        fill=False,
-        edgecolor="#4fd8ff",
-        linewidth=1.3 if box.active else 0.9,
-        linestyle="-" if box.active else (0, (2, 2)),
-    )
-    axes.add_patch(outline)
-    outline.set_clip_path(window)
-
-
-def _draw_sound(page, place, sheet, block, labelled: bool) -> None:
-    x, y, width, height = place
-    axes = page.axes(x, y, width, height)
-    level = sheet.spectrogram - np.quantile(sheet.spectrogram, 0.02)
-    level = level / max(np.quantile(level, 0.995), 1e-6)
-    shape = height, width
-    level = np.clip(_smooth(level.T, shape), 0, 1)
-    if block.sound_map is None:
-        picture = matplotlib.colormaps["magma"](level)[..., :3]
-    else:
-        heat = _smooth(block.sound_map.T, shape)
-        picture = _overlaid(np.repeat(level[..., None], 3, axis=-1), heat)
-    extent = (0, sheet.sound_seconds, 0, sheet.spectrogram.shape[1])
-    axes.imshow(picture, extent=extent, aspect="auto", origin="lower")
-    if labelled:
-        seconds = np.linspace(0, sheet.sound_seconds, 3)
-        axes.set_xticks(seconds, [f"{second:.1f} s" for second in seconds], size=7)
-        axes.set_yticks(*zip(*sheet.mel_ticks, strict=True), size=7)
-        axes.tick_params(length=2, pad=2)
+def _peak_in(block: Block, frame: int) -> tuple[float, float] | None:
+    if block.peak is None or frame not in block.peak.frames:
+        return None
+    return block.peak.column, block.peak.row

@@ -24,11 +24,21 @@ from fgmm.experiment.build import Experiment
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.experiment.state import TrainState
 from fgmm.interruption import NUMBERS, Interrupted, Interruption
-from fgmm.train import checkpoint, corpus, distributed, feed, init_from, sharding, startup
+from fgmm.train import (
+    checkpoint,
+    corpus,
+    distributed,
+    feed,
+    init_from,
+    log_sinks,
+    sharding,
+    startup,
+)
 from fgmm.train import mesh as meshes
 from fgmm.train.checkpoint import Checkpoints, WorkdirLock
 from fgmm.train.disk_space import full_disk_named
 from fgmm.train.feed import Feed
+from fgmm.train.loggers import Run
 from fgmm.train.metrics_writer import MetricsWriter, NoWriter
 from fgmm.train.prefetch import Prefetch
 from fgmm.train.profile import Profile
@@ -65,7 +75,8 @@ def train(
       ConfigError: the batch does not divide, the workdir is in use or of another run,
         ``config.init_from`` does not fit, a rule on learning rates matches nothing, there is no
         loss to train by, the corpus is not the one of the checkpoint or of the other processes, the
-        tokenizer knows nothing of its captions, or there are no steps ``profile``.
+        tokenizer knows nothing of its captions, there are no steps ``profile``, or a logger cannot
+        be made.
       Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
         processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
@@ -83,6 +94,7 @@ def train(
         experiment.optimizer.check_matches(blank.params, blank.statistics)
         shardings = sharding.of_state(experiment, mesh)
         trace = Profile(profile, config.steps, workdir / "profile")
+        loggers = log_sinks.from_config(config)
     with contextlib.ExitStack() as stack:
         # It comes first, so it is ended after everything that waits for a disk or for other
         # processes.
@@ -108,7 +120,8 @@ def train(
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
-            writer = MetricsWriter(workdir, step, config.steps, speed, config.progress)
+            sinks = log_sinks.LogSinks(loggers, Run(workdir, config, step))
+            writer = MetricsWriter(workdir, step, config.steps, speed, config.progress, sinks)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
@@ -264,7 +277,7 @@ class _Run:
         """Yields the parts of each batch that stay on the host, and those on the device."""
         data = self.config.data
         batches = stream.training_batches(
-            self.experiment.assembler(self.source),
+            self.experiment.assembler(self.source, training=True),
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             start_step=self.step,

@@ -1,4 +1,4 @@
-"""Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar."""
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard, a progress bar, and loggers."""
 
 import datetime
 import json
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import tqdm
 
 from fgmm.train.events import EventFile
+from fgmm.train.log_sinks import LogSinks
 from fgmm.train.speed import Speed
 
 # Between lines on the progress of a run whose output is a file.
@@ -30,6 +31,7 @@ class MetricsWriter:
       speed: of the steps, written with their metrics.
       progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
         file as a line for the first step, the last, and one every ``LINE_SECONDS``.
+      sinks: further places for the same metrics.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class MetricsWriter:
         total: int,
         speed: Speed,
         progress: bool,
+        sinks: LogSinks | None = None,
     ):
         path = workdir / "metrics.jsonl"
         cut_back(path, restored_step)
@@ -56,7 +59,7 @@ class MetricsWriter:
         )
         self._lines, self._total = progress and not terminal, total
         self._next_line = -math.inf
-        self._speed = speed
+        self._speed, self._sinks = speed, sinks
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the line of a finished step and moves the progress bar."""
@@ -65,6 +68,8 @@ class MetricsWriter:
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")
         self._events.write(step, metrics)
+        if self._sinks is not None:
+            self._sinks.write(step, metrics)
         state = f"loss {metrics['loss']:.3f}, {self._speed}"
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(state, refresh=False)
@@ -88,6 +93,8 @@ class MetricsWriter:
         self.flush()
         self._file.close()
         self._events.close()
+        if self._sinks is not None:
+            self._sinks.close()
         self._bar.close()
 
 

@@ -69,7 +69,7 @@ def test_the_dry_run_of_the_quick_start(tmp_path):
         "fgmm.eval.retrieval",
         "fgmm.eval.linear_probe",
         "fgmm.eval.pointing_game",
-        "fgmm.report.alignment",
+        "fgmm.report.build",
     ]
     assert not list(tmp_path.iterdir())
 

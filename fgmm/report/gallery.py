@@ -1,0 +1,176 @@
+"""Clips of a corpus as a checkpoint embeds them, and how they find each other.
+
+One more axis here: G clips of the gallery.
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fgmm.config import ConfigError
+from fgmm.data import pipeline
+from fgmm.data.schema import Clip
+from fgmm.eval import pairs
+from fgmm.eval.bank import Bank
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
+from fgmm.losses.objective import PAIRS
+from fgmm.models.embeddings import Embeddings
+
+_BATCH = 32
+
+
+def pair_of(one: str, other: str) -> str:
+    """The pair that two modalities make, such as ``"video_text"``; empty if they make none."""
+    return next((pair for pair in PAIRS if set(pair.split("_")) == {one, other}), "")
+
+
+def side_of(modality: str, other: str) -> str:
+    """The embeddings of a modality that are compared with another: of audio beside video those of
+    its segments.
+    """
+    segments = {modality, other} == {"audio", "video"} and modality == "audio"
+    return "audio_segments" if segments else modality
+
+
+class Scoring:
+    """The scores by which a checkpoint compares two modalities in one space.
+
+    Args:
+      experiment, state: of the checkpoint.
+      space: in which they are compared.
+    """
+
+    def __init__(self, experiment: Experiment, state: TrainState, space: str):
+        self._experiment, self._state, self._space = experiment, state, space
+        self._functions: dict[tuple[str, str], Callable | None] = {}
+
+    def of(self, queries: str, items: str) -> Callable[[Embeddings, Embeddings], Any] | None:
+        """The score that ranks items of one modality for queries of another, as ``Bank.search``
+        takes it; None for products of coarse embeddings, where the objective has no term on both.
+        """
+        if (queries, items) not in self._functions:
+            self._functions[queries, items] = self._made(queries, items)
+        return self._functions[queries, items]
+
+    def _made(self, queries: str, items: str):
+        pair = pair_of(queries, items)
+        compared = {(e.pair, e.space) for e in self._experiment.objective.compared.values()}
+        if (pair, self._space) not in compared:
+            return None
+        ranking = pairs.Ranking.of(self._experiment, pair, self._space, "", name="gallery")
+        if ranking.names[0] == "coarse":
+            return None
+        function = ranking.score_function(items=items)
+        return functools.partial(function, self._state.params["objective"])
+
+
+class Gallery:
+    """Some clips of a corpus, embedded.
+
+    Args:
+      experiment, state: of the checkpoint.
+      source: the corpus, opened.
+      clips: at most so many, at even distances.
+
+    Attributes:
+      chosen: the clips, G of them.
+      captions: the text of each that was embedded; empty where there is none.
+      pictures, sounds: a frame uint8 [h,w,3] and a log-mel spectrogram of each, or None.
+      banks: by modality, and ``audio_segments``; what could not be read is masked there.
+      problems: of the clips, counted by reason.
+
+    Raises:
+      ConfigError: the model compares nothing in any space.
+    """
+
+    def __init__(self, experiment: Experiment, state: TrainState, source: Any, clips: int):
+        self.experiment, self.state = experiment, state
+        spaces = [entry.space for entry in experiment.objective.compared.values()]
+        if not spaces:
+            raise ConfigError("the checkpoint was trained without a term that compares modalities")
+        self.space = max(spaces, key=spaces.count)
+        self.scoring = Scoring(experiment, state, self.space)
+        count = min(clips, len(source))
+        self.chosen: list[Clip] = [source[i * len(source) // count] for i in range(count)]
+        self.captions: list[str] = []
+        self.pictures: list[np.ndarray | None] = []
+        self.sounds: list[np.ndarray | None] = []
+        self.problems: collections.Counter[str] = collections.Counter()
+        self.banks = self._banks(experiment.assembler(self.chosen, captions=1))
+
+    def _banks(self, assembler: pipeline.Assembler) -> dict[str, Bank]:
+        parts: dict[str, list[Embeddings]] = collections.defaultdict(list)
+        for batch, count in pipeline.evaluation_batches(assembler, min(_BATCH, len(self.chosen))):
+            self.problems += pipeline.count_problems(batch["problems"][:count])
+            arrays = {name: x for name, x in batch.items() if name not in pipeline.HOST_ONLY}
+            found = jax.device_get(self.experiment.embed(self.state, arrays)[self.space])
+            for side, embeddings in found.items():
+                parts[side].append(jax.tree.map(lambda x, n=count: x[:n], _folded(embeddings)))
+            self._keep(assembler, batch, count)
+        ids = [clip.clip_id for clip in self.chosen]
+        joined = {
+            side: jax.tree.map(lambda *x: np.concatenate(x), *of_side)
+            for side, of_side in parts.items()
+        }
+        return {
+            side: Bank(coarse=e.coarse, local=e.local, mask=e.mask, gates=e.gates, ids=ids)
+            for side, e in joined.items()
+        }
+
+    def _keep(self, assembler: pipeline.Assembler, batch: Mapping[str, Any], count: int) -> None:
+        log_mel = None
+        if "audio" in batch:
+            sound = {"audio": jnp.asarray(batch["audio"])}
+            log_mel = jax.device_get(self.experiment.transforms(sound)["log_mel"])
+        for row in range(count):
+            spoken = [c for c in self.chosen[int(batch["record"][row])].captions if c.text.strip()]
+            said = assembler.chosen(spoken)[:1] if "text_mask" in batch else []
+            self.captions.append(said[0].text if said and batch["text_mask"][row, 0] else "")
+            seen = "video" in batch and batch["video_mask"][row]
+            frames = batch["video"][row] if seen else None
+            drawn = frames is not None and frames.dtype == np.uint8
+            self.pictures.append(frames[len(frames) // 2].copy() if drawn else None)
+            heard = log_mel is not None and batch["audio_mask"][row]
+            self.sounds.append(log_mel[row] if heard else None)
+
+    @property
+    def directions(self) -> list[tuple[str, str]]:
+        """Pairs of modalities, queries and items, that a term of the objective compares."""
+        compared = {e.pair for e in self.experiment.objective.compared.values()}
+        both = [tuple(pair.split("_")) for pair in PAIRS if pair in compared]
+        return [direction for one, other in both for direction in ((other, one), (one, other))]
+
+    def scores(self, queries: str, items: str) -> Float[np.ndarray, "G G"]:
+        """The score of every clip's query of one modality with every clip's item of another; -inf
+        where there is no item.
+        """
+        bank = self.banks[side_of(items, queries)]
+        asked = self.banks[side_of(queries, items)].rows(slice(None))
+        found = bank.search(asked, len(bank), score=self.scoring.of(queries, items))
+        scores = np.full(found.rows.shape, -np.inf, np.float32)
+        query, place = np.nonzero(found.rows >= 0)
+        scores[query, found.rows[query, place]] = found.scores[query, place]
+        return scores
+
+    def there(self, modality: str) -> np.ndarray:
+        """Which clips have a modality, bool [G]."""
+        return self.banks[modality].mask.any(axis=1)
+
+
+def _folded(embeddings: Embeddings) -> Embeddings:
+    """[B,1,...] of the only caption as [B,...]."""
+    folds = embeddings.mask.ndim == 3
+    return jax.tree.map(lambda x: x[:, 0], embeddings) if folds else embeddings
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """Numbers below ``count`` at even distances, at most ``wanted`` of them."""
+    taken = min(count, wanted)
+    return [i * count // taken for i in range(taken)]

@@ -1,0 +1,115 @@
+"""What finds what: nearest neighbours across modalities, and the hardest failures."""
+
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from fgmm.eval import metrics
+from fgmm.report import pages
+from fgmm.report.gallery import Gallery, spread
+
+_SHOWN = 4  # of what is found
+_SIDE = 160  # pixels of a picture at most
+
+
+class Item(NamedTuple):
+    """A clip as a modality shows it.
+
+    Attributes:
+      clip_id: its name.
+      caption: its text.
+      picture: an address: of a frame, or of the spectrogram where the modality is audio; or empty.
+    """
+
+    clip_id: str
+    caption: str
+    picture: str
+
+
+class Query(NamedTuple):
+    """A query, and what it found.
+
+    Attributes:
+      item: the query.
+      rank: of the best right answer.
+      found: the best items, and whether each is a right answer.
+      answer: the right answer; None where it is among those found.
+    """
+
+    item: Item
+    rank: int
+    found: list[tuple[Item, bool]]
+    answer: Item | None
+
+
+class Direction(NamedTuple):
+    """Queries of one modality for items of another, among ``gallery`` clips.
+
+    Attributes:
+      queries, items: the modalities.
+      gallery: clips that have both.
+      examples: queries at even distances.
+      hardest: those whose right answer has the worst rank, the worst first.
+    """
+
+    queries: str
+    items: str
+    gallery: int
+    examples: list[Query]
+    hardest: list[Query]
+
+
+def directions(gallery: Gallery, examples: int = 4, hardest: int = 6) -> list[Direction]:
+    """All directions in which the objective compares clips that have both modalities."""
+    found = [
+        _direction(gallery, queries, items, examples, hardest)
+        for queries, items in gallery.directions
+        if (gallery.there(queries) & gallery.there(items)).any()
+    ]
+    return found
+
+
+def _direction(
+    gallery: Gallery, queries: str, items: str, examples: int, hardest: int
+) -> Direction:
+    both = np.flatnonzero(gallery.there(queries) & gallery.there(items))
+    scores = gallery.scores(queries, items)[np.ix_(both, both)]
+    # Clips that say the same are right answers to each other.
+    said = [[gallery.captions[row] or gallery.chosen[row].clip_id] for row in both]
+    _, group = metrics.caption_groups(said)
+    relevant = group[:, None] == group[None]
+    ranks = metrics.retrieval_ranks(scores, relevant)
+
+    def query(number: int) -> Query:
+        best = np.argsort(-scores[number], kind="stable")[:_SHOWN]
+        right = [bool(relevant[number, i]) for i in best]
+        return Query(
+            _item(gallery, int(both[number]), queries),
+            int(ranks[number]),
+            [(_item(gallery, int(both[i]), items), ok) for i, ok in zip(best, right, strict=True)],
+            None if any(right) else _item(gallery, int(both[number]), items),
+        )
+
+    worst = [i for i in np.argsort(-ranks, kind="stable")[:hardest] if ranks[i] > 1]
+    return Direction(
+        *(queries, items, len(both)),
+        examples=[query(number) for number in spread(len(both), examples)],
+        hardest=[query(int(number)) for number in worst],
+    )
+
+
+def _item(gallery: Gallery, row: int, modality: str) -> Item:
+    frame, log_mel = gallery.pictures[row], gallery.sounds[row]
+    picture = None
+    if modality == "video" and frame is not None:
+        picture = Image.fromarray(frame)
+        picture.thumbnail((_SIDE, _SIDE))
+    if modality == "audio" and log_mel is not None:
+        level = log_mel.T[::-1]
+        level = (level - level.min()) / max(float(np.ptp(level)), 1e-6)
+        colours = matplotlib.colormaps["magma"](level)[..., :3]
+        picture = Image.fromarray(np.uint8(255 * colours)).resize((_SIDE, _SIDE))
+    shown = "" if picture is None else pages.inline(picture)
+    return Item(gallery.chosen[row].clip_id, gallery.captions[row], shown)

@@ -1,0 +1,35 @@
+"""Pages from templates. What a page shows is inside it, so that it opens from disk."""
+
+import base64
+import functools
+import io
+import pathlib
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+_TEMPLATES = pathlib.Path(__file__).parent / "templates"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a file of ``fgmm/report/templates`` makes of ``values``."""
+    return _environment().get_template(template).render(values)
+
+
+def inline(picture: Image.Image, quality: int = 85) -> str:
+    """A picture as the address of itself, in WebP."""
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=quality)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

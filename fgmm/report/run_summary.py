@@ -1,0 +1,167 @@
+"""What a run says of itself without its checkpoint: results, food of its terms, origin, config."""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgmm import components, provenance
+from fgmm.config import Config, as_dict, flat
+from fgmm.report.curves import Series
+
+
+class Figure(NamedTuple):
+    """A number of an evaluation with its 95% interval and chance, where it has them."""
+
+    value: float
+    low: float | None
+    high: float | None
+    chance: float | None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it can be drawn on a scale from 0 to 1."""
+        return all(0 <= x <= 1 for x in (self.value, self.low, self.chance) if x is not None)
+
+    def spelled(self, x: float | None) -> str:
+        """One of its numbers in words."""
+        if x is None:
+            return ""
+        return f"{100 * x:.1f}%" if self.is_share else f"{x:,.4g}"
+
+
+class Evaluated(NamedTuple):
+    """The result of an evaluation.
+
+    Attributes:
+      label: its name, that of its file.
+      step, weights: of the checkpoint.
+      figures: by group, such as ``sum, text to video``, and by name.
+      others: numbers that have neither interval nor chance, by name.
+      protocol: every choice of it.
+    """
+
+    label: str
+    step: int
+    weights: str
+    figures: dict[str, dict[str, Figure]]
+    others: dict[str, float]
+    protocol: Mapping[str, Any]
+
+
+def evaluated(workdir: pathlib.Path) -> dict[str, Evaluated]:
+    """The evaluations that wrote into the folder of a run, by label; of each the latest step."""
+    found: dict[str, Evaluated] = {}
+    for path in sorted(workdir.glob("*-*.json")):
+        try:
+            report = json.loads(path.read_text())
+        except ValueError:
+            continue
+        label = path.stem.rpartition("-")[0]
+        if not isinstance(report, dict) or "evaluation" not in report:
+            continue
+        if label not in found or report["step"] > found[label].step:
+            figures, others = _figures(report["results"])
+            found[label] = Evaluated(
+                *(label, report["step"], report.get("weights", ""), figures, others),
+                protocol=flat(report["protocol"]),
+            )
+    return found
+
+
+def inside_training(series: Series, config: Config) -> dict[str, Evaluated]:
+    """The last results of the evaluations that ran inside training, by label."""
+    found = {}
+    for name, entry in config["evals"].items():
+        of_entry = {
+            key.removeprefix(f"{name}/"): values
+            for key, values in series.items()
+            if key.startswith(f"{name}/") and np.isfinite(values).any()
+        }
+        if of_entry:
+            last = {key: float(v[np.isfinite(v)][-1]) for key, v in of_entry.items()}
+            at = max(int(series["step"][np.isfinite(v)][-1]) for v in of_entry.values())
+            found[name] = Evaluated(name, at, "", *_figures(last), protocol=flat(as_dict(entry)))
+    return found
+
+
+def _figures(
+    results: Mapping[str, float],
+) -> tuple[dict[str, dict[str, Figure]], dict[str, float]]:
+    groups: dict[str, dict[str, Figure]] = {}
+    others = {}
+    for name, value in results.items():
+        group, _, metric = name.rpartition("/")
+        if metric.endswith(("_low", "_high")) or re.match(r"(.*/)?chance[_/]", name):
+            continue
+        chance = next((results[key] for key in _chances(name) if key in results), None)
+        low, high = (results.get(f"{name}_{end}") for end in ("low", "high"))
+        if low is None and chance is None:
+            others[name] = value
+        else:
+            words = ", ".join(part.replace("_", " ") for part in group.split("/") if part)
+            found = Figure(value, low, high, chance)
+            groups.setdefault(words, {})[metric.replace("_", " ")] = found
+    return groups, others
+
+
+def _chances(name: str) -> list[str]:
+    """Where the chance of a figure may stand: beside it, for all groups, or as a group."""
+    group, _, metric = name.rpartition("/")
+    first, _, rest = name.partition("/")
+    beside = f"{group}/chance_{metric}".lstrip("/")
+    return [beside, f"chance_{metric}", *([f"chance/{rest}"] if first != "chance" else [])]
+
+
+class Fed(NamedTuple):
+    """What batches gave to the terms on a pair: the share of clips that had both sides."""
+
+    pair: str
+    terms: list[str]
+    share: float
+
+
+def fed(series: Series, config: Config) -> list[Fed]:
+    """How well each pair of the objective was fed, over all steps."""
+    terms: dict[str, list[str]] = {}
+    for name, term in config["objective"]["terms"].items():
+        terms.setdefault(term["pair"], []).append(name)
+    found = []
+    for pair, names in sorted(terms.items()):
+        clips = series.get(f"pairs/{pair}")
+        if clips is not None:
+            share = float(np.nanmean(clips)) / config["batch_size"]
+            found.append(Fed(pair.replace("_", " and "), sorted(names), share))
+    return found
+
+
+def problems(series: Series) -> dict[str, int]:
+    """What was masked or left out up to the last step, by reason."""
+    counts = {}
+    for name, values in series.items():
+        kind, _, reason = name.partition("/")
+        known = values[np.isfinite(values)]
+        if kind in ("bad_input", "left_out") and len(known):
+            counts[f"{kind}, {reason}".replace("_", " ")] = int(known[-1])
+    return counts
+
+
+def starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Every start of the run: from which step, on what, by which code, when."""
+    return provenance.of_run(workdir, 2**62, 0)["started"]
+
+
+def settings(config: Config) -> list[tuple[str, str]]:
+    """What a config sets that is not the default, by section."""
+    return [tuple(line.split(": ", 1)) for line in components.settings(config)]
+
+
+def differing(configs: Sequence[Config]) -> list[tuple[str, list[Any]]]:
+    """The keys in which configs differ, with the value of each."""
+    every = [flat(as_dict(config)) for config in configs]
+    keys = sorted({key for config in every for key in config})
+    rows = [(key, [config.get(key, "–") for config in every]) for key in keys]
+    return [(key, values) for key, values in rows if any(v != values[0] for v in values)]

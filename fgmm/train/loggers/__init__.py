@@ -1,0 +1,48 @@
+"""Places that metrics go to beside ``metrics.jsonl`` and TensorBoard, one a file, found by
+``config.loggers.NAME.name``.
+
+A module here defines a frozen dataclass ``Logger``. Its fields are its options, and it raises
+``ConfigError`` where its package is missing. ``open(run)`` starts to log and returns a ``Sink``.
+What these raise ends no run; see ``fgmm/train/log_sinks.py``.
+"""
+
+import importlib.util
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from fgmm.config import ConfigError
+
+
+class Run(NamedTuple):
+    """What a logger is told of a run.
+
+    Attributes:
+      workdir: its folder.
+      config: its resolved config.
+      step: finished steps that it starts from; the steps after it come again after a kill.
+    """
+
+    workdir: pathlib.Path
+    config: Mapping[str, Any]
+    step: int
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A logger of a run in progress."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of a finished step."""
+
+    def close(self) -> None:
+        """Ends after the last step, with everything written."""
+
+
+def check_package(package: str) -> None:
+    """Raises ConfigError unless a package is there. It is not imported."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"the package {package!r} is missing: pip install 'fgmm[{package}]', or leave this "
+            "logger out"
+        )

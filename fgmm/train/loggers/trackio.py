@@ -1,0 +1,51 @@
+"""trackio, which keeps runs on this machine: ``config.loggers.trackio = {"name": "trackio"}``.
+
+``trackio show --project fgmm`` opens its page.
+"""
+
+import dataclasses
+
+from fgmm.config.option import option
+from fgmm.train.loggers import Run, Sink, check_package
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logger:
+    """Logs every step to trackio; a resumed run goes on there."""
+
+    project: str = option("fgmm", help="The project.")
+    run_name: str = option("", help="Of the run; empty for the name of the workdir.")
+    space: str = option(
+        "", help="A Space of Hugging Face to log to; empty for this machine, without a network."
+    )
+
+    def __post_init__(self):
+        check_package("trackio")
+
+    def open(self, run: Run) -> Sink:
+        """Starts a run there, or goes on with the one of this name."""
+        import trackio  # takes a second
+
+        return _Sink(
+            trackio.init(
+                project=self.project,
+                name=self.run_name or run.workdir.absolute().name,
+                space_id=self.space or None,
+                config=run.config,
+                resume="allow",
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
+        )
+
+
+class _Sink:
+    def __init__(self, run):
+        self._run = run
+
+    def write(self, step, metrics):
+        self._run.log(dict(metrics), step=step)
+
+    def close(self):
+        self._run.finish()

@@ -1,0 +1,64 @@
+"""Weights & Biases: ``config.loggers.wandb = {"name": "wandb", "project": "shapes"}``."""
+
+import dataclasses
+import secrets
+
+from fgmm.config.option import check_options, option
+from fgmm.train.loggers import Run, Sink, check_package
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logger:
+    """Logs every step to a run of Weights & Biases; a resumed run goes on there.
+
+    Its files are in ``WORKDIR/wandb``. Steps that come again after a kill are left out: what it has
+    of them stays.
+    """
+
+    project: str = option("fgmm", help="The project.")
+    entity: str = option("", help="The user or team that it belongs to; empty for one's own.")
+    run_name: str = option("", help="Of the run; empty for the name of the workdir.")
+    mode: str = option(
+        "online",
+        choices=("online", "offline"),
+        help="Whether to send at once, or to keep the run for `wandb sync`.",
+    )
+    timeout: float = option(30.0, above=0, help="Seconds in which its server has to answer first.")
+
+    def __post_init__(self):
+        check_options(self)
+        check_package("wandb")
+
+    def open(self, run: Run) -> Sink:
+        """Starts a run there, or goes on with the one that the workdir has begun."""
+        import wandb  # takes a second
+
+        if self.mode == "online":
+            wandb.Api()  # Raises without a key, for which init would ask, and wait.
+        identity = run.workdir / "wandb" / "id"
+        identity.parent.mkdir(exist_ok=True)
+        if not identity.exists():
+            identity.write_text(secrets.token_hex(4))
+        started = wandb.init(
+            project=self.project,
+            entity=self.entity or None,
+            name=self.run_name or run.workdir.absolute().name,
+            id=identity.read_text(),
+            resume="allow",
+            dir=run.workdir,
+            config=run.config,
+            mode=self.mode,
+            settings=wandb.Settings(init_timeout=self.timeout, console="off"),
+        )
+        return _Sink(started)
+
+
+class _Sink:
+    def __init__(self, run):
+        self._run = run
+
+    def write(self, step, metrics):
+        self._run.log(dict(metrics), step=step)
+
+    def close(self):
+        self._run.finish()
