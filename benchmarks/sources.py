@@ -2,12 +2,13 @@
 
     python benchmarks/sources.py [--entries=10000000] [--clips=200] [--rounds=5] [--folder=DIR]
 
-*Opening*: a list, tar shards and a saved dataset of made-up entries. The list is written and
-indexed; shards are empty files with an index of members made up for them, and the dataset is
-written as the package ``datasets`` writes it. A process of its own then opens the corpus, and looks
-up 20,000 entries in random order without their media. Memory is resident memory after that, beyond
-what a process has that does so with a corpus of one entry: *own* pages, and *mapped* ones, which
-the system takes back when it needs them.
+*Opening*: a list, tar shards and a saved dataset of made-up entries. List and shards are empty
+files, with an index that is made up in their place: that of a list is the same for CSV, Parquet and
+the others. The dataset is written as the package ``datasets`` writes it. A process of its own then
+opens the corpus, and looks up 20,000 entries in random order without their media. Memory is
+resident memory after that, beyond what a process has that does so with a corpus of one entry: *own*
+pages, and *mapped* ones, which the system takes back when it needs them. ``--clips=0`` measures
+this alone.
 
 *Reading*: clips a second from a source through ``Assembler`` into a batch, against the least that
 has to be done with the same clips, decoding alone: for videos as ``benchmarks/data.py`` says, for
@@ -19,8 +20,10 @@ import collections
 import functools
 import io
 import json
+import math
 import pathlib
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,8 +38,7 @@ from PIL import Image
 
 from fgmm import command_line
 from fgmm.data import pipeline
-from fgmm.data.corpora import row_index, tar_shards
-from fgmm.data.corpora.source import place
+from fgmm.data.corpora import lists, row_index, tar_shards
 from fgmm.data.media import decode
 from fgmm.data.schema import BatchShape
 from fgmm.data.sources import hugging_face, pair_list, webdataset
@@ -47,12 +49,16 @@ from tests.data import pairs_fixture
 
 # Entries of a shard, as img2dataset has by default, and of a batch of a saved dataset.
 SHARD, BATCH = 10_000, 1_000
+# Rows of a batch of the index of a list.
+ROWS = 16_384
 # Entries that are looked up.
 LOOKED_UP = 20_000
 SIZE, BATCH_SIZE = 224, 16
 
 _ENTRIES = flags.DEFINE_integer("entries", 10_000_000, "Of a made-up corpus.", lower_bound=1)
-_CLIPS = flags.DEFINE_integer("clips", 200, "Pictures that are read in a round.", lower_bound=1)
+_CLIPS = flags.DEFINE_integer(
+    "clips", 200, "Pictures that are read in a round; 0 reads none.", lower_bound=0
+)
 _FOLDER = flags.DEFINE_string("folder", None, "For what is made up; a temporary one without it.")
 
 # Run in a process of its own.
@@ -73,22 +79,34 @@ drawn = [rng.randrange(len(source)) for _ in range(count)]
 begun = time.process_time()
 for index in drawn:
     source.pair(index)
-rate = count / (time.process_time() - begun)
-print(json.dumps([len(source), *opened, *resident(), rate]))
+each = (time.process_time() - begun) / count
+print(json.dumps([len(source), *opened, *resident(), each]))
 """
 
 
 def made_up_list(folder: pathlib.Path, entries: int) -> dict:
-    """A list of pictures that are not there."""
+    """A list of pictures that are not there, of which the index alone is there."""
     folder.mkdir()
-    path = folder / "pairs.csv"
-    with open(path, "w") as file:
-        file.write("path,caption\n")
-        for number in range(entries):
-            file.write(f"images/{number // 1000:05d}/{number:08d}.jpg,a picture of {number}\n")
-    options = {"root": str(path), "validation": 0.0}
-    pair_list.Source(**options)
+    options = {"root": str(folder / "pairs.csv"), "validation": 0.0}
+    pathlib.Path(options["root"]).touch()
+    with mock.patch.object(lists, "entries", functools.partial(_rows, entries)):
+        pair_list.Source(**options)
     return options
+
+
+def _rows(entries: int, path: str, columns: lists.Columns, quotes: bool):
+    """The rows of a list as if they were there."""
+    del columns, quotes
+    for first in range(0, entries, ROWS):
+        numbers = range(first, min(first + ROWS, entries))
+        paths = [f"images/{number // 1000:05d}/{number:08d}.jpg" for number in numbers]
+        captions = [
+            [{"text": f"a picture of {number}", "start": 0.0, "end": math.inf}]
+            for number in numbers
+        ]
+        rows = {"id": paths, "path": paths, "contents": [None] * len(paths), "captions": captions}
+        rows[row_index.PLACE] = np.random.default_rng(first).random(len(paths))
+        yield rows, {"ids": path, "texts": path, "report": {}}
 
 
 def made_up_shards(folder: pathlib.Path, entries: int) -> dict:
@@ -107,12 +125,10 @@ def _samples(entries: int, path: str, folder: str):
     """The rows of a shard as if it were there."""
     first = int(pathlib.Path(path).stem) * SHARD
     keys = [f"{number:09d}" for number in range(first, min(first + SHARD, entries))]
-    members = [
-        [{"ending": e, "first": 60_000 * i + 512, "size": 50_000} for e in ("jpg", "txt", "json")]
-        for i in range(len(keys))
-    ]
+    of_one = [{"ending": e, "first": 512, "size": 50_000} for e in ("jpg", "txt", "json")]
     rows = {"key": keys, "group": [""] * len(keys), "kind": ["image"] * len(keys)}
-    rows |= {"members": members, row_index.PLACE: [place(key) for key in keys]}
+    rows |= {"members": [of_one] * len(keys)}
+    rows[row_index.PLACE] = np.random.default_rng(first).random(len(keys))
     yield rows, {"ids": path, "texts": path, "report": {}}
 
 
@@ -133,11 +149,11 @@ def made_up_dataset(folder: pathlib.Path, entries: int) -> dict:
     return {"root": str(folder)}
 
 
-# The source that opens what each makes.
+# What makes a corpus in each form, and the source that opens it.
 MADE = {
-    made_up_list: "pair_list",
-    made_up_shards: "webdataset",
-    made_up_dataset: "hugging_face",
+    "list": (made_up_list, "pair_list"),
+    "tar shards": (made_up_shards, "webdataset"),
+    "saved dataset": (made_up_dataset, "hugging_face"),
 }
 
 
@@ -154,23 +170,25 @@ def opened(name: str, options: dict, count: int) -> list[float]:
 
 def report_opening(folder: pathlib.Path, entries: int) -> None:
     """Prints a table of made-up corpora."""
-    head = "source | entries | made and indexed | on disk | opened in | of that on the processor"
-    print(f"| {head} | own memory | mapped memory | entries/s |")
-    print("| --- " + "| ---: " * 8 + "|")
-    for make in (made_up_list, made_up_shards, made_up_dataset):
-        name = MADE[make]
-        *_, own_of_one, mapped_of_one, _ = opened(name, make(folder / f"{name}_of_one", 1), 1)
-        begun = time.perf_counter()
-        options = make(folder / name, entries)
-        took = time.perf_counter() - begun
-        size = sum(path.stat().st_size for path in (folder / name).glob("*.arrow"))
-        count, seconds, processor, own, mapped, rate = opened(name, options, LOOKED_UP)
+    head = "corpus | source | entries | made, on the processor | index on disk | opened in"
+    print(f"| {head} | of that on the processor | own memory | mapped memory | one random entry |")
+    print("| --- | --- " + "| ---: " * 8 + "|")
+    for form, (make, name) in MADE.items():
+        where = folder / form.replace(" ", "_")
+        of_one = make(where.with_name(f"one_{where.name}"), 1)
+        *_, own_of_one, mapped_of_one, _ = opened(name, of_one, 1)
+        begun = time.process_time()
+        options = make(where, entries)
+        took = time.process_time() - begun
+        size = sum(path.stat().st_size for path in where.glob("*.arrow"))
+        count, seconds, processor, own, mapped, each = opened(name, options, LOOKED_UP)
         print(
-            f"| `{name}` | {int(count):,} | {took:.0f} s | {size / 1e6:.0f} MB | {seconds:.2f} s "
-            f"| {processor:.2f} s | {own - own_of_one:.0f} MB | {mapped - mapped_of_one:.0f} MB "
-            f"| {rate:,.0f} |",
+            f"| {form} | `{name}` | {int(count):,} | {took:.0f} s | {size / 1e6:.0f} MB "
+            f"| {seconds:.2f} s | {processor:.2f} s | {own - own_of_one:.0f} MB "
+            f"| {mapped - mapped_of_one:.0f} MB | {1e3 * each:.2f} ms |",
             flush=True,
         )
+        shutil.rmtree(where)
 
 
 def shape_of(frames: int) -> BatchShape:
@@ -257,8 +275,9 @@ def main(argv) -> None:
     del argv
     with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
         report_opening(pathlib.Path(folder), _ENTRIES.value)
-        (pathlib.Path(folder) / "read").mkdir()
-        report_reading(pathlib.Path(folder) / "read", _CLIPS.value, flags.FLAGS.rounds)
+        if _CLIPS.value:
+            (pathlib.Path(folder) / "read").mkdir()
+            report_reading(pathlib.Path(folder) / "read", _CLIPS.value, flags.FLAGS.rounds)
 
 
 if __name__ == "__main__":

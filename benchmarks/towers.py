@@ -22,7 +22,7 @@ import tokenizers
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from fgmm.convert import clip, published, siglip
 from fgmm.convert.families import family_of
-from fgmm.convert.published import HUGGING_FACE, Published
+from fgmm.convert.published import HUGGING_FACE, PublishedModel
 from tests.convert import published_folders as folders
 from tests.convert import single_tower_folders as single
 from tests.convert import test_single_towers, test_towers
@@ -141,7 +141,7 @@ def of_two_towers(folder: pathlib.Path, family: str, torch_python: str) -> dict[
     expected[f"{family}_tokens"] = tokens
     write_tokenizer(folder, family, text["vocab_size"])
     weights = folders.random_weights(SHAPES[family](config))
-    run = FAMILIES[family].as_run(Published(HUGGING_FACE, config, weights, folder, ()))
+    run = FAMILIES[family].as_run(PublishedModel(HUGGING_FACE, config, weights, folder, ()))
     return test_towers.furthest(run, expected, family, pixels=pixels)
 
 

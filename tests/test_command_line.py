@@ -36,7 +36,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ((f"{QUICKSTART}:noize=0.1",), "variant 'noize=0.1' is unknown; allowed: fine=info_nce"),
         (
             (QUICKSTART, "--config.data.source.name=nowhere"),
-            "data.source.name='nowhere' is unknown; allowed: esc10, ",
+            "data.source.name='nowhere' is unknown; allowed: ",
         ),
         (
             (QUICKSTART, "--config.model.video.name=s4d"),
@@ -69,7 +69,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ((QUICKSTART, "config.steps=10"), "unexpected argument 'config.steps=10'"),
         (
             (QUICKSTART, "--config.checkpoint.best_metric=x"),
-            "checkpoint.best_metric='x' must start",
+            "checkpoint.best_metric='x' is a number of the evaluation 'x', and evals has retrieval",
         ),
         ((QUICKSTART, "--config.data.tokenizer=x"), "tokenizer 'x' cannot be read"),
         ((QUICKSTART, "--config.exchange=x"), "exchange='x' is unknown; allowed: gather, ring"),

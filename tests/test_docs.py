@@ -14,7 +14,7 @@ from tests import compilation
 from tests.data.video_fixture import write_howto100m
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+PAGES = [REPOSITORY / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
 PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
 
 

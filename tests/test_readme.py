@@ -1,5 +1,6 @@
 """What the README shows works."""
 
+import ast
 import contextlib
 import importlib
 import json
@@ -14,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fgmm
 from fgmm import components
+from fgmm.config import as_dict
 from fgmm.data import pipeline, tokenizer
-from fgmm.eval import inside_training
+from fgmm.eval import finetune, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests import compilation
@@ -68,6 +71,24 @@ def test_commands_are_there(readme, repository):
     assert "launch/test.sh" in (repository / ".ci" / "run").read_text()
 
 
+def test_the_table_of_extras_has_those_of_the_package(readme, repository):
+    calls = ast.walk(ast.parse((repository / "setup.py").read_text()))
+    keywords = [
+        keyword for call in calls if isinstance(call, ast.Call) for keyword in call.keywords
+    ]
+    (extras,) = [keyword.value for keyword in keywords if keyword.arg == "extras_require"]
+    table = re.search(r"\| extra \|.*?\n\n", readme, re.DOTALL)[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted(key.value for key in extras.keys)
+
+
+def test_the_changelog_has_the_version(repository):
+    versions = re.findall(r"^## \[(.+?)\]", (repository / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:2] == ["Unreleased", fgmm.__version__]
+    numbers = [tuple(map(int, version.split("."))) for version in versions[1:]]
+    assert numbers == sorted(numbers, reverse=True)
+
+
 def test_each_protocol_fits_the_run_that_was_trained_before(readme):
     def config_of(name):
         module, _, argument = name.partition(":")
@@ -85,7 +106,13 @@ def test_each_protocol_fits_the_run_that_was_trained_before(readme):
             built[run] = experiments.build(config_of(runs[run]))
         entry = config_of(f"configs/{protocol}")
         assert name in (entry.name, "watch")
-        components.build("eval", entry, key=name).bind(built[run])
+        evaluation = components.build("eval", entry, key=name)
+        if name == "finetune":  # It starts from a checkpoint on disk.
+            first, *_ = finetune.parts(evaluation)
+            config = as_dict(built[run].config)
+            experiments.build(finetune.training_config(evaluation, config, None, first)[0])
+        else:
+            evaluation.bind(built[run])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+from fgmm import __version__ as VERSION
 from tests import compilation
 from tests.conftest import REPOSITORY
 
@@ -69,20 +70,27 @@ def run(*command, cwd, **environment):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from the source distribution, and that from a copy, for builds leave things behind."""
+def sdist(tmp_path_factory):
+    """The source distribution, built from a copy, for builds leave things behind."""
     folder = tmp_path_factory.mktemp("build")
     sources = folder / "sources"
     sources.mkdir()
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "constraints.txt"):
-        shutil.copy(REPOSITORY / name, sources)
+    for path in REPOSITORY.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, sources)
     for name in ("fgmm", "configs", "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, sources / name, ignore=ignored)
-    name = run("-c", BUILD, "build_sdist", str(folder), cwd=sources)
-    with tarfile.open(folder / name) as packed:
+    return folder / run("-c", BUILD, "build_sdist", str(folder), cwd=sources)
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist):
+    """Built from the source distribution."""
+    folder = sdist.parent
+    with tarfile.open(sdist) as packed:
         packed.extractall(folder, filter="data")
-    unpacked = folder / name.removesuffix(".tar.gz")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
     return folder / run("-c", BUILD, "build_wheel", str(folder), cwd=unpacked)
 
 
@@ -95,8 +103,22 @@ def test_what_is_in_it(wheel, repository):
     assert {"fgmm/py.typed", "fgmm/data/text/shipped_tokenizers/narrated_shapes.model"} <= names
     templates = (repository / "fgmm" / "report" / "templates").iterdir()
     assert {f"fgmm/report/templates/{path.name}" for path in templates} <= names
-    assert {name.partition("/")[0] for name in names} == {"fgmm", "fgmm-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"fgmm", f"fgmm-{VERSION}.dist-info"}
     assert not [text for text in sources if "\nimport configs" in text or "\nfrom configs" in text]
+
+
+def test_what_goes_with_the_sources(sdist):
+    with tarfile.open(sdist) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "setup.py"} <= names
+    assert "configs/eval/retrieval.py" in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/"))]
+
+
+@pytest.mark.long
+def test_an_index_would_take_both(sdist, wheel):
+    last = run("-m", "twine", "check", "--strict", str(sdist), str(wheel), cwd=sdist.parent)
+    assert "PASSED" in last
 
 
 def test_it_trains_and_loads_far_from_the_checkout(wheel, tmp_path):

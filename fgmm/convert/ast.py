@@ -11,8 +11,8 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Converted, Take, as_is
-from fgmm.convert.published import HUGGING_FACE, Published
+from fgmm.convert.converted import Conversion, Take, as_is
+from fgmm.convert.published import HUGGING_FACE, PublishedModel
 
 MODEL = "AST"
 _MODEL_TYPE = "audio-spectrogram-transformer"
@@ -46,12 +46,12 @@ _OTHERS = {
 }
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is an AST."""
     return published.layout == HUGGING_FACE and published.config.get("model_type") == _MODEL_TYPE
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """A published AST as a run of no steps.
 
     Args:

@@ -9,8 +9,8 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.convert import towers
-from fgmm.convert.converted import Converted, Take, as_is, convolution, linear
-from fgmm.convert.published import OPEN_CLIP, STATE_DICT, Published
+from fgmm.convert.converted import Conversion, Take, as_is, convolution, linear
+from fgmm.convert.published import OPEN_CLIP, STATE_DICT, PublishedModel
 from fgmm.experiment.build import Experiment
 
 MODEL = "CLIP"
@@ -96,7 +96,7 @@ _KNOWN = {
 }
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a CLIP."""
     if published.layout == OPEN_CLIP:
         return True
@@ -105,7 +105,7 @@ def recognises(published: Published) -> bool:
     return published.config.get("model_type") == "clip"
 
 
-def as_run(published: Published, modality: str = "", activation: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "", activation: str = "") -> Conversion:
     """A published CLIP as a run of no steps.
 
     Args:
@@ -169,7 +169,7 @@ def _take(path: str, layout: int) -> Take:
     return Take((name,), form)
 
 
-def _hugging_face_entries(published: Published) -> dict[str, Any]:
+def _hugging_face_entries(published: PublishedModel) -> dict[str, Any]:
     vision, text = (
         towers.options_of(published.config, name) for name in ("vision_config", "text_config")
     )
@@ -197,7 +197,7 @@ def _hugging_face_entries(published: Published) -> dict[str, Any]:
     }
 
 
-def _openai_entries(published: Published, activation: str) -> dict[str, Any]:
+def _openai_entries(published: PublishedModel, activation: str) -> dict[str, Any]:
     """Of open_clip's config where there is one, of shapes otherwise."""
     config = published.config.get("model_cfg", published.config)
     vision, text = _open_clip_towers(config) if config else _towers_of_shapes(published.arrays)

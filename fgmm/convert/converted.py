@@ -22,7 +22,7 @@ _NAMED = 5
 _COUNTER = ".num_batches_tracked"
 
 
-class Converted(NamedTuple):
+class Conversion(NamedTuple):
     """What becomes of a published model.
 
     Attributes:
@@ -207,7 +207,7 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def before_training(built: Experiment, params: Any, statistics: Any) -> Converted:
+def before_training(built: Experiment, params: Any, statistics: Any) -> Conversion:
     """A run of no steps.
 
     Args:
@@ -221,10 +221,10 @@ def before_training(built: Experiment, params: Any, statistics: Any) -> Converte
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), built.abstract_state.opt_state
     )
     state = TrainState.create(params, statistics, opt_state, run_key, average=False)
-    return Converted(built, state)
+    return Conversion(built, state)
 
 
-def write(found: Converted, output: pathlib.Path, origin: Mapping[str, Any]) -> None:
+def write(found: Conversion, output: pathlib.Path, origin: Mapping[str, Any]) -> None:
     """Writes the folder of a run of no steps.
 
     Args:

@@ -7,8 +7,8 @@ published features of the class token, scaled to unit length. A classifier is le
 import numpy as np
 
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Converted, Take, as_is, convolution
-from fgmm.convert.published import HUGGING_FACE, Published
+from fgmm.convert.converted import Conversion, Take, as_is, convolution
+from fgmm.convert.published import HUGGING_FACE, PublishedModel
 
 MODEL = "DINOv2"
 _MODEL_TYPES = ("dinov2", "dinov2_with_registers")
@@ -46,13 +46,13 @@ _OTHERS = {
 }
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a DINOv2."""
     kind = published.config.get("model_type")
     return published.layout == HUGGING_FACE and kind in _MODEL_TYPES
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """A published DINOv2 as a run of no steps.
 
     Args:

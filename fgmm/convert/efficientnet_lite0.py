@@ -18,8 +18,8 @@ import numpy as np
 from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.convert.converted import Converted, Take, brought, convolution
-from fgmm.convert.published import Published
+from fgmm.convert.converted import Conversion, Take, brought, convolution
+from fgmm.convert.published import PublishedModel
 from fgmm.experiment import build as experiments
 
 MODEL = "EfficientNet-Lite0"
@@ -46,7 +46,7 @@ def model_config(*, size: int = 224) -> ml_collections.ConfigDict:
 
 def converted(
     weights: Mapping[str, np.ndarray], *, size: int = 224, flag: str = "--weights"
-) -> Converted:
+) -> Conversion:
     """Brings published arrays into this package's form.
 
     Args:
@@ -71,15 +71,15 @@ def converted(
     statistics = {
         name: tree | {_ENCODER: encoder[name]} for name, tree in random.statistics.items()
     }
-    return Converted(built, random.started(params, statistics))
+    return Conversion(built, random.started(params, statistics))
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is an EfficientNet-Lite0."""
     return "_conv_stem.weight" in published.arrays
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """A published EfficientNet-Lite0 as a run of no steps.
 
     Args:

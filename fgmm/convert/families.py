@@ -9,7 +9,7 @@ from types import ModuleType
 
 from fgmm import convert as package
 from fgmm.config import ConfigError
-from fgmm.convert.published import Published
+from fgmm.convert.published import PublishedModel
 
 
 def families() -> Iterator[ModuleType]:
@@ -21,7 +21,7 @@ def families() -> Iterator[ModuleType]:
                 yield module
 
 
-def family_of(published: Published) -> ModuleType:
+def family_of(published: PublishedModel) -> ModuleType:
     """The module that knows a published model.
 
     Raises:

@@ -20,7 +20,7 @@ _CONFIGS = {HUGGING_FACE: "config.json", OPEN_CLIP: "open_clip_config.json"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Published:
+class PublishedModel:
     """A published model.
 
     Attributes:
@@ -61,7 +61,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def read(path: pathlib.Path) -> Published:
+def read(path: pathlib.Path) -> PublishedModel:
     """Opens published weights.
 
     Args:
@@ -78,7 +78,7 @@ def read(path: pathlib.Path) -> Published:
         for layout in (OPEN_CLIP, HUGGING_FACE):
             if (config := path.parent / _CONFIGS[layout]).exists():
                 return _opened(layout, config, [path])
-        return Published(STATE_DICT, {}, weights.read_all([path]), path.parent, (path,))
+        return PublishedModel(STATE_DICT, {}, weights.read_all([path]), path.parent, (path,))
     for layout, name in _CONFIGS.items():
         if (path / name).exists() and (files := _weight_files(path, _WEIGHTS[layout])):
             return _opened(layout, path / name, files)
@@ -88,10 +88,10 @@ def read(path: pathlib.Path) -> Published:
     raise ConfigError(f"--from={path} holds no published model: it needs {wanted}")
 
 
-def _opened(layout: str, config: pathlib.Path, files: list[pathlib.Path]) -> Published:
+def _opened(layout: str, config: pathlib.Path, files: list[pathlib.Path]) -> PublishedModel:
     options = read_json(config)
     found = weights.read_all(files)
-    return Published(layout, options, found, config.parent, (config, *files))
+    return PublishedModel(layout, options, found, config.parent, (config, *files))
 
 
 def _weight_files(folder: pathlib.Path, names: tuple[str, ...]) -> list[pathlib.Path]:

@@ -30,7 +30,7 @@ from absl import flags
 from fgmm import command_line, components
 from fgmm import config as configs
 from fgmm.convert import state_dict, word_list
-from fgmm.convert.converted import Converted, Take, as_is, before_training, brought, write
+from fgmm.convert.converted import Conversion, Take, as_is, before_training, brought, write
 from fgmm.experiment import build as experiments
 from fgmm.train.checkpoint import TOKENIZER
 
@@ -72,7 +72,7 @@ def model_config(*, frames: int = 32, size: int = 224) -> ml_collections.ConfigD
 
 def converted(
     weights: Mapping[str, np.ndarray], words: Sequence[str], *, frames: int = 32, size: int = 224
-) -> Converted:
+) -> Conversion:
     """Brings published arrays into this package's form.
 
     Args:

@@ -13,7 +13,7 @@ from fgmm.config import ConfigError
 from fgmm.convert import published as files
 from fgmm.convert import towers
 from fgmm.convert.converted import (
-    Converted,
+    Conversion,
     Take,
     as_is,
     convolution,
@@ -24,7 +24,7 @@ from fgmm.convert.converted import (
     vector,
     zeros,
 )
-from fgmm.convert.published import Published
+from fgmm.convert.published import PublishedModel
 from fgmm.experiment.build import Experiment
 
 MODEL = "SigLIP"
@@ -95,13 +95,13 @@ _OTHERS = {
 }
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a SigLIP."""
     kind = published.config.get("model_type", "")
     return published.layout == files.HUGGING_FACE and kind in ("siglip", "siglip2")
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """A published SigLIP as a run of no steps.
 
     Args:

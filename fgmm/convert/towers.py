@@ -14,7 +14,7 @@ from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.convert import published_tokenizers, weights
 from fgmm.convert.converted import (
-    Converted,
+    Conversion,
     Take,
     before_training,
     brought,
@@ -23,7 +23,7 @@ from fgmm.convert.converted import (
     undone_by,
     vector,
 )
-from fgmm.convert.published import Published
+from fgmm.convert.published import PublishedModel
 from fgmm.data.text import tokenizers
 from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
@@ -164,7 +164,7 @@ class Layout:
     tokenizer: str
 
 
-def run(published: Published, found: Description, modality: str = "") -> Converted:
+def run(published: PublishedModel, found: Description, modality: str = "") -> Conversion:
     """A published model as a run of no steps.
 
     Args:

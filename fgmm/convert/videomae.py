@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Converted, Take, as_is, zeros
-from fgmm.convert.published import HUGGING_FACE, Published
+from fgmm.convert.converted import Conversion, Take, as_is, zeros
+from fgmm.convert.published import HUGGING_FACE, PublishedModel
 
 MODEL = "VideoMAE"
 _MODEL_TYPE = "videomae"
@@ -41,12 +41,12 @@ _OTHERS = {
 }
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a VideoMAE."""
     return published.layout == HUGGING_FACE and published.config.get("model_type") == _MODEL_TYPE
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """A published VideoMAE as a run of no steps.
 
     Args:

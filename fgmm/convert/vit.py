@@ -8,7 +8,7 @@ import numpy as np
 
 from fgmm.convert import towers
 from fgmm.convert.converted import Take, identity
-from fgmm.convert.published import Published
+from fgmm.convert.published import PublishedModel
 
 # The layers of a block.
 ATTENTION = {
@@ -32,7 +32,7 @@ def of_batch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape) if fits else array
 
 
-def encoder_alone(published: Published, prefix: str) -> Published:
+def encoder_alone(published: PublishedModel, prefix: str) -> PublishedModel:
     """The model without the ``prefix`` of its encoder's arrays, where they have one. Arrays of what
     stands behind the encoder are left out, which is said.
     """

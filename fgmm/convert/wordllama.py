@@ -21,8 +21,8 @@ import tokenizers
 from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.convert.converted import Converted, Take, as_is, before_training, brought, identity
-from fgmm.convert.published import Published
+from fgmm.convert.converted import Conversion, Take, as_is, before_training, brought, identity
+from fgmm.convert.published import PublishedModel
 from fgmm.data.text.tokenizers import PAD_ID, PublishedTokenizer
 from fgmm.experiment import build as experiments
 from fgmm.train.checkpoint import TOKENIZER
@@ -33,12 +33,12 @@ _WORDS = "embedding.weight"
 _TOKENIZERS = ("tokenizer.json", "*_tokenizer_config.json", "../tokenizers/*_tokenizer_config.json")
 
 
-def recognises(published: Published) -> bool:
+def recognises(published: PublishedModel) -> bool:
     """Whether published weights are word embeddings alone."""
     return set(published.arrays) == {_WORDS}
 
 
-def as_run(published: Published, modality: str = "") -> Converted:
+def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     """Published word embeddings as a run of no steps.
 
     Args:

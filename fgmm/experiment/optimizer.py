@@ -19,7 +19,7 @@ global norm, lets optax make an update, adds weight decay, and scales all of it 
 depth of the layer and by the schedule.
 
 ``"frozen"`` keeps parameters and running statistics as they are. Statistics have paths beside the
-parameters of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.frozen``.
+parameters of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.freezing``.
 """
 
 import math
@@ -36,7 +36,7 @@ from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import declared
 from fgmm.config.regex_rules import checked_rules, number
 from fgmm.experiment import factories, layer_decay, schedules
-from fgmm.experiment.frozen import Frozen
+from fgmm.experiment.freezing import Freezing
 from fgmm.experiment.rules import by_rule, check_matches, paths_of
 
 Rules = Sequence[tuple[str, float]]
@@ -63,7 +63,7 @@ class Optimizer(NamedTuple):
     update: Callable
     schedule: optax.Schedule
     clip_norm: float
-    frozen: Frozen
+    frozen: Freezing
     ema: float
     scales: tuple[tuple[str, float | str], ...]
 
@@ -116,7 +116,7 @@ def from_config(
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
     # A frozen rule has a scale too, so that it hides the rules after it.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
-    frozen = Frozen(tuple((regex, value == FROZEN) for regex, value in scales), held)
+    frozen = Freezing(tuple((regex, value == FROZEN) for regex, value in scales), held)
     by_layer = ()
     if options["layer_decay"] != 1:
         by_layer = layer_decay.scale_rules(layers(), options["layer_decay"])

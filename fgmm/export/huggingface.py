@@ -34,7 +34,7 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 _OTHERWISE = "--format=safetensors has a place for everything"
 
 
-class _Chosen(NamedTuple):
+class _Choice(NamedTuple):
     """What goes into the layout: arrays by their paths there, and what does not."""
 
     arrays: dict[str, np.ndarray]
@@ -139,7 +139,7 @@ def _size(experiment: Experiment) -> int:
     return video.positions[0] * video.patch
 
 
-def _chosen(run: Run, layout: Layout) -> _Chosen:
+def _chosen(run: Run, layout: Layout) -> _Choice:
     """The arrays that have a place in a layout.
 
     Raises:
@@ -160,7 +160,7 @@ def _chosen(run: Run, layout: Layout) -> _Chosen:
         # Projections of cells that are still those of the whole are not lost.
         elif not np.array_equal(array, flat.get(path.replace("/local/", "/coarse/"), np.nan)):
             left_out.add(f"{room}/{part}/{rest}" if room == "objective" else f"{room}/{part}")
-    return _Chosen(chosen, sorted(left_out))
+    return _Choice(chosen, sorted(left_out))
 
 
 def _fits(path: str, array: np.ndarray, layout: Layout) -> bool:
@@ -176,7 +176,7 @@ def _term(experiment: Experiment) -> str:
     """The coarse term whose temperature is published, by its name; empty if there is none."""
     names = [
         name
-        for name, entry in experiment.config.objective.terms.items()
+        for name, entry in experiment.objective.terms.items()
         if (entry.pair, entry.level, entry.space) == ("video_text", "coarse", SPACE)
     ]
     return "published" if "published" in names else next(iter(names), "")

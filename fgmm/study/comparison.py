@@ -12,7 +12,7 @@ import numpy as np
 
 from fgmm.study.grid import Value
 from fgmm.study.headline import reached
-from fgmm.study.intervals import Measured
+from fgmm.study.intervals import Measurement
 from fgmm.study.outcome import Result
 from fgmm.study.tuning import DIRECTIONS
 
@@ -55,7 +55,7 @@ def without(point: Point, *axes: str) -> Point:
     return tuple((axis, value) for axis, value in point if axis not in axes)
 
 
-def measured(runs: Runs, number: str) -> Measured | None:
+def measured(runs: Runs, number: str) -> Measurement | None:
     """One of the numbers above, for one arm at one point; None if a run lacks it."""
     values, queries = {}, {}
     for run in runs:
@@ -68,7 +68,7 @@ def measured(runs: Runs, number: str) -> Measured | None:
         if all(o is not None for o in outcomes) and len({len(o) for o in outcomes}) == 1:
             # Clip i is query i, or its captions are, so outcomes of both directions go together.
             queries[seed] = np.mean(outcomes, axis=0)
-    return Measured(values, queries)
+    return Measurement(values, queries)
 
 
 def _metrics(run: Result, number: str) -> list[str]:

@@ -14,10 +14,10 @@ batch. Larger batches at which a coarse arm was still rising then do not count.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fgmm.study.intervals import Interval, Measured, difference
+from fgmm.study.intervals import Interval, Measurement, difference
 
 # By batch.
-ByBatch = Mapping[int, Measured]
+ByBatch = Mapping[int, Measurement]
 
 
 class Headline(NamedTuple):
@@ -61,7 +61,7 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
         tried = [(name, size) for name, by in coarse.items() for size in sizes if size in by]
         return max(tried, key=lambda at: coarse[at[0]][at[1]].mean)
 
-    def found(at: tuple[str, int]) -> Measured:
+    def found(at: tuple[str, int]) -> Measurement:
         return coarse[at[0]][at[1]]
 
     gains = {size: difference(found(best([size])), found(best([batch]))) for size in larger}

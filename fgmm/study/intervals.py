@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One number of an arm at one point of the grid.
 
     Attributes:
@@ -66,13 +66,13 @@ class Measured:
         return float(np.mean(list(self.values.values())))
 
 
-def interval(measured: Measured) -> Interval:
+def interval(measured: Measurement) -> Interval:
     """Of the number itself."""
     seeds = sorted(measured.values)
     return _interval([measured.values[seed] for seed in seeds], _stacked(measured.queries, seeds))
 
 
-def difference(a: Measured, b: Measured) -> Interval | None:
+def difference(a: Measurement, b: Measurement) -> Interval | None:
     """Of a - b, over the seeds that both have; None if there are none."""
     seeds = sorted(a.values.keys() & b.values.keys())
     if not seeds:

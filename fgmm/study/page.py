@@ -17,7 +17,7 @@ from fgmm.config import ConfigError
 from fgmm.study import comparison, figures, outcome
 from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, PROBE, Point, Runs
 from fgmm.study.headline import ByBatch, Headline, headline, rising
-from fgmm.study.intervals import Interval, Measured, difference, interval
+from fgmm.study.intervals import Interval, Measurement, difference, interval
 from fgmm.study.schedule import duration
 
 METHOD = """\
@@ -223,7 +223,7 @@ def _of_family(comparable: Comparable, family: str) -> Comparable:
 
 
 def _by_batch(by_batch: Mapping[int, Runs], number: str) -> ByBatch:
-    found: dict[int, Measured | None] = {
+    found: dict[int, Measurement | None] = {
         batch: comparison.measured(runs, number) for batch, runs in by_batch.items()
     }
     return {batch: value for batch, value in found.items() if value is not None}
@@ -358,7 +358,7 @@ def _value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _share(found: Measured | None) -> str:
+def _share(found: Measurement | None) -> str:
     if found is None:
         return _DASH
     of = interval(found)

@@ -50,7 +50,7 @@ class Places(NamedTuple):
         return outcome.is_done(cell, self.result(cell))
 
 
-class _Running:
+class _RunningCell:
     """A cell in progress: one program after the other, on one core."""
 
     def __init__(self, study: Study, stage: Stage, cell: Cell, places: Places, core: int):
@@ -159,7 +159,7 @@ class Schedule:
         places = Places.of(self._output, name)
         places.work.mkdir(parents=True, exist_ok=True)
         waiting = deque(cell for cell in cells if not places.is_done(cell))
-        running: dict[int, _Running] = {}
+        running: dict[int, _RunningCell] = {}
         failed: list[str] = []
         with Interruption() as interruption:
             try:
@@ -181,16 +181,16 @@ class Schedule:
         return failed
 
     def _fill(
-        self, running: dict[int, _Running], waiting: deque[Cell], places: Places, stage: Stage
+        self, running: dict[int, _RunningCell], waiting: deque[Cell], places: Places, stage: Stage
     ) -> None:
         """Starts cells in the slots that are free; a slot has a core of its own."""
         cores = programs.cores()
         for slot in range(self._jobs):
             if waiting and slot not in running:
                 core = cores[slot % len(cores)]
-                running[slot] = _Running(self._study, stage, waiting.popleft(), places, core)
+                running[slot] = _RunningCell(self._study, stage, waiting.popleft(), places, core)
 
-    def _ended(self, running: dict[int, _Running], places: Places) -> list[str]:
+    def _ended(self, running: dict[int, _RunningCell], places: Places) -> list[str]:
         """Takes out the cells that have ended, and names those that failed."""
         failed = []
         for slot, cell_run in list(running.items()):
@@ -207,7 +207,7 @@ class Schedule:
         seconds = self._estimate.seconds(left, self._jobs)
         return "" if seconds is None else f", about {duration(seconds)} left"
 
-    def _finished(self, cell_run: _Running, places: Places) -> bool:
+    def _finished(self, cell_run: _RunningCell, places: Places) -> bool:
         """Writes the result file and removes the rest of the run."""
         cell, seconds = cell_run.cell, sum(cell_run.seconds.values())
         try:
@@ -224,7 +224,7 @@ class Schedule:
         return True
 
 
-def _stop(running: Sequence[_Running], interruption: Interruption) -> None:
+def _stop(running: Sequence[_RunningCell], interruption: Interruption) -> None:
     """Asks the programs to save and end. They are killed if they take too long, or after a second
     signal.
     """

@@ -24,7 +24,7 @@ from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, exported, recovery
 from fgmm.train.continuing import check_config
-from fgmm.train.exported import Saved
+from fgmm.train.exported import SavedState
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
@@ -307,7 +307,7 @@ def _config_of_run(workdir: pathlib.Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is missing or damaged ({error})") from error
 
 
-def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Saved:
+def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> SavedState:
     """Reads a checkpoint without building the model that it belongs to.
 
     Args:
@@ -334,7 +334,7 @@ def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> Save
         arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
         state = manager.restore(chosen, args=ocp.args.Composite(state=arguments))["state"]
     manager.close()
-    return Saved(chosen, config, state[params], state["statistics"])
+    return SavedState(chosen, config, state[params], state["statistics"])
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ _CONVERT = "of published weights, python -m fgmm.convert makes a run"
 _NAMED = 3
 
 
-class Saved(NamedTuple):
+class SavedState(NamedTuple):
     """What another run can start with, as numpy arrays.
 
     Attributes:
@@ -80,7 +80,7 @@ def config_of(folder: pathlib.Path) -> dict[str, Any]:
     return with_new_keys(saved)
 
 
-def read(folder: pathlib.Path, step: str = "latest", weights: str = "") -> Saved:
+def read(folder: pathlib.Path, step: str = "latest", weights: str = "") -> SavedState:
     """Reads a folder of weights alone.
 
     Args:
@@ -108,10 +108,10 @@ def read(folder: pathlib.Path, step: str = "latest", weights: str = "") -> Saved
             f"--weights={weights!r}: {folder} holds other weights; allowed: {header[KIND]}"
         )
     tree = unflatten_dict(arrays, sep="/")
-    return Saved(int(header[STEP]), config_of(folder), tree.pop(_PARAMS, {}), tree)
+    return SavedState(int(header[STEP]), config_of(folder), tree.pop(_PARAMS, {}), tree)
 
 
-def state(experiment: Experiment, saved: Saved) -> TrainState:
+def state(experiment: Experiment, saved: SavedState) -> TrainState:
     """The state of saved weights, without an optimizer's.
 
     Args:

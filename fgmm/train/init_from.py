@@ -319,7 +319,7 @@ def read(experiment: Experiment) -> StartingPoint | None:
     return StartingPoint(report, {**first, **({"also": others} if others else {})}, fill)
 
 
-def _checkpoint_of(start: Start) -> checkpoint.Saved:
+def _checkpoint_of(start: Start) -> checkpoint.SavedState:
     try:
         return checkpoint.read(pathlib.Path(start.path).expanduser(), start.step, start.weights)
     except ConfigError as error:
@@ -330,7 +330,7 @@ def _checkpoint_of(start: Start) -> checkpoint.Saved:
 
 
 def _other_conventions(
-    given: Sequence[str], start: Start, found: checkpoint.Saved, experiment: Experiment
+    given: Sequence[str], start: Start, found: checkpoint.SavedState, experiment: Experiment
 ) -> list[str]:
     """A line on each convention for pictures and sound that is not that of the run that gives the
     encoder.

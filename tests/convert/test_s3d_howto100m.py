@@ -190,7 +190,7 @@ def test_arrays_of_another_shape_are_named(weights, reference, name, array, mess
 
 
 def test_a_run_is_not_overwritten(workdir, model):
-    found = s3d_howto100m.Converted(model.experiment, model.state)
+    found = s3d_howto100m.Conversion(model.experiment, model.state)
     with pytest.raises(ConfigError, match="holds checkpoints already"):
         s3d_howto100m.write(found, workdir, {})
 

@@ -3,16 +3,16 @@
 import pytest
 
 from fgmm.study.headline import headline, reached, rising
-from fgmm.study.intervals import Measured
+from fgmm.study.intervals import Measurement
 
 
 def measured(mean, spread=0.001):
-    return Measured({0: mean - spread, 1: mean, 2: mean + spread})
+    return Measurement({0: mean - spread, 1: mean, 2: mean + spread})
 
 
 def unpaired(mean):
     """Seeds that vary much, and not as those of others do."""
-    return Measured({0: mean + 0.1, 1: mean, 2: mean - 0.1})
+    return Measurement({0: mean + 0.1, 1: mean, 2: mean - 0.1})
 
 
 COARSE = {"mean": {8: measured(0.3), 32: measured(0.5), 128: measured(0.7)}}

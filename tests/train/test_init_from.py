@@ -16,7 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.data.text import tokenizers
 from fgmm.experiment import build as experiments
 from fgmm.experiment import init_rules
-from fgmm.experiment.frozen import NOTHING
+from fgmm.experiment.freezing import NOTHING
 from fgmm.train import checkpoint, init_from, loop
 from tests.shrunken import shrunken
 

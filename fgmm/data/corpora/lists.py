@@ -78,7 +78,7 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
     Yields:
       The rows, and of them: ``ids`` and ``texts``, digests; ``report``: ``missing_file`` counts
       rows without media, ``malformed_line`` those of another form, with text that is no UTF-8, or
-      with times that are none or go backward; ``empty_caption`` captions without words;
+      with times that cannot be read or go backward; ``empty_caption`` captions without words;
       ``duplicate_id`` rows whose id one before has in the same list.
 
     Raises:

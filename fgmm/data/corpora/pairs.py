@@ -50,7 +50,7 @@ class Pair(NamedTuple):
     media: MediaFile | bytes
     captions: tuple[Caption, ...] = ()
     sound: MediaFile | bytes | None = None
-    labels: Mapping[str, int] = {}
+    labels: Mapping[str, int | tuple[int, ...]] = {}
     group: str = ""
     problems: Mapping[str, int] = {}
 
@@ -246,10 +246,15 @@ def of_file(
         return Pair(name, kind_of_contents(contents[:_HEAD]), contents, captions, **described)
     if not path:
         return Pair(name, "video", Lost("missing_file", name), captions, **described)
-    corpus = files.Folder(os.path.expanduser(folder))
+    corpus = _folder(folder)
     media = Recording(corpus, files.within(corpus, path))
     kind = kind_of(os.path.splitext(path)[1]) or _kind_of_file(media)
     return Pair(name, kind, media, captions, group=path, **described)
+
+
+@functools.lru_cache(maxsize=256)
+def _folder(path: str) -> files.Folder:
+    return files.Folder(os.path.expanduser(path))
 
 
 def kind_of(ending: str) -> str:
@@ -301,7 +306,8 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
     """
     try:
         if not isinstance(media, joined.Part):
-            return pathlib.Path(media).read_bytes()
+            with open(media, "rb") as file:
+                return file.read()
         with media.open() as file:
             data = file.read()
         if len(data) < media.past - media.first:

@@ -52,6 +52,8 @@ _COMPRESSED = {
 _CUT = re.compile(r"(.+)_\d+")
 # Greater numbers of classes are damage.
 _MOST_CLASSES = 1 << 20
+# Members of a shard with fewer bytes between them are read at once.
+_NEAR = 1 << 16
 # A longer text, or list of captions, is damage.
 _LARGEST_TEXT = 1 << 26
 
@@ -94,10 +96,18 @@ def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
         try:
             now = os.fstat(file)
             _demand_same(any_of_them, (now.st_size, now.st_mtime_ns))
-            return {
-                ending: os.pread(file, member.size, member.first)
+            places = {
+                ending: (member.first, member.first + member.size)
                 for ending, member in members.items()
             }
+            start = min(first for first, _ in places.values())
+            end = max(past for _, past in places.values())
+            if end - start > _NEAR + sum(past - first for first, past in places.values()):
+                return {
+                    e: os.pread(file, past - first, first) for e, (first, past) in places.items()
+                }
+            data = os.pread(file, end - start, start)
+            return {e: data[first - start : past - start] for e, (first, past) in places.items()}
         finally:
             os.close(file)
     except FileNotFoundError as error:

@@ -33,12 +33,17 @@ _RESAMPLING_MARGIN = 0.05
 
 
 def read_image(
-    data: bytes, height: int, width: int, resizing: Resizing = CROPPED
-) -> UInt8[np.ndarray, "1 H W 3"]:
-    """Decodes an image as a clip of one frame.
+    data: bytes,
+    height: int,
+    width: int,
+    resizing: Resizing = CROPPED,
+    out: UInt8[np.ndarray, "T H W 3"] | None = None,
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Decodes an image as a clip of one frame, or of as many as ``out`` has.
 
     The picture is made upright (EXIF), put on white if it is transparent, and brought to its size
-    by ``resizing``. Only the first picture of an animation is used.
+    by ``resizing``. Only the first picture of an animation is used. ``out`` is written and
+    returned, if it is given.
 
     Raises:
       BadInput: ``unreadable_video``; the data are empty, damaged, cut short, of a format not
@@ -51,7 +56,11 @@ def read_image(
             if resizing == CROPPED:  # other ways are published ones, from all pixels
                 _shrink_in_decoder(image, height, width)
             image.load()
-            return _fit(_upright(image), height, width, resizing)[None]
+            pixels = _fit(_upright(image), height, width, resizing)
+            if out is None:
+                return np.array(pixels)[None]
+            out[...] = pixels
+            return out
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
 
@@ -100,24 +109,24 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _fit(
     image: Image.Image, height: int, width: int, resizing: Resizing
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Brings a picture to a size."""
+    """Brings a picture to a size. The pixels may be read, not written."""
     ratio = resizing.ratio
     if image.size == (width, height) and ratio == 1:
-        return np.array(image)
+        return np.asarray(image)
     resample = _FILTERS[resizing.filter]
     if resizing.fit == "stretch":
-        return np.array(image.resize((width, height), resample))
+        return np.asarray(image.resize((width, height), resample))
     if resizing.fit == "cover":
         rows, columns = _covering(image, round(ratio * height), round(ratio * width))
         if rows * columns <= MOST_CUT_OFF * ratio**2 * height * width:
             top, left = (rows - height) // 2, (columns - width) // 2
             whole = np.asarray(image.resize((columns, rows), resample))
-            return np.array(whole[top : top + height, left : left + width])
+            return whole[top : top + height, left : left + width]
     scale = min(image.width / width, image.height / height) / ratio
     left = max(0.0, (image.width - scale * width) / 2)
     top = max(0.0, (image.height - scale * height) / 2)
     box = (left, top, image.width - left, image.height - top)
-    return np.array(image.resize((width, height), resample, box=box))
+    return np.asarray(image.resize((width, height), resample, box=box))
 
 
 def _covering(image: Image.Image, height: int, width: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ A source module defines one class ``Source``: random access to clips that are a 
 options and the index alone, so that the data position of a run is one number.
 
 ``Source(**options)``
-    A frozen dataclass whose fields are the options. RecordMaker one opens the corpus, and raises
+    A frozen dataclass whose fields are the options. Making one opens the corpus, and raises
     ``fgmm.config.ConfigError`` for an option that makes no sense or a corpus that is missing. An
     option ``seconds``, the length of a window, is ``config.data.seconds`` unless an entry sets it.
 ``len(source)``, ``source[index] -> fgmm.data.schema.Clip``

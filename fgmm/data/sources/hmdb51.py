@@ -33,7 +33,7 @@ class Source(labelled.LabelledRecordings):
     are taken as they are.
 
     Folders above the lists and the classes may have any names, and videos any ending, so that they
-    may be encoded anew.
+    may be encoded again.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order; as words.

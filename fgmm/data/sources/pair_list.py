@@ -90,7 +90,7 @@ class Source(IndexedPairs):
     def pair(self, index: int) -> Pair:
         """The file of a number."""
         batch, number = self._rows.find(index)
-        row = self._listed.row(batch, number)
+        row = self._listed.row(batch, number, "id", "path", "contents", "captions")
         captions = tuple(
             Caption(said["text"], said["start"], said["end"]) for said in row["captions"]
         )

@@ -30,7 +30,7 @@ class Source(labelled.LabelledRecordings):
     video a clip was cut from.
 
     Folders above the lists and the classes may have any names, and videos any ending, so that they
-    may be encoded anew. Names of files are compared without regard to capitals, since copies differ
+    may be encoded again. Names of files are compared without regard to capitals, as copies differ
     in those of ``HandstandPushups/v_HandStandPushups_g01_c01.avi``.
 
     Attributes:

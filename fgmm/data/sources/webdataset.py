@@ -106,7 +106,8 @@ class Source(IndexedPairs):
     def pair(self, index: int) -> Pair:
         """The sample of a number."""
         batch, place = self._rows.find(index)
-        facts, row = self._listed.facts[batch], self._listed.row(batch, place)
+        facts = self._listed.facts[batch]
+        row = self._listed.row(batch, place, "key", "group", "kind", "members")
         shard = tar_shards.shard_name(facts["file"])
         path = os.path.join(self._folder, facts["file"])
         members = tar_shards.members_of(row, path, (facts["size"], facts["modified"]))

@@ -57,7 +57,7 @@ class Source:
         for name in ("parts", "feature_shape"):
             if hasattr(self._source, name):
                 object.__setattr__(self, name, getattr(self._source, name))
-        # A method that is always there would say that all clips are drawn anew every time.
+        # A method that is always there would say that all clips are drawn again every time.
         if hasattr(self._source, "draw"):
             object.__setattr__(self, "draw", self._draw)
 

@@ -9,12 +9,12 @@ import pytest
 from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
-from fgmm.convert.converted import Converted, write
-from fgmm.data import features
+from fgmm.convert.converted import Conversion, write
 from fgmm.data.pipeline import Draw
 from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.sources.features import Source
 from fgmm.experiment import build as experiments
+from fgmm.export import features
 from fgmm.train import checkpoint
 from tests import programs
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -33,7 +33,7 @@ def write_run(folder, width=8, **data):
     }
     config.model.spaces.joint.update(modalities=("video",), width=4)
     experiment = experiments.build(components.complete(config))
-    write(Converted(experiment, jax.jit(experiment.init)(0)), folder, {})
+    write(Conversion(experiment, jax.jit(experiment.init)(0)), folder, {})
     return folder
 
 

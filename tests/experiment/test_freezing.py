@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgmm.experiment.frozen import NOTHING, Frozen
+from fgmm.experiment.freezing import NOTHING, Freezing
 from fgmm.models.layers import BatchNorm
 
 
@@ -93,7 +93,7 @@ KINDS = (ByArgument, ByField, Ours, Foreign)
 
 @pytest.mark.parametrize("of", [*KINDS, Untold])
 def test_frozen_statistics_stay_and_others_move(of):
-    *_, before, after = trained(of, Frozen((("model/first/.*", True),)), X)
+    *_, before, after = trained(of, Freezing((("model/first/.*", True),)), X)
     assert changed(before, after) == {"second"}
     *_, before, after = trained(of, NOTHING, X)
     assert changed(before, after) == {"first", "second"}
@@ -101,10 +101,10 @@ def test_frozen_statistics_stay_and_others_move(of):
 
 @pytest.mark.parametrize("of", KINDS)
 def test_a_frozen_normalisation_is_as_in_evaluation(of):
-    y, evaluated, before, after = trained(of, Frozen(((".*", True),)), X)
+    y, evaluated, before, after = trained(of, Freezing(((".*", True),)), X)
     np.testing.assert_allclose(y, evaluated, rtol=1e-6)
     assert changed(before, after) == set()
-    y, evaluated, *_ = trained(of, Frozen((("model/none", True),)), X)
+    y, evaluated, *_ = trained(of, Freezing((("model/none", True),)), X)
     assert np.abs(y - evaluated).max() > 0.1
 
 
@@ -112,13 +112,13 @@ def test_a_field_is_as_it_was_behind_the_call():
     module = nn.BatchNorm(use_running_average=False)
     variables = module.init(jax.random.key(0), X)
     bound = module.bind(variables, mutable=["batch_stats"])
-    with Frozen(((".*", True),)).normalising():
+    with Freezing(((".*", True),)).normalising():
         bound(X)
     assert bound.use_running_average is False
 
 
 def test_gradients_of_what_is_frozen_are_zero_and_never_nan():
-    frozen = Frozen((("model/a", True), (".*", False)))
+    frozen = Freezing((("model/a", True), (".*", False)))
     tree = {"model": {"a": jnp.full(3, jnp.nan), "b": jnp.ones(3)}}
     zeroed = frozen.zeroed(tree)["model"]
     np.testing.assert_array_equal(zeroed["a"], np.zeros(3))

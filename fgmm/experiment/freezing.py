@@ -23,7 +23,7 @@ _AS_IN_EVALUATION = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen:
+class Freezing:
     """What is frozen, by rules.
 
     A frozen parameter gets no update and no weight decay, has no moments in the optimizer and no
@@ -130,4 +130,4 @@ def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[
             object.__setattr__(module, name, value)
 
 
-NOTHING = Frozen()
+NOTHING = Freezing()
