@@ -101,6 +101,8 @@ def test_what_is_in_it(wheel, repository):
     configs = (repository / "configs").rglob("*.py")
     assert {f"fgmm/{path.relative_to(repository)}" for path in configs} <= names
     assert {"fgmm/py.typed", "fgmm/data/text/shipped_tokenizers/narrated_shapes.model"} <= names
+    templates = (repository / "fgmm" / "report" / "templates").iterdir()
+    assert {f"fgmm/report/templates/{path.name}" for path in templates} <= names
     assert {name.partition("/")[0] for name in names} == {"fgmm", f"fgmm-{VERSION}.dist-info"}
     assert not [text for text in sources if "\nimport configs" in text or "\nfrom configs" in text]
 

@@ -62,9 +62,10 @@ class Corpus:
 
 
 CORPORA = {
-    # Recordings of 15 to 30 seconds with five captions each.
+    # Recordings of 15 to 30 seconds with five captions each. What is heard is the middle, as long as
+    # in training.
     "clotho": Corpus(
-        *("clotho", {"root": "clotho", "split": "evaluation", "seconds": 0.0}, {"retrieval": {}}),
+        *("clotho", {"root": "clotho", "split": "evaluation"}, {"retrieval": {}}),
         pair="audio_text",
     ),
     # COCO's 5,000 test images as one gallery, and in five of 1,000.

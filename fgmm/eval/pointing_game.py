@@ -169,7 +169,7 @@ class _PointingGame:
             for way, found in ways.items():
                 self.by_query[f"{way}/{kind}/hit"] = found["hit"].tolist()
 
-    def _ways(self, states: Mapping[str, TrainState], batch: pipeline.Example) -> dict:
+    def _ways(self, states: Mapping[str, TrainState], batch: Mapping) -> dict:
         """The maps of a batch by kind, behind the prefix of the state."""
         ways = {}
         for prefix, state in states.items():
