@@ -25,11 +25,19 @@ from fgmm.config import (
     flat,
     of_type,
     plain,
+    with_classifier_defaults,
     with_space_defaults,
 )
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
-from fgmm.config.sections import EvaluationPlace, PartPlace, Space, TermPlace
+from fgmm.config.sections import (
+    Classifier,
+    EvaluationPlace,
+    LabelTermPlace,
+    PartPlace,
+    Space,
+    TermPlace,
+)
 
 # The name that every component of a room defines.
 _ATTRIBUTES = {
@@ -121,9 +129,22 @@ def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[
     Raises:
       ConfigError: something about the place is missing or wrong.
     """
-    own = {name: value for name, value in entry.items() if name in declared(_PLACES[room])}
+    place = _place(room, entry.get("name", ""), key)
+    own = {name: value for name, value in entry.items() if name in declared(place)}
     rest = {name: value for name, value in entry.items() if name not in own}
-    return check(_PLACES[room], own, key=key), rest
+    return check(place, own, key=key), rest
+
+
+def _place(room: str, name: str, key: str) -> type:
+    """The options of a component's place. A supervised term is on a classifier, others on a pair.
+
+    Raises:
+      ConfigError: there is no such component.
+    """
+    if room != "losses.terms" or not name:
+        return _PLACES[room]
+    term = find(room, name, key=f"{key}.name")
+    return LabelTermPlace if getattr(term, "supervised", False) else TermPlace
 
 
 def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
@@ -165,6 +186,8 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             if name not in entry and option.default is not REQUIRED:
                 entry[name] = option.default
     config.model.spaces = with_space_defaults(config.model.spaces)
+    if "classifiers" in config.model:
+        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
     return config
 
 
@@ -173,6 +196,8 @@ def settings(config: Config) -> list[str]:
     usual = flat(as_dict(defaults()))
     for name in config["model"]["spaces"]:
         usual |= _defaults(declared(Space), f"model.spaces.{name}")
+    for name in config["model"].get("classifiers", {}):
+        usual |= _defaults(declared(Classifier), f"model.classifiers.{name}")
     for key, room in _entries_with_sources(config):
         name = at(config, key).get("name", "")
         usual |= _defaults(options_of_entry(room, name, key), key)
@@ -198,7 +223,7 @@ def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
     Raises:
       ConfigError: there is no such component.
     """
-    place = declared(_PLACES[room]) if room in _PLACES else {}
+    place = declared(_place(room, name, key)) if room in _PLACES else {}
     if room == "optimizer":
         # Optimizers are functions of optax, not classes of a room.
         return importlib.import_module("fgmm.experiment.factories").declared(name) | place

@@ -281,7 +281,7 @@ class Model:
 
     @functools.cached_property
     def _scores(self) -> dict[str, Callable]:
-        names = self.experiment.objective.terms
+        names = self.experiment.objective.compared
         return {name: jax.jit(pairs.scoring_term(self.experiment, name).score) for name in names}
 
     @property

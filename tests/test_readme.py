@@ -17,8 +17,9 @@ import pytest
 
 import fgmm
 from fgmm import components
+from fgmm.config import as_dict
 from fgmm.data import pipeline, tokenizer
-from fgmm.eval import inside_training
+from fgmm.eval import finetune, inside_training
 from fgmm.experiment import build as experiments
 from fgmm.train import loop
 from tests import compilation
@@ -105,7 +106,13 @@ def test_each_protocol_fits_the_run_that_was_trained_before(readme):
             built[run] = experiments.build(config_of(runs[run]))
         entry = config_of(f"configs/{protocol}")
         assert name in (entry.name, "watch")
-        components.build("eval", entry, key=name).bind(built[run])
+        evaluation = components.build("eval", entry, key=name)
+        if name == "finetune":  # It starts from a checkpoint on disk.
+            first, *_ = finetune.parts(evaluation)
+            config = as_dict(built[run].config)
+            experiments.build(finetune.training_config(evaluation, config, None, first)[0])
+        else:
+            evaluation.bind(built[run])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from fgmm.config.option import (
     is_section,
     of_type,
 )
-from fgmm.config.sections import Options, Space
+from fgmm.config.sections import Classifier, Options, Space
 from fgmm.config.variants import variant
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "plain",
     "tuples",
     "variant",
+    "with_classifier_defaults",
     "with_new_keys",
     "with_space_defaults",
 ]
@@ -85,6 +86,9 @@ def completed(config: Config) -> dict[str, Any]:
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
     complete = completed(config)
     complete["model"]["spaces"] = with_space_defaults(complete["model"].get("spaces", {}))
+    if "classifiers" in complete["model"]:
+        found = with_classifier_defaults(complete["model"]["classifiers"])
+        complete["model"]["classifiers"] = found
     return complete
 
 
@@ -108,10 +112,23 @@ def with_space_defaults(spaces: Config) -> dict[str, dict[str, Any]]:
     Raises:
       ConfigError: an entry is no dict.
     """
-    for name, entry in spaces.items():
+    return _entries_with_defaults(Space, spaces, "model.spaces")
+
+
+def with_classifier_defaults(classifiers: Config) -> dict[str, dict[str, Any]]:
+    """The classifiers of a model with the options of ``fgmm.config.sections.Classifier``.
+
+    Raises:
+      ConfigError: an entry is no dict.
+    """
+    return _entries_with_defaults(Classifier, classifiers, "model.classifiers")
+
+
+def _entries_with_defaults(section: type, given: Config, key: str) -> dict[str, dict[str, Any]]:
+    for name, entry in given.items():
         if not isinstance(entry, Config):
-            raise ConfigError(f"model.spaces.{name}={entry!r} must be a dict of keys")
-    return {name: _with_defaults(Space, entry) for name, entry in spaces.items()}
+            raise ConfigError(f"{key}.{name}={entry!r} must be a dict of keys")
+    return {name: _with_defaults(section, entry) for name, entry in given.items()}
 
 
 def at(config: Config, key: str) -> Any:

@@ -1,8 +1,8 @@
 """The options of every config, section by section.
 
 The parts that name components, ``data.source``, ``model``, ``objective.terms``, ``evals`` and
-``loggers``, are open: the components declare their options, together with ``Space``, ``TermPlace``,
-``EvaluationPlace`` and ``PartPlace`` below.
+``loggers``, are open: the components declare their options, together with ``Space``,
+``Classifier``, ``TermPlace``, ``LabelTermPlace``, ``EvaluationPlace`` and ``PartPlace`` below.
 """
 
 import dataclasses
@@ -85,6 +85,11 @@ class DataSection:
     tokenizer_fingerprint: str = option("", help="Filled in when the tokenizer is read.")
     segmenter: str = option(
         "function_words", help="What finds the phrases of a caption; see fgmm/data/text/phrases.py."
+    )
+    label: str = option(
+        "",
+        help="The kind of label that a batch carries for supervised terms, one of the source's "
+        "classes, such as action; empty for none.",
     )
     accept_changes: bool = option(
         False,
@@ -209,6 +214,24 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A classifier of the model, an entry of ``config.model.classifiers``."""
+
+    modality: str = option(
+        choices=("video", "audio"), help="Whose encoder's features it tells classes from."
+    )
+    classes: tuple[str, ...] = option(help="Their names, in the order of the source's labels.")
+    pool: str = option(
+        "mean",
+        choices=("mean", "max", "own"),
+        help="Over a clip's features; own is the encoder's own coarse feature.",
+    )
+    dropout: float = option(
+        0.0, low=0, below=1, help="Share of the pooled feature's channels dropped in training."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class TermPlace:
     """What an entry of ``config.objective.terms`` holds beside the options of its term."""
 
@@ -220,6 +243,16 @@ class TermPlace:
         "fine",
         choices=("fine", "coarse"),
         help="Local embeddings with phrases, or clips with captions.",
+    )
+    weight: float = option(1.0, low=0, help="Factor of the loss in the sum.")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTermPlace:
+    """What an entry of ``config.objective.terms`` of a supervised term holds beside its options."""
+
+    classifier: str = option(
+        help="Of model.classifiers, whose logits are compared with the labels."
     )
     weight: float = option(1.0, low=0, help="Factor of the loss in the sum.")
 
@@ -324,7 +357,8 @@ class Options:
     transforms: TransformsSection = option()
     model: Mapping = option(
         {"spaces": {"joint": {"modalities": ("video", "audio", "text"), "width": 64}}},
-        help="An encoder for each of video, audio and text, and the spaces of their embeddings.",
+        help="An encoder for each of video, audio and text, the spaces of their embeddings, and "
+        "classifiers, if there are labels.",
     )
     objective: ObjectiveSection = option()
     init_from: InitFromSection = option()

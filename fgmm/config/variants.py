@@ -35,6 +35,12 @@ def given(argument: str | None, key: str) -> str:
     return {name: text for name, _, text in parts}.get(key, "")
 
 
+def without(argument: str | None, *keys: str) -> str:
+    """What follows the colon of a config file, without some of its variants."""
+    parts = filter(None, (argument or "").split(","))
+    return ",".join(part for part in parts if part.partition("=")[0] not in keys)
+
+
 def _parsed(key: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() in ("true", "false"):

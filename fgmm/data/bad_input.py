@@ -10,7 +10,7 @@ NAMED = 10
 _LACKING = frozenset(
     {
         *("no_video", "no_audio", "silent_audio"),
-        *("no_captions", "missing_captions", "empty_caption"),
+        *("no_captions", "missing_captions", "empty_caption", "no_label"),
     }
 )
 

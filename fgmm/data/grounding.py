@@ -1,4 +1,4 @@
-"""What phrases refer to, in terms of a batch: its phrases, frames and feature maps."""
+"""What phrases refer to, in terms of a batch: its phrases, frames and feature maps; and when."""
 
 from typing import NamedTuple
 
@@ -32,6 +32,19 @@ class Reference(NamedTuple):
     names_object: bool
 
 
+class TimeSpans(NamedTuple):
+    """When what a phrase or a caption says is true.
+
+    Attributes:
+      caption, phrase: as in ``Reference``; phrase -1 for the whole caption.
+      spans: start and end of each stretch of time, in fractions of the clip.
+    """
+
+    caption: int
+    phrase: int
+    spans: tuple[tuple[float, float], ...]
+
+
 def of_clip(clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter) -> list[Reference]:
     """``references`` of a clip whose pictures tell their size; none where nothing is grounded.
 
@@ -60,6 +73,14 @@ def references(
         T equal stretches, and pictures are cut about their centre to its aspect.
       segmenter: spans of phrases.
     """
+    found = _in_clip(clip, size, shape, segmenter)
+    return [_in_batch(reference, shape.frames) for reference in found]
+
+
+def _in_clip(
+    clip: Clip, size: tuple[int, int], shape: BatchShape, segmenter: phrases_lib.Segmenter
+) -> list[Reference]:
+    """``references`` in the frames of the clip."""
     spoken = [n for n, caption in enumerate(clip.captions) if caption.text.strip()]
     spans = {
         n: phrases_lib.fitting(text, segmenter(text), shape.phrases)
@@ -80,7 +101,73 @@ def references(
         active = np.asarray(span.active, bool) | (found[key].active if key in found else False)
         always = bool(active.all())
         found[key] = Reference(caption, phrase, boxes, active, period, always)
-    return [_in_batch(reference, shape.frames) for reference in found.values()]
+    return list(found.values())
+
+
+def times_of_phrases(
+    clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter
+) -> list[TimeSpans]:
+    """When the phrases of a clip are true.
+
+    A phrase of several objects has the spans of all. One of which any part is true of the whole
+    clip, as is an object's name, has the whole clip.
+
+    Args:
+      clip: with its grounding.
+      shape, segmenter: as of ``references``.
+    """
+    found: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for reference in _in_clip(clip, (shape.height, shape.width), shape, segmenter):
+        spans = found.setdefault((reference.caption, reference.phrase), [])
+        spans.extend(span for span in _runs(reference.active) if span not in spans)
+    whole = (0.0, 1.0)
+    return [
+        TimeSpans(*place, (whole,) if whole in spans else tuple(spans))
+        for place, spans in found.items()
+        if spans
+    ]
+
+
+def times_of_told(found: list[TimeSpans]) -> list[TimeSpans]:
+    """When the captions of a clip are true whose phrases have times: from the start of the first to
+    the end of the last of those that are true for a while only, or else the whole clip.
+
+    Args:
+      found: as ``times_of_phrases`` returns it.
+    """
+    of_captions: dict[int, list[tuple[float, float]]] = {}
+    for times in found:
+        spans = of_captions.setdefault(times.caption, [])
+        spans.extend(span for span in times.spans if span != (0.0, 1.0))
+    return [
+        TimeSpans(caption, -1, ((min(s for s, _ in spans), max(e for _, e in spans)),))
+        if spans
+        else TimeSpans(caption, -1, ((0.0, 1.0),))
+        for caption, spans in of_captions.items()
+    ]
+
+
+def _runs(active: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:
+    """Stretches of frames in a row, in fractions of all."""
+    edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0)) / len(active)
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def times_of_captions(clip: Clip, seconds: float, captions: int) -> list[TimeSpans]:
+    """When the captions of a window are spoken that are spoken in a part of it only.
+
+    Args:
+      clip: a window, from whose start the times of its captions count.
+      seconds: its length.
+      captions: at most so many, the first ones with words.
+    """
+    found = []
+    spoken = [caption for caption in clip.captions if caption.text.strip()]
+    for number, caption in enumerate(spoken[:captions]):
+        start, end = max(0.0, caption.start / seconds), min(1.0, caption.end / seconds)
+        if start < end and (start, end) != (0.0, 1.0):
+            found.append(TimeSpans(number, -1, ((start, end),)))
+    return found
 
 
 def _in_batch(reference: Reference, count: int) -> Reference:

@@ -150,6 +150,12 @@ class Assembler:
         if self.shape.tokens:
             for name, array in self._text(clip, rng, problems).items():
                 batch[name][row] = array
+        if self.shape.label:
+            batch["labels_mask"][row] = self._labels(
+                np.asarray(batch["labels"][row : row + 1]), clip
+            )
+            if not batch["labels_mask"][row]:
+                problems["no_label"] = ""
         for reason, detail in problems.items():
             bad_input.tell(reason, clip.clip_id, detail)
         batch["problems"][row] = sum(1 << REASONS.index(reason) for reason in problems)
@@ -164,6 +170,17 @@ class Assembler:
             problems[error.reason] = str(error)
             out[...] = 0
             return False
+
+    def _labels(self, out: np.ndarray, clip: Clip) -> bool:
+        """Writes the labels of a clip into ``out``, [1] or [1,classes]; whether it has any."""
+        found = clip.labels.get(self.shape.label)
+        if found is None:
+            return False
+        if self.shape.several:
+            out[0, list(found) if isinstance(found, tuple) else found] = True
+        else:
+            out[0] = found
+        return True
 
     def _video(self, out: np.ndarray, clip: Clip, record: int) -> None:
         if record in self._frames:

@@ -27,6 +27,7 @@ REASONS = (
     "silent_audio",
     "duplicate_id",
     "unknown_words",
+    "no_label",
 )
 # Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
 SILENCE = 1e-4
@@ -147,7 +148,8 @@ class Clip:
         that returns frames, from which a batch chooses. Raises ``BadInput``.
       audio: a function that returns the sound. Raises ``BadInput``.
       captions: the narration, in order of time.
-      labels: class indices for evaluation, such as ``{"motion": 3}``.
+      labels: class indices, such as ``{"motion": 3}``; a tuple of them of a kind of label of which
+        a clip may have any number, such as ``{"sounds": (0, 4)}``.
       group: clips of one group, such as those cut from one recording, stay on one side of a split;
         empty where a clip stands alone.
       grounding: which phrases refer to what, where known.
@@ -158,7 +160,7 @@ class Clip:
     video: bytes | FrameWriter | FrameReader | None = None
     audio: SoundReader | None = None
     captions: tuple[Caption, ...] = ()
-    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, int | tuple[int, ...]] = dataclasses.field(default_factory=dict)
     group: str = ""
     grounding: tuple[Grounding, ...] = ()
     problems: tuple[str, ...] = ()
@@ -175,10 +177,13 @@ class BatchShape:
       audio       float32 [B, S]              audio_mask  bool [B]
       tokens      int32   [B, K, L]           text_mask   bool [B, K]
       phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 for padding
+      labels      int32   [B]                 labels_mask bool [B]
+                  bool    [B, classes]  where ``several`` is set
       record      int32   [B]         index of the clip in its source
       problems    int32   [B]         bits of REASONS
 
-    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch. With
+    A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch, and so
+    are labels with an empty ``label``, which is their kind. With
     ``features`` the video is a stored feature map of so many channels; with 0 it is pixels, brought
     to H x W by ``resizing``.
     """
@@ -193,6 +198,9 @@ class BatchShape:
     tokens: int
     features: int = 0
     resizing: Resizing = CROPPED
+    label: str = ""
+    classes: int = 0
+    several: bool = False
 
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
@@ -215,4 +223,8 @@ class BatchShape:
         if self.tokens:
             batch |= {"tokens": zeros(text, np.int32), "phrase_ids": zeros(text, np.int32)}
             batch["text_mask"] = zeros(text[:2], bool)
+        if self.label:
+            one, several = ((size,), np.int32), ((size, self.classes), bool)
+            batch |= {"labels": zeros(*(several if self.several else one))}
+            batch["labels_mask"] = zeros((size,), bool)
         return batch | {name: zeros((size,), np.int32) for name in ("record", "problems")}

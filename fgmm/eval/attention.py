@@ -89,13 +89,11 @@ def terms_without_map(experiment: Experiment, pair: str, term: str = "") -> list
 
 
 def _on_pair(experiment: Experiment, pair: str, term: str) -> list[str]:
-    entries = experiment.objective.terms
+    entries = experiment.objective.compared
     on_pair = [name for name, entry in entries.items() if entry.pair == pair]
     if not on_pair:
-        there = sorted({entry.pair for entry in entries.values()})
-        raise ConfigError(
-            f"the checkpoint was trained without a term on {pair}; it has {', '.join(there)}"
-        )
+        there = ", ".join(sorted({entry.pair for entry in entries.values()})) or "none"
+        raise ConfigError(f"the checkpoint was trained without a term on {pair}; it has {there}")
     if term and term not in on_pair:
         raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(on_pair)}")
     return [term] if term else on_pair

@@ -21,14 +21,19 @@ from jaxtyping import Bool, Float, Int
 from fgmm import command_line
 from fgmm.config import ConfigError
 from fgmm.eval import binary, metrics
+from fgmm.eval.time_spans import RECALL_AT
 
-# The figures that follow from an outcome of each query, by the last part of the outcome's name. All
-# are shares of queries.
+# The figures that follow from an outcome of each query, by the last part of the outcome's name: the
+# mean over queries of a number from 0 to 1, mostly a share.
 FIGURES = {
     "rank": {f"r@{k}": lambda rank, k=k: rank <= k for k in metrics.RECALL_AT},
     "class_rank": {f"accuracy@{k}": lambda rank, k=k: rank <= k for k in (1, 5)},
     "correct": {"accuracy": lambda correct: correct > 0},
     "hit": {"hit": lambda hit: hit},
+    "iou": {
+        **{f"r@1_iou_{at}": lambda iou, at=at: iou >= at for at in RECALL_AT},
+        "mean_iou": lambda iou: iou,
+    },
 }
 # What two protocols may differ in: these say which score of a run is asked for.
 _OF_THE_RUN = ("space", "term", "scores", "coarse_then", "maps", "untrained_seed")

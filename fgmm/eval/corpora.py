@@ -4,17 +4,23 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from fgmm.config import ConfigError, variant
 from fgmm.config.option import allowed
 from fgmm.config.variants import given
 
-_LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}}
+_TRAINED = {"finetune": {}, "classification": {}}
+_LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}, **_TRAINED}
 _IMAGES = {"split": "test", "annotations": ""}
 _IMAGE_TEXT = {"phrases": 12, "tokens": 96}
 # Folds of the training split, for the test split has too few clips of a class.
 _FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
 _DONE = (*_SEEN, "now someone starts to {}")
+# Windows that are longer than what is said in them.
+_LONG = {"split": "validation", "validation": 0.1, "seconds": 30.0}
+_AROUND = {**_LONG, "minimum": 30.0, "candidates": 8}
 _HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
 
 
@@ -28,12 +34,16 @@ class Corpus:
       protocols: the evaluations that take it, each with the options that differ there.
       label: the kind of label that is told.
       modality: what it is told from: ``"video"`` or ``"audio"``.
-      train: the split that a linear probe is fitted to, while the one in ``options`` is the test;
-        empty for folds of one split.
+      train: the split that a linear probe is fitted to, or a network fine-tuned on, while the one
+        in ``options`` is the test; empty for folds of one split.
+      splits: of official splits into training and test, the values of the option ``fold``.
+      several: whether a clip may have several classes.
+      mirrored: whether a mirrored picture has the same class.
       classifier: of a linear probe.
       templates: prompts for the names of classes; empty for those of the protocol.
       words: what is said for a class, by its name.
       captions: how many of a clip are queries, at most.
+      tuning: options that differ for the clips on which a threshold is chosen.
       phrases, tokens: room for all of a caption; 0 for as much as in training, which is part of the
         protocol of models that were published with a limit.
       pair: of modalities that are retrieved by each other.
@@ -46,10 +56,14 @@ class Corpus:
     label: str = ""
     modality: str = "video"
     train: str = ""
+    splits: tuple[int, ...] = ()
+    several: bool = False
+    mirrored: bool = True
     classifier: str = "logistic_regression"
     templates: tuple[str, ...] = ()
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     captions: int = 5
+    tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     phrases: int = 0
     tokens: int = 0
     pair: str = "video_text"
@@ -62,8 +76,8 @@ class Corpus:
 
 
 CORPORA = {
-    # Recordings of 15 to 30 seconds with five captions each. What is heard is the middle, as long as
-    # in training.
+    # Recordings of 15 to 30 seconds with five captions each. What is heard is the middle, as long
+    # as in training.
     "clotho": Corpus(
         *("clotho", {"root": "clotho", "split": "evaluation"}, {"retrieval": {}}),
         pair="audio_text",
@@ -117,11 +131,23 @@ CORPORA = {
     # ``fold`` is one of three official splits.
     "hmdb51": Corpus(
         *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}),
-        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
+        {
+            "linear_probe": {"windows": 10},
+            "zero_shot": {"windows": 4},
+            "few_shot": _FEW,
+            "finetune": {"windows": 10},
+            "classification": {"windows": 10},
+        },
         label="action",
         train="train",
+        splits=(1, 2, 3),
         classifier="linear_svm",
         templates=_DONE,
+    ),
+    "howto100m": Corpus(
+        *("howto100m", {"root": "howto100m", **_AROUND}, {"grounding": {}}),
+        captions=8,
+        tuning={"split": "train"},
     ),
     # Any split, list or part of such a corpus.
     "image_captions": Corpus(
@@ -137,7 +163,13 @@ CORPORA = {
     ),
     "kinetics": Corpus(
         *("kinetics", {"root": "kinetics400", "split": "validation"}),
-        {"linear_probe": {"windows": 1}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
+        {
+            "linear_probe": {"windows": 1},
+            "zero_shot": {"windows": 4},
+            "few_shot": _FEW,
+            "finetune": {"windows": 10},
+            "classification": {"windows": 10},
+        },
         label="action",
         train="train",
         templates=(*_SEEN, "now someone is {}"),
@@ -146,6 +178,7 @@ CORPORA = {
     "motion": Corpus(
         *("narrated_shapes", {"split": "motion", "clips": 800, "size": 64}, _LABELLED),
         label="motion",
+        mirrored=False,
         templates=(
             "{}",
             "the circle is {}",
@@ -188,15 +221,33 @@ CORPORA = {
         {
             "retrieval": {"clips": 1000},
             "pointing_game": {"clips": 256},
+            "grounding": {"clips": 256, "noise": 0.0},
             # Half of its narration is about something else.
             "gates": {"clips": 256, "split": "validation", "noise": 0.5},
         },
+        tuning={"split": "validation", "noise": 0.0},
         phrases=32,
         tokens=128,
+    ),
+    # A list with the columns ``start`` and ``end``.
+    "pair_list": Corpus(
+        "pair_list",
+        {"root": "narrated.tsv", "start": "start", "end": "end", **_AROUND},
+        {"grounding": {}},
+        captions=8,
+        tuning={"split": "train"},
     ),
     "prepared": Corpus(
         *("prepared", {"root": "prepared", "split": "whole", "windows": 2}, _LABELLED),
         label="action",
+    ),
+    # Which shapes move in narrated shapes, one or several.
+    "shapes": Corpus(
+        "narrated_shapes",
+        {"split": "shapes", "clips": 800, "size": 64},
+        _TRAINED,
+        label="shapes",
+        several=True,
     ),
     # Which shape is heard in narrated shapes.
     "sound": Corpus(
@@ -210,11 +261,28 @@ CORPORA = {
     ),
     "ucf101": Corpus(
         *("ucf101", {"root": "ucf101", "split": "test", "fold": 1}),
-        {"linear_probe": {"windows": 10}, "zero_shot": {"windows": 4}, "few_shot": _FEW},
+        {
+            "linear_probe": {"windows": 10},
+            "zero_shot": {"windows": 4},
+            "few_shot": _FEW,
+            "finetune": {"windows": 10},
+            "classification": {"windows": 10},
+        },
         label="action",
         train="train",
+        splits=(1, 2, 3),
         classifier="linear_svm",
         templates=_DONE,
+    ),
+    "video_folder": Corpus(
+        *("video_folder", {"root": "videos", **_LONG, "language": ""}, {"grounding": {}}),
+        captions=20,
+        tuning={"split": "train"},
+    ),
+    "webdataset": Corpus(
+        *("webdataset", {"root": "tars", **_AROUND}, {"grounding": {}}),
+        captions=8,
+        tuning={"split": "train"},
     ),
     # Steps of recipes with a sentence each.
     "youcook2": Corpus(
@@ -246,6 +314,18 @@ def chosen(argument: str | None, protocol: str, *fields: str) -> Corpus:
     Raises:
       ConfigError: no corpus is named, or none that the protocol takes, or another variant is wrong.
     """
+    corpus, _ = chosen_with(argument, protocol, *fields)
+    return corpus
+
+
+def chosen_with(
+    argument: str | None, protocol: str, *fields: str, **further: Any
+) -> tuple[Corpus, ml_collections.ConfigDict]:
+    """``chosen``, and the values of ``further`` variants of the config file, which have defaults.
+
+    Raises:
+      ConfigError: as ``chosen``.
+    """
     known = [name for name, corpus in CORPORA.items() if protocol in corpus.protocols]
     name = given(argument, "corpus")
     if name not in known:
@@ -254,9 +334,10 @@ def chosen(argument: str | None, protocol: str, *fields: str) -> Corpus:
     corpus = CORPORA[name]
     options = {**corpus.options, **corpus.protocols[protocol]}
     own = {field: getattr(corpus, field) for field in fields}
-    found = variant(argument, corpus=name, **own, **options)
-    return dataclasses.replace(
+    found = variant(argument, corpus=name, **own, **options, **further)
+    replaced = dataclasses.replace(
         corpus,
         options={option: found[option] for option in options},
         **{field: found[field] for field in own},
     )
+    return replaced, ml_collections.ConfigDict({name: found[name] for name in further})

@@ -89,6 +89,10 @@ class CorpusEmbeddings:
         ways = [way for way in WAYS if way in pool.split("_")]
         return np.concatenate([self.arrays[f"features/{way}"] for way in ways], axis=1)
 
+    def logits(self, classifier: str) -> Float[np.ndarray, "R classes"]:
+        """Of a classifier, by its name."""
+        return self.arrays[f"classifiers/{classifier}"]
+
     def bank(self, space: str, ids: Sequence[str], *, segments: bool = False) -> Bank:
         """The clips as a bank to search in; of video and audio. Without local embeddings it is one
         of coarse embeddings alone.

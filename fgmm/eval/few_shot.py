@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Int64
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
+from fgmm.data.folds import drawn_folds
 from fgmm.eval import metrics
-from fgmm.eval.folds import drawn_folds
 from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment

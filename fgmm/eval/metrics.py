@@ -439,15 +439,15 @@ def with_intervals(
 
 
 # Parts of the names of numbers from 0 to 1.
-_SHARES = ("@", "accuracy", "hit")
+_SHARES = ("@", "accuracy", "hit", "mAP", "iou")
 
 
 def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     """An aligned text table that is Markdown as well, with chance beside each column that has it.
 
-    Shares, under a name with ``@``, ``accuracy`` or ``hit``, are printed as percentages. The
-    interval of a value, ``NAME_low`` and ``NAME_high`` of its row, stands behind it. A value that a
-    row lacks is ``-``.
+    Shares, whose names hold one of ``_SHARES``, are printed as percentages. The interval of a
+    value, ``NAME_low`` and ``NAME_high`` of its row, stands behind it. A value that a row lacks is
+    ``-``.
 
     Args:
       rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.

@@ -19,7 +19,7 @@ hindsight; and ``untrained``, the same network and maps before its first step.
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -169,7 +169,7 @@ class _PointingGame:
             for way, found in ways.items():
                 self.by_query[f"{way}/{kind}/hit"] = found["hit"].tolist()
 
-    def _ways(self, states: Mapping[str, TrainState], batch: Mapping) -> dict:
+    def _ways(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
         """The maps of a batch by kind, behind the prefix of the state."""
         ways = {}
         for prefix, state in states.items():

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from fgmm.config import Config, ConfigError
 from fgmm.data import pipeline
+from fgmm.data.folds import labelled_records
 from fgmm.eval.corpus_embeddings import CorpusEmbeddings
 from fgmm.experiment.build import Experiment
 
@@ -71,7 +72,7 @@ class Recordings:
       classes: their names, by label.
       owner: the recording of each record of the source; -1 where it has no label.
       names: of each recording, its ``clip_id``.
-      labels: of each recording.
+      labels: the class of each recording; or which classes it has, where a clip may have several.
       groups: of each recording: those of one group stay on one side of a split. Empty where a
         recording stands alone.
     """
@@ -81,7 +82,7 @@ class Recordings:
     classes: tuple[str, ...]
     owner: Int64[np.ndarray, "records"]
     names: tuple[str, ...]
-    labels: Int64[np.ndarray, "R"]
+    labels: Int64[np.ndarray, "R"] | Bool[np.ndarray, "R classes"]
     groups: tuple[str, ...]
 
     def averages(
@@ -138,7 +139,13 @@ class Recordings:
 
 
 def open_labelled(
-    experiment: Experiment, entry: Config, *, label: str, modality: str, key: str
+    experiment: Experiment,
+    entry: Config,
+    *,
+    label: str,
+    modality: str,
+    key: str,
+    several: bool = False,
 ) -> Recordings:
     """Opens a source and reads the labels of all its clips, but none of their media.
 
@@ -148,39 +155,23 @@ def open_labelled(
       label: the kind of label, such as ``"motion"``.
       modality: video or audio.
       key: where ``entry`` stands in the config, for errors.
+      several: whether a clip may have several classes.
 
     Raises:
-      ConfigError: the source is missing, has no such label, or contradicts itself.
+      ConfigError: the source is missing, has no such label, contradicts itself, or has several
+        classes a clip where that is not allowed.
     """
     source = experiment.source(entry, key)
-    classes = getattr(source, "classes", {})
-    if label not in classes:
+    found = labelled_records(source, label, key=key)
+    if found.labels.ndim > 1 and not several:
         raise ConfigError(
-            f"{key}: label={label!r} is unknown to the source {entry['name']!r}; "
-            f"it has: {', '.join(classes) or 'no labels'}"
+            f"{key}: label={label!r} has any number of classes a clip; this protocol takes one"
         )
-    numbers: dict[str, int] = {}
-    owner, known = np.full(len(source), -1, np.int64), []
-    for record in range(len(source)):
-        clip = source[record]
-        if label not in clip.labels:
-            continue
-        number = owner[record] = numbers.setdefault(clip.clip_id, len(numbers))
-        truth = (clip.labels[label], clip.group)
-        if number == len(known):
-            known.append(truth)
-        elif known[number] != truth:
-            raise ConfigError(f"{key}: windows of {clip.clip_id!r} differ in label or group")
-    if not known:
-        raise ConfigError(f"{key}: no clip has a label {label!r}; try another split")
     return Recordings(
         assembler=experiment.assembler(source, **dict.fromkeys(_OTHERS[modality], 0)),
         modality=modality,
-        classes=tuple(classes[label]),
-        owner=owner,
-        names=tuple(numbers),
-        labels=np.array([label for label, _ in known], np.int64),
-        groups=tuple(group for _, group in known),
+        classes=tuple(source.classes[label]),
+        **found._asdict(),
     )
 
 

@@ -23,6 +23,7 @@ from fgmm.config import (
     check_keys,
     completed,
     tuples,
+    with_classifier_defaults,
     with_space_defaults,
 )
 from fgmm.config.option import declared
@@ -33,11 +34,23 @@ from fgmm.data.opening import check_lengths, open_source
 from fgmm.data.schema import CROPPED, BatchShape
 from fgmm.data.text import phrases, tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
-from fgmm.experiment import init_rules, layer_decay, lora, optimizer, outputs
+from fgmm.experiment import (
+    init_rules,
+    layer_decay,
+    lora,
+    objective_entries,
+    optimizer,
+    outputs,
+)
 from fgmm.experiment.state import TrainState
-from fgmm.losses.objective import Objective, TermEntry
-from fgmm.models import spaces
+from fgmm.losses.objective import Objective
+from fgmm.models import classifiers, spaces
+from fgmm.models.classifiers import ClassifierHead
 from fgmm.models.multimodal import MODALITIES, MultiModal
+
+# Parts of ``config.model`` beside the encoders. No space has the name of the second, under which a
+# model returns logits.
+_OTHER_PARTS = ("spaces", "classifiers")
 
 # The keys of ``Resizing``.
 _RESIZING = ("data.resize", "data.resize_filter", "data.resize_ratio")
@@ -75,18 +88,29 @@ class Experiment:
         """Opens the corpus to train on.
 
         Raises:
-          ConfigError: its windows are not as long as ``data.seconds``, or it cannot be opened.
+          ConfigError: its windows are not as long as ``data.seconds``, it cannot be opened, or its
+            classes are not those of the classifiers.
         """
         data = self.config.data
         check_lengths(data.source, "data.source", data.seconds)
-        return self.source(data.source, "data.source")
+        source = self.source(data.source, "data.source")
+        if data.label:
+            classifiers.check_classes(self.config.model.classifiers, source, data.label)
+        return source
 
-    def assembler(self, source: Any, **changes: Any) -> pipeline.Assembler:
-        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``."""
+    def assembler(
+        self, source: Any, *, training: bool = False, **changes: Any
+    ) -> pipeline.Assembler:
+        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``.
+
+        Batches for training have the labels that ``data.label`` asks for; evaluations read labels
+        from the clips.
+        """
         data = self.config.data
+        label = data.label if training else ""
         return pipeline.Assembler(
             source=source,
-            shape=dataclasses.replace(self.shape, **changes),
+            shape=dataclasses.replace(self.shape, **{"label": label, **changes}),
             tokenizer=self.tokenizer,
             segmenter=data.segmenter,
             join_captions=data.join_captions,
@@ -216,10 +240,13 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
     config = ml_collections.ConfigDict(tuples(as_dict(config)))
     modalities = tuple(name for name in MODALITIES if name in config.model)
     for name in config.model:
-        if name not in (*MODALITIES, "spaces"):
-            raise ConfigError(f"model.{name} is unknown; allowed: {', '.join(MODALITIES)}, spaces")
-    if not config.model.get("spaces"):
+        if name not in (*MODALITIES, *_OTHER_PARTS):
+            allowed = ", ".join((*MODALITIES, *_OTHER_PARTS))
+            raise ConfigError(f"model.{name} is unknown; allowed: {allowed}")
+    if not config.model.get("spaces") and not config.model.get("classifiers"):
         raise ConfigError("model.spaces is empty; name at least one space")
+    if "classifiers" in config.model.spaces:
+        raise ConfigError("model.spaces.classifiers: no space can have that name; give another")
     tokenizer = None
     if "text" in modalities:
         phrases.find(config.data.segmenter, "data.segmenter")
@@ -234,10 +261,14 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
     _check_best_metric(config.checkpoint, config.evals)
     config.model.spaces = with_space_defaults(config.model.spaces)
+    if "classifiers" in config.model:
+        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
     init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
     model = _model(config, modalities, tokenizer, shape)
+    objective = objective_entries.objective(config)
+    shape = objective_entries.with_labels(config, shape, objective)
     transforms = _transforms(config, shape)
     adapters = lora.Adapters()
     if config.lora.rules:
@@ -248,7 +279,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         tokenizer=tokenizer,
         model=model,
         transforms=transforms,
-        objective=_objective(config),
+        objective=objective,
         optimizer=optimizer.from_config(
             *(config.optimizer, config.steps, lambda: _layers(model, transforms, shape)),
             held=adapters.held,
@@ -294,7 +325,18 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
                     f"and model.{modality}.name={config.model[modality].name!r} gives none; take "
                     "mean, max or gate"
                 )
-    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases)
+    heads = {}
+    found = classifiers.checked(config.model.get("classifiers", {}), modalities)
+    for name, options in found.items():
+        modality = options["modality"]
+        if options["pool"] == "own" and not getattr(encoders[modality], "gives_coarse", False):
+            raise ConfigError(
+                f"model.classifiers.{name}.pool='own' needs a coarse feature of the encoder's own, "
+                f"and model.{modality}.name={config.model[modality].name!r} gives none; take mean "
+                "or max"
+            )
+        heads[name] = ClassifierHead(**{**options, "classes": len(options["classes"])})
+    return MultiModal(encoders=encoders, spaces=checked, phrases=shape.phrases, classifiers=heads)
 
 
 def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
@@ -430,54 +472,4 @@ def _check_no_pixels(config: Config, features: int) -> None:
             raise ConfigError(
                 f"{key}={value!r} changes pixels, and data.features={features} has stored features "
                 f"in their place; set it to {default!r}"
-            )
-
-
-def _objective(config) -> Objective:
-    entries = {}
-    for name, entry in config.objective.terms.items():
-        key = f"objective.terms.{name}"
-        place, options = components.placed("losses.terms", entry, key=key)
-        space = place["space"]
-        if space not in config.model.spaces:
-            raise ConfigError(
-                f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
-            )
-        for modality in place["pair"].split("_"):
-            if modality not in config.model.spaces[space].modalities:
-                raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
-        term = components.build("losses.terms", options, key=key)
-        try:
-            entries[name] = TermEntry(term=term, **place)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
-        if term.gated_sides and config.model.spaces[space].gate == "none":
-            raise ConfigError(
-                f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
-                "or hidden"
-            )
-        width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
-        try:
-            term.check_embeddings(width, dtype)
-        except ValueError as error:
-            raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
-        clips = config.batch_size // config.accumulate
-        try:
-            term.check_batch(clips, config.exchange)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
-    _check_gates_are_used(config.model.spaces, entries)
-    try:
-        return Objective(entries, config.objective.score)
-    except ValueError as error:
-        raise ConfigError(f"objective: {error}") from error
-
-
-def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry]) -> None:
-    used = {entry.space for entry in entries.values() if entry.term.gated_sides}
-    for name, space in spaces.items():
-        if space["gate"] != "none" and space["pool"] != "gate" and name not in used:
-            raise ConfigError(
-                f"model.spaces.{name}.gate={space['gate']!r} is used by nothing: set "
-                f"model.spaces.{name}.pool to gate, or weighting to learned in a term of the space"
             )

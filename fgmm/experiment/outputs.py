@@ -10,6 +10,8 @@ from fgmm.models.heads import pooled
 
 # How the features of cells are pooled.
 WAYS = ("mean", "max")
+# Where a model gives the logits of its classifiers.
+_CLASSIFIERS = "classifiers"
 
 
 def of_batch(
@@ -32,7 +34,8 @@ def of_batch(
       ``features/mean`` and ``features/max`` [B,E]: the output of the encoder before any head,
       pooled over valid cells (of video and audio). In each space ``SPACE/coarse`` and
       ``SPACE/mask``, with ``local`` also ``SPACE/local`` and ``SPACE/gates``, as in ``Embeddings``.
-      Of segments of audio ``SPACE/segments/coarse`` and so on.
+      Of segments of audio ``SPACE/segments/coarse`` and so on. Of each classifier
+      ``classifiers/NAME`` [B,classes], its logits.
     """
 
     def within_model(model, inputs):
@@ -43,7 +46,8 @@ def of_batch(
     tokens, embeddings = experiment.apply(
         variables, inputs, method=lambda *args: within_model(*args)
     )
-    found = {}
+    logits = embeddings.pop(_CLASSIFIERS, {})
+    found = {f"{_CLASSIFIERS}/{name}": values for name, values in logits.items()}
     for modality, encoded in tokens.items():
         for way in WAYS if modality != "text" else ():
             found[f"features/{way}"] = pooled(encoded.local, encoded.mask, way)

@@ -67,7 +67,12 @@ def _training(run: Run) -> list[str]:
         data = ", ".join(f"{name}={value}" for name, value in source.items())
         lines += [f"data: {data}", f"batch size {config.batch_size}, seed {config.seed}"]
     for name, term in config.objective.terms.items():
-        lines.append(f"term `{name}`: {term.name} on {term.pair}, {term.level}")
+        place = (
+            f"labels {config.data.label!r}"
+            if "classifier" in term
+            else f"{term.pair}, {term.level}"
+        )
+        lines.append(f"term `{name}`: {term.name} on {place}")
     starts = provenance.of_run(run.workdir, run.step, config.batch_size)["started"]
     for start in starts:
         converted = start.get("converted") or {}

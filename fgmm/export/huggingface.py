@@ -176,7 +176,7 @@ def _term(experiment: Experiment) -> str:
     """The coarse term whose temperature is published, by its name; empty if there is none."""
     names = [
         name
-        for name, entry in experiment.config.objective.terms.items()
+        for name, entry in experiment.objective.terms.items()
         if (entry.pair, entry.level, entry.space) == ("video_text", "coarse", SPACE)
     ]
     return "published" if "published" in names else next(iter(names), "")

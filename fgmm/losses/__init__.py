@@ -25,6 +25,10 @@ These functions are jitted and may be differentiated, vmapped and called inside 
 ``axis_name`` they work within a ``shard_map`` or ``pmap`` over sharded clips; ``sharded`` wraps a
 loss of whole arrays in one.
 
+Supervised losses of a classifier's logits are in ``supervised``::
+
+    loss = softmax_cross_entropy(logits, labels, mask, label_smoothing=0.1)
+
 Learned temperatures in the conventions of CLIP and SigLIP are in ``temperature``; losses with their
 options and parameters in ``term`` and ``terms``; weighted sums of these in ``objective``.
 """
@@ -37,13 +41,14 @@ from fgmm.losses.contrastive import (
     sigmoid,
     sparc,
 )
+from fgmm.losses.label_term import LabelTerm
 from fgmm.losses.negatives import (
     clip_keys,
     hardest_candidates,
     importance_candidates,
     sampled_phrases,
 )
-from fgmm.losses.objective import Embeddings, Objective, TermEntry
+from fgmm.losses.objective import Embeddings, LabelEntry, Objective, TermEntry
 from fgmm.losses.scores import Scores
 from fgmm.losses.sharded import sharded
 from fgmm.losses.similarity import (
@@ -53,6 +58,7 @@ from fgmm.losses.similarity import (
     matched_similarity,
     pooled_similarity,
 )
+from fgmm.losses.supervised import sigmoid_cross_entropy, softmax_cross_entropy
 from fgmm.losses.temperature import (
     CLIP_INITIAL_LOGIT_SCALE,
     CLIP_INITIAL_TEMPERATURE,
@@ -71,6 +77,8 @@ __all__ = [
     "SIGLIP_INITIAL_TEMPERATURE",
     "Attention",
     "Embeddings",
+    "LabelEntry",
+    "LabelTerm",
     "Objective",
     "PhraseWeights",
     "Scores",
@@ -92,6 +100,8 @@ __all__ = [
     "sampled_phrases",
     "sharded",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
     "sparc",
     "temperature_from_logit_scale",
 ]

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from fgmm.losses.collectives import AxisName, varying_alike
+from fgmm.losses.label_term import LabelTerm
 from fgmm.losses.options import check_choice
 from fgmm.losses.term import Metrics, Parameters, Side, Term
 
@@ -23,6 +24,8 @@ PAIRS = {
 LEVELS = ("fine", "coarse")
 # The scores to rank by: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
 SCORES = ("sum", *LEVELS)
+# Beside the spaces, where the logits of classifiers are.
+LOGITS = "classifiers"
 
 
 @runtime_checkable
@@ -70,8 +73,87 @@ class TermEntry:
             )
         if self.level == "coarse" and (self.term.needs_coarse or self.term.draws):
             raise ValueError("negatives other than 'all' need level 'fine'; got 'coarse'")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be a finite number of at least 0; got {self.weight}")
+        _check_weight(self.weight)
+
+    def __call__(
+        self,
+        name: str,
+        parameters: Parameters,
+        embeddings: Mapping[str, Mapping[str, Any]],
+        batch: Mapping[str, Array],
+        step: ScalarLike,
+        *,
+        key: PRNGKeyArray | None,
+        axis_name: AxisName,
+        exchange: str,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss and metrics of this term alone, as of ``Objective``."""
+        clips, captions = (_found(name, self.space, m, embeddings) for m in PAIRS[self.pair])
+        phrase_ids = None
+        if PAIRS[self.pair][1] == "text":
+            phrases = captions.mask.shape[2] if self.level == "fine" else None
+            phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
+        side = _fine if self.level == "fine" else _coarse
+        drawing = {"key": key} if self.term.draws else {}
+        return self.term(
+            *(parameters, side(clips), side(captions)),
+            phrase_ids=phrase_ids,
+            step=step,
+            **drawing,
+            axis_name=axis_name,
+            exchange=exchange,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelEntry:
+    """A supervised term's place in the objective.
+
+    Attributes:
+      term: the loss.
+      classifier: whose logits are compared with the labels of the batch.
+      modality: that the classifier tells classes from; a clip without it does not count.
+      weight: factor of the loss in the sum.
+    """
+
+    term: LabelTerm
+    classifier: str
+    modality: str
+    weight: float = 1.0
+
+    # It compares no modalities with each other.
+    pair: ClassVar[str] = ""
+    level: ClassVar[str] = ""
+    space: ClassVar[str] = ""
+
+    def __post_init__(self):
+        _check_weight(self.weight)
+
+    def __call__(
+        self,
+        name: str,
+        parameters: Parameters,
+        embeddings: Mapping[str, Mapping[str, Any]],
+        batch: Mapping[str, Array],
+        step: ScalarLike,
+        *,
+        key: PRNGKeyArray | None,
+        axis_name: AxisName,
+        exchange: str,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss and metrics of this term alone, as of ``Objective``."""
+        del parameters, step, key, exchange
+        return self.term(
+            _found(name, LOGITS, self.classifier, embeddings),
+            batch["labels"],
+            batch["labels_mask"] & batch[f"{self.modality}_mask"],
+            axis_name=axis_name,
+        )
+
+
+def _check_weight(weight: float) -> None:
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight must be a finite number of at least 0; got {weight}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +166,7 @@ class Objective:
       score: the score by which evaluations rank, one of ``SCORES``.
     """
 
-    terms: Mapping[str, TermEntry]
+    terms: Mapping[str, TermEntry | LabelEntry]
     score: str = "sum"
 
     def __post_init__(self):
@@ -104,6 +186,16 @@ class Objective:
                     f"'coarse' on {entry.pair} in space {entry.space!r}, which trains them"
                 )
 
+    @property
+    def compared(self) -> dict[str, TermEntry]:
+        """The terms that compare two modalities."""
+        return {name: entry for name, entry in self.terms.items() if entry.pair}
+
+    @property
+    def supervised(self) -> dict[str, LabelEntry]:
+        """The terms that compare logits with labels."""
+        return {name: entry for name, entry in self.terms.items() if not entry.pair}
+
     def init(self) -> dict[str, dict[str, Float[Array, ""]]]:
         """The learned parameters of every term at the start of training."""
         return {name: entry.term.init() for name, entry in self.terms.items()}
@@ -111,7 +203,7 @@ class Objective:
     def __call__(
         self,
         parameters: Mapping[str, Parameters],
-        embeddings: Mapping[str, Mapping[str, Embeddings]],
+        embeddings: Mapping[str, Mapping[str, Embeddings | Float[Array, "B classes"]]],
         batch: Mapping[str, Array],
         step: ScalarLike,
         *,
@@ -123,9 +215,11 @@ class Objective:
 
         Args:
           parameters: as from ``init``.
-          embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'.
+          embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'; under
+            ``LOGITS`` those of classifiers [B,classes] by name.
           batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
-            where a pair has text.
+            where a pair has text; for supervised terms ``labels`` [B] or [B,classes], and the masks
+            [B] of these and of the modality.
           step: of training, from 0.
           key: of this step, the same on all devices, for terms that draw; None where none does.
           axis_name, exchange: as in ``similarity.pooled_similarity``: embeddings and batch are then
@@ -140,18 +234,9 @@ class Objective:
         loss = jnp.zeros(())
         metrics = {}
         for name, entry in self.terms.items():
-            clips, captions = (_found(name, entry.space, m, embeddings) for m in PAIRS[entry.pair])
-            phrase_ids = None
-            if PAIRS[entry.pair][1] == "text":
-                phrases = captions.mask.shape[2] if entry.level == "fine" else None
-                phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
-            side = _fine if entry.level == "fine" else _coarse
-            drawing = {"key": key} if entry.term.draws else {}
-            term_loss, term_metrics = entry.term(
-                *(parameters[name], side(clips), side(captions)),
-                phrase_ids=phrase_ids,
-                step=step,
-                **drawing,
+            term_loss, term_metrics = entry(
+                *(name, parameters[name], embeddings, batch, step),
+                key=key,
                 axis_name=axis_name,
                 exchange=exchange,
             )

@@ -1,10 +1,12 @@
 """The whole model: an encoder for each modality and a route to each space it takes part in."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import flax.linen as nn
 from jaxtyping import Array
 
+from fgmm.models.classifiers import ClassifierHead
 from fgmm.models.embeddings import Embeddings, Tokens
 from fgmm.models.heads import Gate, Head, Route, segmented
 
@@ -19,11 +21,13 @@ class MultiModal(nn.Module):
       spaces: options of each space, those of ``fgmm.config.sections.Space``, as
         ``fgmm.models.spaces.checked`` gives them.
       phrases: P; audio is also pooled to as many time segments, as the counterpart of phrases.
+      classifiers: heads that tell classes from the features of one encoder.
     """
 
     encoders: Mapping[str, nn.Module]
     spaces: Mapping[str, Mapping]
     phrases: int
+    classifiers: Mapping[str, ClassifierHead] = dataclasses.field(default_factory=dict)
 
     def setup(self):
         heads = {}
@@ -90,8 +94,9 @@ class MultiModal(nn.Module):
 
     def __call__(
         self, inputs: Mapping[str, Array], train: bool = False
-    ) -> dict[str, dict[str, Embeddings]]:
-        """Embeddings as ``result[space][modality]``.
+    ) -> dict[str, dict[str, Embeddings | Array]]:
+        """Embeddings as ``result[space][modality]``, and if there are classifiers the logits
+        [B,classes] of each as ``result["classifiers"][name]``.
 
         Text has axes [B,K,P,D]. So has ``audio_segments``, which takes the place of text. The gate
         of a segment is that of audio, applied to the mean of the segment's patches.
@@ -114,6 +119,12 @@ class MultiModal(nn.Module):
                 if modality == "audio":
                     segments = segmented(tokens, self.phrases)
                     members["audio_segments"] = route(*_by_caption(segments))
+        if self.classifiers:
+            embeddings["classifiers"] = {
+                name: head(encoded[head.modality], train)
+                for name, head in self.classifiers.items()
+                if head.modality in encoded
+            }
         return embeddings
 
 

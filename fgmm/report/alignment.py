@@ -59,11 +59,12 @@ class Alignment:
 
     def __init__(self, experiment: Experiment, state: TrainState, source: Mapping):
         self.experiment, self.state = experiment, state
-        compared = {entry.pair for entry in experiment.objective.terms.values()}
+        compared = {entry.pair for entry in experiment.objective.compared.values()}
         if not compared & set(_WITH_TEXT):
             raise ConfigError(
                 "alignment: the checkpoint was trained to compare text with neither video nor "
-                f"audio, only {', '.join(sorted(compared))}; there are no phrases to draw"
+                f"audio, only {', '.join(sorted(compared)) or 'to tell classes'}; there are no "
+                "phrases to draw"
             )
         self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
         # The term of a pair is its fine one. If no fine term says how its phrases attend, it is the

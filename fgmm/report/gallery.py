@@ -61,7 +61,7 @@ class Scoring:
 
     def _made(self, queries: str, items: str):
         pair = pair_of(queries, items)
-        compared = {(e.pair, e.space) for e in self._experiment.objective.terms.values()}
+        compared = {(e.pair, e.space) for e in self._experiment.objective.compared.values()}
         if (pair, self._space) not in compared:
             return None
         ranking = pairs.Ranking.of(self._experiment, pair, self._space, "", name="gallery")
@@ -92,7 +92,7 @@ class Gallery:
 
     def __init__(self, experiment: Experiment, state: TrainState, source: Any, clips: int):
         self.experiment, self.state = experiment, state
-        spaces = [entry.space for entry in experiment.objective.terms.values()]
+        spaces = [entry.space for entry in experiment.objective.compared.values()]
         if not spaces:
             raise ConfigError("the checkpoint was trained without a term that compares modalities")
         self.space = max(spaces, key=spaces.count)
@@ -143,7 +143,7 @@ class Gallery:
     @property
     def directions(self) -> list[tuple[str, str]]:
         """Pairs of modalities, queries and items, that a term of the objective compares."""
-        compared = {e.pair for e in self.experiment.objective.terms.values()}
+        compared = {e.pair for e in self.experiment.objective.compared.values()}
         both = [tuple(pair.split("_")) for pair in PAIRS if pair in compared]
         return [direction for one, other in both for direction in ((other, one), (one, other))]
 

@@ -1,5 +1,5 @@
-"""Counts what batches give to the objective: clips with both sides of its pairs, and repeated
-clips.
+"""Counts what batches give to the objective: clips with both sides of its pairs, clips with a label
+and what it is told from, and repeated clips.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,14 @@ from fgmm.losses.objective import Objective
 
 
 class Feed:
-    """Counts the clips of batches that have both sides of the pairs that an objective compares.
+    """Counts the clips of batches that have what the terms of an objective need.
 
     Attributes:
       names: of the numbers that ``counts`` returns, as metrics have them: ``repeated_clips``, those
         of a batch that another one of it repeats (in several processes, of a process's share),
-        ``pairs/PAIR``, those with both sides of a pair, and of captions ``pieces`` and
-        ``unknown_pieces``, which the tokenizer does not know.
+        ``pairs/PAIR``, those with both sides of a pair, ``labels/MODALITY``, those with a label and
+        the modality that it is told from, and of captions ``pieces`` and ``unknown_pieces``, which
+        the tokenizer does not know.
     """
 
     def __init__(self, objective: Objective, tokenizer: Tokenizer | None = None):
@@ -26,19 +27,20 @@ class Feed:
         self._empty = () if self._unknown is None else tokenizer.empty_ids
         self._terms: dict[str, list[str]] = {}
         for name, entry in objective.terms.items():
-            self._terms.setdefault(entry.pair, []).append(name)
-        self._pairs = sorted(self._terms)
-        self.names = ("repeated_clips", *(f"pairs/{pair}" for pair in self._pairs))
+            what = f"pairs/{entry.pair}" if entry.pair else f"labels/{entry.modality}"
+            self._terms.setdefault(what, []).append(name)
+        self._needs = sorted(self._terms, key=lambda what: (what.startswith("labels/"), what))
+        self.names = ("repeated_clips", *self._needs)
         if self._unknown is not None:
             self.names += ("pieces", "unknown_pieces")
-        self._fed = dict.fromkeys(self._pairs, 0)
+        self._fed = dict.fromkeys(self._needs, 0)
 
     def counts(self, batch: Mapping[str, np.ndarray]) -> list[int]:
         """The numbers of a batch, in the order of ``names``."""
         records = batch["record"]
         found = [len(records) - len(np.unique(records))]
-        for pair in self._pairs:
-            one, other = (batch[f"{side}_mask"].reshape(len(records), -1) for side in _sides(pair))
+        for need in self._needs:
+            one, other = (batch[f"{side}_mask"].reshape(len(records), -1) for side in _sides(need))
             found.append(int(np.sum(one.any(axis=1) & other.any(axis=1))))
         if self._unknown is not None:
             tokens = batch["tokens"]
@@ -55,21 +57,23 @@ class Feed:
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Adds up the numbers of a step over all processes."""
-        for pair in self._pairs:
-            self._fed[pair] += counts[f"pairs/{pair}"]
+        for need in self._needs:
+            self._fed[need] += counts[need]
 
     def starved(self) -> list[str]:
-        """A line on each pair for which no clip had both sides so far."""
+        """A line on each pair, or label and modality, of which no clip had both so far."""
         return [
-            f"no clip so far has both {' and '.join(_sides(pair))}: {', '.join(self._terms[pair])} "
+            f"no clip so far has both {' and '.join(_sides(need))}: {', '.join(self._terms[need])} "
             "learned nothing"
-            for pair, clips in self._fed.items()
+            for need, clips in self._fed.items()
             if not clips
         ]
 
 
-def _sides(pair: str) -> list[str]:
-    return pair.split("_")
+def _sides(need: str) -> list[str]:
+    """The modalities of a pair, or ``labels`` and a modality."""
+    kind, _, named = need.partition("/")
+    return named.split("_") if kind == "pairs" else [kind, named]
 
 
 def too_few(source: Any, batch_size: int) -> list[str]:

@@ -277,7 +277,7 @@ class _Run:
         """Yields the parts of each batch that stay on the host, and those on the device."""
         data = self.config.data
         batches = stream.training_batches(
-            self.experiment.assembler(self.source),
+            self.experiment.assembler(self.source, training=True),
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             start_step=self.step,

@@ -24,6 +24,7 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     """
     config, captions = experiment.config, max(1, experiment.shape.captions)
     of_loss = config.batch_size // config.accumulate
+    compares = bool(experiment.objective.compared)
     others = f"{of_loss - 1} clips"
     if experiment.shape.tokens and captions > 1:
         others += f" with up to {captions} captions each"
@@ -49,7 +50,7 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         "mesh": axes,
         "batch": f"{config.batch_size} clips, {config.batch_size // mesh.size} on each device"
         + "".join(f"; {part}" for part in parts),
-        "negatives": f"each clip meets {others}",
+        **({"negatives": f"each clip meets {others}"} if compares else {}),
         "parameters": f"{total:,}"
         + (f", {held:,} on each device" if held < total else "")
         + (f", {frozen:,} frozen" if frozen else ""),

@@ -2,7 +2,12 @@ import pytest
 
 from configs.quickstart import get_config
 from fgmm import config as configs
-from fgmm.config import ConfigError
+from fgmm.config import ConfigError, variants
+
+
+def test_what_is_left_of_variants():
+    assert variants.without("a=1,b=2,c=3", "b", "d") == "a=1,c=3"
+    assert variants.without(None, "a") == variants.without("a=1", "a") == ""
 
 
 def test_variants_are_parsed_by_the_type_of_their_default():

@@ -146,3 +146,39 @@ def test_a_cell_of_time_holds_what_is_true_of_any_of_its_frames():
     assert grounding.cell_of_frame(8, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert grounding.cell_of_frame(8, 3).tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert grounding.cell_of_frame(1, 1).tolist() == [0]
+
+
+def test_times_are_those_of_phrases_that_are_true_for_a_while():
+    text = "a star moves left"
+    runs = np.array([False, True, True, False])
+    name, action = (0, 2, 6), (0, 7, 17)
+    still = clip([text], [name, action])
+    (found,) = grounding.times_of_phrases(still, shape(), phrases.whole)
+    assert found == (0, 0, ((0.0, 1.0),))
+    assert grounding.times_of_told([found]) == [(0, -1, ((0.0, 1.0),))]
+    other = clip([text], [action], boxes=box(0.5, 0.5, 0.9, 0.9), active=~runs)
+    moving = clip([" ", text], [(1, 7, 17)], active=runs)
+    (found,) = grounding.times_of_phrases(moving, shape(), phrases.whole)
+    assert found == (0, 0, ((0.25, 0.75),))
+    both = Clip("", captions=other.captions, grounding=(
+        *clip([text], [action], active=runs).grounding, *other.grounding,
+    ))  # fmt: skip
+    (found,) = grounding.times_of_phrases(both, shape(), phrases.whole)
+    assert found.spans == ((0.25, 0.75), (0.0, 0.25), (0.75, 1.0))
+    name = found._replace(spans=((0.0, 1.0),))
+    later = found._replace(spans=((0.5, 0.75),))
+    assert grounding.times_of_told([name, later]) == [(0, -1, ((0.5, 0.75),))]
+
+
+def test_times_of_captions_are_within_their_window():
+    spoken = (
+        Caption("before", -2.0, -1.0),
+        Caption("into it", -1.0, 1.0),
+        Caption(" ", 1.0, 2.0),
+        Caption("all of it", -1.0, 9.0),
+        Caption("at its end", 3.0, 8.0),
+        Caption("no end", 1.0),
+        Caption("one too many", 1.0, 2.0),
+    )
+    found = grounding.times_of_captions(Clip("", captions=spoken), 4.0, 5)
+    assert found == [(1, -1, ((0.0, 0.25),)), (3, -1, ((0.75, 1.0),)), (4, -1, ((0.25, 1.0),))]

@@ -379,3 +379,30 @@ def test_a_caption_of_unknown_pieces_alone_is_masked_and_counted():
     assert example["text_mask"].tolist() == [True, False, True]
     assert not example["phrase_ids"][1].any()
     assert pipeline.count_problems(example["problems"][None]) == {"unknown_words": 1}
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [(False, [2, 0, 0]), (True, [[0, 0, 1], [0, 0, 0], [0, 0, 0]])],
+)
+def test_labels_of_one_kind_are_those_of_the_clips_and_unlabelled_rows_are_masked(
+    several, expected
+):
+    changes = {0: {"labels": {"kind": 2, "more": 1}}, 1: {"labels": {"more": 1}}}
+    shape = dataclasses.replace(ONE_NUMBER, label="kind", classes=3, several=several)
+    labelled = dataclasses.replace(assembler(Source(3, changes)), shape=shape)
+    batch = labelled.batch([pipeline.Draw(i) for i in range(3)])
+    assert batch["labels"].tolist() == expected
+    assert batch["labels"].dtype == (bool if several else np.int32)
+    assert batch["labels_mask"].tolist() == [True, False, False]
+    assert pipeline.count_problems(batch["problems"])["no_label"] == 2
+    assert "labels" not in assembler(Source(3, changes)).batch([pipeline.Draw(0)])
+
+
+def test_a_clip_of_several_classes_or_of_none_has_a_label():
+    changes = {0: {"labels": {"kind": (0, 2)}}, 1: {"labels": {"kind": ()}}}
+    shape = dataclasses.replace(ONE_NUMBER, label="kind", classes=3, several=True)
+    labelled = dataclasses.replace(assembler(Source(2, changes)), shape=shape)
+    batch = labelled.batch([pipeline.Draw(i) for i in range(2)])
+    assert batch["labels"].tolist() == [[True, False, True], [False, False, False]]
+    assert batch["labels_mask"].all()

@@ -11,8 +11,8 @@ from sklearn.svm import LinearSVC
 
 from configs import quickstart
 from fgmm.config import ConfigError
+from fgmm.data.folds import drawn_folds
 from fgmm.eval import linear_probe
-from fgmm.eval.folds import drawn_folds
 from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 

@@ -27,7 +27,7 @@ def test_options_are_those_of_the_protocol_and_of_the_source(protocol, corpus):
     entry = protocol_entry(protocol, corpus)
     assert entry.pop("name") == protocol
     components.check(components.find("eval", protocol), entry, key=protocol)
-    for key in ("source", "test_source"):
+    for key in ("source", "test_source", "tuning_source"):
         if source := dict(entry.get(key, {})):
             components.check(components.find("data.sources", source.pop("name")), source, key=key)
 

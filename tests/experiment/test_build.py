@@ -229,6 +229,55 @@ def test_a_best_checkpoint_needs_its_evaluation():
         experiments.build(config)
 
 
+LABELS = {"name": "softmax_cross_entropy", "classifier": "kind"}
+HEAD = {"modality": "video", "classes": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("terms", "heads", "label", "message"),
+    [
+        (
+            {"kind": LABELS},
+            {"kind": HEAD},
+            "",
+            r"terms\.kind needs labels: set data\.label",
+        ),
+        ({}, {"kind": HEAD}, "kind", r"data\.label='kind' is used by no term; add a supervised"),
+        ({"kind": LABELS}, {}, "kind", r"kind\.classifier='kind' is unknown; .*: there is none"),
+        ({"kind": {**LABELS, "pair": "x"}}, {"kind": HEAD}, "kind", r"kind\.pair='x' is unknown"),
+        (
+            {"kind": LABELS, "other": {"name": "sigmoid_cross_entropy", "classifier": "kind"}},
+            {"kind": HEAD},
+            "kind",
+            r"kind, objective\.terms\.other: all take the labels data\.label='kind'",
+        ),
+    ],
+)
+def test_labels_terms_and_classifiers_go_together(terms, heads, label, message):
+    config = shrunken(quickstart.get_config()).unlock()
+    config.data.label, config.model.classifiers = label, heads
+    config.objective.terms.update(terms)
+    with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+
+
+def test_a_supervised_term_stands_beside_others():
+    config = shrunken(quickstart.get_config()).unlock()
+    config.data.label, config.model.classifiers = "kind", {"kind": HEAD}
+    config.objective.terms.kind = LABELS
+    experiment = experiments.build(components.complete(config))
+    assert experiment.config.model.classifiers.kind.pool == "mean"
+    assert (experiment.shape.label, experiment.shape.classes) == ("kind", 2)
+    assert experiment.blank_batch()["labels"].shape == (2,)
+    heads = experiment.abstract_state.params["model"]["classifiers_kind"]["logits"]
+    assert heads["kernel"].shape[1] == 2
+    with pytest.raises(ConfigError, match=r"data\.label='kind' is unknown .*: motion, sound"):
+        experiment.training_source()
+    # Evaluations read labels from the clips.
+    source = experiment.source(experiment.config.data.source, "source")
+    assert "labels" not in experiment.assembler(source)(0)
+
+
 def test_a_term_on_a_modality_that_its_space_lacks():
     config = shrunken(quickstart.get_config())
     config.model.spaces.joint.modalities = ("video", "text")

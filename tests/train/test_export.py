@@ -45,8 +45,9 @@ CASES = [
 
 SHORT = (("quickstart", ""), ("flickr8k", "tokenizer={words}"))
 
-# They start from published weights, which are not here; a step of each is in tests/test_configs.py.
-STARTED = {"flickr8k_pretrained", "flickr_clip", "msr_vtt_clip"}
+# They start from published weights or a run, which are not here; a step of each is in
+# tests/test_configs.py.
+STARTED = {"finetune", "flickr8k_pretrained", "flickr_clip", "msr_vtt_clip"}
 
 # What may be called in a program for TPU beside its own operations. Libraries of a CPU or a GPU,
 # LAPACK, cuDNN or callbacks to Python, are not in it.

@@ -9,6 +9,8 @@ from fgmm.config import ConfigError
 from fgmm.data.schema import Caption, Clip
 from fgmm.data.sources import mixture
 from fgmm.experiment import build as experiments
+from fgmm.losses import LabelEntry, Objective
+from fgmm.losses.terms import softmax_cross_entropy
 from fgmm.train import loop, startup
 from fgmm.train.feed import Feed, too_few
 from tests.data.numbered_source import Source as Numbered
@@ -43,6 +45,21 @@ def test_clips_with_both_sides_are_counted(experiment):
     assert "no clip so far has both video and audio: " in lines[-1]
     assert not any("video and text" in line for line in lines)
     feed.add({name: 1 for name in feed.names})
+    assert feed.starved() == []
+
+
+def test_clips_with_a_label_and_what_it_is_told_from_are_counted():
+    entry = LabelEntry(term=softmax_cross_entropy.Term(), classifier="kind", modality="audio")
+    feed = Feed(Objective({"kind": entry}))
+    assert feed.names == ("repeated_clips", "labels/audio")
+    batch = {
+        "record": np.arange(3),
+        "audio_mask": np.array([True, True, False]),
+        "labels_mask": np.array([False, True, True]),
+    }
+    assert feed.counts(batch) == [0, 1]
+    assert feed.starved() == ["no clip so far has both labels and audio: kind learned nothing"]
+    feed.add({"labels/audio": 1})
     assert feed.starved() == []
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import tqdm
 
 from fgmm.config import ConfigError
@@ -19,7 +20,7 @@ from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
 from fgmm.data.fingerprint import Members
 from fgmm.data.media import av_files
-from fgmm.data.media.stretch import Recording, Stretch, even_start
+from fgmm.data.media.stretch import Recording, Stretch, even_start, share_start
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
@@ -32,7 +33,7 @@ class Entry(NamedTuple):
     """A recording of a corpus: the name of its file, its labels and its group."""
 
     name: str
-    labels: Mapping[str, int]
+    labels: Mapping[str, int | tuple[int, ...]]
     group: str
 
 
@@ -81,11 +82,14 @@ class RawRecordings:
         """
         (self._label,) = listing.classes
         self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
-        self.names, self._groups, self._labels = Texts(), Texts(), array.array("q")
-        for entry in listing.safe():
+        self.names, self._groups = Texts(), Texts()
+        entries = listing.safe()
+        for entry in entries:
             self.names.append(entry.name)
             self._groups.append(entry.group)
-            self._labels.append(entry.labels[self._label])
+        labels = [entry.labels[self._label] for entry in entries]
+        one = not any(isinstance(label, tuple) for label in labels)
+        self._labels = array.array("q", labels) if one else labels
         self.report = +listing.report
 
     def __len__(self) -> int:
@@ -119,7 +123,10 @@ class LabelledRecordings(FileSource):
     """
 
     windows: int = option(
-        1, low=1, help="Clips of each recording, from its start to its end; one is in its middle."
+        1,
+        low=0,
+        help="Clips of each recording, from its start to its end; one is in its middle. 0: one,"
+        " which training draws anew from anywhere in it every time.",
     )
     seconds: float = option(2.0, above=0, help=SECONDS)
 
@@ -132,6 +139,9 @@ class LabelledRecordings(FileSource):
 
     def open(self) -> None:
         """Reads the lists, and the headers of the files."""
+        # A method that is always there would say that all clips are drawn anew every time.
+        if not self.windows:
+            object.__setattr__(self, "draw", self._draw)
         if not self._recordings:
             raise ConfigError(
                 f"{str(self._listed.corpus.path)!r} has no readable recording "
@@ -157,12 +167,22 @@ class LabelledRecordings(FileSource):
         return Members(self._listed.corpus, ((name, name) for name in names))
 
     def __len__(self) -> int:
-        return len(self._recordings) * self.windows
+        return len(self._recordings) * max(1, self.windows)
 
     def __getitem__(self, index: int) -> Clip:
-        number, window = divmod(range(len(self))[index], self.windows)
+        windows = max(1, self.windows)
+        number, window = divmod(range(len(self))[index], windows)
+        duration = self._recordings[number][2].duration
+        return self._clip(number, even_start(duration, self.seconds, window, windows))
+
+    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
+        """The clip of a recording with a window that ``rng`` draws."""
+        index = range(len(self))[index]
+        duration = self._recordings[index][2].duration
+        return self._clip(index, share_start(duration, self.seconds, float(rng.random())))
+
+    def _clip(self, number: int, start: float) -> Clip:
         entry, recording, header = self._recordings[number]
-        start = even_start(header.duration, self.seconds, window, self.windows)
         stretch = Stretch(recording, start, self.seconds)
         return Clip(
             clip_id=entry.name,

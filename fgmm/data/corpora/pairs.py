@@ -50,7 +50,7 @@ class Pair(NamedTuple):
     media: MediaFile | bytes
     captions: tuple[Caption, ...] = ()
     sound: MediaFile | bytes | None = None
-    labels: Mapping[str, int] = {}
+    labels: Mapping[str, int | tuple[int, ...]] = {}
     group: str = ""
     problems: Mapping[str, int] = {}
 

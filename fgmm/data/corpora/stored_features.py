@@ -171,7 +171,10 @@ def clip_of(record: bytes, shape: tuple[int, ...]) -> Clip:
             Caption(str(text), float(start), math.inf if end is None else float(end))
             for text, start, end in head["captions"]
         ),
-        labels={str(kind): int(label) for kind, label in head["labels"].items()},
+        labels={
+            str(kind): tuple(map(int, label)) if isinstance(label, list) else int(label)
+            for kind, label in head["labels"].items()
+        },
         group=str(head["group"]),
         problems=tuple(head["problems"]),
     )

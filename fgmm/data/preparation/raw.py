@@ -51,7 +51,7 @@ class RawRecord(NamedTuple):
     media: pathlib.Path | bytes
     kind: str
     captions: tuple[Caption, ...] = ()
-    labels: Mapping[str, int] = {}
+    labels: Mapping[str, int | tuple[int, ...]] = {}
     group: str = ""
     problems: Mapping[str, int] = {}
 

@@ -21,6 +21,8 @@ from fgmm.data.schema import SILENCE, BadInput
 
 # A record is one message of Protocol Buffers, which end at 2 GB.
 LARGEST = 1_900_000_000
+# A value among labels: further ones of the name are all classes of the recording, or none.
+SEVERAL = -1
 # Seconds of sound that are first examined, and the most at once.
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
 
@@ -262,6 +264,10 @@ def _example(raw: RawRecord, data: bytes, examined: Findings) -> dict[str, Any]:
             {"text": text(caption.text), "start": caption.start, "end": caption.end}
             for caption in raw.captions
         ],
-        "labels": [{"name": name, "value": value} for name, value in raw.labels.items()],
+        "labels": [
+            {"name": name, "value": value}
+            for name, label in raw.labels.items()
+            for value in ((SEVERAL, *label) if isinstance(label, tuple) else (label,))
+        ],
         "problems": sorted({*raw.problems, *examined.problems}),
     }

@@ -8,6 +8,7 @@
     train.txt                          listing="train.txt" takes the files that it names, one a line
     clips.csv                          filename,label with, if wanted, split and group:
                                        listing="clips.csv" goes by that instead of folders
+                                       with separator=";", a label such as "rain;wind" is several
 """
 
 import collections
@@ -22,13 +23,14 @@ from fgmm.data.corpora import files, labelled
 _ENDINGS = {"video": files.VIDEO_ENDINGS, "audio": files.SOUND_ENDINGS}
 _LAYOUT = "the layout is <class>/<file>, or a listing; see fgmm/data/sources/labelled_folder.py"
 
-# A file's name, its class, and its group.
-LabelledFile = tuple[str, str, str]
+# A file's name, its classes, and its group.
+LabelledFile = tuple[str, tuple[str, ...], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
-    """``Clip.labels["label"]`` is the class. Labels that differ by white space alone are one.
+    """``Clip.labels["label"]`` is the class, or with a ``separator`` a tuple of classes. Labels
+    that differ by white space alone are one.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order: of all folders, or of the whole
@@ -43,6 +45,11 @@ class Source(labelled.LabelledRecordings):
     listing: str = option(
         "", help="Path below root of a text file or a .csv; empty to take all files."
     )
+    separator: str = option(
+        "",
+        help="Of the classes in the column label of a table, where a file may have several; "
+        "empty: one class a file.",
+    )
     modality: str = option("video", choices=tuple(_ENDINGS), help="Of the files.")
 
     @property
@@ -53,8 +60,14 @@ class Source(labelled.LabelledRecordings):
         """Reads the names of the files, and the list or table."""
         corpus = labelled.open_root(self.root, _LAYOUT)
         report: collections.Counter[str] = collections.Counter()
-        if _ending(self.listing) == ".csv":
-            found, names = _of_table(corpus, self.listing, self.split, report)
+        table = _ending(self.listing) == ".csv"
+        if self.separator and not table:
+            raise ConfigError(
+                f"separator={self.separator!r} is of a table's column label; give the table by "
+                "listing, or leave it out"
+            )
+        if table:
+            found, names = _of_table(corpus, self.listing, self.split, self.separator, report)
         else:
             depth = 1 if self.split else 0
             endings = _ENDINGS[self.modality]
@@ -71,8 +84,12 @@ class Source(labelled.LabelledRecordings):
                 f"root={self.root!r} has no {self.modality} of split={self.split!r}; {_LAYOUT}"
             )
         classes = {"label": tuple(sorted(names))}
-        labels = {name: {"label": i} for i, name in enumerate(classes["label"])}
-        entries = [labelled.Entry(name, labels[label], group) for name, label, group in found]
+        numbers = {name: i for i, name in enumerate(classes["label"])}
+        entries = []
+        for name, own, group in found:
+            of_file = tuple(sorted({numbers[label] for label in own}))
+            label = of_file if self.separator else of_file[0]
+            entries.append(labelled.Entry(name, {"label": label}, group))
         return labelled.Listing(corpus, entries, classes, report)
 
 
@@ -80,17 +97,23 @@ def _of_table(
     corpus: files.Folder | files.Archive,
     listing: str,
     split: str,
+    separator: str,
     report: collections.Counter[str],
 ) -> tuple[list[LabelledFile], set[str]]:
     """The files of a split, and all classes of the table."""
     columns = ("filename", "label", *(("split",) if split else ()))
     rows = labelled.read_table(corpus, listing, columns, report, ("group",))
+
+    def classes(row: dict[str, str]) -> tuple[str, ...]:
+        parts = row["label"].split(separator) if separator else [row["label"]]
+        return tuple(filter(None, map(files.words, parts)))
+
     found = [
-        (files.within(corpus, row["filename"]), files.words(row["label"]), row["group"])
+        (files.within(corpus, row["filename"]), classes(row), row["group"])
         for row in rows
         if row.get("split", "") == split
     ]
-    return found, {files.words(row["label"]) for row in rows}
+    return found, {name for row in rows for name in classes(row)}
 
 
 def _of_folders(
@@ -103,7 +126,7 @@ def _of_folders(
         parts = parts[len(above) :]
         label = files.words(parts[0]) if len(parts) > 1 else ""
         if above == ([split] if split else []) and label in classes:
-            yield name, label, "/".join(parts[:-1]) if len(parts) > 2 else ""
+            yield name, (label,), "/".join(parts[:-1]) if len(parts) > 2 else ""
         elif report is not None and above == ([split] if split else []):
             report["malformed_line"] += 1
 

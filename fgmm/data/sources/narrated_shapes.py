@@ -21,13 +21,14 @@ from fgmm.data.fingerprint import Fingerprint
 from fgmm.data.schema import Clip
 
 # The numbers name a split's random streams: changing one changes the corpus.
-_SPLITS = {"train": 0, "validation": 1, "retrieval": 2, "motion": 3, "sound": 4}
+_SPLITS = {"train": 0, "validation": 1, "retrieval": 2, "motion": 3, "sound": 4, "shapes": 5}
 _DEFAULT_CLIPS = {
     "train": 20_000,
     "validation": 1_000,
     "retrieval": 1_000,
     "motion": 1_000,
     "sound": 1_000,
+    "shapes": 1_000,
 }
 _NARRATED = ("train", "validation")
 _CLIPS_OF_A_VIDEO = 8
@@ -47,15 +48,22 @@ class Source:
     - ``sound``: all moving objects of a clip have one shape, hence one timbre;
       ``Clip.labels["sound"]`` says which.
 
-    In the last two, classes are equally likely and every caption is true. ``noise`` and ``silent``
-    apply to the first two only.
+    - ``shapes``: ``Clip.labels["shapes"]`` says which shapes the moving objects of a clip have, one
+      or several.
+
+    In the last three every caption is true, and in ``motion`` and ``sound`` classes are equally
+    likely. ``noise`` and ``silent`` apply to the first two only.
 
     Attributes:
       classes: names of the classes, by label.
       report: entries left out; always empty.
     """
 
-    classes: ClassVar[dict[str, tuple[str, ...]]] = {"motion": MOTIONS, "sound": SHAPES}
+    classes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "motion": MOTIONS,
+        "sound": SHAPES,
+        "shapes": SHAPES,
+    }
 
     split: str = option("train", choices=tuple(_SPLITS))
     seed: int = option(0, low=0, help="Which of the corpora there could be.")
@@ -150,12 +158,14 @@ class Source:
             shape=int(rng.integers(len(SHAPES))) if self.split == "sound" else None,
         )
 
-    def _labels(self, scene: Scene) -> dict[str, int]:
+    def _labels(self, scene: Scene) -> dict[str, int | tuple[int, ...]]:
         match self.split:
             case "motion":
                 return {"motion": scene.movers[0].motion}
             case "sound":
                 return {"sound": scene.movers[0].shape}
+            case "shapes":
+                return {"shapes": tuple(sorted({item.shape for item in scene.movers}))}
         return {}
 
     def _neighbours(self, index: int, rng: np.random.Generator) -> Iterator[Scene]:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fgmm.data.corpora.windows import EvenWindows, NarrationWindows
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.raw import KINDS
-from fgmm.data.preparation.records import features
+from fgmm.data.preparation.records import SEVERAL, features
 from fgmm.data.schema import REASONS, Caption, Clip, Unreadable
 
 # Characters kept of an error of TFDS or ArrayRecord, which may be long.
@@ -165,10 +166,7 @@ class Source(FileSource):
         described = {
             "clip_id": names["clip_id"],
             "group": names["group"],
-            "labels": {
-                name.decode(): int(value)
-                for name, value in zip(labels["name"], labels["value"], strict=True)
-            },
+            "labels": _labels(labels["name"], labels["value"]),
             "problems": tuple(reason.decode() for reason in record["problems"]),
         }
         _check_record(names, float(record["duration"]), spoken, described["problems"])
@@ -187,6 +185,19 @@ class Source(FileSource):
             captions=near,
             **described,
         )
+
+
+def _labels(names: Sequence[bytes], values: Sequence[int]) -> dict[str, int | tuple[int, ...]]:
+    """Labels by kind, from the names of kinds and a class each; see ``records.SEVERAL``."""
+    found: dict[str, int | tuple[int, ...]] = {}
+    for name, value in zip(map(bytes.decode, names), map(int, values), strict=True):
+        if value == SEVERAL:
+            found[name] = ()
+        elif isinstance(before := found.get(name), tuple):
+            found[name] = (*before, value)
+        else:
+            found[name] = value
+    return found
 
 
 def _check_record(

@@ -14,6 +14,7 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.config import ConfigError
 from fgmm.data.preparation.encode import Encoding
+from fgmm.data.preparation.records import SEVERAL
 from fgmm.data.preparation.task import open_task
 from fgmm.data.schema import Caption
 from fgmm.data.sources import prepared
@@ -198,6 +199,19 @@ def test_what_makes_no_sense_is_refused_with_the_reason(roots, prepare, tmp_path
         with pytest.raises(ConfigError, match=message) as error:
             prepare(source, splits, root)
         assert len(str(error.value).splitlines()) == 1
+
+
+def test_several_classes_of_a_file_are_kept(roots, prepare, tmp_path):
+    video = roots["youcook2"] / "raw_videos" / "training" / "113" / "train0.mkv"
+    for name in ("1.mkv", "2.mkv"):
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "t.csv").write_text("filename,label\n1.mkv,a;b\n2.mkv,b\n")
+    folder, _ = prepare("labelled_folder:listing=t.csv,separator=;", root=tmp_path)
+    read = prepared.Source(root=str(folder), split="whole", **WINDOWS)
+    labels = {clip.clip_id: clip.labels for clip in read}
+    assert labels == {"1.mkv": {"label": (0, 1)}, "2.mkv": {"label": (1,)}}
+    assert prepared._labels([b"kind"], [SEVERAL]) == {"kind": ()}
+    assert prepared._labels([b"kind", b"other"], [3, 1]) == {"kind": 3, "other": 1}
 
 
 def test_splits_of_a_folder_have_the_classes_of_all(roots, prepare, tmp_path):

@@ -63,8 +63,8 @@ def test_a_table_of_another_name(corpus, tmp_path):
 def test_wrong_options_are_refused(corpus):
     with pytest.raises(ConfigError, match="split='val' is unknown; allowed: train, validation"):
         Source(root=str(corpus), split="val")
-    with pytest.raises(ConfigError, match="windows=0 must be at least 1"):
-        Source(root=str(corpus), windows=0)
+    with pytest.raises(ConfigError, match="windows=-1 must be at least 0"):
+        Source(root=str(corpus), windows=-1)
 
 
 def test_a_table_that_is_no_csv_is_refused_with_its_line(corpus, tmp_path):

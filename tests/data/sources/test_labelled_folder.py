@@ -91,6 +91,18 @@ def test_a_table(corpus):
     assert len(Source(root=str(corpus), listing="clips.csv")) == 3
 
 
+def test_a_file_of_a_table_may_have_several_classes(corpus):
+    rows = ("filename,label", "cooking/a.mp4,fire;  by hand", "sewing/d.mp4,fire;fire;")
+    (corpus / "several.csv").write_text("\n".join(rows))
+    source = Source(root=str(corpus), listing="several.csv", separator=";")
+    assert source.classes == {"label": ("by hand", "fire")}
+    assert [source[i].labels for i in range(2)] == [{"label": (0, 1)}, {"label": (1,)}]
+    raw = source.raw()
+    assert [raw[i].labels for i in range(2)] == [{"label": (0, 1)}, {"label": (1,)}]
+    with pytest.raises(ConfigError, match=r"separator=';' is of a table's column label"):
+        Source(root=str(corpus), separator=";")
+
+
 def test_files_of_sound(corpus):
     for name in ("bark/1.wav", "meow/2.wav"):
         write_video(corpus / name, sound=sung(1.0), sound_codec="pcm_s16le")
@@ -107,7 +119,7 @@ def test_files_of_sound(corpus):
         ({"split": "dev"}, "has no video of split='dev'; the layout is"),
         ({"modality": "audio"}, "has no audio of split=''"),
         ({"listing": "none.csv"}, "has no readable none.csv"),
-        ({"windows": 0}, "windows=0 must be at least 1"),
+        ({"windows": -1}, "windows=-1 must be at least 0"),
     ],
 )
 def test_wrong_options_are_refused(corpus, options, error):

@@ -1,0 +1,107 @@
+"""Mean average precision: how well clips with a class are ranked before those without, class by
+class.
+
+One more axis here: Q queries, the clips. As in scikit-learn's ``average_precision_score``, by which
+mAP is published (for instance pytorch/evaluate.py of github.com/qiuqiangkong/audioset_tagging_cnn
+at commit 1b7cb52): AP = Σ_n (R_n - R_{n-1}) P_n over the distinct scores from the highest down,
+without interpolation. Equal scores are one step, so scores that are all equal have the share of
+positives, which is the chance level. A score that is NaN is the lowest.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+_RESAMPLES = 1000
+_LEVEL = 0.95
+
+
+def average_precision(
+    scores: Float[np.ndarray, "Q"],
+    relevant: Bool[np.ndarray, "Q"],
+    times: Int64[np.ndarray, "Q R"],
+) -> Float[np.ndarray, "R"]:
+    """The average precision of a class in R resamples of the queries.
+
+    Args:
+      scores: of the class for each query, higher is better.
+      relevant: whether the query has the class.
+      times: how often each query is in each resample.
+
+    Returns:
+      NaN where a resample has no query with the class.
+    """
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    order = np.argsort(-scores, kind="stable")
+    scores, times = scores[order], times[order]
+    ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    taken = np.cumsum(times, axis=0)[ends]
+    found = np.cumsum(times * relevant[order][:, None], axis=0)[ends]
+    steps = np.diff(found, axis=0, prepend=0)
+    total = found[-1]
+    precision = found / np.maximum(taken, 1)
+    with np.errstate(invalid="ignore"):
+        return (steps * precision).sum(axis=0) / np.where(total > 0, total, np.nan)
+
+
+def mean_over_classes(
+    scores: Float[np.ndarray, "Q classes"], labels: Bool[np.ndarray, "Q classes"]
+) -> float:
+    """The mean average precision of the classes that some query has, without an interval."""
+    once = np.ones((len(scores), 1), np.int64)
+    there = np.flatnonzero(labels.any(axis=0)).tolist()
+    return float(np.mean([average_precision(scores[:, k], labels[:, k], once)[0] for k in there]))
+
+
+def mean_average_precision(
+    parts: Sequence[tuple[Float[np.ndarray, "_ classes"], Bool[np.ndarray, "_ classes"]]],
+    seed: int = 0,
+) -> tuple[dict[str, float], dict[int, float]]:
+    """The mean over classes, and over parts, with its 95% interval and its chance level.
+
+    Parts are test parts, each of which may have been scored by another network, so that scores are
+    compared within a part alone. The interval is that of a percentile bootstrap over the queries of
+    each part, as in ``metrics.bootstrap_interval``; a resample without a class leaves it out.
+
+    Args:
+      parts: of each, the scores of each class for each query, higher is better, and which classes
+        each query has.
+      seed: of the resampling.
+
+    Returns:
+      ``mAP``, ``mAP_low``, ``mAP_high`` and ``chance_mAP``, the mean share of queries with a class;
+      and the average precision of each class that a query has, by its number.
+
+    Raises:
+      ValueError: no query of a part has any class.
+    """
+    means, chances, by_class = [], [], {}
+    for number, (scores, labels) in enumerate(parts):
+        there = np.flatnonzero(labels.any(axis=0))
+        if not there.size:
+            raise ValueError("no query has a class to rank by")
+        times = _times(len(scores), (seed, number))
+        of_classes = np.stack(
+            [average_precision(scores[:, k], labels[:, k], times) for k in there.tolist()]
+        )
+        counted = ~np.isnan(of_classes)
+        means.append(np.nansum(of_classes, axis=0) / np.maximum(counted.sum(axis=0), 1))
+        chances.append(labels[:, there].mean())
+        for k, precision in zip(there.tolist(), of_classes[:, 0].tolist(), strict=True):
+            by_class.setdefault(k, []).append(precision)
+    of_parts = np.mean(means, axis=0)
+    low, high = np.quantile(of_parts[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    summary = {"mAP": of_parts[0], "mAP_low": low, "mAP_high": high, "chance_mAP": np.mean(chances)}
+    return (
+        {name: float(value) for name, value in summary.items()},
+        {k: float(np.mean(found)) for k, found in sorted(by_class.items())},
+    )
+
+
+def _times(queries: int, seed: tuple[int, ...]) -> Int64[np.ndarray, "Q R"]:
+    """How often each query is in the sample itself, which comes first, and in each resample."""
+    drawn = np.random.default_rng(seed).integers(queries, size=(_RESAMPLES, queries))
+    drawn += queries * np.arange(_RESAMPLES)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=_RESAMPLES * queries).reshape(_RESAMPLES, queries)
+    return np.concatenate([np.ones((1, queries), np.int64), times]).T

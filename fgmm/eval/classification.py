@@ -1,0 +1,251 @@
+"""What a classifier of the model says of labelled recordings.
+
+Protocol: a clip's probabilities, the softmax of the classifier's logits or, where a clip may have
+several classes, their sigmoids, are averaged over the windows of a recording, without augmentation
+(as ``merge`` in engine_for_finetuning.py of github.com/MCG-NJU/VideoMAE at commit 2254c5e). One
+class a clip: ``accuracy@1``, and ``accuracy@5`` of more than five classes, with ties against the
+model. Any number of classes: ``mAP``, as ``fgmm.eval.average_precision`` says.
+
+Classes go by their names. A recording whose class the classifier does not have counts as wrong, and
+such recordings and classes are counted; of ``mAP`` such a class is left out and counted.
+
+Beside it: ``chance``, one guess over the number of classes, or for mAP the share of positives; and
+``majority``, the share of the most frequent class.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
+from fgmm.eval import corpus_embeddings, metrics
+from fgmm.eval.average_precision import mean_average_precision
+from fgmm.eval.recordings import Recordings, footnote, open_labelled
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: the corpus, as in ``config.data.source``.
+      label: the kind of label, one of the source's ``classes``; empty for that of training.
+      classifier: of ``config.model.classifiers``; empty for the first.
+      batch_size: records classified at a time.
+    """
+
+    source: Mapping
+    label: str = ""
+    classifier: str = ""
+    batch_size: int = option(64, low=1)
+
+    def __post_init__(self):
+        check_options(self)
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpus.
+
+        Raises:
+          ConfigError: the checkpoint has no such classifier, or the source no such label.
+        """
+        return _Classification(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person, with all that it must be compared with."""
+        return f"{summary_table({'classifier': result})}\n{footnote(result)}{unseen_note(result)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What a classifier says of R recordings of a source.
+
+    Attributes:
+      scores: probabilities of classes, averaged over windows: first those of the classifier, then
+        those that only the source has, which are -inf.
+      labels: the class of each recording by that order; or which classes it has.
+      names: of the recordings.
+      classes: in that order.
+      known: how many of them the classifier has.
+      counts: how much was read, as ``Recordings.counts``.
+    """
+
+    scores: Float[np.ndarray, "R classes"]
+    labels: Int64[np.ndarray, "R"] | Bool[np.ndarray, "R classes"]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    known: int
+    counts: Mapping[str, int]
+
+    @property
+    def several(self) -> bool:
+        """Whether a recording may have several classes."""
+        return self.labels.ndim > 1
+
+    def summary(self) -> dict[str, float]:
+        """Metrics with intervals, chance and majority, and one number a class."""
+        if self.several:
+            unknown = self.labels[:, self.known :].any(axis=0)
+            known = self.labels[:, : self.known]
+            found, by_class = mean_average_precision([(self.scores[:, : self.known], known)])
+            of_class = {
+                f"average_precision/{self.classes[number]}": value
+                for number, value in by_class.items()
+            }
+            return {**found, **of_class, "classes_unknown": float(unknown.sum())}
+        unknown = self.labels >= self.known
+        found = metrics.classification_summary(self.scores, self.labels)
+        # Guesses are among the classes that the classifier has.
+        chance = {name: 1 / self.known for name in found if name.startswith("chance_")}
+        if "chance_accuracy@5" in found:
+            chance["chance_accuracy@5"] = min(1.0, 5 / self.known)
+        recall = metrics.class_accuracies(self.ranks() == 1, self.labels)
+        return {
+            **found,
+            **chance,
+            "majority_accuracy@1": np.bincount(self.labels).max() / len(self.labels),
+            **{f"class_accuracy/{self.classes[n]}": share for n, share in recall.items()},
+            "classes_unknown": float(len(np.unique(self.labels[unknown]))),
+            "clips_of_unknown_classes": float(unknown.sum()),
+        }
+
+    def ranks(self) -> Int64[np.ndarray, "R"]:
+        """The rank of each recording's class, 1 for the best; of one class a recording."""
+        truth = self.labels[:, None] == np.arange(len(self.classes))
+        return metrics.retrieval_ranks(self.scores, truth)
+
+
+class Classifier:
+    """A classifier of a checkpoint, to be asked about recordings.
+
+    Args:
+      experiment: of the checkpoint.
+      name: of the classifier; empty for the first.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+
+    def __init__(self, experiment: Experiment, name: str = ""):
+        heads = experiment.config.model.get("classifiers", {})
+        if not heads or (name and name not in heads):
+            raise ConfigError(
+                f"classification: classifier={name!r} is not in the checkpoint, which has: "
+                f"{', '.join(heads) or 'none'}; configs/finetune.py trains one"
+            )
+        self.name = name or next(iter(heads))
+        self.modality, self.classes = heads[self.name].modality, tuple(heads[self.name].classes)
+        self._experiment = experiment
+        self.several = any(
+            entry.term.several
+            for entry in experiment.objective.supervised.values()
+            if entry.classifier == self.name
+        )
+
+    def open(self, entry: Mapping, label: str, key: str) -> Recordings:
+        """Opens a corpus for it; arguments are those of ``open_labelled``."""
+        return open_labelled(
+            self._experiment,
+            entry,
+            label=label,
+            modality=self.modality,
+            key=key,
+            several=self.several,
+        )
+
+    def scored(self, state: TrainState, recordings: Recordings, batch_size: int) -> Scored:
+        """What it says of the recordings of which something can be read.
+
+        Raises:
+          ConfigError: nothing can be read.
+        """
+        network = corpus_embeddings.trained(self._experiment, state, local=False)
+        (embedded,) = corpus_embeddings.of_corpus(
+            self._experiment, state, recordings.assembler, network, batch_size=batch_size
+        )
+        probabilities = jax.nn.sigmoid if self.several else jax.nn.softmax
+        found = probabilities(jnp.asarray(embedded.logits(self.name)))
+        averages = recordings.averages(embedded, np.asarray(found))
+        valid = averages.valid
+        if not valid.any():
+            raise ConfigError(f"classification: no clip has {self.modality} that can be read")
+        new = [name for name in recordings.classes if name not in self.classes]
+        classes = (*self.classes, *new)
+        scores = np.full((int(valid.sum()), len(classes)), -np.inf)
+        scores[:, : len(self.classes)] = averages.values[valid]
+        number = np.array([classes.index(name) for name in recordings.classes])
+        labels = recordings.labels[valid]
+        if self.several:
+            if labels.ndim == 1:
+                labels = labels[:, None] == np.arange(len(recordings.classes))
+            found = np.zeros(scores.shape, bool)
+            found[:, number] = labels
+        else:
+            found = number[labels]
+        names = tuple(recordings.names[i] for i in np.flatnonzero(valid))
+        counts = recordings.counts(averages)
+        return Scored(scores, found, names, classes, len(self.classes), counts)
+
+
+class _Classification:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.options = options
+        self.classifier = Classifier(experiment, options.classifier)
+        label = options.label or experiment.config.data.label
+        if not label:
+            raise ConfigError("classification: label is empty; name a kind of label of the source")
+        self.recordings = self.classifier.open(options.source, label, "classification.source")
+        self.protocol = dataclasses.asdict(options) | {
+            "label": label,
+            "classifier": self.classifier.name,
+            "modality": self.classifier.modality,
+            "augmentation": "none",
+            "windows": "probabilities averaged over those of a recording",
+            "classes_of_the_classifier": self.classifier.classes,
+            "corpus": self.recordings.protocol(),
+        }
+        self.by_query: dict[str, list[int]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        scored = self.classifier.scored(state, self.recordings, self.options.batch_size)
+        if not scored.several:
+            self.by_query = {"class_rank": scored.ranks().tolist()}
+            group = list(range(len(scored.names)))
+            self.queries = {"": {"name": list(scored.names), "group": group}}
+        result = {**scored.summary(), **scored.counts}
+        return {name: float(value) for name, value in result.items()}
+
+
+_COLUMNS = ("accuracy@1", "accuracy@1_spread", "majority_accuracy@1", "accuracy@5")
+_COLUMNS += ("mean_class_accuracy", "mAP", "mAP_spread")
+
+
+def summary_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Rows of ``Scored.summary``, with all that they must be compared with."""
+    there = {name for row in rows.values() for name in row}
+    return metrics.table(rows, [name for name in _COLUMNS if name in there])
+
+
+def unseen_note(result: Mapping[str, float]) -> str:
+    """What a result says of classes that the classifier lacks; empty if there are none."""
+    if not result["classes_unknown"]:
+        return ""
+    clips = result.get("clips_of_unknown_classes")
+    counted = "left out" if clips is None else f"{clips:.0f} clips, counted as wrong"
+    return (
+        f"; classes that the classifier does not have: {result['classes_unknown']:.0f}, {counted}"
+    )
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("classification")

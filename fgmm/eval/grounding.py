@@ -1,0 +1,460 @@
+"""Temporal grounding: when in its window is what a phrase, or a caption, says?
+
+Protocol: every caption is embedded on its own, beside its window, without augmentation. The
+similarity of a phrase with the cells of the window (``fgmm.eval.attention`` has the two kinds of
+map, ``attention`` and ``cam``) becomes a curve over time: the highest of each moment. That of a
+caption is the mean over its phrases. The span that is found is the peak of the curve and the cells
+around it, in a row, that are not below a threshold: a share of the height from the lowest cell to
+the peak. Where there are several ``thresholds``, the one with the highest mean IoU on
+``tuning_source`` is taken, for each map and network; it is never chosen on the clips that are
+measured. A window longer than the clips of training is embedded in equal pieces of about that
+length, and their curves are joined.
+
+*Phrases* are those that a corpus with grounding knows to be true of a part of the window only, and
+*captions* those with such phrases, from the start of the first to the end of the last; or captions
+that have times within the window. With ``join``, so many clips in a row of a corpus with grounding
+are one window, in which the phrases and captions of each are looked for. That the same words may
+be true of another of its clips is not known, and counts against. Measured are Recall@1 at IoU 0.3,
+0.5 and 0.7, the share of queries whose span has at least this intersection over union with the true
+one, and the mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
+github.com/minghangz/TFVTG at commit 2f8cae5). Of several true spans of a query the best counts.
+
+Beside it, on the same queries: ``chance``, a span drawn at random from all spans of cells, exactly;
+``whole window``; ``best span``, the single span that does best on these queries, chosen with
+hindsight; ``untrained``, the same network and maps before its first step; and ``ceiling``, the best
+span of cells of each query.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from fgmm.config import Config, ConfigError
+from fgmm.config.option import check_options, option
+from fgmm.data import grounding, pipeline
+from fgmm.data.media import av_files
+from fgmm.data.media.stretch import Stretch, share_start
+from fgmm.data.schema import BadInput, Clip
+from fgmm.data.text import phrases
+from fgmm.eval import attention, metrics, passes
+from fgmm.eval.time_spans import all_spans, found_span, outcomes, overlap
+from fgmm.experiment.build import Experiment
+from fgmm.experiment.state import TrainState
+
+KINDS = ("phrase", "caption")
+MEASURES = tuple(outcomes(np.zeros(1)))
+_OTHER = {"video_text": {"samples": 0}, "audio_text": {"frames": 0}}
+# Parts of a window among which the best single span is looked for.
+_GRID = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Options of the protocol.
+
+    Attributes:
+      source: a corpus with grounding or with timed captions, as in ``config.data.source``.
+      tuning_source: a corpus to choose the threshold on, which shares no clip with ``source``;
+        empty where there is one threshold.
+      thresholds: to choose from.
+      pair: ``"video_text"`` or ``"audio_text"``.
+      term: of the objective, whose map is used; empty for the first fine one on the pair that says
+        how its phrases attend, and the first coarse one.
+      captions: at most so many captions of a window, the first ones; with ``join``, of a clip.
+      join: clips in a row that are one window; clips at the end that make none are left out.
+      batch_size: pieces embedded at a time.
+    """
+
+    source: Mapping
+    tuning_source: Mapping = dataclasses.field(default_factory=dict)
+    thresholds: tuple[float, ...] = option((0.5,), low=0, high=1)
+    pair: str = option("video_text", choices=tuple(_OTHER))
+    term: str = ""
+    captions: int = option(5, low=1)
+    join: int = option(1, low=1)
+    batch_size: int = option(32, low=1)
+
+    def __post_init__(self):
+        check_options(self)
+        if len(self.thresholds) > 1 and not self.tuning_source:
+            raise ConfigError(
+                f"grounding: thresholds={self.thresholds!r} are chosen from on tuning_source, "
+                "which is empty; name a corpus of other clips, or give one threshold"
+            )
+        if self.tuning_source and dict(self.tuning_source) == dict(self.source):
+            raise ConfigError(
+                "grounding: tuning_source is source; a threshold chosen on the clips that are "
+                "measured says too much, so name others"
+            )
+
+    def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+        """Opens the corpora and finds the terms.
+
+        Raises:
+          ConfigError: an option names something that is not there, the model does not compare the
+            pair, or nothing in a corpus has a time.
+        """
+        return _Grounding(self, experiment)
+
+    def table(self, result: Mapping[str, float]) -> str:
+        """The result for a person, with all that it must be compared with."""
+        rows: dict[str, dict[str, float]] = {}
+        for name, value in result.items():
+            way, _, measured = name.partition("/")
+            kind, _, measure = measured.partition("/")
+            end = next((end for end in ("_low", "_high") if measure.endswith(end)), "")
+            if kind in KINDS and measure.removesuffix(end) in MEASURES:
+                column = f"{kind} {measure.removesuffix(end).replace('_', ' ')}{end}"
+                rows.setdefault(way.replace("_", " "), {})[column] = value
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        lines = [metrics.table(rows, [c for c in columns if not c.endswith(("_low", "_high"))])]
+        counts = [f"{result['windows']:.0f} windows of {self.source['name']}"]
+        counts += [
+            f"{result[f'queries/{kind}']:.0f} {kind}s"
+            for kind in KINDS
+            if f"queries/{kind}" in result
+        ]
+        lines.append(", ".join(counts))
+        left_out = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
+        if left_out:
+            lines.append(f"problems in the input: {left_out:.0f}, see the JSON")
+        return "\n".join(lines)
+
+
+class _Query(NamedTuple):
+    """A phrase or a caption of a window.
+
+    Attributes:
+      kind: one of ``KINDS``.
+      name: for people.
+      window: its number.
+      truths: the true spans, in fractions of the window.
+      curves: similarity over time by way, such as ``"untrained_attention"``.
+    """
+
+    kind: str
+    name: str
+    window: int
+    truths: tuple[tuple[float, float], ...]
+    curves: dict[str, Float[np.ndarray, "T"]]
+
+
+class _Grounding:
+    def __init__(self, options: Evaluation, experiment: Experiment):
+        self.options, self.experiment = options, experiment
+        try:
+            self.terms = attention.terms(experiment, options.pair, options.term)
+        except ConfigError as error:
+            raise ConfigError(f"grounding: {error}") from error
+        if not self.terms:
+            raise ConfigError(
+                f"grounding: no term on {options.pair} says how its phrases attend; define its "
+                "attention(), or train a coarse term beside it"
+            )
+        self._windows = _Windows(experiment, options.source, options, "grounding.source")
+        self._tuning = None
+        if options.tuning_source:
+            key = "grounding.tuning_source"
+            self._tuning = _Windows(experiment, options.tuning_source, options, key)
+        self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        self.protocol = dataclasses.asdict(options) | {
+            "maps": self.terms,
+            "captions_embedded": "each on its own",
+            "curve": "highest similarity of each moment; of a caption the mean over its phrases",
+            "span": "cells in a row around the peak, not below the threshold's share of the height",
+            "threshold_chosen_by": "mean IoU on tuning_source" if self._tuning else "nothing",
+            "pieces_of_windows": sorted(set(self._windows.pieces_of_record)),
+            "seconds_of_pieces": experiment.config.data.seconds,
+            "augmentation": "none",
+            "untrained_seed": experiment.config.seed,
+        }
+        self.by_query: dict[str, list[float]] = {}
+        self.queries: dict[str, dict[str, list]] = {}
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        # On the devices of the other state, so that one compiled program serves both.
+        devices = jax.tree.leaves(state)[0].sharding
+        untrained = self.experiment.initial_state(devices).with_weights()
+        states = {"": state, "untrained_": untrained}
+        queries, problems = self._asked(self._windows, states)
+        if not queries:
+            raise ConfigError("grounding.source: nothing that has a time can be read")
+        thresholds = self._thresholds(states, queries)
+        result: dict[str, float] = {"windows": float(len({query.window for query in queries}))}
+        result |= {f"threshold/{way}": value for way, value in thresholds.items()}
+        for kind in KINDS:
+            of_kind = [query for query in queries if query.kind == kind]
+            if of_kind:
+                result |= self._measured(kind, of_kind, thresholds)
+        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
+        left_out = self._windows.source.report
+        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+
+    def _thresholds(
+        self, states: Mapping[str, TrainState], queries: list[_Query]
+    ) -> dict[str, float]:
+        """The threshold of each way."""
+        ways = list(queries[0].curves)
+        if self._tuning is None:
+            return dict.fromkeys(ways, self.options.thresholds[0])
+        tuning, _ = self._asked(self._tuning, states)
+        if not tuning:
+            raise ConfigError("grounding.tuning_source: nothing that has a time can be read")
+
+        def quality(way: str, threshold: float) -> float:
+            return float(np.mean([_iou(query, way, threshold) for query in tuning]))
+
+        # The first of equals.
+        return {
+            way: max(self.options.thresholds, key=lambda value, way=way: quality(way, value))
+            for way in ways
+        }
+
+    def _measured(
+        self, kind: str, queries: list[_Query], thresholds: Mapping[str, float]
+    ) -> dict[str, float]:
+        group = np.array([query.window for query in queries])
+        self.queries[kind] = {"name": [query.name for query in queries], "group": group.tolist()}
+        found = {
+            way: outcomes(np.array([_iou(query, way, threshold) for query in queries]))
+            for way, threshold in thresholds.items()
+        }
+        found |= _baselines(queries)
+        result = {f"queries/{kind}": float(len(queries))}
+        for way, of_queries in found.items():
+            self.by_query[f"{way}/{kind}/iou"] = of_queries["mean_iou"].tolist()
+            numbers = metrics.with_intervals(of_queries, group)
+            result |= {f"{way}/{kind}/{name}": value for name, value in numbers.items()}
+        # Chance is an expectation, no outcome.
+        del self.by_query[f"chance/{kind}/iou"]
+        return result
+
+    def _asked(
+        self, windows: "_Windows", states: Mapping[str, TrainState]
+    ) -> tuple[list[_Query], collections.Counter[str]]:
+        """The queries of a corpus with their curves; and its problems."""
+        queries: list[_Query] = []
+        problems: collections.Counter[str] = collections.Counter()
+        for record, curves, mask in self._read(windows, states, problems):
+            clip = windows.source[record]
+            for kind, times in windows.times(record):
+                place = times.caption, *([] if kind == "caption" else [times.phrase])
+                there = mask[place]
+                if not np.all(there if kind == "phrase" else there.any(axis=0)):
+                    problems["cut_off_phrase"] += 1
+                    continue
+                of_query = {
+                    way: curve[place] if kind == "phrase" else _of_caption(curve[place], there)
+                    for way, curve in curves.items()
+                }
+                spoken = [c.text for c in clip.captions if c.text.strip()][times.caption]
+                part = f", phrase {times.phrase}" if kind == "phrase" else ""
+                name = f"{clip.clip_id}: {spoken}{part}"
+                window = windows.window(record)
+                queries.append(_Query(kind, name, window, times.spans, of_query))
+        return queries, problems
+
+    def _read(
+        self,
+        windows: "_Windows",
+        states: Mapping[str, TrainState],
+        problems: collections.Counter[str],
+    ) -> Iterator[tuple[int, dict[str, np.ndarray], np.ndarray]]:
+        """Each window whose pieces can all be read: its record, curves [K,P,T] by way, and which
+        phrases there are [K,P].
+        """
+        parts: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        masks: list[np.ndarray] = []
+        modality = self.options.pair.partition("_")[0]
+        for batch, maps, count in passes.batches(
+            windows.assembler, self.options.batch_size, states, self._maps_of_states
+        ):
+            problems += pipeline.count_problems(batch["problems"][:count])
+            ways = self._curves(maps)
+            for row in range(count):
+                record, piece = windows.places[int(batch["record"][row])]
+                for way, (curves, _) in ways.items():
+                    parts[way].append(curves[row])
+                _, mask = next(iter(ways.values()))
+                masks.append(mask[row] & bool(batch[f"{modality}_mask"][row]))
+                if piece + 1 == windows.pieces_of_record[record]:
+                    joined = {way: np.concatenate(of, axis=2) for way, of in parts.items()}
+                    there = np.all(masks, axis=0)
+                    if there.any():
+                        yield record, joined, there
+                    parts.clear()
+                    masks.clear()
+
+    def _maps_of_states(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
+        return {prefix: self._maps(state, batch) for prefix, state in states.items()}
+
+    def _curves(self, maps: Mapping[str, Mapping[str, attention.Maps]]) -> dict:
+        """Curves [B,K,P,T] and masks [B,K,P] by way, from the maps of each state."""
+        ways = {}
+        for prefix, of_state in maps.items():
+            for kind, term in self.terms.items():
+                similarity = np.asarray(of_state[term].similarity, np.float64)
+                curves = similarity.reshape(*similarity.shape[:4], -1).max(axis=4)
+                ways[prefix + kind] = curves, np.asarray(of_state[term].mask)
+        return ways
+
+
+def _of_caption(curves: Float[np.ndarray, "P T"], there: np.ndarray) -> Float[np.ndarray, "T"]:
+    return curves[there].mean(axis=0)
+
+
+def _iou(query: _Query, way: str, threshold: float) -> float:
+    span = found_span(query.curves[way], threshold)
+    return float(overlap(np.array([span]), query.truths)[0])
+
+
+def _baselines(queries: list[_Query]) -> dict[str, dict[str, np.ndarray]]:
+    """What knows nothing of the window, and what knows the truth."""
+    lengths = [len(next(iter(query.curves.values()))) for query in queries]
+    of_spans = [
+        overlap(all_spans(cells), query.truths)
+        for cells, query in zip(lengths, queries, strict=True)
+    ]
+    expected = [outcomes(iou) for iou in of_spans]
+    chance = {name: np.array([one[name].mean() for one in expected]) for name in MEASURES}
+    on_grid = np.stack([overlap(all_spans(_GRID), query.truths) for query in queries])
+    whole = np.array([overlap(np.array([[0.0, 1.0]]), query.truths)[0] for query in queries])
+    return {
+        "chance": chance,
+        "whole_window": outcomes(whole),
+        "best_span": outcomes(on_grid[:, on_grid.mean(axis=0).argmax()]),
+        "ceiling": outcomes(np.array([iou.max() for iou in of_spans])),
+    }
+
+
+class _Windows:
+    """The windows of a corpus in pieces as long as the clips of training.
+
+    Attributes:
+      source: the corpus.
+      assembler: of pieces.
+      places: record and number of each piece.
+      pieces_of_record: how many there are.
+    """
+
+    def __init__(self, experiment: Experiment, entry: Config, options: Evaluation, key: str):
+        self.source = experiment.source(entry, key)
+        self._captions, self._clip_seconds = options.captions, experiment.config.data.seconds
+        self._join = options.join
+        records = range(len(self.source) // self._join * self._join)
+        self.pieces_of_record = [self._pieces(n) for n in records]
+        counts = enumerate(self.pieces_of_record)
+        self.places = [(n, i) for n, count in counts for i in range(count)]
+        assembler = experiment.assembler(
+            _Pieces(self), captions=options.captions, **_OTHER[options.pair]
+        )
+        self.assembler = dataclasses.replace(assembler, join_captions=False)
+        self._segmenter = phrases.find(self.assembler.segmenter)
+        if not any(any(self.times(n)) for n in records):
+            raise ConfigError(
+                f"{key}: no phrase or caption of {entry['name']!r} is known to be true of a part "
+                "of its window; windows must be longer than captions, or several clips (join)"
+            )
+
+    def window(self, record: int) -> int:
+        """The window that a record is, or is a clip of."""
+        return record // self._join
+
+    def times(self, record: int) -> Iterator[tuple[str, grounding.TimeSpans]]:
+        """What is said of a record and true of a part of its window, with its kind."""
+        clip, found = self.source[record], []
+        if clip.grounding:
+            told = grounding.times_of_phrases(clip, self.assembler.shape, self._segmenter)
+            found = [("phrase", times) for times in told]
+            found += [("caption", times) for times in grounding.times_of_told(told)]
+        elif (seconds := _seconds(_stretch(clip))) and self._join == 1:
+            told = grounding.times_of_captions(clip, seconds, self._captions)
+            found = [("caption", times) for times in told]
+        place = record % self._join
+        for kind, times in found:
+            spans = tuple(
+                ((place + start) / self._join, (place + end) / self._join)
+                for start, end in times.spans
+            )
+            if spans != ((0.0, 1.0),):
+                yield kind, times._replace(spans=spans)
+
+    def _pieces(self, record: int) -> int:
+        if self._join > 1:
+            return self._join
+        seconds = _seconds(_stretch(self.source[record]))
+        return max(1, round(seconds / self._clip_seconds)) if self._clip_seconds else 1
+
+    def piece(self, number: int) -> Clip:
+        """The clip of a piece, with all captions of its record."""
+        record, place = self.places[number]
+        clip, count = self.source[record], self.pieces_of_record[record]
+        if self._join > 1:
+            shown = self.source[record - record % self._join + place]
+            return dataclasses.replace(clip, video=shown.video, audio=shown.audio)
+        if count == 1:
+            return clip
+        whole = _stretch(clip)
+        seconds = _seconds(whole)
+        start = whole.start
+        if start is None:
+            start = share_start(_duration(whole), seconds, whole.share)
+        length = seconds / count
+        part = dataclasses.replace(whole, start=start + place * length, seconds=length)
+        return dataclasses.replace(
+            clip,
+            video=part if clip.video is not None else None,
+            audio=part.sound if clip.audio is not None else None,
+        )
+
+
+class _Pieces:
+    """The pieces of windows as a source."""
+
+    def __init__(self, windows: _Windows):
+        self._windows = windows
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        return self._windows.source.report
+
+    def __len__(self) -> int:
+        return len(self._windows.places)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._windows.piece(index)
+
+
+def _stretch(clip: Clip) -> Stretch | None:
+    """The stretch of a recording that a clip is; None where it is something else."""
+    reader: Any = clip.video if clip.video is not None else getattr(clip.audio, "__self__", None)
+    return reader if isinstance(reader, Stretch) else None
+
+
+def _seconds(stretch: Stretch | None) -> float:
+    """The length of a stretch; 0 where it is none, or where its recording cannot be read."""
+    if stretch is None:
+        return 0.0
+    return stretch.seconds or _duration(stretch)
+
+
+def _duration(stretch: Stretch) -> float:
+    """Of the recording; 0 where it cannot be read, which is counted when its pictures are."""
+    try:
+        known = isinstance(stretch.recording, bytes)
+        media = stretch.recording if known else stretch.recording.media("unreadable_video")
+        return av_files.read_header(media).duration
+    except BadInput:
+        return 0.0
+
+
+if __name__ == "__main__":
+    # It defines flags, which the training program has of its own.
+    from fgmm.eval import binary
+
+    binary.run("grounding")

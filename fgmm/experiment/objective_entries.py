@@ -1,0 +1,119 @@
+"""The objective of a config: its terms, each checked against the model that it is about."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from fgmm import components
+from fgmm.config import Config, ConfigError
+from fgmm.data.schema import BatchShape
+from fgmm.losses.objective import LabelEntry, Objective, TermEntry
+
+
+def objective(config: Config) -> Objective:
+    """The objective of a config whose model is complete.
+
+    Raises:
+      ConfigError: a term or its place is wrong, or a gate is used by nothing.
+    """
+    entries = {}
+    for name, entry in config.objective.terms.items():
+        key = f"objective.terms.{name}"
+        place, options = components.placed("losses.terms", entry, key=key)
+        if "classifier" in place:
+            entries[name] = _label_entry(config, key, place, options)
+            continue
+        space = place["space"]
+        if space not in config.model.spaces:
+            raise ConfigError(
+                f"{key}.space={space!r} is unknown; allowed: {', '.join(config.model.spaces)}"
+            )
+        for modality in place["pair"].split("_"):
+            if modality not in config.model.spaces[space].modalities:
+                raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
+        term = components.build("losses.terms", options, key=key)
+        try:
+            entries[name] = TermEntry(term=term, **place)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+        if term.gated_sides and config.model.spaces[space].gate == "none":
+            raise ConfigError(
+                f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
+                "or hidden"
+            )
+        width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
+        try:
+            term.check_embeddings(width, dtype)
+        except ValueError as error:
+            raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
+        clips = config.batch_size // config.accumulate
+        try:
+            term.check_batch(clips, config.exchange)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+    _check_gates_are_used(config.model.spaces, entries)
+    try:
+        return Objective(entries, config.objective.score)
+    except ValueError as error:
+        raise ConfigError(f"objective: {error}") from error
+
+
+def _label_entry(config: Config, key: str, place: Config, options: Config) -> LabelEntry:
+    heads = config.model.get("classifiers", {})
+    classifier = place["classifier"]
+    if classifier not in heads:
+        raise ConfigError(
+            f"{key}.classifier={classifier!r} is unknown; allowed, of model.classifiers: "
+            f"{', '.join(heads) or 'there is none'}"
+        )
+    term = components.build("losses.terms", options, key=key)
+    try:
+        return LabelEntry(term=term, modality=heads[classifier].modality, **place)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def with_labels(config: Config, shape: BatchShape, objective: Objective) -> BatchShape:
+    """The sizes of a batch with those of its labels, as the supervised terms take them.
+
+    Args:
+      config: as of ``objective``.
+      shape: of a batch without labels.
+      objective: as of this config.
+
+    Raises:
+      ConfigError: there are labels without such a term or the reverse, or the terms take labels of
+        different forms.
+    """
+    label = config.data.label
+    entries = objective.supervised
+    if not entries:
+        if label:
+            raise ConfigError(
+                f"data.label={label!r} is used by no term; add a supervised one, such as "
+                "softmax_cross_entropy, or leave it empty"
+            )
+        return shape
+    names = ", ".join(f"objective.terms.{name}" for name in entries)
+    if not label:
+        raise ConfigError(f"{names} needs labels: set data.label to a kind of label of data.source")
+    forms = {
+        (tuple(config.model.classifiers[entry.classifier].classes), entry.term.several)
+        for entry in entries.values()
+    }
+    if len(forms) > 1:
+        raise ConfigError(
+            f"{names}: all take the labels data.label={label!r}, so their classifiers must have "
+            "the same classes, and their terms one class a clip or any number alike"
+        )
+    ((classes, several),) = forms
+    return dataclasses.replace(shape, label=label, classes=len(classes), several=several)
+
+
+def _check_gates_are_used(spaces: Config, entries: Mapping[str, TermEntry | LabelEntry]) -> None:
+    used = {entry.space for entry in entries.values() if entry.term.gated_sides}
+    for name, space in spaces.items():
+        if space["gate"] != "none" and space["pool"] != "gate" and name not in used:
+            raise ConfigError(
+                f"model.spaces.{name}.gate={space['gate']!r} is used by nothing: set "
+                f"model.spaces.{name}.pool to gate, or weighting to learned in a term of the space"
+            )

@@ -1,0 +1,91 @@
+"""Losses of a classifier's logits against labels, as means over the valid clips of all devices.
+
+Each is a mean over clips, so a device needs nothing of the others but the sums.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fgmm.losses.collectives import AxisName, psum
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "b classes"],
+    labels: Int[Array, "b"],
+    mask: Bool[Array, "b"],
+    *,
+    label_smoothing: float = 0.0,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
+    """The mean of -Σ_k q_k log p_k with p = softmax(logits).
+
+    q is 1 - ε + ε/classes for the label and ε/classes for the other classes, with ε
+    ``label_smoothing`` (Szegedy et al., CVPR 2016, arXiv 1512.00567, section 7).
+
+    Args:
+      logits: of a device's own clips.
+      labels: the class of each; any number where there is none.
+      mask: which clips have a label and something to tell it from.
+      label_smoothing: ε, from 0 to less than 1.
+      axis_name: of the devices, as in ``contrastive``.
+
+    Returns:
+      0 where no clip is valid, with gradient 0.
+    """
+    with jax.named_scope("softmax_cross_entropy"):
+        logits = _finite(logits, mask)
+        log_p = jax.nn.log_softmax(logits, axis=-1)
+        own = _of_label(log_p, jnp.where(mask, labels, 0))
+        loss = -(1 - label_smoothing) * own - label_smoothing * log_p.mean(axis=-1)
+        return mean_of_valid(loss, mask, axis_name)
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Array, "b classes"],
+    labels: Bool[Array, "b classes"],
+    mask: Bool[Array, "b"],
+    *,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
+    """The mean of the binary cross entropies of all classes, for clips with any number of them.
+
+    Args:
+      logits: of a device's own clips; a class has the probability sigmoid(logit).
+      labels: which classes each clip has.
+      mask, axis_name: as of ``softmax_cross_entropy``.
+    """
+    with jax.named_scope("sigmoid_cross_entropy"):
+        logits = _finite(logits, mask)
+        of_classes = jnp.where(labels, jax.nn.softplus(-logits), jax.nn.softplus(logits))
+        return mean_of_valid(of_classes.mean(axis=-1), mask, axis_name)
+
+
+def label_found(
+    logits: Float[Array, "b classes"], labels: Int[Array, "b"] | Bool[Array, "b classes"]
+) -> Bool[Array, "b"]:
+    """Whether the highest logit is that of the clip's class, or of one of its classes; a tie with
+    another class is an error.
+    """
+    if labels.ndim == 1:
+        labels = labels[:, None] == jnp.arange(logits.shape[1])[None]
+    lowest = jnp.finfo(logits.dtype).min
+    own = jnp.max(jnp.where(labels, logits, lowest), axis=1)
+    return own > jnp.max(jnp.where(labels, lowest, logits), axis=1)
+
+
+def mean_of_valid(
+    values: Float[Array, "b"], mask: Bool[Array, "b"], axis_name: AxisName = None
+) -> Float[Array, ""]:
+    """The mean over the valid clips of all devices; 0 where there are none."""
+    total = psum(jnp.sum(jnp.where(mask, values, 0.0)), axis_name)
+    return total / jnp.maximum(psum(jnp.sum(mask), axis_name), 1).astype(values.dtype)
+
+
+def _finite(logits, mask):
+    """Logits without what stands in rows that do not count, so that no NaN reaches a gradient."""
+    return jnp.where(mask[:, None], logits, 0.0)
+
+
+def _of_label(values, labels):
+    return jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
