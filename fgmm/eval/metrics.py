@@ -307,7 +307,9 @@ def _resampled(
         means.append(np.tensordot(times, sums, axes=1) / totals)
         for found, of_queries in zip(medians, others, strict=True):
             found += _medians(of_queries, owner, times)
-    return centre + np.concatenate(means), np.array(medians).reshape(len(others), resamples)
+    # Rounding takes no mean out of the range of the values, such as below 0.
+    within = np.clip(centre + np.concatenate(means), values.min(axis=0), values.max(axis=0))
+    return within, np.array(medians).reshape(len(others), resamples)
 
 
 def _medians(

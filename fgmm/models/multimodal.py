@@ -101,9 +101,11 @@ class MultiModal(nn.Module):
         Text has axes [B,K,P,D]. So has ``audio_segments``, which takes the place of text. The gate
         of a segment is that of audio, applied to the mean of the segment's patches.
         """
-        return self.embeddings(self.encode(inputs, train))
+        return self.embeddings(self.encode(inputs, train), train)
 
-    def embeddings(self, encoded: Mapping[str, Tokens]) -> dict[str, dict[str, Embeddings]]:
+    def embeddings(
+        self, encoded: Mapping[str, Tokens], train: bool = False
+    ) -> dict[str, dict[str, Embeddings | Array]]:
         """The same of what ``encode`` gives."""
         embeddings = {}
         for space, entry in self.spaces.items():

@@ -8,6 +8,7 @@ that no other site's name can be made to lead here (DNS rebinding).
 import base64
 import functools
 import io
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -143,7 +144,9 @@ class _Pages:
                 "row": hit.row,
                 "id": clip.clip_id,
                 "score": round(hit.score, 3),
-                "caption": " · ".join(caption.text for caption in clip.captions)[:400],
+                "caption": textwrap.shorten(
+                    " · ".join(caption.text for caption in clip.captions), 400, placeholder=" …"
+                ),
             }
             if hit.maps is not None:
                 levels = np.round(255 * hit.maps).astype(np.uint8)

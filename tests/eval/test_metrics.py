@@ -189,6 +189,12 @@ def test_bootstrap_of_a_constant_is_a_point():
     assert metrics.bootstrap_interval(np.ones(9, bool), seed=0) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("right", [1, 2, 3])
+def test_rounding_takes_no_interval_below_zero(right):
+    low, _ = metrics.bootstrap_interval(np.arange(10) < right, seed=0)
+    assert f"{low:.2%}" == "0.00%" or low >= 0.1
+
+
 def test_bootstrap_resamples_whole_groups():
     """Copies of a query say nothing new: the interval is that of one of each."""
     values = np.random.default_rng(0).random(60)
