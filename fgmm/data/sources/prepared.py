@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -187,7 +187,7 @@ class Source(FileSource):
         )
 
 
-def _labels(names: Sequence[bytes], values: Sequence[int]) -> dict[str, int | tuple[int, ...]]:
+def _labels(names: Iterable[bytes], values: Iterable[int]) -> dict[str, int | tuple[int, ...]]:
     """Labels by kind, from the names of kinds and a class each; see ``records.SEVERAL``."""
     found: dict[str, int | tuple[int, ...]] = {}
     for name, value in zip(map(bytes.decode, names), map(int, values), strict=True):

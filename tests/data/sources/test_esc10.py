@@ -65,7 +65,7 @@ def test_bad_recordings_and_lines_are_left_out_and_counted(corpus):
 def test_wrong_options_are_refused(corpus):
     with pytest.raises(ConfigError, match=r"root='nowhere' does not exist.*esc50\.csv"):
         Source(root="nowhere")
-    for key, value, least in (("windows", 0, "at least 1"), ("seconds", 0.0, "above 0")):
+    for key, value, least in (("windows", -1, "at least 0"), ("seconds", 0.0, "above 0")):
         with pytest.raises(ConfigError, match=f"{key}={value} must be {least}"):
             Source(root=str(corpus), **{key: value})
 
