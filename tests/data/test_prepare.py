@@ -278,7 +278,7 @@ def test_wrong_commands_are_one_line(corpus, repository, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     wrong = [
-        ({"source": "nope"}, "--source='nope' is unknown; allowed: esc10"),
+        ({"source": "nope"}, "--source='nope' is unknown; allowed: clotho, esc10"),
         ({"source": "howto100m:x=1"}, "variant 'x=1' is unknown"),
         ({"source": "narrated_shapes"}, "it has no files"),
         ({"corpus": tmp_path / "nope"}, "does not exist"),

@@ -6,7 +6,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -187,7 +187,9 @@ class Source(FileSource):
         )
 
 
-def _labels(names: Iterable[bytes], values: Iterable[int]) -> dict[str, int | tuple[int, ...]]:
+def _labels(
+    names: Iterable[bytes], values: Iterable[SupportsInt]
+) -> dict[str, int | tuple[int, ...]]:
     """Labels by kind, from the names of kinds and a class each; see ``records.SEVERAL``."""
     found: dict[str, int | tuple[int, ...]] = {}
     for name, value in zip(map(bytes.decode, names), map(int, values), strict=True):

