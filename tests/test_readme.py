@@ -217,12 +217,10 @@ def test_what_one_has_trains_by_its_row(run, what_one_has, monkeypatch):
     assert not any(key.startswith("bad_input/unreadable") for line in lines for key in line)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("title", "workdir"),
-    [
-        ("On your own videos", "my_videos"),
-        pytest.param("On several corpora at once", "both", marks=pytest.mark.long),
-    ],
+    [("On your own videos", "my_videos"), ("On several corpora at once", "both")],
 )
 def test_a_section_runs_on_six_small_videos_as_it_stands(
     title, workdir, readme, corpora, repository

@@ -12,6 +12,7 @@ def test_sigkill_while_it_writes_and_while_it_evaluates(bench):
     assert second.continued_from > 0
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_set_aside(bench):
     assert alone.damaged_checkpoint(bench).equal
 

@@ -88,6 +88,7 @@ def trained(steps, workdir):
     return loop.train(experiment, experiment.training_source(), workdir)
 
 
+@pytest.mark.long
 def test_a_finished_run_goes_on_as_if_it_had_been_longer_from_the_start(tmp_path):
     trained(2, tmp_path / "extended")
     trained(4, tmp_path / "extended")

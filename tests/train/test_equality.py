@@ -38,7 +38,10 @@ def alone(equality):
     [
         pytest.param({"dtype": "float64", "devices": 8}, marks=pytest.mark.long),
         pytest.param({"dtype": "float64", "devices": 4, "fsdp": 2}, marks=pytest.mark.long),
-        {"dtype": "float64", "devices": 4, "fsdp": 2, "accumulate": 2},
+        pytest.param(
+            {"dtype": "float64", "devices": 4, "fsdp": 2, "accumulate": 2},
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             {"dtype": "float64", "devices": 2, "grad_cache": 2, "plain": True},
             marks=pytest.mark.long,

@@ -117,6 +117,7 @@ def test_the_step_lowers_for_tpu(name, variant, devices, fsdp, words):
     assert "optimization_barrier" not in text
 
 
+@pytest.mark.long
 def test_with_every_key_that_saves_memory():
     config = quickstart.get_config()
     config.update(accumulate=2, grad_cache=2, exchange="ring")

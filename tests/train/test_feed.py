@@ -75,6 +75,7 @@ def test_a_batch_larger_than_the_corpus_is_named():
     assert line.startswith("part 1 of data.source has 1 clips for the 2 of a batch")
 
 
+@pytest.mark.long
 def test_a_run_says_so_at_its_start_at_its_first_step_and_in_its_metrics(
     experiment, tmp_path, capsys
 ):

@@ -183,6 +183,7 @@ def trained(parts, steps=1, devices=1):
     return state, metrics
 
 
+@pytest.mark.long
 def test_statistics_of_the_batch_are_the_one_difference():
     """Micro-batches are normalised by themselves, and running means are those of the whole."""
     whole, whole_metrics = trained(1)
@@ -200,6 +201,7 @@ def test_statistics_of_the_batch_are_the_one_difference():
     np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_activations_of_a_part_alone_are_held():
     def temporary(parts):
         experiment = small_experiment(64, parts)

@@ -70,6 +70,7 @@ def arrays(state):
     return init_from.leaves(state.params, state.statistics)
 
 
+@pytest.mark.long
 def test_what_is_frozen_stays_and_the_rest_learns(pretrained, tmp_path, capsys):
     _, before = checkpoint.load(pretrained)
     config = small(path=str(pretrained), rules=RULES)

@@ -135,6 +135,7 @@ def run(tmp_path_factory):
     return workdir, config, trained(config, workdir)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_bit_for_bit(run, tmp_path, capsys):
     _, config, state = run
     whole = trained(config, tmp_path)
@@ -154,6 +155,7 @@ def test_a_run_goes_on_bit_for_bit(run, tmp_path, capsys):
     assert {("params", True), ("params", False), ("batch_stats", True), "adapter"} <= kinds
 
 
+@pytest.mark.long
 def test_evaluations_load_and_other_runs_take_the_average(run):
     workdir, config, state = run
     for weights, expected in (("", state.ema), ("ema", state.ema), ("last", state.params)):

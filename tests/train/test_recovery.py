@@ -56,7 +56,7 @@ def damage(path, how):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("how", ["gone", "half"])
+@pytest.mark.parametrize("how", [pytest.param("gone", marks=pytest.mark.long), "half"])
 def test_whichever_file_is_damaged(whole, experiment, states, tmp_path, how, capsys):
     folder = whole / "checkpoints" / "2"
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]

@@ -107,6 +107,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(number, start, uninterr
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
+@pytest.mark.long
 def test_a_workdir_in_use_is_refused(start, tmp_path):
     first = start(tmp_path, "--config.steps=100000")
     wait_for_step(first, tmp_path, 1)

@@ -132,6 +132,7 @@ def test_what_a_part_lacks_is_masked():
     assert problems == {"no_audio": 32, "no_video": 8}
 
 
+@pytest.mark.long
 def test_sound_alone_beside_pictures_alone_trains_a_step(tmp_path):
     config = shrunken(quickstart.get_config("fine=none"))
     config.data.source = {
