@@ -105,12 +105,11 @@ class Scored:
         chance = {name: 1 / self.known for name in found if name.startswith("chance_")}
         if "chance_accuracy@5" in found:
             chance["chance_accuracy@5"] = min(1.0, 5 / self.known)
-        recall = metrics.class_accuracies(self.ranks() == 1, self.labels)
         return {
             **found,
             **chance,
             "majority_accuracy@1": np.bincount(self.labels).max() / len(self.labels),
-            **{f"class_accuracy/{self.classes[n]}": share for n, share in recall.items()},
+            **metrics.class_accuracies(self.ranks() == 1, self.labels, self.classes),
             "classes_unknown": float(len(np.unique(self.labels[unknown]))),
             "clips_of_unknown_classes": float(unknown.sum()),
         }

@@ -90,13 +90,15 @@ class Evaluation:
             }
         columns = ["accuracy", "accuracy_spread", "majority_accuracy", "mean_class_accuracy"]
         lines = [metrics.table(rows, [name for name in columns if name in result])]
-        for title, prefix in (("fold", "accuracy_fold_"), ("class", "class_accuracy/")):
-            shares = ", ".join(
-                f"{name.removeprefix(prefix)} {100 * value:.1f}%"
-                for name, value in result.items()
-                if name.startswith(prefix)
-            )
-            lines.append(f"trained, by {title}: {shares}")
+        for title, what, mark in (("fold", "accuracy", "_fold_"), ("class", "class_accuracy", "/")):
+            names = [n.removeprefix(what + mark) for n in result if n.startswith(what + mark)]
+            shares = [
+                "{} {:.1%} ({:.1%} to {:.1%})".format(
+                    name, *(result[f"{what}{end}{mark}{name}"] for end in ("", "_low", "_high"))
+                )
+                for name in names
+            ]
+            lines.append(f"trained, by {title}: {', '.join(shares)}")
         return "\n".join([*lines, footnote(result)])
 
 
@@ -172,14 +174,17 @@ class _LinearProbe:
         """Fits and tests for each test part; only valid recordings take part."""
         correct = np.zeros(len(x), bool)
         scores: dict[str, Any] = {"unconverged": 0}
+        accuracies = []
         for test in self.tests:
             fitted, strength = self._fitted(x, valid, test)
             rows = valid & (self.fold == test)
             correct[rows] = fitted.predict(x[rows]) == self.labels[rows]
-            scores[f"accuracy_fold_{test + 1}"] = correct[rows].mean()
+            accuracies.append(correct[rows].mean())
+            low, high = metrics.bootstrap_interval(correct[rows])
+            for end, value in (("", accuracies[-1]), ("_low", low), ("_high", high)):
+                scores[f"accuracy{end}_fold_{test + 1}"] = value
             scores[f"inverse_strength_fold_{test + 1}"] = strength
             scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
-        accuracies = [v for k, v in scores.items() if k.startswith("accuracy_fold_")]
         tested = valid & np.isin(self.fold, self.tests)
         # Folds weigh alike, whatever their size.
         sizes = np.bincount(self.fold[tested], minlength=self.fold.max() + 1)
@@ -191,13 +196,12 @@ class _LinearProbe:
         self.by_query = {"correct": correct[tested].astype(int).tolist()}
         names = self.names[tested].tolist()
         self.queries = {"": {"name": names, "group": list(range(len(names)))}}
-        recall = metrics.class_accuracies(correct[tested], self.labels[tested])
         classes = self.parts[0].classes
         return {
             **interval,
             **metrics.mean_class_accuracy(correct[tested], self.labels[tested]),
             **scores,
-            **{f"class_accuracy/{classes[label]}": share for label, share in recall.items()},
+            **metrics.class_accuracies(correct[tested], self.labels[tested], classes),
         }
 
     def _fitted(

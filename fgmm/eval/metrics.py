@@ -172,17 +172,21 @@ def caption_groups(
 
 
 def class_accuracies(
-    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"]
-) -> dict[int, float]:
-    """The share of right answers among the queries of each class, by label, ascending.
-
-    Their mean, over the classes that occur, is the mean per class accuracy.
+    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"], classes: Sequence[str]
+) -> dict[str, float]:
+    """The share of right answers among the queries of each class that occurs, as
+    ``class_accuracy/CLASS``; its 95% interval as ``class_accuracy_low/CLASS`` and ``_high``.
 
     Args:
-      correct: whether each of Q queries was answered right.
-      labels: the true class of each.
+      correct, labels: of each query, whether it was right, and its true place in ``classes``.
     """
-    return {int(label): float(correct[labels == label].mean()) for label in np.unique(labels)}
+    found = {}
+    for label in np.unique(labels):
+        of_class = correct[labels == label]
+        values = of_class.mean(), *bootstrap_interval(of_class)
+        for end, value in zip(("", "_low", "_high"), values, strict=True):
+            found[f"class_accuracy{end}/{classes[label]}"] = float(value)
+    return found
 
 
 def classification_summary(

@@ -192,7 +192,7 @@ def test_the_table_and_the_protocol(experiment, state):
     assert [line.split()[1] for line in table.splitlines()[2:4]] == ["trained", "untrained"]
     for column in ("chance", "majority_accuracy", "accuracy_spread"):
         assert column in table.splitlines()[0]
-    assert "trained, by fold: 1 100.0%, 2 100.0%" in table
+    assert "trained, by fold: 1 100.0% (100.0% to 100.0%), 2 100.0% (" in table
     assert "lime_green 100.0%" in table
     assert bound.protocol["pool"] == "mean"
     assert bound.protocol["feature"] == "video encoder's output, before the heads"

@@ -261,7 +261,11 @@ def test_classification_of_nothing_is_refused():
 
 def test_accuracy_by_class_leaves_out_classes_that_do_not_occur():
     correct, labels = np.array([True, False, True, True]), np.array([3, 3, 1, 1])
-    assert metrics.class_accuracies(correct, labels) == {1: 1.0, 3: 0.5}
+    found = metrics.class_accuracies(correct, labels, "abcd")
+    shares = {name: value for name, value in found.items() if name.startswith("class_accuracy/")}
+    assert shares == {"class_accuracy/b": 1.0, "class_accuracy/d": 0.5}
+    assert (found["class_accuracy_low/b"], found["class_accuracy_high/b"]) == (1, 1)
+    assert 0 <= found["class_accuracy_low/d"] < 0.5 < found["class_accuracy_high/d"] <= 1
 
 
 def test_table_puts_chance_beside_each_column():
