@@ -162,8 +162,9 @@ def _explained(error: Exception, argv: list[str]) -> str:
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
         return last_line.rpartition("ConfigError: ")[2]
-    if last_line.startswith("flag --config."):
-        return last_line.removeprefix("flag ")
+    # Of a config file that fails, absl's line is about the file's name.
+    if other := re.match("flag (--(?!config=).*)", last_line):
+        return other[1]
     return f"--config={given('config', argv)}: {last_line}"
 
 
@@ -186,7 +187,9 @@ def required(flag: str) -> Any:
     """
     value = flags.FLAGS[flag].value
     if value is None:
-        raise ConfigError(f"--{flag} is missing; {flags.FLAGS[flag].help}")
+        # absl adds what it has to say to flags that may be repeated.
+        purpose = flags.FLAGS[flag].help.partition(";\n")[0]
+        raise ConfigError(f"--{flag} is missing; {purpose}")
     return value
 
 

@@ -31,6 +31,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         (("--config=configs/nope.py",), "--config=configs/nope.py cannot be read"),
         ((QUICKSTART, "--wordir=x"), "Unknown command line flag 'wordir'. Did you mean: workdir"),
         ((QUICKSTART, "--config.bath_size=3"), "config.bath_size=3 is unknown; allowed: "),
+        ((QUICKSTART, "--process_count=x"), "error: --process_count=x: invalid literal for int"),
         ((QUICKSTART, "--config.batch_size=x"), "--config.batch_size=x: invalid literal for int"),
         ((f"{QUICKSTART}:noise=x",), "variant noise='x' is not of type float"),
         ((f"{QUICKSTART}:noize=0.1",), "variant 'noize=0.1' is unknown; allowed: fine=info_nce"),
