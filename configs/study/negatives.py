@@ -22,7 +22,7 @@ PARTS = {
     "flickr8k_features": (
         {"split": "dev", "captions": 1},
         {"examples": 36_000},
-        {"examples": 18_000, "split": "tune", "rate": (1e-3, 2e-3, 4e-3)},
+        {"examples": 18_000, "split": "tune", "rate": (2e-3, 4e-3, 8e-3)},
     ),
     "narrated_shapes": (
         {"corpus": 0, "noise": 0.5, "pairs": "video_text", "width": 0.5},
