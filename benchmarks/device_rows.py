@@ -31,10 +31,10 @@ ROUNDS = 1 if DRY_RUN else 5
 # Of the gradient's norm, that a gradient in bfloat16 may be off.
 ALLOWED = 0.01
 
-Found = Iterator[dict[str, Any]]
+Rows = Iterator[dict[str, Any]]
 
 
-def device() -> Found:
+def device() -> Rows:
     """Which it is, its peak as the data sheet has it, and the rate of a product of squares."""
     chosen = jax.devices()[0]
     yield {
@@ -50,7 +50,7 @@ def device() -> Found:
     yield {"square_tflops": 2 * size**3 / seconds / 1e12}
 
 
-def against_float64(implementation: str) -> Found:
+def against_float64(implementation: str) -> Rows:
     """The loss and its gradients, and float64's at the same embeddings in bfloat16."""
     reason = _refusal(implementation)
     if reason:
@@ -79,7 +79,7 @@ def against_float64(implementation: str) -> Found:
     yield {"worst": worst, "right": bool(worst < ALLOWED)}
 
 
-def loss(implementation: str) -> Found:
+def loss(implementation: str) -> Rows:
     """Time of the loss and of the plain products that it cannot do without, in turns."""
     reason = _refusal(implementation)
     if reason:
@@ -113,7 +113,7 @@ def loss(implementation: str) -> Found:
         }
 
 
-def training_step(name: str) -> Found:
+def training_step(name: str) -> Rows:
     """Time and FLOP utilisation of a step on a batch that is made up.
 
     FLOPs are those that a run counts, ``fgmm.train.speed.step_flops``.
@@ -152,7 +152,7 @@ def training_step(name: str) -> Found:
         return
 
 
-def resume() -> Found:
+def resume() -> Rows:
     """Four steps in one go, and with a checkpoint after two that is read into a new experiment."""
     from fgmm.train import sharding
     from fgmm.train.checkpoint import Checkpoints

@@ -40,6 +40,21 @@ class LabelledRecords(NamedTuple):
         return np.where(there, self.labels.argmax(axis=1), self.labels.shape[1])
 
 
+def classes_of(source: Any, label: str, *, key: str) -> tuple[str, ...]:
+    """The names of the classes of a kind of label.
+
+    Raises:
+      ConfigError: the source, which stands at ``key`` in the config, has no such label.
+    """
+    classes = getattr(source, "classes", {})
+    if label not in classes:
+        raise ConfigError(
+            f"{key}: label={label!r} is unknown to the source; "
+            f"it has: {', '.join(classes) or 'no labels'}"
+        )
+    return tuple(classes[label])
+
+
 def labelled_records(source: Any, label: str, *, key: str) -> LabelledRecords:
     """Reads the labels of all clips of a source, but none of their media.
 
@@ -51,12 +66,7 @@ def labelled_records(source: Any, label: str, *, key: str) -> LabelledRecords:
     Raises:
       ConfigError: the source has no such label, or contradicts itself.
     """
-    classes = getattr(source, "classes", {})
-    if label not in classes:
-        raise ConfigError(
-            f"{key}: label={label!r} is unknown to the source; "
-            f"it has: {', '.join(classes) or 'no labels'}"
-        )
+    classes = classes_of(source, label, key=key)
     numbers: dict[str, int] = {}
     owner, known = np.full(len(source), -1, np.int64), []
     for record in range(len(source)):
@@ -73,7 +83,7 @@ def labelled_records(source: Any, label: str, *, key: str) -> LabelledRecords:
         raise ConfigError(f"{key}: no clip has a label {label!r}; try another split")
     found = [label for label, _ in known]
     if any(isinstance(of_clip, tuple) for of_clip in found):
-        labels = np.zeros((len(found), len(classes[label])), bool)
+        labels = np.zeros((len(found), len(classes)), bool)
         for row, of_clip in zip(labels, found, strict=True):
             row[list(of_clip)] = True
     else:

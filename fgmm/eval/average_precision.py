@@ -56,8 +56,11 @@ def mean_over_classes(
 
 def mean_average_precision(
     parts: Sequence[tuple[Float[np.ndarray, "_ classes"], Bool[np.ndarray, "_ classes"]]],
+    classes: Sequence[str],
+    *,
+    what: str = "average_precision",
     seed: int = 0,
-) -> tuple[dict[str, float], dict[int, float]]:
+) -> dict[str, float]:
     """The mean over classes, and over parts, with its 95% interval and its chance level.
 
     Parts are test parts, each of which may have been scored by another network, so that scores are
@@ -67,11 +70,14 @@ def mean_average_precision(
     Args:
       parts: of each, the scores of each class for each query, higher is better, and which classes
         each query has.
+      classes: their names.
+      what: before the name of a class.
       seed: of the resampling.
 
     Returns:
       ``mAP``, ``mAP_low``, ``mAP_high`` and ``chance_mAP``, the mean share of queries with a class;
-      and the average precision of each class that a query has, by its number.
+      and the average precision of each class that a query has, with its interval, as
+      ``WHAT/CLASS``.
 
     Raises:
       ValueError: no query of a part has any class.
@@ -88,15 +94,20 @@ def mean_average_precision(
         counted = ~np.isnan(of_classes)
         means.append(np.nansum(of_classes, axis=0) / np.maximum(counted.sum(axis=0), 1))
         chances.append(labels[:, there].mean())
-        for k, precision in zip(there.tolist(), of_classes[:, 0].tolist(), strict=True):
+        for k, precision in zip(there.tolist(), of_classes, strict=True):
             by_class.setdefault(k, []).append(precision)
-    of_parts = np.mean(means, axis=0)
-    low, high = np.quantile(of_parts[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    summary = {"mAP": of_parts[0], "mAP_low": low, "mAP_high": high, "chance_mAP": np.mean(chances)}
-    return (
-        {name: float(value) for name, value in summary.items()},
-        {k: float(np.mean(found)) for k, found in sorted(by_class.items())},
-    )
+    found = _with_ends("mAP", np.mean(means, axis=0)) | {"chance_mAP": float(np.mean(chances))}
+    for k, of_parts in sorted(by_class.items()):
+        there = ~np.isnan(of_parts)
+        resampled = np.nansum(of_parts, axis=0) / np.where(there.any(0), there.sum(0), np.nan)
+        found |= _with_ends(f"{what}/{classes[k]}", resampled)
+    return found
+
+
+def _with_ends(name: str, values: Float[np.ndarray, "R"]) -> dict[str, float]:
+    """The first, which is of the sample itself, and the ends of the interval of the others."""
+    low, high = np.nanquantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _times(queries: int, seed: tuple[int, ...]) -> Int64[np.ndarray, "Q R"]:

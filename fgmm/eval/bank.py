@@ -38,7 +38,7 @@ _COARSE_ROWS, _ROWS, _QUERIES = 1 << 16, 1 << 10, 64
 _ENTRIES = 1 << 22
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The best items of each query, the best first; of equal ones the lower row comes first.
 
     Attributes:
@@ -131,7 +131,7 @@ class Bank:
             file = np.lib.format.open_memmap(
                 folder / f"{name}.npy", "w+", np.dtype(dtypes[name]), array.shape
             )
-            for rows in _slices(len(array), _ROWS):
+            for rows in slices(len(array), _ROWS):
                 file[rows] = array[rows]
             file.flush()
         # One line an id, which may hold line breaks itself.
@@ -154,7 +154,7 @@ class Bank:
 
     def search(
         self, queries: Any, k: int, *, score: Score | None = None, shortlist: int = 0
-    ) -> Found:
+    ) -> SearchResult:
         """The ``k`` best items of each query.
 
         Args:
@@ -180,14 +180,14 @@ class Bank:
         if score is not None and self.local is None:
             raise ValueError("the bank has no local embeddings to score; give score=None")
         if score is None:
-            return Found(*self.nearest(queries.coarse, k), 0)
+            return SearchResult(*self.nearest(queries.coarse, k), 0)
         if shortlist:
             rows, _ = self.nearest(queries.coarse, min(shortlist, len(self)))
             scores = self.scores_of(rows, queries, score)
             best = BestRows(len(rows), k)
             best.add(scores, rows)
-            return Found(*best.sorted(), int((rows >= 0).sum()))
-        return Found(*self._exhaustive(queries, k, score), len(self) * len(queries.coarse))
+            return SearchResult(*best.sorted(), int((rows >= 0).sum()))
+        return SearchResult(*self._exhaustive(queries, k, score), len(self) * len(queries.coarse))
 
     def nearest(
         self, coarse: Float[np.ndarray, "Q D"], k: int
@@ -196,7 +196,7 @@ class Bank:
         best = BestRows(len(coarse), k)
         across = np.asarray(coarse, np.float32).T
         size = max(1, min(_COARSE_ROWS, _ENTRIES // max(len(coarse), 1)))
-        for rows in _slices(len(self), size):
+        for rows in slices(len(self), size):
             scores = np.asarray(self.coarse[rows], np.float32) @ across
             scores[~self.mask[rows].any(axis=1)] = -np.inf
             best.add(scores.T, np.arange(rows.start, rows.stop)[None])
@@ -219,7 +219,7 @@ class Bank:
         best = BestRows(count, k)
         size = min(_ROWS, _power_of_two(len(self)))
         waiting = None
-        for rows in _slices(len(self), size):
+        for rows in slices(len(self), size):
             items = jax.tree.map(jnp.asarray, padded(self.rows(rows), size))
             started = rows, [score(items, part) for part in parts]
             # The device computes a block while the next one is read.
@@ -308,7 +308,8 @@ def _largest(keys: UInt64[np.ndarray, "Q m"], k: int) -> UInt64[np.ndarray, "Q l
     return np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:]
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Parts of so many rows, of a size that the last one may not have."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -327,6 +328,6 @@ def padded(embeddings: Embeddings, size: int) -> Embeddings:
 
 
 def _padded_parts(embeddings: Embeddings, size: int) -> Iterator[Embeddings]:
-    for rows in _slices(len(embeddings.coarse), size):
+    for rows in slices(len(embeddings.coarse), size):
         part = jax.tree.map(lambda v, rows=rows: np.asarray(v[rows]), embeddings)
         yield padded(part, size)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int64
 
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
-from fgmm.eval import corpus_embeddings, metrics
+from fgmm.eval import corpus_embeddings, metrics, result_text
 from fgmm.eval.average_precision import mean_average_precision
 from fgmm.eval.recordings import Recordings, footnote, open_labelled
 from fgmm.experiment.build import Experiment
@@ -63,7 +63,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ClassScores:
     """What a classifier says of R recordings of a source.
 
     Attributes:
@@ -89,16 +89,13 @@ class Scored:
         return self.labels.ndim > 1
 
     def summary(self) -> dict[str, float]:
-        """Metrics with intervals, chance and majority, and one number a class."""
+        """Metrics with intervals, chance and majority, also of each class."""
         if self.several:
             unknown = self.labels[:, self.known :].any(axis=0)
             known = self.labels[:, : self.known]
-            found, by_class = mean_average_precision([(self.scores[:, : self.known], known)])
-            of_class = {
-                f"average_precision/{self.classes[number]}": value
-                for number, value in by_class.items()
-            }
-            return {**found, **of_class, "classes_unknown": float(unknown.sum())}
+            scores = self.scores[:, : self.known]
+            found = mean_average_precision([(scores, known)], self.classes)
+            return {**found, "classes_unknown": float(unknown.sum())}
         unknown = self.labels >= self.known
         found = metrics.classification_summary(self.scores, self.labels)
         # Guesses are among the classes that the classifier has.
@@ -158,7 +155,7 @@ class Classifier:
             several=self.several,
         )
 
-    def scored(self, state: TrainState, recordings: Recordings, batch_size: int) -> Scored:
+    def scored(self, state: TrainState, recordings: Recordings, batch_size: int) -> ClassScores:
         """What it says of the recordings of which something can be read.
 
         Raises:
@@ -189,7 +186,7 @@ class Classifier:
             found = number[labels]
         names = tuple(recordings.names[i] for i in np.flatnonzero(valid))
         counts = recordings.counts(averages)
-        return Scored(scores, found, names, classes, len(self.classes), counts)
+        return ClassScores(scores, found, names, classes, len(self.classes), counts)
 
 
 class _Classification:
@@ -227,9 +224,9 @@ _COLUMNS += ("mean_class_accuracy", "mAP", "mAP_spread")
 
 
 def summary_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Rows of ``Scored.summary``, with all that they must be compared with."""
+    """Rows of ``ClassScores.summary``, with all that they must be compared with."""
     there = {name for row in rows.values() for name in row}
-    return metrics.table(rows, [name for name in _COLUMNS if name in there])
+    return result_text.table(rows, [name for name in _COLUMNS if name in there])
 
 
 def unseen_note(result: Mapping[str, float]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgmm.eval import metrics
 from fgmm.eval.average_precision import mean_average_precision, mean_over_classes
-from fgmm.eval.classification import Scored
+from fgmm.eval.classification import ClassScores
 
 
 class PartResult(NamedTuple):
@@ -26,12 +26,12 @@ class PartResult(NamedTuple):
 
     part: str
     seed: int
-    scored: Scored
+    scored: ClassScores
     unseen: frozenset[str]
 
 
 def summary(found: Sequence[PartResult]) -> dict[str, float]:
-    """Means over parts and seeds, with intervals, spreads and chance; one number a part and class.
+    """Means over parts and seeds, with intervals, spreads and chance; also of each part and class.
 
     Intervals are of a bootstrap over recordings. ``spread`` is one standard deviation over parts,
     and ``seed_spread`` over seeds.
@@ -48,10 +48,14 @@ def summary(found: Sequence[PartResult]) -> dict[str, float]:
     first_seed = [one for one in found if one.seed == found[0].seed]
     return {
         **result,
-        **{f"part/{name}": value for name, value in of_parts.items()},
+        **{k: v for name in of_parts for k, v in _of_part(_in(found, name)).items()},
         "classes_unseen": float(len(frozenset().union(*(one.unseen for one in first_seed)))),
         "clips_of_unseen_classes": float(sum(map(_clips_of_unseen, first_seed))),
     }
+
+
+def _in(found: Sequence[PartResult], part: str) -> list[PartResult]:
+    return [one for one in found if one.part == part]
 
 
 def _score(one: PartResult) -> float:
@@ -67,21 +71,37 @@ def _means(values: np.ndarray, keys: Sequence[Any]) -> dict[Any, float]:
     }
 
 
-def _known(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+def _known(scored: ClassScores) -> tuple[np.ndarray, np.ndarray]:
     return scored.scores[:, : scored.known], scored.labels[:, : scored.known]
 
 
 def _mean_average_precision(found: Sequence[PartResult]) -> dict[str, float]:
-    result, by_class = mean_average_precision([_known(one.scored) for one in found])
-    classes = found[0].scored.classes
-    return result | {f"class/{classes[number]}": value for number, value in by_class.items()}
+    known = [_known(one.scored) for one in found]
+    return mean_average_precision(known, found[0].scored.classes, what="class")
+
+
+def _of_part(found: Sequence[PartResult]) -> dict[str, float]:
+    """The score of a part with its interval, over seeds."""
+    name = f"part/{found[0].part}"
+    if found[0].scored.several:
+        result = _mean_average_precision(found)
+        return {f"{name}{end}": result[f"mAP{end}"] for end in ("", "_low", "_high")}
+    return metrics.with_intervals({name: _ranks(found) == 1}, _groups(found))
+
+
+def _ranks(found: Sequence[PartResult]) -> np.ndarray:
+    return np.concatenate([one.scored.ranks() for one in found])
+
+
+def _groups(found: Sequence[PartResult]) -> np.ndarray:
+    """The recording of each rank; every network's recordings are queries."""
+    names = np.concatenate([one.scored.names for one in found])
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _accuracies(found: Sequence[PartResult]) -> dict[str, float]:
-    """Every network's recordings are queries; those of a recording are resampled together."""
-    ranks = np.concatenate([one.scored.ranks() for one in found])
-    names = np.concatenate([one.scored.names for one in found])
-    _, group = np.unique(names, return_inverse=True)
+    """Queries of a recording are resampled together."""
+    ranks, group = _ranks(found), _groups(found)
     # Parts weigh alike, whatever their size.
     sizes = np.array([len(one.scored.names) for one in found])
     weights = np.repeat(sizes.sum() / len(sizes) / sizes, sizes)
@@ -90,14 +110,13 @@ def _accuracies(found: Sequence[PartResult]) -> dict[str, float]:
     result = metrics.with_intervals({f"accuracy@{k}": (ranks <= k) * weights for k in at}, group)
     result |= {f"chance_accuracy@{k}": k / classes for k in at}
     named = np.concatenate([np.take(one.scored.classes, one.scored.labels) for one in found])
-    by_class = {name: float(np.mean(ranks[named == name] == 1)) for name in np.unique(named)}
-    _, counts = np.unique(named, return_counts=True)
+    names, labels, counts = np.unique(named, return_inverse=True, return_counts=True)
     return {
         **result,
         "majority_accuracy@1": float(counts.max() / counts.sum()),
-        "mean_class_accuracy": float(np.mean([*by_class.values()])),
+        **metrics.mean_class_accuracy(ranks == 1, labels, group),
         "chance_mean_class_accuracy": 1 / classes,
-        **{f"class/{name}": share for name, share in by_class.items()},
+        **metrics.class_accuracies(ranks == 1, labels, names.tolist(), group, what="class"),
     }
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int64
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.folds import drawn_folds
-from fgmm.eval import metrics
+from fgmm.eval import metrics, result_text
 from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
@@ -82,7 +82,7 @@ class Evaluation:
             if number:
                 row = f"{k} a class" + (", untrained" if network else "")
                 rows.setdefault(row, {})[number] = value
-        return f"{metrics.table(rows, ['accuracy', 'accuracy_spread'])}\n{footnote(result)}"
+        return f"{result_text.table(rows, ['accuracy', 'accuracy_spread'])}\n{footnote(result)}"
 
 
 class _FewShot:

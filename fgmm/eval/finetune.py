@@ -36,9 +36,10 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.config import Config, ConfigError, as_dict, plain, tuples
 from fgmm.config.option import check_options, option
-from fgmm.data.folds import labelled_records
+from fgmm.data.folds import classes_of, labelled_records
 from fgmm.data.opening import open_source
-from fgmm.eval.classification import Classifier, Scored, summary_table
+from fgmm.eval import result_text
+from fgmm.eval.classification import Classifier, ClassScores, summary_table
 from fgmm.eval.cross_validation import PartResult, counts, outcomes, summary
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote
 from fgmm.experiment import build as experiments
@@ -120,13 +121,8 @@ class Evaluation:
                 if name.startswith(("untrained/", *beside))
             }
         lines = [summary_table(rows)]
-        for title, prefix in (("part", "part/"), ("class", "class/")):
-            shares = ", ".join(
-                f"{name.removeprefix(prefix)} {100 * value:.1f}%"
-                for name, value in result.items()
-                if name.startswith(prefix)
-            )
-            lines.append(f"fine-tuned, by {title}: {shares}")
+        for of in ("part", "class"):
+            lines.append(result_text.shares(f"fine-tuned, by {of}", f"{of}/", result))
         note = footnote(result)
         if result["classes_unseen"]:
             note += (
@@ -202,19 +198,14 @@ def training_config(
     """
     config = _without_corpus(options, checkpoint, start)
     source = open_source(part.train, "finetune.source", config.data.seconds)
-    classes = getattr(source, "classes", {})
-    if options.label not in classes:
-        raise ConfigError(
-            f"finetune.source: label={options.label!r} is unknown to the source "
-            f"{options.source['name']!r}; it has: {', '.join(classes) or 'no labels'}"
-        )
+    classes = classes_of(source, options.label, key="finetune.source")
     config.seed = seed
     config.steps = max(1, math.ceil(options.epochs * len(source) / config.batch_size))
     config.data.source, config.data.label = part.train, options.label
     config.model.classifiers = {
         options.label: {
             "modality": options.modality,
-            "classes": tuple(classes[options.label]),
+            "classes": classes,
             "pool": options.pool,
             "dropout": options.dropout,
         }
@@ -297,7 +288,7 @@ def tested(
             yield PartResult(part.name, seed, scored, unseen)
 
 
-def _unseen(source: Any, label: str, scored: Scored) -> frozenset[str]:
+def _unseen(source: Any, label: str, scored: ClassScores) -> frozenset[str]:
     found = labelled_records(source, label, key="finetune.source").labels
     classes = source.classes[label]
     present = found.any(axis=0) if found.ndim > 1 else np.isin(np.arange(len(classes)), found)

@@ -21,7 +21,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics, passes
+from fgmm.eval import attention, metrics, passes, result_text
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import gate_weights
@@ -69,7 +69,7 @@ class Evaluation:
             for kind in kinds
             if f"{side}/{kind}/weight" in result
         }
-        lines = [metrics.table(rows, ["weight"])]
+        lines = [result_text.table(rows, ["weight"])]
         if "phrases/auc" in result:
             lines.append(
                 f"a phrase that refers outweighs a wrong one: {result['phrases/auc']:.1%} "

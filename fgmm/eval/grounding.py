@@ -41,7 +41,7 @@ from fgmm.data.media import av_files
 from fgmm.data.media.stretch import Stretch, share_start
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics, passes
+from fgmm.eval import attention, metrics, passes, result_text
 from fgmm.eval.time_spans import all_spans, found_span, outcomes, overlap
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -103,27 +103,19 @@ class Evaluation:
 
     def table(self, result: Mapping[str, float]) -> str:
         """The result for a person, with all that it must be compared with."""
-        rows: dict[str, dict[str, float]] = {}
-        for name, value in result.items():
-            way, _, measured = name.partition("/")
-            kind, _, measure = measured.partition("/")
-            end = next((end for end in ("_low", "_high") if measure.endswith(end)), "")
-            if kind in KINDS and measure.removesuffix(end) in MEASURES:
-                column = f"{kind} {measure.removesuffix(end).replace('_', ' ')}{end}"
-                rows.setdefault(way.replace("_", " "), {})[column] = value
-        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        lines = [metrics.table(rows, [c for c in columns if not c.endswith(("_low", "_high"))])]
+
+        def title(kind: str, measure: str) -> str:
+            known = kind in KINDS and measure in MEASURES
+            return f"{kind} {measure.replace('_', ' ')}" if known else ""
+
         counts = [f"{result['windows']:.0f} windows of {self.source['name']}"]
         counts += [
             f"{result[f'queries/{kind}']:.0f} {kind}s"
             for kind in KINDS
             if f"queries/{kind}" in result
         ]
-        lines.append(", ".join(counts))
-        left_out = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
-        if left_out:
-            lines.append(f"problems in the input: {left_out:.0f}, see the JSON")
-        return "\n".join(lines)
+        lines = [result_text.table_of_ways(result, title), ", ".join(counts)]
+        return "\n".join(filter(None, [*lines, result_text.problems(result)]))
 
 
 class _Query(NamedTuple):

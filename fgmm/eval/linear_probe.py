@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.folds import drawn_folds
-from fgmm.eval import metrics
+from fgmm.eval import metrics, result_text
 from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
@@ -89,16 +89,9 @@ class Evaluation:
                 if k.startswith("untrained/") or k in ("chance_accuracy", "majority_accuracy")
             }
         columns = ["accuracy", "accuracy_spread", "majority_accuracy", "mean_class_accuracy"]
-        lines = [metrics.table(rows, [name for name in columns if name in result])]
-        for title, what, mark in (("fold", "accuracy", "_fold_"), ("class", "class_accuracy", "/")):
-            names = [n.removeprefix(what + mark) for n in result if n.startswith(what + mark)]
-            shares = [
-                "{} {:.1%} ({:.1%} to {:.1%})".format(
-                    name, *(result[f"{what}{end}{mark}{name}"] for end in ("", "_low", "_high"))
-                )
-                for name in names
-            ]
-            lines.append(f"trained, by {title}: {', '.join(shares)}")
+        lines = [result_text.table(rows, [name for name in columns if name in result])]
+        lines.append(result_text.shares("trained, by fold", "accuracy_fold_", result))
+        lines.append(result_text.shares("trained, by class", "class_accuracy/", result))
         return "\n".join([*lines, footnote(result)])
 
 
@@ -180,9 +173,7 @@ class _LinearProbe:
             rows = valid & (self.fold == test)
             correct[rows] = fitted.predict(x[rows]) == self.labels[rows]
             accuracies.append(correct[rows].mean())
-            low, high = metrics.bootstrap_interval(correct[rows])
-            for end, value in (("", accuracies[-1]), ("_low", low), ("_high", high)):
-                scores[f"accuracy{end}_fold_{test + 1}"] = value
+            scores |= metrics.with_intervals({f"accuracy_fold_{test + 1}": correct[rows]})
             scores[f"inverse_strength_fold_{test + 1}"] = strength
             scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
         tested = valid & np.isin(self.fold, self.tests)

@@ -172,20 +172,25 @@ def caption_groups(
 
 
 def class_accuracies(
-    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"], classes: Sequence[str]
+    correct: Bool[np.ndarray, "Q"],
+    labels: Int[np.ndarray, "Q"],
+    classes: Sequence[str],
+    group: Int[np.ndarray, "Q"] | None = None,
+    *,
+    what: str = "class_accuracy",
 ) -> dict[str, float]:
-    """The share of right answers among the queries of each class that occurs, as
-    ``class_accuracy/CLASS``; its 95% interval as ``class_accuracy_low/CLASS`` and ``_high``.
+    """The share of right answers among the queries of each class that occurs, as ``WHAT/CLASS``,
+    with its 95% interval.
 
     Args:
       correct, labels: of each query, whether it was right, and its true place in ``classes``.
+      group: as in ``bootstrap_interval``.
     """
     found = {}
     for label in np.unique(labels):
-        of_class = correct[labels == label]
-        values = of_class.mean(), *bootstrap_interval(of_class)
-        for end, value in zip(("", "_low", "_high"), values, strict=True):
-            found[f"class_accuracy{end}/{classes[label]}"] = float(value)
+        own = labels == label
+        outcome = {f"{what}/{classes[label]}": correct[own]}
+        found |= with_intervals(outcome, None if group is None else group[own])
     return found
 
 
@@ -393,17 +398,21 @@ def auc_summary(
 
 
 def mean_class_accuracy(
-    correct: Bool[np.ndarray, "Q"], labels: Int[np.ndarray, "Q"]
+    correct: Bool[np.ndarray, "Q"],
+    labels: Int[np.ndarray, "Q"],
+    group: Int[np.ndarray, "Q"] | None = None,
 ) -> dict[str, float]:
     """The mean of the accuracies of the classes that occur, and its 95% interval.
 
-    Queries of each class are resampled among themselves, so that all classes stay.
+    Queries of each class are resampled among themselves, so that all classes stay; those of one
+    ``group`` together.
     """
     of_classes, means = [], []
     for number, label in enumerate(np.unique(labels)):
-        of_class = correct[labels == label]
-        of_classes.append(of_class.mean())
-        means.append(_resampled(of_class, None, seed=number)[0])
+        own = labels == label
+        of_classes.append(correct[own].mean())
+        together = None if group is None else group[own]
+        means.append(_resampled(correct[own], together, seed=number)[0])
     low, high = np.quantile(np.mean(means, axis=0), _EDGES)
     return _with_ends("mean_class_accuracy", float(np.mean(of_classes)), low, high)
 
@@ -442,58 +451,3 @@ def with_intervals(
             low, high = np.quantile(of_name, _EDGES)
             found |= _with_ends(name, float(centre), low, high)
     return found
-
-
-# Parts of the names of numbers from 0 to 1.
-_SHARES = ("@", "accuracy", "hit", "mAP", "iou")
-
-
-def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    """An aligned text table that is Markdown as well, with chance beside each column that has it.
-
-    Shares, whose names hold one of ``_SHARES``, are printed as percentages. The interval of a
-    value, ``NAME_low`` and ``NAME_high`` of its row, stands behind it. A value that a row lacks is
-    ``-``.
-
-    Args:
-      rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
-      columns: names to show. ``chance_NAME`` of any row makes a column "chance" after NAME's.
-
-    Raises:
-      ValueError: no row has a column asked for.
-    """
-    known = {name for row in rows.values() for name in row}
-    missing = [name for name in columns if name not in known]
-    if missing:
-        raise ValueError(f"no row has {', '.join(missing)}; there are: {', '.join(sorted(known))}")
-    shown = [
-        (name, head)
-        for column in columns
-        for name, head in ((column, column), (f"chance_{column}", "chance"))
-        if name in known
-    ]
-    cells = [["", *(head for _, head in shown)]]
-    for label, row in rows.items():
-        cells.append([label, *(_cell(name, row) if name in row else "-" for name, _ in shown)])
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    # A colon on the right aligns a column of numbers to the right in Markdown.
-    cells.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    lines = []
-    for label, *numbers in cells:
-        aligned = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
-        lines.append(f"| {' | '.join([label.ljust(widths[0]), *aligned])} |")
-    return "\n".join(lines)
-
-
-def _cell(name: str, row: Mapping[str, float]) -> str:
-    shown = _number(name, row[name])
-    ends = [row[end] for end in (f"{name}_low", f"{name}_high") if end in row]
-    if not ends:
-        return shown
-    return f"{shown} ({' to '.join(_number(name, end).removesuffix('%') for end in ends)})"
-
-
-def _number(name: str, value: float) -> str:
-    if any(part in name for part in _SHARES):
-        return f"{100 * value:.2f}%"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

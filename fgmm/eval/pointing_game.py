@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from fgmm.config import ConfigError
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics, passes
+from fgmm.eval import attention, metrics, passes, result_text
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -65,28 +65,19 @@ class Evaluation:
 
     def table(self, result: Mapping[str, float]) -> str:
         """The result for a person, with all that it must be compared with."""
-        rows: dict[str, dict[str, float]] = {}
-        for name, value in result.items():
-            way, _, measured = name.partition("/")
-            kind, _, measure = measured.partition("/")
-            end = next((end for end in ("_low", "_high") if measure.endswith(end)), "")
-            if measure.removesuffix(end) in MEASURES:
-                title = measure.removesuffix(end).replace("other", "hits another")
-                column = f"{kind} {title}".replace("_", " ") + end
-                rows.setdefault(way.replace("_", " "), {})[column] = value
-        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        lines = [metrics.table(rows, [c for c in columns if not c.endswith(("_low", "_high"))])]
+
+        def title(kind: str, measure: str) -> str:
+            known = f"{kind} {measure.replace('other', 'hits another')}".replace("_", " ")
+            return known if measure in MEASURES else ""
+
         counts = [f"{result['clips']:.0f} clips of {self.source['name']}"]
         counts += [
             f"{result[f'phrases/{kind}']:.0f} {kind} phrases"
             for kind in KINDS
             if f"phrases/{kind}" in result
         ]
-        lines.append(", ".join(counts))
-        left_out = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
-        if left_out:
-            lines.append(f"problems in the input: {left_out:.0f}, see the JSON")
-        return "\n".join(lines)
+        lines = [result_text.table_of_ways(result, title), ", ".join(counts)]
+        return "\n".join(filter(None, [*lines, result_text.problems(result)]))
 
 
 class _PointingGame:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 
-from fgmm.eval.bank import Bank, BestRows, Score
+from fgmm.eval.bank import Bank, BestRows, Score, slices
 
 # Neighbours whose counts show hubs, and whose scores correct them.
 NEIGHBOURS = 10
@@ -131,8 +131,8 @@ class Tiles:
         self._kept: dict[tuple[int, int], Tile] = {}
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Tile]]:
-        for rows in _slices(self.clips, self._size):
-            for columns in _slices(self.captions, self._size):
+        for rows in slices(self.clips, self._size):
+            for columns in slices(self.captions, self._size):
                 yield rows, columns, self._tile(rows, columns)
 
     def _tile(self, rows: slice, columns: slice) -> Tile:
@@ -288,10 +288,7 @@ def of_shortlists(
     tied = (by_coarse == last) & (by_coarse[:, shortlist:] == last)
     rows, relevant, tied = (v[:, :shortlist] for v in (rows, relevant, tied))
     scores = np.concatenate(
-        [
-            items.scores_of(rows[some], queries.rows(some), score)
-            for some in _slices(len(rows), 1024)
-        ]
+        [items.scores_of(rows[some], queries.rows(some), score) for some in slices(len(rows), 1024)]
     )
     scores = np.where(np.isnan(scores), np.where(relevant, -np.inf, np.inf), scores)
     chosen = relevant & ~tied
@@ -305,13 +302,8 @@ def of_shortlists(
 
 
 def _nearest_of(items: Bank, queries: Bank, k: int) -> tuple[np.ndarray, np.ndarray]:
-    parts = [items.nearest(queries.coarse[some], k) for some in _slices(len(queries), 1024)]
+    parts = [items.nearest(queries.coarse[some], k) for some in slices(len(queries), 1024)]
     rows, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
     # What cannot be read finds nothing.
     unread = ~queries.mask.any(axis=1)[:, None]
     return np.where(unread, -1, rows), np.where(unread, np.float32(-np.inf), scores)
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))

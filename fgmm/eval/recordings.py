@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from fgmm.config import Config, ConfigError
 from fgmm.data import pipeline
 from fgmm.data.folds import labelled_records
+from fgmm.eval import result_text
 from fgmm.eval.corpus_embeddings import CorpusEmbeddings
 from fgmm.experiment.build import Experiment
 
@@ -180,7 +181,4 @@ def footnote(result: Mapping[str, float]) -> str:
     note = f"{result['clips']:.0f} clips in {result['windows']:.0f} windows"
     if result["clips_left_out"]:
         note += f"; clips left out, as nothing of them can be read: {result['clips_left_out']:.0f}"
-    problems = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
-    if problems:
-        note += f"; problems in the input: {problems:.0f}, see the JSON"
-    return note
+    return "; ".join(filter(None, [note, result_text.problems(result)]))

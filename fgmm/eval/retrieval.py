@@ -30,7 +30,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.data.schema import REASONS
-from fgmm.eval import corpus_embeddings, metrics, pairs, passes, ranks
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes, ranks, result_text
 from fgmm.eval.bank import Bank, RowsOf, padded
 from fgmm.eval.recordings import check_encoders
 from fgmm.experiment.build import Experiment
@@ -108,7 +108,7 @@ class Evaluation:
                     value
                 )
         columns = [*(f"r@{k}" for k in metrics.RECALL_AT), "median_rank", "mean_rank", "hubness"]
-        lines = [metrics.table(rows, columns)]
+        lines = [result_text.table(rows, columns)]
         for row, found in rows.items():
             if "share_of_pairs" in found:
                 lines.append(
@@ -118,8 +118,6 @@ class Evaluation:
                 )
         if self.correct_hubs:
             lines.append("hubs corrected: uses the statistics of this gallery and these queries")
-        problems = ("bad_input/", "left_out/")
-        left_out = sum(value for name, value in result.items() if name.startswith(problems))
         unread = result["phrases_left_out"]
         gallery = f"gallery: {result['clips']:.0f} clips, {result['captions']:.0f} "
         gallery += "sounds" if self.pair == "video_audio" else "captions"
@@ -127,8 +125,8 @@ class Evaluation:
             gallery += f", in {self.folds} parts"
         if failed := result["unreadable_clips"] + result["unreadable_captions"]:
             gallery += f"; of them unreadable, which count as not found: {failed:.0f}"
-        if left_out:
-            gallery += f"; problems in the input: {left_out:.0f}, see the JSON"
+        if problems := result_text.problems(result):
+            gallery += f"; {problems}"
         if unread:
             gallery += f"; {unread:.1%} of the phrases had no room"
         return "\n".join([*lines, gallery])

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.schema import Caption, Clip
-from fgmm.eval import corpus_embeddings, metrics, pairs, passes
+from fgmm.eval import corpus_embeddings, metrics, pairs, passes, result_text
 from fgmm.eval.bank import padded
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
@@ -97,7 +97,7 @@ class Evaluation:
             for name in rows["coarse"]
             if not name.startswith("chance_") and not name.endswith(beside)
         ]
-        note = f"{metrics.table(rows, columns)}\n{footnote(result)}"
+        note = f"{result_text.table(rows, columns)}\n{footnote(result)}"
         if unknown := result["classes_partly_unknown"]:
             note += f"; classes with words that the tokenizer spells only in part: {unknown:.0f}"
         return note

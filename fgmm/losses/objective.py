@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,17 @@ class Embeddings(Protocol):
     gates: Float[Array, "B *rest"] | None
 
 
+class LossInputs(NamedTuple):
+    """What every term of an objective computes from; see ``Objective``."""
+
+    embeddings: Mapping[str, Mapping[str, Any]]
+    batch: Mapping[str, Array]
+    step: ScalarLike
+    key: PRNGKeyArray | None
+    axis_name: AxisName
+    exchange: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TermEntry:
     """A term's place in the objective.
@@ -76,32 +87,25 @@ class TermEntry:
         _check_weight(self.weight)
 
     def __call__(
-        self,
-        name: str,
-        parameters: Parameters,
-        embeddings: Mapping[str, Mapping[str, Any]],
-        batch: Mapping[str, Array],
-        step: ScalarLike,
-        *,
-        key: PRNGKeyArray | None,
-        axis_name: AxisName,
-        exchange: str,
+        self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone, as of ``Objective``."""
-        clips, captions = (_found(name, self.space, m, embeddings) for m in PAIRS[self.pair])
+        """The loss and metrics of this term alone."""
+        clips, captions = (_found(name, self.space, m, given.embeddings) for m in PAIRS[self.pair])
         phrase_ids = None
         if PAIRS[self.pair][1] == "text":
             phrases = captions.mask.shape[2] if self.level == "fine" else None
-            phrase_ids = phrase_identities(batch["tokens"], batch["phrase_ids"], phrases)
+            phrase_ids = phrase_identities(
+                given.batch["tokens"], given.batch["phrase_ids"], phrases
+            )
         side = _fine if self.level == "fine" else _coarse
-        drawing = {"key": key} if self.term.draws else {}
+        drawing = {"key": given.key} if self.term.draws else {}
         return self.term(
             *(parameters, side(clips), side(captions)),
             phrase_ids=phrase_ids,
-            step=step,
+            step=given.step,
             **drawing,
-            axis_name=axis_name,
-            exchange=exchange,
+            axis_name=given.axis_name,
+            exchange=given.exchange,
         )
 
 
@@ -130,24 +134,15 @@ class LabelEntry:
         _check_weight(self.weight)
 
     def __call__(
-        self,
-        name: str,
-        parameters: Parameters,
-        embeddings: Mapping[str, Mapping[str, Any]],
-        batch: Mapping[str, Array],
-        step: ScalarLike,
-        *,
-        key: PRNGKeyArray | None,
-        axis_name: AxisName,
-        exchange: str,
+        self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone, as of ``Objective``."""
-        del parameters, step, key, exchange
+        """The loss and metrics of this term alone."""
+        batch = given.batch
         return self.term(
-            _found(name, LOGITS, self.classifier, embeddings),
+            _found(name, LOGITS, self.classifier, given.embeddings),
             batch["labels"],
             batch["labels_mask"] & batch[f"{self.modality}_mask"],
-            axis_name=axis_name,
+            axis_name=given.axis_name,
         )
 
 
@@ -231,15 +226,11 @@ class Objective:
         Raises:
           ValueError: embeddings that a term needs are missing.
         """
+        given = LossInputs(embeddings, batch, step, key, axis_name, exchange)
         loss = jnp.zeros(())
         metrics = {}
         for name, entry in self.terms.items():
-            term_loss, term_metrics = entry(
-                *(name, parameters[name], embeddings, batch, step),
-                key=key,
-                axis_name=axis_name,
-                exchange=exchange,
-            )
+            term_loss, term_metrics = entry(name, parameters[name], given)
             loss += entry.weight * term_loss
             metrics[f"loss/{name}"] = term_loss
             metrics |= {f"{name}/{metric}": value for metric, value in term_metrics.items()}

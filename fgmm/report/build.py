@@ -24,7 +24,7 @@ _MOST_RUNS = 4
 _SILENCED = 8  # phrases listed on either side
 
 
-class Gated(NamedTuple):
+class GatedPhrase(NamedTuple):
     """A phrase with its weight by a learned gate, as a multiple of the uniform weight."""
 
     phrase: str
@@ -33,7 +33,7 @@ class Gated(NamedTuple):
     times: float
 
 
-class Shown(NamedTuple):
+class CheckpointView(NamedTuple):
     """What a checkpoint shows of a corpus.
 
     Attributes:
@@ -47,8 +47,8 @@ class Shown(NamedTuple):
     step: int
     corpus: str
     sheets: Sequence[Any] = ()
-    silenced: Sequence[Gated] = ()
-    heeded: Sequence[Gated] = ()
+    silenced: Sequence[GatedPhrase] = ()
+    heeded: Sequence[GatedPhrase] = ()
     directions: Sequence[Any] = ()
     notes: Sequence[str] = ()
 
@@ -60,9 +60,9 @@ class RunPage(NamedTuple):
     workdir: pathlib.Path
     series: curves.Series
     config: Mapping[str, Any] | None
-    results: Mapping[str, run_summary.Evaluated]
+    results: Mapping[str, run_summary.EvaluationResult]
     starts: Sequence[Mapping[str, Any]]
-    shown: Shown
+    shown: CheckpointView
 
     @property
     def steps(self) -> int:
@@ -82,7 +82,7 @@ class RunPage(NamedTuple):
         return "–" if skipped is None else f"{np.nansum(skipped):.0f}"
 
     @property
-    def fed(self) -> list[run_summary.Fed]:
+    def fed(self) -> list[run_summary.FeedShare]:
         """How well each pair was fed."""
         return run_summary.fed(self.series, self.config) if self.config else []
 
@@ -97,7 +97,9 @@ class RunPage(NamedTuple):
         return run_summary.settings(self.config) if self.config else []
 
 
-def read(workdir: pathlib.Path, name: str, show: Callable[[pathlib.Path], Shown]) -> RunPage:
+def read(
+    workdir: pathlib.Path, name: str, show: Callable[[pathlib.Path], CheckpointView]
+) -> RunPage:
     """Reads a run.
 
     Raises:
@@ -109,7 +111,7 @@ def read(workdir: pathlib.Path, name: str, show: Callable[[pathlib.Path], Shown]
     try:
         config = as_dict(checkpoint.config_of(workdir))
     except ConfigError as error:
-        config, shown = None, Shown(0, "", notes=[f"no checkpoint to look at: {error}"])
+        config, shown = None, CheckpointView(0, "", notes=[f"no checkpoint to look at: {error}"])
     else:
         shown = show(workdir)
     results = run_summary.inside_training(series, config) if config else {}
@@ -118,7 +120,7 @@ def read(workdir: pathlib.Path, name: str, show: Callable[[pathlib.Path], Shown]
     return RunPage(name, workdir, series, config, results, starts, shown)
 
 
-def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Shown:
+def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> CheckpointView:
     """What a checkpoint shows; what it cannot show is a note.
 
     Args:
@@ -153,7 +155,7 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Shown:
     except ConfigError as error:
         notes.append(str(error))
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
-    return Shown(int(state.step), corpus, sheets, silenced, heeded, directions, notes)
+    return CheckpointView(int(state.step), corpus, sheets, silenced, heeded, directions, notes)
 
 
 def with_room_of_retrieval(experiment: Any) -> Any:
@@ -163,7 +165,9 @@ def with_room_of_retrieval(experiment: Any) -> Any:
     return experiment.with_room(room.get("phrases", 0), room.get("tokens", 0))
 
 
-def gated(sheets: Sequence[Any], pairs: Sequence[str]) -> tuple[list[Gated], list[Gated]]:
+def gated(
+    sheets: Sequence[Any], pairs: Sequence[str]
+) -> tuple[list[GatedPhrase], list[GatedPhrase]]:
     """The phrases with the least and with the most weight, of all sheets.
 
     Args:
@@ -178,7 +182,7 @@ def gated(sheets: Sequence[Any], pairs: Sequence[str]) -> tuple[list[Gated], lis
                 if pair in block.weights:
                     times = block.weights[pair] * len(of_clip)
                     clip = sheet.heading[0].partition("  (")[0]
-                    found.append(Gated(block.title, clip, pair.replace("_", " and "), times))
+                    found.append(GatedPhrase(block.title, clip, pair.replace("_", " and "), times))
     found.sort(key=lambda entry: entry.times)
     half = min(_SILENCED, len(found) // 2)
     return found[:half], found[::-1][:half]
@@ -237,7 +241,7 @@ def main(argv: list[str]) -> None:
     xla_flags.configure()
     command_line.use_compilation_cache()
 
-    def show(workdir: pathlib.Path) -> Shown:
+    def show(workdir: pathlib.Path) -> CheckpointView:
         return look(workdir, flags.FLAGS.step, flags.FLAGS.clips, flags.FLAGS.gallery)
 
     runs = [read(*run, show) for run in zip(workdirs, titles, strict=True)]

@@ -97,8 +97,7 @@ class Gallery:
             raise ConfigError("the checkpoint was trained without a term that compares modalities")
         self.space = max(spaces, key=spaces.count)
         self.scoring = Scoring(experiment, state, self.space)
-        count = min(clips, len(source))
-        self.chosen: list[Clip] = [source[i * len(source) // count] for i in range(count)]
+        self.chosen: list[Clip] = [source[place] for place in spread(len(source), clips)]
         self.captions: list[str] = []
         self.pictures: list[np.ndarray | None] = []
         self.sounds: list[np.ndarray | None] = []

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from fgmm.eval import metrics
-from fgmm.report import pages
+from fgmm.report import pages, strips
 from fgmm.report.gallery import Gallery, spread
 
 _SHOWN = 4  # of what is found
@@ -107,9 +106,6 @@ def _item(gallery: Gallery, row: int, modality: str) -> Item:
         picture = Image.fromarray(frame)
         picture.thumbnail((_SIDE, _SIDE))
     if modality == "audio" and log_mel is not None:
-        level = log_mel.T[::-1]
-        level = (level - level.min()) / max(float(np.ptp(level)), 1e-6)
-        colours = matplotlib.colormaps["magma"](level)[..., :3]
-        picture = Image.fromarray(np.uint8(255 * colours)).resize((_SIDE, _SIDE))
+        picture = Image.fromarray(strips.spectrogram(log_mel, None)).resize((_SIDE, _SIDE))
     shown = "" if picture is None else pages.inline(picture)
     return Item(gallery.chosen[row].clip_id, gallery.captions[row], shown)

@@ -33,7 +33,7 @@ class Figure(NamedTuple):
         return f"{100 * x:.1f}%" if self.is_share else f"{x:,.4g}"
 
 
-class Evaluated(NamedTuple):
+class EvaluationResult(NamedTuple):
     """The result of an evaluation.
 
     Attributes:
@@ -52,9 +52,9 @@ class Evaluated(NamedTuple):
     protocol: Mapping[str, Any]
 
 
-def evaluated(workdir: pathlib.Path) -> dict[str, Evaluated]:
+def evaluated(workdir: pathlib.Path) -> dict[str, EvaluationResult]:
     """The evaluations that wrote into the folder of a run, by label; of each the latest step."""
-    found: dict[str, Evaluated] = {}
+    found: dict[str, EvaluationResult] = {}
     for path in sorted(workdir.glob("*-*.json")):
         try:
             report = json.loads(path.read_text())
@@ -65,14 +65,14 @@ def evaluated(workdir: pathlib.Path) -> dict[str, Evaluated]:
             continue
         if label not in found or report["step"] > found[label].step:
             figures, others = _figures(report["results"])
-            found[label] = Evaluated(
+            found[label] = EvaluationResult(
                 *(label, report["step"], report.get("weights", ""), figures, others),
                 protocol=flat(report["protocol"]),
             )
     return found
 
 
-def inside_training(series: Series, config: Config) -> dict[str, Evaluated]:
+def inside_training(series: Series, config: Config) -> dict[str, EvaluationResult]:
     """The last results of the evaluations that ran inside training, by label."""
     found = {}
     for name, entry in config["evals"].items():
@@ -84,7 +84,9 @@ def inside_training(series: Series, config: Config) -> dict[str, Evaluated]:
         if of_entry:
             last = {key: float(v[np.isfinite(v)][-1]) for key, v in of_entry.items()}
             at = max(int(series["step"][np.isfinite(v)][-1]) for v in of_entry.values())
-            found[name] = Evaluated(name, at, "", *_figures(last), protocol=flat(as_dict(entry)))
+            found[name] = EvaluationResult(
+                name, at, "", *_figures(last), protocol=flat(as_dict(entry))
+            )
     return found
 
 
@@ -116,25 +118,32 @@ def _chances(name: str) -> list[str]:
     return [beside, f"chance_{metric}", *([f"chance/{rest}"] if first != "chance" else [])]
 
 
-class Fed(NamedTuple):
-    """What batches gave to the terms on a pair: the share of clips that had both sides."""
+class FeedShare(NamedTuple):
+    """What batches gave to terms: the share of clips that had both sides of their pair, or a label
+    and what it is told from.
+    """
 
-    pair: str
+    what: str
     terms: list[str]
     share: float
 
 
-def fed(series: Series, config: Config) -> list[Fed]:
-    """How well each pair of the objective was fed, over all steps."""
+def fed(series: Series, config: Config) -> list[FeedShare]:
+    """How well the terms of the objective were fed, over all steps; see ``fgmm.train.feed``."""
     terms: dict[str, list[str]] = {}
     for name, term in config["objective"]["terms"].items():
-        terms.setdefault(term["pair"], []).append(name)
+        if "pair" in term:
+            key = f"pairs/{term['pair']}"
+        else:
+            key = f"labels/{config['model']['classifiers'][term['classifier']]['modality']}"
+        terms.setdefault(key, []).append(name)
     found = []
-    for pair, names in sorted(terms.items()):
-        clips = series.get(f"pairs/{pair}")
-        if clips is not None:
-            share = float(np.nanmean(clips)) / config["batch_size"]
-            found.append(Fed(pair.replace("_", " and "), sorted(names), share))
+    for key, names in sorted(terms.items()):
+        if key in series:
+            kind, _, sides = key.partition("/")
+            what = sides.replace("_", " and ") if kind == "pairs" else f"{sides} and label"
+            share = float(np.nanmean(series[key])) / config["batch_size"]
+            found.append(FeedShare(what, sorted(names), share))
     return found
 
 

@@ -24,7 +24,7 @@ from fgmm.study.grid import Cell, Study
 Result = dict[str, Any]
 
 # Details of an evaluation that no table shows.
-_DETAILS = re.compile(r"_fold_|class_accuracy\w*/|inverse_strength|chance_(median|mean)_rank")
+_DETAILS = re.compile(r"_fold_|class_accuracy/|inverse_strength|chance_(median|mean)_rank")
 _RECALL = re.compile(r"(?P<label>[^/]+)/(?P<score>\w+)/(?P<direction>\w+)/r@10")
 
 

@@ -30,23 +30,27 @@ def test_it_is_that_of_scikit_learn_with_ties_and_with_weights():
 
 def test_the_mean_over_the_classes_that_occur():
     scores, labels = corpus()
-    summary, by_class = mean_average_precision([(scores, labels)])
+    summary = mean_average_precision([(scores, labels)], "abcd")
+    by_class = {k: v for k, v in summary.items() if k.startswith("average_precision/")}
     expected = average_precision_score(labels[:, :3], scores[:, :3], average=None)
-    assert list(by_class) == [0, 1, 2]
-    assert list(by_class.values()) == pytest.approx(expected.tolist())
+    assert len(by_class) == 9
+    for name, value in zip("abc", expected.tolist(), strict=True):
+        own = [by_class[f"average_precision/{name}{end}"] for end in ("_low", "", "_high")]
+        assert own[1] == pytest.approx(value)
+        assert own[0] < own[1] < own[2]
     assert summary["mAP"] == pytest.approx(expected.mean())
     assert mean_over_classes(scores, labels) == pytest.approx(expected.mean())
     assert summary["mAP_low"] < summary["mAP"] < summary["mAP_high"]
     assert summary["chance_mAP"] == pytest.approx(labels[:, :3].mean())
-    equal, _ = mean_average_precision([(np.zeros_like(scores), labels)])
+    equal = mean_average_precision([(np.zeros_like(scores), labels)], "abcd")
     assert equal["mAP"] == pytest.approx(equal["chance_mAP"])
 
 
 def test_scores_of_parts_are_not_compared_with_each_other():
     parts = [corpus(0), corpus(1)]
-    each = [mean_average_precision([part])[0]["mAP"] for part in parts]
+    each = [mean_average_precision([part], "abcd")["mAP"] for part in parts]
     shifted = [parts[0], (parts[1][0] + 100, parts[1][1])]
-    assert mean_average_precision(shifted)[0]["mAP"] == pytest.approx(np.mean(each))
+    assert mean_average_precision(shifted, "abcd")["mAP"] == pytest.approx(np.mean(each))
 
 
 @pytest.mark.long
@@ -58,7 +62,7 @@ def test_the_interval_is_that_of_resampled_queries():
     for rows in drawn:
         there = [k for k in range(3) if labels[rows, k].any()]
         values.append(average_precision_score(labels[rows][:, there], scores[rows][:, there]))
-    summary, _ = mean_average_precision([(scores, labels)])
+    summary = mean_average_precision([(scores, labels)], "abcd")
     low, high = np.quantile(values, [0.025, 0.975])
     assert (summary["mAP_low"], summary["mAP_high"]) == pytest.approx((low, high))
 
@@ -68,4 +72,4 @@ def test_nan_is_the_lowest_and_nothing_to_find_is_an_error():
     ones = np.ones((3, 1), np.int64)
     assert average_precision(np.array([np.nan, 0.2, 0.1]), labels, ones)[0] == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="no query has a class"):
-        mean_average_precision([(np.zeros((3, 2)), np.zeros((3, 2), bool))])
+        mean_average_precision([(np.zeros((3, 2)), np.zeros((3, 2), bool))], "ab")

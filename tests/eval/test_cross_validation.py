@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, recall_score, top_k_accuracy_score
 
-from fgmm.eval.classification import Scored
+from fgmm.eval.classification import ClassScores
 from fgmm.eval.cross_validation import PartResult, counts, outcomes, summary
 
 CLASSES = tuple("abcdefg")
@@ -16,7 +16,9 @@ def network(part, seed, size, unseen=(), classes=CLASSES, known=7):
     scores[:, known:] = -np.inf
     labels = np.random.default_rng(size).integers(len(classes), size=size)
     names = tuple(f"{part}{i}" for i in range(size))
-    scored = Scored(scores, labels, names, classes, known, {"clips": size, "windows": 2 * size})
+    scored = ClassScores(
+        scores, labels, names, classes, known, {"clips": size, "windows": 2 * size}
+    )
     return PartResult(part, seed, scored, frozenset(unseen))
 
 
@@ -46,6 +48,8 @@ def test_parts_weigh_alike_and_seeds_are_averaged():
     guesses = np.concatenate([one.scored.scores.argmax(axis=1) for one in found()])
     recall = recall_score(labels, guesses, average=None, labels=np.arange(7))
     assert [result[f"class/{name}"] for name in CLASSES] == pytest.approx(recall.tolist())
+    for name in ("part/x", "part/y", *(f"class/{name}" for name in CLASSES), "mean_class_accuracy"):
+        assert 0 <= result[f"{name}_low"] <= result[name] <= result[f"{name}_high"] <= 1
     assert result["mean_class_accuracy"] == pytest.approx(recall.mean())
     assert result["majority_accuracy@1"] == np.bincount(labels).max() / len(labels)
     assert counts(found()) == {"clips": 100, "windows": 200}
@@ -72,7 +76,9 @@ def test_of_several_classes_a_clip_precisions_are_averaged_over_networks():
     for one in found():
         rng = np.random.default_rng(one.seed)
         labels = rng.random(one.scored.scores.shape) < 0.3
-        scored = Scored(one.scored.scores, labels, one.scored.names, CLASSES, 7, one.scored.counts)
+        scored = ClassScores(
+            one.scored.scores, labels, one.scored.names, CLASSES, 7, one.scored.counts
+        )
         networks.append(one._replace(scored=scored, unseen=frozenset({"g"})))
     result = summary(networks)
     each = [average_precision_score(one.scored.labels, one.scored.scores) for one in networks]

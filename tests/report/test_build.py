@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from fgmm.report import build
-from fgmm.report.build import Shown
+from fgmm.report.build import CheckpointView
 from fgmm.report.strips import Block, Sheet
 from tests import programs
 from tests.report import pages_fixture
@@ -64,8 +64,8 @@ def test_two_runs_share_axes_and_a_run_without_a_checkpoint_has_curves(run, tmp_
     other.mkdir()
     shutil.copy(run / "metrics.jsonl", other)
     runs = [
-        build.read(run, "a", lambda workdir: Shown(2, "shapes")),
-        build.read(other, "b", lambda workdir: Shown(2, "shapes")),
+        build.read(run, "a", lambda workdir: CheckpointView(2, "shapes")),
+        build.read(other, "b", lambda workdir: CheckpointView(2, "shapes")),
     ]
     text = build.page(runs)
     keys = re.findall(r'data-key="([^"]+)"', text)

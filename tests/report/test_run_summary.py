@@ -77,9 +77,19 @@ def test_what_nothing_fed_is_found():
     config = {"batch_size": 4, "objective": {"terms": terms}}
     series = {"pairs/video_text": np.array([4.0, 2.0]), "pairs/video_audio": np.zeros(2)}
     assert run_summary.fed(series, config) == [
-        run_summary.Fed("video and audio", ["video_audio_fine"], 0.0),
-        run_summary.Fed("video and text", ["video_text_coarse", "video_text_fine"], 0.75),
+        run_summary.FeedShare("video and audio", ["video_audio_fine"], 0.0),
+        run_summary.FeedShare("video and text", ["video_text_coarse", "video_text_fine"], 0.75),
     ]
+
+
+def test_labels_feed_a_supervised_term():
+    config = {
+        "batch_size": 4,
+        "objective": {"terms": {"action": {"classifier": "action", "weight": 1.0}}},
+        "model": {"classifiers": {"action": {"modality": "video"}}},
+    }
+    found = run_summary.fed({"labels/video": np.array([4.0, 2.0])}, config)
+    assert found == [run_summary.FeedShare("video and label", ["action"], 0.75)]
 
 
 TERMS = ("video_text_fine", "video_text_coarse", "video_audio_fine", "audio_text_fine")

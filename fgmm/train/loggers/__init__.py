@@ -39,6 +39,21 @@ class Sink(Protocol):
         """Ends after the last step, with everything written."""
 
 
+class RunSink:
+    """The sink of a package whose runs have ``log(metrics, step=)`` and ``finish()``."""
+
+    def __init__(self, run: Any):
+        self._run = run
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """As of ``Sink``."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """As of ``Sink``."""
+        self._run.finish()
+
+
 def check_package(package: str) -> None:
     """Raises ConfigError unless a package is there. It is not imported."""
     if importlib.util.find_spec(package) is None:

@@ -5,8 +5,8 @@
 
 import dataclasses
 
-from fgmm.config.option import option
-from fgmm.train.loggers import Run, Sink, check_package
+from fgmm.config.option import check_options, option
+from fgmm.train.loggers import Run, RunSink, Sink, check_package
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,14 @@ class Logger:
     )
 
     def __post_init__(self):
+        check_options(self)
         check_package("trackio")
 
     def open(self, run: Run) -> Sink:
         """Starts a run there, or goes on with the one of this name."""
         import trackio  # takes a second
 
-        return _Sink(
+        return RunSink(
             trackio.init(
                 project=self.project,
                 name=self.run_name or run.workdir.absolute().name,
@@ -38,14 +39,3 @@ class Logger:
                 auto_log_gpu=False,
             )
         )
-
-
-class _Sink:
-    def __init__(self, run):
-        self._run = run
-
-    def write(self, step, metrics):
-        self._run.log(dict(metrics), step=step)
-
-    def close(self):
-        self._run.finish()

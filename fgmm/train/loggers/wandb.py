@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 
 from fgmm.config.option import check_options, option
-from fgmm.train.loggers import Run, Sink, check_package
+from fgmm.train.loggers import Run, RunSink, Sink, check_package
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,15 +50,4 @@ class Logger:
             mode=self.mode,
             settings=wandb.Settings(init_timeout=self.timeout, console="off"),
         )
-        return _Sink(started)
-
-
-class _Sink:
-    def __init__(self, run):
-        self._run = run
-
-    def write(self, step, metrics):
-        self._run.log(dict(metrics), step=step)
-
-    def close(self):
-        self._run.finish()
+        return RunSink(started)
