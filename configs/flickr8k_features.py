@@ -23,6 +23,7 @@ import ml_collections
 
 from fgmm import components
 from fgmm import config as configs
+from fgmm.train.checkpoint import TOKENIZER, config_of
 
 # The arms are compared on narrated shapes as well; that config lies beside this one.
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
@@ -32,6 +33,8 @@ IMAGES = 6000
 TUNING = 1000
 VARIANTS = {
     "tokenizer": "flickr8k.model",
+    "words": "",
+    "start": "",
     "arm": "gated_both",
     "batch": 128,
     "examples": 18_000,
@@ -49,6 +52,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
+    - ``words``: the folder of WordLlama's converted embeddings, with which text starts and whose
+      tokenizer it has; "" for words learned from the captions alone.
+    - ``start``: the folder of a run of this config that heads and text start from.
     - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
@@ -112,6 +118,17 @@ def heads_and_text(
     config.data.update(captions=variant.captions, phrases=6, tokens=24, tokenizer=variant.tokenizer)
 
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
+    if variant.words:
+        config.data.tokenizer = f"{variant.words}/{TOKENIZER}"
+        width = config_of(variant.words).model.text.width
+        config.model.text = {"name": "phrase_bag", "width": width}
+        if not variant.start:
+            config.init_from.also.words = {
+                "path": variant.words,
+                "rules": (("model/encoders_text/word_embd/.*", "load"), (".*", "initialise")),
+            }
+    if variant.start:
+        config.init_from.also.start = {"path": variant.start}
     config.model.spaces.joint.update(modalities=("video", "text"), width=256, pool=arm.pool)
     if arm.has_gates:
         config.model.spaces.joint.gate = "linear"

@@ -29,6 +29,8 @@ ENCODER = "model/encoders_video"
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: those of ``configs/flickr8k_features.py``, where ``root`` is the corpus; and
 
+    - ``start``: the folder of a run of ``configs/flickr8k_features.py`` that heads and text start
+      from, so that they have learned before blocks move.
     - ``weights``: the folder of the converted network.
     - ``blocks``: how many of its last blocks move, and with them its last convolution; 0 for none.
       ``blocks_rate`` is their learning rate over that of heads and text. Statistics of all its
@@ -53,13 +55,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for name in ("pixel_mean", "pixel_spread"):
         config.transforms[name] = published.transforms[name]
     config.model.video = {**published.model.video.to_dict(), "norm": "layer"}
-    config.init_from.update(
-        path=variant.weights,
-        rules=(
-            (f"{ENCODER}/norm/.*", "initialise"),
-            (rf"(?!{ENCODER}/).*", "initialise"),
-        ),
-    )
+    initialised = ((rf"(?!{ENCODER}/).*", "initialise"),)
+    if not variant.start:
+        initialised = ((f"{ENCODER}/norm/.*", "initialise"), *initialised)
+    config.init_from.update(path=variant.weights, rules=initialised)
     config.optimizer.learning_rate_scale = (
         (f"{ENCODER}/norm/.*", 1.0),
         *_moving(variant, sum(published.model.video.blocks)),

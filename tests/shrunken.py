@@ -30,7 +30,7 @@ def shrunken(
     if pair:
         _keep(config, pair)
     config.steps, config.batch_size, config.optimizer.schedule.warmup = steps, 8, 0.0
-    start = config.init_from.path
+    start = config.init_from.path or config.init_from.also
     # Stored features have the size that they have.
     if not config.data.features:
         config.data.frames = min(config.data.frames, 2)

@@ -12,7 +12,7 @@ import pytest
 from configs import prepared
 from fgmm import config as configs
 from fgmm.convert import clip as clip_weights
-from fgmm.convert import converted, efficientnet_lite0, published
+from fgmm.convert import converted, efficientnet_lite0, published, wordllama
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.task import open_task
 from fgmm.data.text import tokenizers
@@ -21,6 +21,7 @@ from fgmm.experiment import build as experiments
 from fgmm.experiment import schedules
 from fgmm.train import loop
 from tests.convert.published_folders import write_clip
+from tests.convert.test_wordllama import write as write_words
 from tests.data import corpora_fixture
 from tests.data.features_fixture import write_features
 from tests.data.flickr8k_fixture import write_flickr8k
@@ -36,7 +37,7 @@ CONFIGS = sorted(
 
 
 def converted_runs(folder):
-    """A small CLIP and a small EfficientNet-Lite0 as the runs that programs convert them to."""
+    """Small published CLIP, EfficientNet-Lite0 and WordLlama as the runs they are converted to."""
     clip, network = folder / "clip", folder / "efficientnet_lite0"
     write_clip(folder / "published")
     read = published.read(folder / "published")
@@ -47,7 +48,9 @@ def converted_runs(folder):
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), experiment.abstract_state)
     found = converted.Conversion(experiment, zeros)
     converted.write(found, network, {})
-    return clip, network
+    words = folder / "wordllama"
+    converted.write(wordllama.as_run(published.read(write_words(folder / "package"))), words, {})
+    return clip, network, words
 
 
 def prepared_variants(folder, narrated, model):
@@ -83,7 +86,7 @@ def variants(tmp_path_factory):
     stored = tmp_path / "stored"
     for split in ("train", "dev"):
         write_features(stored / split, 16, (1, 7, 7, 1280))
-    clip, network = converted_runs(tmp_path)
+    clip, network, words = converted_runs(tmp_path)
     on_pictures = f"root={corpus},tokenizer={model},weights={network}"
     on_clip = f"clip={clip},corpus=flickr8k,root={corpus}"
     msr_vtt = tmp_path / "msr_vtt"
@@ -103,7 +106,7 @@ def variants(tmp_path_factory):
         ],
         "flickr8k_features": [
             f"root={stored},tokenizer={model}",
-            f"root={stored},tokenizer={model},arm=coarse_mean,wrong=0.5",
+            f"root={stored},arm=coarse_mean,wrong=0.5,words={words}",
         ],
         "flickr8k_pretrained": [
             f"{on_pictures},blocks=1",

@@ -339,6 +339,8 @@ def _other_conventions(
     for modality, names in _CONVENTIONS.items():
         if not any(path.startswith(f"model/encoders_{modality}/") for path in given):
             continue
+        if modality == "video" and found.config["data"]["features"]:
+            continue  # a run on stored features has seen no pictures
         for name in names:
             section, _, key = name.partition(".")
             theirs, ours = tuples(found.config[section])[key], experiment.config[section][key]
