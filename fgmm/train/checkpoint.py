@@ -28,6 +28,9 @@ from fgmm.train.exported import SavedState
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
+# Devices that hold the same array share the work of writing it from so many bytes for each. For
+# less, cutting the array costs more: a program is compiled for each shape and each device.
+_SHARED_BYTES = 4 * 2**20
 
 
 class Checkpoints:
@@ -65,8 +68,18 @@ class Checkpoints:
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
         """Created after damaged checkpoints were moved away, by all processes together."""
+        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_BYTES)
+        registry = ocp.type_handlers.create_type_handler_registry(
+            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+        )
+        state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
         return ocp.CheckpointManager(
             self._folder,
+            item_handlers={
+                "state": state,
+                "config": ocp.JsonCheckpointHandler(),
+                "position": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
@@ -131,7 +144,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_items(state)),
+                state=ocp.args.PyTreeSave(_items(state)),
                 config=ocp.args.JsonSave(self._config),
                 position=ocp.args.JsonSave(dict(position)),
             ),

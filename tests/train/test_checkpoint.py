@@ -56,6 +56,26 @@ def test_the_last_and_the_best_are_kept(tmp_path, experiment, state):
         assert loaded_experiment.config.to_dict() == experiment.config.to_dict()
 
 
+def test_small_arrays_on_many_devices_are_written_without_a_program_for_each(
+    tmp_path, experiment, state
+):
+    replicated = jax.sharding.NamedSharding(
+        jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,)), jax.P()
+    )
+    state = jax.device_put(jax.device_get(state), replicated)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    checkpoints = checkpoint.Checkpoints(tmp_path, experiment, experiment.config.checkpoint)
+    checkpoints.save(1, state, {"next_step": 1})
+    checkpoints.close()
+    assert not compiled
+    restored, position = checkpoints.restore(jax.tree.map(lambda _: replicated, state))
+    assert position == {"next_step": 1}
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
 def test_a_checkpoint_opens_where_it_was_moved_without_the_tokenizer_it_named(
     tmp_path, experiment, state
 ):
