@@ -9,8 +9,9 @@ With ``hidden=0`` and ``pool="mean"`` a phrase is the mean of its words' embeddi
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
@@ -60,9 +61,19 @@ class Encoder(BaseEncoder):
                 x = nn.relu(nn.Dense(module.hidden, dtype=module.dtype, name="fc1")(x))
             if module.pool == "mean":
                 return means(x, members)
-            outside = jnp.finfo(x.dtype).min
-            largest = jnp.max(jnp.where(members[..., None], x[:, None], outside), axis=2)
-            return jnp.where(valid[..., None], largest, 0)
+            return jnp.where(valid[..., None], _largest(x, members), 0)
 
         x = rematted(of_phrases, "fc1", self.remat, static_argnums=())(self, x, members)
         return of_captions(x, valid, phrase_ids.shape[1])
+
+
+def _largest(x: Float[Array, "M L E"], members: Bool[Array, "M P L"]) -> Float[Array, "M P E"]:
+    """The maximum over the members of each phrase, phrase by phrase, since all of them together
+    take P times the memory of ``x``.
+    """
+
+    @jax.checkpoint
+    def of_phrase(member):
+        return jnp.max(jnp.where(member[..., None], x, jnp.finfo(x.dtype).min), axis=1)
+
+    return jnp.moveaxis(jax.lax.map(of_phrase, jnp.moveaxis(members, 1, 0)), 0, 1)

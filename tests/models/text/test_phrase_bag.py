@@ -68,3 +68,21 @@ def test_without_a_layer_a_phrase_is_pooled_from_embeddings():
         tokens = encoder.apply(variables, TOKENS, PHRASES, False)
         np.testing.assert_allclose(tokens.local[0, 1], reduced(words[[7, 8]], axis=0), rtol=1e-5)
         np.testing.assert_array_equal(tokens.local[0, 2], np.zeros(4))
+
+
+def test_memory_does_not_grow_with_the_number_of_phrases():
+    tokens = jax.ShapeDtypeStruct((8, 1, 64), jnp.int32)
+
+    def bytes_of_a_gradient(phrases: int) -> int:
+        encoder = Encoder(vocabulary=10, phrases=phrases, width=4, hidden=128)
+
+        def total(params, ids):
+            return encoder.apply({"params": params}, ids, ids, False).local.sum()
+
+        params = jax.eval_shape(
+            lambda ids: encoder.init(jax.random.key(0), ids, ids, False)["params"], tokens
+        )
+        lowered = jax.jit(jax.grad(total)).lower(params, tokens)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert bytes_of_a_gradient(phrases=16) < 1.5 * bytes_of_a_gradient(phrases=2)
