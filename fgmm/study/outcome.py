@@ -106,8 +106,11 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
-    last = lines[-1]
-    return round(batch * last["flops_per_second"] / last["clips_per_second"])
+    """Of the last line that has them, for the first after a start has none; 0 if there is none."""
+    for line in reversed(lines):
+        if "flops_per_second" in line:
+            return round(batch * line["flops_per_second"] / line["clips_per_second"])
+    return 0
 
 
 def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | float]]:

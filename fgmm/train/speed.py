@@ -2,7 +2,7 @@
 
 =================== ==============================================================================
 clips_per_second    over all devices
-flops_per_second    model FLOPs, over all devices: see ``step_flops``
+flops_per_second    model FLOPs, over all devices, from the second step on: see ``step_flops``
 flop_utilisation    these as a share of what the devices could do in bfloat16 at most; only where
                     ``PEAK_FLOPS`` knows them
 data_wait           share of the time in which the loop stood still until a batch was ready
@@ -124,8 +124,9 @@ class Speed:
     Args:
       batch_size: clips of a step, over all devices.
       total: steps of the whole run.
-      flops: counts the model FLOPs of a step, over all devices. It is called once, when the first
-        step has finished, so that the run does not wait for it before.
+      flops: counts the model FLOPs of a step, over all devices. It is called once, when the second
+        step has finished: the first compiles, so that its rate says nothing, and nobody should wait
+        longer for its line.
       peak: peak FLOP/s of all devices; None if unknown.
     """
 
@@ -171,24 +172,24 @@ class Speed:
             return self._count_flops()
 
     def _rates(self, seconds: float, waited: float) -> dict[str, float]:
-        rates = {
-            "clips_per_second": self._batch_size / seconds,
-            "flops_per_second": self._flops / seconds,
-        }
-        if self._peak is not None:
-            rates["flop_utilisation"] = rates["flops_per_second"] / self._peak
+        rates = {"clips_per_second": self._batch_size / seconds}
+        if self._steps > 1:
+            rates["flops_per_second"] = self._flops / seconds
+            if self._peak is not None:
+                rates["flop_utilisation"] = rates["flops_per_second"] / self._peak
         return {**rates, "data_wait": min(waited / seconds, 1.0)}
 
     def __str__(self) -> str:
         """The speed of the last steps, as text."""
         rates = self._rates(*self._smooth)
+        work = ""
         if "flop_utilisation" in rates:
-            work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s"
-        else:
-            work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s"
+            work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s, "
+        elif "flops_per_second" in rates:
+            work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s, "
         ((where, peak),) = memory().items()
         return (
-            f"{rates['clips_per_second']:.0f} clips/s, {work}, "
+            f"{rates['clips_per_second']:.0f} clips/s, {work}"
             f"{rates['data_wait']:.0%} data wait, "
             f"{peak / 2**30:.1f} GiB {where.partition('_')[0]}"
         )

@@ -28,6 +28,8 @@ def clock(monkeypatch):
 
 def test_numbers_of_a_step(clock):
     of_run = speed.Speed(batch_size=32, total=10, flops=lambda: 6e12, peak=10e12)
+    clock(60.0)
+    of_run.finished(3)
     with of_run.waiting():
         clock(0.5)
     clock(1.5)
@@ -58,9 +60,22 @@ def test_the_speed_of_the_last_steps_is_smooth_and_without_the_first(clock):
 
 def test_no_share_of_an_unknown_peak(clock):
     of_run = speed.Speed(batch_size=32, total=10, flops=lambda: 6e12, peak=None)
+    of_run.finished(1)
     clock(2.0)
     assert "flop_utilisation" not in of_run.finished(1)
     assert "16 clips/s, 3,000.0 GFLOP/s, 0% data wait" in str(of_run)
+
+
+def test_flops_are_not_counted_before_the_second_step(clock):
+    counted = []
+    of_run = speed.Speed(32, 10, flops=lambda: counted.append(1) or 6e12, peak=10e12)
+    clock(4.0)
+    assert "flops_per_second" not in of_run.finished(1)
+    assert str(of_run).startswith("8 clips/s, 0% data wait, ")
+    assert not counted
+    clock(2.0)
+    assert of_run.finished(2)["flops_per_second"] == 3e12
+    assert counted == [1]
 
 
 @pytest.mark.parametrize(
