@@ -41,6 +41,8 @@ from fgmm.models.embeddings import Embeddings
 
 # Clips and captions whose similarity is computed at a time.
 _CLIPS, _CAPTIONS = 64, 256
+# The least room for local embeddings that is compiled; others are twice, four times, ... as large.
+_ROOM = 4
 # A clip with these has no such modality; all others say that it could not be read.
 _ABSENT = sum(1 << REASONS.index(name) for name in ("no_video", "no_audio", "silent_audio"))
 _ALONE = {
@@ -306,8 +308,8 @@ class _Retrieval:
             for clip_rows, clips in _blocks(x, rows, _CLIPS):
                 for caption_rows, texts in captions:
                     block = self._score(parameters[self.ranking.fine], clips, texts)
-                    part = fine[clip_rows, caption_rows]
-                    part[...] = np.asarray(block)[: part.shape[0], : part.shape[1]]
+                    part = np.asarray(block)[: len(clip_rows), : len(caption_rows)]
+                    fine[np.ix_(clip_rows, caption_rows)] = part
         if fine is None:
             scores = {"coarse": coarse}
         else:
@@ -360,17 +362,21 @@ def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:
     return Bank(embeddings.coarse[rows], local, embeddings.mask[rows], ids, gates)
 
 
-def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[slice, Embeddings]]:
+def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[np.ndarray, Embeddings]]:
     """Items with their places from the start of ``rows``, padded to a size that few galleries
-    differ in.
+    differ in. Those with as many local embeddings come together, without room for more.
     """
     size = min(size, 1 << max(0, len(bank) - 1).bit_length())
-    for start in range(rows.start, rows.stop, size):
-        stop = min(start + size, rows.stop)
-        yield (
-            slice(start - rows.start, stop - rows.start),
-            padded(bank.rows(slice(start, stop)), size),
-        )
+    # The number of the last valid one, from 1 on.
+    used = (bank.mask[rows] * np.arange(1, bank.mask.shape[1] + 1)).max(axis=1, initial=0)
+    order = np.argsort(used, kind="stable")
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        room = max(_ROOM, 1 << max(0, int(used[places].max()) - 1).bit_length())
+        items = bank.rows(rows.start + places)
+        gates = items.gates if items.gates is None else items.gates[:, :room]
+        items = Embeddings(items.local[:, :room], items.mask[:, :room], items.coarse, gates)
+        yield places, padded(items, size)
 
 
 def _folds(gallery: _Gallery, folds: int) -> Iterator[_Gallery]:
