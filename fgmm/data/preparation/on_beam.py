@@ -1,4 +1,4 @@
-"""Writes shards with Apache Beam: a shard is an element, written by any machine.
+"""Writes shards with Apache Beam: each shard is an element, written by any one machine.
 
 All machines must see the folders of the corpus and of the output under the same paths.
 """

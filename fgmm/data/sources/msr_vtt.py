@@ -42,8 +42,8 @@ class Source(described.DescribedSegments):
 
     Attributes:
       report: videos left out: ``missing_file``. Of the sentences, ``malformed_line`` counts entries
-        without a video, ``empty_caption`` those without words; ``duplicate_id`` videos that are
-        listed again.
+        without a video, and ``empty_caption`` those without words. ``duplicate_id`` counts videos
+        that are listed again, and further files of one name.
     """
 
     split: str = option(

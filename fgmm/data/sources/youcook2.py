@@ -38,11 +38,12 @@ class Source(described.DescribedSegments):
     sentences as one caption; ``Clip.group`` is the video.
 
     The sentences of the test set were never published. Many of the videos are gone from YouTube:
-    steps of those that are not there are counted.
+    steps of missing videos are counted.
 
     Attributes:
-      report: steps left out: ``missing_file``; ``malformed_line`` without times that go forward,
-        ``empty_caption`` without words.
+      report: clips left out: ``missing_file``. Steps left out: ``malformed_line`` without times
+        that go forward, ``empty_caption`` without words. ``duplicate_id`` counts further files of
+        one name.
     """
 
     of_clips: ClassVar[tuple[str, ...]] = (*described.DescribedSegments.of_clips, "unit")
