@@ -33,7 +33,8 @@ class ClipReport:
     Attributes:
       index: in the source.
       clip: the record.
-      frames, sound, rate: what could be decoded of it, or None.
+      frames, sound: what could be decoded of it, or None.
+      rate: of the sound, in Hz; 0 without sound.
       spans: of the phrases of each caption.
       problems: (reason, detail) of all that could not be read.
     """

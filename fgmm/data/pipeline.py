@@ -78,7 +78,7 @@ class Assembler:
     """Makes batches, or single examples of one, from indices of clips.
 
     Bad input is masked, never raised: the mask of the modality is False and the reason is a bit of
-    ``problems``; ``bad_input`` names the first clips of each reason. Sound that is nowhere louder
+    ``problems``; ``bad_input`` logs the first clips of each reason. Sound that is nowhere louder
     than ``SILENCE`` is masked too, as ``silent_audio``.
 
     Attributes:

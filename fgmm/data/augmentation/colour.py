@@ -62,7 +62,7 @@ def recoloured(
     contrast: Float[Array, " B"],
     palette: Float[Array, "B 3 3"],
 ) -> Float[Array, "B T H W 3"]:
-    """Clips with their colours changed, by the same in all frames; pixels stay within 0..255.
+    """Clips with changed colours, by one change in all frames; pixels stay within 0..255.
 
     Brightness comes first, then saturation and hue, then contrast, which scales what differs from
     the clip's mean. DMVR's ``color_default_augm`` (google-deepmind/dmvr, ``dmvr/processors.py``)

@@ -43,7 +43,7 @@ class Listing(NamedTuple):
     Attributes:
       corpus: where the files are.
       entries: the recordings of a split, in order.
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
@@ -117,9 +117,9 @@ class LabelledRecordings(FileSource):
       kind: ``video`` or ``audio``: what the files are. Clips of sound files have no video.
       classes: as in ``Listing``.
       report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
-        ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
-        what is wanted; ``malformed_line`` where its name leads out of the corpus; ``duplicate_id``
-        where the same file was listed before.
+        ``unreadable_audio`` if the file is damaged; ``too_slow`` if it takes long to open;
+        ``no_video`` or ``no_audio`` if it has no stream of its ``kind``; ``malformed_line`` if its
+        name leads out of the corpus; ``duplicate_id`` if the same file was listed before.
     """
 
     windows: int = option(
@@ -289,7 +289,7 @@ def read_table(
         out.
 
     Raises:
-      ConfigError: the file is missing, no UTF-8, or lacks a column.
+      ConfigError: the file is missing, no UTF-8, no CSV, or lacks a column.
     """
     reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
     where = f"root={str(corpus.path)!r}: {name}"

@@ -320,7 +320,7 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
 
 
 def _duration(media: MediaFile | bytes) -> float:
-    """Of a recording, in seconds, by its header; infinite if that cannot be read."""
+    """The duration of a recording in seconds, by its header; infinite if that cannot be read."""
     try:
         found = media if isinstance(media, bytes) else media.media("unreadable_video")
         return av_files.read_header(found).duration

@@ -171,7 +171,7 @@ class SplitRows:
         Args:
           index: the batches.
           border: a place.
-          below: whether the split has the rows whose places are below it, or the others.
+          below: True for the rows whose places are below the border, False for the others.
         """
         cuts = np.array(
             [
@@ -187,7 +187,7 @@ class SplitRows:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def find(self, index: int) -> tuple[int, int]:
-        """The batch of a row of the split, and its number there."""
+        """The batch that holds a row of the split, and the number of the row in the batch."""
         index = range(len(self))[index]
         batch = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[batch - 1]) if batch else 0

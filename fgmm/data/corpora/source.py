@@ -44,7 +44,7 @@ class FileSource:
         """
         check_options(self)
         remote.refuse(self.root, "root")
-        # A shell leaves ``~`` as it is behind a ``=``.
+        # A shell does not expand ``~`` after ``=``.
         object.__setattr__(self, "root", os.path.expanduser(self.root))
         if opened:
             self.open()

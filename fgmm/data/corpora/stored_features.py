@@ -39,7 +39,7 @@ class FeatureMap:
     """A stored feature map in the place of a clip's pictures; a ``FrameWriter``.
 
     Attributes:
-      values: [T,H,W,E] of what was stored.
+      values: the feature map, [T,H,W,E].
     """
 
     values: Float16[np.ndarray, "T H W E"]

@@ -64,7 +64,7 @@ class Member(NamedTuple):
     Attributes:
       path: of the shard.
       state: of the shard when it was indexed, as ``files.state``.
-      first, size: bytes of the shard.
+      first, size: the place of its first byte in the shard, and the number of its bytes.
     """
 
     path: str
@@ -265,7 +265,9 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _media(members: Mapping[str, tuple[int, int]]) -> list[str]:
-    """The ending of a sample's video, picture or sound; after a video's, that of its own sound."""
+    """The endings of a sample's media: those of its video and of the sound beside it, if any; or
+    else that of its picture or sound.
+    """
     of_kinds = {
         kind: [ending for ending in members if kind_of(f".{ending}") == kind]
         for kind in ("video", "image", "audio")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import av
 
-# The picture displayed after another is looked for in so many packets before and after the other's:
+# The packets before and after that of a picture which are searched for the picture displayed next:
 # pictures are coded out of order.
 _NEAR = 8
 # Seconds by which a moment may differ from the time of a picture and still count as equal.
@@ -25,7 +25,7 @@ def skipping(
 
     Args:
       packets: in the order of decoding.
-      stream: that they are of, whose decoder is told.
+      stream: of the packets; its decoder is told.
       moments: time stamps in seconds, in order.
     """
     tick = float(stream.time_base)

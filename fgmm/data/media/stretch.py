@@ -52,7 +52,7 @@ class Stretch:
       start: in seconds. None for a start at ``share``, found when the recording is read; one
         shorter than the stretch is then read from its start.
       seconds: its length; 0, without a ``start``, for the whole recording.
-      share: of the way from the earliest possible start, 0, to the latest, 1.
+      share: without a ``start``, its place from the earliest possible start, 0, to the latest, 1.
     """
 
     recording: MediaFile | bytes

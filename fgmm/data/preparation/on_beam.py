@@ -19,7 +19,7 @@ def write(
       task: the preparation.
       remaining: the shards, as (split, number).
       runner: name of a Beam runner.
-      options: of it, as ``--name=value``.
+      options: of the runner, as ``--name=value``.
 
     Raises:
       ConfigError: Beam is not installed, or knows no such runner.

@@ -16,7 +16,7 @@ FORMAT = 1
 PLAN = "plan.json"
 # Recordings, about, whose sizes are read to plan the number of shards.
 _MEASURED = 256
-# What ends a recording's name in the checksum of the list.
+# The byte after each recording's name in the checksum of the list.
 _SEPARATOR = b"\0"
 
 
@@ -37,7 +37,7 @@ class Plan:
       name: of the dataset, as TFDS knows it.
       source, options, encoding, time_limit, shard_megabytes: what was asked for.
       splits: by name.
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
     """
 
     name: str

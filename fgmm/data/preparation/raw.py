@@ -5,7 +5,7 @@ A source that can be prepared has, beside what ``fgmm/data/sources`` says::
     Source(root=..., split=..., opened=False)   reads nothing; of ``fgmm.data.corpora.source``
     source.raw() -> recordings                  raises ConfigError
     Source.splits(root) -> tuple[str, ...]      those prepared if no others are asked for
-    Source.is_there(root) -> bool               where a root may be another thing than a path
+    Source.is_there(root) -> bool               only if a root may be something else than a path
     Source.of_clips: tuple[str, ...]            options that do not apply to whole recordings
 
     recordings.names: Sequence[str]             of the recordings
@@ -94,7 +94,7 @@ def choose(text: str, *, raw: bool) -> SourceChoice:
     """Parses the name of a source and its options.
 
     Args:
-      text: as above.
+      text: as in ``SourceChoice``.
       raw: True for the options of the recordings, without ``split`` and ``of_clips``; False for
         those of ``Source``. Either way, only options with a number or a string as default.
 

@@ -4,7 +4,7 @@ The folder of a prepared corpus::
 
     plan.json                                        what was asked for, and the number of shards
     howto100m-train.array_record-00000-of-00012      the records
-    finished/howto100m-train....json                 of each shard: checksum, counts, what it lacks
+    finished/howto100m-train....json                 of each shard: checksum, counts, what it skips
     unfinished/                                      what is being written
     manifest.json                                    all shards, when all are there
     dataset_info.json, features.json, metadata.json  for tfds.builder_from_directory, likewise

@@ -50,8 +50,8 @@ class Source:
 
     Attributes:
       parts: by which training draws.
-      classes: names of the classes, by label, for each kind of label of which all parts that have
-        it have the same classes.
+      classes: names of the classes, by label, for kinds of label that have the same names in every
+        part that has them.
       feature_shape: of stored features, if the parts have these.
       report: sums of what the parts left out.
     """
@@ -153,7 +153,7 @@ def _open(entry: Any, key: str, seconds: float) -> Any:
 
 
 def _agreed(classes: list[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """The names of the classes, for each kind of label whose names are the same wherever it is."""
+    """The kinds of label that have the same names in every part that has them, with these names."""
     found: dict[str, set[tuple[str, ...]]] = collections.defaultdict(set)
     for own in classes:
         for kind, names in own.items():

@@ -42,7 +42,7 @@ class Source(FileSource):
     stay the same.
 
     Attributes:
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
       report: empty; the folder's report.json says what was left out when it was prepared.
     """
 
@@ -98,7 +98,7 @@ class Source(FileSource):
 
     @property
     def report(self) -> collections.Counter[str]:
-        """Nothing."""
+        """Empty."""
         return collections.Counter()
 
     @functools.cached_property

@@ -49,8 +49,8 @@ class VideoList:
     """The videos of a split as they lie on disk, each with the captions beside it.
 
     Attributes:
-      names: of the files, relative to the folder, in the order in which it lists them.
-      folder: that they are in.
+      names: of the files, relative to the folder, in the order of ``Folder.names``.
+      folder: that the files are in.
       whole: the number of videos in all splits.
       languages: counts of caption files by the language in their names, empty without one.
       report: empty at first; faults of a video are found when it is read.
@@ -185,9 +185,9 @@ class Source(SplitByName):
 
     Attributes:
       names: of the video files of this split, relative to the folder, in order.
-      report: what was left out. Videos: ``unreadable_video``, and ``no_video`` for sound alone.
-        Caption files: ``unreadable_captions``; ``missing_captions`` counts videos without one. Of
-        their cues: ``malformed_line`` and ``empty_caption``.
+      report: what was left out. Videos: ``unreadable_video``, ``too_slow``, and ``no_video`` for
+        sound alone. Caption files: ``unreadable_captions``; ``missing_captions`` counts videos
+        without one. Cues of caption files: ``malformed_line`` and ``empty_caption``.
     """
 
     seconds: float = option(2.0, above=0, help=SECONDS)

@@ -39,7 +39,7 @@ _SHOWN = 8
 # A word; in writing that puts no spaces between them, from Thai to Chinese, a character.
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
-# A rolling line begins with at least as many words and letters of the line before it.
+# A line that has rolled begins with at least so many words and letters of the line before it.
 _SHARED_WORDS, _SHARED_LETTERS = 3, 5
 
 

@@ -285,7 +285,7 @@ class _Phrase:
         if text in AUXILIARIES or is_verb:  # "in a red hat | is riding"
             named = self.last_is_content and not self.last_is_verb
             if self.has_determiner and self.last in ADJECTIVES:
-                return False  # "in a black | bathing suit" it is not
+                return False  # no split in "in a black bathing suit"
             subject = self.is_adjunct or (self.is_object and not text.endswith("ing"))
             return named and (subject or self.is_command)
         return False

@@ -45,7 +45,7 @@ class Tokenizer:
     """
 
     unknown_id: int | None = UNKNOWN_ID
-    # What its file is, and whether one can be trained with this package.
+    # The kind of its file, and whether this package can train one.
     _KIND, _TRAINED = "SentencePiece model", True
 
     def __init__(self, model_path: str | os.PathLike[str]):
@@ -325,7 +325,7 @@ def _training_command(output: str | os.PathLike[str]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which have no UTF-8, replaced; as long as before."""
+    """The text with each lone surrogate, which UTF-8 cannot encode, replaced by one character."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
