@@ -1,1 +1,1 @@
-"""Records in, batches out: everything that happens on the host."""
+"""Records in, batches out, on the host. ``augmentation`` runs on the device."""

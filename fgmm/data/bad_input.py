@@ -1,12 +1,12 @@
-"""Names bad files in the program's log: the first of each reason. The others are only counted."""
+"""Logs bad files by name, the first ones of each reason. Further ones are only counted."""
 
 import collections
 
 from absl import logging
 
-# Files of each reason that a process names.
+# Files of each reason that a process logs.
 NAMED = 10
-# Reasons for what was never there, which is no damage.
+# Reasons for what a clip never had. They are no damage and are not logged.
 _LACKING = frozenset(
     {
         *("no_video", "no_audio", "silent_audio"),
@@ -18,10 +18,10 @@ _named: collections.Counter[str] = collections.Counter()
 
 
 def tell(reason: str, name: str, detail: str = "") -> None:
-    """Logs that a file is bad, unless many with its reason were named before.
+    """Logs that a file is bad, unless ``NAMED`` files with the same reason were logged before.
 
     Args:
-      reason: one of ``schema.REASONS``; those that are no damage are passed over.
+      reason: one of ``schema.REASONS``; those that are no damage are not logged.
       name: of the clip or the file.
       detail: what went wrong, if more is known.
     """

@@ -59,11 +59,11 @@ def page(
     """The whole page.
 
     Args:
-      heading: the source.
-      size: clips that it has.
-      left_out: what was left out when it was opened, by reason.
-      segmenter: that found the phrases.
-      seen: ``inspect.ClipReport`` clips to be shown.
+      heading: the name of the source.
+      size: the number of its clips.
+      left_out: what was left out when the source was opened, by reason.
+      segmenter: the name of the one that found the phrases.
+      seen: an ``inspect.ClipReport`` for each clip to be shown.
       statistics: ``inspect.Statistics``.
     """
     title = html.escape(heading)
@@ -117,7 +117,7 @@ def _statistics(statistics: Any, left_out: dict[str, int]) -> str:
 
 
 def _histogram(name: str, values: Sequence[float | int]) -> str:
-    """Bars with the least, the median and the greatest value."""
+    """A histogram, with the least and greatest value, the mean and the median."""
     numbers = np.asarray(values, np.float64)
     low, high = float(numbers.min()), float(numbers.max())
     whole = bool((numbers == numbers.round()).all())
@@ -170,7 +170,7 @@ def _card(seen: Any) -> str:
 
 
 def _line(caption: Caption, spans: Sequence[tuple[int, int]]) -> str:
-    """A caption with its time and its phrases marked, by turns in two colours."""
+    """A caption with its time, and its phrases marked in two alternating colours."""
     time = ""
     if math.isfinite(caption.end):
         time = f"{caption.start:.1f} to {caption.end:.1f} s"

@@ -14,10 +14,10 @@ from fgmm.data.corpora import files
 
 # The number of clips whose ids are read if a source has no fingerprint of its own.
 _SAMPLED = 64
-# The sizes and times of more files are not read: such a corpus is known by its ids.
+# The sizes and times of more files are not read; such a corpus is compared by its ids.
 _FILES = 100_000
 
-# What another digest means.
+# What it means if a digest differs.
 _CHANGES = {
     "ids": "others, or in another order",
     "texts": "captions have changed",
@@ -90,11 +90,11 @@ def digest(texts: Iterable[str]) -> str:
 def difference(
     before: Mapping[str, Any], now: Mapping[str, Any], when: tuple[str, str] = ("then", "now")
 ) -> str:
-    """The difference between two fingerprints in words; empty if there is none, or only of times.
+    """The difference between two fingerprints in words; empty if at most times of files differ.
 
     Args:
       before, now: the fingerprints.
-      when: the name of each.
+      when: what the text calls each of them.
     """
     if "parts" in before and "parts" in now:
         parts = (before["parts"], now["parts"])
@@ -113,7 +113,7 @@ def difference(
 
 
 def without_times(fingerprint: Mapping[str, Any]) -> Fingerprint:
-    """The fingerprint that every copy of a corpus has."""
+    """The fingerprint without the times of files; it is the same for every copy of a corpus."""
     return {
         name: {part: without_times(of_part) for part, of_part in value.items()}
         if name == "parts"

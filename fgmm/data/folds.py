@@ -14,14 +14,14 @@ from fgmm.config import ConfigError
 
 
 class LabelledRecords(NamedTuple):
-    """What a source says of its recordings that have a label of one kind.
+    """The recordings of a source that have a label of one kind.
 
     Attributes:
-      owner: the recording of each record of the source; -1 where it has no label.
-      names: of each recording, its ``clip_id``.
-      labels: the class of each; or which classes it has, where a clip may have any number.
-      groups: of each: those of one group stay on one side of a split. Empty where a recording
-        stands alone.
+      owner: the index of each record's recording; -1 where the record has no label.
+      names: the ``clip_id`` of each recording.
+      labels: the class of each recording; or which classes it has, where it may have any number.
+      groups: the group of each recording, empty where it stands alone. Recordings of one group stay
+        on one side of a split.
     """
 
     owner: Int64[np.ndarray, "records"]
@@ -31,8 +31,8 @@ class LabelledRecords(NamedTuple):
 
     @property
     def strata(self) -> Int64[np.ndarray, "R"]:
-        """The class of each by which folds are stratified: of several the first, or one more where
-        there is none.
+        """The class of each recording by which folds are stratified. Of several classes it is the
+        first; recordings without a class count as one more class.
         """
         if self.labels.ndim == 1:
             return self.labels
@@ -64,7 +64,8 @@ def labelled_records(source: Any, label: str, *, key: str) -> LabelledRecords:
       key: where the source stands in the config, for errors.
 
     Raises:
-      ConfigError: the source has no such label, or contradicts itself.
+      ConfigError: the source has no such label, no clip has one, or windows of one recording differ
+        in label or group.
     """
     classes = classes_of(source, label, key=key)
     numbers: dict[str, int] = {}
@@ -96,9 +97,9 @@ def drawn_folds(
 ) -> Int64[np.ndarray, "R"]:
     """The fold of each recording, 0 to ``folds`` - 1.
 
-    Recordings of a group are in one fold. Where there are as many groups as folds and none without
-    a group, the folds are the groups in the order of their names; otherwise they are drawn so that
-    classes are about equally frequent in all.
+    Recordings of a group are in one fold. If there are as many groups as folds, and every recording
+    has a group, the folds are the groups in the order of their names. Otherwise the folds are drawn
+    so that each class is about equally frequent in all of them.
 
     Args:
       labels: of the recordings.
@@ -108,7 +109,7 @@ def drawn_folds(
       name: of the evaluation or the source, for errors.
 
     Raises:
-      ConfigError: there are fewer groups, or fewer recordings of every class, than folds.
+      ConfigError: there are fewer groups than folds, or fewer recordings of every class than folds.
     """
     names = [f"group {group}" if group else f"alone {i}" for i, group in enumerate(groups)]
     distinct, group = np.unique(names, return_inverse=True)

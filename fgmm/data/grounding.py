@@ -1,4 +1,4 @@
-"""What phrases refer to, in terms of a batch: its phrases, frames and feature maps; and when."""
+"""What phrases refer to, and when, in terms of a batch: its phrases, frames and feature maps."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,14 @@ class Reference(NamedTuple):
     """A phrase and one object that it speaks of.
 
     Attributes:
-      caption, phrase: where it stands in a batch of captions that are not joined, both from 0.
+      caption, phrase: indices from 0 of the caption in a batch (captions not joined), and of the
+        phrase in the caption.
       boxes: [T, 4] as (top, left, bottom, right) in every frame of the batch, in fractions of its
         picture; they may reach beyond it.
       active: [T], the frames in which what the phrase says of the object is true.
-      period: rows and columns after which a picture that wraps repeats itself, in the same unit.
-      names_object: whether what it says is true of the whole clip, as is an object's name; or only
-        of a part of it, as is what the object does for a while.
+      period: height and width after which a picture that wraps repeats itself, in the same unit.
+      names_object: True if what the phrase says is true in the whole clip, as an object's name is;
+        False if it is true in a part, as what the object does for a while.
     """
 
     caption: int
@@ -46,7 +47,7 @@ class TimeSpans(NamedTuple):
 
 
 def of_clip(clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter) -> list[Reference]:
-    """``references`` of a clip whose pictures tell their size; none where nothing is grounded.
+    """``references`` of a clip, whose frames are read for their size; none without a grounding.
 
     Raises:
       ConfigError: the picture is an encoded image.
@@ -63,14 +64,14 @@ def references(
 ) -> list[Reference]:
     """The phrases of a clip that are known to refer to something, each once for each object.
 
-    A grounded span belongs to the phrase that holds most of it, the first of equals. Several spans
-    in one phrase about one object (its name and what it does) are one reference.
+    A grounded span belongs to the phrase that holds most of it, or to the first of several equals.
+    Several spans in one phrase about one object (its name and what it does) are one reference.
 
     Args:
       clip: with its grounding.
       size: height and width of the frames in which the boxes are given.
-      shape: of the batch. As there, captions without words do not count, frames are the middles of
-        T equal stretches, and pictures are cut about their centre to its aspect.
+      shape: of the batch. As in a batch, captions without words do not count, frames are the middle
+        ones of T equal stretches, and pictures are cut about their centre to its aspect.
       segmenter: spans of phrases.
     """
     found = _in_clip(clip, size, shape, segmenter)
@@ -109,8 +110,8 @@ def times_of_phrases(
 ) -> list[TimeSpans]:
     """When the phrases of a clip are true.
 
-    A phrase of several objects has the spans of all. One of which any part is true of the whole
-    clip, as is an object's name, has the whole clip.
+    A phrase about several objects has the spans of all of them. If any part of the phrase is true
+    in the whole clip, as an object's name is, the phrase has the whole clip.
 
     Args:
       clip: with its grounding.
@@ -129,8 +130,10 @@ def times_of_phrases(
 
 
 def times_of_told(found: list[TimeSpans]) -> list[TimeSpans]:
-    """When the captions of a clip are true whose phrases have times: from the start of the first to
-    the end of the last of those that are true for a while only, or else the whole clip.
+    """When the captions of a clip are true, for those whose phrases have times.
+
+    That is from the first start to the last end of the phrases that are true only for a while. A
+    caption without such a phrase has the whole clip.
 
     Args:
       found: as ``times_of_phrases`` returns it.
@@ -148,18 +151,18 @@ def times_of_told(found: list[TimeSpans]) -> list[TimeSpans]:
 
 
 def _runs(active: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:
-    """Stretches of frames in a row, in fractions of all."""
+    """Runs of active frames as (start, end), in fractions of the clip."""
     edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0)) / len(active)
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def times_of_captions(clip: Clip, seconds: float, captions: int) -> list[TimeSpans]:
-    """When the captions of a window are spoken that are spoken in a part of it only.
+    """When the captions of a window are spoken. Those spoken during all of it are left out.
 
     Args:
-      clip: a window, from whose start the times of its captions count.
+      clip: a window; the times of its captions count from its start.
       seconds: its length.
-      captions: at most so many, the first ones with words.
+      captions: K; only the first K captions with words are looked at.
     """
     found = []
     spoken = [caption for caption in clip.captions if caption.text.strip()]
@@ -189,9 +192,9 @@ def _in_picture(boxes, size, shape):
 
 
 def inside(reference: Reference, rows: int, columns: int) -> Bool[np.ndarray, "T H W"]:
-    """Of ``rows`` by ``columns`` cells in equal parts of the picture, whose centre is in the box.
+    """Which of ``rows`` x ``columns`` equal cells of the picture have their centre in the box.
 
-    Cells of every frame, active or not.
+    Cells of all frames count, active or not.
     """
     axes = []
     for axis, cells in enumerate((rows, columns)):
@@ -202,7 +205,7 @@ def inside(reference: Reference, rows: int, columns: int) -> Bool[np.ndarray, "T
 
 
 def over_time(frames: Bool[np.ndarray, "T *rest"], cells: int) -> Bool[np.ndarray, "t *rest"]:
-    """What is true of any of the frames that each of ``cells`` equal parts of time covers."""
+    """For each of ``cells`` equal parts of time, whether any frame that it overlaps is true."""
     count = len(frames)
     starts = np.arange(cells) * count // cells
     stops = -(-np.arange(1, cells + 1) * count // cells)
@@ -212,5 +215,5 @@ def over_time(frames: Bool[np.ndarray, "T *rest"], cells: int) -> Bool[np.ndarra
 
 
 def cell_of_frame(frames: int, cells: int) -> np.ndarray:
-    """The part of time, of ``cells`` equal ones, that holds the middle of each frame: [T]."""
+    """For each frame, the index [T] of the one of ``cells`` parts of time that holds its middle."""
     return (2 * np.arange(frames) + 1) * cells // (2 * frames)

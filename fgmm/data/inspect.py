@@ -33,9 +33,10 @@ class ClipReport:
     Attributes:
       index: in the source.
       clip: the record.
-      frames, sound, rate: what could be decoded of it, or None.
+      frames, sound: what could be decoded of it, or None.
+      rate: of the sound, in Hz; 0 without sound.
       spans: of the phrases of each caption.
-      problems: reasons with details, of what could not be read.
+      problems: (reason, detail) of all that could not be read.
     """
 
     index: int
@@ -48,7 +49,7 @@ class ClipReport:
 
     @property
     def silent(self) -> bool:
-        """Whether there is sound in which nothing is heard."""
+        """Whether there is sound, and all of it is silence."""
         return self.sound is not None and not bool((np.abs(self.sound) > SILENCE).any())
 
 
@@ -61,7 +62,7 @@ def see(
       source: as ``fgmm/data/sources`` describes it.
       index: of the clip.
       segmenter: name of the one that finds phrases.
-      rng: draws what training draws of a record, if the source draws.
+      rng: with it, a source that has ``draw`` draws the clip as in training.
     """
     draws = rng is not None and hasattr(source, "draw")
     clip = source.draw(index, rng) if draws else source[index]
@@ -96,14 +97,17 @@ def see(
 
 @dataclasses.dataclass
 class Statistics:
-    """Numbers of the clips looked at, one entry a clip, caption or phrase.
+    """Numbers of the clips looked at.
 
     Attributes:
-      clips, without_video, without_sound, silent, without_captions: counts of clips; those without
-        video or sound include the ones that could not be read.
-      sound_seconds, captions, caption_seconds, words, phrases, phrase_words: of each clip with
-        sound; of each clip; of each caption with an end, twice; of each caption; of each phrase.
-      problems: clips with each.
+      clips, without_video, without_sound, silent, without_captions: counts of clips. Clips whose
+        video or sound cannot be read count as clips without it.
+      sound_seconds: of each clip with sound.
+      captions: how many each clip has.
+      caption_seconds: of each caption with an end.
+      words, phrases: how many each caption has.
+      phrase_words: how many each phrase has.
+      problems: the number of clips with each problem.
     """
 
     clips: int = 0
@@ -142,16 +146,22 @@ class Statistics:
 def look(
     source: Any, *, shown: int, counted: int, seed: int, segmenter: str
 ) -> tuple[list[ClipReport], Statistics]:
-    """Reads random clips of a source, each once; ``draw``s them if the source does.
+    """Reads random clips of a source, each once; a source that has ``draw`` draws them.
 
     Args:
-      shown: how many of them are returned.
-      counted: how many the statistics are of, at most as many as there are.
+      source: as ``fgmm/data/sources`` describes it.
+      shown: how many clips are returned, at most.
+      counted: how many clips are in the statistics, at most. All that are shown are in them too.
+      seed: of the random choice.
+      segmenter: name of the one that finds phrases.
+
+    Returns:
+      The clips to be shown, and the statistics.
     """
     rng = np.random.default_rng(seed)
     count = min(max(shown, counted), len(source))
     statistics, kept = Statistics(), []
-    # Without an array as long as the corpus.
+    # For a few clips of a large corpus, this makes no array as long as the corpus.
     drawn = rng.choice(len(source), count, replace=False, shuffle=True)
     for index in tqdm.tqdm(drawn.tolist(), unit=" clips", disable=None):
         seen = see(source, index, segmenter, rng)

@@ -13,7 +13,7 @@ def open_source(entry: Config, key: str, seconds: float) -> Any:
     Args:
       entry: ``{"name": ..., option: value, ...}``, as in ``config.data.source``.
       key: where the entry stands in the config, for errors.
-      seconds: of a window, for a source that has windows and an entry that says nothing of them.
+      seconds: the length of a window, if the source has windows and the entry does not set it.
 
     Raises:
       ConfigError: the name or an option is wrong, or the corpus cannot be opened.
@@ -30,8 +30,12 @@ def check_lengths(entry: Config, key: str, seconds: float) -> None:
 
     Whole recordings, for which a source has ``seconds=0``, may have any length.
 
+    Args:
+      entry, key: as of ``open_source``.
+      seconds: of a batch.
+
     Raises:
-      ConfigError: they are not.
+      ConfigError: the entry, or one within it, sets another length.
     """
     for name, given in _lengths(entry, key):
         if given not in (0, seconds):

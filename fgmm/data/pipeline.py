@@ -32,7 +32,11 @@ HOST_ONLY = ("record", "problems")
 
 
 def batch_shape(data: Config, modalities: Sequence[str]) -> BatchShape:
-    """The sizes that ``config.data`` asks for; those of absent modalities are 0."""
+    """The sizes that ``config.data`` asks for; those of absent modalities are 0.
+
+    Raises:
+      ConfigError: ``data.resize_ratio`` is not 1 with ``data.resize="stretch"``.
+    """
     return BatchShape(
         frames=data["frames"] if "video" in modalities else 0,
         height=data["height"],
@@ -74,17 +78,21 @@ class Assembler:
     """Makes batches, or single examples of one, from indices of clips.
 
     Bad input is masked, never raised: the mask of the modality is False and the reason is a bit of
-    ``problems``; ``bad_input`` names the first clips of each reason. Sound that is nowhere louder
+    ``problems``; ``bad_input`` logs the first clips of each reason. Sound that is nowhere louder
     than ``SILENCE`` is masked too, as ``silent_audio``.
 
     Attributes:
-      source: the corpus. It draws from a record, such as a stretch of a long recording, in
-        ``draw(record, rng)``. One of stored features has their ``feature_shape``.
+      source: the corpus. If it has ``draw(record, rng)``, training calls that, for example for a
+        random stretch of a long recording. A source of stored features has ``feature_shape``.
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
-      join_captions: all captions of a clip as one.
+      join_captions: join all captions of a clip into one.
       cache: keep decoded frames in memory.
-      time_limit: seconds for reading one modality of a clip, 0 for any; see ``deadline``.
+      time_limit: seconds for reading one modality of a clip, 0 for no limit; see ``deadline``.
+
+    Raises:
+      ConfigError: ``cache`` is set and the source draws its clips, or a batch has no room for the
+        pictures or features of the source.
     """
 
     source: Any
@@ -122,8 +130,8 @@ class Assembler:
 
         Args:
           drawn: the clips.
-          size: of the batch, if it is to be larger; the rest are copies of the first clip.
-          zeros: allocates an array of a shape and a type.
+          size: of the batch, if it is to be larger; further rows are copies of the first clip.
+          zeros: as of ``BatchShape.zeros``.
         """
         batch = self.shape.zeros(size or len(drawn), zeros)
         rng = np.random.Generator(np.random.Philox(0))
@@ -136,7 +144,7 @@ class Assembler:
         return batch
 
     def _write(self, record: int, rng, batch: Batch, row: int) -> None:
-        """Reads a clip into a row of a batch that is zero there."""
+        """Reads a clip into a row of a batch. The row must be zero."""
         draws = rng is not None and hasattr(self.source, "draw")
         clip = self.source.draw(record, rng) if draws else self.source[record]
         problems = dict.fromkeys(clip.problems, "")
@@ -161,7 +169,7 @@ class Assembler:
         batch["problems"][row] = sum(1 << REASONS.index(reason) for reason in problems)
 
     def _read(self, problems: dict[str, str], read: Callable, out: np.ndarray, *arguments) -> bool:
-        """Whether a modality could be read; where it could not, ``out`` is zero."""
+        """Reads a modality into ``out``; whether that succeeded. If not, ``out`` is zero."""
         try:
             with deadline.within(self.time_limit):
                 read(out, *arguments)
@@ -220,7 +228,7 @@ class Assembler:
                 phrases=self.shape.phrases,
             )
         known = ~np.isin(tokens, self.tokenizer.empty_ids)
-        # Captions of unknown pieces alone would all be the same one.
+        # Captions of nothing but unknown pieces would all look the same.
         text_mask = ((phrase_ids > 0) & known).any(axis=-1)
         phrase_ids[~text_mask] = 0
         lost = [caption.text for k, caption in enumerate(chosen) if not text_mask[k]]
@@ -245,7 +253,9 @@ class Assembler:
         return 1 - kept / found if found else 0.0
 
     def chosen(self, captions: list[Caption], rng=None) -> list[Caption]:
-        """At most K captions: the first ones, or drawn without replacement and left in order."""
+        """At most K captions: the first ones, or with a generator drawn ones, in order and without
+        replacement. With ``join_captions`` all as one.
+        """
         if self.join_captions and captions:
             text = ". ".join(caption.text.rstrip(" .") for caption in captions)
             return [Caption(text, captions[0].start, captions[-1].end)]
@@ -275,9 +285,10 @@ def _check_features(stored: tuple[int, ...] | None, shape: BatchShape) -> None:
 def evaluation_batches(
     assembler: Assembler, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yields every clip of a source once, in order: batches with the number of true clips in them.
+    """Yields (batch, count) over all clips of a source, each once and in order.
 
-    The last batch is filled up with copies of its first clip, so that all have one shape.
+    The first ``count`` rows of a batch are clips. The last batch is filled up with copies of its
+    first clip, so that all have one shape.
     """
     records = range(len(assembler.source))
     for start in range(0, len(records), batch_size):
@@ -286,6 +297,6 @@ def evaluation_batches(
 
 
 def count_problems(problems: np.ndarray) -> collections.Counter[str]:
-    """How many clips of a batch had each problem."""
+    """How many clips of a batch had each problem, from its ``problems``, int32 [B]."""
     counts = {reason: int(np.sum(problems >> i & 1)) for i, reason in enumerate(REASONS)}
     return collections.Counter({reason: count for reason, count in counts.items() if count})

@@ -31,7 +31,7 @@ from fgmm.data.preparation.task import Task, open_task
 # Seconds between two looks at how far the workers are.
 _LOOK = 0.5
 
-# What a worker process works with.
+# The task of a worker process, and the counter of recordings that all workers share.
 _task: Task
 _done: Any
 
@@ -40,17 +40,17 @@ def prepare(task: Task, *, workers: int = 0, beam_runner: str = "", beam_options
     """Writes the shards that are not there yet, and what makes them a dataset.
 
     Args:
-      task: what there is to do.
+      task: what is to be written.
       workers: processes; 0 for one on each core.
-      beam_runner: name of a runner of Apache Beam, which does it instead.
+      beam_runner: name of a runner of Apache Beam, which then writes the shards.
       beam_options: of that runner, as ``--name=value``.
 
     Returns:
-      The report.
+      The report, as text.
 
     Raises:
       ConfigError: the folder is of another preparation, or in use, or cannot be written.
-      OutputFailed: writing failed later; what is finished stays.
+      OutputFailed: writing failed later; finished shards stay.
     """
     with sole_writer(task.output):
         task = dataclasses.replace(task, plan=settle(task.output, task.plan))
@@ -75,7 +75,7 @@ def _write(task: Task, remaining: list[tuple[str, int]], workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     total = sum(split.records for split in task.plan.splits.values())
-    # Recordings in shards written before, by the average of a shard.
+    # Recordings in shards that were written before, estimated by the average of a shard.
     before = total - round(total * len(remaining) / len(list(task.plan.shards())))
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, _as_worker, (os.getpid(), task, done)

@@ -29,7 +29,7 @@ REASONS = (
     "unknown_words",
     "no_label",
 )
-# Sound that is never louder than this, where 1 is full scale, is silence: three steps of 16 bits.
+# Sound with no sample above this (full scale is 1) is silence: three steps of 16 bits.
 SILENCE = 1e-4
 
 
@@ -90,8 +90,8 @@ class Resizing(NamedTuple):
         whole picture to the target, whatever its aspect, as SigLIP does.
       filter: ``"bilinear"`` or ``"bicubic"``, antialiased. Pictures are resized by Pillow, and
         frames of a video by FFmpeg, whose filters of these names differ a little.
-      ratio: how much larger than the target the part is that is resized before the middle is cut
-        out, by which ``"crop"`` and ``"cover"`` leave out the border.
+      ratio: 1 or more. ``"crop"`` and ``"cover"`` leave out a border: the picture is brought to
+        ``ratio`` times the height and width of the target, and the middle is cut out.
     """
 
     fit: str = "crop"
@@ -107,8 +107,8 @@ FrameReader = Callable[[], UInt8[np.ndarray, "T H W 3"]]
 
 @runtime_checkable
 class FrameWriter(Protocol):
-    """Pictures that are read at the number and size that a batch wants, such as a ``Stretch``; or
-    stored features, which have one size.
+    """Pictures that are read in the number and size that a batch asks for, such as a ``Stretch``;
+    or stored features, which have one size.
     """
 
     def fill(
@@ -119,7 +119,9 @@ class FrameWriter(Protocol):
         """Writes T pictures of H x W, or a feature map. Raises ``BadInput``."""
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
-        """At most ``count`` pictures for people, the shorter side at most ``size`` pixels."""
+        """At most ``count`` pictures for people to look at, the shorter side at most ``size``
+        pixels. Raises ``BadInput``.
+        """
 
 
 SoundReader = Callable[[], Waveform]
@@ -127,7 +129,7 @@ SoundReader = Callable[[], Waveform]
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A reader of pictures or sound that cannot be read."""
+    """Stands in a clip for pictures or sound that cannot be read."""
 
     reason: str
     detail: str
@@ -145,11 +147,11 @@ class Clip:
       clip_id: stable name of the clip within its corpus; windows of one recording, each a record
         of its own, share it.
       video: an encoded image; a stretch of a recording, or another ``FrameWriter``; or a function
-        that returns frames, from which a batch chooses. Raises ``BadInput``.
-      audio: a function that returns the sound. Raises ``BadInput``.
+        that returns frames, from which a batch chooses. Reading may raise ``BadInput``.
+      audio: a function that returns the sound, and may raise ``BadInput``.
       captions: the narration, in order of time.
-      labels: class indices, such as ``{"motion": 3}``; a tuple of them of a kind of label of which
-        a clip may have any number, such as ``{"sounds": (0, 4)}``.
+      labels: the class index by kind of label, such as ``{"motion": 3}``; a tuple of indices for a
+        kind of which a clip may have any number, such as ``{"sounds": (0, 4)}``.
       group: clips of one group, such as those cut from one recording, stay on one side of a split;
         empty where a clip stands alone.
       grounding: which phrases refer to what, where known.
@@ -176,16 +178,15 @@ class BatchShape:
                   float16 [B, T, H, W, E]     where E is ``features``
       audio       float32 [B, S]              audio_mask  bool [B]
       tokens      int32   [B, K, L]           text_mask   bool [B, K]
-      phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 for padding
+      phrase_ids  int32   [B, K, L]   phrase 1..P of each token, 0 outside phrases
       labels      int32   [B]                 labels_mask bool [B]
                   bool    [B, classes]  where ``several`` is set
       record      int32   [B]         index of the clip in its source
       problems    int32   [B]         bits of REASONS
 
     A modality of size zero (``frames``, ``samples`` or ``tokens``) is left out of the batch, and so
-    are labels with an empty ``label``, which is their kind. With
-    ``features`` the video is a stored feature map of so many channels; with 0 it is pixels, brought
-    to H x W by ``resizing``.
+    are labels if ``label``, their kind, is empty. If ``features`` is above 0, the video is a stored
+    feature map of that many channels; otherwise it is pixels, brought to H x W by ``resizing``.
     """
 
     frames: int
@@ -205,11 +206,11 @@ class BatchShape:
     def zeros(
         self, size: int, zeros: Callable[..., np.ndarray] = np.zeros
     ) -> dict[str, np.ndarray]:
-        """An empty batch of ``size`` clips.
+        """A batch of zeros, with everything masked.
 
         Args:
           size: B.
-          zeros: allocates an array of a shape and a type.
+          zeros: allocates an array of zeros, given a shape and a dtype.
         """
         video = (size, self.frames, self.height, self.width, self.features or 3)
         text = (size, self.captions, self.tokens)

@@ -1,7 +1,7 @@
 """The stream of training batches: their order, the workers that read them, and how it resumes.
 
-The global batch of step s is a function of (seed, s) alone: not of the number of processes or of
-workers, nor of where a run was interrupted.
+The global batch of step s is a function of (seed, s) alone. It does not depend on the number of
+processes or workers, or on where a run was interrupted.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from fgmm.data.pipeline import Assembler, Draw
 
 
 class SharedArray(grain.multiprocessing.SharedMemoryArray):
-    """An array in shared memory. It frees the memory, unless it was handed to another process."""
+    """An array in shared memory. Deleting it frees the memory, unless it was handed over."""
 
     def __new__(cls, shape: Iterable[int], dtype: Any):
         array = super().__new__(cls, shape, dtype)
@@ -52,18 +52,24 @@ def training_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of this process from ``start_step`` on, forever; every epoch has another order.
 
-    Batches follow each other without regard to epochs, so a corpus may have any number of clips,
-    also fewer than a batch.
+    A batch may contain the end of one epoch and the start of the next, so a corpus may have any
+    number of clips, even fewer than a batch.
 
     Args:
+      assembler: reads the clips.
+      seed: of the order, and of what is drawn from the clips.
       batch_size: clips over all processes; a multiple of ``processes``.
-      workers: worker processes; with 0, ``threads`` threads read ``prefetch`` batches ahead.
+      start_step: finished steps.
+      process, processes: the index of this process, and how many there are.
+      workers: worker processes; with 0, this process reads.
+      threads: reading threads of each worker, or of this process.
+      prefetch: batches read ahead; divided among the workers, with at least one each.
 
     Raises:
       ConfigError: the source has no clip.
     """
     dataset = order(assembler.source, seed).random_map(_drawn)
-    # Every process has consecutive clips, so that those of all are in one order for any number.
+    # Each process has consecutive clips of a batch, so the number of processes changes no order.
     share = batch_size // processes
     # Workers hand over batches in shared memory, so they write them there directly.
     zeros = SharedArray if workers else np.zeros
@@ -89,9 +95,9 @@ def _drawn(record: int, rng: np.random.Generator) -> Draw:
 
 
 def order(source: Any, seed: int) -> Any:
-    """The indices of clips, forever, as a ``grain.MapDataset``: of a corpus, or of the parts of a
-    mixture by their weights. Every epoch has all of them in a new order. ``seed`` also seeds what
-    is drawn from the clips.
+    """An endless ``grain.MapDataset`` of clip indices: of a corpus, or of the parts of a mixture by
+    their weights. Every epoch of a corpus, or of a part, has all of its indices in a new order.
+    ``seed`` also seeds what is drawn from the clips.
 
     Raises:
       ConfigError: the source has no clip.
@@ -107,7 +113,7 @@ def order(source: Any, seed: int) -> Any:
         grain.MapDataset.range(part.clips.start, part.clips.stop).seed(own).shuffle().repeat()
         for part, own in zip(parts, seeds, strict=True)
     ]
-    # Whole numbers with a hundred for the least, as grain makes them, but rounded.
+    # Integers, with 100 for the least weight. Grain would make the same, but truncate.
     least = min(part.weight for part in parts)
     weights = [round(100 * part.weight / least) for part in parts]
     return grain.MapDataset.mix(orders, weights).seed(seed)

@@ -35,8 +35,8 @@ def source_captions(source: Any) -> Iterator[str]:
 
 
 def _options(entries: Sequence[str], source: Any) -> dict[str, Any]:
-    """``key=value`` entries of a source; a value that is a Python literal is taken as one, but for
-    options that are text, such as a folder whose name is a number.
+    """Parses ``key=value`` options of a source. A Python literal is evaluated, except for an option
+    of type str, such as a folder whose name is a number.
     """
     text = {field.name for field in dataclasses.fields(source) if field.type in (str, "str")}
     options = {}
@@ -99,8 +99,8 @@ _COMMANDS = {"train": (_train_flags, _train_command), "show": (_show_flags, _sho
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command; returns the exit code, 2 with one line on stderr where it is wrong, 130 after
-    Ctrl-C.
+    """Runs a command. Returns the exit code: 0; 2 after an error, with one line on stderr; 130
+    after Ctrl-C.
     """
     command = argv[1] if len(argv) > 1 else ""
     if command in ("--help", "-h", "help"):

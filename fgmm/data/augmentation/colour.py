@@ -1,4 +1,4 @@
-"""Random colours of a clip: what is drawn, and how it is applied."""
+"""Random changes of a clip's colours: how they are drawn, and how they are applied."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,8 @@ def drawn(
       grey: chance of each clip to lose its colours.
 
     Returns:
-      ``shift`` [B] and ``contrast`` [B], and ``palette`` [B,3,3], which takes RGB to RGB.
+      ``shift`` [B], a share of the range of a pixel; ``contrast`` [B], a factor; and ``palette``
+      [B,3,3], the matrix from RGB to RGB.
     """
     keys = jax.random.split(key, 6)
     changed = jax.random.bernoulli(keys[0], chance, (clips,))
@@ -61,7 +62,7 @@ def recoloured(
     contrast: Float[Array, " B"],
     palette: Float[Array, "B 3 3"],
 ) -> Float[Array, "B T H W 3"]:
-    """A clip with its colours changed, alike in all frames; pixels stay within 0..255.
+    """Clips with changed colours, by one change in all frames; pixels stay within 0..255.
 
     Brightness comes first, then saturation and hue, then contrast, which scales what differs from
     the clip's mean. DMVR's ``color_default_augm`` (google-deepmind/dmvr, ``dmvr/processors.py``)

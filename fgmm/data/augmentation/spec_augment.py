@@ -1,4 +1,4 @@
-"""SpecAugment (Park et al. 2019, arXiv 1904.08779): stretches of time and of frequency hidden."""
+"""SpecAugment (Park et al. 2019, arXiv 1904.08779): hides stretches of time and of frequency."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ def drawn(key: PRNGKeyArray, clips: int, masks: int, greatest: float) -> Float[A
     """Draws where each of M masks starts and how long it is, in shares of the axis.
 
     Args:
-      greatest: the longest a mask may be; lengths are uniform below it.
+      greatest: the greatest length of a mask, as a share of the axis. Lengths are uniform from 0.
+
+    Returns:
+      (start, length) of each mask.
     """
     length_key, start_key = jax.random.split(key)
     length = jax.random.uniform(length_key, (clips, masks), maxval=greatest)
@@ -20,9 +23,9 @@ def drawn(key: PRNGKeyArray, clips: int, masks: int, greatest: float) -> Float[A
 def masked(
     log_mel: Float[Array, "B T F"], spans: Float[Array, "B M 2"], axis: int
 ) -> Float[Array, "B T F"]:
-    """The spectrogram with zeros, its mean over all sound, in every span along ``axis`` (1 or 2).
+    """A normalised spectrogram, set to zero (the mean of all sound) in every span along ``axis``.
 
-    A position is hidden if its centre lies in a span.
+    A position is hidden if its centre lies in a span. ``axis`` is 1 for time, 2 for frequency.
     """
     size = log_mel.shape[axis]
     centre = (jnp.arange(size)[None, None] + 0.5) / size

@@ -1,9 +1,9 @@
 """Spectrograms of sound on the mel scale, computed on the device.
 
 There are two filterbanks. ``"htk"`` is the plain one: a periodic Hann window, and triangles of
-height 1 whose sides are straight over Hz. ``"kaldi"`` is that of Kaldi (Povey et al., "The Kaldi
+height 1 whose sides are linear in Hz. ``"kaldi"`` is that of Kaldi (Povey et al., "The Kaldi
 Speech Recognition Toolkit", 2011) as ``torchaudio.compliance.kaldi.fbank`` has it with a Hann
-window and without dither, by which AST was trained.
+window and without dither; AST was trained with it.
 """
 
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def mel_filters(
       bands: F.
       window: samples of which the spectrum is taken.
       rate: in Hz.
-      filterbank: sides are straight over Hz for ``"htk"``, over mel for ``"kaldi"``.
+      filterbank: sides are linear in Hz for ``"htk"``, in mel for ``"kaldi"``.
     """
     places = np.fft.rfftfreq(window, 1 / rate)
     edges = np.linspace(mel(LOWEST[filterbank]), mel(rate / 2), bands + 2)
@@ -66,7 +66,7 @@ def log_mel(
     starts = np.arange(0, audio.shape[1] - window + 1, hop)
     frames = audio[:, starts[:, None] + np.arange(window)]
     of_kaldi = filterbank == "kaldi"
-    # Kaldi's window is symmetric, and its spectrum has a power of two of samples.
+    # Kaldi's window is symmetric, and padded with zeros to a power of two for its spectrum.
     period, length = (window - 1, 1 << (window - 1).bit_length()) if of_kaldi else (window, window)
     if of_kaldi:
         frames = frames - frames.mean(axis=-1, keepdims=True)

@@ -18,7 +18,7 @@ from fgmm.data.augmentation.spectrogram import log_mel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transforms(TransformsSection):
-    """A raw batch to the inputs of a model, with the options of ``config.transforms``.
+    """Turns a raw batch into the inputs of a model, by the options of ``config.transforms``.
 
     Raises:
       ConfigError: an option is wrong.
@@ -36,12 +36,12 @@ class Transforms(TransformsSection):
 
     @property
     def window(self) -> int:
-        """Of the spectrogram, in samples."""
+        """The window of the spectrogram, in samples."""
         return round(self.mel_window * self.sample_rate)
 
     @property
     def hop(self) -> int:
-        """Of the spectrogram, in samples."""
+        """The step from window to window of the spectrogram, in samples."""
         return round(self.mel_hop * self.sample_rate)
 
     def draw(self, key: PRNGKeyArray, clips: int) -> dict[str, Array]:
@@ -78,7 +78,7 @@ class Transforms(TransformsSection):
     def __call__(
         self, batch: Mapping[str, Array], draws: Mapping[str, Array] = MappingProxyType({})
     ) -> dict[str, Array]:
-        """Inputs of ``fgmm.models.multimodal.MultiModal``; augmented as ``draws`` say."""
+        """The inputs of ``fgmm.models.multimodal.MultiModal``, augmented by ``draws``, if given."""
         inputs = {name: x for name, x in batch.items() if name not in ("video", "audio")}
         if "video" in batch:
             video = batch["video"]
@@ -94,7 +94,7 @@ class Transforms(TransformsSection):
         return inputs
 
     def _spectrogram(self, audio: Float[Array, "B S"]) -> Float[Array, "B T F"]:
-        """The spectrogram of its length, normalised."""
+        """The normalised spectrogram, cut or padded to ``mel_length`` windows if that is set."""
         found = log_mel(
             audio,
             rate=self.sample_rate,
@@ -136,7 +136,7 @@ def cropped(
 
     Args:
       corner: top and left of the window, in fractions of the picture.
-      extent: height and width of the window, likewise.
+      extent: height and width of the window, in fractions of the picture.
     """
 
     def weights(size, corner, extent):

@@ -1,6 +1,6 @@
 """Record batches of Arrow files on disk, memory-mapped and read row by row.
 
-A stream of any length opens in constant memory: what is kept of a batch is where it begins.
+A long stream opens in little memory: of each batch only its place and its facts are kept.
 """
 
 import json
@@ -18,7 +18,7 @@ FACTS = b"facts"
 
 
 class ArrowBatches:
-    """The batches of a file in Arrow's streaming format, which are read from where they lie.
+    """The batches of a file in Arrow's streaming format, read in place.
 
     Can be pickled, and read by many threads and processes.
 
@@ -34,8 +34,8 @@ class ArrowBatches:
 
         Args:
           path: of the file.
-          check: look at all of a batch before a row of it is read, for files of others, where
-            damage may point anywhere.
+          check: validate a whole batch before a row of it is read: for files that others wrote, in
+            which a damaged offset may point anywhere.
 
         Raises:
           OSError: the file cannot be read, or is no such stream, or is cut off.
@@ -60,7 +60,7 @@ class ArrowBatches:
                 f"{self.path} is no whole stream of Arrow batches ({one_line(error)})"
             ) from error
         self._places, self.counts = np.array(places, np.int64), np.array(counts, np.int64)
-        # The batch that was read last, for those who read in order.
+        # The batch that was read last, for callers that read in order.
         self._last: tuple[int, pa.RecordBatch | None] = (-1, None)
 
     def batch(self, number: int) -> pa.RecordBatch:
@@ -103,5 +103,5 @@ class ArrowBatches:
 
 
 def one_line(error: Exception) -> str:
-    """What Arrow says of an error, whose messages may have several lines."""
+    """The message of an error in one line; those of Arrow may have several."""
     return " ".join(str(error).split())

@@ -26,7 +26,7 @@ class Segment(NamedTuple):
       name: of the file.
       captions: with times from the start of the stretch.
       group: as in ``Clip``.
-      start, end: in seconds; None for the end of the file, which is then taken from its start.
+      start, end: in seconds. If ``end`` is None, the segment is the whole file.
     """
 
     clip_id: str
@@ -38,7 +38,7 @@ class Segment(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a corpus says of itself.
+    """What the lists of a corpus say.
 
     Attributes:
       corpus: where the files are.
@@ -52,8 +52,8 @@ class Listing(NamedTuple):
 
 
 class RawFiles:
-    """The files of segments as they lie on disk, for ``fgmm.data.prepare``. Each is whole, with the
-    sentences of all its segments at their times.
+    """The files of segments as they lie on disk, for ``fgmm.data.prepare``. Each is a whole file
+    with the sentences of all its segments, at their times.
 
     Attributes:
       names: of the files.
@@ -97,10 +97,10 @@ class DescribedSegments(FileSource):
     """A source of segments, one clip each.
 
     ``source[i]`` takes the window in the middle of a segment; ``source.draw(i, rng)``, which
-    training calls, one from anywhere in it. The pictures of a whole segment are spread over all of
-    it. Its sound is cut to what a batch holds, or padded with silence. Files are opened when they
-    are read; broken ones, and those without sound, are masked and counted then. Can be pickled, and
-    read by many threads.
+    training calls, takes one from anywhere in it. If whole segments are taken, the pictures are
+    spread over the segment, and its sound is cut to the length of a batch or padded with silence.
+    Files are opened when they are read; broken ones, and those without sound, are masked and
+    counted then. Can be pickled, and read by many threads.
 
     Attributes:
       kind: ``video`` or ``audio``: what the files are. Clips of sound files have no video.
@@ -129,7 +129,7 @@ class DescribedSegments(FileSource):
 
     @functools.cached_property
     def _segments(self) -> list[Segment]:
-        """Those whose files are there."""
+        """The segments whose files exist."""
         corpus, segments, report = self._listed
         names = {segment.name for segment in segments}
         present = {name for name in names if not files.leads_out(name) and name in corpus}

@@ -27,7 +27,7 @@ IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 _ZIP_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
 _LONGEST_LINK = 4096
-_LARGEST = 1 << 31  # bytes of a member when inflated; more would fill the memory
+_LARGEST = 1 << 31  # bytes of an inflated member; more would fill the memory
 
 
 class Folder:
@@ -42,13 +42,15 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError or another OSError."""
-        # ``exists``, for a folder of that name is there and cannot be read.
+        # ``exists``, since a folder of that name is not missing: reading it raises another OSError.
         if leads_out(name) or not os.path.exists(self.path / name):
             raise FileNotFoundError(f"{self.path} has no file {name!r}")
         return (self.path / name).read_bytes()
 
     def stat(self, name: str) -> tuple[int, int]:
-        """The size of a file in bytes and when it was changed, in seconds; (-1, 0) without it."""
+        """The size of a file in bytes and the time of its last change in seconds; (-1, 0) if the
+        file is missing.
+        """
         try:
             found = os.stat(self.path / name)
         except (OSError, ValueError):
@@ -56,10 +58,10 @@ class Folder:
         return found.st_size, int(found.st_mtime)
 
     def names(self) -> Iterator[str]:
-        """Of all files, in order of folders; without what begins with a dot.
+        """The names of all files, folder by folder, but for files and folders with a leading dot.
 
-        Links to folders are followed when all else was found, in order: a folder that was found
-        before, by another link or without one, is not found again.
+        Links to folders are followed last, in order. A folder that was visited before, by another
+        link or without one, is not visited again.
         """
         waiting, found = [self.path], {_identity(self.path)}
         for link in waiting:
@@ -81,16 +83,16 @@ class Folder:
             waiting += links
 
     def folders(self) -> list[str]:
-        """The folders at the top."""
+        """The names of the folders at the top."""
         return sorted(path.name for path in self.path.glob("*") if path.is_dir())
 
     def below(self, folder: str) -> "Folder":
-        """What is in one of its folders."""
+        """The files below one of its folders."""
         return Folder(self.path / folder)
 
 
 def _identity(folder: pathlib.Path) -> tuple[int, int]:
-    """What is the same of a folder by whatever path it is found."""
+    """Device and inode of a folder, the same by whatever path it is found."""
     try:
         state = folder.stat()
     except OSError:  # it has just gone, or cannot be looked at
@@ -108,19 +110,20 @@ class _Member(NamedTuple):
 class Archive:
     """The members of an uncompressed tar file or a zip file, by name.
 
-    A link to a file within is that file. A link to a folder is passed over, for what it leads to is
-    found where it lies.
+    A link to a member counts as a copy of it. A link to a folder is skipped: its files are found
+    under their own names.
 
-    Members are found once, when the archive is opened, and then read from where they lie, by any
-    number of threads. An archive can be pickled, so processes can share it too.
+    Members are found once, when the archive is opened, and then read in place, by any number of
+    threads. An archive can be pickled, so processes can share it too.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         """Opens an archive.
 
         Raises:
-          ConfigError: it is missing, damaged, compressed as a whole, or has a member that is a
-            device, or whose name, or whose target where it is a link, leads out of the archive.
+          ConfigError: the archive is missing, damaged, or compressed as a whole; a member is a
+            device, a pipe, a sparse file or encrypted; or a member's name, or the target of a link,
+            leads out of the archive.
         """
         self.path = pathlib.Path(path).absolute()
         try:
@@ -155,23 +158,25 @@ class Archive:
         return name in self._members
 
     def stat(self, name: str) -> tuple[int, int]:
-        """As ``Folder.stat``; members are as old as the archive."""
+        """As ``Folder.stat``; members have the time of the archive."""
         if name not in self._members:
             return -1, 0
         return self._members[name].size, int(os.fstat(self._file).st_mtime)
 
     def names(self) -> Iterator[str]:
-        """Of all members in alphabetic order; without what begins with a dot."""
+        """The names of all members in alphabetic order, but for files and folders with a leading
+        dot.
+        """
         for name in sorted(self._members):
             if not any(part.startswith(".") for part in name.split("/")):
                 yield name
 
     def folders(self) -> list[str]:
-        """The folders at the top."""
+        """The names of the folders at the top."""
         return sorted({name.split("/")[0] for name in self._members if "/" in name})
 
     def below(self, folder: str) -> "Archive":
-        """What is in one of its folders."""
+        """The members below one of its folders."""
         within = {
             name.removeprefix(f"{folder}/"): member
             for name, member in self._members.items()
@@ -206,13 +211,15 @@ def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
     """The files of a folder, a tar file or a zip file.
 
     Raises:
-      ConfigError: there is no such thing, or it cannot be read.
+      ConfigError: it does not exist or cannot be read.
     """
     return Folder(path) if os.path.isdir(path) else Archive(path)
 
 
 def state(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """The size of a file in bytes and when it was changed, in nanoseconds; (-1, 0) without it."""
+    """The size of a file in bytes and the time of its last change in nanoseconds; (-1, 0) if the
+    file is missing.
+    """
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -226,21 +233,21 @@ def leads_out(name: str) -> bool:
 
 
 def within(corpus: Folder | Archive, name: str) -> str:
-    """A listed name as the corpus has it: of an absolute path below its folder the part below."""
+    """A listed name as the corpus has it; an absolute path below its folder becomes relative."""
     above = f"{corpus.path}/"
     return name.removeprefix(above) if isinstance(corpus, Folder) else name
 
 
 def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
-    """The corpus from the folder that has the file ``name``: its top, or the only folder there that
-    has it, since many archives unpack into a folder. The corpus as it is if neither has it.
+    """The corpus below the folder that has the file ``name``: the top, or the only folder at the
+    top that has it, since many archives unpack into a folder. The whole corpus if neither has it.
     """
     above = [folder for folder in corpus.folders() if f"{folder}/{name}" in corpus]
     return corpus.below(above[0]) if name not in corpus and len(above) == 1 else corpus
 
 
 def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
-    """Where in a corpus files of these names are, in whatever folder, by the order of the names."""
+    """The paths of all files with these names, in any folder, in the order of ``names``."""
     places: dict[str, list[str]] = {name: [] for name in names}
     for path in corpus.names():
         if (name := posixpath.basename(path)) in places:
@@ -251,8 +258,8 @@ def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
 def stems(
     corpus: Folder | Archive, endings: Sequence[str], report: collections.Counter[str]
 ) -> dict[str, str]:
-    """Where files with these endings are, by their names without it; of equal ones the first, and
-    ``report`` counts the others as ``duplicate_id``.
+    """The paths of files with these endings, by their names without folder and ending. Of equal
+    names the first file counts; ``report`` counts the others as ``duplicate_id``.
     """
     paths: dict[str, str] = {}
     for path in corpus.names():
@@ -263,12 +270,12 @@ def stems(
 
 
 def words(text: str) -> str:
-    """A label, or what else is written by hand, with one space where there is white space."""
+    """A label, or other text written by hand, with each run of white space as one space."""
     return " ".join(text.split())
 
 
 def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathlib.Path | bytes:
-    """Where a file of a folder is, which may be missing, or the contents of a member of an archive.
+    """The path of a file of a folder, which may be missing; or the contents of an archive's member.
 
     Raises:
       BadInput: ``missing_file``, also if the name leads out of the folder; ``reason`` if the
@@ -287,7 +294,7 @@ def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathli
 
 
 def read_text(corpus: Folder | Archive, name: str) -> str:
-    """A file that the corpus must have, in UTF-8.
+    """The text of a file that the corpus must have, in UTF-8.
 
     Raises:
       ConfigError: it is missing, or no UTF-8.
@@ -313,7 +320,7 @@ def read_json(corpus: Folder | Archive, name: str) -> Any:
 
 
 def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member | str]]:
-    """Members and, of links, what they lead to, from the top of the archive."""
+    """Yields (name, member), and for a link (name, target); targets are from the archive's top."""
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             if member.issparse() or member.isdev():
@@ -322,7 +329,7 @@ def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, _Member | str]]:
             name = _inside(path, member.name)
             if member.issym():
                 yield name, _target(path, name, posixpath.dirname(name), member.linkname)
-            elif member.islnk():  # these count from the top of the archive
+            elif member.islnk():  # targets of hard links are from the top of the archive
                 yield name, _target(path, name, "", member.linkname)
             elif member.isreg():
                 yield name, _Member(member.offset_data, member.size, member.size, False)
@@ -374,7 +381,7 @@ def _target(path: pathlib.Path, name: str, folder: str, target: str) -> str:
 
 
 def _followed(entries: Mapping[str, _Member | str]) -> dict[str, _Member]:
-    """Members by name, with those that links lead to; without links to anything else."""
+    """Members by name. Links to members become these; other links are left out."""
     members = {}
     for name, entry in entries.items():
         passed = set()

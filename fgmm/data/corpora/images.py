@@ -19,12 +19,12 @@ CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
 
 
 class ListedImages(NamedTuple):
-    """What a corpus says of the images of a split.
+    """What the lists of a corpus say of the images of a split.
 
     Attributes:
-      corpus: where they are.
-      paths: of the images in their order, by the name of each, its ``clip_id``.
-      captions: by name.
+      corpus: where the images are.
+      paths: of the images, in order, by name; the name is the ``clip_id``.
+      captions: of the images, by name.
       report: what was left out, by reason.
     """
 
@@ -36,10 +36,10 @@ class ListedImages(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaptionedImages(FileSource):
-    """A source of images; a clip is one with its captions, in the order of the files.
+    """A source of images. A clip is an image with its captions, in the order of the lists.
 
     An image that the split lists and the corpus lacks stays, as a clip whose video raises
-    ``BadInput("missing_file")``; an image without captions has none. Can be pickled, and read by
+    ``BadInput("missing_file")``. An image without captions stays too. Can be pickled, and read by
     many threads.
 
     Attributes:
@@ -85,7 +85,7 @@ class CaptionedImages(FileSource):
 
 
 def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
-    """The contents of an image for ``Clip.video``; ``Unreadable`` if there are none."""
+    """The contents of an image for ``Clip.video``; ``Unreadable`` if it cannot be read."""
     try:
         return read(corpus, path)
     except BadInput as error:

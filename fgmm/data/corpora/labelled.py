@@ -25,7 +25,7 @@ from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
 
-# Headers read at a time.
+# Headers that are read at the same time.
 _THREADS = 8
 
 
@@ -38,12 +38,12 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a corpus says of itself.
+    """What the lists of a corpus say.
 
     Attributes:
       corpus: where the files are.
       entries: the recordings of a split, in order.
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
@@ -53,8 +53,8 @@ class Listing(NamedTuple):
     report: collections.Counter[str]
 
     def safe(self) -> list[Entry]:
-        """The entries whose names stay in the corpus, of a file the first; the others count as
-        ``malformed_line`` and ``duplicate_id``.
+        """The entries to be read, one for each file. The report counts names that lead out of the
+        corpus as ``malformed_line``, and further entries of a file as ``duplicate_id``.
         """
         safe: dict[str, Entry] = {}
         for entry in self.entries:
@@ -117,9 +117,9 @@ class LabelledRecordings(FileSource):
       kind: ``video`` or ``audio``: what the files are. Clips of sound files have no video.
       classes: as in ``Listing``.
       report: recordings left out, by reason: ``missing_file``; ``unreadable_video`` or
-        ``unreadable_audio`` where the file is damaged; ``no_video`` or ``no_audio`` where it lacks
-        what is wanted; ``malformed_line`` where its name leads out of the corpus; ``duplicate_id``
-        where the same file was listed before.
+        ``unreadable_audio`` if the file is damaged; ``too_slow`` if it takes long to open;
+        ``no_video`` or ``no_audio`` if it has no stream of its ``kind``; ``malformed_line`` if its
+        name leads out of the corpus; ``duplicate_id`` if the same file was listed before.
     """
 
     windows: int = option(
@@ -139,7 +139,7 @@ class LabelledRecordings(FileSource):
 
     def open(self) -> None:
         """Reads the lists, and the headers of the files."""
-        # A method that is always there would say that all clips are drawn anew every time.
+        # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if not self.windows:
             object.__setattr__(self, "draw", self._draw)
         if not self._recordings:
@@ -154,7 +154,7 @@ class LabelledRecordings(FileSource):
 
     @functools.cached_property
     def _recordings(self) -> list[tuple[Entry, Recording, av_files.Header]]:
-        """What can be read."""
+        """The recordings that can be read."""
         safe = self._listed.safe()
         recordings = [Recording(self._listed.corpus, entry.name) for entry in safe]
         headers = readable(recordings, self.kind, self.report)
@@ -201,7 +201,8 @@ def readable(
     Args:
       recordings: of a corpus.
       wanted: ``video`` or ``audio``: the stream that each must have.
-      report: counts ``missing_file``, ``unreadable_`` and ``no_`` with what is wanted.
+      report: counts the others: ``missing_file``, ``too_slow``, and ``unreadable_`` or ``no_`` with
+        what is wanted.
     """
 
     def read(recording: Recording) -> av_files.Header | BadInput:
@@ -248,7 +249,7 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
 
 
 def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
-    """The place of a file that a corpus must have.
+    """The path of a file that a corpus must have, in any folder.
 
     Raises:
       ConfigError: it has none of that name; ``layout`` says what it should be.
@@ -284,10 +285,11 @@ def read_table(
       name: of the file.
       columns: that it must have.
       report: counts rows without all of them as ``malformed_line``.
-      optional: columns that are empty where the file has none; all others are left out.
+      optional: columns that are empty where the file lacks them. Columns in neither list are left
+        out.
 
     Raises:
-      ConfigError: the file is missing, no UTF-8, or lacks a column.
+      ConfigError: the file is missing, no UTF-8, no CSV, or lacks a column.
     """
     reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
     where = f"root={str(corpus.path)!r}: {name}"

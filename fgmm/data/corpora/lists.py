@@ -40,19 +40,19 @@ _ROWS, _BYTES = 1 << 14, 1 << 26
 # Columns that an error names, and letters of each.
 _NAMED, _LONGEST = 20, 80
 
-# The values of a row by what they are: media, caption, id, start, end.
+# The values of a row by their meaning: media, caption, id, start, end.
 _Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Which columns of a list are what; empty for what it does not have.
+    """The names of a list's columns by their meaning; empty for one that the list does not have.
 
     Attributes:
       media: paths, or the contents of files.
       caption: a caption, or a list of them.
-      id: what is unique.
-      start, end: of what the caption says, in seconds from the start of the file.
+      id: a unique name.
+      start, end: the time of what the caption says, in seconds from the start of the file.
     """
 
     media: str
@@ -62,7 +62,7 @@ class Columns:
     end: str = ""
 
     def given(self) -> dict[str, str]:
-        """The columns that there are, by what they are."""
+        """The columns that the list has, by their meaning."""
         return {name: column for name, column in dataclasses.asdict(self).items() if column}
 
 
@@ -72,14 +72,15 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
 
     Args:
       path: of the list; its ending says the format.
-      columns: which there are.
+      columns: of the list.
       quotes: whether fields of CSV and of tab-separated files may be in double quotes.
 
     Yields:
-      The rows, and of them: ``ids`` and ``texts``, digests; ``report``: ``missing_file`` counts
-      rows without media, ``malformed_line`` those of another form, with text that is no UTF-8, or
-      with times that cannot be read or go backward; ``empty_caption`` captions without words;
-      ``duplicate_id`` rows whose id one before has in the same list.
+      The rows, and facts on them: ``ids`` and ``texts``, digests; and ``report``, which counts
+      rows without media as ``missing_file``; rows of another form, with text that is no UTF-8, or
+      with times that cannot be read or do not go forward as ``malformed_line``; captions without
+      words as ``empty_caption``; rows with the id of an earlier row of the list as
+      ``duplicate_id``.
 
     Raises:
       ConfigError: the list cannot be read, lacks a column, or has one of a wrong type.
@@ -116,7 +117,7 @@ class _Batch:
         return len(self.columns["id"]) >= _ROWS or self._bytes >= _BYTES
 
     def add(self, entry: _Row, number: str) -> None:
-        """Adds what is known of a file; without an id or a path the number of its row is its id."""
+        """Adds a file. Its id is that of the row, or else its path, or else ``number``."""
         name = entry["id"] or entry["path"] or number
         values = {**entry, "id": name, row_index.PLACE: place(entry["path"] or name)}
         for column, found in self.columns.items():
@@ -132,7 +133,7 @@ class _Batch:
 
 
 def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator[_Row]:
-    """Rows with what the index has of them; those that cannot be used are counted."""
+    """Rows in the form of the index; rows that cannot be used are counted and left out."""
     for number, row in enumerate(rows, 1):
         path, contents = path_and_contents(row.get("media"))
         if not path and not contents:
@@ -160,7 +161,7 @@ def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator
 
 
 def path_and_contents(media: Any) -> tuple[Any, Any]:
-    """What a value says of a file: a path, contents, or a struct of both."""
+    """(path, contents) of a file from a value that is either, or a struct of both."""
     if isinstance(media, dict):
         return media.get("path"), media.get("bytes")
     return (None, media) if isinstance(media, bytes) else (media, None)
@@ -169,7 +170,7 @@ def path_and_contents(media: Any) -> tuple[Any, Any]:
 def _merged(
     entries: Iterable[_Row], with_ids: bool, report: collections.Counter[str]
 ) -> Iterator[_Row]:
-    """Rows of one path that follow each other as one; those of an id that was there are counted."""
+    """Merges consecutive rows of one path. Other rows with a known id are counted and left out."""
     known: set[int] = set()
     current: _Row | None = None
     for entry in entries:
@@ -195,7 +196,7 @@ def _in_order(entry: _Row) -> _Row:
 
 
 def _span(start: Any, end: Any) -> tuple[float, float] | None:
-    """The times of a caption; without any, all of the file; None where they are none."""
+    """(start, end) of a caption; without times (0, inf), the whole file; None if they are wrong."""
     try:
         begin = 0.0 if start in (None, "") else narrations.seconds(start)
         past = math.inf if end in (None, "") else narrations.seconds(end)
@@ -232,7 +233,7 @@ def _separated(
             for fields in lines:
                 if len(fields) == len(header):
                     yield {name: fields[i] for name, i in places.items()}
-                elif fields:  # no empty line
+                elif fields:  # an empty line is not counted
                     report["malformed_line"] += 1
     except csv.Error as error:
         raise ConfigError(
@@ -289,7 +290,7 @@ def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:
     """Checks that a table has columns, of types that they may have.
 
     Raises:
-      ConfigError: it has not; ``where`` says of what.
+      ConfigError: a column is missing or of another type; ``where`` names the table in the message.
     """
     for name, column in columns.given().items():
         kind = schema.field(_there(where, column, schema.names)).type
@@ -301,7 +302,7 @@ def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:
 
 
 def _there(where: str, column: str, names: Sequence[str]) -> str:
-    """A column that a table must have. Raises ConfigError."""
+    """The column, if the table ``where`` has it among ``names``; otherwise raises ConfigError."""
     if column in names:
         return column
     nearest = difflib.get_close_matches(column, names, 1)

@@ -1,7 +1,7 @@
 """Narrations of very many videos, read one by one: from a folder of CSV files, or one JSON file.
 
-No text is kept in memory. For a JSON file, memory holds the place of each video's part in it. It is
-found once, by reading the file through, and stored beside it.
+No text is kept in memory. For a JSON file, memory holds the place of each video's part in it. These
+places are found once, by reading the whole file, and stored beside it.
 """
 
 import collections
@@ -109,7 +109,7 @@ class JsonFile:
 
     @property
     def duplicates(self) -> int:
-        """Entries whose name another before it has, and which are not read."""
+        """The number of entries with the name of an earlier entry. They are not read."""
         names = self._parts["name"]
         return int(np.count_nonzero(names[1:] == names[:-1]))
 
@@ -118,7 +118,7 @@ class JsonFile:
         return self._path.with_name(self._path.name + ".index.npy")
 
     def _state(self) -> np.ndarray:
-        """Of the file, as the index's last entry holds it."""
+        """Time and size of the file, in the form of the index's last entry."""
         state = self._path.stat()
         return np.array([(0, state.st_mtime_ns, state.st_size)], _PART)
 
@@ -131,7 +131,7 @@ class JsonFile:
         return stored[:-1] if current else None
 
     def _store(self) -> None:
-        """Writes the index as a whole, or not at all if that is forbidden."""
+        """Writes the index as a whole, or not at all if it cannot be written there."""
         unfinished = self._index.with_name(f"{self._index.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             with open(unfinished, "wb") as file:
@@ -160,7 +160,7 @@ class JsonFile:
                 closed = entry[3] == b"}"
                 shown.update(entry.end() - at)
                 at = entry.end()
-        # A file without any video is closed by the end itself.
+        # Without any video, _END matches the brace that closes the file.
         if not _END.match(data, at) or (not closed and at != start.end()):
             raise self._malformed(at)
 
@@ -178,14 +178,14 @@ class JsonFile:
 
 
 def digest(name: str) -> int:
-    """What stands for a name of any length; those of millions are all different."""
+    """A digest of 64 bits for a name of any length. Those of millions of names all differ."""
     hashed = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(hashed.digest(), "little")
 
 
 def seconds(time: str | int | float) -> float:
-    """A time that is a number of seconds, or written as hours:minutes:seconds. Raises ValueError or
-    TypeError.
+    """The seconds of a time that is a number, or written as hours:minutes:seconds. Raises
+    ValueError or TypeError.
     """
     found = 0.0
     for part in time.split(":") if isinstance(time, str) else [time]:
@@ -220,10 +220,10 @@ def checked(rows: Iterable[tuple]) -> Narration:
 def nearest(captions: tuple[Caption, ...], index: int, count: int) -> tuple[int, int]:
     """The neighbours of a caption as (first, past the last), at most ``count`` with itself.
 
-    They grow one by one to the side on which the stretch from the first start to the last end stays
-    shorter, and to the right if both are alike (MIL-NCE, arXiv 1912.06430, section 3.1;
+    They are added one by one on the side on which the stretch from the first start to the last end
+    stays shorter, or on the right if both are equal (MIL-NCE, arXiv 1912.06430, section 3.1;
     ``_find_nearest_candidates`` in video_loader.py of github.com/antoine77340/MIL-NCE_HowTo100M,
-    which at an end of the video says the last one again; here there are fewer).
+    which repeats the last one at an end of the video, where this function returns fewer).
     """
     first, past = index, index + 1
     while past - first < min(count, len(captions)):

@@ -1,4 +1,4 @@
-"""Corpora of pairs: recordings or pictures, each with what is said of it, found row by row."""
+"""Corpora of pairs: recordings or pictures with captions, read row by row."""
 
 import collections
 import dataclasses
@@ -28,7 +28,7 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1", b"\xff\xf9")
 # WebP and WAV are both RIFF, and differ at byte 8.
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
-# Bytes by which any of them is known.
+# Bytes at the start that show any of these.
 _HEAD = 16
 
 
@@ -38,8 +38,8 @@ class Pair(NamedTuple):
     Attributes:
       clip_id, labels, group: as in ``Clip``.
       kind: of ``media``, one of ``raw.KINDS``.
-      media: a file, or the contents of one. A file that cannot be read raises ``BadInput`` when it
-        is opened.
+      media: a file, or the contents of one. Opening a file that cannot be read raises
+        ``BadInput``.
       sound: a file of its own for the sound of a video; None where the video has it.
       captions: with times from the start of the recording; without an end they describe all of it.
       problems: what was left out of it, by reason.
@@ -57,7 +57,7 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-    """A file that is known to be unreadable before it is opened."""
+    """Stands for a file that is known to be unreadable before it is opened."""
 
     reason: str
     detail: str
@@ -72,10 +72,10 @@ class Lost:
 class PairSource(FileSource):
     """A source of pairs, one clip each.
 
-    Of a recording whose captions have times, a clip is a stretch around one of them, and those
-    nearest to it; otherwise a stretch from anywhere in it, and all captions. ``source[i]`` takes
-    what is in the middle; ``source.draw(i, rng)``, which training calls, draws. A picture is a
-    clip with all its captions.
+    If the captions of a recording have times, a clip is a stretch around one caption, with the
+    captions nearest to it. Otherwise it is a stretch from anywhere in the recording, with all
+    captions. ``source[i]`` takes caption and stretch in the middle; ``source.draw(i, rng)``, which
+    training calls, draws both. A picture is a clip with all its captions.
 
     Files are opened when they are read; missing and broken ones are masked and counted then. Can be
     pickled, and read by many threads and processes.
@@ -92,7 +92,7 @@ class PairSource(FileSource):
     of_clips: ClassVar[tuple[str, ...]] = ("seconds", "candidates", "minimum")
 
     def pair(self, index: int) -> Pair:
-        """The pair of a number. Raises OSError if what lists it cannot be read."""
+        """The pair of a number. Raises OSError if its entry in the list cannot be read."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
@@ -140,8 +140,8 @@ class PairSource(FileSource):
 
 
 class RawPairs:
-    """The files of pairs as they lie on disk, for ``fgmm.data.prepare``. Of a video with its sound
-    in a file of its own, the video alone.
+    """The files of pairs as they lie on disk, for ``fgmm.data.prepare``. If the sound of a video is
+    in a file of its own, it is left out.
 
     Attributes:
       names: the ids of the pairs.
@@ -187,7 +187,7 @@ class _Names(Sequence):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndexedPairs(SplitByName, PairSource):
-    """Pairs that an index lists; splits go by the places that it gives them."""
+    """Pairs that are listed in an index. Splits are made by the column ``place`` of the index."""
 
     def listed(self) -> ArrowBatches:
         """Opens the index."""
@@ -211,8 +211,8 @@ class IndexedPairs(SplitByName, PairSource):
         return len(self._rows)
 
     def fingerprint(self) -> Fingerprint:
-        """The number of clips; digests of their ids, captions, and of the sizes and times of the
-        files that the index was made of.
+        """The number of clips, and digests of their ids, of their captions, and of the sizes and
+        times of the files that the index was made of.
         """
         index = self._listed
         names = digest_of(index, "ids")
@@ -237,10 +237,10 @@ def of_file(
 
     Args:
       name: its ``clip_id``.
-      path: of the file, from a folder; unused where its contents are there.
-      contents: of the file. With neither it is missing.
-      folder: that paths are relative to. Files outside are missing.
-      captions, described: further parts of a ``Pair``.
+      path: of the file; unused if its contents are given.
+      contents: of the file. Without path and contents, the file counts as missing.
+      folder: that the path is relative to. A file outside counts as missing.
+      captions, described: further fields of the ``Pair``.
     """
     if contents:
         return Pair(name, kind_of_contents(contents[:_HEAD]), contents, captions, **described)
@@ -320,7 +320,7 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
 
 
 def _duration(media: MediaFile | bytes) -> float:
-    """Of a recording, in seconds, by its header; infinite if that cannot be read."""
+    """The duration of a recording in seconds, by its header; infinite if that cannot be read."""
     try:
         found = media if isinstance(media, bytes) else media.media("unreadable_video")
         return av_files.read_header(found).duration
@@ -331,7 +331,7 @@ def _duration(media: MediaFile | bytes) -> float:
 def _beside(stretch: Stretch, sound: MediaFile | bytes) -> Stretch:
     """The same stretch of the file that has the sound of a video."""
     start = stretch.start
-    if start is None:  # the video says where it is, as the lengths of both may differ
+    if start is None:  # found by the video, because the lengths of both may differ
         duration = _duration(stretch.recording)
         if math.isfinite(duration):
             start = share_start(duration, stretch.seconds, stretch.share)

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
-# The ending of indexes, which lie beside the files of a corpus and are none of these.
+# The ending of indexes, which lie beside the files of a corpus but are not among them.
 INDEX = ".index.arrow"
 # The innermost braces; ranges may be padded with zeros, as in a shell.
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-# Names that a pattern may stand for; more are a slip of the pen, such as {0..99999999}.
+# Names that are taken from a pattern; more are a mistake, such as {0..99999999}, and are ignored.
 _MOST = 1_000_000
 
 
@@ -26,7 +26,7 @@ def named(path: str, endings: tuple[str, ...]) -> list[str]:
     Args:
       path: of a file, of a folder, or a pattern with ``*``, ``?``, ``[...]``, ``{a,b}`` and
         ``{000..123}``. Files whose names are spelled out by braces alone need not exist.
-      endings: of the files that are taken of a folder, in folders below it or not.
+      endings: of the files that are taken from a folder, at any depth.
     """
     if not is_pattern(path):
         return sorted(_below(path, endings)) if os.path.isdir(path) else [path]
@@ -49,7 +49,9 @@ def expanded(pattern: str) -> Iterator[str]:
 
 
 def folder_of(path: str) -> str:
-    """The folder that all files of a pattern are in, or below; that of a file, or a folder."""
+    """The folder that holds all files of a pattern, at any depth; a file's folder; or the folder
+    itself.
+    """
     if os.path.isdir(path):
         return os.path.abspath(path)
     folder = path if is_pattern(path) else os.path.dirname(path)

@@ -1,8 +1,8 @@
 """Indexes of corpora of any size: rows on disk, found once and opened in constant memory.
 
-The index of a corpus is one file, beside the corpus, or in a cache folder where it must not be
-written there. It knows the size and the time of each file that it was made of. When a file has
-changed, that file alone is read again.
+The index of a corpus is one file beside the corpus, or in a cache folder if the corpus's folder
+cannot be written. It holds the size and the time of each file that it was made of. When a file has
+changed, only that file is read again.
 """
 
 import collections
@@ -24,12 +24,12 @@ from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
 from fgmm.data.fingerprint import digest
 
-# Another version reads no index of this one.
+# The version of the format; an index of another version is not read.
 _FORMAT = "1"
 # The column by which rows are sorted within a batch, so that a split is a range of each.
 PLACE = "place"
 
-# The columns of rows, each with a value a row, and what the reader noted of them.
+# Columns with one value for each row, and facts that the reader noted on the rows.
 Rows = tuple[Mapping[str, Sequence[Any]], Mapping[str, Any]]
 
 
@@ -41,25 +41,25 @@ def opened(
     schema: pa.Schema,
     options: Sequence[str] = (),
 ) -> ArrowBatches:
-    """The index of files; those that it does not know as they are now are read first.
+    """Opens the index of files. Files that are new, or have changed, are read first.
 
     Args:
       name: of the source.
-      folder: that the files are in or below, where the index is to lie.
-      paths: of the files, in order. A path without a file is read too.
-      read: yields the rows of a file, a batch at a time, at least one batch, with facts that fit
-        JSON: ``report`` counts what was left out. A column ``place`` has a number of each row by
-        which it is in a split or not.
+      folder: that holds the files, at any depth; the index is written there.
+      paths: of the files, in order. ``read`` is also called for a path without a file.
+      read: yields the rows of a file in batches, at least one, each with facts that fit JSON, such
+        as ``report``, which counts what was left out. The column ``place`` has a number for each
+        row, by which splits are made.
       schema: of the rows.
       options: that change what is read.
 
     Returns:
-      Batches with rows sorted by ``place``. Facts of each are those that were noted, and ``file``,
-      its path from the folder, ``size`` and ``modified``; and ``places``, the first place, the
-      next one that differs, and the last.
+      Batches with rows sorted by ``place``. The facts of a batch are those that were noted;
+      ``file``, the path from the folder, ``size`` and ``modified`` of its file; and ``places``: the
+      first place, the next one that differs, and the last.
 
     Raises:
-      ConfigError: no place for an index can be written, or what ``read`` raises.
+      ConfigError: no folder for the index can be written; or ``read`` raises it.
     """
     key = hashlib.sha256("\0".join([_FORMAT, str(schema), *options, *paths]).encode()).hexdigest()
     file = f"{name}-{key[:12]}{patterns.INDEX}"
@@ -139,7 +139,7 @@ def _write(
 def _sorted(
     columns: Mapping[str, Sequence[Any]], schema: pa.Schema
 ) -> tuple[pa.RecordBatch, dict[str, Any]]:
-    """The rows in order of their places, and facts on these."""
+    """The rows in order of their places, and the facts on these places."""
     places = np.array(columns[PLACE], np.float64)
     order = np.argsort(places, kind="stable")
     batch = pa.RecordBatch.from_pydict(
@@ -158,7 +158,7 @@ def report_of(index: ArrowBatches) -> collections.Counter[str]:
 
 
 def digest_of(index: ArrowBatches, fact: str) -> str:
-    """A digest of what was noted of all batches."""
+    """A digest of one fact of all batches."""
     return digest(str(facts.get(fact, "")) for facts in index.facts)
 
 
@@ -171,7 +171,7 @@ class SplitRows:
         Args:
           index: the batches.
           border: a place.
-          below: whether the split has the rows whose places are below it, or the others.
+          below: True for the rows whose places are below the border, False for the others.
         """
         cuts = np.array(
             [
@@ -187,7 +187,7 @@ class SplitRows:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def find(self, index: int) -> tuple[int, int]:
-        """The batch of a row of the split, and its number there."""
+        """The batch that holds a row of the split, and the number of the row in the batch."""
         index = range(len(self))[index]
         batch = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[batch - 1]) if batch else 0

@@ -28,7 +28,7 @@ class FileSource:
       opened: False reads nothing yet, for ``fgmm.data.prepare``, which needs only the lists of a
         corpus.
       of_clips: the options that say which clips are made of a recording. ``fgmm.data.prepare``
-        takes recordings as they are and has none of them.
+        takes recordings as they are and does not offer these options.
     """
 
     root: str = option(help="The folder of the corpus, or the same as one tar or zip file.")
@@ -44,17 +44,18 @@ class FileSource:
         """
         check_options(self)
         remote.refuse(self.root, "root")
-        # A shell leaves ``~`` as it is behind a ``=``.
+        # A shell does not expand ``~`` after ``=``.
         object.__setattr__(self, "root", os.path.expanduser(self.root))
         if opened:
             self.open()
 
     def open(self) -> None:
-        """Reads what clips are made of, and raises ConfigError where that cannot be done."""
+        """Reads all that clips are made of except media. Raises ConfigError if that fails."""
         raise NotImplementedError
 
     def listed(self) -> Any:
-        """Reads the lists of the corpus and opens no media. What was left out is in its ``report``.
+        """Reads the lists of the corpus and opens no media. The result has a ``report`` of what was
+        left out.
 
         Raises:
           ConfigError: a list is missing or of another form.
@@ -97,8 +98,8 @@ class FileSource:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitByName(FileSource):
-    """A source whose splits are decided by the names of the files alone, so that a file stays in
-    its split when others are added, but for the first few: see ``border``.
+    """A source whose splits are decided by the names of the files alone. A file stays in its split
+    when others are added, unless there are only a few files: see ``border_of``.
     """
 
     split: str = option("train", choices=SPLITS)
@@ -107,7 +108,7 @@ class SplitByName(FileSource):
     )
 
     def has(self, name: str, border: float | None = None) -> bool:
-        """Whether a file is in the split; ``border`` in the place of ``validation``, if given."""
+        """Whether a file is in the split; ``border`` replaces ``validation``, if given."""
         border = self.validation if border is None else border
         return (place(name) < border) == (self.split == "validation")
 
@@ -116,8 +117,8 @@ class SplitByName(FileSource):
         return self.border_of(place(name) for name in names)
 
     def border_of(self, found: Iterable[float]) -> float:
-        """The place below which files are in ``validation``, so that of two or more files both
-        splits have one where the option asks for both.
+        """The place below which files are in ``validation``. It is the option ``validation``, moved
+        if needed so that of two or more files each split has one, unless the option is 0 or 1.
 
         Args:
           found: the places of the files, or at least the first two and the last.
@@ -125,7 +126,7 @@ class SplitByName(FileSource):
         places = sorted(set(found))
         if len(places) < 2 or self.validation in (0, 1):
             return self.validation
-        # The first place is always below it, the last never.
+        # The first place is always below the border, the last never.
         return min(max(self.validation, places[1]), places[-1])
 
 

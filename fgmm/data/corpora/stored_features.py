@@ -7,8 +7,8 @@
     ...
 
 A record is a line of JSON, which is the clip without its media, and after it the feature map of the
-clip: float16 numbers [T,H,W,E], little-endian. A clip whose pictures could not be read has no
-numbers, but says why.
+clip: float16 numbers [T,H,W,E], little-endian. For a clip whose pictures could not be read there
+are no numbers, and the JSON says why.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from fgmm.data.preparation.disk import OutputFailed, cause, to_disk, write_json
 from fgmm.data.schema import CROPPED, REASONS, BadInput, Caption, Clip, Resizing, Unreadable
 
 LISTING = "features.json"
-# Features are numbers as they come; each record can be read alone.
+# Features are stored uncompressed; each record can be read alone.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _DTYPE = np.dtype("<f2")
 
@@ -39,7 +39,7 @@ class FeatureMap:
     """A stored feature map in the place of a clip's pictures; a ``FrameWriter``.
 
     Attributes:
-      values: [T,H,W,E] of what was stored.
+      values: the feature map, [T,H,W,E].
     """
 
     values: Float16[np.ndarray, "T H W E"]
@@ -61,8 +61,8 @@ class Listing:
 
     Attributes:
       shape: (T, H, W, E) of every feature map.
-      clips: of all shards.
-      shard_clips: of every shard but the last.
+      clips: the number of clips in all shards.
+      shard_clips: the number of clips in every shard but the last.
       origin: of the features: the weights, the corpus and its options.
       classes: names of the classes, by kind of label.
       report: what the corpus left out when it was opened, by reason.
@@ -82,7 +82,7 @@ class Listing:
         return [range(start, min(start + self.shard_clips, self.clips)) for start in starts]
 
     def path(self, folder: pathlib.Path, shard: int) -> pathlib.Path:
-        """Of a shard."""
+        """The path of a shard."""
         return folder / f"features-{shard:05}-of-{len(self.shards):05}.array_record"
 
     def write(self, folder: pathlib.Path) -> None:
@@ -95,7 +95,7 @@ class Listing:
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> "Listing":
-        """That of a folder.
+        """Reads the listing of a folder.
 
         Raises:
           ConfigError: there is none, or it is damaged.
@@ -131,7 +131,7 @@ def serialised(clip: Clip, values: Float16[np.ndarray, "T H W E"] | None, proble
     Args:
       clip: of the corpus; its media are left out.
       values: its feature map; None where its pictures cannot be read.
-      problem: the reason why, one of ``schema.REASONS``; empty where there is none.
+      problem: why they cannot be read, one of ``schema.REASONS``; otherwise empty.
     """
     head = {
         "clip_id": clip.clip_id,

@@ -1,5 +1,5 @@
 """Tar shards in the layout of WebDataset: the members of a sample share their name up to its first
-dot, and what follows says what each is. They are found once, and read from where they lie.
+dot, and the ending after it says what each is. Members are found once, and read in place.
 """
 
 import collections
@@ -24,7 +24,7 @@ from fgmm.data.media import joined
 from fgmm.data.schema import BadInput
 
 ENDING = ".tar"
-# Members that say what a sample is about.
+# Endings of members with captions, metadata or the class of a sample.
 TEXTS = ("txt", "json", "cls")
 SCHEMA = pa.schema(
     [
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# How a compressed file begins, and what undoes it.
+# How a compressed file begins, and the program that unpacks it.
 _COMPRESSED = {
     b"\x1f\x8b": "gunzip",
     b"BZh": "bunzip2",
@@ -50,21 +50,21 @@ _COMPRESSED = {
 }
 # video2dataset names the clips that it cut out of a video KEY_00000, KEY_00001 and so on.
 _CUT = re.compile(r"(.+)_\d+")
-# Greater numbers of classes are damage.
+# Greater class numbers are taken for damage.
 _MOST_CLASSES = 1 << 20
-# Members of a shard with fewer bytes between them are read at once.
+# Members of a sample with fewer bytes between them are read in one call.
 _NEAR = 1 << 16
 # A longer text, or list of captions, is damage.
 _LARGEST_TEXT = 1 << 26
 
 
 class Member(NamedTuple):
-    """A member of a shard, as it lies there. A shard that has changed since is not read.
+    """A member of a shard, as it lies there. A shard that changed after it was indexed is not read.
 
     Attributes:
       path: of the shard.
       state: of the shard when it was indexed, as ``files.state``.
-      first, size: bytes of the shard.
+      first, size: the place of its first byte in the shard, and the number of its bytes.
     """
 
     path: str
@@ -127,14 +127,14 @@ def samples(path: str, folder: str) -> Iterator[row_index.Rows]:
 
     Args:
       path: of the shard.
-      folder: from which its path is counted, for the ids of samples.
+      folder: that its path in the ids of samples is relative to.
 
     Yields:
-      The rows, and of them: ``ids`` and ``texts``, digests; ``classes``, one more than the greatest
-      number in a ``.cls``; ``report``: ``missing_file`` counts samples without media, and 1 where
-      there is no shard; ``duplicate_id`` members of the same key and ending as one before;
-      ``malformed_line`` members that are no files; ``unreadable_record`` is 1 where the shard is
-      cut off or damaged, and its samples end there.
+      The rows, and facts on them: ``ids`` and ``texts``, digests; ``classes``, one more than the
+      greatest number in a ``.cls``; and ``report``, which counts samples without media, or a
+      missing shard, as ``missing_file``; members with the key and ending of an earlier one as
+      ``duplicate_id``; members that are no files as ``malformed_line``; and the shard itself as
+      ``unreadable_record`` if it is damaged or cut off, where its samples end.
 
     Raises:
       ConfigError: the shard is compressed, or no tar file.
@@ -180,12 +180,12 @@ def samples(path: str, folder: str) -> Iterator[row_index.Rows]:
 
 
 def shard_name(file: str) -> str:
-    """What stands for a shard in the ids of its samples: its path without the ending."""
+    """The name of a shard in the ids of its samples: its path without the ending."""
     return file.removesuffix(ENDING)
 
 
 def number_of(text: bytes) -> int:
-    """The class in a ``.cls``; -1 if it is none."""
+    """The class number in a ``.cls``; -1 if there is none."""
     try:
         found = int(text.decode())
     except ValueError:
@@ -265,7 +265,9 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _media(members: Mapping[str, tuple[int, int]]) -> list[str]:
-    """The ending of the video, picture or sound of a sample, and of the sound beside a video."""
+    """The endings of a sample's media: those of its video and of the sound beside it, if any; or
+    else that of its picture or sound.
+    """
     of_kinds = {
         kind: [ending for ending in members if kind_of(f".{ending}") == kind]
         for kind in ("video", "image", "audio")

@@ -1,4 +1,4 @@
-"""Windows of narrated recordings: which stretch a clip is, and which narrations it goes with."""
+"""Windows of narrated recordings: the stretch of a clip, and the narrations that go with it."""
 
 import dataclasses
 import math
@@ -19,8 +19,8 @@ class NarrationWindows:
 
     Attributes:
       seconds: of a window.
-      minimum: seconds to which the stretch of a shorter narration is widened, to both sides alike;
-        a window is taken from within it.
+      minimum: seconds to which the stretch of a shorter narration is widened, equally on both
+        sides. The window is taken from within the stretch.
       candidates: K narrations at most, as ``narrations.nearest`` finds them.
     """
 
@@ -40,12 +40,12 @@ class NarrationWindows:
         Args:
           recording: what it is a window of.
           spoken: all narrations of it. Without any, the window is anywhere in the recording. The
-            same holds if one has no end: narrations then describe the whole recording, and all
-            stay.
+            same holds if a narration has no end: narrations then describe the whole recording, and
+            all are returned.
           rng: draws narration and window; without it both are in the middle. A narration that began
             before the recording (a piece of a longer one) is drawn only if all of them did.
-          duration: of it, in seconds, if it is known. The window ends within the recording if that
-            is long enough and the narration begins in it.
+          duration: of the recording, in seconds, if it is known. The window ends within the
+            recording if the recording is long enough and the narration begins in it.
         """
         share = 0.5 if rng is None else float(rng.random())
         if not all(math.isfinite(caption.end) for caption in spoken) or not spoken:
@@ -60,7 +60,7 @@ class NarrationWindows:
 
     def _start(self, caption: Caption, share: float, duration: float) -> float:
         """The start of the window, at ``share`` of its range within a narration's stretch."""
-        # What is said after the end stays out of reach: its pictures are missing.
+        # A window does not reach past the end of the recording: there are no pictures.
         past = duration if caption.start < duration else math.inf
         start, end = max(0.0, caption.start), min(caption.end, past)
         if end - start < self.minimum:
@@ -94,7 +94,7 @@ class EvenWindows:
         Args:
           recording: what it is a window of.
           spoken: all narrations of it.
-          duration: of it, in seconds.
+          duration: of the recording, in seconds.
           number: of the window, from 0.
         """
         start = even_start(duration, self.seconds, number, self.count)

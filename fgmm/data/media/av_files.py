@@ -1,9 +1,9 @@
 """Windows of video and sound files: the pictures and the sound of a stretch of time.
 
-Every call opens the file, and only the names of files that took too long are kept, so any number of
-threads may read. A file's format is found by its content, not its name. Times are in seconds from
-the start of the file, as players count them. Recordings that were joined end to end (``joined``)
-are read one by one; the times of each follow those of the one before.
+Every call opens the file. The only state is the set of files that took too long to open, so any
+number of threads may read. A file's format is found by its content, not by its name. Times are in
+seconds from the start of the file, as players count them. If recordings were joined end to end in
+one file (``joined``), each is read by itself, and its times continue those of the one before.
 """
 
 import bisect
@@ -31,17 +31,17 @@ Media = joined.Media
 # Formats that hold only video or sound: no lists of further files, which could lead anywhere, and
 # no single pictures.
 _FORMATS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,wav"
-# Larger pictures than 8192 x 8192 are damage.
+# Pictures of more pixels (8192 x 8192) are taken for damage.
 _MAX_PIXELS = 1 << 26
 # Seconds of processor time that opening a file may take.
 _OPENING_LIMIT = 1.0
-# Sound of more samples a second than any recorder makes is damage.
+# A higher sample rate, in Hz, is taken for damage: no recorder makes it.
 _HIGHEST_RATE = 768_000
-# A file that lasts longer for its size is damaged, and would have nearly endless windows.
+# A file of fewer bytes a second is damaged; it would have nearly endless windows.
 _LEAST_BYTES_A_SECOND = 25
-# Seconds to go back further if a seek ended after the moment.
+# Seconds by which a seek is moved back, one after the other, while it ends after the moment.
 _FURTHER_BACK = (0.0, 2.0, 16.0, math.inf)
-# Seconds of sound that are decoded first, since decoders need a few packets to be right.
+# Seconds of sound decoded before a window, because the first packets are decoded wrongly.
 _WARM_UP = 0.1
 # Seconds by which times of sound may be rounded: containers count in milliseconds or worse.
 _JITTER = 0.02
@@ -53,7 +53,7 @@ _OUT_OF_ORDER = 0.5
 _EARLY_END = 0.5
 
 
-# Hashes of the paths or contents of files that this process took longer to open.
+# Hashes of the paths or contents of files that took this process longer than _OPENING_LIMIT.
 _slow: set[int] = set()
 
 
@@ -61,7 +61,7 @@ class Header(NamedTuple):
     """What a file says it holds.
 
     Attributes:
-      duration: in seconds, of the longest stream.
+      duration: in seconds, of the longest stream; of joined recordings, the sum.
       video, audio: whether there is a stream of moving pictures, and of sound.
     """
 
@@ -74,8 +74,8 @@ def read_header(media: Media, reason: str = "unreadable_video") -> Header:
     """What a file says it holds, without decoding it.
 
     Raises:
-      BadInput: ``missing_file``, or ``reason`` if it is empty, damaged, or in no format of video or
-        sound.
+      BadInput: ``missing_file``; ``too_slow``, as for ``opened``; ``reason``, the file is empty,
+        damaged, or in no format of video or sound.
     """
     headers = [_header(recording, reason) for recording, _, _ in _recordings(media, reason)]
     durations, video, audio = zip(*headers, strict=True)
@@ -99,16 +99,17 @@ def _of_one(media: Media, reason: str) -> Header:
         return Header(duration, video is not None, audio is not None)
 
 
-# Each window of a file reads the headers of all its parts.
+# Cached, because each window of a file needs the headers of all its parts.
 _of_part = functools.lru_cache(maxsize=1 << 12)(_of_one)
 
 
 def _recordings(media: Media, reason: str) -> list[tuple[Media, float, float]]:
     """The recordings in a file, each with the seconds at which it begins and ends. Joined
-    recordings that cannot be read are skipped. A single one is not opened and ends at infinity.
+    recordings that cannot be read are skipped. A single recording is not opened; its end is
+    infinite.
 
     Raises:
-      BadInput: ``reason``; several were joined, and none can be read.
+      BadInput: ``reason``; several recordings are joined, and none can be read.
     """
     parts: tuple[Media, ...] = (media,)
     if isinstance(media, bytes) or (not isinstance(media, joined.Part) and os.path.isfile(media)):
@@ -130,10 +131,10 @@ def _recordings(media: Media, reason: str) -> list[tuple[Media, float, float]]:
 def read_frames(
     media: Media, *, start: float, seconds: float, count: int, size: int
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """The pictures on display in a window, by their time and not by their number.
+    """The pictures on display in a window, chosen by time, not by number.
 
-    They are upright, have square pixels and are all as large as the first. Before the first
-    picture, that one is taken; if the next one is late, the last one stays.
+    They are upright, have square pixels, and all have the size of the first. The first picture of a
+    file is on display before its time too; each one stays until the next is due.
 
     Args:
       start, seconds: of the window.
@@ -186,8 +187,9 @@ def _shown(
     target: tuple[int, int] | None = None,
     resizing: Resizing = CROPPED,
 ) -> Iterator[tuple[int, int, UInt8[np.ndarray, "h w 3"]]]:
-    """Pictures with the numbers of the moments at which they are on display, first and past the
-    last. Each is in the memory of FFmpeg's scaler.
+    """Yields (first, past, picture): a picture on display at the moments ``first`` to ``past`` - 1.
+
+    It lies in the memory of FFmpeg's scaler; copy it before the next one.
     """
     moments = [start + (i + 0.5) * seconds / count for i in range(count)]
     recordings, done = _recordings(media, "unreadable_video"), 0
@@ -208,12 +210,12 @@ def _shown(
 def read_sound(media: Media, *, start: float, seconds: float) -> Waveform:
     """The sound of a window, exactly as long as the window, in step with its pictures.
 
-    The channels of the first stream of sound are averaged. It is padded with silence if it begins
-    late, has a gap or ends early.
+    The channels of the first stream of sound are averaged. Where the sound begins late, has a gap
+    or ends early, it is padded with silence.
 
     Raises:
-      BadInput: ``missing_file``; ``no_audio``, there is no stream of sound or none of it is in the
-        window; ``unreadable_audio``, none can be decoded; ``too_slow``, as for ``read_frames``.
+      BadInput: ``missing_file``; ``no_audio``, there is no stream of sound, or no sound in the
+        window; ``unreadable_audio``, no sound can be decoded; ``too_slow``, as for ``opened``.
     """
     recordings = _recordings(media, "unreadable_audio")
     if len(recordings) == 1:
@@ -259,13 +261,16 @@ def _sound(media: Media, start: float, seconds: float) -> Waveform:
 def sound_parts(
     container: av.container.InputContainer, stream: av.AudioStream, moment: float = 0.0
 ) -> Iterator[tuple[int, int, Float32[np.ndarray, "s"]]]:
-    """The sound from ``moment`` on, its channels averaged.
+    """The sound from ``moment``, in seconds, on; its channels are averaged.
 
     Yields:
-      The rate, the number of the first sample counted from the start of the file, and the samples.
-      Parts follow each other without a gap unless the file has one.
+      The rate in Hz, the index of the first sample counted from the start of the file, and the
+      samples [s]. Parts follow each other without a gap unless the file has one.
+
+    Raises:
+      BadInput: ``unreadable_audio``, the rate is above 768 kHz; ``too_slow``.
     """
-    # Interleaved channels, since PyAV reads beyond the last of eight or more separate planes.
+    # Interleaved channels: of eight or more separate planes, PyAV reads beyond the last.
     to_floats = av.AudioResampler(format="flt")
     rate, cursor = 0, None
     for time, _, frame in _frames_from(container, stream, [moment]):
@@ -286,11 +291,12 @@ def sound_parts(
 
 @contextlib.contextmanager
 def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
-    """The opened file. Any error until it is closed is ``BadInput(reason)``, or ``too_slow`` if the
-    time of ``deadline`` is over.
+    """Opens a file for the body of a ``with``.
 
-    A file that takes more than 1 s of processor time to open, as a damaged one of a few kilobytes
-    can, is ``too_slow`` too, and the next time at once.
+    Raises:
+      BadInput: ``missing_file``; ``too_slow``, the time of ``deadline`` is over, or opening took
+        more than 1 s of processor time, as a damaged file of a few kilobytes can (the next call
+        then refuses the file at once); ``reason`` for any other exception, also one in the body.
     """
     try:
         part = isinstance(media, joined.Part)
@@ -305,16 +311,16 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
             held or os.fspath(media),
             options={"format_whitelist": _FORMATS},
             metadata_errors="replace",
-            # For opening, and for each packet that reading waits for.
+            # The limit for opening, and for waiting for each packet.
             timeout=deadline.remaining(),
         ) as container:
-            # FFmpeg cannot be stopped while it opens a file, so the file is not opened again.
+            # FFmpeg cannot be stopped while it opens a file, so this file is never opened again.
             if thread_time() - begun > _OPENING_LIMIT:
                 _slow.add(hash(media))
                 raise BadInput("too_slow", f"more than {_OPENING_LIMIT:g} s to open it")
             for stream in container.streams:
                 if stream.codec_context is not None:
-                    # Many clips are decoded at once, so each needs one thread.
+                    # Many clips are decoded at once, so one thread for each is enough.
                     stream.codec_context.thread_count = 1
                     stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
             try:
@@ -330,25 +336,26 @@ def opened(media: Media, reason: str) -> Iterator[av.container.InputContainer]:
 
 
 def first_video(container):
-    """The first stream of moving pictures; a song's cover is none."""
+    """The first stream of moving pictures, or None. The cover of a song does not count."""
     cover = av.stream.Disposition.attached_pic
     return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
 def first_audio(container):
+    """The first stream of sound, or None."""
     return next(iter(container.streams.audio), None)
 
 
 def origin_of(container) -> float:
-    """The time stamp of the start of the file, in seconds. Broadcasts begin anywhere; in all other
-    files, players skip what is before zero, which only warms up decoders.
+    """The time stamp, in seconds, at which the file starts. Broadcasts start at any time stamp. In
+    all other files, players skip what is stamped before zero, which only warms up decoders.
     """
     start = (container.start_time or 0) / av.time_base
     return start if container.format.name in _BROADCAST else max(0.0, start)
 
 
 def _measured_duration(container) -> float:
-    """In seconds, of a file whose header does not state it: by the last of its packets."""
+    """The duration in seconds by the last packet, for a file whose header does not state it."""
     ends = [0.0]
     for packet in _packets(container):
         if packet.pts is not None:
@@ -357,8 +364,11 @@ def _measured_duration(container) -> float:
 
 
 def _packets(container) -> Iterator[av.Packet]:
-    """Packets of all streams from here on, until reading fails, takes too long, or a stream goes
-    back in time. The times of later packets are unknown.
+    """Packets of all streams from the current position on, until reading fails or a stream goes
+    back in time: the times of packets after that are unknown.
+
+    Raises:
+      BadInput: ``too_slow``.
     """
     latest: dict[int, float] = {}
     with contextlib.suppress(av.FFmpegError):
@@ -377,31 +387,36 @@ def _packets(container) -> Iterator[av.Packet]:
 
 
 def decoded(container, stream, moments: Sequence[float] = ()) -> Iterator:
-    """Frames from here on; packets that cannot be decoded are skipped.
+    """Frames from the current position on; packets that cannot be decoded are skipped.
 
     Args:
       container, stream: of the file.
       moments: time stamps in seconds, in order. Frames that are not on display at any of them may
         be left out.
+
+    Raises:
+      BadInput: ``too_slow``.
+      ValueError: there is no decoder for the stream.
     """
     if stream.codec_context is None:
         raise ValueError("no decoder for this stream")
-    # All streams are read, and other streams are dropped here, where the deadline is checked.
-    # FFmpeg would skip any number of packets in one call.
+    # All streams are read, and the others dropped here, with the deadline checked at each packet.
+    # FFmpeg itself would skip any number of packets in one call.
     packets: Iterable = (packet for packet in _packets(container) if packet.stream is stream)
     if moments and stream.codec_context.name == "h264":
         packets = skipping(packets, stream, moments)
     for packet in packets:
         with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
-    # Frames that the decoder still holds, also if the file broke off.
+    # Frames that the decoder still holds, even if the file broke off.
     with contextlib.suppress(av.FFmpegError):
         yield from stream.codec_context.decode(None)
 
 
 def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
-    """Frames with time and length, in order, from the one due at the first of ``moments`` or
-    earlier. Pictures that are not on display at any of the moments may be left out.
+    """Yields (time, length, frame) in order, in seconds, from the frame that is on display at the
+    first of ``moments`` or an earlier one. Pictures that are not on display at any of the moments
+    may be left out.
     """
     origin = origin_of(container)
     for back in _FURTHER_BACK:
@@ -419,7 +434,7 @@ def _frames_from(container, stream, moments: Sequence[float]) -> Iterator:
 
 
 def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
-    """Frames with the moments at which they are on display, as (first, past the last, frame).
+    """Yields (first, past, frame): a frame on display at the moments ``first`` to ``past`` - 1.
 
     Raises:
       BadInput: ``unreadable_video``; no frame can be decoded, or the file is cut off before the
@@ -442,15 +457,15 @@ def _on_display(container, stream, moments: Sequence[float]) -> Iterator:
 
 
 def seek(container, stream, time: float) -> None:
-    """Seeks to a time stamp of a stream, in seconds, or before it."""
+    """Seeks to a time stamp of a stream, in seconds, or to a place before it."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
-    except av.FFmpegError:  # some formats know no place before the first
+    except av.FFmpegError:  # some formats cannot seek before the first packet
         container.seek(stream.start_time or 0, stream=stream)
 
 
 def timed(frames: Iterable, stream, origin: float) -> Iterator:
-    """Each frame with its time and its length; both are guessed if the file lacks them."""
+    """Yields (time, length, frame) in seconds from ``origin``; both are guessed where missing."""
     due = 0.0
     for frame in frames:
         time = due if frame.time is None else frame.time - origin

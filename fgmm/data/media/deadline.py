@@ -1,8 +1,8 @@
-"""A time limit for reading, which called functions check, in any thread.
+"""A time limit for reading, which the functions that read check. Each thread has its own.
 
-Threads cannot be interrupted from outside, so loops that read call ``check`` in every turn. A
-single call is not interrupted, such as FFmpeg's seek in a file without an index, which reads all up
-to the moment, or a read from a network drive that is gone.
+Threads cannot be interrupted from outside, so every loop that reads calls ``check``. A single call
+is not interrupted: FFmpeg's seek in a file without an index, which reads everything before the
+moment, or a read from a network drive that has gone.
 """
 
 import contextlib
@@ -26,7 +26,9 @@ _limit = contextvars.ContextVar("limit", default=_NONE)
 
 @contextlib.contextmanager
 def within(seconds: int | float) -> Iterator[None]:
-    """Limits the time of its body; 0 for no limit. An earlier end stays."""
+    """Limits the time of the body of a ``with``, 0 for no limit. An outer limit that ends earlier
+    stays in force.
+    """
     limit = _Limit(time.monotonic() + (seconds or math.inf), seconds)
     token = _limit.set(min(limit, _limit.get()))
     try:
@@ -36,7 +38,7 @@ def within(seconds: int | float) -> Iterator[None]:
 
 
 def remaining() -> float | None:
-    """Seconds until the end, at least 0; None without a limit."""
+    """Seconds until the limit, at least 0; None without a limit."""
     end = _limit.get().end
     return None if end == math.inf else max(0.0, end - time.monotonic())
 

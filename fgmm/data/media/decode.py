@@ -13,10 +13,10 @@ from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 26
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# The largest area of a picture that covers the target, in areas of the target. A long thin one,
-# enlarged until it covers the target, would fill the memory.
+# The largest area of a picture resized to cover the target, in areas of the target. A long thin
+# picture would fill the memory.
 MOST_CUT_OFF = 32
-# EXIF's orientation tag, and the inverse of each of its values.
+# EXIF's orientation tag, and the transform that undoes each of its values.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,7 +28,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
-# Seconds of sound after the cut that are resampled too.
+# Seconds of sound after the end that are resampled with it.
 _RESAMPLING_MARGIN = 0.05
 
 
@@ -42,8 +42,13 @@ def read_image(
     """Decodes an image as a clip of one frame, or of as many as ``out`` has.
 
     The picture is made upright (EXIF), put on white if it is transparent, and brought to its size
-    by ``resizing``. Only the first picture of an animation is used. ``out`` is written and
-    returned, if it is given.
+    by ``resizing``. Only the first picture of an animation is used.
+
+    Args:
+      data: contents of an image file.
+      height, width: H and W.
+      resizing: of pictures of another size.
+      out: written and returned; without it T is 1.
 
     Raises:
       BadInput: ``unreadable_video``; the data are empty, damaged, cut short, of a format not
@@ -53,7 +58,7 @@ def read_image(
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if resizing == CROPPED:  # other ways are published ones, from all pixels
+            if resizing == CROPPED:  # the published ways of resizing use all pixels
                 _shrink_in_decoder(image, height, width)
             image.load()
             pixels = _fit(_upright(image), height, width, resizing)
@@ -66,7 +71,7 @@ def read_image(
 
 
 def upright(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a picture: turned as EXIF says, and laid on white where it is transparent."""
+    """The pixels of a picture: turned as EXIF says, and on white where it is transparent."""
     return np.array(_upright(image))
 
 
@@ -78,7 +83,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> object:
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged EXIF block says nothing of the picture
+    except Exception:  # a damaged EXIF block says nothing about the picture
         return None
 
 
@@ -137,7 +142,7 @@ def _covering(image: Image.Image, height: int, width: int) -> tuple[int, int]:
 
 
 def chosen_frames(available: int, count: int) -> Int[np.ndarray, "T"]:
-    """The frames of a clip that are used for T: see ``fit_frames``."""
+    """The indices of the frames that ``fit_frames`` takes for T = ``count`` of ``available``."""
     if available > count:
         return (np.arange(count) * 2 + 1) * available // (2 * count)
     return np.minimum(np.arange(count), available - 1)
@@ -159,7 +164,7 @@ def fit_frames(
         a shorter one is repeated.
       height, width: H and W.
       out: written and returned; without it ``frames`` themselves are returned if they fit.
-      resizing: of other sizes.
+      resizing: of frames of another size.
 
     Raises:
       BadInput: ``no_video``; there is no frame, or frames have no pixels.

@@ -1,9 +1,9 @@
-"""Where recordings begin that are joined end to end in one file.
+"""Finds where recordings begin that were joined end to end in one file.
 
-The clock of such a file starts again within it, so a moment is in several places: FFmpeg may find
-one of them for the pictures and another for the sound. Each recording is therefore read by itself.
-In transport and program streams a recording begins where their clock goes back; in MP4, AVI,
-Matroska and FLV, where another file header is. Other formats are not searched.
+The clock of such a file starts again with each recording, so one time is in several places: FFmpeg
+may find one of them for the pictures and another for the sound. Each recording is therefore read by
+itself. In MPEG transport and program streams a recording begins where the clock goes back; in MP4,
+AVI, Matroska and FLV, at another file header. Other formats are not searched.
 """
 
 import functools
@@ -19,11 +19,11 @@ import numpy as np
 
 from fgmm.data.media import deadline
 
-# Stretches of a file in which the clock is read; between two of them it is searched by bisection.
+# Stretches of a file in which the clock is read; a restart between two is found by bisection.
 _LOOKS = 32
-# Bytes of a stretch: the clock is stamped every 0.1 s, in streams of up to 30 Mbit/s.
+# Bytes of a stretch: 0.1 s, the time between two stamps of the clock, at 30 Mbit/s.
 _STRETCH = 3 << 17
-# Ticks of the clock, 90,000 a second, until it begins at 0 again.
+# Ticks (90,000 a second) after which the clock wraps to 0.
 _WRAP = 1 << 33
 # Ticks by which stamps may go back within a recording.
 _JITTER = 9_000
@@ -41,14 +41,16 @@ _DOCUMENTS = re.compile(re.escape(_EBML) + rb".{0,64}\x42\x82.(?:matroska|webm)"
 # File Format Specification" 10.1, annex E).
 _FLV = re.compile(rb"FLV\x01[\x00\x01\x04\x05]\x00\x00\x00\x09\x00{4}")
 _LONGEST_BEGINNING = 128
-# Boxes at the top of an MP4 file; more are damage.
+# Boxes at the top level of an MP4 file; more are taken for damage.
 _MOST_BOXES = 100_000
 
 
 class Part(NamedTuple):
-    """A recording within a file on disk, from its first byte to past its last.
+    """A recording within a file on disk.
 
     Attributes:
+      path: of the file.
+      first, past: the index of its first byte, and of the byte after its last.
       modified: the time of the file's last change, in nanoseconds.
     """
 
@@ -95,7 +97,7 @@ Media = str | os.PathLike[str] | bytes | Part
 
 
 def parts(media: Media) -> tuple[Media, ...]:
-    """The recordings that a file holds, in order; the file itself if it is only one.
+    """The recordings that a file holds, in order; the file itself if it holds only one.
 
     Raises:
       OSError: the file cannot be read.
@@ -162,7 +164,7 @@ def _avi_starts(file: io.BufferedIOBase, size: int) -> Iterator[int]:
         kind, length, form = struct.unpack("<4sI4s", file.read(12))
         if kind != b"RIFF":
             return
-        if form == b"AVI " and at:  # not the rest of a large one, AVIX
+        if form == b"AVI " and at:  # AVIX continues a large recording
             yield at
         at += 8 + length + length % 2
 
@@ -180,15 +182,15 @@ def _matroska_starts(file: io.BufferedIOBase, size: int) -> Iterator[int]:
         length = _number(head, segment + len(_SEGMENT))
         if not head.startswith(_SEGMENT, segment):
             return
-        if length is None:  # a recorder does not know it yet
+        if length is None:  # unknown when the header was written
             yield from _headers(file, _DOCUMENTS, at + segment)
             return
         at += segment + len(_SEGMENT) + sum(length)
 
 
 def _number(data: bytes, at: int) -> tuple[int, int] | None:
-    """The number of bytes of an EBML number (RFC 8794, section 4), and the number; None for an
-    unknown length.
+    """An EBML number (RFC 8794, section 4) as (bytes that it takes, value); None for an unknown
+    length.
     """
     width = 9 - data[at].bit_length() if at < len(data) else 1
     ones = (1 << 7 * width) - 1
@@ -197,7 +199,7 @@ def _number(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _headers(file: io.BufferedIOBase, pattern: re.Pattern[bytes], first: int) -> Iterator[int]:
-    """Where file headers are from a place on; all bytes are read."""
+    """The offsets of file headers from byte ``first`` on; all bytes are read."""
     file.seek(first)
     kept = b""
     while data := file.read(_STRETCH):
@@ -216,7 +218,7 @@ class _Stamp(NamedTuple):
     Attributes:
       at: the byte where it is.
       ticks: the time.
-      start: the byte where its recording begins, if it is the first stamp in it.
+      start: the byte where its recording begins, if this is the recording's first stamp.
     """
 
     at: int
@@ -224,7 +226,7 @@ class _Stamp(NamedTuple):
     start: int
 
     def back_to(self, later: "_Stamp") -> bool:
-        """Whether a stamp after this one has an earlier time."""
+        """Whether the clock goes back from this stamp to one that comes later in the file."""
         return _WRAP // 2 < (later.ticks - self.ticks) % _WRAP < _WRAP - _JITTER
 
 
@@ -240,7 +242,7 @@ class _Clock:
         self._file, self._size, self._stamps_of = file, size, stamps_of
 
     def restarts(self) -> Iterator[int]:
-        """Where recordings begin, as told by stamps that go back."""
+        """The bytes where recordings begin: where the stamps go back."""
         looks = min(_LOOKS, 1 + self._size // _STRETCH)
         last = None
         for first in np.linspace(0, max(0, self._size - _STRETCH), looks).astype(int).tolist():
@@ -286,7 +288,7 @@ def _program_stamps(data: bytes) -> Iterator[_Stamp]:
 
 
 def _transport_stamps(length: int, data: bytes) -> Iterator[_Stamp]:
-    """The program clock references (ISO/IEC 13818-1) of the program that has the first one, since
+    """The program clock references (ISO/IEC 13818-1) of one program, that of the first reference:
     each program has its own clock.
 
     A recording begins with the list of its programs.
@@ -308,7 +310,9 @@ def _transport_stamps(length: int, data: bytes) -> Iterator[_Stamp]:
 
 
 def _in_step(data: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs of packets, from their sync byte on, each with the place of its first packet."""
+    """Yields (place, packets): runs of packets [n,length], each packet from its sync byte on, and
+    the byte where the run begins.
+    """
     sync = data == _SYNC
     last = len(data) - _IN_STEP * length
     if last <= 0:

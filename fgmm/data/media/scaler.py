@@ -1,5 +1,5 @@
-"""Converts decoded frames to RGB pictures as they are shown: upright, with square pixels; with
-FFmpeg.
+"""Converts decoded frames, with FFmpeg, to RGB pictures as players show them: upright, with square
+pixels.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from fgmm.data.media import decode
 from fgmm.data.schema import CROPPED, Resizing
 
-# Stretching a picture by more than this is damage.
+# A pixel aspect ratio above this, or below its inverse, is taken for damage and ignored.
 _MAX_PIXEL_ASPECT = 8
 # Pixel formats that FFmpeg converts to RGB with vector instructions if the size stays.
 _FAST_COLOURS = ("yuv420p", "yuvj420p")
@@ -23,8 +23,8 @@ class Orientation(NamedTuple):
 
     Attributes:
       swapped: rows and columns change places.
-      mirrored: left and right do.
-      flipped: top and bottom do.
+      mirrored: left and right change places.
+      flipped: top and bottom change places.
     """
 
     swapped: bool
@@ -33,7 +33,7 @@ class Orientation(NamedTuple):
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
-        """The one nearest to a frame's display matrix; without a matrix it changes nothing.
+        """The orientation nearest to a frame's display matrix; without a matrix, no step is taken.
 
         The matrix maps a place (x, y) to (a x + c y, b x + d y), y downward.
         """
@@ -46,7 +46,7 @@ class Orientation(NamedTuple):
         return cls(True, c < 0, b < 0)
 
     def upright(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """A view of a picture."""
+        """The picture made upright, as a view of it."""
         if self.swapped:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.flipped else 1, :: -1 if self.mirrored else 1]
@@ -55,8 +55,8 @@ class Orientation(NamedTuple):
 class Scaler:
     """Frames as they are shown, upright and with square pixels, in RGB.
 
-    They are either whole, shrunk to ``size`` on the shorter side and all as large as the first, or
-    brought to ``target``, height and width, by ``resizing``.
+    With a ``target`` (height, width) they are brought to that size by ``resizing``. Without it they
+    are whole, shrunk to ``size`` pixels on the shorter side, and all have the size of the first.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class Scaler:
         return picture[top : top + height, left : left + width]
 
     def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
-        """The smallest size of the whole picture that covers the target, times the ratio. Numbers
-        are even, since the scaler is faster then.
+        """The smallest size (rows, columns) of the whole picture that covers the target, times the
+        ratio. Both are even, because the scaler is faster then.
         """
         shown = shown_size(frame, self._stream, None)
         scale = max(height / shown[0], width / shown[1]) * self._resizing.ratio

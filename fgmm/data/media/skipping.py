@@ -1,4 +1,4 @@
-"""Finds pictures of H.264 that need not be decoded: not shown, and no others refer to them."""
+"""Finds H.264 pictures that need not be decoded: not shown, and no other refers to them."""
 
 import bisect
 import collections
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import av
 
-# Packets before and after one in which the next picture on display is searched: pictures are coded
-# out of order.
+# The packets before and after that of a picture which are searched for the picture displayed next:
+# pictures are coded out of order.
 _NEAR = 8
-# Seconds by which a time may be off, for a moment that is a picture's time.
+# Seconds by which a moment may differ from the time of a picture and still count as equal.
 _ROUNDING = 1e-6
 
 
@@ -20,12 +20,12 @@ def skipping(
     """Packets of a stream. Before each is yielded, the decoder is told whether its picture may be
     left out.
 
-    A picture of H.264 says whether others refer to it. One that no others refer to, and that is not
-    on display at any moment, can be left out without changing others.
+    An H.264 picture says whether others refer to it. A picture that no other refers to, and that is
+    not on display at any moment, can be left out without changing the others.
 
     Args:
       packets: in the order of decoding.
-      stream: the stream.
+      stream: of the packets; its decoder is told.
       moments: time stamps in seconds, in order.
     """
     tick = float(stream.time_base)

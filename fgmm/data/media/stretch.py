@@ -1,4 +1,4 @@
-"""Stretches of recordings, of which clips are made; opened when they are read."""
+"""Stretches of recordings, from which clips are made; recordings are opened when they are read."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -49,10 +49,10 @@ class Stretch:
 
     Attributes:
       recording: a file of a corpus, or the contents of one.
-      start: in seconds; None for a start at ``share`` of its range, which is found when it is read.
-        In a shorter recording the stretch begins at its start.
+      start: in seconds. None for a start at ``share``, found when the recording is read; one
+        shorter than the stretch is then read from its start.
       seconds: its length; 0, without a ``start``, for the whole recording.
-      share: 0 for the start of the recording, 1 for its end.
+      share: without a ``start``, its place from the earliest possible start, 0, to the latest, 1.
     """
 
     recording: MediaFile | bytes
@@ -87,15 +87,17 @@ class Stretch:
 
 
 def share_start(duration: float, seconds: float, share: float) -> float:
-    """The start of a window at a share of the range that it has in a recording."""
+    """The start of a window, in seconds: ``share`` of the way from the earliest possible start in a
+    recording to the latest. 0 in a recording shorter than the window.
+    """
     return share * max(0.0, duration - seconds)
 
 
 def even_start(duration: float, seconds: float, number: int, count: int) -> float:
-    """The start of window ``number`` of ``count`` at equal distances from a recording's start to
-    its end.
+    """The start, in seconds, of window ``number`` (from 0) of ``count``, spread evenly from a
+    recording's start to its end.
 
-    One window is in the middle. In a recording shorter than a window, all begin at its start.
+    A single window is in the middle. In a recording shorter than a window, all begin at its start.
     """
     slack = max(0.0, duration - seconds)
     return slack / 2 if count == 1 else slack * number / (count - 1)

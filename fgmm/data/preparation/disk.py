@@ -28,10 +28,10 @@ def sole_writer(
 
     Args:
       output: the folder.
-      folders: made in it; ``unfinished``, which is one of them, is emptied before and after.
+      folders: made in it. One of them is ``unfinished``, which is emptied before and after.
 
     Raises:
-      ConfigError: it cannot be written, or another program is at work there.
+      ConfigError: the folder cannot be written, or another program writes there.
     """
     remote.refuse(output, "--output")
     try:
@@ -59,7 +59,7 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def checksum(path: pathlib.Path) -> str:
-    """The sha256 of a file."""
+    """The SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

@@ -1,5 +1,5 @@
-"""Encodes recordings again: smaller, at an even frame rate, with frequent key frames, in 16 kHz
-mono.
+"""Encodes recordings again: smaller, at a constant frame rate, with frequent key frames, with sound
+in mono at a lower rate.
 
 Pictures and sound keep the times at which players present them. A stream that needs no change is
 copied.
@@ -22,20 +22,20 @@ from fgmm.data.media.scaler import Orientation, shown_size
 from fgmm.data.preparation.raw import KINDS
 from fgmm.data.schema import BadInput
 
-# x264's quality and its speed.
+# x264's quality (crf) and speed (preset).
 QUALITY, PRESET = "23", "fast"
 JPEG_QUALITY = 90
 # Ticks a second of the time stamps written.
 _CLOCK = 90_000
 # Seconds between key frames if only a size or a rate was asked for.
 _GOP_SECONDS = 1.0
-# For containers: Matroska draws numbers at random otherwise.
+# For containers: without it, Matroska files contain random numbers.
 REPRODUCIBLE = {"fflags": "+bitexact"}
 # The type of a picture: a key frame, or what x264 chooses.
 _KEY, _ANY = av.video.frame.PictureType.I, av.video.frame.PictureType.NONE
 # The longest gap in sound that is filled with silence; a longer one is damage.
 _LONGEST_GAP = 600
-# MP4 holds all but old codecs, which are copied into Matroska.
+# MP4 holds all codecs but old ones; a stream of these is copied into Matroska.
 _CONTAINERS = {"video": ("mp4", "matroska"), "audio": ("flac",)}
 
 
@@ -44,10 +44,11 @@ class Encoding:
     """How recordings are encoded; 0 leaves a property as it is.
 
     Attributes:
-      short_side: pixels of the shorter side of larger pictures, which are shrunk.
+      short_side: larger pictures are shrunk to so many pixels on the shorter side.
       fps: pictures a second.
-      gop_seconds: the most seconds from one key frame to the next, which is what is decoded to
-        reach a moment. Pictures that are encoded again for another reason have 1.
+      gop_seconds: the most seconds from one key frame to the next, at the average frame rate. At
+        most so much is decoded to reach a moment. 1 if pictures are encoded again for another
+        reason.
       audio_rate: samples a second; the sound becomes mono.
       piece_seconds: the length of the pieces that ``pieces.cut`` makes. Each begins with a key
         frame.
@@ -73,8 +74,8 @@ class Encoding:
         return bool(self.short_side or self.fps or self.gop_seconds)
 
     def again(self, kind: str) -> bool:
-        """Whether the pictures of a video, or sound without pictures, are encoded again and so can
-        be cut.
+        """Whether recordings of a kind are encoded again (the pictures of a video, or sound without
+        pictures), so that they can be cut.
         """
         return {"video": self.pictures, "audio": self.audio_rate > 0}.get(kind, False)
 
@@ -82,15 +83,18 @@ class Encoding:
 def encoded(data: bytes, kind: str, encoding: Encoding, *, sound: bool = True) -> bytes:
     """A recording encoded again; the same bytes if ``encoding`` changes nothing.
 
-    Video becomes MP4 with H.264 and AAC, sound without pictures FLAC, a picture JPEG.
+    What is encoded again becomes H.264 and AAC in a video, FLAC for sound without pictures, and
+    JPEG for a picture. A video is an MP4 file, or Matroska if MP4 cannot hold a copied stream.
 
     Args:
       data: contents of a file that ``fgmm.data.media.av_files`` can read.
       kind: one of ``KINDS``.
+      encoding: what is changed.
       sound: False leaves out the sound of a video, for sound that cannot be decoded.
 
     Raises:
-      BadInput: ``unreadable_video`` or ``unreadable_audio``.
+      BadInput: ``unreadable_video``, ``unreadable_audio`` or ``too_slow``.
+      ValueError: ``kind`` is unknown.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown; known: {', '.join(KINDS)}")
@@ -160,8 +164,8 @@ def _copied(source, stream, target, encoding: Encoding) -> list:
 
 
 def with_decoding_times(packets: Iterable[av.Packet]) -> list[av.Packet]:
-    """Packets of a stream that have a time of display, each with a time of decoding. Matroska lacks
-    it for the first ones: they get the latest that those after them allow.
+    """Packets of a stream that have a time of display, each with a time of decoding. In Matroska
+    the first packets have no time of decoding; they get the latest that later packets allow.
     """
     shown, after = [packet for packet in packets if packet.pts is not None], math.inf
     for packet in reversed(shown):
@@ -221,7 +225,9 @@ def _rewind(source, stream) -> None:
 
 
 def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[int, int]]:
-    """A filter that makes pictures upright, with square pixels, and the size of its pictures."""
+    """A filter that scales pictures and makes them upright, with square pixels; and the size
+    (width, height) of its output.
+    """
     turn = Orientation.of(frame)
     height, width = shown_size(frame, stream, encoding.short_side or None)
     height, width = (max(2, 2 * round(side / 2)) for side in (height, width))
@@ -265,7 +271,7 @@ def _sound(source, stream, target, encoding: Encoding) -> list:
     for rate, place, mono in av_files.sound_parts(source, stream):
         if place - cursor > _LONGEST_GAP * rate:
             raise BadInput("unreadable_audio", f"a gap of {(place - cursor) / rate:.0f} s")
-        # Silence at the start and in gaps; sound that is there twice is left out.
+        # Silence at the start and in gaps; sound that overlaps earlier sound is left out.
         mono = np.concatenate([np.zeros(max(0, place - cursor), np.float32), mono])
         part = np.clip(mono[max(0, cursor - place) :], -1, 1)[None]
         if part.size:

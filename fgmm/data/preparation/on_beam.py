@@ -1,4 +1,4 @@
-"""Writes shards with Apache Beam: a shard is an element, written by any machine.
+"""Writes shards with Apache Beam: each shard is an element, written by any one machine.
 
 All machines must see the folders of the corpus and of the output under the same paths.
 """
@@ -19,7 +19,7 @@ def write(
       task: the preparation.
       remaining: the shards, as (split, number).
       runner: name of a Beam runner.
-      options: of it, as ``--name=value``.
+      options: of the runner, as ``--name=value``.
 
     Raises:
       ConfigError: Beam is not installed, or knows no such runner.

@@ -1,7 +1,7 @@
 """A long recording as several records, so that a clip is read from a piece and not from all of it.
 
-What is cut was encoded just before, with a key frame where a piece is due: the packets of pictures
-and of their sound are copied, and times counted from the start of the piece.
+The recording was encoded again just before, with a key frame where each piece begins. The packets
+of pictures and sound are copied, with times from the start of the piece.
 """
 
 import bisect
@@ -18,8 +18,8 @@ from fgmm.data.preparation.encode import REPRODUCIBLE, with_decoding_times
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import Caption, Waveform
 
-# Seconds of sound before a piece, which MP4 has decoded and not played: decoders need a few packets
-# before they are right.
+# Seconds of sound before a piece, which players of MP4 decode but do not play, because the first
+# packets are decoded wrongly.
 _WARM_UP = 0.3
 
 
@@ -27,8 +27,8 @@ class Piece(NamedTuple):
     """A stretch of a recording.
 
     Attributes:
-      start, end: of it, in seconds from the recording's start; the last piece has no end.
-      data: contents of a file that has the stretch alone.
+      start, end: in seconds from the recording's start; the end of the last piece is infinite.
+      data: contents of a file with this stretch alone.
     """
 
     start: float
@@ -37,16 +37,17 @@ class Piece(NamedTuple):
 
 
 def cut(data: bytes, kind: str, seconds: float) -> Iterator[Piece]:
-    """Pieces of about a length, the last between half of it and half more; none of a recording that
-    stays whole: one shorter than 1.5 of it, or without a picture where a piece would begin.
+    """Cuts a recording into pieces of about ``seconds``; the last has 0.5 to 1.5 times as much.
 
-    A piece of a video begins at the first key frame that is due a whole number of lengths from the
-    start, and lasts until the next one begins; sound after the last picture is in the last piece.
+    There are no pieces of a recording that is shorter than 1.5 times ``seconds``, or of a video
+    without a key frame where a second piece would begin: it stays whole. A piece of a video begins
+    at the first key frame from a multiple of ``seconds`` on, and ends where the next one begins;
+    sound after the last picture is in the last piece.
 
     Args:
       data: what ``encode.encoded`` returned.
       kind: ``video`` or ``audio``.
-      seconds: of a piece.
+      seconds: the length of a piece.
 
     Raises:
       BadInput: ``unreadable_video``, ``unreadable_audio`` or ``too_slow``.
@@ -64,11 +65,11 @@ def cut(data: bytes, kind: str, seconds: float) -> Iterator[Piece]:
 
 
 def described(raw: RawRecord, piece: Piece, number: int) -> RawRecord:
-    """What is known of a piece: its own captions, and all else as of the recording.
+    """The description of a piece: its own captions, and all else as of the recording.
 
-    Its name is that of the recording, a slash and the piece's number. No file has such a name,
-    since the recording is no folder. Captions are those that are said in the piece, if only in
-    part; those without an end, which are of the whole recording, stay as they are.
+    Its ``clip_id`` is that of the recording, a slash and the piece's number. No file has such a
+    name, because the recording is no folder. Captions are those that are said in the piece, if only
+    in part. Captions without an end describe the whole recording and stay as they are.
     """
 
     def shifted(caption: Caption) -> Caption:
@@ -115,7 +116,7 @@ def _of_video(source, seconds: float, count: int) -> Iterator[Piece]:
     ):
         deadline.check()
         first, begun, over = (bisect.bisect_left(times, t) for t in (start - warm_up, start, end))
-        # If the sound has ended before, the warm-up would be a track without sound.
+        # If the sound ends before the piece, the warm-up alone would be a track without sound.
         heard = sound[first if place else 0 : over] if begun < over else []
         parts = [pictures[place:past], heard]
         yield Piece(start, end, _muxed(form, [part for part in parts if part], start + origin))
@@ -151,7 +152,7 @@ def _of_sound(data: bytes, seconds: float, count: int, duration: float) -> Itera
 
 
 def _flac(sound: Waveform) -> bytes:
-    """Encoded without loss: the samples had 16 bits before they were decoded."""
+    """The sound as FLAC, without loss: the samples had 16 bits before they were decoded."""
     samples = np.clip(np.round(sound.samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
     out = io.BytesIO()
     with av.open(out, "w", format="flac", options=REPRODUCIBLE) as target:

@@ -14,9 +14,9 @@ from fgmm.data.schema import BadInput
 
 FORMAT = 1
 PLAN = "plan.json"
-# Recordings that are measured to plan the number of shards.
+# Recordings, about, whose sizes are read to plan the number of shards.
 _MEASURED = 256
-# What ends a recording's name in the checksum of the list.
+# The byte after each recording's name in the checksum of the list.
 _SEPARATOR = b"\0"
 
 
@@ -37,7 +37,7 @@ class Plan:
       name: of the dataset, as TFDS knows it.
       source, options, encoding, time_limit, shard_megabytes: what was asked for.
       splits: by name.
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Plan:
 
 
 def measured(raw: Any, shard_megabytes: float) -> Split:
-    """Plans a split: shards of about so many megabytes before anything is encoded again."""
+    """Plans a split: shards of about ``shard_megabytes`` each, before anything is encoded again."""
     count = len(raw)
     digest = hashlib.sha256()
     for index in range(count):
@@ -75,7 +75,7 @@ def measured(raw: Any, shard_megabytes: float) -> Split:
 
 
 def listed_name(raw: Any, index: int) -> str:
-    """The name of a recording; its number where the list gives none."""
+    """The name of a recording; its number if the list has no names."""
     names = getattr(raw, "names", None)
     return str(index) if names is None else names[index]
 
@@ -89,10 +89,11 @@ def _size(raw: Any, index: int) -> int:
 
 
 def settle(output: pathlib.Path, plan: Plan) -> Plan:
-    """The plan of a folder: the one that it was begun with, which must ask for the same.
+    """The plan that a folder was begun with, which must ask for the same as ``plan``. A new folder
+    gets ``plan``.
 
     Raises:
-      ConfigError: it asks for something else.
+      ConfigError: the two plans differ, or the stored one is damaged.
       OutputFailed: the folder cannot be written.
     """
     path = output / PLAN

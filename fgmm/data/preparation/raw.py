@@ -5,8 +5,8 @@ A source that can be prepared has, beside what ``fgmm/data/sources`` says::
     Source(root=..., split=..., opened=False)   reads nothing; of ``fgmm.data.corpora.source``
     source.raw() -> recordings                  raises ConfigError
     Source.splits(root) -> tuple[str, ...]      those prepared if no others are asked for
-    Source.is_there(root) -> bool               where a root may be another thing than a path
-    Source.of_clips: tuple[str, ...]            options that recordings as they are have no use for
+    Source.is_there(root) -> bool               only if a root may be something else than a path
+    Source.of_clips: tuple[str, ...]            options that do not apply to whole recordings
 
     recordings.names: Sequence[str]             of the recordings
     len(recordings)
@@ -14,9 +14,9 @@ A source that can be prepared has, beside what ``fgmm/data/sources`` says::
     recordings.report: collections.Counter      what was left out when the list was read
     recordings.classes                          as of ``Source``, where there are labels
 
-They can be pickled, in an order that depends on the corpus alone. Those of a corpus which may have
-millions keep no Python object for each. A source without ``raw`` can be prepared too if its clips
-carry encoded pictures and no sound.
+``recordings`` can be pickled, and their order depends on the corpus alone. Where there may be
+millions, no Python object is kept for each. A source without ``raw`` can be prepared too if its
+clips carry encoded pictures and no sound.
 """
 
 import os
@@ -29,9 +29,9 @@ from fgmm.config import ConfigError, variant
 from fgmm.data.schema import Caption
 
 KINDS = ("video", "audio", "image")
-# The split of a source that has none; TFDS takes "all" for a name of its own.
+# The split of a source without splits. TFDS reserves the name "all".
 WHOLE = "whole"
-# Clips by which a source without ``raw`` is judged.
+# Clips that are looked at to judge whether a source without ``raw`` can be prepared.
 _LOOKED_AT = 100
 
 
@@ -94,8 +94,9 @@ def choose(text: str, *, raw: bool) -> SourceChoice:
     """Parses the name of a source and its options.
 
     Args:
-      text: as above.
-      raw: whether the options are those of the recordings, not of ``Source``.
+      text: as in ``SourceChoice``.
+      raw: True for the options of the recordings, without ``split`` and ``of_clips``; False for
+        those of ``Source``. Either way, only options with a number or a string as default.
 
     Raises:
       ConfigError: no such source, or an option that it does not have.
@@ -116,7 +117,7 @@ def splits(chosen: SourceChoice, root: str) -> tuple[str, ...]:
     """The splits of a corpus that are prepared if no others are asked for.
 
     Raises:
-      ConfigError: the source is made from no files, or the corpus is not as it should be.
+      ConfigError: the source reads no files, or the corpus is missing or of another form.
     """
     source = components.find("data.sources", chosen.name, key="--source")
     options = components.options(source)

@@ -1,5 +1,5 @@
-"""Makes records of recordings, one each or one for each piece: examined, encoded again if asked
-for, in TFDS's features.
+"""Makes records, in TFDS's features, of recordings: one each, or one for each piece. Recordings are
+examined, and encoded again if asked for.
 """
 
 import dataclasses
@@ -21,9 +21,10 @@ from fgmm.data.schema import SILENCE, BadInput
 
 # A record is one message of Protocol Buffers, which end at 2 GB.
 LARGEST = 1_900_000_000
-# A value among labels: further ones of the name are all classes of the recording, or none.
+# A marker among the values of labels: the values of the same name after it, of which there may be
+# any number, are all classes of the recording.
 SEVERAL = -1
-# Seconds of sound that are first examined, and the most at once.
+# Seconds of sound that are examined first, and at most in one step.
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 60.0
 
 
@@ -31,7 +32,7 @@ class Findings(NamedTuple):
     """What a recording holds.
 
     Attributes:
-      duration: in seconds; 0 of a picture.
+      duration: in seconds; 0 for a picture.
       has_video, has_audio: what can be decoded.
       silent: whether there is sound that is never louder than ``SILENCE``.
       problems: reasons why parts of it cannot be used.
@@ -59,7 +60,7 @@ class RecordMaker:
 
     Attributes:
       encoding: how they are encoded.
-      time_limit: seconds for each recording.
+      time_limit: seconds for each recording; 0 for no limit.
     """
 
     encoding: Encoding
@@ -68,8 +69,8 @@ class RecordMaker:
     def __call__(self, raw: RawRecord) -> list[Record]:
         """The record of a recording, or the records of all its pieces in order.
 
-        Recordings that were joined in one file are its pieces, each with a file of its own. Those
-        that cannot be used are left out.
+        If recordings were joined in one file, each becomes a piece with a file of its own. Joined
+        recordings that cannot be used are left out.
 
         Raises:
           BadInput: the recording is left out: ``missing_file``; ``too_large`` for a record;
@@ -153,8 +154,8 @@ def features() -> tfds.features.FeaturesDict:
             "has_video": of(shape=(), dtype=np.bool_),
             "has_audio": of(shape=(), dtype=np.bool_),
             "silent": of(shape=(), dtype=np.bool_),
-            # Seconds from the start, negative if a caption began before a piece; the end of a
-            # picture's captions is infinite.
+            # Seconds from the start of the media, negative if a caption began before the piece.
+            # The end is infinite where a caption describes a whole recording or picture.
             "captions": tfds.features.Sequence(
                 {
                     "text": text(),
@@ -182,7 +183,11 @@ def _serialized(example: dict[str, Any]) -> bytes:
 
 
 def examine(data: bytes, kind: str) -> Findings:
-    """Decodes the first picture, and sound until some is not silent.
+    """Decodes the first picture, and sound until a part is not silent.
+
+    Args:
+      data: contents of a file.
+      kind: one of ``raw.KINDS``.
 
     Raises:
       BadInput: the recording does not hold what its kind should.

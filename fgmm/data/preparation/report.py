@@ -21,16 +21,17 @@ class Report:
     Attributes:
       listed: recordings of the list.
       kept: recordings written.
-      records: written: as many, or more where recordings are cut into pieces.
-      bytes: of their media.
-      seconds: of what they hold.
-      with_video, with_audio, silent: records with moving pictures or a picture; with a stream of
-        sound; with one in which nothing is heard.
+      records: records written: as many as recordings, or more where these are cut into pieces.
+      bytes: of the media of the records.
+      seconds: the sum of the durations of the records.
+      with_video: records with moving pictures or a picture.
+      with_audio: records with a stream of sound.
+      silent: records with a stream of sound that is silent.
       captionless: records without captions.
       captions, words: of all records.
       skipped: recordings left out, by reason.
-      problems: recordings of which something was left out, by reason; rows of caption files count
-        one by one.
+      problems: recordings of which something was left out, by reason; rows of caption files are
+        counted one by one.
       durations: records of each bin of ``DURATIONS``, by its lower end.
     """
 

@@ -4,7 +4,7 @@ The folder of a prepared corpus::
 
     plan.json                                        what was asked for, and the number of shards
     howto100m-train.array_record-00000-of-00012      the records
-    finished/howto100m-train....json                 of each shard: checksum, counts, what it lacks
+    finished/howto100m-train....json                 of each shard: checksum, counts, what it skips
     unfinished/                                      what is being written
     manifest.json                                    all shards, when all are there
     dataset_info.json, features.json, metadata.json  for tfds.builder_from_directory, likewise
@@ -37,9 +37,9 @@ from fgmm.data.schema import BadInput
 MANIFEST = "manifest.json"
 # Media are compressed already; each record can be read alone.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
-# Shards whose checksums are computed at a time.
+# Shards that are checked at the same time.
 _THREADS = 8
-# What the manifest says of a shard, as far as readers need it.
+# The keys of a shard's entry in the manifest that readers need, with their types.
 _ENTRY = {"file": str, "split": str, "records": int, "bytes": int, "sha256": str}
 
 
@@ -66,7 +66,9 @@ def write_shard(
     """Writes a shard: under another name until it is complete and on disk.
 
     Args:
+      output, plan, making: as of ``task.Task``.
       raw: the recordings of the split.
+      split, shard: which shard.
       advance: called after each recording.
 
     Returns:
@@ -136,13 +138,17 @@ def _demand_complete(path: pathlib.Path, records: int) -> None:
 def complete(
     output: pathlib.Path, plan: Plan, left_out: dict[str, dict[str, int]]
 ) -> dict[str, Report]:
-    """Writes what makes the shards a dataset, when all of them are there; returns the reports.
+    """Writes the files that make all shards a dataset: the manifest, TFDS's files and the reports.
 
     Args:
+      output, plan: as of ``task.Task``.
       left_out: what was left out when the list of a split was read, by reason.
 
+    Returns:
+      The report of each split.
+
     Raises:
-      OutputFailed: something cannot be written.
+      OutputFailed: a shard is missing, or a file cannot be written.
     """
     reports = {split: Report() for split in plan.splits}
     shards: list[dict[str, Any]] = []
@@ -236,10 +242,12 @@ def read_manifest(output: pathlib.Path) -> list[dict[str, Any]]:
 def damaged(
     output: pathlib.Path, entries: Iterable[dict[str, Any]], *, checksums: bool
 ) -> Iterator[str]:
-    """What is wrong with shards, as ``damage`` says it; several are read at a time.
+    """What is wrong with shards, as ``damage`` says it. Several are checked at the same time.
 
     Args:
-      checksums: read each shard as a whole, with a progress bar, and not its size alone.
+      output: the folder.
+      entries: of the shards in the manifest.
+      checksums: compare checksums too, for which each shard is read whole, with a progress bar.
     """
     entries = list(entries)
     look = functools.partial(damage, output, checksums=checksums)

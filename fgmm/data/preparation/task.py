@@ -23,13 +23,13 @@ _NEEDED = {"video": "--short_side, --fps or --gop_seconds", "audio": "--audio_ra
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """All that it takes to write any shard; can be pickled.
+    """All that is needed to write any shard; can be pickled.
 
     Attributes:
       output: the folder.
-      plan: of it.
+      plan: of the folder.
       raw: the recordings of each split.
-      making: how they become records.
+      making: how recordings become records.
     """
 
     output: pathlib.Path
@@ -68,8 +68,8 @@ def open_task(
       source: as ``raw.choose`` takes it.
       root: the folder of the corpus.
       output: the folder to be written.
-      splits: those wanted; without any those of ``raw.splits`` that have recordings.
-      encoding: what is asked for.
+      splits: those wanted; if empty, those of ``raw.splits`` that have recordings.
+      encoding: how recordings are encoded again.
       time_limit: seconds for each recording; 0 for none.
       shard_megabytes: of a shard, before anything is encoded again.
 

@@ -31,9 +31,9 @@ class Source(described.DescribedSegments):
     """One split. A clip is a sound with its captions; it has no video.
 
     Attributes:
-      report: sounds left out: ``missing_file``; ``duplicate_id`` for those that are listed again.
-        ``malformed_line`` counts lines that cannot be understood, ``empty_caption`` captions
-        without words.
+      report: sounds left out: ``missing_file``. ``duplicate_id`` counts lines of a sound that was
+        listed before, ``malformed_line`` lines that cannot be understood, and ``empty_caption``
+        captions without words.
     """
 
     kind: ClassVar[str] = "audio"
@@ -42,7 +42,7 @@ class Source(described.DescribedSegments):
 
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
-        """Those whose lists are there."""
+        """The splits whose lists exist."""
         corpus = labelled.open_root(root, _LAYOUT)
         return tuple(split for split in SPLITS if files.find(corpus, [_list_of(split)]))
 
@@ -70,8 +70,8 @@ def _list_of(split: str) -> str:
 
 
 def _sounds(corpus: files.Folder | files.Archive, split: str) -> dict[str, str]:
-    """The paths of sounds by their file names. The same name may be in several splits, so where
-    there are folders of the split's name no other counts.
+    """The paths of sounds by their file names. The same name may be in several splits, so if files
+    are in folders with the split's name, only these files count.
     """
     paths = [path for path in corpus.names() if path.lower().endswith(files.SOUND_ENDINGS)]
     own = [path for path in paths if split in path.rpartition("/")[0].rpartition("/")[2]]

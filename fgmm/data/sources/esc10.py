@@ -1,4 +1,4 @@
-"""ESC-10: the recordings of ESC-50 that its table marks so, ten classes in the same five folds."""
+"""ESC-10: the recordings that the table of ESC-50 marks, ten classes in the same five folds."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,7 +10,7 @@ _TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(esc50.Source):
-    """As ``esc50``, of which it reads the layout.
+    """As ``esc50``, with the same layout.
 
     Attributes:
       classes: names of the classes, by label; in the order of the targets of ESC-50.

@@ -34,7 +34,8 @@ CLASSES = (
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """The whole corpus. ``Clip.labels["sound"]`` says what is heard; ``Clip.group`` is the official
-    fold, ``"1"`` to ``"5"``. The folder that the published archive packs it in may lie above.
+    fold, ``"1"`` to ``"5"``. ``root`` may also hold the corpus in one folder, as the published
+    archive does.
 
     Attributes:
       classes: names of the classes, by label; in the order of the targets.
@@ -44,7 +45,7 @@ class Source(labelled.LabelledRecordings):
 
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"sound": CLASSES}
     kind: ClassVar[str] = "audio"
-    # Whether the recordings that the table marks as ESC-10 are all there are.
+    # Whether only the recordings that the table marks as ESC-10 are taken.
     _marked_only: ClassVar[bool] = False
 
     def listed(self) -> labelled.Listing:

@@ -25,8 +25,9 @@ class Source:
     """The clips of the corpus in its order, with their captions and labels, without sound.
 
     A clip whose pictures could not be read when features were computed is masked for the same
-    reason. One whose record cannot be read is masked as ``unreadable_record``, one of a shard that
-    has disappeared as ``missing_file``. Can be pickled, and read by many threads and processes.
+    reason. A clip whose record cannot be read is masked as ``unreadable_record``, or as
+    ``missing_file`` if its shard has disappeared. Can be pickled, and read by many threads and
+    processes.
 
     Attributes:
       classes: names of the classes, by kind of label.

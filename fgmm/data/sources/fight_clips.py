@@ -25,7 +25,7 @@ _SAME_GROUP = {"IZjLv7alWTk": "g0x9-0pOuhw", "Synopsis": "CamNet"}
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """The whole corpus. ``Clip.labels["action"]`` says what happens, ``Clip.group`` which video
-    the clip was cut from: labels go with the scene, so a split must keep groups together.
+    the clip was cut from. A label is tied to its scene, so a split must keep groups together.
 
     Attributes:
       classes: names of the classes, by label.

@@ -1,6 +1,6 @@
 """Some folds of another source with labels, for cross-validation.
 
-In a config, what is trained on when the first of five folds is the test part::
+In a config, to train on four of five folds when the first one is the test part::
 
     config.data.source = {"name": "folds", "folds": 5, "take": (2, 3, 4, 5), "label": "sound",
         "source": {"name": "esc50", "root": ...}}
@@ -26,12 +26,12 @@ from fgmm.data.schema import Clip
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """The clips of a source that are in the folds taken. Clips without the label are in none.
+    """The clips of a source that are in the folds taken. Clips without the label are in no fold.
 
-    Folds keep groups together; see ``fgmm.data.folds.drawn_folds``. They are those of
+    Folds keep groups together; see ``fgmm.data.folds.drawn_folds``. They are the folds of
     ``fgmm.eval.linear_probe`` with the same number and seed.
 
-    ``source.draw(i, rng)`` is there where the other source has it.
+    ``source.draw(i, rng)`` exists if the other source has it.
 
     Attributes:
       classes, feature_shape: those of the other source, where it has them.
@@ -49,8 +49,8 @@ class Source:
         """Opens the corpus and draws the folds.
 
         Raises:
-          ConfigError: it cannot be opened, has no such label, or there are too few groups or clips
-            for the folds, or no such fold.
+          ConfigError: the corpus cannot be opened or has no such label; it has too few groups or
+            clips for the folds; or ``take`` names no fold, or only folds without clips.
         """
         check_options(self)
         if max(self.take) > self.folds:
@@ -59,7 +59,7 @@ class Source:
             raise ConfigError(f"take={self.take!r} of folds={self.folds} holds no clip")
         if hasattr(self._source, "feature_shape"):
             object.__setattr__(self, "feature_shape", self._source.feature_shape)
-        # A method that is always there would say that all clips are drawn anew every time.
+        # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if hasattr(self._source, "draw"):
             object.__setattr__(self, "draw", self._draw)
 
@@ -73,7 +73,7 @@ class Source:
 
     @functools.cached_property
     def _records(self) -> Int64[np.ndarray, "records"]:
-        """The clips taken, by their places in the other source."""
+        """The indices, in the other source, of the clips taken."""
         found = self._labelled
         fold = drawn_folds(found.strata, found.groups, self.folds, self.seed, name="folds")
         taken = np.isin(fold, [number - 1 for number in self.take])
@@ -89,7 +89,7 @@ class Source:
         return self._source.report + collections.Counter({"no_label": unlabelled})
 
     def fingerprint(self) -> Fingerprint:
-        """That of the other source."""
+        """The fingerprint of the other source."""
         return of_source(self._source)
 
     def __len__(self) -> int:

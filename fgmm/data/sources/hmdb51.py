@@ -29,7 +29,7 @@ _LIST = re.compile(r"(.+)_test_split(\d)\.txt")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """One side of one split. ``Clip.labels["action"]`` says what is done. ``Clip.group`` is the
-    video that a clip was cut from, as its name says, within class and split: the official splits
+    video that a clip was cut from, by its file name, within class and split: the official splits
     are taken as they are.
 
     Folders above the lists and the classes may have any names, and videos any ending, so that they
@@ -37,7 +37,8 @@ class Source(labelled.LabelledRecordings):
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order; as words.
-      report: recordings left out, and ``malformed_line`` for lines of the lists without a mark.
+      report: recordings left out, ``malformed_line`` for lines of the lists without a mark, and
+        ``duplicate_id`` also for further files of one name.
     """
 
     split: str = option("train", choices=tuple(_MARKS))

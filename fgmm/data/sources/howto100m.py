@@ -89,7 +89,7 @@ class VideoList:
         return Recording(self.folder, self._paths[index])
 
     def narration(self, index: int) -> narrations.Narration:
-        """All that is said in a video; nothing, with the reason, where it cannot be read."""
+        """All narration of a video, and what was left out of it; none if it cannot be read."""
         try:
             return self._captions.read(self.names[index])
         except BadInput as error:
@@ -98,21 +98,21 @@ class VideoList:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(SplitByName):
-    """A clip is a video: a stretch around one of its narrations, and the narrations nearest to it.
+    """A clip is a stretch of a video around one narration, with the narrations nearest to it.
 
     ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
     ``source.draw(i, rng)``, which training calls, draws both. An epoch is thus one clip of every
-    video, as in MIL-NCE. A video without narration gives windows from anywhere in it.
+    video, as in MIL-NCE. Without narration, the window is anywhere in the video.
 
     Videos and captions are opened when they are read. Missing and broken ones are masked and
     counted then. Can be pickled, and read by many threads.
 
     Attributes:
       names: the ids of this split, in the order of the list.
-      report: entries of the list left out: ``missing_file``, no such file is below ``videos``;
-        ``malformed_line``, it has no id or a path that leads out of the folder; ``duplicate_id``,
-        an entry before it has the same, which counts files below ``videos`` and narrations of the
-        JSON file likewise.
+      report: entries of the list left out. ``missing_file``: there is no such file below
+        ``videos``. ``malformed_line``: the entry has no id, or a path that leads out of the folder.
+        ``duplicate_id``: an earlier entry has the id; files below ``videos``, and videos of the
+        JSON file, that repeat a name are counted too.
     """
 
     validation: float = option(0.001, low=0, high=1, help="Share of the videos in that split.")
@@ -246,7 +246,7 @@ class _Finder:
         report["duplicate_id"] += int(repeated)
 
     def __call__(self, name: str) -> str:
-        """The first in the order of the folder; empty where there is none."""
+        """The path of the first file of that name in the order of the folder, or an empty one."""
         key = narrations.digest(name)
         found = int(np.searchsorted(self._names, np.uint64(key)))
         if found == len(self._names) or self._names[found] != key:

@@ -1,4 +1,4 @@
-"""A dataset of Hugging Face's package ``datasets``, saved to disk or by its name.
+"""A dataset of Hugging Face's package ``datasets``: a folder that it saved, or a name on the hub.
 
 ::
 
@@ -61,8 +61,8 @@ class Source(PairSource):
     their first bytes, or the ending of their path.
 
     Attributes:
-      classes: of ``label``, where there is one.
-      report: nothing; what cannot be read is noticed when it is read.
+      classes: names of the classes of the kind ``label``, if that option is set.
+      report: empty. Media that cannot be read are noticed when a clip is read.
     """
 
     root: str = option(help="The folder that save_to_disk wrote, or a name on the hub.")
@@ -75,12 +75,12 @@ class Source(PairSource):
 
     @classmethod
     def is_there(cls, root: str) -> bool:
-        """Whether there is such a folder, or it may be a name."""
+        """Whether there is such a folder, or ``root`` may be a name on the hub."""
         return os.path.exists(root) or bool(_NAME.fullmatch(root))
 
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
-        """All that it has."""
+        """All splits that the dataset has."""
         if os.path.isdir(root):
             return _saved_splits(pathlib.Path(root)) or ("train",)
         return tuple(_package(root).get_dataset_split_names(root))
@@ -126,7 +126,7 @@ class Source(PairSource):
 
     @functools.cached_property
     def _numbers(self) -> range:
-        """The rows of the part."""
+        """The rows of the split, or of the part of it that is asked for."""
         rows = int(self._ends[-1]) if len(self._ends) else 0
         bounds = _SPLIT.fullmatch(self.split).groups()[1:]
         first, past = (_bound(text, rows) for text in bounds)
@@ -181,7 +181,7 @@ class Source(PairSource):
 
 
 def _bound(text: str | None, rows: int) -> int | None:
-    """A bound of a part, as a number of rows; the package rounds shares in the same way."""
+    """A bound of a part, as a number of rows; percentages are rounded as the package does it."""
     if text is None:
         return None
     return round(int(text[:-1]) * rows / 100) if text.endswith("%") else int(text)
@@ -197,7 +197,7 @@ def _labels(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _saved_splits(folder: pathlib.Path) -> tuple[str, ...]:
-    """The splits of a folder of several; none of a folder that is one."""
+    """The splits of a folder that has several; empty for a folder that is itself a split."""
     listing = folder / "dataset_dict.json"
     if not listing.exists():
         return ()

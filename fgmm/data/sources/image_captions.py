@@ -33,12 +33,12 @@ _LAYOUT = f"the layout is {_JSON[0]} or {_TOKENS[0]}, <folders>/*.jpg"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(images.CaptionedImages):
-    """One split, or several. ``clip_id`` is the image's path as the annotations say it.
+    """One split, or several. ``clip_id`` is the image's path as the annotations have it.
 
     With a JSON file ``split`` is one of its splits, or several joined by ``+``: those of COCO are
     ``train``, ``restval``, ``val`` and ``test``, and published models are trained on
-    ``train+restval``. With a token file it is the name of a text file in the corpus that lists
-    images, with their endings or without. ``all`` is all images.
+    ``train+restval``. With a token file ``split`` is the name of a text file in the corpus that
+    lists images, with their endings or without. ``all`` takes all images.
     """
 
     split: str = option("train", help="One or several of the annotations, a list, or all.")
@@ -110,7 +110,7 @@ def _karpathy(
 def _listed(
     corpus: files.Folder | files.Archive, path: str, split: str, report: collections.Counter[str]
 ) -> dict[str, tuple[Caption, ...]]:
-    """The captions of the images that a list names, by these names."""
+    """The captions in a token file of the images that the list ``split`` names, by these names."""
     lines = labelled.read_lines(corpus, path)
     if split == "all":
         names = {match[1]: None for line in lines if (match := images.CAPTION_LINE.fullmatch(line))}

@@ -1,4 +1,4 @@
-"""Illustrated stories, as slow narrated video: a page is a second, its text is what is said.
+"""Illustrated stories as slow narrated video: each page lasts a second, and its text is narration.
 
 ::
 
@@ -36,7 +36,7 @@ class Page(NamedTuple):
     text: str
 
 
-# Its name, and its pages.
+# The id of a story, and its pages.
 Story = tuple[str, list[Page]]
 
 
@@ -57,8 +57,8 @@ class Source(FileSource):
 
     Attributes:
       report: ``malformed_line`` counts lines that are no stories, and pages without a picture;
-        ``duplicate_id`` stories whose id another has; ``empty_caption`` pages of this split without
-        text, whose clips have only the texts of neighbours.
+        ``duplicate_id`` stories with the id of an earlier one; ``empty_caption`` pages of this
+        split without text, whose clips have only the texts of neighbours.
     """
 
     split: str = option("train", help="Of the stories, as they say it.")
@@ -71,7 +71,7 @@ class Source(FileSource):
 
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
-        """Those that stories are in."""
+        """The splits of the stories."""
         return tuple(sorted(_stories(root, collections.Counter())[1]))
 
     def open(self) -> None:
@@ -150,8 +150,8 @@ def _stories(
 
 
 def around(index: int, count: int, whole: int) -> range:
-    """``count`` neighbours out of ``whole`` with ``index`` in the middle. Near the ends it is not
-    in the middle; if there are fewer, all are taken.
+    """``count`` neighbouring indices out of ``whole``, with ``index`` in the middle, or off the
+    middle near the ends. All indices if ``whole`` is less than ``count``.
 
     >>> around(5, 3, 10), around(0, 3, 10), around(9, 3, 10), around(1, 9, 4)
     (range(4, 7), range(0, 3), range(7, 10), range(0, 4))
@@ -168,13 +168,13 @@ class _PagesShown:
     paths: tuple[str, ...]
 
     def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
-        """Writes T of them, as ``decode.fit_frames`` chooses them."""
+        """Writes T pages, chosen as in ``decode.fit_frames``."""
         for i, chosen in enumerate(decode.chosen_frames(len(self.paths), len(out)).tolist()):
             data = images.read(self.corpus, self.paths[chosen])
             out[i] = decode.read_image(data, *out.shape[1:3], resizing)[0]
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
-        """As many as there are, at most ``count``, cropped to squares."""
+        """All pages, but at most ``count``, cropped to squares of ``size`` pixels."""
         out = np.empty((min(count, len(self.paths)), size, size, 3), np.uint8)
         self.fill(out)
         return out

@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700: ten seconds each of human actions on YouTube.
+"""Kinetics-400, -600 and -700: clips of ten seconds of human actions, from YouTube.
 
 ::
 
@@ -33,14 +33,14 @@ class Source(labelled.LabelledRecordings):
     """One split. ``Clip.labels["action"]`` says what is done, ``Clip.group`` which video a clip was
     cut from, within the split: the official splits are taken as they are.
 
-    Many of the videos are gone from YouTube: those that are not there are counted, and an accuracy
-    on the others is not that of the whole list.
+    Many of the videos are gone from YouTube. Missing ones are counted, and an accuracy on the
+    others is not that of the whole list.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order; of all tables in the corpus, so
         that splits agree.
-      report: recordings left out, and ``malformed_line`` for lines of the table without a label, a
-        video or a time.
+      report: recordings left out, ``malformed_line`` for lines of the table without a label, a
+        video or a time, and ``duplicate_id`` also for further files of one name.
     """
 
     split: str = option("train", choices=tuple(_TABLES))

@@ -30,7 +30,7 @@ LabelledFile = tuple[str, tuple[str, ...], str]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(labelled.LabelledRecordings):
     """``Clip.labels["label"]`` is the class, or with a ``separator`` a tuple of classes. Labels
-    that differ by white space alone are one.
+    that differ only in white space are the same.
 
     Attributes:
       classes: names of the classes, by label, in alphabetic order: of all folders, or of the whole
@@ -119,7 +119,7 @@ def _of_table(
 def _of_folders(
     names: Iterable[str], split: str, classes: set[str], report: collections.Counter[str] | None
 ) -> Iterable[LabelledFile]:
-    """The files of a split that are in the folder of a class; others are counted, if asked."""
+    """The files of a split that are in the folder of a class; ``report`` counts the others."""
     for name in names:
         parts = name.split("/")
         above = parts[: 1 if split else 0]

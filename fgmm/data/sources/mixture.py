@@ -44,15 +44,15 @@ class Source:
     """The clips of all parts, one part after the other in the order of their names.
 
     Evaluations see every clip once, whatever the weights. Training draws from the parts by their
-    weights (``fgmm.data.stream``), so that the clips of a small part come up more often than those
-    of a large one. What a part lacks, such as sound, its clips lack. ``clip_id`` and ``group``
-    begin with the name of the part. ``source.draw(i, rng)`` is there where a part has it.
+    weights (``fgmm.data.stream``), so with equal weights a clip of a small part comes up more often
+    than one of a large part. ``clip_id`` and ``group`` begin with the name of the part.
+    ``source.draw(i, rng)`` exists if a part has it.
 
     Attributes:
       parts: by which training draws.
-      classes: names of the classes, by label, of those kinds of label on which the parts that have
-        them agree.
-      feature_shape: of stored features, where the parts have these.
+      classes: names of the classes, by label, for kinds of label that have the same names in every
+        part that has them.
+      feature_shape: of stored features, if the parts have these.
       report: sums of what the parts left out.
     """
 
@@ -64,13 +64,13 @@ class Source:
         """Opens the parts.
 
         Raises:
-          ConfigError: there are none, a part is wrong by itself, a weight is not above 0, or some
-            have stored features and others have not, or of another shape.
+          ConfigError: there is no part; a part cannot be opened or has no clip; a weight is not
+            above 0; or the parts do not all have pictures, or all stored features of one shape.
         """
         check_options(self)
         if not self.sources:
             raise ConfigError("sources is empty; name at least one")
-        # A method on the class would say that every mixture draws its clips.
+        # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if any(hasattr(source, "draw") for source in self._sources):
             object.__setattr__(self, "draw", self._draw)
         shapes = {getattr(source, "feature_shape", None) for source in self._sources}
@@ -84,7 +84,7 @@ class Source:
 
     @functools.cached_property
     def _names(self) -> list[str]:
-        # A config forgets the order of its keys.
+        # A config does not keep the order of its keys.
         return sorted(self.sources)
 
     @functools.cached_property
@@ -113,7 +113,7 @@ class Source:
         return _agreed([getattr(source, "classes", {}) for source in self._sources])
 
     def fingerprint(self) -> Fingerprint:
-        """How many clips there are, and the fingerprint of each part, under ``parts`` by name."""
+        """The number of clips; and under ``parts`` the fingerprint of each part, by name."""
         parts = zip(self._names, self._sources, strict=True)
         return {
             "clips": len(self),
@@ -153,7 +153,7 @@ def _open(entry: Any, key: str, seconds: float) -> Any:
 
 
 def _agreed(classes: list[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """The kinds of label that have the same names wherever they are, with these."""
+    """The kinds of label that have the same names in every part that has them, with these names."""
     found: dict[str, set[tuple[str, ...]]] = collections.defaultdict(set)
     for own in classes:
         for kind, names in own.items():

@@ -37,13 +37,13 @@ _LAYOUT = f"the layout is {', '.join(_ANNOTATIONS[1:])}, {_TEST_1K}, <folders>/v
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(described.DescribedSegments):
-    """One split. A clip is a whole file, which was cut from a longer video before, with all its
-    sentences, or in ``test_1k`` with the one that the list gives it.
+    """One split. A clip is a whole file (the authors cut it from a longer video) with all its
+    sentences; in ``test_1k``, with the one sentence that the list gives it.
 
     Attributes:
       report: videos left out: ``missing_file``. Of the sentences, ``malformed_line`` counts entries
-        without a video, ``empty_caption`` those without words; ``duplicate_id`` videos that are
-        listed again.
+        without a video, and ``empty_caption`` those without words. ``duplicate_id`` counts videos
+        that are listed again, and further files of one name.
     """
 
     split: str = option(

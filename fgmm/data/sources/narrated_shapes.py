@@ -1,7 +1,7 @@
 """The built-in corpus: shapes that move and sound, and a narrator who is often wrong.
 
 Everything is a function of (seed, split, index), made when it is asked for; there is nothing to
-download. Eight clips in a row are a video. Narration at the wrong time comes from its other clips.
+download. Eight clips in a row are a video. Some wrong sentences are about its other clips.
 """
 
 import dataclasses
@@ -47,7 +47,6 @@ class Source:
     - ``motion``: all moving objects of a clip move alike; ``Clip.labels["motion"]`` says how.
     - ``sound``: all moving objects of a clip have one shape, hence one timbre;
       ``Clip.labels["sound"]`` says which.
-
     - ``shapes``: ``Clip.labels["shapes"]`` says which shapes the moving objects of a clip have, one
       or several.
 
@@ -105,7 +104,7 @@ class Source:
 
     @property
     def _stream(self) -> tuple[int, int]:
-        """Names the random numbers of the split."""
+        """The start of the path that names each random stream of the split; see ``generator``."""
         return self.seed, _SPLITS[self.split]
 
     def _if_narrated(self, share: float) -> float:
@@ -113,7 +112,7 @@ class Source:
         return share if self.split in _NARRATED else 0.0
 
     def fingerprint(self) -> Fingerprint:
-        """How many clips there are: what they are the options say."""
+        """The number of clips. All else follows from the options."""
         return {"clips": len(self)}
 
     def __len__(self) -> int:

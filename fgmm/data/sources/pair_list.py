@@ -25,7 +25,7 @@ from fgmm.data.corpora.source import left_out
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Caption
 
-# The sizes of more files are not looked up for a fingerprint.
+# The sizes of more files are not read for a fingerprint.
 _FILES = 100_000
 
 
@@ -34,10 +34,10 @@ class Source(IndexedPairs):
     """A clip is a file. Rows of one file that follow each other are its captions; where they have
     times, a clip is a stretch around one of them.
 
-    Paths are relative to their list, or to ``folder``. Kinds of files are known by their endings,
-    and those without a known ending, or whose contents are in the list, by their first bytes. The
-    index holds what the columns named here hold, so that contents of files are on disk twice:
-    Parquet cannot be read row by row.
+    Paths are relative to their list, or to ``folder``. The kind of a file is known by its ending;
+    without a known ending, or if its contents are in the list, by its first bytes. The index holds
+    a copy of the columns named here, so contents of files are on disk twice: Parquet cannot be read
+    row by row.
 
     Attributes:
       report: as of ``lists.entries``.
@@ -58,7 +58,7 @@ class Source(IndexedPairs):
 
     @classmethod
     def is_there(cls, root: str) -> bool:
-        """Whether there is such a file or folder, or it is a pattern."""
+        """Whether there is such a file or folder, or ``root`` is a pattern."""
         return patterns.is_pattern(root) or os.path.exists(root)
 
     def listed(self) -> ArrowBatches:

@@ -27,22 +27,22 @@ _LONGEST_ERROR = 200
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(FileSource):
-    """A clip is a recording, or a piece of one where it was cut: a stretch around one of its
-    narrations, and the narrations nearest to it. A picture is one with all its captions.
+    """A clip is a stretch of a recording, or of a piece where recordings were cut: a stretch around
+    one narration, with the narrations nearest to it. A picture is a clip with all its captions.
 
     ``source[i]`` takes the narration in the middle and the window in the middle of its stretch;
-    ``source.draw(i, rng)``, which training calls, draws both. A recording without narration gives
-    windows from anywhere in it. Can be pickled, and read by many threads and processes.
+    ``source.draw(i, rng)``, which training calls, draws both. Without narration, the window is
+    anywhere in the recording. Can be pickled, and read by many threads and processes.
 
     With ``windows`` every recording is that many clips, at fixed places, as in labelled sources.
     Nothing is drawn.
 
     A record that cannot be read is masked as ``unreadable_record``. If its shard has disappeared
-    since the corpus was opened, it is masked as ``missing_file``. All other records stay in their
-    places.
+    since the corpus was opened, it is masked as ``missing_file``. The indices of all other records
+    stay the same.
 
     Attributes:
-      classes: names of the classes, by kind of label and label.
+      classes: names of the classes of each kind of label, by label.
       report: empty; the folder's report.json says what was left out when it was prepared.
     """
 
@@ -60,7 +60,7 @@ class Source(FileSource):
     )
 
     def open(self) -> None:
-        """Reads the list of the shards, and whether they are there and as long as they were."""
+        """Reads the list of the shards, and checks that they exist and have their sizes."""
         if found := list(shards.damaged(self._folder, self._shards, checksums=self.verify)):
             more = f" (and {len(found) - 1} more shards)" if len(found) > 1 else ""
             raise ConfigError(f"root={self.root!r}: {found[0]}{more}; delete it and prepare again")
@@ -79,7 +79,7 @@ class Source(FileSource):
 
     @functools.cached_property
     def _shards(self) -> list[dict[str, Any]]:
-        """What the manifest says of those of the split."""
+        """The entries of the split's shards in the manifest."""
         entries = shards.read_manifest(self._folder)
         known = list(dict.fromkeys(entry["split"] for entry in entries))
         if self.split not in known:
@@ -98,7 +98,7 @@ class Source(FileSource):
 
     @property
     def report(self) -> collections.Counter[str]:
-        """Nothing."""
+        """Empty."""
         return collections.Counter()
 
     @functools.cached_property
@@ -120,7 +120,7 @@ class Source(FileSource):
         return records
 
     def fingerprint(self) -> Fingerprint:
-        """How many clips there are, and a digest of the checksums of the shards."""
+        """The number of clips, and a digest of the checksums of the shards."""
         checksums = (f"{entry['file']} {entry['sha256']}" for entry in self._shards)
         return {"clips": len(self), "ids": digest(checksums)}
 

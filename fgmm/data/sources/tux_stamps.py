@@ -28,14 +28,14 @@ from fgmm.data.schema import Caption, Clip
 from fgmm.data.text.captions import without_markup
 
 _ENGLISH = "en"
-# A few files are named so by mistake.
+# A few files end in .ogg.ogg by mistake.
 _SOUND_ENDINGS = (".ogg", ".wav", ".ogg.ogg")
 _STAMPS = "usr/share/tuxpaint/stamps"
 _LAYOUT = f"the layout is {_STAMPS}/<topic>/*.png, *.txt, *_desc_fr.ogg"
 
 
 class Stamp(NamedTuple):
-    """Its name, its picture, its sentence, and the file of its sound; empty where it lacks them."""
+    """The name of a stamp, its picture, its sentence, and its sound. The last two may be empty."""
 
     stem: str
     picture: str
@@ -57,17 +57,17 @@ class Source(SplitByName):
     """A clip is a stamp: its picture, its sentence in one language, and the start of its sound,
     padded with silence.
 
-    ``Clip.labels["topic"]`` is the folder that it is in. What a stamp lacks its clip lacks: speech
-    is scarce in English and plentiful in French, Russian, Romanian, Catalan, Bulgarian and Spanish;
-    131 stamps have a sound of their own. ``root`` is the folder that the package was extracted to,
-    or that of the stamps, or the same as one archive. Can be pickled, and read by many threads.
+    ``Clip.labels["topic"]`` is the folder that the stamp is in. Speech is scarce in English and
+    plentiful in French, Russian, Romanian, Catalan, Bulgarian and Spanish; 131 stamps have a sound
+    of their own. ``root`` is the folder that the package was extracted to, or that of the stamps,
+    or the same as one archive. Can be pickled, and read by many threads.
 
     Attributes:
       classes: names of the topics, by label.
-      report: ``missing_captions`` counts pictures without a text, most of them the mirror image of
-        another, which are left out, ``unreadable_captions`` texts that are no UTF-8; ``no_video``
-        texts without a PNG; ``empty_caption`` stamps without a sentence in the language, and
-        ``no_audio`` those without the sound, which stay.
+      report: left out are pictures without a text, most of them mirror images of others
+        (``missing_captions``), and texts without a PNG (``no_video``). Counted, but not left out,
+        are texts that are no UTF-8 (``unreadable_captions``), stamps without a sentence in the
+        language (``empty_caption``), and stamps without the sound (``no_audio``).
     """
 
     language: str = option(
@@ -94,7 +94,7 @@ class Source(SplitByName):
         if any(name.startswith(f"{_STAMPS}/") for name in corpus.names()):
             corpus = corpus.below(_STAMPS)
         report: collections.Counter[str] = collections.Counter()
-        # By their names with endings in lower case.
+        # The names of files, by the same name with its ending in lower case.
         parts = {name: posixpath.splitext(name) for name in corpus.names()}
         names = {stem + ending.lower(): name for name, (stem, ending) in parts.items()}
         stems = {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
@@ -148,7 +148,7 @@ def _sentence(
     language: str,
     report: collections.Counter[str],
 ) -> str:
-    """The sentence in a language; empty without one. English has the first line, without a name."""
+    """The sentence in a language, or an empty one. English is the first line, without a prefix."""
     try:
         lines = corpus.read(name).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -30,14 +30,14 @@ class Source(labelled.LabelledRecordings):
     video a clip was cut from.
 
     Folders above the lists and the classes may have any names, and videos any ending, so that they
-    may be encoded again. Names of files are compared without regard to capitals, as copies differ
-    in those of ``HandstandPushups/v_HandStandPushups_g01_c01.avi``.
+    may be encoded again. File names are compared in lower case, because copies of the corpus differ
+    in the capitals of ``HandstandPushups/v_HandStandPushups_g01_c01.avi``.
 
     Attributes:
       classes: names of the classes, by label, in the order of ``classInd.txt``; as words, such as
         ``"apply eye makeup"``.
-      report: recordings left out, and ``malformed_line`` for lines of the lists without a known
-        class.
+      report: recordings left out, ``malformed_line`` for lines of the lists without a known class,
+        and ``duplicate_id`` also for further files of one name.
     """
 
     split: str = option("train", choices=("train", "test"))

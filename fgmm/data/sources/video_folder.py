@@ -39,9 +39,9 @@ from fgmm.data.schema import BadInput, Caption, Clip
 from fgmm.data.text import captions
 from fgmm.data.text.texts import Texts
 
-# What is between name and ending, such as en, pt-BR and zh-Hans-en.
+# The part between name and ending, such as en, pt-BR and zh-Hans-en.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
-# Share of a window that the last window of a video may lack.
+# Share of a window by which a video may be too short for its windows, which then overlap.
 _SHORT = 0.1
 
 
@@ -49,11 +49,11 @@ class VideoList:
     """The videos of a split as they lie on disk, each with the captions beside it.
 
     Attributes:
-      names: of the files, relative to the folder, in the order in which it lists them.
-      folder: that they are in.
-      whole: how many there are in all splits.
-      languages: caption files of the folder by the language in their names, empty without one.
-      report: empty; what is wrong with a video is found when it is read.
+      names: of the files, relative to the folder, in the order of ``Folder.names``.
+      folder: that the files are in.
+      whole: the number of videos in all splits.
+      languages: counts of caption files by the language in their names, empty without one.
+      report: empty at first; faults of a video are found when it is read.
     """
 
     def __init__(self, source: "Source"):
@@ -100,9 +100,9 @@ class VideoList:
         return RawRecord(name, path, "video", spoken, group=name, problems=problems)
 
     def narration(self, name: str) -> Narration:
-        """Captions of a video: those of the first file beside it that can be read, of the language
-        asked for. If none is, a file without a language in its name comes first, then the language
-        that most files of the folder have.
+        """The captions of a video from the first file beside it that can be read, in the language
+        asked for; and what was left out. If no language is asked for, a file without a language in
+        its name comes first, then the language that most files of the folder have.
         """
         beside = list(self._beside(os.path.splitext(name)[0]))
         beside = [found for found in beside if _is_of(found[1], self._wanted)]
@@ -118,7 +118,7 @@ class VideoList:
         return (), problems or collections.Counter({"missing_captions": 1})
 
     def _choose_language(self, root: str) -> None:
-        """Says which captions there are to choose from, and which are taken.
+        """Logs how many caption files there are in each language, and which language is taken.
 
         Raises:
           ConfigError: there are none in the language asked for.
@@ -133,7 +133,7 @@ class VideoList:
         if len(self.languages) > 1:
             order = sorted(taken, key=lambda name: self._rank(("", name)))
             first = ", then ".join(name or "one without" for name in order)
-            # Programs show no more of their log than this.
+            # An error, because programs show only errors of their log.
             logging.error(
                 "captions of %s by language: %s; of a video, %s is taken", root, there, first
             )
@@ -146,7 +146,7 @@ class VideoList:
         return not exact, -self.languages[language.lower()], language, of_form, path
 
     def _beside(self, stem: str) -> Iterator[tuple[str, str]]:
-        """Files of captions that belong to a video, each with its language."""
+        """The caption files of a video, each with its language."""
         for place in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
             path = self._spoken[place]
             if not path.startswith(f"{stem}."):
@@ -178,16 +178,16 @@ class VideoList:
 class Source(SplitByName):
     """Windows of equal length out of every video, from its start to its end, side by side.
 
-    A video shorter than a window is one clip, and so is the middle of one shorter than two windows.
-    Clips lack what their files lack: without a stream of sound they have no audio, without captions
-    no text. Opening reads the headers of the videos and the captions, and decodes nothing. Can be
-    pickled, and read by many threads.
+    A video shorter than a window is one clip. Of a video shorter than about two windows, the window
+    in the middle is the only clip. Clips of a file without a stream of sound have no audio, and
+    those without captions no text. Opening reads the headers of the videos and the captions, and
+    decodes nothing. Can be pickled, and read by many threads.
 
     Attributes:
       names: of the video files of this split, relative to the folder, in order.
-      report: what was left out. Videos: ``unreadable_video``, and ``no_video`` for sound alone.
-        Caption files: ``unreadable_captions``; ``missing_captions`` counts videos without one. Of
-        their cues: ``malformed_line`` and ``empty_caption``.
+      report: what was left out. Videos: ``unreadable_video``, ``too_slow``, and ``no_video`` for
+        sound alone. Caption files: ``unreadable_captions``; ``missing_captions`` counts videos
+        without one. Cues of caption files: ``malformed_line`` and ``empty_caption``.
     """
 
     seconds: float = option(2.0, above=0, help=SECONDS)
@@ -224,7 +224,7 @@ class Source(SplitByName):
 
     @functools.cached_property
     def _videos(self) -> list[tuple[Recording, Header, tuple[Caption, ...]]]:
-        """What can be read, with all captions."""
+        """The videos that can be read, with all their captions."""
         listed = self._listed
         if not len(listed):
             raise ConfigError(
@@ -294,6 +294,6 @@ class Source(SplitByName):
 
 
 def _is_of(language: str, wanted: str) -> bool:
-    """Whether captions are in the language asked for, or in a form of it; any, if none is."""
+    """Whether captions are in the language ``wanted`` or a variant of it; true if that is empty."""
     spelled = language.lower().replace("_", "-")
     return not wanted or f"{spelled}-".startswith(f"{wanted.lower().replace('_', '-')}-")

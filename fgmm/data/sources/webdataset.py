@@ -38,17 +38,17 @@ from fgmm.data.text.captions import without_markup
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(IndexedPairs):
-    """A clip is a sample. Its ``clip_id`` is the shard's path without ending, and the key.
+    """A clip is a sample. Its ``clip_id`` is the shard's path without ending, a slash and the key.
 
-    Subtitles are narration with times: those in the json of a clip that video2dataset cut, from the
-    start of that clip, or of a whole video. Without any, the caption is that of the ``.txt``, or of
-    the json where there is no ``.txt``. Clips of one video are of one group, and in one split.
+    Subtitles in the json of video2dataset are narration with times, which count from the start of a
+    clip that it cut, or of the whole video. Without subtitles, the caption is that of the ``.txt``,
+    or of the json if there is no ``.txt``. Clips of one video are in one group, and in one split.
 
-    Shards are read through once, and again when they have changed. One that changes while it is in
-    use is noticed, and its samples are masked as ``unreadable_record``.
+    A shard is read through once, and again when it has changed. If it changes while it is in use,
+    its samples are masked as ``unreadable_record``.
 
     Attributes:
-      classes: of ``label``, the number in a ``.cls``, as far as there are any.
+      classes: of the kind ``label``: the numbers up to the greatest in a ``.cls``, if there is one.
       report: as of ``tar_shards.samples``.
     """
 
@@ -62,7 +62,7 @@ class Source(IndexedPairs):
 
     @classmethod
     def is_there(cls, root: str) -> bool:
-        """Whether there is such a file or folder, or it is a pattern."""
+        """Whether there is such a file or folder, or ``root`` is a pattern."""
         return patterns.is_pattern(root) or os.path.exists(root)
 
     def listed(self) -> ArrowBatches:
@@ -139,7 +139,7 @@ class Source(IndexedPairs):
     def _captions(
         self, texts: Mapping[str, bytes]
     ) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
-        """What is said of a sample, and what was left out of it."""
+        """The captions of a sample, and what was left out of them."""
         problems: collections.Counter[str] = collections.Counter()
         entry: Mapping[str, Any] = {}
         if "json" in texts:
@@ -172,7 +172,7 @@ class Source(IndexedPairs):
 def _subtitles(
     entry: Mapping[str, Any], language: str
 ) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
-    """The subtitles in a json of video2dataset. Raises nearly anything for one of another form."""
+    """The subtitles in a json of video2dataset. A json of another form raises nearly anything."""
     start, lines = 0.0, entry.get("clip_subtitles")
     if lines is not None:
         ((start, _),) = entry["clips"]
@@ -189,7 +189,7 @@ def _subtitles(
 
 
 def _text(line: Mapping[str, Any], language: str) -> str | None:
-    """The text of a line of subtitles; None where it is in other languages."""
+    """The text of a line of subtitles; None if it is only in other languages."""
     said = line["lines"] if "lines" in line else line["line"]
     if isinstance(said, dict):
         said = said.get(language or next(iter(said), ""))

@@ -25,15 +25,15 @@ from fgmm.data.schema import Caption, Clip
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """The clips of another source. Every caption is replaced with probability ``share``, by one of
-    another clip, both drawn uniformly.
+    """The clips of another source. Every caption is replaced, with probability ``share``, by one of
+    another clip; clip and caption are drawn uniformly.
 
-    What is drawn depends on the seed and on the places of the clip and the caption alone, so in
-    every epoch the same captions are wrong, and the same ones stand in their places. Where the
-    other clip has no caption, the right one stays. What a wrong caption referred to in the picture
-    is left out.
+    What is drawn depends only on the seed, the index of the clip and the place of the caption among
+    the clip's captions. So every epoch has the same wrong captions, unless the other source draws
+    the captions of a clip. If the other clip has no caption, the right one stays. The grounding of
+    replaced captions is left out.
 
-    ``source.draw(i, rng)`` is there where the other source has it.
+    ``source.draw(i, rng)`` exists if the other source has it.
 
     Attributes:
       classes, parts, feature_shape: those of the other source, where it has them.
@@ -57,7 +57,7 @@ class Source:
         for name in ("parts", "feature_shape"):
             if hasattr(self._source, name):
                 object.__setattr__(self, name, getattr(self._source, name))
-        # A method that is always there would say that all clips are drawn again every time.
+        # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if hasattr(self._source, "draw"):
             object.__setattr__(self, "draw", self._draw)
 
@@ -74,7 +74,7 @@ class Source:
         return self._source.report
 
     def fingerprint(self) -> Fingerprint:
-        """That of the other source."""
+        """The fingerprint of the other source."""
         return of_source(self._source)
 
     def __len__(self) -> int:
@@ -97,11 +97,11 @@ class Source:
         return dataclasses.replace(clip, captions=captions, grounding=grounding)
 
     def _other(self, index: int, place: int) -> Caption | None:
-        """The caption of another clip at a place in this one; None where the right one stays."""
+        """The wrong caption for a place in a clip; None if the right one stays."""
         rng = np.random.default_rng((self.seed, index, place))
         if rng.random() >= self.share:
             return None
-        # Any but this one.
+        # Any clip but this one.
         other = (index + rng.integers(1, len(self))) % len(self)
         captions = self._source[int(other)].captions
         return captions[rng.integers(len(captions))] if captions else None

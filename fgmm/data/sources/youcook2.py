@@ -9,9 +9,9 @@
 
 Zhou, Xu, Corso: Towards Automatic Learning of Procedures from Web Instructional Videos, AAAI 2018.
 
-Retrieval of steps, each of the validation videos with its sentence, is that of
-github.com/antoine77340/MIL-NCE_HowTo100M, youcook_loader.py. Retrieval of whole videos, each from
-its start to its end, by the paragraph of all its sentences, is that of
+Retrieval of steps, each step of the validation videos with its sentence, is as in
+github.com/antoine77340/MIL-NCE_HowTo100M, youcook_loader.py. Retrieval of whole videos, from start
+to end, each with the paragraph of all its sentences, is as in
 github.com/simon-ging/coot-videotext, data_read_youcook2_meta.py and coot/dataset_retrieval.py.
 """
 
@@ -38,11 +38,12 @@ class Source(described.DescribedSegments):
     sentences as one caption; ``Clip.group`` is the video.
 
     The sentences of the test set were never published. Many of the videos are gone from YouTube:
-    steps of those that are not there are counted.
+    steps of missing videos are counted.
 
     Attributes:
-      report: steps left out: ``missing_file``; ``malformed_line`` without times that go forward,
-        ``empty_caption`` without words.
+      report: clips left out: ``missing_file``. ``malformed_line`` counts steps without times that
+        go forward, ``empty_caption`` steps without words, and ``duplicate_id`` further files of
+        one name.
     """
 
     of_clips: ClassVar[tuple[str, ...]] = (*described.DescribedSegments.of_clips, "unit")

@@ -19,9 +19,9 @@ _BYTE_ORDER_MARKS = {
     b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig",
 }
-# HTML and the tags of WebVTT, with times as <00:01.000>; a lone < is what it says.
+# Tags of HTML and WebVTT, also times such as <00:01.000>; a lone < is text.
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</>|<[\d:.]+>")
-# Breaks of lines and spaces in the way of SubStation Alpha.
+# Line breaks and spaces as SubStation Alpha writes them.
 _SPACE = re.compile(r"\\[Nnh]")
 # Styling that SubRip files borrow from other formats, such as {\an8}.
 _STYLE = re.compile(r"\{\\[^}]*\}")
@@ -32,14 +32,14 @@ _SOUND = re.compile(
 )
 # Signs of singing, of the direction of writing, and of another speaker.
 _SIGNS = re.compile(r"[♩♪♫♬\u200e\u200f\u202a-\u202e\ufeff]|^\s*(?:>>+|[-–—](?=\s|[^\W\d]))")
-# Seconds between two cues that follow each other at once.
+# A cue that begins within so many seconds after another follows it without a pause.
 _AT_ONCE = 0.05
 # The most cues that are shown at once. A damaged file may have more, which would take forever.
 _SHOWN = 8
 # A word; in writing that puts no spaces between them, from Thai to Chinese, a character.
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
-# A rolling line begins with at least as many words and letters of the line before it.
+# A line that has rolled begins with at least so many words and letters of the line before it.
 _SHARED_WORDS, _SHARED_LETTERS = 3, 5
 
 
@@ -77,18 +77,14 @@ def read_captions(data: bytes, form: str) -> tuple[tuple[Caption, ...], collecti
 
 
 def said(text: str) -> list[str]:
-    """The lines of a caption, in whatever format it was, that have words; without markup, sounds
-    and signs.
-    """
+    """The lines of a caption that have words, without markup, sounds and signs, in any format."""
     lines = (without_markup(_STYLE.sub("", line)) for line in _SPACE.sub(" ", text).split("\n"))
     lines = (" ".join(_SIGNS.sub("", _SOUND.sub("", line)).split()) for line in lines)
     return [line for line in lines if any(letter.isalnum() for letter in line)]
 
 
 def without_markup(text: str) -> str:
-    """A text in one line, without tags, and with the characters that ``&amp;`` and others stand
-    for.
-    """
+    """A text in one line, without tags; entities such as ``&amp;`` are decoded."""
     return " ".join(html.unescape(_TAG.sub("", text)).split())
 
 
@@ -109,7 +105,7 @@ def _seconds(time) -> float:
 
 
 def _json_lines(text: str) -> tuple[list[_Cue], int]:
-    """The captions of a file, and how many lines are none."""
+    """The captions of a file, and how many of its lines are no caption."""
     timed, skipped = [], 0
     for line in filter(str.strip, text.split("\n")):
         try:
@@ -127,7 +123,8 @@ def _json_lines(text: str) -> tuple[list[_Cue], int]:
 
 
 def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:
-    """The new lines of each cue: all that are not on display already, or were until it began.
+    """Cues as captions of their new lines. Lines that are on display when a cue begins, or were
+    until then, are left out, and so are cues without a new line.
 
     Args:
       cues: starts, ends and lines, as ``said`` gives them, in order of time.
@@ -144,8 +141,8 @@ def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[
 
 
 def _grown(old: list[str], new: list[str]) -> list[str]:
-    """The new lines without leading ones that end the old lines. If the first line grew or rolled,
-    its old words are removed.
+    """The new lines, without those at their start that repeat the end of the old lines. If the
+    first line repeats words of the old lines, because it grew or rolled, these are removed.
     """
     most = min(len(old), len(new))
     repeated = max(n for n in range(most + 1) if old[len(old) - n :] == new[:n])

@@ -96,13 +96,13 @@ COMMANDS = _set("""
     tap tear throw tie tighten tilt trim turn twist unscrew use wait warm wash weave weigh
     whisk wind wipe work wrap
 """)
-# Commands stand behind these; "" is the start of a clause.
+# Commands follow these; "" is the start of a clause.
 BEFORE_COMMAND = COORDINATORS | _set("then now just so also not first next") | {""}
-# An infinitive stands behind these, except for places behind "to".
+# An infinitive follows these, unless a place follows "to".
 BEFORE_INFINITIVE = _set(
     "to can could will would shall should may might must did didn't don't doesn't can't won't gonna"
 )
-# Their infinitive belongs to them: "be careful not to cut it".
+# An infinitive after these stays in their phrase: "be careful not to cut it".
 BEFORE_TO = _set("attempt begin begins careful enough have likely necessary need needs not ready")
 PLACES = _set("left right top bottom bed school town work sea shore land safety shade")
 # Words in -ing that are no verbs in captions.
@@ -119,7 +119,7 @@ ADJECTIVES = _set("""
     beige blond blonde cream maroon teal striped spotted colorful colourful multicolored wooden
     rocky grassy sandy snowy icy shirtless shiny busy crowded empty open steep calm rough
 """)
-# Nothing is done to what these stand before: "watch the red circle".
+# These are no commands: nothing is done to their object ("watch the red circle").
 NO_COMMANDS = FUNCTION_WORDS | RELATIVES | ADJECTIVES | _set("hear listen look notice see watch")
 # Prepositions of two words.
 COMPOUND_PREPOSITIONS = frozenset({("next", "to"), ("close", "to"), ("due", "to")})
@@ -142,7 +142,7 @@ class _Chunk(NamedTuple):
 
 
 class _Word(NamedTuple):
-    """A word with what its clause tells about it."""
+    """A word, with what its neighbours in the clause say about it."""
 
     start: int
     end: int
@@ -218,7 +218,7 @@ class _Phrase:
         self.last = ""
         self.content = 0  # words that are no function words
         self.named = 0  # words of content that are no verbs: what the phrase is about
-        # A verb behind an adjunct is the subject's; behind an object only a finite verb surely is.
+        # A verb after an adjunct is the subject's; after an object only a finite verb surely is.
         self.has_determiner = False
         self.is_adjunct = self.is_object = self.is_command = False
         if before is None or word.after_break:
@@ -285,7 +285,7 @@ class _Phrase:
         if text in AUXILIARIES or is_verb:  # "in a red hat | is riding"
             named = self.last_is_content and not self.last_is_verb
             if self.has_determiner and self.last in ADJECTIVES:
-                return False  # "in a black | bathing suit" it is not
+                return False  # no split in "in a black bathing suit"
             subject = self.is_adjunct or (self.is_object and not text.endswith("ing"))
             return named and (subject or self.is_command)
         return False
@@ -309,11 +309,11 @@ def function_words(caption: str) -> list[Span]:
 
     "A brown dog is chasing a red ball on the grass." gives "A brown dog is chasing", "a red ball"
     and "on the grass"; "Then fold the paper and cut it along the line." gives "Then fold the paper"
-    and "and cut it along the line". Without a tagger the split is a matter of word lists: a phrase
-    starts at a preposition, a conjunction, a determiner, or a verb behind a prepositional phrase or
-    an instruction, once the phrase before it has a word of content. Function words alone make no
-    phrase; they belong to the next one, or at the end of a caption to the previous one. Text in
-    other languages is split at its punctuation. Takes time linear in the length of the caption.
+    and "and cut it along the line". The rules use word lists, no tagger: a phrase starts at a
+    preposition, a conjunction, a determiner, or a verb after a prepositional phrase or an
+    instruction, if the phrase before it has a content word. Function words alone make no phrase;
+    they belong to the next phrase, or at the end of a caption to the previous one. Text in other
+    languages is split at its punctuation. Takes time linear in the length of the caption.
     ``docs/measured/segmenter.md`` says how often it agrees with a reader.
     """
     phrases: list[_Phrase] = []
@@ -364,11 +364,11 @@ def find(name: str, key: str = "segmenter") -> Segmenter:
     """The segmenter of that name: one of ``SEGMENTERS``, or ``ngramN`` for windows of N words.
 
     Args:
-      name: of it.
+      name: of the segmenter.
       key: where the name stands in a config, or the flag, for the error.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no segmenter of that name.
     """
     if size := _WINDOWS.fullmatch(name):
         return functools.partial(windows, size=int(size[1]))
@@ -383,8 +383,8 @@ def find(name: str, key: str = "segmenter") -> Segmenter:
 def fitting(caption: str, spans: list[Span], phrases: int) -> list[Span]:
     """At most ``phrases`` (1 or more) of the phrases of a caption, in order.
 
-    If there are more, those without a word of content are left out first, from the end, and then
-    the last ones. The words left out belong to no phrase.
+    If there are more, phrases without a content word are left out first, the last of them before
+    the others, and then the last phrases. The words left out belong to no phrase.
     """
     surplus = len(spans) - phrases
     if surplus <= 0:

@@ -1,11 +1,11 @@
-"""The names of a large corpus."""
+"""The names of a large corpus, in little memory."""
 
 import array
 from collections.abc import Iterable, Iterator
 
 
 class Texts:
-    """Very many short texts in two pieces of memory; can be pickled."""
+    """Very many short strings, held in two buffers; can be pickled."""
 
     def __init__(self, texts: Iterable[str] = ()):
         self._joined = bytearray()
@@ -14,6 +14,7 @@ class Texts:
             self.append(text)
 
     def append(self, text: str) -> None:
+        """Adds a string at the end."""
         self._joined += text.encode("utf-8", "surrogateescape")
         self._bounds.append(len(self._joined))
 

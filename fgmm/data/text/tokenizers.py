@@ -29,7 +29,7 @@ _MAX_CAPTION_BYTES = 1 << 20
 # The first bytes of a NumPy file.
 _NUMPY = b"\x93NUMPY"
 _WORD = re.compile(r"[\w']+")
-# The piece before a word that a model has to spell; before an unknown one it says nothing.
+# The piece of a space before a word that the model spells; before an unknown word it says nothing.
 _SPACE = "▁"
 
 
@@ -40,20 +40,20 @@ class Tokenizer:
       vocabulary_size: number of token ids, padding (id 0) included.
       fingerprint: SHA-256 of the model file, in hex.
       model: its contents.
-      empty_ids: of what says nothing: padding, unknown pieces, and the space before one.
-      unknown_id: the id of words that the model cannot spell; None if they are left out.
+      empty_ids: ids that say nothing: padding, unknown pieces, the space before an unknown word.
+      unknown_id: the id of pieces that the model does not know; None if it has no such id.
     """
 
     unknown_id: int | None = UNKNOWN_ID
-    # What its file is, and whether one can be trained with this package.
+    # The kind of its file, and whether this package can train one.
     _KIND, _TRAINED = "SentencePiece model", True
 
     def __init__(self, model_path: str | os.PathLike[str]):
         """Loads a model.
 
         Raises:
-          ConfigError: the file is missing or no such model; one of SentencePiece has no padding at
-            id 0.
+          ConfigError: the file is missing or no such model, or a SentencePiece model whose padding
+            is not at id 0.
         """
         named = f"tokenizer {str(model_path)!r}"
         remedy = f"; {_training_command(model_path)}" if self._TRAINED else ""
@@ -81,9 +81,7 @@ class Tokenizer:
         return (PAD_ID, UNKNOWN_ID, space)
 
     def unknown(self, caption: str) -> tuple[int, int]:
-        """How many pieces of a caption are unknown, or words where these are left out, and how many
-        there are.
-        """
+        """(unknown, all): how many pieces of a caption are unknown, and how many there are."""
         pieces = [
             token for token, piece, _ in self._spelled(_encodable(caption)) if piece != _SPACE
         ]
@@ -117,8 +115,8 @@ class Tokenizer:
     ) -> list[tuple[int, int, str]]:
         """Tokens of a caption as (token id, phrase id from 1 to ``phrases``, piece).
 
-        A token belongs to the phrase with its first character that is no space. Tokens in no phrase
-        are left out: punctuation between phrases, and phrases without room.
+        A token belongs to the phrase that holds its first character other than a space. Tokens in
+        no phrase are left out: punctuation between phrases, and phrases beyond ``phrases``.
         """
         placed = self._placed(_encodable(caption), segmenter, phrases)
         return [(token, phrase, piece) for token, phrase, piece in placed if phrase]
@@ -126,9 +124,9 @@ class Tokenizer:
     def _placed(
         self, caption: str, segmenter: phrases_lib.Segmenter, phrases: int
     ) -> Iterator[tuple[int, int, str]]:
-        """As ``pieces``, with the tokens in no phrase, whose phrase id is 0."""
+        """As ``pieces``, but tokens in no phrase stay, with phrase id 0."""
         spans = phrases_lib.fitting(caption, segmenter(caption), phrases)
-        at = 0  # both lists are in order of place
+        at = 0  # spans and tokens are both in the order of the text
         for token, piece, (start, end) in self._spelled(caption):
             while caption[start : start + 1].isspace():
                 start += 1
@@ -149,14 +147,16 @@ class Tokenizer:
         """Token ids and phrase ids of a caption.
 
         Args:
-          caption: any text; lower-cased and, by SentencePiece, NFKC-normalised.
-          segmenter: spans of its phrases, from ``fgmm.data.text.phrases``.
+          caption: any text. A model of ``train`` lower-cases and NFKC-normalises it, a
+            ``WordDictionary`` lower-cases it, and another model does what its file says.
+          segmenter: finds the spans of its phrases; from ``fgmm.data.text.phrases``.
           tokens: L; further tokens are cut off.
           phrases: P; if there are more, ``phrases.fitting`` chooses.
 
         Returns:
-          Token ids and phrase ids from 1 to P, both [L] and 0 for padding; read-only, since they
-          are kept for the next time.
+          Token ids [L], and phrase ids [L] from 1 to P, or 0 for padding and tokens in no phrase.
+          Padding has the token id 0, or that of the file for a ``PublishedTokenizer``. Both are
+          read-only, because they are cached.
         """
         return self._remembered(caption, segmenter, tokens, phrases)
 
@@ -174,10 +174,10 @@ class WordDictionary(Tokenizer):
     """Whole words by their place in a list, for models that were published with one (MIL-NCE's text
     tower, github.com/antoine77340/S3D_HowTo100M).
 
-    The file is a .npy, an array [words] of strings; of equal ones the last counts. Words are runs
-    of letters, digits, underscores and apostrophes in the lower-cased caption; those that are not
-    in the list are left out; an id is the place in the list plus 1. The published models read at
-    most 16 words a caption: ``config.data.tokens = 16``.
+    The file is a .npy, an array [words] of strings; of equal strings the last counts. The words of
+    a caption are runs of letters, digits, underscores and apostrophes, in lower case. Words that
+    are not in the list are left out; the id of a word is its place in the list plus 1. The
+    published models read at most 16 words a caption: ``config.data.tokens = 16``.
     """
 
     unknown_id = None
@@ -217,12 +217,12 @@ class WordDictionary(Tokenizer):
 
 
 class PublishedTokenizer(Tokenizer):
-    """A tokenizer of the ``tokenizers`` library, as models are published with: ``tokenizer.json``.
+    """The ``tokenizer.json`` of a published model, read by the ``tokenizers`` library.
 
-    All tokens of a caption stay, with those that begin and end it, and padding is that of the
-    file's section ``padding``, since published towers were trained with them. Only tokens of
-    phrases have a phrase id. A caption that is too long loses its last tokens, but not those that
-    end it.
+    All tokens of a caption stay, also the special ones that begin and end it, and padding has the
+    id of the file's section ``padding``: published towers were trained so. Only tokens in phrases
+    have a phrase id. A caption that is too long loses its last tokens, but keeps the special ones
+    at its end.
     """
 
     _KIND, _TRAINED = "tokenizer.json", False
@@ -235,7 +235,7 @@ class PublishedTokenizer(Tokenizer):
         self._processor.no_truncation()
         known = self._processor.get_vocab(with_added_tokens=True)
         self._vocabulary_size = max(known.values()) + 1
-        # Whatever the text, these begin and end a caption.
+        # The special tokens that begin and end every caption.
         around = self._processor.encode("a")
         special = [bool(flag) for flag in around.special_tokens_mask]
         first = special.index(False) if False in special else len(special)
@@ -283,7 +283,7 @@ class PublishedTokenizer(Tokenizer):
 
 
 def _unknown_id(model: dict, known: dict[str, int]) -> int | None:
-    """The id of what a tokenizer.json cannot spell; None where it spells all, byte by byte."""
+    """The id of unknown pieces in a tokenizer.json; None if it spells any text, byte by byte."""
     of_bytes = "ByteLevel" in json.dumps(model["pre_tokenizer"])
     if of_bytes or model["model"].get("byte_fallback"):
         return None
@@ -325,7 +325,7 @@ def _training_command(output: str | os.PathLike[str]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which have no UTF-8, replaced; as long as before."""
+    """The text with each lone surrogate, which UTF-8 cannot encode, replaced by one character."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -334,8 +334,8 @@ def train(
 ) -> Tokenizer:
     """Trains a byte-pair model; the same captions give the same bytes.
 
-    A byte-pair model makes pieces of whole words from a corpus of few words. A unigram model breaks
-    them up, however many pieces it may have.
+    From a corpus of few different words, a byte-pair model makes pieces that are whole words. A
+    unigram model splits them, however many pieces it may have.
 
     Args:
       captions: the text, read once and held in memory.

@@ -1,4 +1,4 @@
-"""How a scene is told: timed sentences in natural words, of which a share is not about it."""
+"""How a scene is told: timed sentences in natural words. A share of them is not about the scene."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -212,14 +212,15 @@ def narrate(
 ) -> tuple[tuple[Caption, ...], tuple[Grounding, ...]]:
     """Tells a scene in ``sentences`` timed sentences.
 
-    Each sentence is, with probability ``noise`` and independently of the others, not about the
-    scene: a third each speak of objects that are absent, of nothing at all, or of an object of
-    one of ``neighbours`` (other scenes of the same video), and of none that is here. The others
-    are true; they take the moving objects in turn. Sentences come in order of their start.
+    Each sentence is noise, not about the scene, with probability ``noise``, independently of the
+    others. A third of the noise speaks of objects that are absent, a third of nothing at all, and a
+    third of objects of one of ``neighbours`` (other scenes of the same video) that are absent here.
+    All other sentences are true; they take the moving objects in turn. Sentences come in order of
+    their start.
 
     Returns:
-      The captions, and a grounding of both phrases for every mention in a true one. So a caption
-      without grounding is noise.
+      The captions; and for every mention in a true caption, a grounding of the object's name and
+      one of what it does. A caption without grounding is noise.
     """
     told = [scene.movers[i] for i in rng.permutation(len(scene.movers))]
     turn = 0
@@ -277,7 +278,9 @@ def _in_order(
 
 
 def _interval(rng: np.random.Generator, items: list[Item], world: World) -> tuple[float, float]:
-    """When a sentence is said, in seconds: while what it tells goes on, give or take a quarter."""
+    """When a sentence is said, in seconds: while what it tells goes on, less up to a quarter of
+    that time at each end.
+    """
     start = min(item.start for item in items) / world.fps
     stop = max(item.stop for item in items) / world.fps
     late, early = rng.random() * (stop - start) / 4, rng.random() * (stop - start) / 4

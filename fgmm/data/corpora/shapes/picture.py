@@ -97,7 +97,7 @@ def _paint(frames: np.ndarray, item: Item, places: np.ndarray) -> None:
 
 @functools.cache
 def _sprite(shape: int, size: int, turn: int, width: int) -> _Sprite:
-    """Draws an object at a finer resolution, with a dark rim that sets it off, and averages."""
+    """Draws an object with a dark rim around it, at a finer resolution, and averages the pixels."""
     radius = _RADII[SIZES[size]] * width
     reach = int(np.ceil(1.3 * radius)) + 2
     fine = (np.arange((2 * reach + 1) * _SUPERSAMPLE) + 0.5) / _SUPERSAMPLE - reach - 0.5
@@ -130,7 +130,7 @@ def _sprite(shape: int, size: int, turn: int, width: int) -> _Sprite:
 
 
 def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether points lie in a shape around the origin; sizes are such that areas are alike."""
+    """Whether points lie in a shape around the origin. All shapes have about the same area."""
     distance = np.hypot(x, y)
     match shape:
         case "circle":
@@ -170,7 +170,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, size: int, cells: int, contrast: float) -> np.ndarray:
-    """A grid of random greys, a little coloured, blown up smoothly: float32 [H, W, 3]."""
+    """A grid of random, slightly coloured greys, enlarged smoothly: float32 [H, W, 3]."""
     grid = rng.random((cells, cells, 4), dtype=np.float32)
     grid = contrast * (0.7 * grid[..., :1] + 0.3 * grid[..., 1:] - 0.5) * 2
     blow_up = _interpolation(size, cells)

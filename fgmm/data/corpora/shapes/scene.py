@@ -1,7 +1,7 @@
 """What a clip shows: objects with a shape, a colour and a size, of which some move for a while.
 
 The picture wraps round (it is a torus), and an object's place is drawn uniformly and independently
-of everything else. So in every single frame its position is uniform whatever it does, and one
+of everything else. So its position in any single frame is uniform whatever the object does, and one
 still frame says nothing about motion.
 """
 
@@ -153,7 +153,7 @@ def _draw_items(rng: np.random.Generator, world: World, pairs: list[tuple[int, i
 
 @functools.cache
 def _choices(size: int, count: int) -> np.ndarray:
-    """Among how many sizes, turns, rows, columns and motions ``count`` objects choose."""
+    """How many sizes, turns, rows, columns and motions there are, for each of ``count`` objects."""
     return np.repeat([[len(SIZES)], [TURNS], [size], [size], [len(MOTIONS)]], count, axis=1)
 
 
@@ -175,7 +175,7 @@ def _seconds_in_motion(start: int, stop: int, world: World) -> np.ndarray:
 
 
 def active(item: Item, world: World) -> Bool[np.ndarray, "T"]:
-    """In which frames the object moves, that is, will stand elsewhere a moment later."""
+    """The frames in which the object moves, so that a moment later it will be elsewhere."""
     frames = np.arange(world.frames)
     return (frames >= item.start) & (frames < item.stop) & (item.motion is not None)
 
