@@ -1,8 +1,8 @@
 """The server of the search page, as an ASGI application.
 
-It answers requests for clips by their number in the corpus; no request names a file. What is sent
-to it is refused by its size before it is read. A request must name one of the allowed hosts, so
-that no other site's name can be made to lead here (DNS rebinding).
+Requests name clips by their number in the corpus, never by a file. A query that is too large is
+refused, if possible by its stated size, before it is read. A request must name one of the allowed
+hosts, which prevents DNS rebinding.
 """
 
 import base64
@@ -32,7 +32,7 @@ from fgmm.report.finder import Answer, Finder
 
 _KINDS = ("text", "image", "audio", "video")
 _MOST_HITS = 48
-# Nothing but this page's own scripts and pictures.
+# Allows only this page's own scripts and media.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " img-src 'self' data: blob:; media-src 'self' blob:; form-action 'none'; base-uri 'none'"
@@ -48,8 +48,8 @@ def application(
       finder: searches the banks of ``source``.
       source: the corpus; its records are the rows of the banks.
       title: of the page.
-      hosts: names by which it may be called, without ports.
-      upload_bytes: the largest query.
+      hosts: host names that requests may use, without ports.
+      upload_bytes: the most bytes of a query.
     """
     pages_of = _Pages(finder, source, title, upload_bytes)
     return Starlette(
@@ -71,7 +71,7 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 class _Pages:
     def __init__(self, finder: Finder, source: Any, title: str, upload_bytes: int):
         self._finder, self._source, self._upload_bytes = finder, source, upload_bytes
-        # One search at a time has all cores.
+        # Searches run one at a time, each on all cores.
         self._searching = threading.Lock()
         config = finder.config
         self._seconds, self._limit = config.data.seconds, config.data.time_limit
@@ -112,7 +112,11 @@ class _Pages:
         )
 
     async def _body(self, request: Request) -> bytes:
-        """What was sent; refused by the size that it states, or where it turns out to be larger."""
+        """The body of a request.
+
+        Raises:
+          HTTPException: its stated or its actual size is too large.
+        """
         most = self._upload_bytes
         stated = request.headers.get("content-length", "0")
         refusal = HTTPException(
