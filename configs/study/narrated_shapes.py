@@ -51,8 +51,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``part``: one of ``PARTS``, or ``short``.
-    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one. Not used
-      by ``short``.
+    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one. Not
+      used by ``short``.
     - ``pairs``: of ``configs.narrated_shapes.PAIRS``, joined by ``+``. Not used by ``short``.
     - ``fine``, ``coarse``: the two arms of ``short``, which are compared at a batch of 32.
     """
