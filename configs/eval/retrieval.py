@@ -18,7 +18,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "captions": corpus.captions,
             "phrases": corpus.phrases,
             "tokens": corpus.tokens,
-            # Also rank the best 100 by the coarse score by the first other score.
+            # Also rank the 100 items that are best by the coarse score by another score.
             "shortlist": 100,
             # Also rank by scores corrected by the statistics of the gallery.
             "correct_hubs": True,

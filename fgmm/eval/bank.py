@@ -138,7 +138,7 @@ class Bank:
             for rows in slices(len(array), _ROWS):
                 file[rows] = array[rows]
             file.flush()
-        # One line an id, which may hold line breaks itself.
+        # One line for each id, as JSON, since an id may hold line breaks.
         lines = "".join(json.dumps(name) + "\n" for name in self.ids)
         (folder / "ids.txt").write_text(lines, "utf-8")
         (folder / _DESCRIPTION).write_text(json.dumps({"rows": len(self), "arrays": there}))

@@ -26,7 +26,7 @@ _HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What the protocols ask of a corpus.
+    """What the protocols need to know of a corpus.
 
     Attributes:
       source: the name of its source.

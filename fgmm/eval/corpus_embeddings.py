@@ -61,10 +61,12 @@ class CorpusEmbeddings:
 
     @property
     def mask(self) -> Bool[np.ndarray, "R *K"]:
+        """Which records, or captions of records, could be read."""
         return self.arrays["mask"]
 
     @property
     def problems(self) -> Int32[np.ndarray, "R"]:
+        """The problems of each record, as bits of ``schema.REASONS``."""
         return self.arrays["problems"]
 
     def embeddings(self, space: str, *, segments: bool = False) -> Embeddings:

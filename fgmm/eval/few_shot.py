@@ -196,7 +196,7 @@ class _FewShot:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("few_shot")

@@ -279,7 +279,7 @@ def _baselines(targets: _Targets) -> dict[str, Float[np.ndarray, "G t H W"]]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("pointing_game")

@@ -235,6 +235,7 @@ class _Nearest:
         self._best: dict[int, BestRows] = {}
 
     def add(self, queries: slice, scores: Float[np.ndarray, "q m"], rows: slice) -> None:
+        """Adds the scores of some queries with some items."""
         best = self._best.setdefault(queries.start, BestRows(len(scores), NEIGHBOURS))
         best.add(scores, np.arange(rows.start, rows.stop)[None])
 

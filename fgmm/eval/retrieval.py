@@ -420,7 +420,7 @@ def _joined(parts: list[dict[str, ranks.Both]]) -> dict[str, ranks.Both]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("retrieval")

@@ -268,7 +268,7 @@ def _said(classes: tuple[str, ...], words: Mapping) -> list[str]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("zero_shot")

@@ -19,7 +19,7 @@ from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
 from fgmm.report import alignment, curves, pages, run_summary
 
-# The page has colours for so many runs.
+# The number of colours for runs in page.css.
 _MOST_RUNS = 4
 _SILENCED = 8  # phrases in each of the two lists
 

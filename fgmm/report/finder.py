@@ -22,7 +22,7 @@ from fgmm.report import strips
 from fgmm.report.gallery import Scoring, pair_of, side_of
 from fgmm.trained import Embedded, Model
 
-# Clips, the best by the coarse score, that are ranked by the score that ranks.
+# How many clips, the best by the coarse score, are ranked again by the full score.
 SHORTLIST = 200
 # Clips whose maps are computed at a time.
 _MAPS = 16

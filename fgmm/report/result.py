@@ -69,6 +69,7 @@ def gather(workdir: pathlib.Path, step: int | None = None) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
+    """Gathers the evaluations and writes the file."""
     del argv
     workdir = pathlib.Path(command_line.required("workdir"))
     output = command_line.file_to_write(command_line.required("output"))

@@ -87,9 +87,11 @@ class _Pages:
         self._media = functools.lru_cache(32)(self._made_media)
 
     async def page(self, request: Request) -> Response:
+        """The page itself."""
         return HTMLResponse(self._page, headers={"Content-Security-Policy": _POLICY})
 
     async def search(self, request: Request) -> Response:
+        """Answers a query: ``kind``, ``items`` and ``count`` in the URL, the query in the body."""
         kind = request.query_params.get("kind", "text")
         items = request.query_params.get("items", self._finder.items[0])
         if kind not in _KINDS:
@@ -160,6 +162,7 @@ class _Pages:
         return found
 
     async def strip(self, request: Request) -> Response:
+        """The frames of a clip side by side, or its spectrogram, as WebP."""
         made = {"video": self._strip, "audio": self._spectrum}
         items = request.path_params["items"]
         if items not in self._finder.items:
@@ -168,6 +171,7 @@ class _Pages:
         return Response(data, media_type="image/webp", headers={"Frames": str(count)})
 
     async def media(self, request: Request) -> Response:
+        """A clip as a file that a browser plays."""
         kind, data = await self._of_row(request, self._media)
         return Response(data, media_type=kind)
 

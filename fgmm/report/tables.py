@@ -132,6 +132,7 @@ def _origin(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
+    """Fills in the tables of the page."""
     del argv
     path = pathlib.Path(command_line.required("page"))
     if not path.exists():

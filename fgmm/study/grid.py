@@ -37,6 +37,7 @@ class Cell:
 
     @property
     def examples(self) -> int:
+        """Clips seen in training."""
         return int(self.coordinates["examples"])
 
     def at(self, axes: Iterable[str]) -> tuple[Value, ...]:

@@ -37,10 +37,12 @@ class Interval(NamedTuple):
 
     @property
     def low(self) -> float:
+        """The low end; NaN if the interval is unknown."""
         return self.mean - self.half
 
     @property
     def high(self) -> float:
+        """The high end; NaN if the interval is unknown."""
         return self.mean + self.half
 
     @property
@@ -64,6 +66,7 @@ class Measurement:
 
     @property
     def mean(self) -> float:
+        """The mean over seeds."""
         return float(np.mean(list(self.values.values())))
 
 

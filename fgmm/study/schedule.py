@@ -44,9 +44,11 @@ class Places(NamedTuple):
         return cls(output / "results" / stage, output / "work" / stage)
 
     def result(self, cell: Cell) -> pathlib.Path:
+        """The result file of a cell."""
         return self.results / f"{cell.name}.json"
 
     def is_done(self, cell: Cell) -> bool:
+        """Whether the result file holds the result of this cell."""
         return outcome.is_done(cell, self.result(cell))
 
 
@@ -119,6 +121,7 @@ class _RunningCell:
         return None if self._left else True
 
     def stop(self, number: int) -> None:
+        """Sends a signal to the program that runs, if any."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
