@@ -198,8 +198,8 @@ def training_config(
       seed: of the training.
 
     Raises:
-      ConfigError: the checkpoint has no encoder of the modality, the source no such label, or the
-        source or an option is wrong.
+      ConfigError: the checkpoint lacks an encoder of the modality, the source lacks the label, or
+        the source or an option is wrong.
     """
     config = _without_corpus(options, checkpoint, start)
     source = open_source(part.train, "finetune.source", config.data.seconds)

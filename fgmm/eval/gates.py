@@ -139,7 +139,7 @@ def _gated_term(experiment: Experiment, term: str) -> str:
     """The name of a fine term on video and text whose weights are learned.
 
     Raises:
-      ConfigError: the objective has no such term, or ``term`` is none.
+      ConfigError: the objective has no such term, or ``term`` names another one.
     """
     on_pair = {k: e.term for k, e in experiment.objective.terms.items() if e.pair == "video_text"}
     gated = [name for name, entry in on_pair.items() if entry.gated_sides]

@@ -160,8 +160,8 @@ def open_labelled(
       several: whether a clip may have several classes.
 
     Raises:
-      ConfigError: the source is missing, has no such label, contradicts itself, or has several
-        classes a clip where that is not allowed.
+      ConfigError: the source is missing or lacks the label, windows of a recording differ in label
+        or group, or a clip may have several classes and ``several`` is False.
     """
     source = experiment.source(entry, key)
     found = labelled_records(source, label, key=key)

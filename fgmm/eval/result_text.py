@@ -21,7 +21,7 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> st
       columns: names to show. If any row has ``chance_NAME``, a column "chance" follows NAME's.
 
     Raises:
-      ValueError: no row has a column asked for.
+      ValueError: a column is in no row.
     """
     known = {name for row in rows.values() for name in row}
     missing = [name for name in columns if name not in known]
