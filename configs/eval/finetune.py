@@ -1,11 +1,11 @@
-"""What is reached on labels when the encoder is trained end to end?
+"""How well are classes predicted when the encoder is trained end to end?
 
-The recipe below is ours, for small networks and small corpora, and was tuned on nothing. Published
-ones differ: VideoMAE on UCF101, for instance, has AdamW at 5e-4, layer decay 0.7, weight decay
-0.05, label smoothing 0.1, dropout 0.5 and 100 epochs (scripts/ucf101 of github.com/MCG-NJU/VideoMAE
-at commit cece388), and AST on ESC-50 a learning rate of 1e-4, 35 epochs and SpecAugment
-(egs/esc50/run_esc.sh of github.com/YuanGongND/ast at commit 504d584). ``validation=True`` measures
-a recipe without a look at the test parts.
+The recipe below is for small networks and small corpora. It is not published and was not tuned.
+Published recipes differ: VideoMAE on UCF101, for instance, has AdamW at 5e-4, layer decay 0.7,
+weight decay 0.05, label smoothing 0.1, dropout 0.5 and 100 epochs (scripts/ucf101 of
+github.com/MCG-NJU/VideoMAE at commit cece388), and AST on ESC-50 has a learning rate of 1e-4, 35
+epochs and SpecAugment (egs/esc50/run_esc.sh of github.com/YuanGongND/ast at commit 504d584).
+``--config.validation=True`` measures a recipe without the test parts.
 """
 
 import ml_collections
@@ -13,7 +13,7 @@ import ml_collections
 from fgmm.config.variants import given
 from fgmm.eval import corpora
 
-# Of both modalities; ``rate`` and ``epochs`` are variants.
+# For both modalities; the variant ``rate`` adds the learning rate.
 OPTIMIZER = {
     "name": "adamw",
     "b1": 0.9,
@@ -31,16 +31,16 @@ AUGMENTATION = {
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``corpus``, of ``fgmm.eval.corpora``; the options of its source; ``label`` and
-    ``modality``; ``train``, a split to train on while ``split`` is the test, or empty for folds of
-    ``split``, which keep groups together; ``fold``, of several official splits the only one;
-    ``epochs``, ``rate`` of learning, ``batch`` and ``dropout``.
+    ``modality``; ``train``, the split for training, with ``split`` for the test, or empty for folds
+    of ``split`` that keep groups together; ``fold``, to use only this one of several official
+    splits; ``epochs``, ``rate`` (of learning), ``batch`` and ``dropout``.
     """
     variants = {"epochs": 30.0, "rate": 1e-3, "batch": 32, "dropout": 0.0}
     corpus, variant = corpora.chosen_with(
         argument, "finetune", "label", "modality", "train", **variants
     )
     test = corpus.entry
-    # Trained on windows from anywhere, drawn anew every time, where the source has windows.
+    # If the source has windows, training draws a window from anywhere each time it reads a clip.
     train = {**test, "windows": 0} if "windows" in test else test
     official = bool(corpus.train)
     if official:

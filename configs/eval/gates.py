@@ -1,4 +1,4 @@
-"""Do learned weights turn down what is not true?"""
+"""Are learned weights low for phrases that are not true of the clip?"""
 
 import ml_collections
 

@@ -7,8 +7,8 @@ from fgmm.eval import corpora
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``corpus``, of ``fgmm.eval.corpora``; the options of its source; ``label`` and
-    ``modality``; ``train``, a split to fit to while ``split`` is the test, or empty for folds of
-    ``split``, which keep groups together.
+    ``modality``; ``train``, the split to fit to, with ``split`` for the test, or empty for folds of
+    ``split`` that keep groups together.
     """
     corpus = corpora.chosen(argument, "linear_probe", "label", "modality", "train")
     parts = {"source": corpus.entry}

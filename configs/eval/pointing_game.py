@@ -1,4 +1,4 @@
-"""Does a phrase look at what it names?"""
+"""Does a phrase look at the object that it names?"""
 
 import ml_collections
 

@@ -18,9 +18,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "captions": corpus.captions,
             "phrases": corpus.phrases,
             "tokens": corpus.tokens,
-            # Beside every score: the best 100 by the coarse one, ranked by the first.
+            # Also rank the 100 items that are best by the coarse score by another score.
             "shortlist": 100,
-            # And what the statistics of the gallery itself make of it.
+            # Also rank by scores corrected by the statistics of the gallery.
             "correct_hubs": True,
             "folds": corpus.folds,
         }

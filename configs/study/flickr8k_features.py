@@ -1,9 +1,9 @@
 """Coarse against fine on Flickr8k with frozen ImageNet features, captions clean and partly wrong.
 
-The arms and all axes are those of ``configs/flickr8k_features.py``, which says how the features and
-the tokenizer are had; the study looks for both in the folder it is started from. Rates and
-temperatures are tuned on 1,000 training images, which are not trained on then. What is reported is
-measured on the official dev images, since the test images are not always at hand.
+The arms and all axes are those of ``configs/flickr8k_features.py``, which says how to make the
+features and the tokenizer; the study looks for both in the folder in which it is started. Rates and
+temperatures are tuned on 1,000 of the training images, which are then left out of training. The
+reported results are on the official dev images, since the test images are not always available.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import ml_collections
 
 from fgmm import config as configs
 
-# The cells' config lies beside this folder, in the checkout and in the package.
+# In the checkout and in the package, the config of the cells is in the parent folder.
 ARMS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))["ARMS"]
 PARTS = {
     "wrong": {"batch": 128, "wrong": (0.0, 0.25, 0.5, 0.75)},
@@ -27,7 +27,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``part``: one of ``PARTS``.
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
     - ``examples``: images seen in training; one epoch is 6,000.
-    - ``captions``: numbers of captions that an image brings to a step, joined by ``+``.
+    - ``captions``: how many captions of an image a step uses; several numbers joined by ``+``.
     """
     variant = configs.variant(
         argument,
@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
     grid = PARTS[variant.part] | {"arm": arms, "captions": captions, "seed": (0, 1, 2)}
     grid["examples"] = variant.examples
-    # Tuned at one share of wrong captions, with half of the examples.
+    # Tuning has one share of wrong captions and half of the examples.
     tried = grid | {
         "examples": variant.examples // 2,
         "wrong": 0.5,

@@ -1,9 +1,9 @@
 """Coarse against fine on narrated shapes: which cells are trained and how they are judged.
 
-The arms and all axes are those of ``configs/narrated_shapes.py``. The parts, with the cells that
-each takes for P pair sets and A arms: ``screen``, all arms at the base point with one seed;
-``star``, one axis at a time around the base point; ``product``, batch by noise; ``plateau``, coarse
-and fine with four times the updates; ``short``, one comparison in six short cells.
+The arms and all axes are those of ``configs/narrated_shapes.py``. The parts are ``screen``, all
+arms at the base point with one seed; ``star``, one axis at a time around the base point;
+``product``, all combinations of batch and noise; ``plateau``, four times the updates at each batch;
+and ``short``, one coarse and one fine arm in six short cells.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import ml_collections
 
 from fgmm import config as configs
 
-# The cells' config lies beside this folder, in the checkout and in the package.
+# In the checkout and in the package, the config of the cells is in the parent folder.
 ARMS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))["ARMS"]
 BASE = {"batch": 32, "noise": 0.5, "updates": 480, "seed": (0, 1, 2)}
 BATCHES = (8, 32, 128)
@@ -33,15 +33,15 @@ PARTS = {
     ],
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
-# Seven cells for every arm, pair set and batch: updates and rates by batch. A small batch needs
-# more updates until anything is learned, and lower rates.
+# By batch, the updates and the rates of tuning, which has seven cells for each arm, pair set and
+# batch. A small batch needs more updates before it learns anything, and lower rates.
 TUNED = {
     8: (960, (2.5e-4, 5e-4, 1e-3, 2e-3)),
     32: (240, (1e-3, 2e-3, 4e-3, 8e-3)),
     128: (120, (1e-3, 2e-3, 4e-3, 8e-3)),
     256: (60, (1e-3, 2e-3, 4e-3, 8e-3)),
 }
-# Each arm has the rate that tuning chose for it (for other arms, for one of its family).
+# The rates by family are those that tuning chose for the default arms.
 SHORT = {"batch": 32, "noise": 0.5, "updates": 240, "evaluations": 1, "seed": (0, 1, 2)}
 SHORT_RATES = {"fine": 4e-3, "coarse": 2e-3}
 MOTION = "eval/linear_probe:corpus=motion,size=48"
@@ -51,9 +51,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``part``: one of ``PARTS``, or ``short``.
-    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
-    - ``pairs``: sets of pairs, joined by ``+``.
-    - ``fine``, ``coarse``: the arms of ``short``, compared at a batch of 32.
+    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one. Not
+      used by ``short``.
+    - ``pairs``: of ``configs.narrated_shapes.PAIRS``, joined by ``+``. Not used by ``short``.
+    - ``fine``, ``coarse``: the two arms of ``short``, which are compared at a batch of 32.
     """
     variant = configs.variant(
         argument,
@@ -82,7 +83,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
     study = {
         "experiment": "narrated_shapes",
-        # What holds where a grid says nothing; results of cells are named by what differs.
+        # The values where a grid gives none. The name of a cell tells the values that differ.
         "defaults": {
             "pairs": "video_text",
             "batch": 32,
@@ -119,7 +120,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                     {"rate": rates[-2], "temperature_times": (0.25, 0.5, 2.0)},
                 )
             ],
-            # A choice holds for all cells that agree in these axes.
+            # A choice holds for all cells that agree on these axes.
             "by": ("arm", "pairs", "batch"),
             "chosen": ("rate", "temperature_times"),
             "evaluations": (("retrieval", ""),),

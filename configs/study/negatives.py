@@ -1,8 +1,9 @@
-"""What fewer negatives of the fine term cost in retrieval, and what they save.
+"""How much retrieval fewer negatives of the fine term cost, and how much time they save.
 
-Each arm is gated fine beside gated coarse, at a batch of 256: with every caption as a negative, or
-with the fewer of ``CHEAPER_ARMS`` in ``configs/narrated_shapes.py``. All arms see as many examples;
-what each reaches after as many seconds is read from their learning curves. Rates are tuned apart.
+Each arm has a gated fine term and a gated coarse term, at a batch of 256. All captions are
+negatives of the fine term, or fewer, as in ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``. All
+arms see the same number of examples; their learning curves show what each reaches in the same time.
+Rates are tuned for each arm.
 """
 
 import pathlib
@@ -12,12 +13,13 @@ import ml_collections
 
 from fgmm import config as configs
 
-# The cells' configs lie beside this folder, in the checkout and in the package.
+# In the checkout and in the package, the configs of the cells are in the parent folder.
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))
 ALL = "gated_both"
 ARMS = {ALL: _SHAPES["ARMS"][ALL], **_SHAPES["CHEAPER_ARMS"]}
 REPORTED = {"batch": 256, "evaluations": 3, "seed": (0, 1, 2)}
-# By corpus: the defaults of a cell, the axes of those reported, and what tuning has in their place.
+# By corpus: the defaults of a cell, the axes of the reported cells, and the axes that differ in
+# tuning.
 PARTS = {
     "flickr8k_features": (
         {"split": "dev", "captions": 1},

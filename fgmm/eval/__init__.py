@@ -1,1 +1,1 @@
-"""Evaluations, one protocol a file, each a binary over the same checkpoints."""
+"""Evaluations of checkpoints: one protocol in each file, which is also a program."""

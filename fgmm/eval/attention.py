@@ -1,14 +1,16 @@
 """Where phrases look in their clip: maps over the cells of its feature map.
 
-A term of the objective decides what is compared, so there are two kinds of maps:
+There are two kinds of map, one for each level of the objective's terms:
 
-- ``attention``, of a fine term: local embeddings against phrase embeddings, weighted over the cells
-  as the term says itself (``Term.attention``). A fine term that does not say has no map.
-- ``cam``, of a coarse term, which trains nothing local: what each cell contributes to the coarse
-  score of clip and phrase, the class activation map of Zhou et al., CVPR 2016 (arXiv 1512.04150).
-  The coarse projection is applied to the features of single cells, and to a phrase as if it were
-  the caption. Under the pool of the maximum, a cell counts in the channels in which it attains the
-  maximum. With a linear head this is exact, with a hidden layer it is an approximation.
+- ``attention``, of a fine term: the similarity of local embeddings and phrase embeddings, and the
+  weights of the cells by the term's own attention (``Term.attention``). A fine term that defines no
+  attention has no map.
+- ``cam``, of a coarse term, which trains no local embeddings: the class activation map of Zhou et
+  al., CVPR 2016 (arXiv 1512.04150), the contribution of each cell to the coarse score of clip and
+  phrase. The coarse projection is applied to the feature of each cell, and to each phrase as if it
+  were the whole caption. Under the pool ``max``, a cell counts in the channels in which it attains
+  the maximum. The map is exact for a linear head. It is an approximation for a head with a hidden
+  layer, and for the pool ``own``.
 """
 
 import dataclasses
@@ -34,19 +36,19 @@ KINDS = {"fine": "attention", "coarse": "cam"}
 
 @flax.struct.dataclass
 class Maps:
-    """How phrases see their own clips. For ``video_audio``, stretches of sound are the phrases.
+    """Maps of phrases over their own clips. For ``video_audio``, segments of sound are the phrases.
 
     Attributes:
-      similarity: of each cell to each phrase. Its maximum is the peak of the map, and of the
-        weights as well, unless the pool gives all cells the same weight.
-      weights: the phrase's attention. They sum to 1 over the cells, or are all 0; of a ``cam`` they
-        are the positive part of the similarity, divided by its sum.
-      score: the similarity of phrase and clip, pooled over the cells; of a ``cam`` the mean, which
-        is the product of their coarse embeddings.
-      mask: which phrases there are.
-      phrase_gates: logits of the learned weights of phrases, if the term uses them.
-      cell_gates: the learned weights of cells, whatever they are compared with, if the term uses
-        them; they sum to 1 over the cells.
+      similarity: of each phrase to each cell. Its maximum is the peak of the map. The weights have
+        the same peak, unless the pool gives all cells the same weight.
+      weights: attention of each phrase. They sum to 1 over the cells, or are all 0. For a ``cam``,
+        the positive part of the similarity, divided by its sum.
+      score: the similarity of phrase and clip, pooled over the cells. For a ``cam``, the mean over
+        the cells; where the map is exact, this is the product of the coarse embeddings.
+      mask: which phrases are valid.
+      phrase_gates: logits of the learned weights of phrases; None if the term uses none.
+      cell_gates: learned weights of cells, which do not depend on the phrase and sum to 1 over the
+        cells; None if the term uses none.
     """
 
     similarity: Float[AnyArray, "B K P *grid"]
@@ -58,14 +60,15 @@ class Maps:
 
 
 def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
-    """The names of the terms on a pair that have a map, by kind of map.
+    """The name of the term on a pair for each kind of map; a kind without a term is left out.
 
     Args:
+      experiment: of the checkpoint.
       pair: such as ``"video_text"``.
-      term: the only one asked for; empty for the first of each level.
+      term: the only term to consider; empty for the first of each level.
 
     Raises:
-      ConfigError: there is none on the pair, or none of that name.
+      ConfigError: the objective has no term on the pair, or none of that name.
     """
     found: dict[str, str] = {}
     silent = terms_without_map(experiment, pair, term)
@@ -76,7 +79,7 @@ def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
 
 
 def terms_without_map(experiment: Experiment, pair: str, term: str = "") -> list[str]:
-    """The names of the fine terms that do not say how phrases look at their clips.
+    """The names of the fine terms on a pair that define no attention, so that they have no map.
 
     Args and errors are those of ``terms``.
     """
@@ -100,18 +103,18 @@ def _on_pair(experiment: Experiment, pair: str, term: str) -> list[str]:
 
 
 def grounded(experiment: Experiment, entry: Config, *, captions: int, key: str) -> Assembler:
-    """Batches of a corpus that knows what its phrases refer to, without sound.
+    """The assembler, without sound, of a corpus that knows what its phrases refer to.
 
-    Every caption is on its own: there may be no room for all phrases of joined ones.
+    Captions are not joined, since a joined caption may have more phrases than fit.
 
     Args:
       experiment: of the checkpoint.
       entry: the corpus, as in ``config.data.source``.
-      captions: at most so many of a clip, the first ones.
-      key: of the entry, for errors.
+      captions: the most captions of a clip; the first ones are taken.
+      key: place of ``entry`` in the config, for errors.
 
     Raises:
-      ConfigError: it cannot be opened, or does not know what any phrase refers to.
+      ConfigError: the corpus cannot be opened, or does not know what any phrase refers to.
     """
     source = experiment.source(entry, key)
     if not any(source[record].grounding for record in range(len(source))):
@@ -123,9 +126,13 @@ def grounded(experiment: Experiment, entry: Config, *, captions: int, key: str) 
 def maps(
     experiment: Experiment, names: Sequence[str]
 ) -> Callable[[TrainState, Mapping[str, Array | np.ndarray]], dict[str, Maps]]:
-    """``maps(experiment, names)(state, batch)``: the maps of these terms of the objective.
+    """A jitted function of a train state and a batch to the maps of some terms, by name.
 
-    The batch must hold the modalities of their pairs. Jitted, nothing is augmented.
+    Nothing is augmented. The batch must hold both modalities of every term's pair.
+
+    Args:
+      experiment: of the checkpoint.
+      names: of terms of the objective that have a map, as ``terms`` finds them.
     """
     names = tuple(names)
 
@@ -191,11 +198,11 @@ def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
 
 
 def _shares(clip: Tokens, route: Route) -> Float[Array, "B N E"]:
-    """Features times their part in the clip's pooled feature, times N: their mean is that feature.
+    """Features times their share in the pooled feature, times N; their mean is the pooled feature.
 
-    For a mean that is every feature as it is. For a maximum it is the cells that attain it, in each
-    channel. For a gate it is every feature times its weight. The encoder's own feature has no such
-    parts: in its place every feature stands as it is.
+    The share is, by pool: for ``mean`` the same for all valid cells; for ``max`` above 0 only where
+    a cell attains the maximum of a channel; for ``gate`` the weight of the cell. The encoder's own
+    feature (``own``) is no sum over cells, so the features of the cells are returned unchanged.
     """
     if route.pool == "own":
         return clip.local

@@ -1,11 +1,11 @@
-"""Mean average precision: how well clips with a class are ranked before those without, class by
-class.
+"""Mean average precision: for each class, how well clips with the class rank before the others.
 
-One more axis here: Q queries, the clips. As in scikit-learn's ``average_precision_score``, by which
-mAP is published (for instance pytorch/evaluate.py of github.com/qiuqiangkong/audioset_tagging_cnn
-at commit 1b7cb52): AP = Σ_n (R_n - R_{n-1}) P_n over the distinct scores from the highest down,
-without interpolation. Equal scores are one step, so scores that are all equal have the share of
-positives, which is the chance level. A score that is NaN is the lowest.
+One more axis here: Q queries, the clips. The definition is that of scikit-learn's
+``average_precision_score``, which published mAP figures use (for instance pytorch/evaluate.py of
+github.com/qiuqiangkong/audioset_tagging_cnn at commit 1b7cb52): AP = Σ_n (R_n - R_{n-1}) P_n over
+the distinct scores from the highest to the lowest, without interpolation. Equal scores are one
+step. If all scores are equal, AP is the share of positives, which is the chance level. NaN counts
+as the lowest score.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def average_precision(
     relevant: Bool[np.ndarray, "Q"],
     times: Int64[np.ndarray, "Q R"],
 ) -> Float[np.ndarray, "R"]:
-    """The average precision of a class in R resamples of the queries.
+    """The average precision of one class in R resamples of the queries.
 
     Args:
-      scores: of the class for each query, higher is better.
-      relevant: whether the query has the class.
-      times: how often each query is in each resample.
+      scores: of the class for each query; higher is better.
+      relevant: whether each query has the class.
+      times: how often each query occurs in each resample.
 
     Returns:
       NaN where a resample has no query with the class.
@@ -48,7 +48,7 @@ def average_precision(
 def mean_over_classes(
     scores: Float[np.ndarray, "Q classes"], labels: Bool[np.ndarray, "Q classes"]
 ) -> float:
-    """The mean average precision of the classes that some query has, without an interval."""
+    """The mean average precision over the classes that any query has, without an interval."""
     once = np.ones((len(scores), 1), np.int64)
     there = np.flatnonzero(labels.any(axis=0)).tolist()
     return float(np.mean([average_precision(scores[:, k], labels[:, k], once)[0] for k in there]))
@@ -63,24 +63,24 @@ def mean_average_precision(
 ) -> dict[str, float]:
     """The mean over classes, and over parts, with its 95% interval and its chance level.
 
-    Parts are test parts, each of which may have been scored by another network, so that scores are
-    compared within a part alone. The interval is that of a percentile bootstrap over the queries of
-    each part, as in ``metrics.bootstrap_interval``; a resample without a class leaves it out.
+    Each test part may have been scored by another network, so scores are compared only within a
+    part. The interval is a percentile bootstrap over the queries of each part, as in
+    ``metrics.bootstrap_interval``. A class that a resample lacks is left out of its mean.
 
     Args:
-      parts: of each, the scores of each class for each query, higher is better, and which classes
-        each query has.
-      classes: their names.
-      what: before the name of a class.
+      parts: for each part, the scores of each class for each query (higher is better), and which
+        classes each query has.
+      classes: names of the classes.
+      what: prefix of the figures of single classes.
       seed: of the resampling.
 
     Returns:
-      ``mAP``, ``mAP_low``, ``mAP_high`` and ``chance_mAP``, the mean share of queries with a class;
-      and the average precision of each class that a query has, with its interval, as
-      ``WHAT/CLASS``.
+      ``mAP``, ``mAP_low``, ``mAP_high``; ``chance_mAP``, the mean over classes of the share of
+      queries with the class; and as ``WHAT/CLASS`` the average precision of each class that any
+      query has, with its interval.
 
     Raises:
-      ValueError: no query of a part has any class.
+      ValueError: in one of the parts, no query has any class.
     """
     means, chances, by_class = [], [], {}
     for number, (scores, labels) in enumerate(parts):
@@ -105,13 +105,13 @@ def mean_average_precision(
 
 
 def _with_ends(name: str, values: Float[np.ndarray, "R"]) -> dict[str, float]:
-    """The first, which is of the sample itself, and the ends of the interval of the others."""
+    """The first value, that of the sample itself, and the ends of the interval of the others."""
     low, high = np.nanquantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _times(queries: int, seed: tuple[int, ...]) -> Int64[np.ndarray, "Q R"]:
-    """How often each query is in the sample itself, which comes first, and in each resample."""
+    """How often each query occurs in the sample itself (the first column) and in each resample."""
     drawn = np.random.default_rng(seed).integers(queries, size=(_RESAMPLES, queries))
     drawn += queries * np.arange(_RESAMPLES)[:, None]
     times = np.bincount(drawn.ravel(), minlength=_RESAMPLES * queries).reshape(_RESAMPLES, queries)

@@ -1,16 +1,16 @@
 """Search in a bank of embeddings that may be larger than memory.
 
 A bank has M items of one modality in one space: coarse embeddings [M,D], local embeddings [M,N,D]
-with their mask, and ids. The arrays may be memory-mapped and of any float dtype; blocks of them are
-read, so that memory does not grow with M. ``search`` is exact, or takes the best items by the
-coarse score and ranks these by the other (``shortlist``)::
+with their mask, and ids. The arrays may be memory-mapped and of any float dtype. They are read in
+blocks, so memory does not grow with M. ``search`` is exact; with ``shortlist`` it takes the best
+items by the coarse score and ranks only these by the given score::
 
     bank = Bank.open(folder)
     found = bank.search(queries, k=10, score=score, shortlist=200)
     names = [bank.ids[row] for row in found.rows[0]]
 
-``score(items, queries)`` is a function of two ``Embeddings`` to [m,Q], such as
-``pairs.Ranking.score_function`` gives. One more axis here: Q queries.
+``score(items, queries)`` maps two ``Embeddings`` to scores [m,Q], such as the function that
+``pairs.Ranking.score_function`` returns, with its parameters bound. One more axis here: Q queries.
 """
 
 import dataclasses
@@ -32,19 +32,19 @@ Score = Callable[[Embeddings, Embeddings], Float[AnyArray, "m Q"]]
 
 _DESCRIPTION = "bank.json"
 _ARRAYS = ("coarse", "local", "mask", "gates")
-# Rows whose coarse embeddings, and whose local ones, are read at a time, and queries with them.
+# Read at a time: rows of coarse embeddings, rows of local embeddings, queries scored with these.
 _COARSE_ROWS, _ROWS, _QUERIES = 1 << 16, 1 << 10, 64
-# Of the coarse scores that are held at a time.
+# The most coarse scores held at a time.
 _ENTRIES = 1 << 22
 
 
 class SearchResult(NamedTuple):
-    """The best items of each query, the best first; of equal ones the lower row comes first.
+    """The best items of each query, best first; among equal scores the lower row comes first.
 
     Attributes:
-      rows: of the bank; -1 where it has no more items.
-      scores: of these, -inf where there are none.
-      scored: pairs of which ``score`` was computed; those of the coarse product are not counted.
+      rows: row numbers in the bank; -1 where it has no more valid items.
+      scores: of these rows; -inf for row -1.
+      scored: how many pairs ``score`` was computed for; coarse products are not counted.
     """
 
     rows: Int64[np.ndarray, "Q k"]
@@ -53,11 +53,11 @@ class SearchResult(NamedTuple):
 
 
 class RowsOf:
-    """Some rows of an array, read when they are asked for.
+    """A view of some rows of an array, which are read only when they are indexed.
 
     Args:
-      array: such as a memory-mapped one.
-      rows: their numbers.
+      array: for instance a memory-mapped one.
+      rows: their numbers in the array.
     """
 
     def __init__(self, array: Any, rows: Int64[np.ndarray, "M"]):
@@ -76,12 +76,16 @@ class Bank:
     """Embeddings of M items.
 
     Attributes:
-      coarse: one embedding an item.
-      local: local embeddings, or phrases of captions, [M,N,D]: an array, or what is indexed as one,
-        such as ``RowsOf``. None for a bank of coarse embeddings alone.
-      mask: which of ``local`` are valid. An item without any is never found.
+      coarse: one embedding for each item.
+      local: local embeddings, or phrases of captions, [M,N,D]: an array, or an object indexed like
+        one, such as ``RowsOf``. None for a bank of coarse embeddings alone.
+      mask: which of ``local`` are valid. An item without a valid one is never found.
       ids: of the items.
-      gates: logits of learned weights of ``local`` [M,N], likewise; None in a space without gates.
+      gates: logits of learned weights of ``local``, [M,N], also an array or like one; None in a
+        space without gates.
+
+    Raises:
+      ValueError: ``coarse``, ``mask`` and ``ids`` differ in length.
     """
 
     coarse: Float[np.ndarray, "M D"]
@@ -99,10 +103,10 @@ class Bank:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Bank":
-        """Opens what ``write`` wrote, memory-mapped.
+        """Opens a bank that ``write`` wrote, memory-mapped.
 
         Raises:
-          ConfigError: it is no bank, or a file of it is missing or damaged.
+          ConfigError: the folder is no bank, or one of its files is missing or damaged.
         """
         folder = pathlib.Path(folder)
         try:
@@ -119,8 +123,8 @@ class Bank:
         """Writes the bank to a folder, in blocks; ``bank.json`` comes last.
 
         Args:
-          folder: made if it is not there.
-          dtype: of local embeddings. Coarse ones are kept in float32, for they are few.
+          folder: created if it does not exist.
+          dtype: of local embeddings. Coarse embeddings and gates are written in float32.
         """
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +138,7 @@ class Bank:
             for rows in slices(len(array), _ROWS):
                 file[rows] = array[rows]
             file.flush()
-        # One line an id, which may hold line breaks itself.
+        # One line for each id, as JSON, since an id may hold line breaks.
         lines = "".join(json.dumps(name) + "\n" for name in self.ids)
         (folder / "ids.txt").write_text(lines, "utf-8")
         (folder / _DESCRIPTION).write_text(json.dumps({"rows": len(self), "arrays": there}))
@@ -143,9 +147,12 @@ class Bank:
         return len(self.coarse)
 
     def rows(self, which: slice | Int64[np.ndarray, "m"]) -> Embeddings:
-        """Some items as they are compared: local [m,N,D], mask [m,N], coarse [m,D]."""
+        """Some items, read for scoring: local [m,N,D], mask [m,N], coarse [m,D], gates [m,N].
+
+        In a bank of coarse embeddings alone, local is the coarse embedding, N = 1.
+        """
         coarse = np.asarray(self.coarse[which])
-        # Without local embeddings an item is its coarse one.
+        # Without local embeddings, the coarse one takes their place.
         local = coarse[:, None] if self.local is None else np.asarray(self.local[which])
         mask = np.asarray(self.mask[which])
         mask = mask.any(1, keepdims=True) if self.local is None else mask
@@ -160,14 +167,14 @@ class Bank:
         Args:
           queries: local [Q,P,D], mask [Q,P], coarse [Q,D] and gates [Q,P] or None, as
             ``Embeddings``, or as ``fgmm.load(...).embed_text(..., local=True)`` gives them.
-          k: how many.
+          k: how many items to return for each query.
           score: of items and queries; None for the product of coarse embeddings.
-          shortlist: so many items, the best by the coarse score, are ranked by ``score``; 0 for all
-            items, which is exact.
+          shortlist: how many items, the best by the coarse score, are ranked by ``score``; 0 ranks
+            all items, which is exact.
 
         Raises:
-          ValueError: ``k`` or the shortlist is too small, the queries are of another width, or a
-            score is given and the bank has no local embeddings.
+          ValueError: ``k`` or the shortlist is too small, the queries have another width than the
+            bank, or a score is given and the bank has no local embeddings.
         """
         if k < 1 or (shortlist and shortlist < k):
             raise ValueError(f"needs 1 <= k <= shortlist, or shortlist=0; got {k=}, {shortlist=}")
@@ -192,7 +199,10 @@ class Bank:
     def nearest(
         self, coarse: Float[np.ndarray, "Q D"], k: int
     ) -> tuple[Int64[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-        """Rows and scores of the best items by the product of coarse embeddings alone."""
+        """Rows and scores of the k best items by the product of coarse embeddings alone.
+
+        Masks of queries are not known here. -1 and -inf stand where there are fewer valid items.
+        """
         best = BestRows(len(coarse), k)
         across = np.asarray(coarse, np.float32).T
         size = max(1, min(_COARSE_ROWS, _ENTRIES // max(len(coarse), 1)))
@@ -205,7 +215,7 @@ class Bank:
     def scores_of(
         self, rows: Int64[np.ndarray, "Q S"], queries: Embeddings, score: Score
     ) -> Float[np.ndarray, "Q S"]:
-        """The scores of each query with items of its own; -inf for row -1."""
+        """The scores of each query with its own S items; -inf for row -1."""
         found = []
         for query, own in enumerate(rows):
             items = self.rows(np.maximum(own, 0))
@@ -238,9 +248,9 @@ class Bank:
 
 
 class BestRows:
-    """The best rows of each query so far, however they come; of equal scores the lower row is
-    better. NaN is the worst score, and one of -inf is never among the best.
+    """The k best rows of each query so far; rows may come in any order.
 
+    Among equal scores the lower row is better. Rows with a score of NaN or -inf are never kept.
     Scores are compared in float32.
     """
 
@@ -249,11 +259,11 @@ class BestRows:
         self._keys = np.zeros((queries, 0), np.uint64)
 
     def add(self, scores: Float[np.ndarray, "Q m"], rows: Shaped[np.ndarray, "#Q m"]) -> None:
-        """Takes further rows, below 2^32, each of which comes once."""
+        """Adds rows. Row numbers are below 2^32, and each is added once."""
         scores = np.asarray(scores, np.float32)
         rows = np.broadcast_to(rows, scores.shape)
         if self._keys.shape[1] == self._k:
-            # Of many rows few are better than the best so far.
+            # Few of many further rows are better than those kept.
             enough = scores >= _scores(self._keys.min(axis=1))[:, None]
             count = enough.sum(axis=1)
             if 4 * count.max(initial=0) < scores.shape[1]:
@@ -262,7 +272,7 @@ class BestRows:
         self._keys = _largest(np.concatenate([self._keys, keys], axis=1), self._k)
 
     def sorted(self) -> tuple[Int64[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-        """Rows, the best first, and their scores; -1 and -inf where there are fewer than k."""
+        """The rows, best first, and their scores; -1 and -inf where there are fewer than k."""
         keys = np.sort(self._keys, axis=1)[:, ::-1]
         keys = np.pad(keys, [(0, 0), (0, self._k - keys.shape[1])])
         rows = (np.uint64(0xFFFFFFFF) - (keys & np.uint64(0xFFFFFFFF))).astype(np.int64)
@@ -272,11 +282,12 @@ class BestRows:
 def _keys(
     scores: Float[np.ndarray, "Q m"], rows: Shaped[np.ndarray, "Q m"]
 ) -> UInt64[np.ndarray, "Q m"]:
-    """Numbers in the order of scores and, among equal ones, of falling rows; 0 for none.
+    """Integers that grow with the score and, among equal scores, with falling rows.
 
-    The bits of floats are in their order once those of negative ones are turned around.
+    The key is 0 for a score of NaN or -inf. The bits of floats sort like the floats once the bits
+    of negative floats are inverted and the sign bit of the others is set.
     """
-    # Zeros of both signs are one score.
+    # -0.0 becomes 0.0, so that both are one score.
     scores = scores + np.float32(0)
     bits = scores.view(np.uint32)
     ordered = np.where(np.signbit(scores), ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
@@ -285,14 +296,14 @@ def _keys(
 
 
 def _scores(keys: UInt64[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """The scores of keys; -inf of none."""
+    """The scores that keys stand for; -inf for key 0."""
     bits = (keys >> np.uint64(32)).astype(np.uint32)
     turned = np.where(bits < 1 << 31, ~bits, bits & np.uint32(0x7FFFFFFF)).view(np.float32)
     return np.where(keys > 0, turned, np.float32(-np.inf))
 
 
 def _picked(enough, count, scores, rows):
-    """The entries of each query that are enough, moved to the left and filled up with -inf."""
+    """The entries of each query marked in ``enough``, moved to the left and padded with -inf."""
     query, column = np.nonzero(enough)
     place = np.arange(len(query)) - np.repeat(count.cumsum() - count, count)
     few = np.full((len(scores), count.max(initial=0)), -np.inf, np.float32)
@@ -309,7 +320,7 @@ def _largest(keys: UInt64[np.ndarray, "Q m"], k: int) -> UInt64[np.ndarray, "Q l
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
-    """Parts of so many rows, of a size that the last one may not have."""
+    """Consecutive slices of ``size`` rows up to ``count``; the last one may be shorter."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -319,7 +330,7 @@ def _power_of_two(count: int) -> int:
 
 
 def padded(embeddings: Embeddings, size: int) -> Embeddings:
-    """With invalid entries up to a size, so that few shapes are compiled."""
+    """Embeddings padded with invalid rows to ``size`` rows, so that few shapes are compiled."""
 
     def filled(v):
         return np.pad(v, [(0, size - len(v))] + [(0, 0)] * (v.ndim - 1))

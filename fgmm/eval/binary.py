@@ -55,10 +55,10 @@ def _evaluate(name: str) -> None:
         if flags.FLAGS.by_query:
             check_outcomes(name, bound)
         step = int(state.step)
-        # At once, for what follows takes its time.
+        # Flushed, since the evaluation may take long.
         print(f"{label}, step {step}, {weights} weights", flush=True)
         result = bound(state)
-        # Before it is written, for that may fail.
+        # Printed before it is written, since writing may fail.
         print(evaluation.table(result), flush=True)
         batch_size = experiment.config.batch_size
         write(
@@ -93,7 +93,10 @@ def define_embeddings() -> None:
 
 
 def keeping_embeddings(experiment: Any, workdir: pathlib.Path) -> Any:
-    """The experiment that keeps embeddings where ``--embeddings`` says."""
+    """The experiment with the ``embeddings_folder`` that ``--embeddings`` names.
+
+    Unchanged for ``none``, and without the flag if the workdir cannot be written.
+    """
     given = flags.FLAGS.embeddings
     if given == "none" or (not given and not os.access(workdir, os.W_OK)):
         return experiment
@@ -102,7 +105,7 @@ def keeping_embeddings(experiment: Any, workdir: pathlib.Path) -> Any:
 
 
 def on_all_devices(state: Any) -> Any:
-    """A state that every device of this process holds, so that all share the work."""
+    """The state, replicated on a mesh of all devices, so that they share the work."""
     import jax
 
     from fgmm.train import mesh
@@ -111,15 +114,23 @@ def on_all_devices(state: Any) -> Any:
 
 
 def check_outcomes(name: str, bound: Any) -> None:
-    """Raises ConfigError unless a bound evaluation keeps ``by_query``, the outcome of every query
-    by name, and ``queries``, what they are; see ``fgmm.eval.compare``.
+    """Checks that a bound evaluation keeps outcomes of single queries; see ``fgmm.eval.compare``.
+
+    ``by_query`` has the outcomes by name, ``queries`` the names and groups of the queries.
+
+    Raises:
+      ConfigError: the evaluation lacks them.
     """
     if not (hasattr(bound, "by_query") and hasattr(bound, "queries")):
         raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
 
 
 def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, pathlib.Path]:
-    """The JSON file of each evaluation, in a folder that is there and can be written."""
+    """The JSON file of each evaluation, in a folder that exists and can be written.
+
+    Raises:
+      ConfigError: ``--output`` is one file for several evaluations, or cannot be written.
+    """
     given = flags.FLAGS.output
     if given and not pathlib.Path(given).is_dir():
         if len(labels) > 1:
@@ -152,8 +163,12 @@ def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
 
 
 def label_of(config: str) -> str:
-    """The name of a protocol's result, such as ``linear_probe_motion``: its file, its corpus and,
-    if it is given, the pair of modalities.
+    """The name of a protocol's result, such as ``linear_probe_motion``.
+
+    It joins the name of the config file, the corpus and the pair of modalities, as far as given.
+
+    Args:
+      config: the value of ``--config``.
     """
     path, _, argument = config.partition(":")
     given = (re.sub(r"\W+", "_", variants.given(argument, key)) for key in ("corpus", "pair"))
@@ -161,7 +176,7 @@ def label_of(config: str) -> str:
 
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically: whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
     os.replace(partial, path)

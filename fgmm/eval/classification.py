@@ -1,16 +1,17 @@
-"""What a classifier of the model says of labelled recordings.
+"""How well a classifier of the model labels recordings.
 
-Protocol: a clip's probabilities, the softmax of the classifier's logits or, where a clip may have
-several classes, their sigmoids, are averaged over the windows of a recording, without augmentation
-(as ``merge`` in engine_for_finetuning.py of github.com/MCG-NJU/VideoMAE at commit 2254c5e). One
-class a clip: ``accuracy@1``, and ``accuracy@5`` of more than five classes, with ties against the
-model. Any number of classes: ``mAP``, as ``fgmm.eval.average_precision`` says.
+Protocol: the probabilities of a window are the softmax of the classifier's logits, or their sigmoid
+where a clip may have several classes. They are averaged over the windows of a recording, without
+augmentation (as ``merge`` in engine_for_finetuning.py of github.com/MCG-NJU/VideoMAE at commit
+2254c5e). With one class for each clip: ``accuracy@1``, and ``accuracy@5`` if there are more than
+five classes, with ties against the model. With any number of classes: ``mAP``, as in
+``fgmm.eval.average_precision``.
 
-Classes go by their names. A recording whose class the classifier does not have counts as wrong, and
-such recordings and classes are counted; of ``mAP`` such a class is left out and counted.
+Classes are matched by name. A recording whose class the classifier lacks counts as wrong; such
+recordings and classes are counted. ``mAP`` leaves such classes out and counts them.
 
-Beside it: ``chance``, one guess over the number of classes, or for mAP the share of positives; and
-``majority``, the share of the most frequent class.
+Baselines: ``chance``, one over the number of classes, or for mAP the share of positives; and for
+accuracy ``majority``, the share of the most frequent class.
 """
 
 import dataclasses
@@ -36,8 +37,8 @@ class Evaluation:
 
     Attributes:
       source: the corpus, as in ``config.data.source``.
-      label: the kind of label, one of the source's ``classes``; empty for that of training.
-      classifier: of ``config.model.classifiers``; empty for the first.
+      label: the kind of label, one of the source's ``classes``; empty for the label of training.
+      classifier: name of one of ``config.model.classifiers``; empty for the first.
       batch_size: records classified at a time.
     """
 
@@ -53,26 +54,27 @@ class Evaluation:
         """Opens the corpus.
 
         Raises:
-          ConfigError: the checkpoint has no such classifier, or the source no such label.
+          ConfigError: the checkpoint has no such classifier, no label is named, or the source lacks
+            the label.
         """
         return _Classification(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, with all that it must be compared with."""
+        """The result as text, with its baselines."""
         return f"{summary_table({'classifier': result})}\n{footnote(result)}{unseen_note(result)}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-    """What a classifier says of R recordings of a source.
+    """The scores of a classifier for R recordings of a source.
 
     Attributes:
-      scores: probabilities of classes, averaged over windows: first those of the classifier, then
-        those that only the source has, which are -inf.
-      labels: the class of each recording by that order; or which classes it has.
+      scores: probabilities averaged over windows; -inf for classes that the classifier lacks.
+      labels: the class of each recording as a place in ``classes``; or, where a recording may have
+        several, which classes it has.
       names: of the recordings.
-      classes: in that order.
-      known: how many of them the classifier has.
+      classes: names of the classes: those of the classifier first, then those of the source alone.
+      known: how many classes the classifier has.
       counts: how much was read, as ``Recordings.counts``.
     """
 
@@ -89,7 +91,7 @@ class ClassScores:
         return self.labels.ndim > 1
 
     def summary(self) -> dict[str, float]:
-        """Metrics with intervals, chance and majority, also of each class."""
+        """Metrics with intervals, also of each class, and their baselines."""
         if self.several:
             unknown = self.labels[:, self.known :].any(axis=0)
             known = self.labels[:, : self.known]
@@ -98,7 +100,7 @@ class ClassScores:
             return {**found, "classes_unknown": float(unknown.sum())}
         unknown = self.labels >= self.known
         found = metrics.classification_summary(self.scores, self.labels)
-        # Guesses are among the classes that the classifier has.
+        # Chance is a guess among the classes of the classifier.
         chance = {name: 1 / self.known for name in found if name.startswith("chance_")}
         if "chance_accuracy@5" in found:
             chance["chance_accuracy@5"] = min(1.0, 5 / self.known)
@@ -112,20 +114,20 @@ class ClassScores:
         }
 
     def ranks(self) -> Int64[np.ndarray, "R"]:
-        """The rank of each recording's class, 1 for the best; of one class a recording."""
+        """The rank of each recording's class, from 1; where a recording has one class."""
         truth = self.labels[:, None] == np.arange(len(self.classes))
         return metrics.retrieval_ranks(self.scores, truth)
 
 
 class Classifier:
-    """A classifier of a checkpoint, to be asked about recordings.
+    """A classifier of a checkpoint, applied to recordings.
 
     Args:
       experiment: of the checkpoint.
       name: of the classifier; empty for the first.
 
     Raises:
-      ConfigError: there is none of that name.
+      ConfigError: the checkpoint has no classifier, or none of that name.
     """
 
     def __init__(self, experiment: Experiment, name: str = ""):
@@ -145,7 +147,7 @@ class Classifier:
         )
 
     def open(self, entry: Mapping, label: str, key: str) -> Recordings:
-        """Opens a corpus for it; arguments are those of ``open_labelled``."""
+        """Opens a corpus for the classifier; arguments and errors as of ``open_labelled``."""
         return open_labelled(
             self._experiment,
             entry,
@@ -156,10 +158,15 @@ class Classifier:
         )
 
     def scored(self, state: TrainState, recordings: Recordings, batch_size: int) -> ClassScores:
-        """What it says of the recordings of which something can be read.
+        """The scores of the recordings that have a window that can be read.
+
+        Args:
+          state: of the checkpoint.
+          recordings: as ``open`` returns them.
+          batch_size: records classified at a time.
 
         Raises:
-          ConfigError: nothing can be read.
+          ConfigError: no recording can be read.
         """
         network = corpus_embeddings.trained(self._experiment, state, local=False)
         (embedded,) = corpus_embeddings.of_corpus(
@@ -224,13 +231,13 @@ _COLUMNS += ("mean_class_accuracy", "mAP", "mAP_spread")
 
 
 def summary_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Rows of ``ClassScores.summary``, with all that they must be compared with."""
+    """A table of rows of ``ClassScores.summary``, with their baselines."""
     there = {name for row in rows.values() for name in row}
     return result_text.table(rows, [name for name in _COLUMNS if name in there])
 
 
 def unseen_note(result: Mapping[str, float]) -> str:
-    """What a result says of classes that the classifier lacks; empty if there are none."""
+    """A note on the classes that the classifier lacks; empty if there are none."""
     if not result["classes_unknown"]:
         return ""
     clips = result.get("clips_of_unknown_classes")
@@ -241,7 +248,7 @@ def unseen_note(result: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("classification")

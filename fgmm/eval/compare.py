@@ -1,12 +1,12 @@
-"""Two evaluations of one protocol, query by query: which is better, and who changed sides.
+"""Compares two results of one protocol query by query: which is better, which queries changed.
 
     python -m fgmm.eval.retrieval --workdir=runs/a --config=PROTOCOL --by_query
     python -m fgmm.eval.retrieval --workdir=runs/b --config=PROTOCOL --by_query
     python -m fgmm.eval.compare --first=runs/a/retrieval-9.json --second=runs/b/retrieval-9.json
 
-The interval of a difference is that of its mean over the same queries, with whole clips resampled
-(``metrics.bootstrap_interval``), so that what is hard for both cancels. It says nothing of other
-seeds of training; ``fgmm.study`` does.
+The interval of a difference is a bootstrap over the queries that both share, with whole clips
+resampled (``metrics.bootstrap_interval``), so that queries that are hard for both cancel out. It
+does not cover other seeds of training; ``fgmm.study`` does.
 """
 
 import json
@@ -23,8 +23,8 @@ from fgmm.config import ConfigError
 from fgmm.eval import binary, metrics
 from fgmm.eval.time_spans import RECALL_AT
 
-# The figures that follow from an outcome of each query, by the last part of the outcome's name: the
-# mean over queries of a number from 0 to 1, mostly a share.
+# How figures follow from the outcome of each query, by the last part of the outcome's name. A
+# figure is the mean over queries of the number, from 0 to 1, that the function returns.
 FIGURES = {
     "rank": {f"r@{k}": lambda rank, k=k: rank <= k for k in metrics.RECALL_AT},
     "class_rank": {f"accuracy@{k}": lambda rank, k=k: rank <= k for k in (1, 5)},
@@ -35,7 +35,7 @@ FIGURES = {
         "mean_iou": lambda iou: iou,
     },
 }
-# What two protocols may differ in: these say which score of a run is asked for.
+# Keys in which the two protocols may differ: they depend on the run.
 _OF_THE_RUN = ("space", "term", "scores", "coarse_then", "maps", "untrained_seed")
 
 
@@ -43,8 +43,8 @@ class Queries(NamedTuple):
     """The queries of some outcomes.
 
     Attributes:
-      name: of each: its text, or the id of its clip.
-      group: of each, as in ``metrics.bootstrap_interval``.
+      name: the text of each query, or the id of its clip.
+      group: of each query, as in ``metrics.bootstrap_interval``.
     """
 
     name: list[str]
@@ -55,9 +55,9 @@ class Change(NamedTuple):
     """One figure of both evaluations.
 
     Attributes:
-      first, second: the figure.
-      low, high: of the 95% interval of second - first.
-      gained, lost: which queries are right in the second alone, and in the first alone.
+      first, second: the figure of each evaluation.
+      low, high: ends of the 95% interval of second - first.
+      gained, lost: which queries have a higher outcome in the second, and in the first.
     """
 
     first: float
@@ -71,20 +71,24 @@ class Change(NamedTuple):
 def change(
     first: Float[np.ndarray, "Q"], second: Float[np.ndarray, "Q"], group: Int[np.ndarray, "Q"]
 ) -> Change:
-    """Compares shares of the same queries, 1 for one that is right."""
+    """Compares the outcomes of the same queries, from 0 to 1; 1 is right."""
     low, high = metrics.bootstrap_interval(second - first, group)
     ends = float(first.mean()), float(second.mean()), float(low), float(high)
     return Change(*ends, gained=second > first, lost=second < first)
 
 
 def compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Change]:
-    """Every figure of ``FIGURES`` that both reports have outcomes for, by its name.
+    """Compares every figure of ``FIGURES`` for which both reports have outcomes.
 
     Args:
-      first, second: what an evaluation wrote with ``--by_query``.
+      first, second: results that an evaluation wrote with ``--by_query``.
+
+    Returns:
+      The changes by name of the figure, such as ``"fine/text_to_video/r@10"``.
 
     Raises:
-      ConfigError: they are of different protocols or queries, or have nothing in common.
+      ConfigError: a report has no outcomes, or the reports differ in evaluation, protocol or
+        queries, or have no outcome in common.
     """
     for which, report in (("first", first), ("second", second)):
         if "by_query" not in report or "queries" not in report:
@@ -130,7 +134,12 @@ def compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, C
 
 
 def queries_of(report: Mapping[str, Any], name: str) -> Queries:
-    """The queries of an outcome: those of its direction, or those of all outcomes."""
+    """The queries of an outcome: those of its direction, otherwise those that all outcomes share.
+
+    Args:
+      report: as in ``compared``.
+      name: of the outcome, such as ``"fine/text_to_video/rank"``.
+    """
     known = report["queries"]
     parts = name.split("/")[:-1]
     entry = next((known[part] for part in reversed(parts) if part in known), known.get(""))
@@ -138,7 +147,7 @@ def queries_of(report: Mapping[str, Any], name: str) -> Queries:
 
 
 def table(changes: Mapping[str, Change]) -> str:
-    """All figures for a person; a star marks a difference whose interval leaves out zero."""
+    """All figures as a Markdown table; a star marks a difference whose interval excludes zero."""
     lines = ["| | first | second | second - first, 95% | gained | lost |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
     for name, found in changes.items():
@@ -152,7 +161,7 @@ def table(changes: Mapping[str, Change]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Reads both results, prints the table and the queries, and writes all of it if asked to."""
+    """Reads both results, prints the table and the changed queries, and writes ``--output``."""
     del argv
     reports = [_read(which) for which in ("first", "second")]
     output = flags.FLAGS.output and command_line.file_to_write(flags.FLAGS.output)

@@ -14,11 +14,11 @@ _TRAINED = {"finetune": {}, "classification": {}}
 _LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}, **_TRAINED}
 _IMAGES = {"split": "test", "annotations": ""}
 _IMAGE_TEXT = {"phrases": 12, "tokens": 96}
-# Folds of the training split, for the test split has too few clips of a class.
+# Folds of the training split, since the test split has too few clips of each class.
 _FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
 _DONE = (*_SEEN, "now someone starts to {}")
-# Windows that are longer than what is said in them.
+# Windows longer than the captions in them.
 _LONG = {"split": "validation", "validation": 0.1, "seconds": 30.0}
 _AROUND = {**_LONG, "minimum": 30.0, "candidates": 8}
 _HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
@@ -26,28 +26,30 @@ _HEARD = ("{}", "the sound of {}", "here we can hear {}", "listen, it is {}")
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What the protocols ask of a corpus.
+    """What the protocols need to know of a corpus.
 
     Attributes:
       source: the name of its source.
       options: of the source. Each of them is a variant of the config file.
-      protocols: the evaluations that take it, each with the options that differ there.
-      label: the kind of label that is told.
-      modality: what it is told from: ``"video"`` or ``"audio"``.
-      train: the split that a linear probe is fitted to, or a network fine-tuned on, while the one
-        in ``options`` is the test; empty for folds of one split.
-      splits: of official splits into training and test, the values of the option ``fold``.
+      protocols: the evaluations that take the corpus, each with the options of the source that
+        differ from ``options``.
+      label: the kind of label that is predicted.
+      modality: what the label is predicted from: ``"video"`` or ``"audio"``.
+      train: the split on which a linear probe is fitted or a network fine-tuned; the split in
+        ``options`` is then the test. Empty for folds of one split.
+      splits: values of the option ``fold`` of the source, one for each official split into training
+        and test.
       several: whether a clip may have several classes.
       mirrored: whether a mirrored picture has the same class.
       classifier: of a linear probe.
       templates: prompts for the names of classes; empty for those of the protocol.
-      words: what is said for a class, by its name.
-      captions: how many of a clip are queries, at most.
-      tuning: options that differ for the clips on which a threshold is chosen.
-      phrases, tokens: room for all of a caption; 0 for as much as in training, which is part of the
-        protocol of models that were published with a limit.
-      pair: of modalities that are retrieved by each other.
-      folds: galleries that retrieval cuts it into.
+      words: the words of a class in prompts, by its name.
+      captions: how many captions of a clip are queries, at most.
+      tuning: options of the source that differ for the clips on which a threshold is chosen.
+      phrases, tokens: room for a whole caption; 0 for the room of training. Models that were
+        published with a limit keep it, as part of their protocol.
+      pair: the modalities that are retrieved by each other.
+      folds: number of galleries into which retrieval cuts the corpus.
     """
 
     source: str
@@ -76,8 +78,8 @@ class Corpus:
 
 
 CORPORA = {
-    # Recordings of 15 to 30 seconds with five captions each. What is heard is the middle, as long
-    # as in training.
+    # Recordings of 15 to 30 seconds with five captions each. The window is the middle, as long as
+    # in training.
     "clotho": Corpus(
         *("clotho", {"root": "clotho", "split": "evaluation"}, {"retrieval": {}}),
         pair="audio_text",
@@ -174,7 +176,7 @@ CORPORA = {
         train="train",
         templates=(*_SEEN, "now someone is {}"),
     ),
-    # Which way narrated shapes move, in words of their narration.
+    # Which way narrated shapes move, in the words of their narration.
     "motion": Corpus(
         *("narrated_shapes", {"split": "motion", "clips": 800, "size": 64}, _LABELLED),
         label="motion",
@@ -214,7 +216,7 @@ CORPORA = {
         {"retrieval": {}},
         captions=20,
     ),
-    # Unseen clips, in which all that moves is spoken of.
+    # Unseen clips in which the narration names everything that moves.
     "narrated_shapes": Corpus(
         "narrated_shapes",
         {"split": "retrieval", "size": 64},
@@ -304,15 +306,15 @@ CORPORA = {
 
 
 def chosen(argument: str | None, protocol: str, *fields: str) -> Corpus:
-    """The corpus that the variants of a config file name, with the values that they give.
+    """The corpus named by the variants of a config file, with the values that they give.
 
     Args:
       argument: the text after the colon of ``--config=FILE.py:corpus=NAME,key=value``.
-      protocol: the evaluation.
-      fields: of ``Corpus``; they are variants, as all options of the source are.
+      protocol: name of the evaluation.
+      fields: fields of ``Corpus`` that are variants too, beside the options of the source.
 
     Raises:
-      ConfigError: no corpus is named, or none that the protocol takes, or another variant is wrong.
+      ConfigError: no corpus is named, the protocol does not take it, or another variant is wrong.
     """
     corpus, _ = chosen_with(argument, protocol, *fields)
     return corpus
@@ -321,7 +323,11 @@ def chosen(argument: str | None, protocol: str, *fields: str) -> Corpus:
 def chosen_with(
     argument: str | None, protocol: str, *fields: str, **further: Any
 ) -> tuple[Corpus, ml_collections.ConfigDict]:
-    """``chosen``, and the values of ``further`` variants of the config file, which have defaults.
+    """The corpus, as in ``chosen``, and the values of ``further`` variants of the config file.
+
+    Args:
+      argument, protocol, fields: as in ``chosen``.
+      further: the further variants by name, with their defaults.
 
     Raises:
       ConfigError: as ``chosen``.

@@ -1,14 +1,15 @@
-"""What a model gives for all clips of a corpus, computed once and shared by all evaluations.
+"""The outputs of a model for all clips of a corpus, computed once and shared by all evaluations.
 
-``of_corpus`` reads a corpus of one modality and returns, for each record, the outputs of
-``fgmm.experiment.outputs``: pooled features, coarse embeddings and, if asked for, local ones. With
-a folder (``Experiment.embeddings_folder``, of the programs ``WORKDIR/embeddings``) they are kept in
-memory-mapped files under a key of everything that they depend on: the step and a digest of the
-parameters, the corpus with its options and fingerprint, sizes and transforms, and the code. A later
-call with the same key opens the files. After a kill the same call goes on where the files end.
+``of_corpus`` reads one modality of a corpus and returns, for each record, the outputs of
+``fgmm.experiment.outputs``: pooled features, coarse embeddings and, on request, local embeddings.
+If ``Experiment.embeddings_folder`` is set (the programs set it to ``WORKDIR/embeddings``), the
+outputs are kept in memory-mapped files. Their key holds all that they depend on: the step and a
+digest of the parameters, the corpus with its options and fingerprint, sizes and transforms, and the
+code. A later call with the same key opens the files. After a kill, the same call continues where
+the files end.
 
-Such a folder may be removed at any time. Corpora whose source is no dataclass are not kept, for
-nothing says what they depend on. Inside training nothing is kept.
+The folder may be removed at any time. Outputs are not kept inside training, with several processes,
+or for a source that is no dataclass, since nothing then names its options.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ from fgmm.experiment.outputs import WAYS
 from fgmm.experiment.state import TrainState
 from fgmm.models.embeddings import Embeddings
 
-# Seconds between notes of how far the files go.
+# Seconds between updates of the file that says how far the others go.
 _NOTE_EVERY = 5.0
 _PROGRESS, _KEY = "progress.json", "key.json"
 
@@ -51,8 +52,8 @@ class CorpusEmbeddings:
 
     Attributes:
       modality: ``"video"``, ``"audio"`` or ``"text"``.
-      arrays: the outputs by name, [R,...] or, of text, [R,K,...]; beside them ``mask``, [R] or
-        [R,K], which of them could be read, and ``problems`` [R], bits of ``schema.REASONS``.
+      arrays: the outputs by name, [R,...], or [R,K,...] for text. Beside them ``mask``, [R] or
+        [R,K], says which could be read, and ``problems`` [R] holds bits of ``schema.REASONS``.
     """
 
     modality: str
@@ -60,16 +61,22 @@ class CorpusEmbeddings:
 
     @property
     def mask(self) -> Bool[np.ndarray, "R *K"]:
+        """Which records, or captions of records, could be read."""
         return self.arrays["mask"]
 
     @property
     def problems(self) -> Int32[np.ndarray, "R"]:
+        """The problems of each record, as bits of ``schema.REASONS``."""
         return self.arrays["problems"]
 
     def embeddings(self, space: str, *, segments: bool = False) -> Embeddings:
-        """In a space; with ``segments`` those of stretches of audio, the counterpart of phrases.
+        """The embeddings in a space.
 
-        Where there are no local embeddings the coarse one stands for them, N = 1.
+        Without local embeddings, the coarse one takes their place, N = 1.
+
+        Args:
+          space: name of the space.
+          segments: return the time segments of audio, the phrases of ``video_audio``.
         """
         name = f"{space}/segments" if segments else space
         parts = ("local", "mask", "coarse", "gates")
@@ -77,27 +84,29 @@ class CorpusEmbeddings:
         if local is None:
             local, mask = coarse[..., None, :], mask.any(axis=-1, keepdims=True)
         found = Embeddings(local, mask, coarse, gates)
-        # Segments are those of one caption a clip.
+        # Segments have an axis K of length 1.
         return jax.tree.map(lambda v: v[:, 0], found) if segments else found
 
     def features(self, pool: str) -> Float[np.ndarray, "R F"]:
         """The pooled output of the encoder.
 
         Args:
-          pool: ways of ``outputs.WAYS``, joined by ``_``; several are concatenated.
+          pool: names in ``outputs.WAYS``, joined by ``_``; several features are concatenated.
         """
         ways = [way for way in WAYS if way in pool.split("_")]
         return np.concatenate([self.arrays[f"features/{way}"] for way in ways], axis=1)
 
     def logits(self, classifier: str) -> Float[np.ndarray, "R classes"]:
-        """Of a classifier, by its name."""
+        """The logits of a classifier, by its name."""
         return self.arrays[f"classifiers/{classifier}"]
 
     def bank(self, space: str, ids: Sequence[str], *, segments: bool = False) -> Bank:
-        """The clips as a bank to search in; of video and audio. Without local embeddings it is one
-        of coarse embeddings alone.
+        """The clips of video or audio as a bank to search in.
+
+        Without local embeddings it is a bank of coarse embeddings alone.
 
         Args:
+          space, segments: as in ``embeddings``.
           ids: of the records.
         """
         found = self.embeddings(space, segments=segments)
@@ -107,12 +116,12 @@ class CorpusEmbeddings:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Whose outputs are computed.
+    """A network whose outputs are computed.
 
     Attributes:
-      identity: what the parameters depend on, fit for JSON.
-      compute: of a state and a batch to outputs by name.
-      local: whether local embeddings are among them.
+      identity: returns what the parameters depend on, as values for JSON.
+      compute: maps a state and a batch to outputs by name.
+      local: whether the outputs hold local embeddings.
     """
 
     identity: Callable[[], Mapping[str, Any]]
@@ -121,7 +130,12 @@ class Network:
 
 
 def trained(experiment: Experiment, state: TrainState, *, local: bool) -> Network:
-    """The network of a state."""
+    """The network with the parameters of a state.
+
+    Args:
+      experiment, state: of the checkpoint.
+      local: whether to compute local embeddings too.
+    """
     return Network(
         lambda: {"step": int(state.step), "parameters": _digest_of(state)},
         lambda state, batch: experiment.represent(state, batch, local),
@@ -130,7 +144,7 @@ def trained(experiment: Experiment, state: TrainState, *, local: bool) -> Networ
 
 
 def untrained(experiment: Experiment) -> Network:
-    """The network before its first step."""
+    """The network before its first step, without local embeddings."""
     seed = experiment.config.seed
     return Network(
         lambda: {"step": "untrained", "seed": seed},
@@ -149,12 +163,18 @@ def of_corpus(
     """The outputs of networks for a corpus, which is read once for all of them.
 
     Args:
-      experiment: of the checkpoint; ``embeddings_folder`` says where they are kept.
-      state: what the networks compute from, a train state: on one device, or on a mesh whose
+      experiment: of the checkpoint; its ``embeddings_folder`` says where outputs are kept.
+      state: the train state that the networks compute from, on one device, or on a mesh whose
         devices share the work.
-      assembler: of the corpus, with a size for one modality alone.
-      networks: ``trained``, ``untrained``.
+      assembler: of the corpus; only one modality has a size above 0.
+      networks: as ``trained`` and ``untrained`` return them.
       batch_size: records at a time.
+
+    Returns:
+      The outputs of each network, in the order of ``networks``.
+
+    Raises:
+      ConfigError: the folder of the embeddings cannot be written.
     """
     stores = [_store(experiment, assembler, network) for network in networks]
     with contextlib.ExitStack() as stack:
@@ -199,7 +219,7 @@ def _modality(assembler: Assembler) -> str:
 
 
 class _InMemory:
-    """Outputs that are not kept."""
+    """Outputs that are held in memory and not kept."""
 
     def __init__(self, records: int):
         self.done, self._records = 0, records
@@ -212,7 +232,7 @@ class _InMemory:
         pass
 
     def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        """Takes the outputs of records from ``start`` on."""
+        """Stores the outputs of the records from ``start`` on."""
         for name, values in rows.items():
             if name not in self._arrays:
                 self._arrays[name] = np.zeros((self._records, *values.shape[1:]), values.dtype)
@@ -224,12 +244,12 @@ class _InMemory:
 
 
 class _Kept:
-    """Outputs in memory-mapped files, of which one process writes.
+    """Outputs in memory-mapped files; a lock lets one process at a time read and write them.
 
     Args:
       folder: of the files.
-      records: of the corpus.
-      key: what they depend on.
+      records: how many the corpus has.
+      key: what the outputs depend on.
 
     Raises:
       ConfigError: the folder cannot be written.
@@ -265,7 +285,7 @@ class _Kept:
         self._lock.close()
 
     def _find(self) -> None:
-        """Opens what an earlier call has written; what is damaged is written anew."""
+        """Opens what an earlier call wrote; if a file is damaged, everything is computed again."""
         try:
             noted = json.loads((self._folder / _PROGRESS).read_text())
             mode = "r" if noted["done"] == self._records else "r+"
@@ -285,7 +305,7 @@ class _Kept:
         return self._folder / f"{name.replace('/', '.')}.npy"
 
     def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        """Takes the outputs of records from ``start`` on; they are on disk once noted."""
+        """Stores the outputs of the records from ``start`` on; ``_note`` brings them to disk."""
         for name, values in rows.items():
             if name not in self._arrays:
                 shape = (self._records, *values.shape[1:])
@@ -315,7 +335,7 @@ def _store(experiment: Experiment, assembler: Assembler, network: Network) -> _I
     if root is None or jax.process_count() > 1 or not dataclasses.is_dataclass(assembler.source):
         return _InMemory(records)
     key = _key(experiment, assembler, network)
-    # Those with local embeddings serve who needs none.
+    # A complete store with local embeddings also serves a caller that needs none.
     for local in (True,) if network.local else (True, False):
         folder = root / _name(key | {"local": local})
         if local == network.local or _complete(folder, records):
@@ -364,7 +384,7 @@ def _key(experiment: Experiment, assembler: Assembler, network: Network) -> dict
 
 
 def _parts(experiment: Experiment, source: Any) -> Iterator[Any]:
-    """What may be of a class outside this package."""
+    """The parts whose class may be defined outside this package."""
     yield source
     yield from experiment.model.encoders.values()
 

@@ -1,7 +1,7 @@
-"""What networks say of a corpus, each of them tested on a part of it that it was not trained on.
+"""Results of networks that are each tested on a part of a corpus that they were not trained on.
 
-A network is one for each part and seed. Numbers are means over both, and parts weigh alike; ranks
-and probabilities of different networks are never compared with each other.
+There is one network for each part and seed. Figures are means over both, and all parts have the
+same weight. Ranks and probabilities of different networks are never compared with each other.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from fgmm.eval.classification import ClassScores
 
 
 class PartResult(NamedTuple):
-    """A network on the test part that belongs to it.
+    """The result of one network on its test part.
 
     Attributes:
       part: the name of the part.
       seed: of the training.
-      scored: what it says of the recordings.
-      unseen: classes of these that no training clip has.
+      scored: the scores of the network for the recordings of the part.
+      unseen: classes of the test part that no training clip has.
     """
 
     part: str
@@ -33,8 +33,8 @@ class PartResult(NamedTuple):
 def summary(found: Sequence[PartResult]) -> dict[str, float]:
     """Means over parts and seeds, with intervals, spreads and chance; also of each part and class.
 
-    Intervals are of a bootstrap over recordings. ``spread`` is one standard deviation over parts,
-    and ``seed_spread`` over seeds.
+    Intervals are a bootstrap over recordings. ``spread`` is one standard deviation over parts, and
+    ``seed_spread`` over seeds.
     """
     several = found[0].scored.several
     score = "mAP" if several else "accuracy@1"
@@ -81,7 +81,7 @@ def _mean_average_precision(found: Sequence[PartResult]) -> dict[str, float]:
 
 
 def _of_part(found: Sequence[PartResult]) -> dict[str, float]:
-    """The score of a part with its interval, over seeds."""
+    """The score of a part over all seeds, with its interval."""
     name = f"part/{found[0].part}"
     if found[0].scored.several:
         result = _mean_average_precision(found)
@@ -94,15 +94,15 @@ def _ranks(found: Sequence[PartResult]) -> np.ndarray:
 
 
 def _groups(found: Sequence[PartResult]) -> np.ndarray:
-    """The recording of each rank; every network's recordings are queries."""
+    """The group of each rank: its recording, which is a query of every network that tests it."""
     names = np.concatenate([one.scored.names for one in found])
     return np.unique(names, return_inverse=True)[1]
 
 
 def _accuracies(found: Sequence[PartResult]) -> dict[str, float]:
-    """Queries of a recording are resampled together."""
+    """Accuracies of all networks; the queries of one recording are resampled together."""
     ranks, group = _ranks(found), _groups(found)
-    # Parts weigh alike, whatever their size.
+    # All parts have the same weight, whatever their size.
     sizes = np.array([len(one.scored.names) for one in found])
     weights = np.repeat(sizes.sum() / len(sizes) / sizes, sizes)
     classes = found[0].scored.known
@@ -128,7 +128,7 @@ def _clips_of_unseen(one: PartResult) -> int:
 
 
 def counts(found: Sequence[PartResult]) -> dict[str, float]:
-    """How much was tested by the networks of one seed."""
+    """How much was tested, as ``Recordings.counts``, summed over the parts of the first seed."""
     total: dict[str, float] = {}
     for one in found:
         if one.seed == found[0].seed:
@@ -140,7 +140,10 @@ def counts(found: Sequence[PartResult]) -> dict[str, float]:
 def outcomes(
     found: Sequence[PartResult],
 ) -> tuple[dict[str, list[int]], dict[str, dict[str, list]]]:
-    """The rank of the class of every recording, by seed, and the recordings; see ``compare``."""
+    """``by_query``, the rank of every recording's class by seed, and ``queries``, the recordings.
+
+    ``fgmm.eval.compare`` reads both.
+    """
     by_query: dict[str, list[int]] = {}
     for one in found:
         by_query.setdefault(f"seed_{one.seed}/class_rank", []).extend(one.scored.ranks().tolist())

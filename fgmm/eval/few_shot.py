@@ -1,13 +1,13 @@
 """A linear classifier fitted to a few examples of each class, many times.
 
-Protocol: frozen features as in ``fgmm.eval.linear_probe``. Recordings are drawn into folds that
-keep groups together. Each draw tests on one fold, the folds in turn, and fits a logistic regression
-of fixed strength to k recordings of each class drawn from the others. Features are standardised by
-all recordings outside the test part; their labels are not used for that. The result is the mean of
-the accuracy over draws, and its spread, one standard deviation. The draws are the same for every
-state.
+Protocol: frozen features as in ``fgmm.eval.linear_probe``. Recordings are split into folds that
+keep groups together. Each draw tests on one fold, taking the folds in turn. It draws k recordings
+of each class from the other folds and fits a logistic regression with a fixed L2 penalty to them.
+Features are standardised by the mean and standard deviation of all recordings outside the test
+fold, without use of their labels. The result is the mean accuracy over draws, and its spread, one
+standard deviation. The draws are the same for every state.
 
-Beside it: ``chance``, one over the number of classes, and ``untrained``, the same of the network
+Baselines: ``chance``, one over the number of classes, and ``untrained``, the same for the network
 before its first step.
 """
 
@@ -37,12 +37,12 @@ class Evaluation:
       source: the corpus, as in ``config.data.source``.
       label: the kind of label, one of the source's ``classes``.
       modality: whose encoder: ``"video"`` or ``"audio"``.
-      shots: the numbers of examples a class, k.
-      draws: how many sets of examples for each k.
+      shots: the numbers k of examples of each class.
+      draws: how many sets of examples are drawn for each k.
       pool: of the encoder's output, as in ``linear_probe``.
-      inverse_strength: of the L2 penalty, scikit-learn's C; fixed, for there is nothing to choose
-        it on.
-      folds: of the recordings, one of which is the test part of a draw.
+      inverse_strength: of the L2 penalty, scikit-learn's C; fixed, since no validation part is left
+        to choose it on.
+      folds: how many; one is the test part of a draw.
       untrained: also report the untrained network.
       seed: of folds and draws.
       batch_size: records encoded at a time.
@@ -74,7 +74,7 @@ class Evaluation:
         return _FewShot(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, a row for each k."""
+        """The result as text, with a row for each k."""
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
             network, _, rest = name.rpartition("shots_")
@@ -176,7 +176,7 @@ class _FewShot:
         spread = x[others].std(axis=0)
         x = (x - x[others].mean(axis=0)) / np.where(spread > 0, spread, 1)
         with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
-            # A fit that stops early is good enough to be tested.
+            # A fit that has not converged is tested as it is.
             warnings.simplefilter("ignore", ConvergenceWarning)
             classifier = LogisticRegression(C=self.options.inverse_strength, max_iter=1000)
             classifier.fit(x[chosen], labels[chosen])
@@ -196,7 +196,7 @@ class _FewShot:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("few_shot")

@@ -3,23 +3,23 @@
     python -m fgmm.eval.finetune --workdir=RUN --config=eval/finetune:corpus=esc10,root=...
 
 Protocol: for each part of the corpus, the encoder of one modality starts from the checkpoint, and a
-linear classifier over its pooled features from zero. Both are trained by the trainer itself
-(``fgmm.train.loop``) for a fixed number of epochs, on all but the test part, and the last step is
-tested, once. Nothing is chosen on the test part. Parts are folds that keep groups together, those
-of ``fgmm.eval.linear_probe`` with the same number and seed, or official splits. How a network is
-tested is said in ``fgmm.eval.classification``. Results are means over parts and seeds, parts alike;
-intervals are of a bootstrap over recordings, and say nothing of other seeds of training.
+linear classifier over its pooled features starts from zero. ``fgmm.train.loop`` trains both for a
+fixed number of epochs on all but the test part. The last step is tested, once; nothing is chosen on
+the test part. Parts are folds that keep groups together (those of ``fgmm.eval.linear_probe`` with
+the same number and seed) or official splits. The test is that of ``fgmm.eval.classification``.
+Results are means over parts and seeds, and all parts have the same weight. Intervals are a
+bootstrap over recordings; they do not cover other seeds of training.
 
-With ``validation`` the fold after each test fold is tested in its place, and training has neither:
-to choose a recipe with, as the linear probe chooses its regularisation.
+With ``validation``, the fold after each test fold is tested instead, and training uses neither. A
+recipe can be chosen by these results, as the linear probe chooses its regularisation.
 
-Beside it: ``chance``, one over the number of classes, or for mAP the share of positives;
+Baselines: ``chance``, one over the number of classes, or for mAP the share of positives;
 ``majority``, the share of the most frequent class; and ``untrained``, the same training of the same
-network from its random start. Classes that a test part has and its training clips do not are
-counted, with their recordings, which stay in the test.
+network from its random start. Classes of a test part that its training clips lack are counted, with
+their recordings; these stay in the test.
 
-The trainings are runs like any other, in ``RUN/LABEL/``, with LABEL the name of the result. After a
-kill the same command goes on where it was. One of them alone is trained by ``configs/finetune.py``.
+The trainings are ordinary runs, in folders of ``RUN/LABEL/``, with LABEL the name of the result.
+After a kill, the same command continues. ``configs/finetune.py`` trains a single one of them.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ from fgmm.eval.recordings import MODALITIES, check_encoders, footnote
 from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
 
-# What a training takes over from the config of the checkpoint: how clips are read and normalised.
+# Keys that a training copies from the checkpoint's config: how clips are read and normalised.
 _DATA = ("frames", "height", "width", "features", "seconds", "sample_rate", "time_limit")
 _DATA += ("resize", "resize_filter", "resize_ratio", "workers", "threads", "prefetch")
 _TRANSFORMS = ("mel_", "pixel_")
@@ -56,20 +56,21 @@ class Evaluation:
     """Options of the protocol.
 
     Attributes:
-      source: the corpus as it is trained on, as in ``config.data.source``.
-      test_source: the corpus as it is tested: the same, perhaps with other windows, or an official
+      source: the corpus for training, as in ``config.data.source``.
+      test_source: the corpus for the test: the same, perhaps with other windows, or an official
         test split.
       label: the kind of label, one of the source's ``classes``.
       modality: whose encoder: ``"video"`` or ``"audio"``.
-      folds: of the recordings; 0 for official splits, which the two sources name themselves.
-      splits: of official splits, the values of the sources' option ``fold``; empty for one split.
+      folds: how many; 0 for official splits, which the options of both sources select.
+      splits: values of the sources' option ``fold``, one for each official split; empty for one
+        split.
       validation: test the fold after the test fold instead, and train on neither.
-      pool: of the features, for the classifier: as ``config.model.classifiers.*.pool``.
-      dropout: of the pooled features.
+      pool: of the classifier's features, as ``config.model.classifiers.*.pool``.
+      dropout: rate of dropout on the pooled features.
       term: the supervised term and its options.
       epochs: passes over the training clips.
       training: further keys of a training's config, such as ``batch_size``, ``optimizer`` and
-        ``transforms``, in the place of the defaults.
+        ``transforms``; they replace the defaults.
       seeds: of the trainings.
       untrained: also train the network from its random start.
       fold_seed: of drawing the folds.
@@ -104,14 +105,18 @@ class Evaluation:
             raise ConfigError(f"validation=True needs at least three folds; got folds={self.folds}")
 
     def bind(self, experiment: Experiment) -> Any:
-        """Raises ConfigError: it starts from a checkpoint on disk, not from a state in memory."""
+        """Not supported: fine-tuning starts from a checkpoint on disk, not a state in memory.
+
+        Raises:
+          ConfigError: always.
+        """
         raise ConfigError(
             "finetune trains runs of its own from a checkpoint: python -m fgmm.eval.finetune; "
             "inside a training, classification is the evaluation of a classifier"
         )
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, with all that it must be compared with."""
+        """The result as text, with its baselines."""
         rows = {"fine-tuned": {k: v for k, v in result.items() if not k.startswith("untrained/")}}
         if self.untrained:
             beside = ("chance_", "majority_")
@@ -133,11 +138,11 @@ class Evaluation:
 
 
 class Part(NamedTuple):
-    """A part of the corpus to test, and what is trained on for it.
+    """A test part of the corpus, and the data to train on for it.
 
     Attributes:
       name: such as ``"fold1"``.
-      train, test: entries of sources.
+      train, test: the sources, as in ``config.data.source``.
     """
 
     name: str
@@ -146,7 +151,7 @@ class Part(NamedTuple):
 
 
 def parts(options: Evaluation) -> list[Part]:
-    """The parts of the corpus, in order."""
+    """The test parts of the corpus, in order."""
     train, test = plain(options.source), plain(options.test_source)
     if not options.folds:
         named = [(f"split{n}", {"fold": n}) for n in options.splits] or [("test", {})]
@@ -182,19 +187,19 @@ def training_config(
     part: Part,
     seed: int = 0,
 ) -> tuple[ml_collections.ConfigDict, Any]:
-    """The config of one training, and the corpus that it is trained on, which is opened.
+    """The config of one training, and its training corpus, opened.
 
     Args:
       options: the protocol.
       checkpoint: the config of the checkpoint.
       start: ``path``, ``step`` and ``weights`` of the checkpoint, as in ``config.init_from``; None
         for a random start.
-      part: of the corpus.
+      part: the part to test, from ``parts``.
       seed: of the training.
 
     Raises:
-      ConfigError: the checkpoint has no encoder of the modality, the source no such label, or the
-        source or an option is wrong.
+      ConfigError: the checkpoint lacks an encoder of the modality, the source lacks the label, or
+        the source or an option is wrong.
     """
     config = _without_corpus(options, checkpoint, start)
     source = open_source(part.train, "finetune.source", config.data.seconds)
@@ -244,7 +249,7 @@ def _without_corpus(
     config.lora = plain(checkpoint["lora"])
     config.checkpoint.update(every_steps=0, keep_last=1)
     if start is not None:
-        # The new head, and all of the checkpoint but its encoder.
+        # Everything but the encoder is initialised.
         rules = ((rf"(?!model/encoders_{modality}/).*", "initialise"),)
         config.init_from.update(**start, rules=rules)
     try:
@@ -263,8 +268,11 @@ def tested(
     """Trains and tests a network for every seed and part.
 
     Args:
-      options, checkpoint, start: as of ``training_config``.
-      folder: for the trainings, each in a folder of its own.
+      options, checkpoint, start: as in ``training_config``.
+      folder: for the trainings, each in a subfolder.
+
+    Yields:
+      The result of each network.
 
     Raises:
       ConfigError: as ``training_config``, or a test source is wrong.
@@ -278,7 +286,7 @@ def tested(
             config, source = training_config(options, checkpoint, start, part, seed)
             built = experiments.build(config)
             classifier = Classifier(built)
-            # Opened now, so that a wrong one is not noticed after the training.
+            # Opened before the training, so that errors come early.
             recordings = classifier.open(part.test, options.label, "finetune.test_source")
             workdir = folder / f"{part.name}-seed{seed}"
             loop.train(built, source, workdir)
@@ -303,17 +311,17 @@ def measure(
     start: Mapping[str, str],
     folder: pathlib.Path,
 ) -> dict[str, Any]:
-    """Trains and tests all networks.
+    """Trains and tests all networks and summarises their results.
 
     Args:
       options: the protocol.
       experiment: of the checkpoint.
-      start: where it is, as of ``training_config``.
+      start: the place of the checkpoint, as in ``training_config``.
       folder: for the trainings.
 
     Returns:
-      ``protocol``, ``results``, and where a clip has one class ``by_query`` and ``queries``, as
-      ``fgmm.eval.binary`` writes them.
+      ``protocol`` and ``results``; where a clip has one class, also ``by_query`` and ``queries``;
+      all as ``fgmm.eval.binary`` writes them.
 
     Raises:
       ConfigError, Interrupted, Diverged, DiskFull: as ``tested``.

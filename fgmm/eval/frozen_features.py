@@ -1,4 +1,4 @@
-"""What frozen encoders give for a corpus: their output before any head, pooled over valid cells."""
+"""Features of frozen encoders: their output before any head, pooled over valid cells."""
 
 import numpy as np
 from jaxtyping import Float
@@ -12,12 +12,12 @@ POOLS = ("mean", "max", "mean_max")
 
 
 class FrozenFeatures:
-    """Features of recordings by the trained network, and by the one before its first step.
+    """Features of recordings from the trained network and from the network before its first step.
 
     Args:
       experiment: of the checkpoint.
-      parts: corpora, whose recordings are taken together.
-      pool: one of ``POOLS``; more than one way, concatenated.
+      parts: the corpora.
+      pool: one of ``POOLS``; ``mean_max`` concatenates both.
       batch_size: records encoded at a time.
     """
 
@@ -26,7 +26,15 @@ class FrozenFeatures:
         self._pool, self._batch_size = pool, batch_size
 
     def __call__(self, state: TrainState, *, untrained: bool) -> dict[str, list[Averages]]:
-        """The averages of each corpus, by ``trained`` and, if asked for, ``untrained``."""
+        """The features of each corpus, averaged over the windows of each recording.
+
+        Args:
+          state: of the trained network.
+          untrained: whether to compute the untrained network too.
+
+        Returns:
+          One ``Averages`` for each corpus, under ``trained`` and, on request, ``untrained``.
+        """
         networks = {"trained": corpus_embeddings.trained(self._experiment, state, local=False)}
         if untrained:
             networks["untrained"] = corpus_embeddings.untrained(self._experiment)
@@ -42,5 +50,5 @@ class FrozenFeatures:
 
 
 def joined(parts: list[Averages]) -> Float[np.ndarray, "R F"]:
-    """The features of all recordings."""
+    """The features of the recordings of all corpora, in their order."""
     return np.concatenate([part.values for part in parts])

@@ -1,12 +1,12 @@
-"""Which entries learned weights reduce, on a corpus with ground truth.
+"""Whether learned weights are low for wrong phrases and background, on a corpus with ground truth.
 
 Protocol: every caption of a clip is embedded on its own, without augmentation. The gates of a fine
 term of the objective give each phrase a weight among all phrases of its clip, and each cell of the
-feature map a weight among all cells. Phrases are of three kinds: those that *refer* to an object of
-the clip, the *rest* of captions that are true, and the *wrong* ones, of captions that say nothing
-of the clip. Cells are *on* an object that is spoken of, in a frame that the cell covers, or *off*.
-For each kind the mean over clips of its share of the weight stands beside its share of the entries,
-which uniform weights would give it.
+feature map a weight among all cells. A phrase is of one of three kinds. *refer*: it refers to an
+object of the clip. *rest*: another phrase of its caption does. *wrong*: no phrase of its caption
+does. A cell is *on* an object that is spoken of, in a frame that the cell covers, or *off*. For
+each kind, the result is its share of the weight, averaged over clips. Beside it stands its share of
+the phrases or cells, which is its weight if all weights are equal.
 """
 
 import collections
@@ -36,8 +36,8 @@ class Evaluation:
 
     Attributes:
       source: a corpus with grounding, as in ``config.data.source``.
-      term: of the objective, with learned weights on video and text; empty for the first.
-      captions: at most so many captions of a clip, the first ones.
+      term: name of a fine term with learned weights on video and text; empty for the first.
+      captions: the most captions of a clip; the first ones are taken.
       batch_size: clips embedded at a time.
     """
 
@@ -56,7 +56,7 @@ class Evaluation:
         return _Gates(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person: shares of the weight beside shares of the entries."""
+        """The result as text: shares of the weight beside shares of the phrases and cells."""
         rows = {
             f"{side}, {kind}": {
                 **{
@@ -127,7 +127,7 @@ class _Gates:
         result = {"clips": float(clips)}
         for name, of_clips in shares.items():
             found = metrics.with_intervals({name: np.array(of_clips)})
-            # A share of the entries is no estimate.
+            # The share under equal weights needs no interval.
             result |= {name: found[name]} if name.endswith("/uniform") else found
         if len(set(refer)) == 2:
             of_phrases = np.array(refer), np.array(logits), np.array(clip_of)
@@ -136,7 +136,11 @@ class _Gates:
 
 
 def _gated_term(experiment: Experiment, term: str) -> str:
-    """The fine term on video and text whose weights are learned."""
+    """The name of a fine term on video and text whose weights are learned.
+
+    Raises:
+      ConfigError: the objective has no such term, or ``term`` names another one.
+    """
     on_pair = {k: e.term for k, e in experiment.objective.terms.items() if e.pair == "video_text"}
     gated = [name for name, entry in on_pair.items() if entry.gated_sides]
     if not gated or term not in ("", *gated):
@@ -164,7 +168,7 @@ def _of_phrases(
     mask: Bool[np.ndarray, "K P"],
     kinds: Mapping[str, Bool[np.ndarray, "K P"]],
 ) -> Iterator[tuple[str, float]]:
-    # Of all captions of the clip, as if they were one.
+    # A softmax over the phrases of all captions of the clip.
     of_clip = gate_weights(jnp.asarray(gates.ravel()), jnp.asarray(mask.ravel()))
     weights = np.asarray(of_clip).reshape(mask.shape)
     for kind, chosen in kinds.items():
@@ -184,7 +188,7 @@ def _of_cells(
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("gates")

@@ -1,28 +1,30 @@
-"""Temporal grounding: when in its window is what a phrase, or a caption, says?
+"""Temporal grounding: in which part of its window is a phrase, or a caption, true?
 
 Protocol: every caption is embedded on its own, beside its window, without augmentation. The
-similarity of a phrase with the cells of the window (``fgmm.eval.attention`` has the two kinds of
-map, ``attention`` and ``cam``) becomes a curve over time: the highest of each moment. That of a
-caption is the mean over its phrases. The span that is found is the peak of the curve and the cells
-around it, in a row, that are not below a threshold: a share of the height from the lowest cell to
-the peak. Where there are several ``thresholds``, the one with the highest mean IoU on
-``tuning_source`` is taken, for each map and network; it is never chosen on the clips that are
-measured. A window longer than the clips of training is embedded in equal pieces of about that
-length, and their curves are joined.
+similarity of a phrase and the cells of the window is a map (``attention`` or ``cam``, see
+``fgmm.eval.attention``). Its maximum over rows and columns (or frequencies) is a curve over time.
+The curve of a caption is the mean over its phrases. The predicted span is the peak of the curve and
+the contiguous cells around it that are not below a threshold. The threshold is a share of the
+height between the lowest cell and the peak. Of several ``thresholds``, the one with the highest
+mean IoU on ``tuning_source`` is taken, for each map and network. It is never chosen on the clips
+that are measured. A window longer than the clips of training is cut into equal pieces of about that
+length; they are embedded one by one, and their curves are joined.
 
-*Phrases* are those that a corpus with grounding knows to be true of a part of the window only, and
-*captions* those with such phrases, from the start of the first to the end of the last; or captions
-that have times within the window. With ``join``, so many clips in a row of a corpus with grounding
-are one window, in which the phrases and captions of each are looked for. That the same words may
-be true of another of its clips is not known, and counts against. Measured are Recall@1 at IoU 0.3,
-0.5 and 0.7, the share of queries whose span has at least this intersection over union with the true
-one, and the mean IoU (Gao et al., TALL, ICCV 2017, arXiv 1705.02101; evaluate.py of
-github.com/minghangz/TFVTG at commit 2f8cae5). Of several true spans of a query the best counts.
+Queries of kind *phrase* are the phrases that a corpus with grounding knows to be true in a part of
+the window only. Queries of kind *caption* are the captions with such phrases, from the start of the
+first to the end of the last; in a corpus without grounding, the captions that have times within the
+window. With ``join``, that many consecutive clips of a corpus with grounding are one window, and
+the phrases and captions of each clip are searched in it. If the same words are true in another clip
+of the window too, a span there counts as wrong, since this is not known. The figures are Recall@1
+at IoU 0.3, 0.5 and 0.7, which is the share of queries whose predicted span has at least this
+intersection over union with the true span, and the mean IoU (Gao et al., TALL, ICCV 2017, arXiv
+1705.02101; evaluate.py of github.com/minghangz/TFVTG at commit 2f8cae5). If a query has several
+true spans, the best match counts.
 
-Beside it, on the same queries: ``chance``, a span drawn at random from all spans of cells, exactly;
-``whole window``; ``best span``, the single span that does best on these queries, chosen with
-hindsight; ``untrained``, the same network and maps before its first step; and ``ceiling``, the best
-span of cells of each query.
+Baselines, on the same queries: ``chance``, the exact mean over all spans of cells; ``whole
+window``; ``best span``, the single span that does best on these queries, chosen with hindsight; and
+``untrained``, the same maps of the network before its first step. ``ceiling`` is the best span of
+cells for each query.
 """
 
 import collections
@@ -49,7 +51,7 @@ from fgmm.experiment.state import TrainState
 KINDS = ("phrase", "caption")
 MEASURES = tuple(outcomes(np.zeros(1)))
 _OTHER = {"video_text": {"samples": 0}, "audio_text": {"frames": 0}}
-# Parts of a window among which the best single span is looked for.
+# Equal parts of a window that the best single span is made of.
 _GRID = 20
 
 
@@ -59,14 +61,14 @@ class Evaluation:
 
     Attributes:
       source: a corpus with grounding or with timed captions, as in ``config.data.source``.
-      tuning_source: a corpus to choose the threshold on, which shares no clip with ``source``;
-        empty where there is one threshold.
+      tuning_source: a corpus to choose the threshold on, which must share no clip with ``source``;
+        may be empty if there is one threshold.
       thresholds: to choose from.
       pair: ``"video_text"`` or ``"audio_text"``.
-      term: of the objective, whose map is used; empty for the first fine one on the pair that says
-        how its phrases attend, and the first coarse one.
-      captions: at most so many captions of a window, the first ones; with ``join``, of a clip.
-      join: clips in a row that are one window; clips at the end that make none are left out.
+      term: name of the term whose map is used; empty for the first fine term on the pair that
+        defines its attention, and the first coarse term.
+      captions: the most captions of a window; the first ones are taken. With ``join``, of a clip.
+      join: consecutive clips that form one window; clips left over at the end are not used.
       batch_size: pieces embedded at a time.
     """
 
@@ -102,7 +104,7 @@ class Evaluation:
         return _Grounding(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, with all that it must be compared with."""
+        """The result as text, with its baselines."""
 
         def title(kind: str, measure: str) -> str:
             known = kind in KINDS and measure in MEASURES
@@ -123,10 +125,11 @@ class _Query(NamedTuple):
 
     Attributes:
       kind: one of ``KINDS``.
-      name: for people.
-      window: its number.
+      name: shown to people.
+      window: number of the window.
       truths: the true spans, in fractions of the window.
-      curves: similarity over time by way, such as ``"untrained_attention"``.
+      curves: similarity over time, by *way*: the network and the kind of map, such as
+        ``"untrained_attention"``.
     """
 
     kind: str
@@ -169,7 +172,7 @@ class _Grounding:
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        # On the devices of the other state, so that one compiled program serves both.
+        # Sharded like the trained state, so that one compiled program serves both.
         devices = jax.tree.leaves(state)[0].sharding
         untrained = self.experiment.initial_state(devices).with_weights()
         states = {"": state, "untrained_": untrained}
@@ -190,7 +193,7 @@ class _Grounding:
     def _thresholds(
         self, states: Mapping[str, TrainState], queries: list[_Query]
     ) -> dict[str, float]:
-        """The threshold of each way."""
+        """The threshold of each way (network and kind of map)."""
         ways = list(queries[0].curves)
         if self._tuning is None:
             return dict.fromkeys(ways, self.options.thresholds[0])
@@ -201,7 +204,7 @@ class _Grounding:
         def quality(way: str, threshold: float) -> float:
             return float(np.mean([_iou(query, way, threshold) for query in tuning]))
 
-        # The first of equals.
+        # Of equally good thresholds the first.
         return {
             way: max(self.options.thresholds, key=lambda value, way=way: quality(way, value))
             for way in ways
@@ -222,14 +225,14 @@ class _Grounding:
             self.by_query[f"{way}/{kind}/iou"] = of_queries["mean_iou"].tolist()
             numbers = metrics.with_intervals(of_queries, group)
             result |= {f"{way}/{kind}/{name}": value for name, value in numbers.items()}
-        # Chance is an expectation, no outcome.
+        # Chance is an expectation and has no outcomes of queries.
         del self.by_query[f"chance/{kind}/iou"]
         return result
 
     def _asked(
         self, windows: "_Windows", states: Mapping[str, TrainState]
     ) -> tuple[list[_Query], collections.Counter[str]]:
-        """The queries of a corpus with their curves; and its problems."""
+        """The queries of a corpus with their curves, and the counts of its problems."""
         queries: list[_Query] = []
         problems: collections.Counter[str] = collections.Counter()
         for record, curves, mask in self._read(windows, states, problems):
@@ -257,8 +260,10 @@ class _Grounding:
         states: Mapping[str, TrainState],
         problems: collections.Counter[str],
     ) -> Iterator[tuple[int, dict[str, np.ndarray], np.ndarray]]:
-        """Each window whose pieces can all be read: its record, curves [K,P,T] by way, and which
-        phrases there are [K,P].
+        """Yields each record that has a phrase valid in all its pieces.
+
+        Yields:
+          The record, curves [K,P,T] by way, and which phrases are valid in all pieces, [K,P].
         """
         parts: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         masks: list[np.ndarray] = []
@@ -306,7 +311,7 @@ def _iou(query: _Query, way: str, threshold: float) -> float:
 
 
 def _baselines(queries: list[_Query]) -> dict[str, dict[str, np.ndarray]]:
-    """What knows nothing of the window, and what knows the truth."""
+    """Outcomes of predictions that ignore the window, and of the ceiling, which knows the truth."""
     lengths = [len(next(iter(query.curves.values()))) for query in queries]
     of_spans = [
         overlap(all_spans(cells), query.truths)
@@ -325,13 +330,13 @@ def _baselines(queries: list[_Query]) -> dict[str, dict[str, np.ndarray]]:
 
 
 class _Windows:
-    """The windows of a corpus in pieces as long as the clips of training.
+    """The windows of a corpus, cut into pieces about as long as the clips of training.
 
     Attributes:
       source: the corpus.
-      assembler: of pieces.
-      places: record and number of each piece.
-      pieces_of_record: how many there are.
+      assembler: of the pieces.
+      places: the record of each piece, and its number within the record.
+      pieces_of_record: how many pieces each record has.
     """
 
     def __init__(self, experiment: Experiment, entry: Config, options: Evaluation, key: str):
@@ -354,11 +359,15 @@ class _Windows:
             )
 
     def window(self, record: int) -> int:
-        """The window that a record is, or is a clip of."""
+        """The number of the window that the record is, or, with ``join``, belongs to."""
         return record // self._join
 
     def times(self, record: int) -> Iterator[tuple[str, grounding.TimeSpans]]:
-        """What is said of a record and true of a part of its window, with its kind."""
+        """The phrases and captions of a record that are true in a part of its window only.
+
+        Yields:
+          One of ``KINDS``, and when it is true, in fractions of the window.
+        """
         clip, found = self.source[record], []
         if clip.grounding:
             told = grounding.times_of_phrases(clip, self.assembler.shape, self._segmenter)
@@ -423,20 +432,23 @@ class _Pieces:
 
 
 def _stretch(clip: Clip) -> Stretch | None:
-    """The stretch of a recording that a clip is; None where it is something else."""
+    """The stretch of a recording that a clip reads; None if it reads anything else."""
     reader: Any = clip.video if clip.video is not None else getattr(clip.audio, "__self__", None)
     return reader if isinstance(reader, Stretch) else None
 
 
 def _seconds(stretch: Stretch | None) -> float:
-    """The length of a stretch; 0 where it is none, or where its recording cannot be read."""
+    """The length of a stretch in seconds; 0 for None, or if its recording cannot be read."""
     if stretch is None:
         return 0.0
     return stretch.seconds or _duration(stretch)
 
 
 def _duration(stretch: Stretch) -> float:
-    """Of the recording; 0 where it cannot be read, which is counted when its pictures are."""
+    """The length of the recording in seconds; 0 if it cannot be read.
+
+    Reading the frames later counts the problem.
+    """
     try:
         known = isinstance(stretch.recording, bytes)
         media = stretch.recording if known else stretch.recording.media("unreadable_video")
@@ -446,7 +458,7 @@ def _duration(stretch: Stretch) -> float:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("grounding")

@@ -7,10 +7,10 @@ from fgmm.experiment.evaluator import Evaluator
 
 
 def from_config(experiment: Experiment) -> dict[str, Evaluator]:
-    """The entries of ``config.evals``; their corpora are opened now, so that errors come early.
+    """The evaluations of ``config.evals``; their corpora are opened now, so that errors come early.
 
     Raises:
-      ConfigError: an entry's name or an option is wrong, or its corpus is missing.
+      ConfigError: the name or an option of an entry is wrong, or its corpus is missing.
     """
     evaluators = {}
     for name, entry in experiment.config.evals.items():

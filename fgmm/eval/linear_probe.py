@@ -1,16 +1,15 @@
 """A linear classifier on frozen features: what an encoder has learned.
 
 Protocol: the encoder's output, before any head, is pooled over the valid cells of a clip, without
-augmentation, and averaged over the windows of a recording. Every fold of the recordings is the test
-part once; the fold after it is the validation part, on which the regularisation is chosen (the
-strongest of the best); then the classifier is fitted to all but the test part and tested, once.
-Features are standardised by the mean and the spread of what the classifier is fitted to. Recordings
-of a group are in one fold; where there are as many groups as folds, each is a fold, so that
-official folds are kept; otherwise folds are stratified by class. With a ``test_source``, that
-source is the only test part.
+augmentation, and averaged over the windows of a recording. Each fold of the recordings is the test
+part once. The regularisation is chosen on the next fold (of equally good ones the strongest). Then
+the classifier is fitted to all folds but the test fold and tested, once. Features are standardised
+by the mean and standard deviation of the recordings fitted to. Recordings of a group stay in one
+fold. If there are as many groups as folds, each group is a fold, so that official folds are kept;
+otherwise folds are stratified by class. With a ``test_source``, that source is the only test part.
 
-Beside it: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
-class; and ``untrained``, the same of the network before its first step.
+Baselines: ``chance``, one over the number of classes; ``majority``, the share of the most frequent
+class; and ``untrained``, the same for the network before its first step.
 """
 
 import dataclasses
@@ -47,8 +46,8 @@ class Evaluation:
       pool: of the encoder's output: ``"mean"``, ``"max"``, or both, concatenated: ``"mean_max"``.
       classifier: ``"logistic_regression"`` or ``"linear_svm"`` (one against the rest).
       inverse_strengths: of the L2 penalty, scikit-learn's C, to choose from.
-      folds: of the recordings; at least 3: for the test, for validation, and to fit.
-      untrained: also report the untrained network; it is computed once, however often the
+      folds: how many, at least 3: one for the test, one for validation, the others to fit to.
+      untrained: also report the untrained network, which is computed only the first time that the
         evaluation runs inside training.
       seed: of drawing the folds.
       batch_size: records encoded at a time.
@@ -80,7 +79,7 @@ class Evaluation:
         return _LinearProbe(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, with all that it must be compared with."""
+        """The result as text, with its baselines."""
         rows = {"trained": {k: v for k, v in result.items() if "/" not in k}}
         if "untrained/accuracy" in result:
             rows["untrained"] = {
@@ -124,7 +123,7 @@ class _LinearProbe:
                     "linear_probe.test_source must have the classes of source and none of its "
                     f"groups; shared: {', '.join(sorted(shared)) or 'none'}"
                 )
-            # One more fold, that no classifier is ever fitted to.
+            # One more fold, which no classifier is fitted to.
             self.fold = np.append(self.fold, np.full(len(other.labels), options.folds))
             self.tests = [options.folds]
         self.protocol = dataclasses.asdict(options) | {
@@ -164,7 +163,13 @@ class _LinearProbe:
         return {name: float(value) for name, value in result.items()}
 
     def _scores(self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"]) -> dict[str, Any]:
-        """Fits and tests for each test part; only valid recordings take part."""
+        """Fits and tests a classifier for each test part, on valid recordings alone.
+
+        Sets ``by_query`` and ``queries``.
+
+        Raises:
+          ConfigError: a part is empty, or fewer than two classes are left to fit to.
+        """
         correct = np.zeros(len(x), bool)
         scores: dict[str, Any] = {"unconverged": 0}
         accuracies = []
@@ -177,13 +182,13 @@ class _LinearProbe:
             scores[f"inverse_strength_fold_{test + 1}"] = strength
             scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
         tested = valid & np.isin(self.fold, self.tests)
-        # Folds weigh alike, whatever their size.
+        # All folds have the same weight, whatever their size.
         sizes = np.bincount(self.fold[tested], minlength=self.fold.max() + 1)
         weights = tested.sum() / len(self.tests) / sizes[self.fold[tested]]
         interval = metrics.with_intervals({"accuracy": correct[tested] * weights})
         if len(accuracies) > 1:
             scores["accuracy_spread"] = np.std(accuracies, ddof=1)
-        # The trained network comes last.
+        # The trained network is scored last, so its outcomes remain.
         self.by_query = {"correct": correct[tested].astype(int).tolist()}
         names = self.names[tested].tolist()
         self.queries = {"": {"name": names, "group": list(range(len(names)))}}
@@ -198,12 +203,12 @@ class _LinearProbe:
     def _fitted(
         self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"], test: int
     ) -> tuple[Any, float]:
-        """The classifier for a test part and the strength chosen; it never sees that part."""
+        """The classifier for a test part, fitted without that part, and the C chosen for it."""
         from sklearn.exceptions import ConvergenceWarning
 
         held_out = (test + 1) % self.options.folds
         validation = valid & (self.fold == held_out)
-        # A fold behind the others is that of a test source.
+        # The fold with the number ``folds`` is the test source.
         fitting = valid & (self.fold != test) & (self.fold < self.options.folds)
         training = fitting & ~validation
         if (
@@ -220,7 +225,7 @@ class _LinearProbe:
         def fit(strength: float, rows: Bool[np.ndarray, "R"]) -> Any:
             return self._classifier(strength).fit(x[rows], self.labels[rows])
 
-        # More threads cost far more than they gain on matrices as small as these.
+        # On matrices as small as these, more threads make it slower.
         with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted as "unconverged"
             chosen = max(
@@ -230,7 +235,7 @@ class _LinearProbe:
             return fit(chosen, fitting), chosen
 
     def _classifier(self, strength: float) -> Any:
-        """A pipeline of scikit-learn, which is slow to import."""
+        """The classifier with standardised features. The imports are here because they are slow."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -244,7 +249,7 @@ class _LinearProbe:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("linear_probe")

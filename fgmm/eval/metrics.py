@@ -17,7 +17,7 @@ RECALL_AT = (1, 5, 10)
 
 # Scores compared at a time. A few temporaries of this many entries are all that ranking allocates.
 _BLOCK_ENTRIES = 1 << 20
-# Of a 95% interval.
+# Quantiles at the ends of a 95% interval.
 _EDGES = (0.025, 0.975)
 
 
@@ -69,9 +69,9 @@ def retrieval_summary(
 
     With r relevant items among G in random order, the first k hold none of them with probability
     C(G-r, k) / C(G, k) (hypergeometric), and the best relevant one has the expected rank
-    (G+1) / (r+1). Both are averaged over queries, without approximation. The chance median is that
-    of the ranks of all queries taken together: the smallest k that half of them reach, or midway
-    between two such k where exactly half reach the first.
+    (G+1) / (r+1). Both are averaged over queries, without approximation. The chance median is the
+    median rank over all queries and orders: the smallest k at which the chance of R@k is at least
+    1/2; if it is exactly 1/2, the mean of this k and the smallest one at which it is above 1/2.
 
     Args:
       ranks: of the best relevant item, from ``retrieval_ranks``.
@@ -80,9 +80,9 @@ def retrieval_summary(
       group: of each query, as in ``bootstrap_interval``.
 
     Returns:
-      ``r@1``, ``r@5``, ``r@10`` in [0, 1], ``median_rank``, ``mean_rank``; the 95% interval of each
-      as ``r@1_low`` and ``r@1_high``; and under ``chance_r@1`` and so on what a random order is
-      expected to give.
+      ``r@1``, ``r@5``, ``r@10`` in [0, 1], ``median_rank``, ``mean_rank``; the 95% interval of
+      each, as ``r@1_low`` and ``r@1_high``; and the expectation for a random order, as
+      ``chance_r@1``.
 
     Raises:
       ValueError: no queries, or counts or ranks that a gallery of this size cannot have.
@@ -137,7 +137,7 @@ def _chance_median_rank(counts: Counter[int], gallery: int) -> float:
 
     half = Fraction(1, 2)
     reached = ks[bisect.bisect_left(ks, half, key=recall)]
-    # The last k of all has recall 1, so something lies above one half.
+    # The recall at k = G is 1, so some k is above one half.
     exceeded = ks[bisect.bisect_right(ks, half, key=recall)]
     return (reached + exceeded) / 2
 
@@ -147,15 +147,15 @@ def caption_groups(
 ) -> tuple[Int64[np.ndarray, "Q"], Int64[np.ndarray, "Q"]]:
     """Which captions read the same.
 
-    Captions are flattened in order, clip by clip. Those that read the same after Unicode case
-    folding, with runs of white space taken as one space and none at the ends, are of one group:
-    each is correct for every clip that owns one of them. Punctuation counts.
+    Captions are flattened in order, clip by clip. Captions are in one group if they are equal after
+    Unicode case folding, with runs of white space replaced by one space and none at the ends.
+    Punctuation counts. Each caption of a group is correct for every clip that owns one of them.
 
     Args:
       captions: the captions of each of G clips; a clip may have none.
 
     Returns:
-      owner: the clip each of Q captions was written for.
+      owner: the clip of each of Q captions.
       group: a number for each caption, equal for those that read the same.
 
     Raises:
@@ -183,8 +183,11 @@ def class_accuracies(
     with its 95% interval.
 
     Args:
-      correct, labels: of each query, whether it was right, and its true place in ``classes``.
+      correct: whether the answer to each query was right.
+      labels: the true class of each query, as a place in ``classes``.
+      classes: names of the classes.
       group: as in ``bootstrap_interval``.
+      what: prefix of the names of the results.
     """
     found = {}
     for label in np.unique(labels):
@@ -204,9 +207,10 @@ def classification_summary(
       labels: the true class of each query.
 
     Returns:
-      ``accuracy@1``; ``accuracy@5``, the true class is among the five best, where there are more
-      than five; ``mean_class_accuracy``, of the first; the 95% interval of each, such as
-      ``accuracy@1_low``, and its chance level, such as ``chance_accuracy@1``.
+      ``accuracy@1``; with more than five classes ``accuracy@5``, the share of queries whose true
+      class is among the five best; ``mean_class_accuracy``, the mean over classes of accuracy@1;
+      the 95% interval of each, such as ``accuracy@1_low``, and its chance level, such as
+      ``chance_accuracy@1``.
 
     Raises:
       ValueError: no queries.
@@ -247,11 +251,11 @@ def hubness(times_found: Int[np.ndarray, "G"]) -> dict[str, float]:
 
 
 def _skewness(powers: Float64[np.ndarray, "R 3"]) -> Float64[np.ndarray, "R"]:
-    """From the means of x, x² and x³."""
+    """The skewness of x, from the means of x, x² and x³; 0 for a constant."""
     mean, square, cube = powers.T
     variance = np.maximum(square - mean**2, 0)
     third = cube - 3 * mean * square + 2 * mean**3
-    # What is left of a constant is rounding.
+    # The variance of a constant may differ from 0 by rounding.
     spread = np.where(variance > 1e-12, variance, 1) ** 1.5
     return np.where(variance > 1e-12, third / spread, 0.0)
 
@@ -267,18 +271,18 @@ def bootstrap_interval(
     """Percentile bootstrap intervals of the means over queries.
 
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. Whole groups are
-    resampled, such as the captions of a clip, for what is in one is alike; the mean of a resample
-    is the ratio of its sum and its number of queries.
+    resampled, such as the captions of a clip, since the queries of a group are alike. The mean of a
+    resample is its sum divided by its number of queries.
 
     Args:
-      values: one number or boolean a query, such as ``ranks <= 10``, or F of them.
-      group: of each query; None if each stands alone.
+      values: one number or boolean for each query, such as ``ranks <= 10``, or F of them.
+      group: number of the group of each query; None if each query is a group of its own.
       seed: of the resampling; the same seed, values and groups give the same intervals.
       resamples: number of resampled means.
       level: share of the resampled means inside the interval, between 0 and 1.
 
     Returns:
-      The low and the high ends.
+      The low ends and the high ends.
 
     Raises:
       ValueError: no values, no resamples, or a level outside (0, 1).
@@ -302,9 +306,9 @@ def _resampled(
     seed: int = 0,
     resamples: int = 1000,
 ) -> tuple[Float64[np.ndarray, "R *F"], Float64[np.ndarray, "M R"]]:
-    """The means of values, and the medians of others, in each resample of whole groups."""
+    """The means of ``values`` and the medians of ``medians_of`` in each resample of groups."""
     owner, sizes = _groups(len(values), group)
-    # What each resample would change of the mean, which is kept apart for the sake of rounding.
+    # Deviations from the mean are summed, since their sums round less than those of the values.
     centre = values.mean(axis=0, dtype=np.float64)
     sums = np.zeros((len(sizes), *values.shape[1:]))
     np.add.at(sums, owner, values - centre)
@@ -316,7 +320,7 @@ def _resampled(
         means.append(np.tensordot(times, sums, axes=1) / totals)
         for found, of_queries in zip(medians, others, strict=True):
             found += _medians(of_queries, owner, times)
-    # Rounding takes no mean out of the range of the values, such as below 0.
+    # Rounding must take no mean out of the range of the values, such as below 0.
     within = np.clip(centre + np.concatenate(means), values.min(axis=0), values.max(axis=0))
     return within, np.array(medians).reshape(len(others), resamples)
 
@@ -326,13 +330,13 @@ def _medians(
     owner: Int64[np.ndarray, "Q"],
     times: Int64[np.ndarray, "R groups"],
 ) -> list[float]:
-    """The median in each resample, of which each group's times are given."""
+    """The median in each resample, from how often each group is drawn (``times``)."""
     order = np.argsort(values, kind="stable")
     ordered, owner = values[order], owner[order]
     found = []
     for drawn in times.astype(np.int32):
         reached = drawn[owner].cumsum()
-        # The two in the middle, which are one if their number is odd.
+        # The two values in the middle; they are the same one if the total is odd.
         total = reached[-1]
         ends = np.searchsorted(reached, [(total - 1) // 2, total // 2], "right")
         found.append(float(ordered[ends].mean()))
@@ -342,13 +346,13 @@ def _medians(
 def _groups(
     queries: int, group: Int[np.ndarray, "Q"] | None
 ) -> tuple[Int64[np.ndarray, "Q"], Float64[np.ndarray, "groups"]]:
-    """The number of each query's group, and the groups' sizes."""
+    """The number of each query's group, counted from 0, and the size of each group."""
     _, owner = np.unique(np.arange(queries) if group is None else group, return_inverse=True)
     return owner, np.bincount(owner).astype(np.float64)
 
 
 def _resamples(groups: int, seed: int, resamples: int) -> Iterator[Int64[np.ndarray, "R groups"]]:
-    """How often each group is drawn, of some resamples at a time."""
+    """Yields how often each group is drawn, for some resamples at a time."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK_ENTRIES // groups)
     for start in range(0, resamples, rows):
@@ -366,15 +370,19 @@ def auc_summary(
     *,
     resamples: int = 1000,
 ) -> dict[str, float]:
-    """How often a positive has a higher score than a negative, and its 95% interval.
+    """The share of pairs of a positive and a negative in which the positive has the higher score.
 
     Ties count half. Groups are resampled, as in ``bootstrap_interval``.
 
     Args:
       name: of the result.
-      positive: which are positives; some are, and some are not.
-      scores: higher is better.
-      group: of each.
+      positive: which queries are positives; there must be both kinds.
+      scores: of each query; higher is better.
+      group: of each query, as in ``bootstrap_interval``.
+      resamples: how many.
+
+    Returns:
+      The share as ``NAME``, and its 95% interval as ``NAME_low`` and ``NAME_high``.
     """
     owner, sizes = _groups(len(scores), group)
     _, level = np.unique(scores, return_inverse=True)
@@ -404,8 +412,14 @@ def mean_class_accuracy(
 ) -> dict[str, float]:
     """The mean of the accuracies of the classes that occur, and its 95% interval.
 
-    Queries of each class are resampled among themselves, so that all classes stay; those of one
-    ``group`` together.
+    The queries of each class are resampled apart, so that no resample lacks a class. Queries of one
+    ``group`` are resampled together.
+
+    Args:
+      correct, labels, group: as in ``class_accuracies``.
+
+    Returns:
+      ``mean_class_accuracy``, ``mean_class_accuracy_low`` and ``mean_class_accuracy_high``.
     """
     of_classes, means = [], []
     for number, label in enumerate(np.unique(labels)):
@@ -430,9 +444,12 @@ def with_intervals(
     """The mean over queries of each number, and its 95% interval as ``NAME_low``, ``NAME_high``.
 
     Args:
-      outcomes: one number or boolean a query, by name.
+      outcomes: one number or boolean for each query, by name.
       group: as in ``bootstrap_interval``.
-      medians: others, whose median is taken in the place of the mean.
+      medians: numbers of which the median is taken instead of the mean, by name.
+
+    Raises:
+      ValueError: there are no queries or no outcomes.
     """
     values, others = (
         [np.asarray(of_query, np.float64) for of_query in given.values()]

@@ -1,4 +1,4 @@
-"""Where two modalities are compared: the space of the heads, and the scores that rank."""
+"""How two modalities are compared: in which space of the heads, and by which scores."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from fgmm.models.embeddings import AnyArray, Embeddings
 
 
 def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str:
-    """The space in which both sides of a pair are.
+    """The name of a space that has both sides of a pair.
 
     Args:
       experiment: of the checkpoint.
       pair: such as ``"video_text"``.
-      space: the one asked for; empty for the first.
+      space: name of the space; empty for the first that has both sides.
       name: of the evaluation, for the error.
 
     Raises:
-      ConfigError: there is none, or none of that name.
+      ConfigError: no space has both sides, or the named one does not.
     """
     sides = set(pair.split("_"))
     spaces = experiment.model.spaces
@@ -39,17 +39,17 @@ def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str
 
 
 def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name: str) -> str:
-    """The term of the objective whose similarity is the fine score; empty if there is none.
+    """The name of the term whose similarity is the fine score; empty if there is no fine term.
 
     Args:
       experiment: of the checkpoint.
       pair: such as ``"video_text"``.
       space: as ``space_of`` returns it.
-      term: the one asked for; empty for the first fine one on the pair in that space.
+      term: name of the term; empty for the first fine term on the pair in that space.
       name: of the evaluation, for the error.
 
     Raises:
-      ConfigError: there is none of the name asked for.
+      ConfigError: ``term`` is no fine term on the pair in that space.
     """
     fine = _terms(experiment, pair, "fine", space)
     if term and term not in fine:
@@ -76,7 +76,7 @@ class Ranking:
     Attributes:
       experiment: of the checkpoint.
       pair: such as ``"video_text"``.
-      fine, coarse: terms of the objective; empty where there is none.
+      fine, coarse: names of the terms of each level; empty where there is none.
     """
 
     experiment: Experiment
@@ -88,10 +88,10 @@ class Ranking:
     def of(
         cls, experiment: Experiment, pair: str, space: str, term: str, *, name: str
     ) -> "Ranking":
-        """That of a pair; ``term`` is the fine one, otherwise as for ``fine_term``.
+        """The ranking of a pair; arguments are those of ``fine_term``.
 
         Raises:
-          ConfigError: there is no fine term of the name asked for.
+          ConfigError: as ``fine_term``.
         """
         coarse = _terms(experiment, pair, "coarse", space)
         fine = fine_term(experiment, pair, space, term, name=name)
@@ -99,8 +99,10 @@ class Ranking:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the scores. The first is the one that ranks: ``objective.score`` if the pair has terms
-        for it, otherwise that of its only level.
+        """The names of the scores, the one that ranks first.
+
+        That is ``objective.score`` if the pair has the terms for it, otherwise the score of the
+        only level trained.
         """
         found = [*(["fine"] if self.fine else []), "coarse"]
         if self.fine and self.coarse:
@@ -121,7 +123,7 @@ class Ranking:
         Args:
           parameters: of the objective, by term.
           coarse: products of coarse embeddings.
-          fine: similarities by the fine term; None where there is none.
+          fine: similarities by the fine term; None only if there is no fine term.
         """
         found = {"coarse": coarse, "fine": fine}
         if "sum" in self.names:
@@ -134,10 +136,10 @@ class Ranking:
     def score_function(
         self, items: str, name: str = ""
     ) -> Callable[[Mapping[str, Any], Embeddings, Embeddings], Float[Array, "m Q"]]:
-        """A score as a function of the objective's parameters, m items and Q queries, jitted.
+        """A jitted function of the objective's parameters, m items and Q queries to scores [m,Q].
 
-        Embeddings are local [m,N,D] and coarse [m,D], of captions [Q,P,D] and [Q,D], in any float
-        dtype. Where video and audio are compared, those of audio are of its segments.
+        Items have local [m,N,D] and coarse [m,D] embeddings, queries [Q,P,D] and [Q,D], in any
+        float dtype; they are cast to float32. For ``video_audio`` the audio side is its segments.
 
         Args:
           items: the modality of the items, one side of the pair.
@@ -165,8 +167,9 @@ class Ranking:
 
 
 def scoring_term(experiment: Experiment, name: str) -> Term:
-    """A term of the objective for scoring on any device. Its implementation in training may need a
-    certain device or dtype.
+    """A term of the objective, with the implementation that runs on any device and dtype.
+
+    Its implementation in training may need a certain device or dtype.
     """
     return experiment.objective.terms[name].term.with_implementation(None)
 

@@ -1,4 +1,4 @@
-"""One pass over a corpus on all devices that hold a state, of all processes."""
+"""One pass over a corpus, on all devices of all processes that hold a state."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,23 +21,23 @@ def batches(
     compute: Callable[[Any, pipeline.Batch], Any],
     first: int = 0,
 ) -> Iterator[tuple[pipeline.Batch, Any, int]]:
-    """Yields what ``compute`` gives for every clip of a source once, in order, on the host.
+    """Computes every clip of a source once, in order, and yields the results on the host.
 
-    If the state is on a mesh, every batch is shared out over its devices, and each process reads
-    the clips of its own; all processes have to call it, and all get all results. A batch is read
-    while the devices compute the one before it.
+    If the state is on a mesh, each batch is sharded over its devices, and each process reads the
+    clips of its own devices. All processes must call this function, and all get all results. The
+    next batch is read while the devices compute.
 
     Args:
       assembler: of the batches.
-      batch_size: clips at a time; on several devices the next multiple of their number.
+      batch_size: clips at a time; on several devices rounded up to a multiple of their number.
       state: the first argument of ``compute``; on a mesh, or on one device.
-      compute: of a state and a batch without the arrays of ``pipeline.HOST_ONLY``, to a tree of
+      compute: maps a state and a batch, without the arrays of ``pipeline.HOST_ONLY``, to a tree of
         arrays whose first axis is clips.
       first: the clip to start from.
 
     Yields:
-      The masks, ``record`` and ``problems`` of a batch, what was computed, and the number of clips
-      in it; the rows after them are copies of others.
+      The masks, ``record`` and ``problems`` of a batch; the computed tree; and the number of clips
+      in the batch. Rows after these are copies that fill up the batch.
     """
     mesh = mesh_of(state)
     devices = 1 if mesh is None else mesh.size
@@ -57,7 +57,7 @@ def batches(
 
 
 def mesh_of(state: Any) -> Mesh | None:
-    """The mesh that holds a state; None if it is on one device without one."""
+    """The mesh that holds a state; None if the state is on one device without a mesh."""
     leaves = jax.tree.leaves(state)
     sharding = getattr(leaves[0], "sharding", None) if leaves else None
     return sharding.mesh if isinstance(sharding, NamedSharding) else None
@@ -73,7 +73,7 @@ def gathered(tree: Any) -> Any:
 
 
 def on_one_device(tree: Any) -> Any:
-    """The arrays of a tree on the device that this process computes on by itself."""
+    """The whole arrays of a tree on the default device of this process."""
     return jax.tree.map(jnp.asarray, gathered(tree))
 
 
@@ -91,10 +91,10 @@ def _is_small(name: str) -> bool:
 
 
 def _share(assembler: Assembler, start: int, size: int, mesh: Mesh | None) -> pipeline.Batch:
-    """This process's clips of a batch."""
+    """This process's part of a batch."""
     processes = 1 if mesh is None else jax.process_count()
     own = size // processes
     begin = start + own * (jax.process_index() if processes > 1 else 0)
     records = range(begin, min(begin + own, len(assembler.source)))
-    # The last batch may have nothing for some processes.
+    # In the last batch, some processes may have no clip of their own; they read another one.
     return assembler.batch([Draw(record) for record in records or [start]], own)

@@ -1,19 +1,24 @@
 """The pointing game: does a phrase look at the object that it names? (Zhang et al., ECCV 2016,
 arXiv 1608.00507.)
 
-Protocol: every caption of a corpus that knows what its phrases refer to is embedded on its own,
-beside its clip, without augmentation. The peak of a phrase's map over rows, columns and time (see
-``fgmm.eval.attention`` for the two kinds, ``attention`` and ``cam``) is a *hit* if the centre of
-its cell lies in the box of the object, in any of the frames that the cell covers in which what the
-phrase says is true; cells that share the peak count in equal parts. It is *other* if it is no hit
-but lies in the box of another object that the clip's captions speak of. *frame hit* is the share of
-those frames in which the peak over rows and columns alone lies in the box. All are averaged over
-phrases: *object* phrases name their object, and *action* phrases only say what it does, which may
-be true of others too. Captions about anything else have no boxes and do not count.
+Protocol: the corpus knows what its phrases refer to. Every caption is embedded on its own, beside
+its clip, without augmentation. The peak of a phrase's map (``attention`` or ``cam``, see
+``fgmm.eval.attention``) is its highest cell over rows, columns and time. If several cells share the
+peak, they count in equal parts. The phrase is *active* in the frames in which it is true.
 
-Beside it, on the same phrases: ``chance``, a cell drawn at random, exactly; ``centre``, always the
+- *hit*: the centre of the peak's cell lies in the box of the object, in an active frame that the
+  cell covers.
+- *other*: the peak is no hit, but lies in the box of another object that the captions speak of.
+- *frame hit*: the share of active frames in which the peak over rows and columns alone lies in the
+  box.
+
+All are averaged over phrases of two kinds: *object* phrases name their object; *action* phrases
+only say what it does, which may be true of other objects too. Captions about anything else have no
+boxes and do not count.
+
+Baselines, on the same phrases: ``chance``, the exact mean over all cells; ``centre``, always the
 middle of the picture; ``best cell``, the single cell that does best on these phrases, chosen with
-hindsight; and ``untrained``, the same network and maps before its first step.
+hindsight; and ``untrained``, the same maps of the network before its first step.
 """
 
 import collections
@@ -42,9 +47,9 @@ class Evaluation:
 
     Attributes:
       source: a corpus with grounding, as in ``config.data.source``.
-      term: of the objective, whose map is measured; empty for the first fine one on video and text
-        that says how its phrases attend, and the first coarse one (its class activation map).
-      captions: at most so many captions of a clip, the first ones.
+      term: name of the term whose map is measured; empty for the first fine term on video and text
+        that defines its attention, and the first coarse term (its class activation map).
+      captions: the most captions of a clip; the first ones are taken.
       batch_size: clips embedded at a time.
     """
 
@@ -58,13 +63,13 @@ class Evaluation:
 
         Raises:
           ConfigError: an option names something that is not there, the model does not compare video
-            with text, no fine term says how its phrases attend, or the corpus does not know what
-            its phrases refer to.
+            with text, no fine term defines its attention, or the corpus does not know what its
+            phrases refer to.
         """
         return _PointingGame(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, with all that it must be compared with."""
+        """The result as text, with its baselines."""
 
         def title(kind: str, measure: str) -> str:
             known = f"{kind} {measure.replace('other', 'hits another')}".replace("_", " ")
@@ -111,7 +116,7 @@ class _PointingGame:
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        # On the devices of the other state, so that one compiled program serves both.
+        # Sharded like the trained state, so that one compiled program serves both.
         devices = jax.tree.leaves(state)[0].sharding
         untrained = self.experiment.initial_state(devices).with_weights()
         targets: list[_Targets] = []
@@ -161,7 +166,7 @@ class _PointingGame:
                 self.by_query[f"{way}/{kind}/hit"] = found["hit"].tolist()
 
     def _ways(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
-        """The maps of a batch by kind, behind the prefix of the state."""
+        """The maps of a batch by way: the prefix of the state and the kind of map."""
         ways = {}
         for prefix, state in states.items():
             of_state = self._maps(state, batch)
@@ -170,14 +175,14 @@ class _PointingGame:
 
 
 class _Targets(NamedTuple):
-    """G phrases, each with one object it refers to, on feature maps of T' frames.
+    """G phrases, each with one object it refers to; T frames, and t of the feature map.
 
     Attributes:
       clip: number of the clip.
       names_object: see ``grounding.Reference``.
       hit: the cells on the object, in a frame in which the phrase is true.
-      other: the cells on another object, and not on this one.
-      frames: the cells on the object in every frame.
+      other: the cells on another object that are no hit.
+      frames: the cells on the object in every frame, whether the phrase is true or not.
       active: the frames in which the phrase is true.
     """
 
@@ -252,7 +257,7 @@ def _points(
     of_frames = maps[:, grounding.cell_of_frame(targets.active.shape[1], maps.shape[1])]
     frame_peak = of_frames == of_frames.max(axis=(2, 3), keepdims=True)
     frame_hit = (frame_peak & targets.frames).sum(axis=(2, 3)) / frame_peak.sum(axis=(2, 3))
-    # An object that is never active has no frame to be found in.
+    # A phrase without an active frame has frame hit 0.
     frames = np.maximum(targets.active.sum(axis=1), 1)
     return {
         "hit": (peak & targets.hit).sum(axis=(1, 2, 3)) / peak.sum(axis=(1, 2, 3)),
@@ -262,7 +267,7 @@ def _points(
 
 
 def _baselines(targets: _Targets) -> dict[str, Float[np.ndarray, "G t H W"]]:
-    """Maps that know nothing of the clip; where all cells share the peak, one is drawn."""
+    """Maps that ignore the clip. The map of chance is constant, so all cells share its peak."""
     shape = targets.hit.shape
     centre, best = np.zeros(shape), np.zeros(shape)
     rows, columns = (slice((cells - 1) // 2, cells // 2 + 1) for cells in shape[2:])
@@ -274,7 +279,7 @@ def _baselines(targets: _Targets) -> dict[str, Float[np.ndarray, "G t H W"]]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("pointing_game")

@@ -1,14 +1,14 @@
 """Ranks of the right answers in both directions, from scores that are computed in tiles.
 
-Of x, G clips, and y, Q captions (or sounds), a tile has the scores of some rows of each. Nothing of
-the size G·Q is held but what fits into ``keep_bytes``: tiles beyond that are computed again in each
-of the passes over them. Ties go against the model, as in ``metrics.retrieval_ranks``.
+x are G clips, y are Q captions (or sounds), and a tile holds the scores of some x and some y. Tiles
+are kept up to ``keep_bytes``; the others are computed again in each pass, so that no array of the
+size G·Q is needed. Ties go against the model, as in ``metrics.retrieval_ranks``.
 
-Hubs, items that are among the best of very many queries, are corrected by CSLS (Conneau, Lample et
+Hubs are items that are among the best of very many queries. CSLS corrects them (Conneau, Lample et
 al., "Word translation without parallel data", ICLR 2018, arXiv 1710.04087; get_candidates in
 github.com/facebookresearch/MUSE src/dico_builder.py): 2·s - r_x - r_y, with r the mean of the ten
-best scores of a row. It uses the queries and the gallery of the test themselves, so its figures are
-not those of a model that sees one query at a time.
+best scores of x or y. The correction uses all queries and the whole gallery of the test, so its
+figures do not hold for a model that sees one query at a time.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float, Int, Int64
 
 from fgmm.eval.bank import Bank, BestRows, Score, slices
 
-# Neighbours whose counts show hubs, and whose scores correct them.
+# The best items of a query that count for hubness, and whose scores correct hubs.
 NEIGHBOURS = 10
 CORRECTED = "_csls"
 
-# Scores of a name, or of several, by which rows of x and of y are ranked.
+# Scores of some x and some y, by name of the score.
 Tile = dict[str, Float[np.ndarray, "g q"]]
 
 
@@ -32,8 +32,8 @@ class Outcome(NamedTuple):
     """What one score gives in one direction.
 
     Attributes:
-      ranks: of the best right answer of each query.
-      found: how many queries have an item among their ten best, of each item.
+      ranks: the rank of the best right answer of each query.
+      found: for each item, how many queries have it among their ten best.
     """
 
     ranks: Int64[np.ndarray, "queries"]
@@ -49,12 +49,14 @@ class Both(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Relevance:
-    """Which x are right answers to which y: those that own its group, such as captions that read
-    the same.
+    """Which x are right answers to which y.
+
+    Each y is in a group, such as captions that read the same. An x is a right answer to a y if it
+    owns the group of that y.
 
     Attributes:
-      group: of each y.
-      owner, owned: every x with every group that it owns, each once, in the order of x.
+      group: the group of each y.
+      owner, owned: pairs of an x and a group that it owns, each pair once, in the order of x.
       clips: the number of x.
     """
 
@@ -67,25 +69,25 @@ class Relevance:
     def of(
         cls, group: Int[np.ndarray, "Q"], owner: Int[np.ndarray, "Q"], clips: int
     ) -> "Relevance":
-        """Of y that each belong to one x.
+        """The relevance of y that each belong to one x.
 
         Args:
-          group: of each y; those of one group are right answers of each other's x.
-          owner: the x of each.
+          group: the group of each y; all y of a group are right answers to the x of each of them.
+          owner: the x of each y.
           clips: the number of x.
         """
         pairs = np.unique(np.stack([owner, group], axis=1).astype(np.int64), axis=0)
         return cls(np.asarray(group, np.int64), pairs[:, 0], pairs[:, 1], clips)
 
     def tile(self, rows: slice, columns: slice) -> Bool[np.ndarray, "g q"]:
-        """Of some x and some y."""
+        """Whether each of some x is a right answer to each of some y."""
         relevant = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
         some = slice(*np.searchsorted(self.owner, [rows.start, rows.stop]))
         group = self.group[columns]
         order = np.argsort(group, kind="stable")
         first = np.searchsorted(group[order], self.owned[some], "left")
         count = np.searchsorted(group[order], self.owned[some], "right") - first
-        # Every pair of an x with each y of its groups.
+        # One entry for each x and each y of its groups.
         place = np.arange(count.sum()) - np.repeat(count.cumsum() - count - first, count)
         relevant[np.repeat(self.owner[some] - rows.start, count), order[place]] = True
         return relevant
@@ -108,13 +110,13 @@ class Relevance:
 
 
 class Tiles:
-    """The scores of all x and y, tile by tile, again and again.
+    """The scores of all x and y, tile by tile; may be iterated more than once.
 
     Args:
-      compute: the scores of some rows of x and of y, by name.
+      compute: returns the scores of some x and some y, by name.
       clips, captions: G and Q.
-      size: rows of a tile.
-      keep_bytes: as many bytes of scores are kept from pass to pass.
+      size: the most rows and columns of a tile.
+      keep_bytes: the most bytes of tiles that are kept from one pass to the next.
     """
 
     def __init__(
@@ -148,11 +150,15 @@ class Tiles:
 
 
 def outcomes(tiles: Tiles, relevance: Relevance, *, correct_hubs: bool = False) -> dict[str, Both]:
-    """The outcomes of every score, under its name, and with ``correct_hubs`` under ``NAME_csls``
-    those of the corrected one.
+    """The outcomes of every score, by name.
 
-    Scores of -inf are of what could not be read: such an item is behind all others, and such a
-    query has the worst rank. NaN counts against the model.
+    A score of -inf means that an x or y could not be read: such an item ranks behind all others,
+    and such a query has the worst rank. NaN counts against the model.
+
+    Args:
+      tiles: the scores.
+      relevance: the right answers.
+      correct_hubs: also rank by each score corrected by CSLS, as ``NAME_csls``.
     """
     found: dict[str, Both] = {}
     best, nearest = _best_and_nearest(tiles, relevance, None)
@@ -165,12 +171,12 @@ def outcomes(tiles: Tiles, relevance: Relevance, *, correct_hubs: bool = False) 
     return found
 
 
-# Of each score: something of every y, and of every x.
+# By name of the score, a pair: a value for every y, and one for every x.
 _ByScore = dict[str, tuple]
 
 
 def _best_and_nearest(tiles: Tiles, relevance: Relevance, means: Mapping | None):
-    """The best score of a right answer, and the nearest neighbours, of every y and every x."""
+    """The best score of a right answer, and the ten best items, for every y and every x."""
     best: _ByScore = {}
     nearest: _ByScore = {}
     for rows, columns, tile in tiles:
@@ -193,7 +199,7 @@ def _best_and_nearest(tiles: Tiles, relevance: Relevance, means: Mapping | None)
 def _counted(
     tiles: Tiles, relevance: Relevance, best: _ByScore, nearest: _ByScore, means: Mapping | None
 ) -> dict[str, Both]:
-    """The ranks, from how many wrong items are not below the best right one."""
+    """The outcomes: a rank is 1 + the number of wrong items not below the best right answer."""
     ahead = {
         name: tuple(np.zeros(n, np.int64) for n in (tiles.captions, tiles.clips)) for name in best
     }
@@ -223,12 +229,13 @@ def _corrected(scores, means, rows: slice, columns: slice):
 
 
 class _Nearest:
-    """The ten best of each of many queries, of which a few come at a time."""
+    """The ten best items of each query; queries and items are added block by block."""
 
     def __init__(self):
         self._best: dict[int, BestRows] = {}
 
     def add(self, queries: slice, scores: Float[np.ndarray, "q m"], rows: slice) -> None:
+        """Adds the scores of some queries with some items."""
         best = self._best.setdefault(queries.start, BestRows(len(scores), NEIGHBOURS))
         best.add(scores, np.arange(rows.start, rows.stop)[None])
 
@@ -238,16 +245,16 @@ class _Nearest:
         return rows, scores
 
     def rows(self) -> Int64[np.ndarray, "queries k"]:
-        """The best first; -1 where there are none."""
+        """The best items of each query, best first; -1 where there are fewer than ten."""
         return self._sorted()[0]
 
     def scores(self) -> Float[np.ndarray, "queries k"]:
-        """Of ``rows``; -inf where there are none."""
+        """The scores of ``rows``; -inf for -1."""
         return self._sorted()[1]
 
 
 def _mean_of_best(nearest: _Nearest) -> Float[np.ndarray, "queries"]:
-    """The mean of the ten best scores of each query; 0 where there are none."""
+    """The mean of the ten best scores of each query; 0 for a query without scores."""
     scores = nearest.scores().astype(np.float64)
     there = scores > -np.inf
     total = np.where(there, scores, 0).sum(axis=1)
@@ -257,7 +264,7 @@ def _mean_of_best(nearest: _Nearest) -> Float[np.ndarray, "queries"]:
 def times_found(
     rows: Int64[np.ndarray, "queries k"], items: int, k: int = NEIGHBOURS
 ) -> Int64[np.ndarray, "items"]:
-    """How many queries have an item among their first k rows; -1 is none."""
+    """How many queries have each item among their first k rows; -1 is no item."""
     first = rows[:, :k]
     return np.bincount(first[first >= 0], minlength=items)
 
@@ -270,17 +277,20 @@ def of_shortlists(
     right: Callable[[np.ndarray, np.ndarray], np.ndarray],
     coarse: Outcome,
 ) -> Outcome:
-    """The outcome of coarse-then-fine: of each query the best items by the coarse score come first,
-    in the order of another score, and the others follow in the order of the coarse one.
+    """The outcome of coarse-then-fine ranking.
+
+    For each query, the best items by the coarse score come first, in the order of another score.
+    The other items follow in the order of the coarse score.
 
     Args:
-      items, queries: one side of the pair each.
+      items, queries: the two sides of the pair.
       score: of items and queries.
-      shortlist: how many items are ranked by it.
+      shortlist: how many items are ranked by ``score``.
       right: whether rows of items [...] are right answers to queries [...].
       coarse: the outcome of the coarse score.
     """
-    # One more, which tells whether the end of the list is a tie: then right answers are not on it.
+    # One item more than the shortlist shows whether its end is a tie. Right answers in such a tie
+    # count as not on it.
     rows, by_coarse = _nearest_of(items, queries, shortlist + 1)
     numbers = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
     relevant = (rows >= 0) & right(np.maximum(rows, 0), numbers)
@@ -304,6 +314,6 @@ def of_shortlists(
 def _nearest_of(items: Bank, queries: Bank, k: int) -> tuple[np.ndarray, np.ndarray]:
     parts = [items.nearest(queries.coarse[some], k) for some in slices(len(queries), 1024)]
     rows, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
-    # What cannot be read finds nothing.
+    # A query that cannot be read finds nothing.
     unread = ~queries.mask.any(axis=1)[:, None]
     return np.where(unread, -1, rows), np.where(unread, np.float32(-np.inf), scores)

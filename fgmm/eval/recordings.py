@@ -1,7 +1,7 @@
-"""Labelled recordings, for evaluations that ask which class something is.
+"""Labelled recordings, for evaluations that predict classes.
 
 One more axis here: R recordings. A recording is one or more windows, the records of a source that
-share a ``clip_id``; what is computed of windows is averaged over those of a recording.
+share a ``clip_id``. Values of windows are averaged over each recording.
 """
 
 import collections
@@ -20,7 +20,7 @@ from fgmm.eval.corpus_embeddings import CorpusEmbeddings
 from fgmm.experiment.build import Experiment
 
 MODALITIES = ("video", "audio")
-# Sizes of a batch that, set to zero, leave all other modalities out.
+# By modality, the sizes of a batch that are set to 0 to leave the other modalities out.
 _OTHERS = {"video": ("samples", "tokens"), "audio": ("frames", "tokens")}
 
 
@@ -48,8 +48,8 @@ class Averages:
     """Means over the windows of R recordings.
 
     Attributes:
-      values: float64 [R, ...]: means over the readable windows of each.
-      windows: how many windows of each are readable.
+      values: means over the windows of each recording that can be read.
+      windows: how many windows of each recording can be read.
       problems: how many windows had each problem.
     """
 
@@ -68,14 +68,14 @@ class Recordings:
     """The recordings of a source that have a label of one kind.
 
     Attributes:
-      assembler: examples of one modality, nothing else.
-      modality: which.
-      classes: their names, by label.
-      owner: the recording of each record of the source; -1 where it has no label.
-      names: of each recording, its ``clip_id``.
+      assembler: of the records, with ``modality`` alone.
+      modality: ``"video"`` or ``"audio"``.
+      classes: names of the classes, by label.
+      owner: number of the recording of each record of the source; -1 for a record without a label.
+      names: the ``clip_id`` of each recording.
       labels: the class of each recording; or which classes it has, where a clip may have several.
-      groups: of each recording: those of one group stay on one side of a split. Empty where a
-        recording stands alone.
+      groups: of each recording; a group stays on one side of a split. Empty for a recording that
+        is in no group.
     """
 
     assembler: pipeline.Assembler
@@ -92,8 +92,8 @@ class Recordings:
         """Means over the windows that could be read; bad input is left out and counted.
 
         Args:
-          embedded: of the source.
-          values: of each of its records.
+          embedded: outputs for the source, which say what could be read.
+          values: of each record of the source.
         """
         rows = np.flatnonzero(embedded.mask & (self.owner >= 0))
         windows = np.bincount(self.owner[rows], minlength=len(self.labels))
@@ -105,9 +105,10 @@ class Recordings:
     def counts(self, averages: Averages) -> dict[str, int]:
         """How much was evaluated and what was left out, as entries of a result.
 
-        ``clips`` are recordings with windows that could be read, ``windows`` these, and
-        ``clips_left_out`` recordings without any. ``bad_input`` counts windows, ``left_out`` what
-        the source left out when it was opened.
+        ``clips`` counts recordings with a window that could be read, ``clips_left_out`` those
+        without one, ``windows`` the windows that could be read, and ``unlabelled`` records without
+        a label. ``bad_input/REASON`` counts windows, ``left_out/REASON`` what the source left out
+        when it was opened.
         """
         counts = {
             "clips": int(averages.valid.sum()),
@@ -120,12 +121,12 @@ class Recordings:
         return counts | {f"left_out/{reason}": n for reason, n in left_out.items()}
 
     def queries(self, valid: Bool[np.ndarray, "R"]) -> dict[str, dict[str, list]]:
-        """The recordings that are asked about, for ``fgmm.eval.compare``; each stands alone."""
+        """The valid recordings as ``queries`` for ``fgmm.eval.compare``; each is its own group."""
         names = [self.names[i] for i in np.flatnonzero(valid)]
         return {"": {"name": names, "group": list(range(len(names)))}}
 
     def protocol(self) -> dict[str, Any]:
-        """What a protocol states of the clips."""
+        """What the protocol of a result states about the clips."""
         shape = self.assembler.shape
         sizes = {
             "video": {"frames": shape.frames, "height": shape.height, "width": shape.width},
@@ -154,13 +155,13 @@ def open_labelled(
       experiment: of the checkpoint.
       entry: the source, as in ``config.data.source``.
       label: the kind of label, such as ``"motion"``.
-      modality: video or audio.
-      key: where ``entry`` stands in the config, for errors.
+      modality: ``"video"`` or ``"audio"``.
+      key: place of ``entry`` in the config, for errors.
       several: whether a clip may have several classes.
 
     Raises:
-      ConfigError: the source is missing, has no such label, contradicts itself, or has several
-        classes a clip where that is not allowed.
+      ConfigError: the source is missing or lacks the label, windows of a recording differ in label
+        or group, or a clip may have several classes and ``several`` is False.
     """
     source = experiment.source(entry, key)
     found = labelled_records(source, label, key=key)
@@ -177,7 +178,7 @@ def open_labelled(
 
 
 def footnote(result: Mapping[str, float]) -> str:
-    """How much was evaluated and what was left out, for a person."""
+    """How much was evaluated and what was left out, as text."""
     note = f"{result['clips']:.0f} clips in {result['windows']:.0f} windows"
     if result["clips_left_out"]:
         note += f"; clips left out, as nothing of them can be read: {result['clips_left_out']:.0f}"

@@ -1,28 +1,27 @@
-"""Results of evaluations as text for a person: tables, and the notes below them."""
+"""Results of evaluations as text: tables, and the notes below them."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-# Parts of the names of numbers from 0 to 1.
+# A number whose name has one of these parts is a share, from 0 to 1.
 _SHARES = ("@", "accuracy", "hit", "mAP", "iou")
 
 
-# Of the names of an interval's ends.
+# Endings of the names of an interval's ends.
 _ENDS = ("_low", "_high")
 
 
 def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    """An aligned text table that is Markdown as well, with chance beside each column that has it.
+    """An aligned table in Markdown, with a column for chance after each column that has it.
 
-    Shares, whose names hold one of ``_SHARES``, are printed as percentages. The interval of a
-    value, ``NAME_low`` and ``NAME_high`` of its row, stands behind it. A value that a row lacks is
-    ``-``.
+    Shares (see ``_SHARES``) are printed as percentages. The interval of a value, ``NAME_low`` and
+    ``NAME_high`` of its row, stands behind it. A value that a row lacks is ``-``.
 
     Args:
       rows: numbers by name for each labelled row, such as ``retrieval_summary`` returns.
-      columns: names to show. ``chance_NAME`` of any row makes a column "chance" after NAME's.
+      columns: names to show. If any row has ``chance_NAME``, a column "chance" follows NAME's.
 
     Raises:
-      ValueError: no row has a column asked for.
+      ValueError: a column is in no row.
     """
     known = {name for row in rows.values() for name in row}
     missing = [name for name in columns if name not in known]
@@ -62,11 +61,11 @@ def _number(name: str, value: float) -> str:
 
 
 def table_of_ways(result: Mapping[str, float], title: Callable[[str, str], str]) -> str:
-    """The table of numbers named ``WAY/KIND/MEASURE``, a row for each way.
+    """The table of numbers named ``WAY/KIND/MEASURE``, with a row for each way.
 
     Args:
-      result: with other numbers as well.
-      title: of a kind and a measure, that of their column; empty for a number that is not shown.
+      result: of an evaluation; it may hold other numbers too.
+      title: maps a kind and a measure to the title of their column, or to "" to leave them out.
     """
     rows: dict[str, dict[str, float]] = {}
     for name, value in result.items():
@@ -80,7 +79,10 @@ def table_of_ways(result: Mapping[str, float], title: Callable[[str, str], str])
 
 
 def shares(title: str, what: str, result: Mapping[str, float]) -> str:
-    """A line of the shares whose names begin with ``what``, each with its interval."""
+    """A line of the shares whose names begin with ``what``, each with its interval.
+
+    Shares without an interval are left out.
+    """
     listed = [
         "{} {:.1%} ({:.1%} to {:.1%})".format(
             name.removeprefix(what), *(result[name + end] for end in ("", *_ENDS))
@@ -92,6 +94,6 @@ def shares(title: str, what: str, result: Mapping[str, float]) -> str:
 
 
 def problems(result: Mapping[str, float]) -> str:
-    """How much was wrong with the input; empty if nothing was."""
+    """How many problems the input had, as text; empty if it had none."""
     count = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))
     return f"problems in the input: {count:.0f}, see the JSON" if count else ""

@@ -4,16 +4,16 @@ Protocol: every clip of a source is embedded once, without augmentation, by the 
 is ranked by up to three scores: *coarse*, the product of coarse embeddings; *fine*, the similarity
 of local and phrase embeddings as a term of the objective computes it (weights come from the scored
 pair alone, so the answer does not leak); and *sum*, S_fine/τ_fine + S_coarse/τ_coarse, with the
-temperatures of their losses. The one that ``config.objective.score`` names comes first. Beside
-them, if asked for: *coarse, then fine*, where the best of the gallery by the coarse score are
-ranked by the first one, with its cost; and each score corrected for hubs (``fgmm.eval.ranks``),
-which uses the statistics of the gallery and the queries themselves.
+temperatures of their losses. The score that ``config.objective.score`` names comes first. Two more
+are optional. *coarse, then NAME*: the best of the gallery by the coarse score are ranked by another
+score; its cost is reported. *hubs corrected*: each score corrected by CSLS (``fgmm.eval.ranks``),
+which uses the statistics of this gallery and these queries.
 
-Ties go against the model. A clip may have several captions, each a query; equal captions are
-correct answers of each other's clips. Pictures, sounds and captions that are there but cannot be
-read are failures: they have the worst rank, and nothing finds them. Clips that lack one side of the
-pair, such as sound, do not take part. Both are counted. Phrases of a caption for which there is no
-room are left out, and their share is reported.
+Ties go against the model. A clip may have several captions, and each is a query; equal captions are
+correct answers for each other's clips. Pictures, sounds and captions that exist but cannot be read
+count as failures: such a query has the worst rank, and such an item is never found. Clips that lack
+one side of the pair, such as sound, do not take part. Both are counted. Phrases of a caption that
+do not fit are left out, and their share is reported.
 """
 
 import collections
@@ -43,7 +43,7 @@ from fgmm.models.embeddings import Embeddings
 _CLIPS, _CAPTIONS = 64, 256
 # The least room for local embeddings that is compiled; others are twice, four times, ... as large.
 _ROOM = 4
-# A clip with these has no such modality; all others say that it could not be read.
+# Problems that say that a clip lacks a modality; all others say that it could not be read.
 _ABSENT = sum(1 << REASONS.index(name) for name in ("no_video", "no_audio", "silent_audio"))
 _ALONE = {
     "video": {"samples": 0, "tokens": 0},
@@ -58,19 +58,19 @@ class Evaluation:
 
     Attributes:
       source: the corpus, as in ``config.data.source``.
-      pair: what is retrieved by what, in both directions.
-      space: of the heads; empty for the first that both modalities take part in.
-      term: of the objective, whose similarity is the fine score; empty for the first fine one on
-        the pair. Without one there are only coarse scores.
-      captions: at most so many captions of a clip, the first ones.
-      phrases, tokens: room for those of a caption; 0 for as much as in training.
-      shortlist: as many of the gallery, the best by the coarse score, are ranked by the first score
-        for *coarse, then fine*; 0 to leave it out, as it is where there is no fine score.
-      exhaustive: rank the whole gallery by the fine score too. Without it there are coarse scores
-        and, with a shortlist, coarse then fine, for galleries whose pairs are too many.
+      pair: the two modalities; each is retrieved by the other.
+      space: name of the space of the heads; empty for the first that has both modalities.
+      term: name of the term whose similarity is the fine score; empty for the first fine term on
+        the pair. Without a fine term there is only the coarse score.
+      captions: the most captions of a clip; the first ones are taken.
+      phrases, tokens: room for a caption; 0 for the room of training.
+      shortlist: how many items, the best by the coarse score, are ranked again by the first score
+        that is not coarse; 0 for none. Without a fine term it is not used.
+      exhaustive: rank the whole gallery by the fine score. Where False, there is the coarse score
+        and, with a shortlist, coarse then fine: for galleries with too many pairs.
       correct_hubs: also rank by scores corrected for hubs.
-      folds: the gallery is cut into as many parts, in order, and each is a gallery of its own, as
-        the 1,000 images of COCO. Figures are those of all queries together.
+      folds: the gallery is cut, in order, into this many parts of equal size, each a gallery of its
+        own, such as the 1,000 images of COCO. Figures are over all queries together.
       batch_size: clips embedded at a time.
     """
 
@@ -101,7 +101,7 @@ class Evaluation:
         return _Retrieval(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, chance beside each number."""
+        """The result as text, with chance beside each number."""
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
             if name.count("/") == 2:
@@ -154,7 +154,7 @@ class _Retrieval:
         )
         fine = self.ranking.fine
         self.names = self.ranking.names if options.exhaustive else ("coarse",)
-        # By which a shortlist is ranked: the first score that is not coarse alone.
+        # A shortlist is ranked by the first score that is not the coarse one.
         first = next((name for name in self.ranking.names if name != "coarse"), "")
         self.rerank = first if options.shortlist else ""
         self.protocol = dataclasses.asdict(options) | {
@@ -215,7 +215,11 @@ class _Retrieval:
         self.by_query = {}
 
     def _gallery(self, state: TrainState) -> tuple["_Gallery", dict[str, float]]:
-        """Both sides of the clips that have both, and what is said of them in the result."""
+        """Both sides of the clips that have both, and their counts for the result.
+
+        Raises:
+          ConfigError: no clip has both sides.
+        """
         sides = {}
         for modality, assembler in self.assemblers.items():
             owner = self.roomy if modality == "text" else self.experiment
@@ -269,7 +273,7 @@ class _Retrieval:
         return _Gallery(of_x, of_y, owner, group, relevance), result
 
     def _said(self, clip: Any) -> list[tuple[int, str]]:
-        """The captions that are queries, with their places among those of the clip."""
+        """The captions of a clip that are queries, each with its place on the axis K."""
         chosen = self.assemblers["text"].chosen([c for c in clip.captions if c.text.strip()])
         texts = [caption.text for caption in chosen]
         return [(k, text) for k, text in enumerate(texts) if any(map(str.isalnum, text))]
@@ -325,8 +329,9 @@ class _Retrieval:
         return term.score(parameters, Side.of(clips), Side.of(texts)).values
 
     def _cost(self, gallery: "_Gallery", items: int) -> dict[str, float]:
-        """What a shortlist costs, as shares of the fine scores of all pairs. FLOPs are those of
-        the products of embeddings.
+        """The cost of a shortlist as shares of the cost of fine scores for all pairs.
+
+        FLOPs are those of the products of embeddings alone.
         """
         width = gallery.x.coarse.shape[1]
         fine = gallery.x.local.shape[1] * gallery.y.local.shape[1] * width
@@ -343,8 +348,8 @@ class _Gallery(NamedTuple):
     Attributes:
       x, y: clips, and captions or sounds.
       owner: the clip of each y.
-      group: of each y, as in ``Relevance``.
-      relevance: which are right answers of each other.
+      group: the group of each y, as in ``Relevance``.
+      relevance: which x are right answers to which y.
     """
 
     x: Bank
@@ -355,7 +360,7 @@ class _Gallery(NamedTuple):
 
 
 def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:
-    """Some rows of embeddings; local ones are read when they are asked for."""
+    """A bank of some rows of embeddings; local embeddings are read when they are indexed."""
     local, gates = (
         v if v is None else RowsOf(v, rows) for v in (embeddings.local, embeddings.gates)
     )
@@ -380,10 +385,10 @@ def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[np.ndarray, Em
 
 
 def _folds(gallery: _Gallery, folds: int) -> Iterator[_Gallery]:
-    """The gallery, or its parts.
+    """Yields the gallery, or its parts.
 
     Raises:
-      ConfigError: the parts would differ in size.
+      ConfigError: ``folds`` does not divide the number of clips.
     """
     clips = len(gallery.x)
     if folds == 1:
@@ -407,7 +412,7 @@ def _part(bank: Bank, rows: slice) -> Bank:
 
 
 def _joined(parts: list[dict[str, ranks.Both]]) -> dict[str, ranks.Both]:
-    """The outcomes of several galleries as one."""
+    """The outcomes of several galleries, concatenated."""
     return {
         name: ranks.Both(
             *(
@@ -420,7 +425,7 @@ def _joined(parts: list[dict[str, ranks.Both]]) -> dict[str, ranks.Both]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("retrieval")

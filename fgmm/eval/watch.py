@@ -3,13 +3,14 @@
     python -m fgmm.eval.watch --workdir=RUN --config=eval/retrieval:corpus=...
 
 It runs beside the trainer, on other devices or another host that sees the workdir. Results are
-lines of ``RUN/watch/LABEL.jsonl`` and TensorBoard events in ``RUN/events/watch_LABEL``, under the
-names that the evaluation would have inside training. After a kill the same command goes on with the
-checkpoints that have no line yet. The file ``RUN/watch/LABEL.json`` holds the protocol.
+lines of ``RUN/watch/LABEL.jsonl`` and TensorBoard events in ``RUN/events/watch_LABEL``, with the
+names that they would have inside training, ``LABEL/NAME``. After a kill, the same command continues
+with the checkpoints that have no line yet. The file ``RUN/watch/LABEL.json`` holds the protocol.
 
-It waits for the first checkpoint, and ends when that of the run's last step is evaluated, or when
-no new one has come for ``--patience`` minutes. Checkpoints that the run removes before they are
-reached are left out; the newest comes first, so that the lines keep up with the run.
+It waits for the first checkpoint. It ends when it has evaluated the checkpoint of the run's last
+step, or when no new checkpoint has come for ``--patience`` minutes. The newest checkpoint comes
+first, so that the results keep up with the run. Checkpoints that the run removes before that are
+not evaluated.
 """
 
 import json
@@ -29,7 +30,7 @@ from fgmm.eval import binary
 
 
 class Results:
-    """The lines of one protocol, of which each is written whole or not at all.
+    """The results of one protocol: a line and events for each checkpoint.
 
     Args:
       workdir: of the run.
@@ -40,7 +41,7 @@ class Results:
       steps: of the checkpoints that have a line.
 
     Raises:
-      ConfigError: the lines that are there are of another protocol, or none can be written.
+      ConfigError: the file holds lines of another protocol, or cannot be written.
     """
 
     def __init__(self, workdir: pathlib.Path, label: str, protocol: Mapping[str, Any]):
@@ -49,7 +50,7 @@ class Results:
 
         folder = command_line.folder_to_write(workdir / "watch")
         stated, self._path = folder / f"{label}.json", folder / f"{label}.jsonl"
-        # As JSON gives it back.
+        # Compared below with what JSON returns, such as lists for tuples.
         protocol = json.loads(json.dumps(protocol))
         if stated.exists() and json.loads(stated.read_text()) != protocol:
             raise ConfigError(
@@ -63,7 +64,8 @@ class Results:
         self.steps = {json.loads(line)["step"] for line in lines}
         self._label = label
         events = command_line.folder_to_write(workdir / "events")
-        # A start of TensorBoard's hides later steps of its folder, so each protocol has its own.
+        # In TensorBoard a new event file hides the later steps of others in its folder, so each
+        # protocol has a folder of its own.
         self._events = EventFile(events / f"watch_{label}", max(self.steps, default=0))
 
     def add(self, step: int, result: Mapping[str, float], weights: str) -> None:
@@ -112,11 +114,11 @@ def watch(
 
     Args:
       workdir: of the run.
-      evaluation: as a room ``fgmm.eval`` has it.
-      results: where its lines go; checkpoints that have one are not evaluated again.
+      evaluation: an ``Evaluation`` of a module of ``fgmm.eval``.
+      results: takes the results; checkpoints that it has are not evaluated again.
       weights: as in ``checkpoint.load``.
-      every: seconds between looks.
-      patience: seconds without a new checkpoint after which it ends; 0 for no end.
+      every: seconds between looks for new checkpoints.
+      patience: seconds without a new checkpoint after which it ends; 0 for no limit.
     """
     from fgmm.train import checkpoint, recovery
 
@@ -138,7 +140,7 @@ def watch(
         try:
             experiment, state = checkpoint.load(workdir, str(step), weights)
         except ConfigError as error:
-            # The run removes old checkpoints; what is damaged is named and not tried again.
+            # The run may have removed the checkpoint. A damaged one is named and not tried again.
             if step in recovery.steps(workdir / checkpoint.FOLDER):
                 print(f"step {step} is left out: {error}", file=sys.stderr, flush=True)
                 failed.add(step)

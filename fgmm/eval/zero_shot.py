@@ -1,12 +1,12 @@
-"""Classes by their names alone: nothing is fitted, no label is seen.
+"""Zero-shot classification: classes are recognised by their names; nothing is fitted.
 
 Protocol: the words of each class are put into prompt templates. A clip is embedded by the heads,
-without augmentation. Its *coarse* score for a class is the product of its coarse embedding and that
-of the class: the mean over the templates of the prompts' coarse embeddings, scaled to length 1
-(Radford et al., ICML 2021, arXiv 2103.00020, section 3.1.4). Its *fine* score is the similarity
-that a term of the objective computes of local and phrase embeddings, averaged over the templates.
-Their *sum* is as in retrieval; the score that ``config.objective.score`` names comes first.
-Scores are averaged over the windows of a recording; ties go against the model.
+without augmentation. Its *coarse* score for a class is the product of two coarse embeddings: that
+of the clip, and the mean over the templates of those of the prompts, scaled to length 1 in a space
+of unit vectors (Radford et al., ICML 2021, arXiv 2103.00020, section 3.1.4). Its *fine* score is
+the similarity of local and phrase embeddings by a term of the objective, averaged over the
+templates. *sum* is as in ``fgmm.eval.retrieval``. The score that ``config.objective.score`` names
+comes first. Scores are averaged over the windows of a recording; ties go against the model.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.models.heads import normalise
 
-# What SentencePiece puts before a word; alone it spells nothing.
+# SentencePiece puts this before a word. A piece of this alone spells nothing.
 _SPACE = "▁"
 
 
@@ -46,11 +46,11 @@ class Evaluation:
       label: the kind of label, one of the source's ``classes``.
       modality: what is classified: ``"video"`` or ``"audio"``.
       templates: prompts, with ``{}`` once where the words of the class go.
-      words: what is said for a class, by its name. Other classes are said by their names, with
-        spaces for underscores.
-      space: of the heads; empty for the first that both modality and text take part in.
-      term: of the objective, whose similarity is the fine score; empty for the first fine one on
-        the pair. Without one there are only coarse scores.
+      words: the words of a class, by its name. Classes that are not in it are described by their
+        names, with spaces for underscores.
+      space: name of the space of the heads; empty for the first that has modality and text.
+      term: name of the term whose similarity is the fine score; empty for the first fine term on
+        the pair. Without a fine term there is only the coarse score.
       batch_size: records embedded at a time.
     """
 
@@ -70,8 +70,9 @@ class Evaluation:
         """Opens the corpus and makes the prompts.
 
         Raises:
-          ConfigError: an option names something that is not there, the checkpoint lacks text or the
-            modality, or the tokenizer cannot tell the classes apart.
+          ConfigError: a template or ``words`` is wrong, an option names something that is not
+            there, the checkpoint lacks text or the modality, or the tokenizer cannot tell the
+            classes apart.
         """
         for template in self.templates:
             if template.count("{}") != 1:
@@ -85,7 +86,7 @@ class Evaluation:
         return _ZeroShot(self, experiment)
 
     def table(self, result: Mapping[str, float]) -> str:
-        """The result for a person, chance beside each number."""
+        """The result as text, with chance beside each number."""
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
             score, _, metric = name.partition("/")
@@ -120,7 +121,7 @@ class _ZeroShot:
         )
         classes = self.recordings.classes
         self.words = _said(classes, options.words)
-        # The prompts of a class are neighbours.
+        # The prompts of a class follow each other.
         self.prompts = experiment.assembler(
             _Prompts([t.replace("{}", said) for said in self.words for t in options.templates]),
             captions=1,
@@ -145,7 +146,7 @@ class _ZeroShot:
         """How many classes have words that the tokenizer spells only in part.
 
         Raises:
-          ConfigError: it spells nothing of a class, or two classes give the same prompt.
+          ConfigError: it spells no word of a class, or two classes give the same prompt.
         """
         partly = 0
         for name, said in zip(self.recordings.classes, self.words, strict=True):
@@ -200,7 +201,7 @@ class _ZeroShot:
         return {name: float(value) for name, value in result.items()}
 
     def _prompt_embeddings(self, state: TrainState) -> Embeddings:
-        """Of all prompts: local [Q, P, D], mask [Q, P], coarse [Q, D]."""
+        """The embeddings of all Q prompts: local [Q,P,D], mask [Q,P], coarse [Q,D]."""
         network = corpus_embeddings.trained(self.experiment, state, local=True)
         (embedded,) = corpus_embeddings.of_corpus(
             self.experiment, state, self.prompts, network, batch_size=self.options.batch_size
@@ -220,7 +221,7 @@ class _ZeroShot:
     def _scores_of_batch(
         self, parameters: Any, clips: Embeddings, prompts: Embeddings
     ) -> Float[Array, "B scores classes"]:
-        """The scores of all classes, the one that ranks first."""
+        """The scores for all classes; the score that ranks is the first."""
         templates = len(self.options.templates)
         coarse = prompts.coarse.reshape(len(self.words), templates, -1)
         mean = coarse.mean(axis=1)
@@ -249,10 +250,10 @@ class _Prompts:
 
 
 def _said(classes: tuple[str, ...], words: Mapping) -> list[str]:
-    """The words of each class.
+    """The words of each class, in the order of ``classes``.
 
     Raises:
-      ConfigError: ``words`` has a name that is no class, no words, or the same for two classes.
+      ConfigError: ``words`` names no class or has empty words, or two classes have the same words.
     """
     for name, said in words.items():
         if name not in classes:
@@ -267,7 +268,7 @@ def _said(classes: tuple[str, ...], words: Mapping) -> list[str]:
 
 
 if __name__ == "__main__":
-    # It defines flags, which the training program has of its own.
+    # Imported here, since it defines flags that the training program defines too.
     from fgmm.eval import binary
 
     binary.run("zero_shot")

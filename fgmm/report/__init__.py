@@ -1,1 +1,1 @@
-"""Figures and pages that a person looks at."""
+"""Pages and tables that show the results of runs to a person."""

@@ -1,12 +1,13 @@
-"""What a checkpoint aligns: where each phrase looks in its clip, and listens, as a page.
+"""A page that shows what a checkpoint aligns: where each phrase attends in the frames and the sound
+of its clip.
 
 ::
 
     python -m fgmm.report.alignment --workdir=DIR [--config=eval/NAME:corpus=CORPUS] [--clips=6]
 
-One ``index.html`` with everything in it. Without a config, clips come from the corpus of the run's
-first evaluation. The first captions of a clip are embedded, each on its own, up to eight phrases
-together. Weights of phrases are over these.
+It is one ``index.html`` that holds all its pictures. Without a config, clips come from the corpus
+of the run's first evaluation. The first captions of a clip are embedded, each on its own; together
+they have up to eight phrases. Weights of phrases are relative to these phrases.
 """
 
 import collections
@@ -35,7 +36,7 @@ from fgmm.report import pages, strips
 
 _WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
 _HEADINGS = {**_WITH_TEXT, "video_audio": "Sound in the picture"}
-_PHRASES = 8  # of a clip's captions together
+_PHRASES = 8  # of all captions of a clip
 _FRAMES = 8  # shown of a clip
 _BATCH = 8
 _TICKS_HZ = (250, 1000, 2000, 4000, 8000)
@@ -67,8 +68,8 @@ class Alignment:
                 "phrases to draw"
             )
         self.compared = [pair for pair in (*_WITH_TEXT, "video_audio") if pair in compared]
-        # The term of a pair is its fine one. If no fine term says how its phrases attend, it is the
-        # coarse one, or none.
+        # A pair is shown by its first fine term that defines its attention, otherwise by its first
+        # coarse term, otherwise by none.
         of_pairs = {pair: attention.terms(experiment, pair) for pair in self.compared}
         self.terms = {pair: next(iter(terms.values())) for pair, terms in of_pairs.items() if terms}
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
@@ -81,10 +82,10 @@ class Alignment:
         self.problems: collections.Counter[str] = collections.Counter()
 
     def sheets(self, clips: int) -> Iterator[tuple[Clip, strips.Sheet]]:
-        """Draws at most ``clips`` clips, at even distances in the corpus.
+        """Yields the drawings of at most ``clips`` clips, evenly spaced in the corpus.
 
-        Their problems are counted in ``problems``. A clip without a phrase, or without anything to
-        compare one with, is left out.
+        Their problems are counted in ``problems``. A clip without a phrase, or without frames or
+        sound to compare it with, is left out.
         """
         source = self.assembler.source
         count = min(clips, len(source))
@@ -114,7 +115,7 @@ class Alignment:
 
     @property
     def gated(self) -> list[str]:
-        """The pairs with text for which weights of phrases are learned."""
+        """The pairs with text whose fine term learns the weights of phrases."""
         return [
             pair
             for pair in _WITH_TEXT
@@ -138,7 +139,7 @@ class Alignment:
         compared: Sequence[str],
         maps: Mapping[str, attention.Maps],
     ) -> strips.Sheet:
-        """The drawing of a clip, from its part of a batch and its maps (with B = 1) by pair."""
+        """The drawing of a clip, from its row of a batch and its maps (with B = 1) by pair."""
         texts = [caption.text for caption in clip.captions if caption.text.strip()]
         places = _first_captions(example["phrase_ids"])
         has_video, has_sound = _has(example, "video"), _has(example, "audio")
@@ -187,7 +188,7 @@ class Alignment:
         )
 
     def _weights(self, maps, places) -> dict[str, PhraseWeights]:
-        """The weights of phrases of the fine terms that say them, by pair with text."""
+        """The weights of phrases by pair with text, for fine terms that tell them."""
         weights = {}
         for pair in (pair for pair in _WITH_TEXT if pair in maps and self._is_attention(pair)):
             term = self.experiment.objective.terms[self.terms[pair]].term
@@ -202,7 +203,7 @@ class Alignment:
         return weights
 
     def _described(self, pair: str, weights: Mapping[str, PhraseWeights]) -> str:
-        """How the sides of a pair look at each other, in words."""
+        """The kind of map that is shown for a pair, in words."""
         if self._is_attention(pair):
             name = self.terms[pair]
             term = self.experiment.objective.terms[name].term
@@ -226,7 +227,7 @@ class Alignment:
         return self.experiment.config.objective.terms[term].name
 
     def _is_attention(self, pair: str) -> bool:
-        """Whether the map of a pair is that of a fine term."""
+        """Whether the map shown for a pair is the attention of a fine term."""
         name = self.terms.get(pair)
         return name is not None and self.experiment.objective.terms[name].level == "fine"
 
@@ -259,12 +260,15 @@ def _has(example: Mapping, modality: str) -> bool:
 
 
 def _pictures(video: np.ndarray) -> np.ndarray:
-    """The frames of a clip; grey ones for stored features, on which attention is drawn."""
+    """The frames of a clip; for stored features grey frames, on which attention is drawn."""
     return video if video.dtype == np.uint8 else np.full((*video.shape[:3], 3), 128, np.uint8)
 
 
 def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:
-    """(caption, phrase), from 0, of the first captions, up to ``_PHRASES`` phrases together."""
+    """(caption, phrase), from 0, of the first captions with up to ``_PHRASES`` phrases in all.
+
+    The first caption is always whole.
+    """
     places: list[tuple[int, int]] = []
     for caption, ids in enumerate(phrase_ids):
         there = [(caption, int(phrase) - 1) for phrase in np.unique(ids[ids > 0])]
@@ -302,11 +306,12 @@ def _block_of_phrase(
     """The strip of one phrase.
 
     Args:
+      phrase: its text.
       maps: of this phrase, by pair.
-      weights: of this phrase, likewise.
-      references: what it is known to refer to.
-      frames: the part of the feature map's time that each frame shown belongs to.
-      shown: numbers of these frames.
+      weights: of this phrase, by pair.
+      references: what the phrase is known to refer to.
+      frames: for each frame shown, the time step of the feature map that it belongs to.
+      shown: numbers of the frames shown.
     """
     details, heat = [], {}
     for pair, of_phrase in maps.items():
@@ -361,7 +366,7 @@ def _peak(
 def _block_of_gates(
     weights: Mapping[str, Float[np.ndarray, "*grid"]], count: int, shown: np.ndarray
 ) -> strips.Block:
-    """The learned weights of cells in a clip of ``count`` frames, by pair with text."""
+    """The strip of learned weights of cells, by pair with text, for a clip of ``count`` frames."""
     heat = {pair: of_pair / max(of_pair.max(), 1e-12) for pair, of_pair in weights.items()}
     if "video_text" in heat:
         times = len(heat["video_text"])
@@ -381,7 +386,7 @@ def _block_of_gates(
 
 
 def _block_of_sound(maps: attention.Maps, count: int, shown: np.ndarray) -> strips.Block:
-    """For every frame shown, where the stretch of sound of that moment looks in it."""
+    """The strip of ``video_audio``: in each frame shown, the attention of the sound of its time."""
     segments = int(maps.mask[0, 0].sum())
     cells = maps.weights.shape[3]
     heard = grounding.cell_of_frame(count, segments)[shown]
@@ -395,10 +400,15 @@ def _block_of_sound(maps: attention.Maps, count: int, shown: np.ndarray) -> stri
 
 
 def write(alignment: Alignment, clips: int, output: pathlib.Path) -> int:
-    """Writes ``index.html``, which holds all that it shows; returns how many clips these are.
+    """Writes ``index.html``, which holds all its pictures, and returns the number of clips shown.
+
+    Args:
+      alignment: draws the clips.
+      clips: how many clips to draw, at most.
+      output: the folder of the page; created if it does not exist.
 
     Raises:
-      ConfigError: there is nothing to show of any clip.
+      ConfigError: no clip has anything to show.
     """
     sheets = [strips.drawn(sheet) for _, sheet in alignment.sheets(clips)]
     if not sheets:
@@ -411,7 +421,7 @@ def write(alignment: Alignment, clips: int, output: pathlib.Path) -> int:
 
 
 def main(argv: list[str]) -> None:
-    """Flags to pictures."""
+    """Draws the clips and writes the page."""
     del argv
     workdir = pathlib.Path(command_line.required("workdir"))
     if flags.FLAGS.clips < 1:
@@ -432,10 +442,10 @@ def main(argv: list[str]) -> None:
 
 
 def source_of(experiment: Experiment) -> Mapping[str, Any]:
-    """The corpus of ``--config``, or of the run's first evaluation, or what it was trained on.
+    """The corpus of ``--config``; without it that of ``source_of_run``.
 
     Raises:
-      ConfigError: the config names none.
+      ConfigError: the config names no corpus.
     """
     if flags.FLAGS.config is not None:
         if "source" not in flags.FLAGS.config:
@@ -445,7 +455,7 @@ def source_of(experiment: Experiment) -> Mapping[str, Any]:
 
 
 def source_of_run(experiment: Experiment) -> Mapping[str, Any]:
-    """The corpus of the run's first evaluation, or what it was trained on."""
+    """The corpus of the run's first evaluation; without evaluations the training corpus."""
     config = as_dict(experiment.config)
     sources = [entry["source"] for entry in config["evals"].values() if "source" in entry]
     return (sources or [config["data"]["source"]])[0]

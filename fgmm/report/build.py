@@ -1,11 +1,11 @@
-"""One page on a run, or on several side by side.
+"""A page on one run, or on several runs side by side.
 
     python -m fgmm.report.build --workdir=RUN [--workdir=OTHER]
 
-It writes ``RUN/report/index.html``, which holds everything that it shows and opens from disk:
-curves of training, results with intervals and chance, what phrases look at, what gates turn down,
-neighbours across modalities, the hardest failures, terms that nothing fed, config and environment.
-Several runs share the axes of every curve. Of a run without a checkpoint there are curves alone.
+It writes ``RUN/report/index.html``, one file that opens from disk: curves of training, results with
+intervals and chance, what phrases attend to, the weights of gates, neighbours across modalities,
+the hardest failures, how many clips each term had, config and environment. The curves of several
+runs share their axes. For a run without a checkpoint, only curves, results and starts are shown.
 """
 
 import pathlib
@@ -19,13 +19,20 @@ from fgmm import command_line, xla_flags
 from fgmm.config import ConfigError, as_dict
 from fgmm.report import alignment, curves, pages, run_summary
 
-# As many as there are colours for.
+# The number of colours for runs in page.css.
 _MOST_RUNS = 4
-_SILENCED = 8  # phrases listed on either side
+_SILENCED = 8  # phrases in each of the two lists
 
 
 class GatedPhrase(NamedTuple):
-    """A phrase with its weight by a learned gate, as a multiple of the uniform weight."""
+    """A phrase with its learned weight.
+
+    Attributes:
+      phrase: its text.
+      clip: the ``clip_id`` of its clip.
+      pair: of the term, in words.
+      times: its weight, as a multiple of the weight that all phrases have under equal weights.
+    """
 
     phrase: str
     clip: str
@@ -37,11 +44,13 @@ class CheckpointView(NamedTuple):
     """What a checkpoint shows of a corpus.
 
     Attributes:
-      step, corpus: of what.
-      sheets: drawn clips.
-      silenced, heeded: phrases that gates turn down and up; both empty without gates.
-      directions: ``fgmm.report.neighbours.Direction``.
-      notes: why something is missing.
+      step: of the checkpoint.
+      corpus: its name, with its split.
+      sheets: drawn clips, of ``strips.Drawn``.
+      silenced, heeded: phrases with the least and with the most learned weight; both are empty
+        without learned weights, and with fewer than two phrases.
+      directions: of ``fgmm.report.neighbours.Direction``.
+      notes: why parts of the page are missing.
     """
 
     step: int
@@ -54,7 +63,17 @@ class CheckpointView(NamedTuple):
 
 
 class RunPage(NamedTuple):
-    """One run as the page shows it."""
+    """One run as the page shows it.
+
+    Attributes:
+      name: shown to people.
+      workdir: its folder.
+      series: its metrics, from ``curves.read``.
+      config: that of its latest checkpoint; None if there is no checkpoint.
+      results: of its evaluations, by label.
+      starts: one entry for each start of the run.
+      shown: what its checkpoint shows.
+    """
 
     name: str
     workdir: pathlib.Path
@@ -66,34 +85,34 @@ class RunPage(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Those that are finished."""
+        """The number of finished steps."""
         return int(self.series["step"][-1])
 
     @property
     def last_loss(self) -> str:
-        """Of the last step, in words."""
+        """The loss of the last step, as text."""
         loss = self.series.get("loss")
         return "–" if loss is None else f"{loss[-1]:.4g}"
 
     @property
     def skipped(self) -> str:
-        """Steps that were skipped, in words."""
+        """The number of skipped steps, as text."""
         skipped = self.series.get("skipped")
         return "–" if skipped is None else f"{np.nansum(skipped):.0f}"
 
     @property
     def fed(self) -> list[run_summary.FeedShare]:
-        """How well each pair was fed."""
+        """How many clips each pair had both sides of."""
         return run_summary.fed(self.series, self.config) if self.config else []
 
     @property
     def problems(self) -> dict[str, int]:
-        """What was masked or left out."""
+        """The counts of bad input, by reason."""
         return run_summary.problems(self.series)
 
     @property
     def settings(self) -> list[tuple[str, str]]:
-        """What its config sets."""
+        """What the config sets that is not the default, by section."""
         return run_summary.settings(self.config) if self.config else []
 
 
@@ -102,8 +121,13 @@ def read(
 ) -> RunPage:
     """Reads a run.
 
+    Args:
+      workdir: of the run.
+      name: of the run on the page.
+      show: called with the workdir if there is a checkpoint, such as ``look``.
+
     Raises:
-      ConfigError: it has trained no step.
+      ConfigError: the run has trained no step.
     """
     from fgmm.train import checkpoint
 
@@ -121,16 +145,16 @@ def read(
 
 
 def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> CheckpointView:
-    """What a checkpoint shows; what it cannot show is a note.
+    """What a checkpoint shows; for each part that cannot be shown there is a note.
 
     Args:
       workdir: of the run.
       step: of the checkpoint, as ``checkpoint.load`` takes it.
-      clips: drawn with what their phrases look at.
-      gallery: clips that find each other.
+      clips: how many clips are drawn with the attention of their phrases.
+      gallery: how many clips are retrieved by each other.
 
     Raises:
-      ConfigError: there is no such checkpoint.
+      ConfigError: there is no such checkpoint, or ``--config`` names no corpus.
     """
     from fgmm.report import neighbours
     from fgmm.report.gallery import Gallery
@@ -159,7 +183,7 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Checkpoi
 
 
 def with_room_of_retrieval(experiment: Any) -> Any:
-    """The experiment with as much room for captions as the run's retrieval has, if it has one."""
+    """The experiment with the room for captions of the run's first retrieval, if it has one."""
     evals = experiment.config.evals.values()
     room = next((entry for entry in evals if entry.name == "retrieval"), {})
     return experiment.with_room(room.get("phrases", 0), room.get("tokens", 0))
@@ -168,11 +192,11 @@ def with_room_of_retrieval(experiment: Any) -> Any:
 def gated(
     sheets: Sequence[Any], pairs: Sequence[str]
 ) -> tuple[list[GatedPhrase], list[GatedPhrase]]:
-    """The phrases with the least and with the most weight, of all sheets.
+    """The phrases with the least and with the most learned weight in all sheets.
 
     Args:
-      sheets: ``strips.Sheet``.
-      pairs: whose weights of phrases are learned.
+      sheets: of ``strips.Sheet``.
+      pairs: those whose weights of phrases are learned.
     """
     found = []
     for sheet in sheets:
@@ -189,7 +213,7 @@ def gated(
 
 
 def page(runs: Sequence[RunPage]) -> str:
-    """The page on some runs."""
+    """The page on some runs, as HTML."""
     configs = [run.config for run in runs if run.config]
     return pages.render(
         "report.html",
@@ -203,7 +227,7 @@ def page(runs: Sequence[RunPage]) -> str:
 
 
 def _side_by_side(runs: Sequence[RunPage]) -> dict[str, dict[str, dict[str, dict[int, Any]]]]:
-    """Figures by evaluation, group, name and the number of the run."""
+    """Figures by label of the evaluation, group, name, and number of the run."""
     joined: dict[str, dict[str, dict[str, dict[int, Any]]]] = {}
     for number, run in enumerate(runs):
         for label, result in run.results.items():
@@ -215,7 +239,11 @@ def _side_by_side(runs: Sequence[RunPage]) -> dict[str, dict[str, dict[str, dict
 
 
 def names(workdirs: Sequence[pathlib.Path]) -> list[str]:
-    """A name for each run: its folder, with as many folders above it as tell them apart."""
+    """A name for each run: its folder, with as many parent folders as tell the runs apart.
+
+    Raises:
+      ConfigError: two of the workdirs are the same.
+    """
     paths = [workdir.absolute().parts for workdir in workdirs]
     for depth in range(1, max(map(len, paths)) + 1):
         found = ["/".join(parts[-depth:]).lstrip("/") for parts in paths]
@@ -225,7 +253,7 @@ def names(workdirs: Sequence[pathlib.Path]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Flags to a page."""
+    """Reads the runs and writes the page."""
     del argv
     given = command_line.required("workdir")
     workdirs = [pathlib.Path(workdir) for workdir in given]
@@ -235,7 +263,7 @@ def main(argv: list[str]) -> None:
         if flags.FLAGS[flag].value < 1:
             raise ConfigError(f"--{flag}={flags.FLAGS[flag].value} must be at least 1")
     for workdir in workdirs:
-        curves.read(workdir)  # Before the first of them is looked at, which takes its time.
+        curves.read(workdir)  # Errors come before the checkpoints are read, which takes long.
     titles = names(workdirs)
     output = command_line.folder_to_write(flags.FLAGS.output or workdirs[0] / "report")
     xla_flags.configure()

@@ -1,4 +1,4 @@
-"""Curves of training: what runs wrote at every step, as panels whose axes they share."""
+"""Curves of training: the metrics that runs wrote at each step, in panels with shared axes."""
 
 import json
 import math
@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from fgmm.config import ConfigError
 
-# Of a panel and the room that its axes take, in units of its view box.
+# The size of a panel, and the room of its axes on each side, in units of its view box.
 WIDTH, HEIGHT = 380, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 26
-# A curve is drawn with at most so many points, each of as many steps.
+# The most points of a curve; each stands for an equal stretch of steps.
 _POINTS = 240
-# Curves besides the losses: key, title, and whether steps are added up.
+# Curves besides the losses: key, title, and whether values are summed over steps.
 _OTHERS = (
     ("learning_rate", "Learning rate", False),
     ("gradient_norm", "Norm of the gradient", False),
@@ -27,7 +27,7 @@ _OTHERS = (
     ("skipped", "Steps skipped so far", True),
 )
 
-# Arrays of one length for each run.
+# The metrics of a run by name, arrays of one length.
 Series = Mapping[str, Float[np.ndarray, "_"]]
 
 
@@ -35,11 +35,12 @@ class Line(NamedTuple):
     """A run's curve in a panel, in the units of its view box.
 
     Attributes:
-      run: its number.
-      points: as ``polyline`` takes them, means over equal stretches of steps.
-      band: as ``polygon`` takes it, the range within these stretches; empty where there is none.
-      last: the last value, in words.
-      count: of the points.
+      run: number of the run.
+      points: means over equal stretches of steps, as the attribute of an SVG ``polyline``.
+      band: the range within these stretches, as the attribute of an SVG ``polygon``; empty if no
+        stretch has more than one value.
+      last: the last of the means, as text.
+      count: number of points.
     """
 
     run: int
@@ -50,7 +51,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A plot of one number over steps: ticks are places with their labels."""
+    """A plot of one number over steps; a tick is a place in the view box and a label."""
 
     key: str
     title: str
@@ -60,12 +61,12 @@ class Panel(NamedTuple):
 
 
 def read(workdir: pathlib.Path) -> dict[str, Float[np.ndarray, "S"]]:
-    """What a run wrote, by name; NaN in steps without the number. ``step`` is one of them.
+    """The metrics of a run by name, S lines; NaN in lines without the number.
 
-    What ``fgmm.eval.watch`` has found stands at its step.
+    ``step`` is one of the names. Results of ``fgmm.eval.watch`` stand in the line of their step.
 
     Raises:
-      ConfigError: there is nothing.
+      ConfigError: the run has written no metrics.
     """
     path = workdir / "metrics.jsonl"
     try:
@@ -101,10 +102,10 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def panels(runs: Sequence[Series]) -> dict[str, list[Panel]]:
-    """Panels under their headings, of what any of the runs has."""
+    """Panels by heading, for every number that any of the runs has."""
     known = sorted({key for run in runs for key in run})
     terms = [key for key in known if key.startswith("loss/")]
-    # An interval makes a figure of an evaluation, and a curve takes two of them.
+    # A number with an interval is a figure of an evaluation; a curve needs at least two of them.
     measured = [key for key in known if f"{key}_low" in known and _several(runs, key)]
     groups = {
         "Loss, and by term": [
@@ -170,7 +171,7 @@ def _panel(runs: Sequence[Series], key: str, title: str, summed: bool) -> Panel:
 
 
 def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Steps, means, minima and maxima over equal stretches."""
+    """The last step, mean, minimum and maximum of each of at most ``_POINTS`` equal stretches."""
     parts = [
         (part_steps[-1], part.mean(), part.min(), part.max())
         for part_steps, part in zip(
@@ -181,7 +182,7 @@ def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _shown(curve: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The means, and the range without its wildest hundredth."""
+    """Values that an axis must show: the means, and all but 1% of the minima and the maxima."""
     _, mean, low, high = curve
     return np.concatenate([mean, np.quantile(low, [0.01]), np.quantile(high, [0.99])])
 
@@ -189,7 +190,7 @@ def _shown(curve: tuple[np.ndarray, ...]) -> np.ndarray:
 def _axis(
     values: Sequence[np.ndarray], from_zero: bool = False
 ) -> tuple[tuple[float, float], list[float]]:
-    """Limits, and the places of a few round numbers in them."""
+    """The limits of an axis, and its ticks: a few round numbers within them."""
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     low = 0.0 if from_zero else low
     if high == low:

@@ -1,4 +1,4 @@
-"""Finds clips by a sentence, a picture or a sound, and says where each phrase looks."""
+"""Finds clips by a sentence, a picture, a sound or a video, and where each phrase attends."""
 
 import functools
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from fgmm.report import strips
 from fgmm.report.gallery import Scoring, pair_of, side_of
 from fgmm.trained import Embedded, Model
 
-# Clips by the coarse score that the ranking score sees.
+# How many clips, the best by the coarse score, are ranked again by the full score.
 SHORTLIST = 200
 # Clips whose maps are computed at a time.
 _MAPS = 16
-# Letters of a sentence; what is longer is no sentence.
+# The most characters of a sentence.
 LONGEST = 2000
 
 
@@ -34,10 +34,10 @@ class Hit(NamedTuple):
     """A clip that was found.
 
     Attributes:
-      row: of the corpus.
-      score: by which it was found.
-      maps: of each phrase of the query over the cells of the clip, from 0 to 1, [P,T,h,w]; None
-        where nothing says how phrases attend.
+      row: number of its record in the corpus.
+      score: the score that ranked it.
+      maps: attention of each phrase of the query over the cells of the clip, divided by its peak,
+        from 0 to 1; None if no fine term defines its attention, or the query is no sentence.
     """
 
     row: int
@@ -46,11 +46,11 @@ class Hit(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was found.
+    """The result of a query.
 
     Attributes:
-      hits: the best first.
-      phrases: spans of the sentence, one for each map; empty for other queries.
+      hits: the clips, best first.
+      phrases: start and end of each phrase in the sentence, one for each map; empty without maps.
       by: the score, in words.
     """
 
@@ -60,10 +60,10 @@ class Answer(NamedTuple):
 
 
 class Finder:
-    """Searches banks of a corpus.
+    """Searches the banks of a corpus.
 
     Args:
-      model: that embeds queries.
+      model: embeds the queries.
       banks: of the corpus in one space, by ``"video"``, ``"audio"`` and ``"audio_segments"``.
       space: of the banks.
     """
@@ -76,19 +76,19 @@ class Finder:
 
     @property
     def items(self) -> list[str]:
-        """The modalities by which clips are found."""
+        """The modalities of the banks by which clips can be found."""
         return [modality for modality in ("video", "audio") if modality in self._banks]
 
     @property
     def config(self) -> Config:
-        """That of the checkpoint."""
+        """The config of the checkpoint."""
         return self._model.experiment.config
 
     def spectrogram(self, clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
-        """The sound of a clip as the model hears it, drawn.
+        """A picture of the log-mel spectrogram that the model gets for a clip.
 
         Raises:
-          BadInput: it cannot be read.
+          BadInput: the clip has no sound, or it cannot be read.
         """
         if clip.audio is None:
             raise BadInput("no_audio", clip.clip_id)
@@ -100,7 +100,7 @@ class Finder:
 
     @functools.cached_property
     def grids(self) -> dict[str, tuple[int, ...]]:
-        """The extent of the feature map of each modality: (T', H', W'), or (T', F') of audio."""
+        """The extent of the feature map by modality: (T', H', W') for video, (T', F') for audio."""
         blank = self._model.experiment.blank_batch(1)
         embed = {"video": self._model.embed_video, "audio": self._model.embed_audio}
         return {
@@ -111,8 +111,14 @@ class Finder:
     def by_text(self, sentence: str, items: str, count: int) -> Answer:
         """Finds clips by a sentence.
 
+        Args:
+          sentence: the query.
+          items: one of ``items``, the modality by which clips are found.
+          count: how many clips to find.
+
         Raises:
-          ValueError: it is empty or too long, or holds no word that the tokenizer knows.
+          ValueError: the sentence is empty or too long, or holds no word that the tokenizer knows,
+            or ``items`` is unknown.
         """
         if not sentence.strip():
             raise ValueError("the query is empty; type a sentence")
@@ -132,7 +138,7 @@ class Finder:
           items, count: as in ``by_text``.
 
         Raises:
-          ValueError: it cannot be read, or the model takes no such thing.
+          ValueError: the file cannot be read, or the model takes no such input.
         """
         if not data:
             raise ValueError("the file is empty; drop a picture, a sound or a video")
@@ -184,7 +190,10 @@ class Finder:
         return Answer(hits, spans if maps is not None else [], by)
 
     def _attention_to(self, items: str) -> Any:
-        """``(x, y) -> weights [B,N,P]`` of the fine term on text and a modality; None without."""
+        """The function ``(x, y) -> weights [B,N,P]`` of the fine term on text and a modality.
+
+        None if there is no fine term, or it defines no attention.
+        """
         experiment, pair = self._model.experiment, pair_of("text", items)
         name = pairs.fine_term(experiment, pair, self._space, "", name="search")
         if not name:
@@ -197,7 +206,7 @@ class Finder:
         attention, bank = self._attention[items], self._banks[items]
         if attention is None or bank.local is None:
             return None
-        # Filled up, so that few shapes are compiled.
+        # Padded to a multiple of ``_MAPS``, so that few shapes are compiled.
         filled = rows + rows[:1] * (-len(rows) % _MAPS)
         found = bank.rows(np.array(filled))
         across = [np.repeat(a, len(filled), axis=0) for a in (query.local, query.mask)]
@@ -212,10 +221,10 @@ class Finder:
 
 
 def space_for(model: Model) -> str:
-    """The space in which most terms compare text with pictures or sound.
+    """The name of the space in which most terms compare text with video or audio.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: no term compares text with video or audio.
     """
     spaces = [
         entry.space

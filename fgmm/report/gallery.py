@@ -1,4 +1,4 @@
-"""Clips of a corpus as a checkpoint embeds them, and how they find each other.
+"""Some clips of a corpus, embedded by a checkpoint, and the scores between them.
 
 One more axis here: G clips of the gallery.
 """
@@ -32,8 +32,9 @@ def pair_of(one: str, other: str) -> str:
 
 
 def side_of(modality: str, other: str) -> str:
-    """The embeddings of a modality that are compared with another: of audio beside video those of
-    its segments.
+    """The name of the embeddings of a modality that are compared with another modality.
+
+    It is the modality itself, but ``"audio_segments"`` for audio compared with video.
     """
     segments = {modality, other} == {"audio", "video"} and modality == "audio"
     return "audio_segments" if segments else modality
@@ -44,7 +45,7 @@ class Scoring:
 
     Args:
       experiment, state: of the checkpoint.
-      space: in which they are compared.
+      space: name of the space.
     """
 
     def __init__(self, experiment: Experiment, state: TrainState, space: str):
@@ -52,8 +53,10 @@ class Scoring:
         self._functions: dict[tuple[str, str], Callable | None] = {}
 
     def of(self, queries: str, items: str) -> Callable[[Embeddings, Embeddings], Any] | None:
-        """The score that ranks items of one modality for queries of another, as ``Bank.search``
-        takes it; None for products of coarse embeddings, where the objective has no term on both.
+        """The score that ranks items of one modality for queries of another, for ``Bank.search``.
+
+        None, which stands for products of coarse embeddings, if the coarse score ranks, or if the
+        objective has no term on both modalities in this space.
         """
         if (queries, items) not in self._functions:
             self._functions[queries, items] = self._made(queries, items)
@@ -77,17 +80,19 @@ class Gallery:
     Args:
       experiment, state: of the checkpoint.
       source: the corpus, opened.
-      clips: at most so many, at even distances.
+      clips: how many to take, at most, evenly spaced in the corpus.
 
     Attributes:
-      chosen: the clips, G of them.
-      captions: the text of each that was embedded; empty where there is none.
-      pictures, sounds: a frame uint8 [h,w,3] and a log-mel spectrogram of each, or None.
-      banks: by modality, and ``audio_segments``; what could not be read is masked there.
+      space: the name of the space in which most terms compare modalities.
+      chosen: the G clips.
+      captions: the text of each clip that was embedded; empty where there is none.
+      pictures, sounds: the middle frame uint8 [h,w,3] and the log-mel spectrogram of each clip, or
+        None.
+      banks: by modality, and ``audio_segments``; inputs that could not be read are masked.
       problems: of the clips, counted by reason.
 
     Raises:
-      ConfigError: the model compares nothing in any space.
+      ConfigError: no term of the objective compares modalities.
     """
 
     def __init__(self, experiment: Experiment, state: TrainState, source: Any, clips: int):
@@ -141,14 +146,19 @@ class Gallery:
 
     @property
     def directions(self) -> list[tuple[str, str]]:
-        """Pairs of modalities, queries and items, that a term of the objective compares."""
+        """(queries, items) for each pair of modalities that a term of the objective compares."""
         compared = {e.pair for e in self.experiment.objective.compared.values()}
         both = [tuple(pair.split("_")) for pair in PAIRS if pair in compared]
         return [direction for one, other in both for direction in ((other, one), (one, other))]
 
     def scores(self, queries: str, items: str) -> Float[np.ndarray, "G G"]:
-        """The score of every clip's query of one modality with every clip's item of another; -inf
-        where there is no item.
+        """The score of every clip in one modality with every clip in another.
+
+        Args:
+          queries, items: the modalities.
+
+        Returns:
+          One row for each query; -inf where a clip lacks the modality of the items.
         """
         bank = self.banks[side_of(items, queries)]
         asked = self.banks[side_of(queries, items)].rows(slice(None))
@@ -159,17 +169,17 @@ class Gallery:
         return scores
 
     def there(self, modality: str) -> np.ndarray:
-        """Which clips have a modality, bool [G]."""
+        """Which clips have a modality that could be read, bool [G]."""
         return self.banks[modality].mask.any(axis=1)
 
 
 def _folded(embeddings: Embeddings) -> Embeddings:
-    """[B,1,...] of the only caption as [B,...]."""
+    """Embeddings [B,1,...] of one caption for each clip as [B,...]; others are unchanged."""
     folds = embeddings.mask.ndim == 3
     return jax.tree.map(lambda x: x[:, 0], embeddings) if folds else embeddings
 
 
 def spread(count: int, wanted: int) -> Sequence[int]:
-    """Numbers below ``count`` at even distances, at most ``wanted`` of them."""
+    """At most ``wanted`` numbers below ``count``, evenly spaced."""
     taken = min(count, wanted)
     return [i * count // taken for i in range(taken)]

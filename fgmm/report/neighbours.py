@@ -1,4 +1,4 @@
-"""What finds what: nearest neighbours across modalities, and the hardest failures."""
+"""Nearest neighbours across modalities, and the hardest failures of retrieval."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,18 @@ from fgmm.eval import metrics
 from fgmm.report import pages, strips
 from fgmm.report.gallery import Gallery, spread
 
-_SHOWN = 4  # of what is found
-_SIDE = 160  # pixels of a picture at most
+_SHOWN = 4  # items for each query
+_SIDE = 160  # the most pixels of a side of a picture
 
 
 class Item(NamedTuple):
-    """A clip as a modality shows it.
+    """A clip as it is shown in one modality.
 
     Attributes:
       clip_id: its name.
       caption: its text.
-      picture: an address: of a frame, or of the spectrogram where the modality is audio; or empty.
+      picture: data URL of a frame for video and of the spectrogram for audio; empty for text, or
+        without a picture.
     """
 
     clip_id: str
@@ -28,13 +29,13 @@ class Item(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A query, and what it found.
+    """A query and its best items.
 
     Attributes:
       item: the query.
       rank: of the best right answer.
       found: the best items, and whether each is a right answer.
-      answer: the right answer; None where it is among those found.
+      answer: the item of the query's own clip; None if a right answer is in ``found``.
     """
 
     item: Item
@@ -48,9 +49,9 @@ class Direction(NamedTuple):
 
     Attributes:
       queries, items: the modalities.
-      gallery: clips that have both.
-      examples: queries at even distances.
-      hardest: those whose right answer has the worst rank, the worst first.
+      gallery: number of clips that have both modalities.
+      examples: evenly spaced queries.
+      hardest: queries whose best right answer has the worst rank, worst first; none of rank 1.
     """
 
     queries: str
@@ -61,7 +62,12 @@ class Direction(NamedTuple):
 
 
 def directions(gallery: Gallery, examples: int = 4, hardest: int = 6) -> list[Direction]:
-    """All directions in which the objective compares clips that have both modalities."""
+    """All directions that the objective compares and for which a clip has both modalities.
+
+    Args:
+      gallery: the clips.
+      examples, hardest: the most queries of each kind.
+    """
     found = [
         _direction(gallery, queries, items, examples, hardest)
         for queries, items in gallery.directions
@@ -75,7 +81,7 @@ def _direction(
 ) -> Direction:
     both = np.flatnonzero(gallery.there(queries) & gallery.there(items))
     scores = gallery.scores(queries, items)[np.ix_(both, both)]
-    # Clips that say the same are right answers to each other.
+    # Clips with the same caption are right answers to each other.
     said = [[gallery.captions[row] or gallery.chosen[row].clip_id] for row in both]
     _, group = metrics.caption_groups(said)
     relevant = group[:, None] == group[None]

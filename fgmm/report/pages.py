@@ -1,4 +1,4 @@
-"""Pages from templates. What a page shows is inside it, so that it opens from disk."""
+"""Pages from templates. A page holds all its pictures, so that it opens from disk."""
 
 import base64
 import functools
@@ -24,12 +24,12 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a file of ``fgmm/report/templates`` makes of ``values``."""
+    """The page from a template, a file of ``fgmm/report/templates``, filled in with ``values``."""
     return _environment().get_template(template).render(values)
 
 
 def inline(picture: Image.Image, quality: int = 85) -> str:
-    """A picture as the address of itself, in WebP."""
+    """A picture as a data URL, in WebP."""
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=quality)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Clips as a browser shows and plays them."""
+"""Clips in formats that a browser shows and plays."""
 
 import fractions
 import io
@@ -13,21 +13,21 @@ from PIL import Image
 from fgmm.data.media import decode
 from fgmm.data.schema import BadInput, Clip, FrameWriter, Waveform
 
-# Pictures of a clip that are shown side by side, their height, and the shorter side of a video.
+# The most pictures in a strip, their height in pixels, and the shorter side of a video.
 MOST_FRAMES, STRIP_HEIGHT, SIDE = 8, 160, 320
-# Pictures a second of a video that is made for the page, and how many at most.
+# Frames a second of a video made for the page, and the most frames.
 _RATE, _MOST_PICTURES = 8, 240
 
 
 def strip(clip: Clip, cells: int) -> tuple[UInt8[np.ndarray, "h X 3"], int]:
-    """Pictures side by side, and how many: for each part of a feature map's time its middle.
+    """Frames of a clip side by side, and how many: one from the middle of each equal part of time.
 
     Args:
-      clip: with pictures.
-      cells: parts of the time.
+      clip: with frames.
+      cells: time steps of the feature map; at most ``MOST_FRAMES`` frames are shown.
 
     Raises:
-      BadInput: they cannot be read.
+      BadInput: the clip has no frames, or they cannot be read.
     """
     if clip.video is None:
         raise BadInput("no_video", clip.clip_id)
@@ -40,14 +40,17 @@ def strip(clip: Clip, cells: int) -> tuple[UInt8[np.ndarray, "h X 3"], int]:
 
 
 def media(clip: Clip, seconds: float) -> tuple[str, bytes]:
-    """What a browser plays, with its type: MP4 of pictures with their sound, or WAV, or a picture.
+    """The MIME type and contents of a file that a browser plays.
+
+    It is an MP4 of frames with their sound, a WAV without frames, or a WebP for one frame without
+    sound.
 
     Args:
       clip: the clip.
-      seconds: how long it is; 0 where it says so itself.
+      seconds: its length; 0 for the length of its sound, or at 8 frames a second without sound.
 
     Raises:
-      BadInput: there is nothing to play.
+      BadInput: the clip has neither frames nor sound, or its frames cannot be read.
     """
     heard = _heard(clip)
     if clip.video is None:
@@ -76,7 +79,7 @@ def _frames(clip: Clip, count: int, side: int) -> UInt8[np.ndarray, "T h w 3"]:
 def _heard(clip: Clip) -> Waveform | None:
     try:
         return clip.audio() if clip.audio else None
-    except BadInput:  # the pictures may play
+    except BadInput:  # the frames may still play
         return None
 
 
@@ -96,7 +99,7 @@ def _int16(samples: Float32[np.ndarray, "S"]) -> np.ndarray:
 
 def _mp4(frames: UInt8[np.ndarray, "T h w 3"], heard: Waveform | None, seconds: float) -> bytes:
     out = io.BytesIO()
-    height, width = (max(2, side - side % 2) for side in frames.shape[1:3])  # H.264 takes even ones
+    height, width = (max(2, side - side % 2) for side in frames.shape[1:3])  # for H.264
     with av.open(out, "w", format="mp4") as container:
         rate = fractions.Fraction(len(frames) / max(seconds, 0.1)).limit_denominator(1000)
         pictures = container.add_stream("libx264", rate=rate, options={"crf": "20"})

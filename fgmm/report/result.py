@@ -1,4 +1,4 @@
-"""One run as one file: the results of all evaluations of a checkpoint, and their origin.
+"""One run as one file: the results of all evaluations of a checkpoint, with their origin.
 
     python -m fgmm.report.result --workdir=DIR --output=docs/results/NAME.json
 
@@ -15,7 +15,7 @@ from fgmm import command_line
 from fgmm.config import ConfigError
 from fgmm.eval import binary
 
-# Corpora that no camera, microphone or person has made.
+# Sources whose clips are made by a program.
 SYNTHETIC = ("narrated_shapes",)
 
 
@@ -27,12 +27,13 @@ def gather(workdir: pathlib.Path, step: int | None = None) -> dict[str, Any]:
       step: of the checkpoint; None for the latest that was evaluated.
 
     Returns:
-      ``seed``, ``step``, ``data`` ('synthetic' or 'real', of the training corpus), ``trained`` and
-      ``evaluated`` as in ``fgmm.provenance``, ``protocols`` and ``results`` with the name of the
-      evaluation before each, such as ``retrieval/fine/text_to_video/r@10``, and ``config``.
+      ``seed``; ``step``; ``data``, "synthetic" or "real", for the training corpus; ``trained``, as
+      ``provenance.of_run``; ``evaluated``, as ``provenance.here``, and ``protocols``, both by label
+      of the evaluation; ``results``, by label and name, such as
+      ``retrieval/fine/text_to_video/r@10``; and ``config``.
 
     Raises:
-      ConfigError: nothing was evaluated, or evaluations belong to different runs.
+      ConfigError: the checkpoint has no evaluation, or its evaluations have different configs.
     """
     reports = {}
     for path in sorted(workdir.glob("*-*.json")):
@@ -68,6 +69,7 @@ def gather(workdir: pathlib.Path, step: int | None = None) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
+    """Gathers the evaluations and writes the file."""
     del argv
     workdir = pathlib.Path(command_line.required("workdir"))
     output = command_line.file_to_write(command_line.required("output"))

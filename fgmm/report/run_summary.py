@@ -1,4 +1,4 @@
-"""What a run says of itself without its checkpoint: results, food of its terms, origin, config."""
+"""What the files of a run tell without its weights: results, clips of its terms, origin, config."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from fgmm.report.curves import Series
 
 
 class Figure(NamedTuple):
-    """A number of an evaluation with its 95% interval and chance, where it has them."""
+    """A number of an evaluation, with its 95% interval and its chance level; None where unknown."""
 
     value: float
     low: float | None
@@ -27,7 +27,7 @@ class Figure(NamedTuple):
         return all(0 <= x <= 1 for x in (self.value, self.low, self.chance) if x is not None)
 
     def spelled(self, x: float | None) -> str:
-        """One of its numbers in words."""
+        """One of its numbers as text: a share in percent; empty for None."""
         if x is None:
             return ""
         return f"{100 * x:.1f}%" if self.is_share else f"{x:,.4g}"
@@ -37,11 +37,12 @@ class EvaluationResult(NamedTuple):
     """The result of an evaluation.
 
     Attributes:
-      label: its name, that of its file.
-      step, weights: of the checkpoint.
-      figures: by group, such as ``sum, text to video``, and by name.
-      others: numbers that have neither interval nor chance, by name.
-      protocol: every choice of it.
+      label: its name, from that of its file.
+      step, weights: of the checkpoint; ``weights`` is empty if unknown.
+      figures: numbers with an interval or chance, by group, such as ``sum, text to video``, and by
+        name.
+      others: numbers that have neither, by name.
+      protocol: its options, by whole key.
     """
 
     label: str
@@ -53,7 +54,7 @@ class EvaluationResult(NamedTuple):
 
 
 def evaluated(workdir: pathlib.Path) -> dict[str, EvaluationResult]:
-    """The evaluations that wrote into the folder of a run, by label; of each the latest step."""
+    """The evaluations whose result files are in the folder of a run, by label; the latest step."""
     found: dict[str, EvaluationResult] = {}
     for path in sorted(workdir.glob("*-*.json")):
         try:
@@ -73,7 +74,12 @@ def evaluated(workdir: pathlib.Path) -> dict[str, EvaluationResult]:
 
 
 def inside_training(series: Series, config: Config) -> dict[str, EvaluationResult]:
-    """The last results of the evaluations that ran inside training, by label."""
+    """The last results of the evaluations that ran inside training, by label.
+
+    Args:
+      series: the metrics of the run, from ``curves.read``.
+      config: of the run.
+    """
     found = {}
     for name, entry in config["evals"].items():
         of_entry = {
@@ -111,7 +117,9 @@ def _figures(
 
 
 def _chances(name: str) -> list[str]:
-    """Where the chance of a figure may stand: beside it, for all groups, or as a group."""
+    """The names under which the chance of a figure may stand: in its group, for all groups, or in a
+    group ``chance``.
+    """
     group, _, metric = name.rpartition("/")
     first, _, rest = name.partition("/")
     beside = f"{group}/chance_{metric}".lstrip("/")
@@ -119,8 +127,12 @@ def _chances(name: str) -> list[str]:
 
 
 class FeedShare(NamedTuple):
-    """What batches gave to terms: the share of clips that had both sides of their pair, or a label
-    and what it is told from.
+    """How many clips of the batches terms could use.
+
+    Attributes:
+      what: a pair, or a modality and ``label``, in words.
+      terms: names of the terms that need both.
+      share: of all clips, those that had both.
     """
 
     what: str
@@ -129,7 +141,12 @@ class FeedShare(NamedTuple):
 
 
 def fed(series: Series, config: Config) -> list[FeedShare]:
-    """How well the terms of the objective were fed, over all steps; see ``fgmm.train.feed``."""
+    """The share of clips that each term could use, over all steps; see ``fgmm.train.feed``.
+
+    Args:
+      series: the metrics of the run, from ``curves.read``.
+      config: of the run.
+    """
     terms: dict[str, list[str]] = {}
     for name, term in config["objective"]["terms"].items():
         if "pair" in term:
@@ -148,7 +165,7 @@ def fed(series: Series, config: Config) -> list[FeedShare]:
 
 
 def problems(series: Series) -> dict[str, int]:
-    """What was masked or left out up to the last step, by reason."""
+    """The counts of inputs masked or left out up to the last step, by reason in words."""
     counts = {}
     for name, values in series.items():
         kind, _, reason = name.partition("/")
@@ -159,17 +176,17 @@ def problems(series: Series) -> dict[str, int]:
 
 
 def starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Every start of the run: from which step, on what, by which code, when."""
+    """One entry for each start of the run: its first step, hardware, code and date."""
     return provenance.of_run(workdir, 2**62, 0)["started"]
 
 
 def settings(config: Config) -> list[tuple[str, str]]:
-    """What a config sets that is not the default, by section."""
+    """What a config sets that is not the default: (section, ``key=value, ...``)."""
     return [tuple(line.split(": ", 1)) for line in components.settings(config)]
 
 
 def differing(configs: Sequence[Config]) -> list[tuple[str, list[Any]]]:
-    """The keys in which configs differ, with the value of each."""
+    """The keys in which configs differ, each with its value in every config."""
     every = [flat(as_dict(config)) for config in configs]
     keys = sorted({key for config in every for key in config})
     rows = [(key, [config.get(key, "–") for config in every]) for key in keys]

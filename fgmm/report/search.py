@@ -2,9 +2,9 @@
 
     python -m fgmm.report.search --workdir=RUN --source=NAME[:option=value,...] [--input=FOLDER]
 
-Without ``--source`` the corpus is that of the run's first evaluation. All clips are embedded first,
-once for a checkpoint and a corpus. Then it prints the address of the page, on this machine alone
-(``--host``) unless asked otherwise. Needs the extra ``search``.
+Without ``--source`` the corpus is that of the run's first evaluation. The program first embeds all
+clips, once for each checkpoint and corpus. Then it prints the address of the page, which only this
+machine can open unless ``--host`` names another address. Needs the extra ``search``.
 """
 
 import contextlib
@@ -27,8 +27,9 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def banks(experiment: Any, state: Any, source: Any, space: str) -> dict[str, Any]:
-    """Everything of a corpus that can be found, by ``"video"``, ``"audio"`` and
-    ``"audio_segments"``.
+    """The banks of a corpus, by ``"video"``, ``"audio"`` and ``"audio_segments"``.
+
+    A modality that the space lacks, or that no clip has, is left out.
 
     Args:
       experiment, state: of the checkpoint.
@@ -36,7 +37,7 @@ def banks(experiment: Any, state: Any, source: Any, space: str) -> dict[str, Any
       space: of the embeddings.
 
     Raises:
-      ConfigError: the corpus has neither pictures nor sound that could be read.
+      ConfigError: no clip of the corpus has frames or sound that can be read.
     """
     from fgmm.eval import corpus_embeddings
 
@@ -63,7 +64,7 @@ def banks(experiment: Any, state: Any, source: Any, space: str) -> dict[str, Any
 
 
 def entry_of(experiment: Any) -> Mapping[str, Any]:
-    """The corpus that flags name, or that of the run's first evaluation."""
+    """The corpus that ``--source`` names, or that of the run's first evaluation."""
     from fgmm.report import alignment
 
     given = flags.FLAGS
@@ -75,10 +76,10 @@ def entry_of(experiment: Any) -> Mapping[str, Any]:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket that listens on an address; port 0 takes any free port.
 
     Raises:
-      ConfigError: the address is taken, or is none of this machine.
+      ConfigError: the address is in use, or does not belong to this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -90,7 +91,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    # Errors of names have numbers of their own.
+    # Errors in looking up a name have codes that are no errno.
     known = error.errno in errno.errorcode
     return os.strerror(error.errno) if known else str(error.strerror or error)
 
@@ -121,8 +122,8 @@ def main(argv: list[str]) -> None:
     if not len(source):
         raise ConfigError(f"the corpus {entry['name']!r} holds no clip")
     finder = Finder(model, banks(model.experiment, model.state, source, space), space)
-    with contextlib.suppress(ValueError):  # A tokenizer may know none of these words.
-        # Compiles before anyone waits for it.
+    with contextlib.suppress(ValueError):  # The tokenizer may know none of these words.
+        # Compiles the programs before the first query.
         finder.by_text("a man and a dog", finder.items[0], 1)
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
     application = search_server.application(

@@ -1,8 +1,8 @@
 """The server of the search page, as an ASGI application.
 
-It answers requests for clips by their number in the corpus; no request names a file. What is sent
-to it is refused by its size before it is read. A request must name one of the allowed hosts, so
-that no other site's name can be made to lead here (DNS rebinding).
+Requests name clips by their number in the corpus, never by a file. A query that is too large is
+refused, if possible by its stated size, before it is read. A request must name one of the allowed
+hosts, which prevents DNS rebinding.
 """
 
 import base64
@@ -32,7 +32,7 @@ from fgmm.report.finder import Answer, Finder
 
 _KINDS = ("text", "image", "audio", "video")
 _MOST_HITS = 48
-# Nothing but this page's own scripts and pictures.
+# Allows only this page's own scripts and media.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " img-src 'self' data: blob:; media-src 'self' blob:; form-action 'none'; base-uri 'none'"
@@ -48,8 +48,8 @@ def application(
       finder: searches the banks of ``source``.
       source: the corpus; its records are the rows of the banks.
       title: of the page.
-      hosts: names by which it may be called, without ports.
-      upload_bytes: the largest query.
+      hosts: host names that requests may use, without ports.
+      upload_bytes: the most bytes of a query.
     """
     pages_of = _Pages(finder, source, title, upload_bytes)
     return Starlette(
@@ -71,7 +71,7 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 class _Pages:
     def __init__(self, finder: Finder, source: Any, title: str, upload_bytes: int):
         self._finder, self._source, self._upload_bytes = finder, source, upload_bytes
-        # One search at a time has all cores.
+        # Searches run one at a time, each on all cores.
         self._searching = threading.Lock()
         config = finder.config
         self._seconds, self._limit = config.data.seconds, config.data.time_limit
@@ -87,9 +87,11 @@ class _Pages:
         self._media = functools.lru_cache(32)(self._made_media)
 
     async def page(self, request: Request) -> Response:
+        """The page itself."""
         return HTMLResponse(self._page, headers={"Content-Security-Policy": _POLICY})
 
     async def search(self, request: Request) -> Response:
+        """Answers a query: ``kind``, ``items`` and ``count`` in the URL, the query in the body."""
         kind = request.query_params.get("kind", "text")
         items = request.query_params.get("items", self._finder.items[0])
         if kind not in _KINDS:
@@ -112,7 +114,11 @@ class _Pages:
         )
 
     async def _body(self, request: Request) -> bytes:
-        """What was sent; refused by the size that it states, or where it turns out to be larger."""
+        """The body of a request.
+
+        Raises:
+          HTTPException: its stated or its actual size is too large.
+        """
         most = self._upload_bytes
         stated = request.headers.get("content-length", "0")
         refusal = HTTPException(
@@ -156,6 +162,7 @@ class _Pages:
         return found
 
     async def strip(self, request: Request) -> Response:
+        """The frames of a clip side by side, or its spectrogram, as WebP."""
         made = {"video": self._strip, "audio": self._spectrum}
         items = request.path_params["items"]
         if items not in self._finder.items:
@@ -164,6 +171,7 @@ class _Pages:
         return Response(data, media_type="image/webp", headers={"Frames": str(count)})
 
     async def media(self, request: Request) -> Response:
+        """A clip as a file that a browser plays."""
         kind, data = await self._of_row(request, self._media)
         return Response(data, media_type=kind)
 

@@ -1,6 +1,7 @@
-"""Strips: the frames of a clip side by side, its sound, and what is laid over them.
+"""Strips: the frames of a clip side by side, its spectrogram, and the maps laid over them.
 
-Pictures hold pictures alone. Text, boxes and marks are left to the page, as numbers.
+The pictures hold frames, spectrograms and maps. The page draws text, boxes and marks over them,
+from numbers.
 """
 
 import math
@@ -14,13 +15,19 @@ from PIL import Image
 
 from fgmm.report import pages
 
-_SIDE = 112  # pixels of the longer side of a frame, at most twice as many
-_SOUND = 240, 112  # of a spectrogram
+_SIDE = 112  # the least pixels of the longer side of a frame; the most are twice as many
+_SOUND = 240, 112  # width and height of a spectrogram
 _COLOURS = matplotlib.colormaps["inferno"]
 
 
 class Box(NamedTuple):
-    """An object in one of the frames shown, in fractions of the picture, as in ``Grounding``."""
+    """An object in one of the frames shown.
+
+    Attributes:
+      frame: number of the frame among those shown.
+      top, left, bottom, right: edges in fractions of the picture; they may reach beyond it.
+      active: whether the phrase is true of the object in this frame.
+    """
 
     frame: int
     top: float
@@ -31,7 +38,13 @@ class Box(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """Where a map is highest: in which of the frames shown, and its place in each of them."""
+    """The highest cell of a map.
+
+    Attributes:
+      frames: numbers of those frames shown that lie in the time of the cell.
+      row, column: centre of the cell in fractions of the picture.
+      hit: whether the cell is on an object of the phrase; None without objects.
+    """
 
     frames: tuple[int, ...]
     row: float
@@ -44,13 +57,13 @@ class Block(NamedTuple):
 
     Attributes:
       title, details: the text.
-      map: over the frames shown, from 0 to 1; None shows the frames as they are.
-      sound_map: over the spectrogram, likewise.
-      boxes: objects, at any place modulo ``period``.
-      peak: of ``map``.
-      period: rows and columns after which a wrapping picture repeats itself.
-      has_frames, has_sound: which parts of the strip there are.
-      weights: of the phrase among those of its clip, by pair.
+      map: values from 0 to 1 over the frames shown; None shows the frames alone.
+      sound_map: values from 0 to 1 over the spectrogram; None shows the spectrogram alone.
+      boxes: objects; their places count modulo ``period``.
+      peak: of ``map``; None shows no mark.
+      period: height and width, in fractions of the picture, after which a wrapping picture repeats.
+      has_frames, has_sound: which parts the strip has.
+      weights: the weight of the phrase among the phrases of its clip, by pair.
     """
 
     title: str
@@ -69,12 +82,12 @@ class Sheet(NamedTuple):
     """One clip.
 
     Attributes:
-      heading: lines above everything, the first of them a title.
+      heading: lines of text; the first is the title, lines in quotes are captions.
       frames: the frames shown.
-      frame_labels: a name for each; none for a still picture.
-      spectrogram: log-mel of the sound, or None.
-      sound_seconds: how long it is.
-      mel_ticks: bands and their frequencies in Hz.
+      frame_labels: a name for each frame; empty for a still picture.
+      spectrogram: log-mel spectrogram of the sound, or None.
+      sound_seconds: length of the sound in seconds.
+      mel_ticks: a band, possibly between two bands, and the label of its frequency.
       blocks: strips from top to bottom.
     """
 
@@ -88,7 +101,7 @@ class Sheet(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A box in one frame, in fractions of it."""
+    """A box in one frame, in fractions of the frame."""
 
     left: float
     top: float
@@ -101,9 +114,9 @@ class Frame(NamedTuple):
     """A frame as the page draws it.
 
     Attributes:
-      left: where it begins in the picture of its strip, in pixels.
-      outlines: boxes in it.
-      peak: left and top of the peak of the map, in fractions; None where it is in another frame.
+      left: its left edge in the picture of the strip, in pixels.
+      outlines: the boxes in it.
+      peak: column and row of the map's peak, in fractions; None if the peak is in another frame.
     """
 
     left: int
@@ -115,10 +128,10 @@ class Strip(NamedTuple):
     """A block as the page draws it.
 
     Attributes:
-      block: what is drawn.
-      picture: all frames side by side, as an address; empty without frames.
-      sound: the spectrogram, likewise.
-      frames: one after the other.
+      block: the block that is drawn.
+      picture: data URL of all frames side by side; empty without frames.
+      sound: data URL of the spectrogram; empty without sound.
+      frames: from left to right.
     """
 
     block: Block
@@ -131,11 +144,11 @@ class Drawn(NamedTuple):
     """A sheet as the page draws it.
 
     Attributes:
-      sheet: what is drawn.
+      sheet: the sheet that is drawn.
       height, width: of a frame, in pixels of the pictures.
       strips: one for each block.
-      seconds, pitches: ticks of the spectrogram: places as shares of its width and of its height
-        from the top, with their labels.
+      seconds: ticks of the spectrogram in time: a share of its width, and a label.
+      pitches: ticks in frequency: a share of its height from the top, and a label.
     """
 
     sheet: Sheet
@@ -152,12 +165,12 @@ class Drawn(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """The rest of its heading, which most sheets share."""
+        """The other lines of its heading, which are mostly the same for all sheets."""
         return [line for line in self.sheet.heading[1:] if not line.startswith("“")]
 
 
 def drawn(sheet: Sheet) -> Drawn:
-    """The pictures of a sheet, and the places of all that is laid over them."""
+    """Draws the pictures of a sheet, and places the boxes and marks that are laid over them."""
     frames = _sized(sheet.frames)
     height, width = frames.shape[1:3]
     strips = []
@@ -180,7 +193,10 @@ def drawn(sheet: Sheet) -> Drawn:
 
 
 def _sized(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
-    """Frames no larger than they are shown. Small ones are enlarged by whole pixels."""
+    """Frames in the size of the page: small ones are enlarged by whole factors, large ones shrunk.
+
+    The longer side then has ``_SIDE`` to 2 · ``_SIDE`` pixels.
+    """
     side = max(frames.shape[1:3])
     if side <= _SIDE:
         times = math.ceil(_SIDE / side)
@@ -205,7 +221,12 @@ def _side_by_side(
 def spectrogram(
     log_mel: Float[np.ndarray, "t f"], heat: Float[np.ndarray, "segments bands"] | None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Time to the right, frequency upwards."""
+    """Draws a spectrogram, time to the right and frequency upwards.
+
+    Args:
+      log_mel: the spectrogram.
+      heat: a map from 0 to 1 to lay over it, or None.
+    """
     width, height = _SOUND
     level = log_mel - np.quantile(log_mel, 0.02)
     level = level / max(np.quantile(level, 0.995), 1e-6)
@@ -219,7 +240,7 @@ def spectrogram(
 def _overlaid(
     picture: Float[np.ndarray, "H W 3"], heat: Float[np.ndarray, "H W"]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A pale, darkened picture beneath a colour that covers it more, the higher the map."""
+    """The picture, pale and dark, under a colour that covers it more where the map is higher."""
     heat = np.clip(heat, 0, 1)
     pale = 0.22 * picture + 0.38 * picture.mean(axis=-1, keepdims=True)
     cover = 0.9 * heat[..., None] ** 0.5
@@ -228,13 +249,13 @@ def _overlaid(
 
 
 def _smooth(values: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> np.ndarray:
-    """A map at more places, linearly between the centres of its cells."""
+    """A map resized to ``shape`` (rows, columns), bilinearly."""
     picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
     return np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))
 
 
 def _outlines(block: Block, frame: int) -> list[Outline]:
-    """The boxes in a frame, with what of them comes in again where the picture wraps."""
+    """The boxes in a frame, with the copies that come into view where the picture wraps."""
     found = []
     for box in block.boxes:
         if box.frame != frame:

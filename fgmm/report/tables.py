@@ -2,7 +2,7 @@
 
     python -m fgmm.report.tables --page=docs/results.md
 
-A comment of TOML before a table, which readers of the page do not see, says what it holds::
+A comment in TOML, which readers of the page do not see, says what the table after it holds::
 
     <!-- table
     rows = [["coarse", "evidence/coarse-*.json"], ["fine", "evidence/fine-*.json"]]
@@ -10,11 +10,12 @@ A comment of TOML before a table, which readers of the page do not see, says wha
     -->
     <!-- end -->
 
-A row is the runs of one config with different seeds, their files named relative to the folder
-``results`` beside the page; a column a title and a number of ``fgmm.report.result``, with a third
-entry for a number that is no share: its format, such as ``"{:.0f} s"``. A row is given as its mean
-over seeds, with the half width of Student's 95% interval of the mean. The first cell says whether
-the corpus is synthetic; a line below names seeds, clips seen, commits, hardware and dates.
+A row has a title and the files of the runs of one config with different seeds, relative to the
+folder ``results`` beside the page. A column has a title and the name of a number of
+``fgmm.report.result``; a number that is no share has its format as a third entry, such as
+``"{:.0f} s"``. A cell is the mean over seeds ± half the width of Student's 95% interval of the
+mean. The first cell of the table says whether the corpus is synthetic. A line below the table names
+seeds, clips seen, commits, hardware and dates.
 """
 
 import json
@@ -42,8 +43,8 @@ def fill(page: str, results: pathlib.Path) -> str:
       results: the folder of result files.
 
     Raises:
-      ConfigError: a row has no files, a number is missing from all rows, or the runs of a row
-        differ by more than their seed.
+      ConfigError: a table is no TOML, a row has no files, a number is missing from all rows, or the
+        runs of a row differ in more than their seed or in their protocols.
     """
 
     def table(match: re.Match) -> str:
@@ -94,7 +95,7 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _protocols(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The protocols without the seed of the untrained network, which is that of the run."""
+    """The protocols without the seed of the untrained network, which is the seed of the run."""
     return {
         label: {key: value for key, value in protocol.items() if key != "untrained_seed"}
         for label, protocol in run["protocols"].items()
@@ -131,6 +132,7 @@ def _origin(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
+    """Fills in the tables of the page."""
     del argv
     path = pathlib.Path(command_line.required("page"))
     if not path.exists():

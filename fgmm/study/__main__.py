@@ -1,11 +1,11 @@
 """Runs a study: ``python -m fgmm.study --config=configs/study/X.py --output=DIR``.
 
-What is tuned comes first; the choice is written to ``DIR/results/choice.json``. Results of cells
-are ``DIR/results/{tune,run}/NAME.json``. Finished cells are not run again, so the same command
+Tuning comes first; its choice is written to ``DIR/results/choice.json``. Results of cells are
+``DIR/results/{tune,run}/NAME.json``. Finished cells are not run again, so the same command
 continues after a kill at any moment.
 
-Exit codes: 0 all cells are done; 1 some failed, or had no choice to run with; 2 the command or the
-config is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 all cells are done; 1 some cells failed or were not tuned; 2 the command or the config
+is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ from fgmm.study.schedule import Places, ProgressLine, Schedule, duration
 
 
 def main(argv: list[str]) -> None:
-    """Tunes, runs, and makes the page."""
+    """Tunes, runs the cells, and with ``--page`` makes the page."""
     del argv
     study = grid.read(command_line.required("config"))
     output = pathlib.Path(command_line.required("output"))
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
 def _carried_out(
     study: Study, schedule: Schedule, output: pathlib.Path, tune: list[Cell], run: list[Cell]
 ) -> list[str]:
-    """Runs the cells, and names those that failed."""
+    """Tunes and runs the cells; returns the names of those that failed or were not tuned."""
     failed = schedule.run("tune", tune) if tune else []
     if study.tune:
         wanted, run = run, tuning.applied(run, study.tune, _chosen(study, output, failed))
@@ -69,7 +69,7 @@ def _carried_out(
 
 
 def _chosen(study: Study, output: pathlib.Path, failed: list[str]) -> list[dict]:
-    """Chooses from what has been tuned so far, by this command or an earlier one."""
+    """Chooses from all results of tuning, of this command and of earlier ones, and writes it."""
     choices = tuning.choose(study.tune, _tuned(study, output), failed)
     tuning.write(output / "results" / "choice.json", study.tune, choices)
     return choices
@@ -96,11 +96,12 @@ def _plan(
     estimate: Estimate,
     jobs: int,
 ) -> str:
-    """What there is to do, for a person."""
+    """The cells with their state, and the time that is left, as text."""
     if study.tune:
         choices = tuning.choose(study.tune, _tuned(study, output))
         chosen = {cell.name: cell for cell in tuning.applied(run, study.tune, choices)}
-        # Without a choice yet, a cell's earlier result may be of another one.
+        # A cell without a choice has no values on the tuned axes. It is not done, since an earlier
+        # result may be of another choice.
         run = [chosen.get(cell.name, cell) for cell in run]
     lines, left = [], []
     for cell in [*tune, *run]:

@@ -1,7 +1,7 @@
 """Results by the point of the grid at which arms are compared.
 
-A *point* is what compared cells have in common: the values on all axes but the arm, the seed and
-what was tuned.
+A *point* is the values that compared cells have in common: those on all axes except the arm, the
+seed, the seed of the corpus and the axes that were tuned.
 """
 
 import collections
@@ -20,18 +20,18 @@ Point = tuple[tuple[str, Value], ...]
 # The runs of one arm at one point, which differ in their seed.
 Runs = list[Result]
 
-# What is compared: R@10 in both directions by the score of the arm and their mean, the same mean of
-# the coarse score, and the accuracy of the motion probe.
+# The numbers that are compared: R@10 in each direction and its mean over both, by the score of the
+# arm; that mean by the coarse score; and the accuracy of the motion probe.
 BOTH, COARSE_SCORE, PROBE = "both directions", "coarse score", "motion probe"
 JUDGED = (*DIRECTIONS, PROBE)
-# ``examples`` is replaced by the number of updates.
+# Axes that do not count in a point; ``examples`` is replaced by the examples seen.
 _HIDDEN = ("arm", "seed", "corpus", "examples")
 
 
 def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
     """The runs of each arm at each point.
 
-    A point has ``examples`` as they were seen in training, and ``updates``.
+    A point also has ``examples``, the number seen in training, and ``updates``.
     """
     found: dict[Point, dict[str, Runs]] = collections.defaultdict(dict)
     for result in results:
@@ -56,7 +56,12 @@ def without(point: Point, *axes: str) -> Point:
 
 
 def measured(runs: Runs, number: str) -> Measurement | None:
-    """One of the numbers above, for one arm at one point; None if a run lacks it."""
+    """One of the numbers above for one arm at one point; None if a run lacks it.
+
+    Args:
+      runs: of the arm at the point.
+      number: one of ``JUDGED``, ``BOTH`` or ``COARSE_SCORE``.
+    """
     values, queries = {}, {}
     for run in runs:
         names = _metrics(run, number)
@@ -66,13 +71,13 @@ def measured(runs: Runs, number: str) -> Measurement | None:
         values[seed] = float(np.mean([run["metrics"][name] for name in names]))
         outcomes = [_outcomes(run, name) for name in names]
         if all(o is not None for o in outcomes) and len({len(o) for o in outcomes}) == 1:
-            # Clip i is query i, or its captions are, so outcomes of both directions go together.
+            # Outcome i belongs to clip i in both directions, so their mean is taken by clip.
             queries[seed] = np.mean(outcomes, axis=0)
     return Measurement(values, queries)
 
 
 def _metrics(run: Result, number: str) -> list[str]:
-    """The metrics whose mean the number is."""
+    """The names of the metrics whose mean is the number; empty if the run has none."""
     if number in (BOTH, COARSE_SCORE):
         names = [run["judged"][way] for way in DIRECTIONS]
         if number == COARSE_SCORE:
@@ -82,8 +87,9 @@ def _metrics(run: Result, number: str) -> list[str]:
 
 
 def _outcomes(run: Result, metric: str) -> np.ndarray | None:
-    """For each query whether it counts in a metric; of captions of one clip their mean, for they
-    are alike.
+    """The outcome of each query in a metric, 1 for a hit; None if outcomes were not kept.
+
+    The outcomes of the captions of a clip, which are alike, are replaced by their mean.
     """
     at, _, name = metric.rpartition("/")
     if name == "accuracy":
@@ -99,12 +105,12 @@ def _outcomes(run: Result, metric: str) -> np.ndarray | None:
 
 
 def family(runs: Runs) -> str:
-    """Of the arm: "coarse" or "fine"."""
+    """The family of the arm: "coarse" or "fine"."""
     return runs[0]["arm"]["family"]
 
 
 def best_coarse(arms: Mapping[str, Runs], number: str = BOTH) -> str | None:
-    """The coarse arm with the best mean over seeds; None if there is none."""
+    """The name of the coarse arm with the best mean over seeds; None if there is none."""
     means = {
         name: found.mean
         for name, runs in arms.items()
@@ -141,16 +147,17 @@ def curve(runs: Runs) -> dict[str, list[int | float]]:
 
 
 def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
-    """How many times fewer examples, FLOPs and seconds an arm takes to the best of another.
+    """How many times fewer examples, FLOPs and seconds one arm needs than another.
 
-    The target is the highest point of the other's learning curve.
+    Both are counted up to the highest point of the other arm's learning curve.
 
     Args:
-      runs: of the arm.
-      best: of the arm to reach.
+      runs: of the one arm.
+      best: of the other arm, whose curve is to be reached.
 
     Returns:
-      By ``examples``, ``flops`` and ``seconds``; None where the arm does not reach it.
+      The factor for ``examples``, ``flops`` and ``seconds``; None if the arm does not reach the
+      point, or the unit was not counted.
     """
     own, other = curve(runs), curve(best)
     target = max(other["value"])

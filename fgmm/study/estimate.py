@@ -1,19 +1,21 @@
-"""How long cells will take, from those that have ended."""
+"""Estimates how long cells will take, from cells that are done."""
 
 from collections.abc import Iterable
 
 from fgmm.study.grid import Cell
 from fgmm.study.outcome import Result
 
-# The axes on which the time of a clip depends most.
+# The axes on which the time for a clip depends most.
 _AXES = ("pairs", "batch", "width")
 
 
 class Estimate:
-    """Seconds of a clip, evaluations and start included, by the axes on which they depend most.
+    """Estimates from the mean seconds for a clip, by ``pairs``, ``batch`` and ``width``.
+
+    The seconds include the start and the evaluations of a cell.
 
     Args:
-      results: of cells that have ended.
+      results: of cells that are done.
     """
 
     def __init__(self, results: Iterable[Result] = ()):
@@ -22,16 +24,16 @@ class Estimate:
             self.add(result)
 
     def add(self, result: Result) -> None:
-        """Adds a result."""
+        """Adds the result of a cell."""
         for key in (self._key(result["coordinates"]), ()):
             spent = self._spent.setdefault(key, [0.0, 0.0])
             spent[0] += result["wall_seconds"]
             spent[1] += result["coordinates"]["examples"]
 
     def seconds(self, cells: Iterable[Cell], jobs: int) -> float | None:
-        """Seconds for all cells, ``jobs`` at a time; None if nothing has ended yet.
+        """Seconds for all cells, ``jobs`` at a time; None without any result.
 
-        If no similar cell has ended, a clip is taken to last as long as the mean of all.
+        If no cell with the same values on these axes is done, the mean over all results counts.
         """
         if () not in self._spent:
             return None

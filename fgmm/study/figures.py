@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 _INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
-# Coarse arms are grey and dashed; the others have colours that colour-blind people tell apart
+# Coarse arms are grey and dashed; fine arms have colours that colour-blind people can tell apart
 # (Okabe and Ito, Color Universal Design, 2008).
 _COARSE = ("#1f2430", "#7b8494", "#b4bac4")
 _FINE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00")
 _MARKERS = "osD^vPX"
-_CHARACTERS = 40  # of a legend that fit above a panel, with their markers
+_CHARACTERS = 40  # of the legend that fit above one panel, markers included
 
 
 class Line(NamedTuple):
@@ -26,8 +26,8 @@ class Line(NamedTuple):
       title: of the arm.
       family: "coarse" or "fine".
       x: ascending.
-      y: at each x.
-      half: half the width of the interval at each x; NaN for none.
+      y: the value at each x.
+      half: half the width of the interval at each x; NaN for no interval.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes."""
+    """One plot of a figure."""
 
     title: str
     lines: Sequence[Line]
@@ -53,14 +53,14 @@ def draw(
     logarithmic: bool = False,
     columns: int = 3,
 ) -> None:
-    """Writes ``output`` with the endings .svg and .png.
+    """Writes a figure as ``output.svg`` and ``output.png``.
 
     Args:
       panels: at least one.
       x_label, y_label: of all panels; y is a share and is shown in percent.
-      output: file without an ending.
-      logarithmic: whether x grows by factors of two.
-      columns: of panels, at most.
+      output: path of the file without a suffix.
+      logarithmic: whether the x axis is logarithmic, with base 2; x must then be above 0.
+      columns: the most panels in a row.
     """
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -94,7 +94,7 @@ def draw(
         fontsize=9,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    # The same results give the same bytes.
+    # Makes the bytes of the SVG depend on the results alone.
     with matplotlib.rc_context({"svg.hashsalt": "fgmm", "svg.fonttype": "path"}):
         figure.savefig(output.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(output.with_suffix(".png"), dpi=110)

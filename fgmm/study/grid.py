@@ -1,7 +1,7 @@
-"""The cells of a study: its grids, expanded.
+"""The cells of a study, expanded from its grids.
 
-A grid gives one value or a tuple of values for each axis, and stands for their product. An axis is
-a variant of the experiment's config file, or ``seed``. ``updates`` may stand in the place of
+A grid gives one value or a tuple of values for each axis; its cells are all combinations. An axis
+is a variant of the experiment's config file, or ``seed``. A grid may give ``updates`` instead of
 ``examples``: a cell then sees ``updates`` times ``batch`` clips.
 """
 
@@ -27,7 +27,7 @@ class Cell:
 
     Attributes:
       stage: "tune" or "run".
-      name: of its files; it says in what the cell differs from the study's defaults.
+      name: of its files; it tells the arm, the values that differ from the defaults, and the seed.
       coordinates: the value on every axis.
     """
 
@@ -37,6 +37,7 @@ class Cell:
 
     @property
     def examples(self) -> int:
+        """Clips seen in training."""
         return int(self.coordinates["examples"])
 
     def at(self, axes: Iterable[str]) -> tuple[Value, ...]:
@@ -46,14 +47,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """The cells that are trained together.
+    """The cells of the stage "tune" or "run".
 
     Attributes:
       cells: without duplicates, in the order of the grids.
-      evaluations: (name in ``fgmm.eval``, config of the protocol) after training; an empty config
-        stands for the run's own entries.
-      by, chosen: of the stage "tune": the values on the axes ``chosen`` are chosen for all cells
-        that agree on the axes ``by``.
+      evaluations: (program, config of the protocol) after training. A program is a name in
+        ``fgmm.eval``, or a dotted module name. An empty config stands for the run's own entries.
+      by, chosen: axes, of the stage "tune" alone. For all cells that agree on the axes ``by``, one
+        value on each of the axes ``chosen`` is chosen.
     """
 
     cells: tuple[Cell, ...]
@@ -64,13 +65,14 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What ``get_config`` of ``configs/study/X.py`` says, checked and expanded.
+    """The config of a study (``configs/study/X.py``), checked and expanded.
 
     Attributes:
       experiment: config of a cell's training, by name or path; axes are its variants.
-      arms: title, family ("coarse" or "fine") and score of retrieval of each arm, by name.
-      run: the stage that is reported. The axes that are tuned have no values there yet.
-      tune: the stage before it; None for none.
+      arms: ``title``, ``family`` ("coarse" or "fine") and ``score`` (by which retrieval is judged)
+        of each arm, by name.
+      run: the stage that is reported. Its cells have no values yet on the axes that are tuned.
+      tune: the stage before it; None if nothing is tuned.
       trainer: module of the program that trains.
     """
 
@@ -85,8 +87,8 @@ def read(config: Config) -> Study:
     """The study that a config describes.
 
     Raises:
-      ConfigError: a key, an axis or an arm is unknown or missing, or a cell of ``run`` is not
-        tuned.
+      ConfigError: a key, an axis or an arm is unknown or missing, or nothing is tuned for a cell
+        of ``run``.
     """
     config = plain(config)
     _known(config, _STUDY_KEYS, "the study", required=("experiment", "arms", "run"))
@@ -113,7 +115,7 @@ def read(config: Config) -> Study:
 
 
 def _stage(name: str, config: Mapping, arms: Mapping, left_out: Sequence[str]) -> Stage:
-    """Expands the grids of a stage; the axes ``left_out`` get their values later."""
+    """Expands the grids of a stage. The axes ``left_out`` get their values later, by tuning."""
     entry = plain(config[name])
     _known(entry, _STAGE_KEYS, name, required=("grids", "evaluations"))
     defaults = {
@@ -161,12 +163,12 @@ def _expanded(
             if "batch" not in coordinates:
                 raise ConfigError(f"{stage}: 'updates' needs the axis 'batch'")
             coordinates["examples"] = coordinates.pop("updates") * coordinates["batch"]
-        # In one order, whatever that of the grid, because names of cells follow it.
+        # In a fixed order, whatever that of the grid, since the names of cells depend on it.
         yield {axis: coordinates[axis] for axis in (*defaults, "arm", "examples", "seed")}
 
 
 def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
-    """The arm, what differs from the defaults, the seed."""
+    """The name of a cell: the arm, the values that differ from the defaults, and the seed."""
     parts = [str(coordinates["arm"])]
     for axis, value in coordinates.items():
         if axis not in ("arm", "seed") and defaults.get(axis) != value:
@@ -175,16 +177,17 @@ def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
 
 
 def select(study: Study, text: str) -> tuple[list[Cell], list[Cell]]:
-    """Chooses a part of a study.
+    """Selects a part of a study.
 
     Args:
-      study: all of it.
-      text: ``"key=value,key=value"``, where a value may be several, joined by ``+``; empty for all.
-        The key ``stage`` takes one stage alone.
+      study: the whole study.
+      text: ``"key=value,key=value"``, with several values joined by ``+``; empty for all cells. A
+        key is an axis, or ``stage``, "tune" or "run" for one stage alone.
 
     Returns:
-      The cells to tune with and the cells to run. Unless only the stage "tune" is asked for, the
-      first are those that the second need.
+      The cells to tune with and the cells to run. With the stage "tune" alone, the axes select
+      cells to tune with. Otherwise they select cells to run, and the cells to tune with are those
+      that the cells to run need, or none with the stage "run" alone.
 
     Raises:
       ConfigError: an axis is unknown, or no cell is left.

@@ -1,14 +1,15 @@
-"""How much larger a batch coarse training needs to keep up with fine training.
+"""How much larger a batch coarse training needs to be as good as fine training.
 
-The ratio is B/b for the largest B with two properties. Fine, at a batch of b, is at least as good
-as the best coarse arm over all batches up to B. And coarse gains from b to B: the best coarse arm
-at B is better than the best coarse arm at b, by more than the interval of the difference. Where
-coarse gains at no B, batch does not matter, and there is no ratio. The best coarse arm is chosen by
-its mean over seeds, which favours coarse.
+The ratio is B/b for the largest B with two properties. First, fine training at a batch of b is at
+least as good as the best coarse arm over all batches up to B. Second, coarse training gains from b
+to B: the best coarse arm at B is better than the best coarse arm at b, and the interval of the
+difference is above 0. If coarse training gains at no B, batch does not matter and there is no
+ratio. The best coarse arm is chosen by its mean over seeds, which favours coarse training.
 
-All results that are compared follow one of these rules: *equal updates* (coarse sees B/b times the
-examples), *equal examples*, or *plateau*: the most examples that an arm was trained with at a
-batch. Larger batches at which a coarse arm was still rising then do not count.
+The compared results follow one of three rules: *equal updates* (coarse sees B/b times the
+examples), *equal examples*, or *plateau*, in which each arm has, at each batch, the most examples
+that it was trained with. In *plateau*, coarse results do not count from the least batch on at which
+a coarse arm was still rising.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from fgmm.study.intervals import Interval, Measurement, difference
 
-# By batch.
+# Results of an arm by batch.
 ByBatch = Mapping[int, Measurement]
 
 
@@ -25,12 +26,13 @@ class Headline(NamedTuple):
 
     Attributes:
       batch: b.
-      ratio: B/b; None where there is none.
-      verdict: in words.
-      against: (arm, batch) of the best coarse arm over all batches up to B, or over all batches
-        where there is no ratio.
-      lead: fine less that one.
-      gain: of coarse from b to B, or to the batch where it is best.
+      ratio: B/b; None if there is no ratio.
+      verdict: the result in words.
+      against: (arm, batch) of the best coarse result over all batches up to B. Without a ratio: up
+        to the least batch at which coarse gains, or over all batches if it gains at none.
+      lead: fine less that result; None if they share no seed.
+      gain: of coarse from b to B. Without a ratio: to the least batch at which coarse gains, or to
+        the batch at which it is best. None if they share no seed.
     """
 
     batch: int
@@ -50,7 +52,7 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
       batch: b.
 
     Returns:
-      None if fine or coarse were not trained at b, or coarse at no larger batch.
+      None if fine or coarse was not trained at b, or coarse was trained at no larger batch.
     """
     batches = sorted({size for results in coarse.values() for size in results})
     larger = [size for size in batches if size > batch]
@@ -88,15 +90,16 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
 def reached(
     steps: Sequence[int | float], values: Sequence[int | float], target: float
 ) -> int | float | None:
-    """Where a learning curve first reaches a target, on straight lines between its points.
+    """The step at which a learning curve first reaches a target, linear between its points.
 
     Args:
       steps: of the evaluations, ascending; or examples, FLOPs or seconds.
-      values: at each; nothing is known before the first.
-      target: to reach.
+      values: the value at each step. Nothing is known before the first step, so the result is at
+        least the first step.
+      target: the value to reach.
 
     Returns:
-      None if it does not reach the target.
+      The step; None if the curve does not reach the target.
     """
     before: tuple[float, float] | None = None
     for step, value in zip(steps, values, strict=True):
@@ -110,6 +113,9 @@ def reached(
 
 
 def rising(values: Sequence[int | float], least: float = 0.01) -> bool:
-    """Whether a learning curve gained more than ``least`` in its last quarter."""
+    """Whether a learning curve gained more than ``least`` in its last quarter of evaluations.
+
+    True for a curve of fewer than two evaluations.
+    """
     last = len(values) - 1
     return last < 1 or values[last] - values[last - max(1, round(last / 4))] > least

@@ -1,12 +1,13 @@
 """Means over seeds with 95% intervals, paired by seed and by query.
 
-Two sources of chance are told apart. *Seeds*: Student's interval of the mean of S values, one a
-seed; for a difference of two arms, of their differences seed by seed. *Queries*: the bootstrap
-standard error of the mean over queries (Efron and Tibshirani, An Introduction to the Bootstrap,
-1993, chapter 6), times 1.96; a query is resampled with the outcomes of all seeds and of both arms
-at once, for the queries are the same for all. Half the width of the interval is the root of the sum
-of the squares of both halves. The first holds a part of the second, so the interval errs on the
-wide side. With one seed only the queries count, which says nothing of other seeds.
+An interval joins two sources of chance. *Seeds*: Student's interval of the mean of S values, one
+for each seed; for a difference of two arms, of the differences at each seed. *Queries*: the
+bootstrap standard error of the mean over queries (Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapter 6), times 1.96. A query is resampled together with the outcomes of all
+seeds and of both arms, since these share the queries. Half the width of the interval is the root of
+the sum of the squares of the two half widths. The spread over seeds includes a part of the spread
+over queries, so the interval is rather too wide. With one seed, the interval covers queries only
+and not other seeds.
 """
 
 import dataclasses
@@ -22,12 +23,12 @@ _NORMAL = 1.959964  # 97.5% quantile
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and half the width of its 95% interval; NaN where nothing is known of it.
+    """A mean over seeds with its 95% interval.
 
     Attributes:
       mean: over seeds.
-      half: of the width.
-      seeds: how many.
+      half: half the width of the interval; NaN if it is unknown.
+      seeds: number of seeds.
     """
 
     mean: float
@@ -36,15 +37,17 @@ class Interval(NamedTuple):
 
     @property
     def low(self) -> float:
+        """The low end; NaN if the interval is unknown."""
         return self.mean - self.half
 
     @property
     def high(self) -> float:
+        """The high end; NaN if the interval is unknown."""
         return self.mean + self.half
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval is above 0; no if it is not known."""
+        """Whether the whole interval is above 0; False if the interval is unknown."""
         return self.low > 0
 
 
@@ -53,9 +56,9 @@ class Measurement:
     """One number of an arm at one point of the grid.
 
     Attributes:
-      values: by seed.
-      queries: outcome of each of Q queries, by seed, whose mean the value is; empty where they are
-        not known.
+      values: the number by seed.
+      queries: the outcomes of Q queries by seed, of which the number is the mean; empty if they are
+        unknown.
     """
 
     values: Mapping[int, float]
@@ -63,17 +66,21 @@ class Measurement:
 
     @property
     def mean(self) -> float:
+        """The mean over seeds."""
         return float(np.mean(list(self.values.values())))
 
 
 def interval(measured: Measurement) -> Interval:
-    """Of the number itself."""
+    """The mean of the number over its seeds, with its interval."""
     seeds = sorted(measured.values)
     return _interval([measured.values[seed] for seed in seeds], _stacked(measured.queries, seeds))
 
 
 def difference(a: Measurement, b: Measurement) -> Interval | None:
-    """Of a - b, over the seeds that both have; None if there are none."""
+    """The mean of a - b over the seeds that both have, with its interval; None without such seeds.
+
+    If outcomes of queries are missing or differ in number, only seeds count in the interval.
+    """
     seeds = sorted(a.values.keys() & b.values.keys())
     if not seeds:
         return None
@@ -105,11 +112,11 @@ def _interval(values: Sequence[float], queries: Float[np.ndarray, "S Q"] | None)
 
 
 def bootstrap_error(outcomes: Float[np.ndarray, "Q"], resamples: int = RESAMPLES) -> float:
-    """Standard error of the mean over queries: the spread of the means of resampled queries.
+    """Standard error of the mean over queries: the standard deviation of the resampled means.
 
     Args:
-      outcomes: of each query.
-      resamples: how many; they are the same for the same number of queries.
+      outcomes: one for each query.
+      resamples: how many. The same number of queries always has the same resamples.
     """
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(outcomes), size=(resamples, len(outcomes)))

@@ -1,12 +1,19 @@
-"""The result file of a cell: small enough to be committed, whole or not there at all.
+"""The result file of a cell: small enough to be committed, and written atomically.
 
-Its keys: ``stage`` and ``coordinates`` of the cell; ``arm`` with title, family and score;
-``chosen``, the axes that were tuned; ``experiment``, the config file, and ``differences`` of the
-trained config from that file's own; ``trained`` as of ``fgmm.provenance.of_run``, with commit,
-hardware and date of every start; ``evaluated``, the commits that evaluated; ``wall_seconds`` of
-all programs; ``updates``, ``examples`` and ``flops`` of training; ``metrics``; ``judged``, the
-metrics that the arm is judged by; ``curve``, R@10 at the evaluations inside training; ``by_query``,
-the rank of every query or whether it was right, and the clip that each of several captions has.
+Its keys:
+
+- ``stage`` and ``coordinates`` of the cell;
+- ``arm``, with title, family and score;
+- ``chosen``, the axes that were tuned;
+- ``experiment``, the config file, and ``differences``, the values of the trained config that differ
+  from that file without variants;
+- ``trained``, as ``fgmm.provenance.of_run``, with commit, hardware and date of every start;
+- ``evaluated``, the commits of the evaluations;
+- ``wall_seconds`` of all programs together;
+- ``updates``, ``examples`` and ``flops`` of training;
+- ``metrics`` by name, and ``judged``, the names of those by which the arm is judged;
+- ``curve``, R@10 at the evaluations inside training;
+- ``by_query``, for each query its rank or whether it was right, and for captions the clip of each.
 """
 
 import json
@@ -34,13 +41,13 @@ def gathered(
     """The result of a cell whose programs have all ended.
 
     Args:
-      study, cell: what was run.
-      workdir: of its training.
+      study, cell: the study, and one of its cells.
+      workdir: of the cell's training.
       base: config of the experiment's file without variants, from ``base_config``.
-      wall_seconds: that its programs took.
+      wall_seconds: seconds that the cell's programs took.
 
     Raises:
-      ConfigError: an evaluation or a metric is missing.
+      ConfigError: there is no evaluation, or none with the score of the arm.
     """
     found = gather(workdir)
     config, arm = flat(found["config"]), study.arms[str(cell.coordinates["arm"])]
@@ -71,7 +78,7 @@ def gathered(
 
 
 def base_config(experiment: str) -> dict[str, Any]:
-    """The values of a config file without variants, by their whole keys."""
+    """The values of the config that a file makes without variants, by whole key."""
     path = files.resolved(experiment, "experiment")
     return flat(as_dict(runpy.run_path(path)["get_config"](None)))
 
@@ -81,7 +88,7 @@ def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> 
     labels = {match["label"] for match in recalls if match["score"] == score}
     if not labels:
         raise ConfigError(f"{workdir}: no evaluation has the score {score!r} of the arm")
-    # If several pairs were retrieved, the pair of pictures and words counts.
+    # If several pairs were retrieved, that with video counts.
     label = max(sorted(labels), key=lambda name: "video" in name)
     judged = {}
     for match in recalls:
@@ -94,7 +101,7 @@ def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> 
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The steps of a run, each once; a kill may have left half a line."""
+    """The metrics of a run, the last line of each step; a kill may have left half a line."""
     steps = {}
     for text in path.read_text().splitlines():
         try:
@@ -106,7 +113,10 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
-    """Of the last line that has them, for the first after a start has none; 0 if there is none."""
+    """FLOPs of a step, from the last line that has them; 0 if no line has them.
+
+    The first lines after a start have none.
+    """
     for line in reversed(lines):
         if "flops_per_second" in line:
             return round(batch * line["flops_per_second"] / line["clips_per_second"])
@@ -116,7 +126,7 @@ def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
 def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | float]]:
     """Step, seconds of training and R@10 at each evaluation.
 
-    As in ``fgmm.provenance``, the first step, which compiles, takes no time.
+    As in ``fgmm.provenance``, the time of the first step, which compiles, is not counted.
     """
     curve: dict[str, list[int | float]] = {"step": [], "seconds": []}
     seconds = 0.0
@@ -140,14 +150,14 @@ def _by_query(workdir: pathlib.Path, step: int) -> dict[str, list[int]]:
         for name, values in report.get("by_query", {}).items():
             outcomes[f"{label}/{name}"] = values
         for name, queries in report.get("queries", {}).items():
-            # Without groups each query stands alone.
+            # Groups of single queries are left out.
             if len(set(queries["group"])) < len(queries["group"]):
                 outcomes[f"{label}/{name}/group"] = queries["group"]
     return outcomes
 
 
 def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all, with a line for each key."""
+    """Writes a JSON file atomically, with a line for each key; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     partial = path.with_name(path.name + ".partial")
@@ -159,7 +169,7 @@ def read(path: pathlib.Path) -> Result:
     """The result in a file.
 
     Raises:
-      ConfigError: it is no result of a cell.
+      ConfigError: the file holds no result of a cell.
     """
     try:
         result = json.loads(path.read_text())
@@ -170,15 +180,22 @@ def read(path: pathlib.Path) -> Result:
 
 
 def read_all(folder: pathlib.Path) -> list[Result]:
-    """The results in a folder, by the names of their files."""
+    """The results in a folder, in the order of the names of their files.
+
+    Raises:
+      ConfigError: as ``read``.
+    """
     return [read(path) for path in sorted(folder.glob("*.json"))]
 
 
 def is_done(cell: Cell, path: pathlib.Path) -> bool:
     """Whether the file holds the result of this cell.
 
-    A cell is not done if its tuned values have been chosen again since. An axis that was added to
-    the study later is not in the file, and its default holds.
+    A cell is not done if other values have been chosen for it since. An axis that was added to the
+    study later is not in the file and is not compared: the file is taken to have its default.
+
+    Raises:
+      ConfigError: the file holds no result of a cell.
     """
     if not path.exists():
         return False

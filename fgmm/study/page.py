@@ -1,9 +1,9 @@
-"""One page of tables and figures from the result files of a study.
+"""A page of tables and figures from the result files of a study.
 
     python -m fgmm.study.page --results=DIR --output=PAGE.md
 
-``DIR`` is the folder ``results`` of a study; figures are written beside the page, in
-``PAGE_figures``. The tables are printed as well.
+``DIR`` is the folder ``results`` of a study. The figures are written beside the page, into
+``PAGE_figures``. The tables are also printed.
 """
 
 import collections
@@ -46,7 +46,7 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
       output: the Markdown file.
 
     Returns:
-      The tables alone.
+      The tables, in Markdown.
 
     Raises:
       ConfigError: there are no results.
@@ -78,7 +78,7 @@ def _origin(found: Sequence[outcome.Result]) -> str:
 
 
 def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
-    """A table for each set of pairs: arms by numbers at every point."""
+    """A table for each set of pairs, with a row for each arm at each point."""
     parts = ["## Arms at every point", METHOD]
     by_pairs = collections.defaultdict(dict)
     for point, arms in points.items():
@@ -102,7 +102,7 @@ def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
 
 
 def _rows(arms: Mapping[str, Runs]) -> list[list[str]]:
-    """The numbers of all arms at one point; coarse arms first, the better before the worse."""
+    """A row for each arm at one point; coarse arms first, the best of each family first."""
     best = comparison.best_coarse(arms)
     both = {name: comparison.measured(runs, BOTH) for name, runs in arms.items()}
     order = sorted(arms, key=lambda name: (comparison.family(arms[name]), -both[name].mean))
@@ -128,7 +128,7 @@ def _rows(arms: Mapping[str, Runs]) -> list[list[str]]:
 
 
 def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:
-    """The table of ratios of batches, for each fine arm and each of its batches."""
+    """The table of ratios of batches, with a row for each fine arm, batch and rule."""
     head = ["pairs", "noise", "rule", "arm", "b", *JUDGED, "all of them"]
     groups = collections.defaultdict(dict)
     for point, arms in points.items():
@@ -146,15 +146,20 @@ def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:
     return f"## The ratio of batches\n\n{RATIO}\n\n{table}"
 
 
-# Runs by arm and batch that are compared by one rule.
+# The runs that one rule compares, by arm and batch.
 Comparable = dict[str, dict[int, Runs]]
 
 
 def rules(points: Mapping[Point, Mapping[str, Runs]]) -> dict[str, Comparable]:
-    """What is compared by each rule, of points that differ in batch, updates and examples.
+    """The runs that each rule compares; see ``fgmm.study.headline`` for the rules.
 
-    Only rules by which some arm has several batches are there. By the rule of the plateau a larger
-    batch is left out where a coarse arm was still rising at it or at a smaller one.
+    A rule is left out if no arm has several batches by it.
+
+    Args:
+      points: points that differ only in batch, updates and examples.
+
+    Returns:
+      By rule: each number of updates, each number of examples, and ``plateau``.
     """
     found: dict[str, Comparable] = {}
     for unit in ("updates", "examples"):
@@ -240,7 +245,7 @@ def _verdict(found: Headline | None) -> str:
 
 
 def _together(found: Mapping[str, Headline | None]) -> str:
-    """The ratio that holds for every number that was measured."""
+    """The least ratio of all numbers that were measured; a dash if one of them has no ratio."""
     measured = [one for one in found.values() if one is not None]
     if any(one.ratio is None for one in measured):
         return _DASH
@@ -250,7 +255,7 @@ def _together(found: Mapping[str, Headline | None]) -> str:
 def _figures(
     points: Mapping[Point, Mapping[str, Runs]], folder: pathlib.Path
 ) -> list[tuple[str, str]]:
-    """Draws what there is to draw: names of files and captions."""
+    """Draws all figures; returns the name of each file, without a suffix, and its caption."""
     drawn = []
     fixed = {"batch": ("updates", "examples"), "noise": ("updates",), "updates": ("",)}
     varying = comparison.varying(list(points))
@@ -288,7 +293,13 @@ def _figures(
 def _panels(
     points: Mapping[Point, Mapping[str, Runs]], axis: str, at_equal: str
 ) -> list[figures.Panel]:
-    """A panel for each group of points that differ in the axis alone."""
+    """A panel for each group of points that differ on one axis.
+
+    Args:
+      points: the runs.
+      axis: the x axis.
+      at_equal: "updates" or "examples", on which the points of a panel agree; "" for neither.
+    """
     dependent = {"updates", "examples"} - {at_equal}
     groups = collections.defaultdict(lambda: collections.defaultdict(dict))
     for point, arms in points.items():
@@ -335,7 +346,7 @@ def _curves(points: Mapping[Point, Mapping[str, Runs]]) -> list[figures.Panel]:
 
 
 def _titles(points: Sequence[Point]) -> dict[Point, str]:
-    """What tells each panel from the others, and always the pairs."""
+    """A title for each panel: the pairs, and the values that tell it from the others."""
     varying = comparison.varying(points)
     axes = ["pairs", *(axis for axis in varying if axis not in ("pairs", "examples"))]
     if "examples" in varying and "updates" not in varying:
@@ -376,7 +387,7 @@ def _times(times: float | None) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A table whose columns are as wide as their cells; the first ``left`` ones are of words."""
+    """An aligned Markdown table; the first ``left`` columns hold words, the others numbers."""
     widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
 

@@ -1,6 +1,6 @@
 """Runs a module on one core, as ``python -m`` would, and ends with the process that started it.
 
-If the operating system cannot pin a process, or end it with its parent, that is skipped.
+If the operating system cannot pin a process, or end it with its parent, that step is skipped.
 """
 
 import ctypes
@@ -13,7 +13,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(core: int, module: str, arguments: list[str]) -> None:
-    """Pins this process and becomes the module's program."""
+    """Pins this process to a core and runs a module as ``__main__``.
+
+    Args:
+      core: number of the core.
+      module: name of the module.
+      arguments: of its command line.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     if sys.platform == "linux":

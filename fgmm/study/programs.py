@@ -1,4 +1,4 @@
-"""The programs that make a cell, one after the other: training, then each evaluation."""
+"""The programs of a cell, in order: the training, then each evaluation."""
 
 import os
 import pathlib
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from fgmm.study.grid import Cell, Stage, Study
 
-# One thread a cell: with more, cells that share a machine wait for each other.
+# One thread for each cell: with more, cells that share a machine wait for each other.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-# Runs ``fgmm.study.pinned``, which is no program for people.
+# Runs ``fgmm.study.pinned``, which has no command line of its own.
 _PINNED = (
     "import sys; from fgmm.study.pinned import main; "
     "main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])"
@@ -20,11 +20,12 @@ _PINNED = (
 
 
 def of_cell(study: Study, stage: Stage, cell: Cell, workdir: pathlib.Path) -> list[list[str]]:
-    """Module and arguments of each program.
+    """The module and the arguments of each program of a cell.
+
+    In the stage "run", evaluations also write the outcomes of single queries.
 
     Args:
-      study: of the cell.
-      stage: of the cell; outcomes of single queries are kept in the one that is reported.
+      study, stage: of the cell.
       cell: with values on all axes.
       workdir: of its training.
     """
@@ -55,14 +56,18 @@ def pinned(command: list[str], core: int) -> list[str]:
 
 
 def cores() -> list[int]:
-    """Those that this process may use."""
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """That of a cell's programs: one thread for computations."""
+    """The environment of a cell's programs, in which computations use one thread.
+
+    Args:
+      environ: the environment to start from; its own ``XLA_FLAGS`` on threads stay.
+    """
     flags = environ.get("XLA_FLAGS", "")
     if _ONE_THREAD.partition("=")[0] not in flags:
         flags = f"{flags} {_ONE_THREAD}".strip()

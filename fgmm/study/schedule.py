@@ -1,8 +1,8 @@
 """Runs cells, several at a time, so that a kill at any moment costs little.
 
-A cell is done when its result file is there. In its folder of work, ``cell.json`` says which of its
-programs have ended; the trainer goes on from its last checkpoint. A folder with other values on any
-axis is removed.
+A cell is done when its result file exists. In its workdir, ``cell.json`` says which of its programs
+have ended. The trainer resumes from its last checkpoint. The workdir is removed if it has other
+values on any axis.
 """
 
 import json
@@ -31,8 +31,8 @@ class Places(NamedTuple):
     """Where the files of a stage are.
 
     Attributes:
-      results: of the cells' result files.
-      work: of runs in progress and logs.
+      results: folder of the result files.
+      work: folder of the workdirs of cells in progress, and of logs.
     """
 
     results: pathlib.Path
@@ -40,18 +40,20 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, output: pathlib.Path, stage: str) -> "Places":
-        """Those under a study's folder."""
+        """The places of a stage in the folder of a study."""
         return cls(output / "results" / stage, output / "work" / stage)
 
     def result(self, cell: Cell) -> pathlib.Path:
+        """The result file of a cell."""
         return self.results / f"{cell.name}.json"
 
     def is_done(self, cell: Cell) -> bool:
+        """Whether the result file holds the result of this cell."""
         return outcome.is_done(cell, self.result(cell))
 
 
 class _RunningCell:
-    """A cell in progress: one program after the other, on one core."""
+    """A cell in progress. It runs its programs one after the other, on one core."""
 
     def __init__(self, study: Study, stage: Stage, cell: Cell, places: Places, core: int):
         self.study, self.cell, self.core = study, cell, core
@@ -71,7 +73,10 @@ class _RunningCell:
         return " ".join(word for word in command if not word.startswith("--workdir="))
 
     def _begun_before(self) -> dict[str, float]:
-        """Seconds of the programs that have ended, by command."""
+        """The seconds of the programs that ended in an earlier start, by command.
+
+        Removes the workdir if it is of a cell with other coordinates.
+        """
         try:
             note = json.loads(self._note.read_text())
         except (OSError, json.JSONDecodeError):
@@ -94,12 +99,15 @@ class _RunningCell:
                 stdout=log,
                 stderr=log,
                 env=programs.environment(),
-                # Ctrl-C in a terminal reaches the study alone, which then tells its programs.
+                # Ctrl-C in a terminal then reaches the study alone, which stops its programs.
                 start_new_session=True,
             )
 
     def poll(self) -> bool | None:
-        """Whether it has ended well; None while it runs."""
+        """True if all programs have succeeded, False if one has failed, None while one runs.
+
+        Starts the next program when one has succeeded.
+        """
         if self._left:
             code = self.process.poll()
             if code is None:
@@ -113,20 +121,21 @@ class _RunningCell:
         return None if self._left else True
 
     def stop(self, number: int) -> None:
+        """Sends a signal to the program that runs, if any."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
 
 class Schedule:
-    """Runs the cells of a stage.
+    """Runs the cells of the stages of a study.
 
     Args:
       study: of the cells.
-      output: its folder.
-      jobs: cells at a time.
-      estimate: of the time that is left; results are added to it.
-      keep: whether to keep the folder of a run, with its checkpoints, when the cell is done.
-      say: called with the progress line; a text that ends in a line break stays on the screen.
+      output: folder of the study.
+      jobs: how many cells run at a time.
+      estimate: gives the time that is left; new results are added to it.
+      keep: whether to keep the workdir of a cell, with its checkpoints, when the cell is done.
+      say: called with the progress line. A text that ends in a line break is to stay visible.
     """
 
     def __init__(
@@ -154,7 +163,7 @@ class Schedule:
           Names of the cells that failed; their logs are kept.
 
         Raises:
-          Interrupted: by Ctrl-C or SIGTERM; all programs have ended.
+          Interrupted: by Ctrl-C or SIGTERM, after all programs have ended.
         """
         places = Places.of(self._output, name)
         places.work.mkdir(parents=True, exist_ok=True)
@@ -183,7 +192,7 @@ class Schedule:
     def _fill(
         self, running: dict[int, _RunningCell], waiting: deque[Cell], places: Places, stage: Stage
     ) -> None:
-        """Starts cells in the slots that are free; a slot has a core of its own."""
+        """Starts a cell in each free slot. Slots have a core each, as far as there are cores."""
         cores = programs.cores()
         for slot in range(self._jobs):
             if waiting and slot not in running:
@@ -191,7 +200,7 @@ class Schedule:
                 running[slot] = _RunningCell(self._study, stage, waiting.popleft(), places, core)
 
     def _ended(self, running: dict[int, _RunningCell], places: Places) -> list[str]:
-        """Takes out the cells that have ended, and names those that failed."""
+        """Removes the cells that have ended from ``running``; returns the names of failed ones."""
         failed = []
         for slot, cell_run in list(running.items()):
             well = cell_run.poll()
@@ -208,7 +217,11 @@ class Schedule:
         return "" if seconds is None else f", about {duration(seconds)} left"
 
     def _finished(self, cell_run: _RunningCell, places: Places) -> bool:
-        """Writes the result file and removes the rest of the run."""
+        """Writes the result file and, unless ``keep``, removes the workdir and the log.
+
+        Returns:
+          Whether the result could be gathered.
+        """
         cell, seconds = cell_run.cell, sum(cell_run.seconds.values())
         try:
             result = outcome.gathered(self._study, cell, cell_run.workdir, self._base, seconds)
@@ -225,9 +238,7 @@ class Schedule:
 
 
 def _stop(running: Sequence[_RunningCell], interruption: Interruption) -> None:
-    """Asks the programs to save and end. They are killed if they take too long, or after a second
-    signal.
-    """
+    """Sends SIGTERM to the programs, and SIGKILL after ``_GRACE_SECONDS`` or a second signal."""
     for cell_run in running:
         cell_run.stop(signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
@@ -241,15 +252,16 @@ def _stop(running: Sequence[_RunningCell], interruption: Interruption) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, for a person."""
+    """A time in hours and minutes, as text."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 class ProgressLine:
-    """A line that is overwritten in a terminal; in a file, a line each time cells end.
+    """Shows progress on standard error, in one line that is overwritten in a terminal.
 
-    A text with a line break at its end stays.
+    A text that ends in a line break stays. Without a terminal, a new line is written only when the
+    text before the time that is left has changed.
     """
 
     def __init__(self):

@@ -1,8 +1,8 @@
 """The choice of rates and temperatures from the results of tuning.
 
-For every group of cells that agree in the axes ``by``, the values of the axes ``chosen`` are those
-of the cell with the best mean of R@10 over both directions, by the score of its arm. Every group
-has the same cells to choose from; one that failed, as with too high a rate, loses.
+A group is the cells that agree on the axes ``by``. For each group, the values on the axes
+``chosen`` are those of its cell with the best mean of R@10 over both directions, by the score of
+its arm. A cell that failed, for instance because of too high a rate, is never chosen.
 """
 
 import collections
@@ -27,17 +27,18 @@ def quality(result: Result) -> float:
 def choose(
     stage: Stage, results: Mapping[str, Result], failed: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """The choices for all groups whose cells are done or have failed.
+    """The choices for all groups in which every cell is done or has failed, and one is done.
 
     Args:
-      stage: of tuning.
-      results: of those of its cells that are done, by name.
-      failed: names of cells that have failed.
+      stage: the stage "tune".
+      results: of its cells that are done, by name.
+      failed: names of its cells that have failed.
 
     Returns:
-      For each group ``at`` (values on ``by``), ``chosen`` (values by axis), ``quality`` of the
-      best, ``at_edge`` (axes on which it is the least or the greatest of several values that were
-      tried), ``tried`` (values and quality of each cell, None for one that failed).
+      For each group ``at``, its values on ``by``; ``chosen``, the chosen value by axis;
+      ``quality`` of the chosen cell; ``at_edge``, the axes on which the chosen value is the least
+      or the greatest of several that were tried; and ``tried``, the values and the quality of each
+      cell, with None for a cell that failed.
     """
     groups = collections.defaultdict(list)
     for cell in stage.cells:
@@ -51,7 +52,7 @@ def choose(
             continue
         if all(value is None for _, value in tried):
             continue
-        # The first of equals wins, so that the choice does not depend on the order of running.
+        # Of equal cells the first in the grid wins, whatever the order in which they ran.
         best, score = max(tried, key=lambda pair: -1.0 if pair[1] is None else pair[1])
         choices.append(
             {
@@ -69,7 +70,7 @@ def choose(
 
 
 def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any]]) -> list[Cell]:
-    """The cells with the values that were chosen for them; cells without a choice are left out."""
+    """The cells with their chosen values on the tuned axes; cells without a choice are left out."""
     chosen = {tuple(choice["at"]): choice["chosen"] for choice in choices}
     return [
         Cell(cell.stage, cell.name, cell.coordinates | chosen[cell.at(stage.by)])
@@ -79,7 +80,10 @@ def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any
 
 
 def write(path: pathlib.Path, stage: Stage, choices: Sequence[dict[str, Any]]) -> None:
-    """Writes the choices. Those of groups of other parts of the study stay in the file."""
+    """Writes the choices to a file. Earlier choices for other groups stay in it.
+
+    They stay only if they were made by the same metric and on the same axes.
+    """
     head = {"metric": METRIC, "by": list(stage.by), "chosen": list(stage.chosen)}
     try:
         earlier = json.loads(path.read_text())

@@ -12,7 +12,7 @@ async function ask(kind, body, said) {
     if (body.size > MOST) throw new Error(`the file is larger than ${Math.floor(MOST / 2 ** 20)} MB`);
     const response = await fetch(`search?kind=${kind}&items=${items}`, {method: "POST", body});
     const answer = await response.json();
-    if (number !== asked) return;  // A later query has overtaken this one.
+    if (number !== asked) return;  // A later query has replaced this one.
     if (!response.ok) throw new Error(answer.error);
     show(answer, items, kind === "text" ? said : "");
   } catch (error) {
@@ -67,7 +67,7 @@ function card(hit, items) {
   return {element, draw};
 }
 
-// A frame, and over it the attention of a phrase at the time when it is highest.
+// Draws a frame. With a phrase, it is the frame at the peak of the attention, under the map.
 function paint(canvas, strip, frames, hit, phrase) {
   const width = strip.width / frames, context = canvas.getContext("2d");
   const map = phrase >= 0 && hit.maps ? Uint8Array.from(atob(hit.maps[phrase]), c => c.charCodeAt(0)) : null;
