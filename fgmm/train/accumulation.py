@@ -36,8 +36,8 @@ def accumulate_gradients(
       of_part: ``(part of clips, key) -> (loss, metrics, statistics, gradients)``.
       clips: a pytree of arrays [B, ...]; micro-batch m holds the clips m, m + M, m + 2M, ...
       key: micro-batch m gets ``fold_in(key, m)``.
-      micro_batches: M, a divisor of B over the number of devices.
-      mesh: whose devices the clips are sharded over.
+      micro_batches: M; it must divide the clips of each device.
+      mesh: the clips are sharded over its devices.
     """
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(micro_batches))
     parts = (split(clips, micro_batches, mesh), keys)
