@@ -1,4 +1,4 @@
-"""What does a classifier that was trained say of a corpus?"""
+"""How well does a trained classifier tell the classes of a corpus?"""
 
 import ml_collections
 

@@ -1,7 +1,7 @@
-"""What is reached on labels when the encoder is trained end to end?
+"""How well are classes told when the encoder is trained end to end?
 
-The recipe below is ours, for small networks and small corpora, and was tuned on nothing. Published
-ones differ: VideoMAE on UCF101, for instance, has AdamW at 5e-4, layer decay 0.7, weight decay
+The recipe below is ours, for small networks and small corpora, and was not tuned. Published
+recipes differ: VideoMAE on UCF101, for instance, has AdamW at 5e-4, layer decay 0.7, weight decay
 0.05, label smoothing 0.1, dropout 0.5 and 100 epochs (scripts/ucf101 of github.com/MCG-NJU/VideoMAE
 at commit cece388), and AST on ESC-50 a learning rate of 1e-4, 35 epochs and SpecAugment
 (egs/esc50/run_esc.sh of github.com/YuanGongND/ast at commit 504d584). ``validation=True`` measures
@@ -13,7 +13,7 @@ import ml_collections
 from fgmm.config.variants import given
 from fgmm.eval import corpora
 
-# Of both modalities; ``rate`` and ``epochs`` are variants.
+# For both modalities; ``rate`` and ``epochs`` are variants.
 OPTIMIZER = {
     "name": "adamw",
     "b1": 0.9,
@@ -32,7 +32,7 @@ AUGMENTATION = {
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``corpus``, of ``fgmm.eval.corpora``; the options of its source; ``label`` and
     ``modality``; ``train``, a split to train on while ``split`` is the test, or empty for folds of
-    ``split``, which keep groups together; ``fold``, of several official splits the only one;
+    ``split``, which keep groups together; ``fold``, the only one to run of several official splits;
     ``epochs``, ``rate`` of learning, ``batch`` and ``dropout``.
     """
     variants = {"epochs": 30.0, "rate": 1e-3, "batch": 32, "dropout": 0.0}
@@ -40,7 +40,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         argument, "finetune", "label", "modality", "train", **variants
     )
     test = corpus.entry
-    # Trained on windows from anywhere, drawn anew every time, where the source has windows.
+    # If the source has windows, training draws a new one every time, from anywhere.
     train = {**test, "windows": 0} if "windows" in test else test
     official = bool(corpus.train)
     if official:

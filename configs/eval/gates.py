@@ -1,4 +1,4 @@
-"""Do learned weights turn down what is not true?"""
+"""Do learned weights count less what is not true of the clip?"""
 
 import ml_collections
 

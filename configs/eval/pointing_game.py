@@ -1,4 +1,4 @@
-"""Does a phrase look at what it names?"""
+"""Does a phrase attend to what it names?"""
 
 import ml_collections
 

@@ -18,9 +18,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "captions": corpus.captions,
             "phrases": corpus.phrases,
             "tokens": corpus.tokens,
-            # Beside every score: the best 100 by the coarse one, ranked by the first.
+            # Beside every score: the best 100 by the coarse score, ranked by that score.
             "shortlist": 100,
-            # And what the statistics of the gallery itself make of it.
+            # And every score corrected by statistics of the gallery itself.
             "correct_hubs": True,
             "folds": corpus.folds,
         }

@@ -1,10 +1,10 @@
-"""Are classes known by their names alone?"""
+"""Are classes recognised by their names alone?"""
 
 import ml_collections
 
 from fgmm.eval import corpora
 
-# Of corpora that have none of their own.
+# For corpora without templates of their own.
 TEMPLATES = {
     "video": ("{}", "a video of {}", "somebody is doing {}"),
     "audio": ("{}", "the sound of {}", "here we can hear {}"),

@@ -1,9 +1,9 @@
 """Coarse against fine on Flickr8k with frozen ImageNet features, captions clean and partly wrong.
 
-The arms and all axes are those of ``configs/flickr8k_features.py``, which says how the features and
-the tokenizer are had; the study looks for both in the folder it is started from. Rates and
-temperatures are tuned on 1,000 training images, which are not trained on then. What is reported is
-measured on the official dev images, since the test images are not always at hand.
+The arms and all axes are those of ``configs/flickr8k_features.py``, which says how to make the
+features and the tokenizer; the study looks for both in the folder where it is started. Rates and
+temperatures are tuned on 1,000 training images, which tuning does not train on. Reported results
+are measured on the official dev images, since the test images are not always at hand.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``part``: one of ``PARTS``.
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
     - ``examples``: images seen in training; one epoch is 6,000.
-    - ``captions``: numbers of captions that an image brings to a step, joined by ``+``.
+    - ``captions``: how many captions an image has in a step; several numbers are joined by ``+``.
     """
     variant = configs.variant(
         argument,

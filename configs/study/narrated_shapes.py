@@ -28,20 +28,20 @@ PARTS = {
     ],
     "product": [
         BASE | {"batch": BATCHES, "noise": (0.0, 0.5, 0.75)},
-        # As many examples as 480 updates of 32 take.
+        # As many examples as 480 updates at a batch of 32.
         {"batch": BATCHES, "noise": 0.5, "examples": 15_360, "seed": (0, 1, 2)},
     ],
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
-# Seven cells for every arm, pair set and batch: updates and rates by batch. A small batch needs
-# more updates until anything is learned, and lower rates.
+# The updates and rates of tuning, by batch: seven cells for every arm, pair set and batch. A small
+# batch needs more updates until anything is learned, and lower rates.
 TUNED = {
     8: (960, (2.5e-4, 5e-4, 1e-3, 2e-3)),
     32: (240, (1e-3, 2e-3, 4e-3, 8e-3)),
     128: (120, (1e-3, 2e-3, 4e-3, 8e-3)),
     256: (60, (1e-3, 2e-3, 4e-3, 8e-3)),
 }
-# Each arm has the rate that tuning chose for it (for other arms, for one of its family).
+# The rate of each family in ``short``: what tuning chose for an arm of this family.
 SHORT = {"batch": 32, "noise": 0.5, "updates": 240, "evaluations": 1, "seed": (0, 1, 2)}
 SHORT_RATES = {"fine": 4e-3, "coarse": 2e-3}
 MOTION = "eval/linear_probe:corpus=motion,size=48"
@@ -82,7 +82,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
     study = {
         "experiment": "narrated_shapes",
-        # What holds where a grid says nothing; results of cells are named by what differs.
+        # Values of axes that a grid leaves out. Names of results have only axes that differ.
         "defaults": {
             "pairs": "video_text",
             "batch": 32,

@@ -1,8 +1,9 @@
 """What fewer negatives of the fine term cost in retrieval, and what they save.
 
 Each arm is gated fine beside gated coarse, at a batch of 256: with every caption as a negative, or
-with the fewer of ``CHEAPER_ARMS`` in ``configs/narrated_shapes.py``. All arms see as many examples;
-what each reaches after as many seconds is read from their learning curves. Rates are tuned apart.
+with the fewer ones of ``CHEAPER_ARMS`` in ``configs/narrated_shapes.py``. All arms see the same
+number of examples; learning curves show what each reaches in the same time. The rate of each arm is
+tuned by itself.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shape
 ALL = "gated_both"
 ARMS = {ALL: _SHAPES["ARMS"][ALL], **_SHAPES["CHEAPER_ARMS"]}
 REPORTED = {"batch": 256, "evaluations": 6, "seed": (0, 1, 2)}
-# By corpus: the defaults of a cell, the axes of those reported, and what tuning has in their place.
+# By corpus: the defaults of a cell, axes of the reported cells, and axes of the cells of tuning.
 PARTS = {
     "flickr8k_features": (
         {"split": "dev", "captions": 1},
