@@ -51,7 +51,7 @@ _ACCELERATORS = flags.DEFINE_integer("accelerators", 8, "Of a host.", lower_boun
 
 
 def write_video(path: pathlib.Path, height: int, width: int, seconds: float) -> None:
-    """A texture that moves about, in which a square moves the other way, with a sound."""
+    """Writes a video of a moving texture and a square that moves the other way, with a sound."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height // 8 + 32, width // 8 + 32, 3), np.uint8)
     texture = np.asarray(Image.fromarray(noise).resize((width + 256, height + 256)))

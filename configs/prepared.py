@@ -7,7 +7,8 @@ Train a tokenizer on the captions first::
     python -m fgmm.main --config=configs/prepared.py:root=prepared,tokenizer=prepared.model \
         --workdir=runs/prepared
 
-A corpus may lack a modality that another one has: a clip counts only in pairs of which it has both.
+A corpus may lack a modality that another one has: a clip counts only in pairs of modalities that it
+has.
 """
 
 import pathlib

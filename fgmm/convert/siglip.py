@@ -1,7 +1,7 @@
 """SigLIP (arXiv 2303.15343) and SigLIP 2 of fixed sizes (arXiv 2502.14786), in Hugging Face's form.
 
 The image tower has no projection: the head of video starts as the identity, so that the space is
-the published one. Local features of a picture enter the space unchanged.
+the published one. Local features of a picture enter the space without a projection.
 """
 
 import re

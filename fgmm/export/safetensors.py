@@ -22,7 +22,7 @@ model = fgmm.load("THIS_FOLDER")
 
 
 def check(run: Run) -> None:
-    """Does nothing: every run has this format."""
+    """Does nothing: every run fits into this format."""
     del run
 
 

@@ -68,8 +68,8 @@ def newest_whole(
       glance: reads only what Orbax needs to know of older steps; it raises as ``read`` does.
 
     Raises:
-      ConfigError: there are checkpoints, but none can be read. They are not marked as damaged: the
-        cause may be elsewhere.
+      ConfigError: there are checkpoints, but none can be read. They stay where they are, because
+        the cause may be elsewhere.
     """
     damaged: dict[int, str] = {}
     listed = distributed.from_primary(lambda: steps(folder))

@@ -96,8 +96,8 @@ def _spec(path: str, shape: tuple, rules: Rules, options: Config, ways: int) -> 
 
 
 def _parameter(path: str, shapes: Mapping[str, tuple], shape: tuple) -> str:
-    """The path of the parameter that an array of the state holds, or of which it holds a moment;
-    empty if there is none.
+    """The path of the parameter whose values or moments an array of the state holds; empty if the
+    array holds no such thing.
     """
     parts = path.split("/")
     tails = ("/".join(parts[start:]) for start in range(1, len(parts)))

@@ -34,7 +34,7 @@ def make_train_step(
 
     Args:
       experiment: what to train.
-      mesh: of the devices. The batch, arrays [B, ...], is sharded over both of its axes.
+      mesh: of the devices. The batch, arrays [B, ...], is sharded over both axes of the mesh.
 
     Returns:
       The step. Its metrics are scalars: those of the objective, ``loss``, ``gradient_norm`` (before

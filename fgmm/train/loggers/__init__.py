@@ -20,8 +20,8 @@ class Run(NamedTuple):
     Attributes:
       workdir: its folder.
       config: its resolved config.
-      step: finished steps that this start continues from. Later steps that were logged before a
-        kill are logged again.
+      step: finished steps that this start continues from. After a kill, the sink gets the steps
+        after these a second time.
     """
 
     workdir: pathlib.Path
