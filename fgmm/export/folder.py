@@ -61,6 +61,7 @@ class Run:
 
     @property
     def step(self) -> int:
+        """Finished steps."""
         return int(self.state.step)
 
 

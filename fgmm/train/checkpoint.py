@@ -278,7 +278,12 @@ def load(
 
 
 def weights_of(workdir: pathlib.Path, experiment: Experiment, weights: str = "") -> str:
-    """Which parameters ``load`` gave, with the same arguments: ``"ema"`` or ``"last"``."""
+    """Which parameters ``load`` gave: ``"ema"`` or ``"last"``.
+
+    Args:
+      workdir, weights: as they were given to ``load``.
+      experiment: what ``load`` returned.
+    """
     if _is_exported(workdir):
         return exported.weights_of(workdir)
     return weights or ("ema" if experiment.optimizer.ema else "last")

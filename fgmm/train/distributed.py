@@ -192,10 +192,15 @@ def from_primary(compute: Callable[[], Any]) -> Any:
 
 
 def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -> None:
-    """Compares config, workdir and code with those of process 0.
+    """Compares config, workdir, code and versions with those of process 0.
+
+    Args:
+      config: of this process, resolved.
+      workdir: of this process.
+      commit: of the code; None if it is unknown.
 
     Raises:
-      ConfigError: processes have another config, workdir or code.
+      ConfigError: a process differs from process 0; the first differences are named.
     """
     mine = {
         "--workdir": str(workdir.absolute()),

@@ -153,6 +153,11 @@ class _Rules:
         return None
 
     def check_used(self, saved: Mapping[Leaf, Any], model: Mapping[Leaf, Any]) -> None:
+        """Checks that every rule was used.
+
+        Raises:
+          ConfigError: a rule matched nothing.
+        """
         for rule in self._start.rules:
             if rule not in self._used:
                 raise ConfigError(

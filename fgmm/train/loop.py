@@ -209,6 +209,12 @@ class _Run:
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
+        """Runs all steps that are left, or stops after one, and saves.
+
+        Raises:
+          Interrupted: a process got a signal before the last step.
+          Diverged: too many updates in a row were not finite.
+        """
         with self._batches() as batches:
             while self.step < self.config.steps and not self.stopping:
                 self._one_step(batches, interruption)

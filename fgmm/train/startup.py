@@ -21,6 +21,11 @@ from fgmm.models import counts
 def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     """Devices, sizes of the batch, negatives, parameters and versions, a line each; then a table of
     the parameters and FLOPs of each encoder and the heads.
+
+    Args:
+      experiment: the run's.
+      mesh: of all devices.
+      state: sharded over the mesh; its shardings tell how many parameters a device holds.
     """
     config, captions = experiment.config, max(1, experiment.shape.captions)
     of_loss = config.batch_size // config.accumulate
