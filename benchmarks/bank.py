@@ -3,10 +3,10 @@
     python benchmarks/bank.py [--rows=1000000] [--local=32] [--width=64] [--folder=DIR]
 
 The bank is written to the folder, in blocks of random unit vectors in float16, unless a bank of
-that shape lies there. Then each search takes turns for ``--rounds`` rounds, after one that compiles
-and is not counted; what is printed are medians. "product" reads the same rows, multiplies them with
-the phrases of the query and does nothing else: no search that looks at every local embedding is
-faster. Beside each stands how much this process's peak of memory grew.
+that shape is there already. Then all searches run in turn for ``--rounds`` rounds, after one round
+that compiles and does not count; medians are printed. "product" reads the same rows and multiplies
+them with the phrases of the query, and does nothing else: no search that looks at every local
+embedding is faster. The last column is how much the peak memory of this process grew.
 
     exact              every row by the fine score
     coarse             every row by the product of coarse embeddings
@@ -92,12 +92,12 @@ def plain_product(bank: Bank, queries: Embeddings) -> None:
 
 @jax.jit
 def _product(block, phrases):
-    # What is returned is small, but nothing of the product can be left out.
+    # The result is small, but XLA can leave out no part of the product.
     return jnp.max(jnp.einsum("mnd,qd->mnq", block.astype(jnp.float32), phrases))
 
 
 def peak_gib() -> float:
-    """The most memory that this process had."""
+    """The peak resident memory of this process in GiB; Linux counts in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def report(given, kinds) -> None:
-    """Takes turns, and prints medians."""
+    """Runs the searches in turn and prints medians."""
     seconds = {kind: [] for kind in kinds}
     memory = {}
     for counted in [False] + [True] * given.rounds:
@@ -140,7 +140,7 @@ def report(given, kinds) -> None:
             run()
             if counted:
                 seconds[kind].append(time.perf_counter() - start)
-            # The peak never falls, so that the first round tells.
+            # The peak never falls, so only the first round of a search can raise it.
             memory[kind] = max(memory.get(kind, 0.0), peak_gib() - before)
     print(
         f"{given.rows} rows x {given.local} x {given.width} float16, {given.queries} queries of "

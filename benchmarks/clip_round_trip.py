@@ -58,7 +58,7 @@ def made(workdir: pathlib.Path) -> None:
 
 
 def opened(workdir: pathlib.Path) -> None:
-    """Embeds what is compared with what was exported."""
+    """Embeds the pictures and captions of ``given.npz`` with the exported model."""
     import torch
     import transformers
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -79,7 +79,7 @@ def opened(workdir: pathlib.Path) -> None:
 
 
 def write_tokenizer(folder: pathlib.Path, captions: list[str]) -> None:
-    """A tokenizer of the captions' words, with as many ids as CLIP's, which is not at hand."""
+    """Writes a tokenizer of the captions' words, with as many ids as CLIP's."""
     import tokenizers
 
     words = sorted({word for caption in captions for word in re.findall(r"\w+", caption.lower())})

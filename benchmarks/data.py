@@ -6,10 +6,10 @@ The videos are made first, in a temporary folder: moving texture and sound, H.26
 veryfast, CRF 23, three B-frames, a key frame every 2 s) at 30 frames a second, and AAC.
 
 *fgmm* is what training does: a source's clip through ``Assembler`` into its place in a batch.
-*PyAV* is the least that has to be done with the packets of that clip, from the last key frame
-before it to the last picture in it: decode all, and have FFmpeg's scaler make the needed ones RGB
-of the size of the batch, squashed, in memory of its own; nothing is copied to Python. Both use one
-thread, take turns clip by clip, and are timed by the processor time of the process.
+*PyAV* is the least work for the packets of that clip, from the last key frame before it to its last
+picture: it decodes all of them, and FFmpeg's scaler makes the needed pictures RGB of the batch's
+size, without keeping their aspect. The pictures stay in the scaler's memory and are not copied to
+Python. Both use one thread, take turns clip by clip, and are timed by the CPU time of the process.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ FPS = 10
 SOUND_RATE, MODEL_RATE = 48_000, 16_000
 RESOLUTIONS = {"720p": (720, 1280), "256p": (256, 454)}
 COUNTS, SIZES = (16, 32), (112, 224)
-# Of the decoder's pictures, in YUV 4:2:0.
+# The decoder's pictures are YUV 4:2:0.
 _BYTES_A_PIXEL = 1.5
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timings of each kind.", lower_bound=1)
@@ -51,7 +51,7 @@ _ACCELERATORS = flags.DEFINE_integer("accelerators", 8, "Of a host.", lower_boun
 
 
 def write_video(path: pathlib.Path, height: int, width: int, seconds: float) -> None:
-    """A texture that moves about, in which a square moves the other way, with a sound."""
+    """Writes a video of a moving texture and a square that moves the other way, with a sound."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height // 8 + 32, width // 8 + 32, 3), np.uint8)
     texture = np.asarray(Image.fromarray(noise).resize((width + 256, height + 256)))
@@ -80,7 +80,13 @@ def write_video(path: pathlib.Path, height: int, width: int, seconds: float) -> 
 
 
 def plain(path: pathlib.Path, moments: list[float], size: int) -> tuple[int, int]:
-    """PyAV alone; the pictures and the bytes of packets that it took to decode them."""
+    """Decodes a clip with PyAV alone; returns how many pictures it decoded, and the bytes it read.
+
+    Args:
+      path: of the video.
+      moments: of the clip's pictures, in seconds.
+      size: rows and columns of the scaled pictures.
+    """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -197,8 +203,8 @@ def with_sound(case: Case, rounds: int) -> float:
 
 
 def assembly(case: Case) -> tuple[float, float]:
-    """What it takes to bring a clip's frames from the scaler's memory into a new batch, in ms; and
-    the memory allocated at most beside the batch while it is made, in frames.
+    """The milliseconds to copy a clip's frames from the scaler's memory into a new batch; and the
+    most memory that is allocated beside the batch while it is made, in frames.
     """
     shape = (case.count, case.size, case.size, 3)
     scaled = np.zeros((case.size, 2 * case.size, 3), np.uint8)[:, : case.size]
@@ -220,7 +226,7 @@ def assembly(case: Case) -> tuple[float, float]:
 
 
 def with_workers(case: Case, workers: int, batches: int, batch_size: int) -> float:
-    """Clips a second by the clock, the consumer idle, once as many batches wait as may."""
+    """Clips a second of wall time with an idle consumer, once the queue of batches is full."""
     stream = training_batches(
         case.assembler, seed=0, batch_size=batch_size, workers=workers, threads=1, prefetch=2
     )

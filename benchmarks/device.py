@@ -1,21 +1,21 @@
-"""What is to be known about one accelerator, in one short window on it.
+"""Measures what has to be known about one accelerator, in one short session on it.
 
     python benchmarks/device.py --minutes=8 [--output=device.jsonl] [--rows=loss_kernel,resume]
     python benchmarks/device.py --dry_run            every row at small sizes, on the CPU
 
-The rows of ``device_rows.py`` run one after the other in a process of their own, which hands on
-what it finds as it finds it. A row that takes longer than its limit is cut off: the process is
-killed, and another one goes on with the next row, as it does if a row ends the process. Each row is
-a line of JSON in ``--output``, written when the row ends:
+The rows of ``device_rows.py`` run one after the other in a process of their own, which reports each
+result as it finds it. A row that takes longer than its limit is cut off: the process is killed, and
+a new one goes on with the next row. The same happens if a row ends the process. Each row is a line
+of JSON in ``--output``, written when the row ends:
 
     {"row": "loss_kernel", "seconds": 21.4, ...}         what was found
     {"row": "loss_kernel", "error": "...", ...}          what was found before it failed
     {"row": "loss_kernel", "left_out": "..."}            why it did not run
 
-A row starts only while its least time is left, and nothing runs beyond ``--minutes``. In a dry run
-that is the only limit. Rows of the loss need JAX and jaxtyping alone. Rows of training steps also
-need what models and checkpoints import: Flax, Optax, Orbax, ml_collections, Pillow, sentencepiece
-and tokenizers. Nothing needs grain, PyAV or data.
+A row starts only if its least time is left, and nothing runs beyond ``--minutes``. In a dry run
+``--minutes`` is the only limit. Rows of the loss need JAX and jaxtyping alone. Rows of training
+steps also need what models and checkpoints import: Flax, Optax, Orbax, ml_collections, Pillow,
+sentencepiece and tokenizers. Nothing needs grain, PyAV or data.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import threading
 import time
 from typing import Any
 
-# The rows in their order, the seconds after which one is cut off, and those that it needs at least.
+# The rows in their order: the seconds after which a row is cut off, and those it needs at least.
 ROWS = {
     "device": (60, 10),
     "blockwise_against_float64": (90, 15),
@@ -46,7 +46,7 @@ ROWS = {
     "step_s3d": (150, 40),
     "step_vit_b": (150, 40),
 }
-# Before the end, to kill a process and write the last lines.
+# Seconds kept at the end to kill a process and write the last lines.
 _SPARE = 3.0
 
 
@@ -67,11 +67,11 @@ def parse_arguments():
 
 
 class Worker:
-    """A process that runs rows when it is told to. It is started when the first one is asked for.
+    """A process that runs rows on request. It starts with the first request.
 
     Args:
       dry_run: whether sizes are small, and rows have no limits of their own.
-      command: what it is; that of ``device_rows.py`` unless it is given.
+      command: of the process; by default that of ``device_rows.py``.
     """
 
     def __init__(self, dry_run: bool, command: list[str] | None = None):
@@ -84,7 +84,12 @@ class Worker:
         self._process = None
 
     def run(self, name: str, seconds: float) -> dict[str, Any]:
-        """What a row finds, with an ``error`` if it fails, ends the process or takes too long."""
+        """What a row finds, with an ``error`` if it fails, ends the process or takes too long.
+
+        Args:
+          name: of the row, a key of ``ROWS``.
+          seconds: after which the process is killed.
+        """
         if self._process is None:
             self._start()
         found, end = {}, time.monotonic() + seconds

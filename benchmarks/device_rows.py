@@ -28,14 +28,14 @@ DRY_RUN = "--dry_run" in sys.argv
 COMPARED = (4, 8, 3, 16) if DRY_RUN else (32, 196, 16, 256)
 TIMED = (8, 8, 3, 16) if DRY_RUN else (512, 196, 16, 256)
 ROUNDS = 1 if DRY_RUN else 5
-# Of the gradient's norm, that a gradient in bfloat16 may be off.
+# The relative error that is allowed in bfloat16, of a gradient by its norm.
 ALLOWED = 0.01
 
 Rows = Iterator[dict[str, Any]]
 
 
 def device() -> Rows:
-    """Which it is, its peak as the data sheet has it, and the rate of a product of squares."""
+    """The device, its peak by the data sheet, and the rate of a product of square matrices."""
     chosen = jax.devices()[0]
     yield {
         "kind": chosen.device_kind,
@@ -51,7 +51,7 @@ def device() -> Rows:
 
 
 def against_float64(implementation: str) -> Rows:
-    """The loss and its gradients, and float64's at the same embeddings in bfloat16."""
+    """Relative errors of the loss and its gradients at bfloat16 embeddings, against float64."""
     reason = _refusal(implementation)
     if reason:
         yield {"left_out": reason}
@@ -80,7 +80,7 @@ def against_float64(implementation: str) -> Rows:
 
 
 def loss(implementation: str) -> Rows:
-    """Time of the loss and of the plain products that it cannot do without, in turns."""
+    """Time of the loss, and of the plain products that it has to compute, in turns."""
     reason = _refusal(implementation)
     if reason:
         yield {"left_out": reason}
@@ -114,7 +114,7 @@ def loss(implementation: str) -> Rows:
 
 
 def training_step(name: str) -> Rows:
-    """Time and FLOP utilisation of a step on a batch that is made up.
+    """Time and FLOP utilisation of a step on a random batch.
 
     FLOPs are those that a run counts, ``fgmm.train.speed.step_flops``.
     """
@@ -153,7 +153,7 @@ def training_step(name: str) -> Rows:
 
 
 def resume() -> Rows:
-    """Four steps in one go, and with a checkpoint after two that is read into a new experiment."""
+    """Four steps in one go, and two steps, a checkpoint and two steps from it: how far apart."""
     from fgmm.train import sharding
     from fgmm.train.checkpoint import Checkpoints
 
@@ -282,7 +282,9 @@ def _once(function, *arguments):
 
 @functools.cache
 def _peak() -> float | None:
-    """Of the device in bfloat16; None if it is not known, or not to rows of the loss alone."""
+    """The device's peak FLOP/s in bfloat16; None if it is unknown, or packages are missing that
+    rows of the loss do not need.
+    """
     try:
         from fgmm.train import speed
     except ImportError:
@@ -309,12 +311,12 @@ FUNCTIONS = {
 
 
 def main():
-    # Rows of the loss do without what the flags' module imports.
+    # Rows of the loss run without the packages that this module imports.
     with contextlib.suppress(ImportError):
         from fgmm import xla_flags
 
         xla_flags.configure()
-    # What libraries print is not taken for a row.
+    # Libraries print to standard error from here on, so their lines are not taken for results.
     results = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -322,7 +324,7 @@ def main():
             with contextlib.closing(FUNCTIONS[line.strip()]()) as found:
                 for part in found:
                     results.write(json.dumps(part) + "\n")
-        except Exception as error:  # The next row may do.
+        except Exception as error:  # The next row may succeed.
             message = " ".join(str(error).split())[:500]
             results.write(json.dumps({"error": f"{type(error).__name__}: {message}"}) + "\n")
         results.write("end\n")

@@ -11,9 +11,9 @@ as fast as the fastest of these an encoder is. All kinds take turns in every rou
 are noisy; the tables have medians. ``--page=docs/measured/encoders.md`` fills in the encoders that
 were measured.
 
-FLOPs are those of ``fgmm.models.counts``, half a multiply-add each; a backward pass counts twice a
-forward pass. ``utilisation`` is their rate as a share of the machine's: that of one product of
-square matrices of the same type, the fastest of JAX's and PyTorch's in the same rounds.
+FLOPs are those of ``fgmm.models.counts``, two for each multiply-add; a backward pass counts twice a
+forward pass. ``utilisation`` is their rate over the machine's, which is the rate of one product of
+square matrices of the same dtype, the fastest of JAX's and PyTorch's in the same rounds.
 
 On an accelerator, where a step takes milliseconds::
 
@@ -47,7 +47,7 @@ from benchmarks.pages import named_tables  # noqa: E402
 from benchmarks.torch_process import TorchProcess  # noqa: E402
 
 SQUARE = {"cpu": 2048}.get(jax.default_backend(), 8192)
-# torchvision's residual networks are the ones that PyTorch's users have.
+# The versions of torchvision's residual networks, which users of PyTorch have.
 OPTIONS = {name: {"version": 1} for name in ("tsm_resnet50", "resnet18", "resnet50")}
 PASSES = {"forward": 1, "forward and backward": 3}
 
@@ -77,14 +77,14 @@ def parse_arguments():
 
 
 def shape_of(arguments, room):
-    """Of what an encoder receives."""
+    """The shape of an encoder's input."""
     if room == "video":
         return (arguments.batch, arguments.frames, arguments.size, arguments.size, 3)
     return (arguments.batch, arguments.steps, arguments.bands)
 
 
 def random_variables(encoder, x, mask):
-    """Variables in the shapes of a network's; initialising would have to be compiled."""
+    """Random variables in the shapes of a network's; its initialisation would take compiling."""
     shapes = jax.eval_shape(
         functools.partial(encoder.init, train=False), jax.random.key(0), x, mask
     )
@@ -236,7 +236,7 @@ def show(row, markdown):
 
 
 def filled(page, rows):
-    """A page with these rows in its table, in the place of those of the same encoders."""
+    """The page with these rows in its table; they replace those of the same encoders."""
     table = page.partition("<!-- speed -->\n")[2].partition("<!-- end -->")[0]
     new = {row[0] for row in rows}
     kept = [line for line in table.splitlines() if line.startswith("|")]

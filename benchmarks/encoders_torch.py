@@ -276,7 +276,7 @@ NETWORKS = {
     "ast": lambda shape: AST(grid=tuple((size - 16) // 10 + 1 for size in shape[1:])),
     "resnet": lambda shape: small_resnet(),
 }
-# Matrix products alone, to which a layout makes no difference.
+# These consist of matrix products, for which the memory format makes no difference.
 TRANSFORMERS = ("vivit", "ast")
 
 
@@ -305,7 +305,7 @@ def passes(network, run, x, dtype):
 
 
 def prepare(name, shape, dtype, compiled):
-    """Makes the network in each layout; what it is, and what can be timed by name."""
+    """Makes the network in each memory format; returns its description, and functions to time."""
     torch.manual_seed(0)
     x = torch.randn(shape, device=DEVICE)
     # [B,T,H,W,3] and [B,T,F] to the axes of PyTorch; in memory, channels stay last for now.

@@ -4,12 +4,12 @@
 
 A small model with batch normalisation, dropout and augmentation is trained in float64 and float32
 on 1, 2, 4 and 8 simulated devices, its parameters shared out or not, in one process and in several,
-and with ``grad_cache`` and ``accumulate`` on and off. Every loss is compared with that of the run
-of the same kind on one device. ``accumulate`` makes the loss another one, that of fewer negatives,
-and batch normalisation sees the parts of ``grad_cache``: such runs are compared with those that
-have the same on one device. Without dropout and batch normalisation ``grad_cache`` is compared with
-a run that has none. ``python -m benchmarks.pages.equality_table`` makes a table of
-``docs/results/equality.json``. The exit code is 1 if any is further away than this allows:
+and with ``grad_cache`` and ``accumulate`` on and off. Every loss is compared with that of a run on
+one device. With ``accumulate`` a loss has fewer negatives, and with ``grad_cache`` batch
+normalisation sees parts of a batch, so the run on one device then has the same two options. Without
+dropout and batch normalisation, ``grad_cache`` is compared with a run that has none.
+``python -m benchmarks.pages.equality_table`` makes a table of ``docs/results/equality.json``. The
+exit code is 1 if a difference is larger than this allows:
 
 =======  ============================  =====================
 type     first 3 steps                 all steps
@@ -53,7 +53,7 @@ from benchmarks.pages.equality_table import described
 from configs import quickstart
 
 DEVICES = 8
-# Largest differences of losses, relative: in the first 3 steps and in all.
+# The largest relative differences of losses that are allowed: in the first 3 steps, and in all.
 ALLOWED = {"float64": (1e-8, 1e-8), "float32": (1e-5, 1e-3)}
 
 
@@ -65,8 +65,7 @@ class Run:
       dtype: of parameters and activations.
       devices: of all processes.
       fsdp, grad_cache, accumulate: as in the config.
-      plain: without what depends on the rest of the batch or on chance in the model, that is with
-        neither batch normalisation nor dropout, so that ``grad_cache`` has no right to matter.
+      plain: without batch normalisation and dropout, so that ``grad_cache`` must change no loss.
     """
 
     dtype: str = "float64"
@@ -83,7 +82,10 @@ class Run:
 
 
 def losses(run: Run, steps: int) -> list[float]:
-    """Trains on the first devices of all processes; every process of several has to call it."""
+    """Trains on the first ``run.devices`` devices of all processes; returns the loss of each step.
+
+    Every process has to call it.
+    """
     with _computing_in(run.dtype):
         experiment = _experiment(run, steps)
         mesh = meshes.make_mesh(jax.devices()[: run.devices], fsdp=run.fsdp)
@@ -130,7 +132,7 @@ def _experiment(run: Run, steps: int) -> experiments.Experiment:
 
 @contextlib.contextmanager
 def _computing_in(dtype: str):
-    """Lets what asks for float32 have float64, which no config can ask for."""
+    """Gives float64 to code that asks for float32. No config can ask for float64."""
     if dtype == "float32":
         yield
         return
@@ -185,7 +187,17 @@ def _batches(experiment, steps) -> Iterable[dict[str, np.ndarray]]:
 
 
 def in_processes(runs: list[Run], steps: int, processes: int, timeout: int) -> list[list[float]]:
-    """The losses of runs on all 8 devices, shared out among real processes."""
+    """The losses of runs on all 8 devices, shared out among real processes.
+
+    Args:
+      runs: one after the other in the same processes.
+      steps: of each run.
+      processes: how many; a divisor of 8.
+      timeout: seconds for all runs of a process.
+
+    Raises:
+      RuntimeError: a process failed.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -225,7 +237,7 @@ def in_processes(runs: list[Run], steps: int, processes: int, timeout: int) -> l
 
 
 def difference(found: list[float], expected: list[float]) -> np.ndarray:
-    """Relative, of each step."""
+    """The relative difference of the losses of each step, [steps]."""
     return np.abs(np.array(found) / np.array(expected) - 1)
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/faults.py [--trials=4] [--kills=50] [--minutes=60] [--only=sigkill,...]
 
-Real processes are killed, stopped, signalled, given damaged checkpoints and full disks, as the
-tests in ``tests/faults`` do it once each. After each the same command goes on, and every metric of
-every step is compared with that of an uninterrupted run. Every trial is written to ``--output``, of
-which ``python -m benchmarks.pages.faults_table`` makes a table. The exit code is 1 if anything was
-lost.
+Real processes are killed, stopped, signalled, given damaged checkpoints and full disks. The tests
+in ``tests/faults`` try each fault once. After a fault the same command continues the run, and every
+metric of every step is compared with that of an uninterrupted run. Every trial is written to
+``--output``; ``python -m benchmarks.pages.faults_table`` makes a table of that file. The exit code
+is 1 if anything was lost.
 """
 
 import dataclasses
@@ -31,7 +31,9 @@ FAULTS = {**alone.FAULTS, **together.FAULTS}
 
 
 def tried(bench: Bench, name: str, trials: int, kills: int, deadline: float) -> dict[str, Any]:
-    """All trials of a fault, and why there were not as many as asked for."""
+    """The trials of a fault as ``trials``, the errors of those that failed as ``failures``, and why
+    the fault is ``not_possible`` on this machine.
+    """
     found, wanted, failures = [], kills if name == "sigkill" else trials, []
     while len(found) + len(failures) < wanted and time.monotonic() < deadline:
         try:
@@ -73,7 +75,7 @@ def main(argv):
     unknown = [name for name in options.only if name not in FAULTS]
     if unknown or argv[1:]:
         sys.exit(f"error: --only={','.join(options.only)}: allowed are {', '.join(FAULTS)}")
-    # Programs that are compiled once are there for every start.
+    # Programs are compiled once for all starts.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".cache/jax"))
     began = time.monotonic()
     deadline = began + 60 * options.minutes

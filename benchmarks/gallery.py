@@ -3,8 +3,8 @@
     python benchmarks/gallery.py [--clips=100000] [--width=64]
 
 Random coarse embeddings of clips and their captions, each caption close to its own clip, are ranked
-in both directions as ``fgmm.eval.retrieval`` does. What is printed is the time, and by how much the
-peak of memory grew; embeddings of both sides are not counted.
+in both directions as ``fgmm.eval.retrieval`` does. It prints the time, and how much the peak memory
+grew. The embeddings of both sides are not counted.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from fgmm.eval import ranks
 
 
 def peak() -> float:
-    """The most memory that the process had, in MiB; Linux counts in KiB."""
+    """The peak resident memory of this process in MiB; Linux counts in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

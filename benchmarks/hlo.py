@@ -1,7 +1,7 @@
 """What a compiled program's devices send each other and multiply, read from its text.
 
-XLA's own cost analysis counts the body of a loop once and knows no bytes on wires. Here a loop
-counts as often as it turns, and a condition as if all of its branches ran. The text is that of
+XLA's own cost analysis counts the body of a loop once and knows no bytes on wires. Here the body of
+a loop counts once for each iteration, and all branches of a condition count. The text is that of
 ``jax.stages.Compiled.as_text``, of a program for simulated devices on CPU, whose collectives are
 single instructions.
 
@@ -47,8 +47,8 @@ class Transfer(NamedTuple):
 
     Attributes:
       kind: such as ``"all-gather"``.
-      received: bytes that a device receives, in all turns.
-      turns: how often it runs.
+      received: bytes that a device receives, in all iterations.
+      turns: iterations: how often the collective runs.
       shapes: of its results on a device.
       scope: where it was traced, such as ``"jit(step)/jvp()/shard_map/all_gather"``.
     """
@@ -64,7 +64,7 @@ class Product(NamedTuple):
     """A matrix product.
 
     Attributes:
-      flops: of a device, in all turns; two for each multiplication.
+      flops: of a device, in all iterations; two for each multiply-add.
       scope: where it was traced.
     """
 
@@ -84,7 +84,7 @@ def transfers(text: str) -> list[Transfer]:
     """Every collective of a program.
 
     Raises:
-      ValueError: one runs in a loop without a known number of turns, or is asynchronous.
+      ValueError: one runs in a loop whose number of iterations is unknown, or is asynchronous.
     """
     program, found = _Program(text), []
     for instruction in program.instructions.values():
@@ -106,7 +106,7 @@ def products(text: str) -> list[Product]:
     """Every ``dot`` of a program; convolutions are not counted.
 
     Raises:
-      ValueError: one runs in a loop without a known number of turns.
+      ValueError: one runs in a loop whose number of iterations is unknown.
     """
     program, found = _Program(text), []
     for instruction in program.instructions.values():
@@ -123,7 +123,7 @@ def products(text: str) -> list[Product]:
 
 
 class _Program:
-    """Instructions by name, and how often the computation that each is part of runs."""
+    """The instructions of a program by name, and how often each of its computations runs."""
 
     def __init__(self, text: str):
         self.instructions: dict[str, _Instruction] = {}

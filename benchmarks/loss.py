@@ -5,24 +5,24 @@
 What is timed is the value and the gradient of ``info_nce`` on ``clip_similarity`` with respect to
 both sides, on random unit vectors of B clips and as many captions. The limit is the time of the
 three products that cannot be avoided: of x and y, and of their product's gradient with each of
-them. It is taken for groups of clips, whose results stay in cache, because that is faster than in
-one piece. On an accelerator groups are larger, and their products are waited for together. All
-kinds take turns in every round, since machines are noisy; the table has medians. Before each timing
-the same kind runs once untimed: what another kind did with gigabytes slows down whatever follows.
+them. They are timed for groups of clips, whose results stay in cache: that is faster than in one
+piece. On an accelerator groups are larger, and the three products of a group are awaited together.
+All kinds take turns in every round, since machines are noisy; the table has medians. Before each
+timing the same kind runs once untimed, because a kind that uses gigabytes slows down the next one.
 
-TFLOP/s are those of these three products, whatever a kind computes beside or instead of them. ``of
-square`` is their share in the rate of one product of square matrices of the same type, than which
-nothing is faster. The kernel is there where it can run: pools softmax and logsumexp, --direction
-y_to_x, --dtype bfloat16, on a Hopper device, of which 512 clips make use::
+TFLOP/s are those of these three products, whatever a kind computes beside or instead of them.
+``of square`` is their rate over that of one product of square matrices of the same dtype, the
+fastest product there is. The kernel is timed where it can run: pools softmax and logsumexp,
+--direction y_to_x, --dtype bfloat16, on a Hopper device. It takes about 512 clips to fill one::
 
     python benchmarks/loss.py --dtype=bfloat16 --batches=512
 
-``--valid=0.4`` adds blockwise with masks by which that share of phrases is valid, and with masks by
-which all are. A line below the table has the median ratio of their times, that of the cores' time,
-which says more on a machine that others use, and what it takes to compile.
+``--valid=0.4`` also times blockwise with masks that make this share of phrases valid, and with
+masks that make all valid. A line below the table has the median ratio of their times, that of their
+CPU times, which are more reliable on a shared machine, and the seconds to compile.
 
 ``--torch-python`` is a Python that has PyTorch, in an environment of its own; it runs
-``loss_torch.py``. A kind whose a would take more than ``--dense-gib`` is left out.
+``loss_torch.py``. A kind whose tensor a would take more than ``--dense-gib`` is left out.
 Needs JAX and jaxtyping beside this package's losses.
 """
 
@@ -125,7 +125,7 @@ class Limit:
 
     @staticmethod
     def _started(product, operands):
-        """A CPU might work on the next product at the same time; an accelerator does not."""
+        """The result of a product. It is awaited on a CPU, which might work on two at a time."""
         result = product(*operands)
         return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
 
@@ -254,7 +254,7 @@ def main():
 
 
 def ratio(these, those):
-    """How many times faster those are, round by round."""
+    """The median over rounds of these / those: how many times faster those are."""
     return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 

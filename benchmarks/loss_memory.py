@@ -4,8 +4,8 @@
 
 The whole objective: ``info_nce`` on ``clip_similarity`` in both directions with K captions of P
 phrases a clip, beside a coarse term; value and gradient with respect to all embeddings and the
-attention's temperature. Nothing is run, so that what would not fit is counted too. Beside it, the
-coarse term alone, and the size of the embeddings themselves.
+attention's temperature. Nothing is run, so programs that would not fit are counted too. Beside it
+are the coarse term alone and the size of the embeddings themselves.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def fine(x, y, temperature, pool, implementation):
 
 
 def mebibytes(loss, *shapes_and_types):
-    """Of what the gradient of a loss needs beside its arguments and results."""
+    """The MiB that a loss and its gradient need beside arguments and results."""
     arguments = [jax.ShapeDtypeStruct(*each) for each in shapes_and_types]
     step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(arguments)))))
     return step.lower(*arguments).compile().memory_analysis().temp_size_in_bytes / 2**20

@@ -1,4 +1,4 @@
-"""What negatives cost by the number of devices, and how far drawn ones bias the loss.
+"""What negatives cost by the number of devices, and how far drawn negatives bias the loss.
 
     python benchmarks/negatives.py [--devices=2,8,64]     FLOPs and bytes of compiled programs
     python benchmarks/negatives.py --bias                 of the logarithm of sums, by k
@@ -6,13 +6,15 @@
 
 The first compiles value and gradient of ``info_nce`` for simulated devices of ``--clips`` clips
 each and does not run it. It reads FLOPs of products and received bytes from the program, as
-``hlo.py`` does: of the pooled similarities, of the coarse scores that choose, and those that
-``received_bytes`` expects.
+``hlo.py`` does: of the fine scores and of the coarse scores, which choose the candidates. It prints
+the bytes over those of the formula ``received_bytes``.
 
-The second draws candidates of random clips whose fine scores are their coarse ones and noise. It
-prints the mean over draws of the difference of log Σ from that of all captions, over rows.
+The second draws candidates of random clips whose fine scores are their coarse scores with noise. It
+prints the mean and the standard deviation, over draws and clips, of log Σ over the candidates minus
+log Σ over all negatives.
 
-The third wants a machine that does nothing else. It takes turns with all pairs on one device.
+The third needs a machine that does nothing else. On one device it times all pairs and candidates in
+turns.
 """
 
 import argparse
@@ -53,7 +55,7 @@ def parse_arguments():
 
 
 def fine_loss(negatives, k, implementation="blockwise"):
-    """``info_nce`` of scores with the negatives of a kind, of a device's clips."""
+    """``info_nce`` on the fine scores of a device's clips, with negatives of one of ``KINDS``."""
 
     def loss(x, y, x_coarse, y_coarse, x_mask, y_mask, key, *, axis_name=None):
         across = {"axis_name": axis_name}

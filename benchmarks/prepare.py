@@ -2,10 +2,10 @@
 
     python benchmarks/prepare.py --input=fight_clips.tar [--clips=60] [--rounds=3]
 
-The first table is of a list in HowTo100M's layout, made up, with a column of paths: seconds to read
-and plan it, and the memory for that. The second is of clips of a corpus that ``fight_clips`` reads,
-in one process, whatever else that does: processor seconds, and the bytes that come out. ``x of
-video`` is seconds of video for each second of a core. Medians of the rounds.
+The first table is of a made-up list in HowTo100M's layout with a column of paths: CPU seconds to
+read and plan it, and the peak memory of the process. The second is of clips of a corpus that
+``fight_clips`` reads, encoded in one process. ``x of video`` is seconds of video for each CPU
+second, from the median of the rounds; beside it is the size of what was encoded.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def listing(count: int) -> None:
         opened = howto100m.Source(root=folder, validation=0.0, opened=False).raw()
         planned = plan.measured(opened, 256.0)
         seconds = time.process_time() - began
-    # In kilobytes on Linux; imports included.
+    # Linux counts in KiB. The memory of imports is included.
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print("| videos listed | processor seconds to plan | MB at most |\n| ---: | ---: | ---: |")
     print(f"| {planned.records:,} | {seconds:.1f} | {most:.0f} |\n")
@@ -48,7 +48,7 @@ def listing(count: int) -> None:
 
 def encoding(root: str, clips: int, rounds: int) -> None:
     opened = raw.open_raw(raw.SourceChoice("fight_clips", {}), root, raw.WHOLE)
-    # From all over the list, for neighbours are alike.
+    # From all over the list, because neighbours are alike.
     found = [opened[i] for i in range(0, len(opened), max(1, len(opened) // clips))]
     print("| | x of video | kB a second of video |\n| --- | ---: | ---: |")
     for name, how in ENCODINGS.items():

@@ -51,7 +51,7 @@ LARGE = {
     "ViViT-B": {"name": "vivit", "width": 768, "depth": 12, "heads": 12, "dtype": "bfloat16"},
 }
 LARGE_FRAMES, LARGE_SIZE = 32, 224
-# Of a corpus such as HowTo100M; what is compiled here has the shipped tokenizer's.
+# Tokens of a corpus such as HowTo100M; programs compiled here have those of the shipped tokenizer.
 VOCABULARY = 32_000
 # Tubelets of 2 x 16 x 16 pixels, so that 8 x 112 x 112 has S3D's N = 196.
 SMALL = {"name": "vivit", "width": 32, "depth": 1, "heads": 2}
@@ -128,7 +128,7 @@ def measured(devices: int, *, fine: bool, exchange: str, fsdp: int) -> dict:
     for transfer in hlo.transfers(text):
         received[transfer.kind] += transfer.received
         turns += transfer.turns
-        # What XLA joins into one all-reduce has one name; of the loss there are scalars alone.
+        # XLA joins all-reduces under the name of one of them. Those of the loss are only scalars.
         if "shard_map" in transfer.scope and transfer.kind != "all-reduce":
             of_loss += transfer.received
     flops = [(product.flops, "shard_map" in product.scope) for product in hlo.products(text)]
@@ -163,7 +163,7 @@ def by_formula(devices, N, fine, exchange):
     if fine:
         J, captions = K * SIZES["P"], clips if ring else clips * devices
         received += of(N=N, P=J)
-        # Where everything fits in one block XLA finds that it is made twice, and keeps it.
+        # If everything fits in one block, XLA sees that it is computed twice, and computes it once.
         one_block = blockwise.choose_block(clips, captions, N, J) == (clips, captions)
         flops += (4 + ring - one_block) * pairs * N * J
     return received, flops
@@ -199,7 +199,7 @@ def measure() -> list[dict]:
 
 
 def counted(name: str) -> model.Workload:
-    """An encoder beside text, by tracing alone."""
+    """The workload of an encoder beside text, found by tracing alone."""
     experiment = experiment_of(LARGE[name], batch=1, frames=LARGE_FRAMES, size=LARGE_SIZE)
     encoders = dict(experiment.model.encoders)
     encoders["text"] = encoders["text"].clone(vocabulary=VOCABULARY)
@@ -210,7 +210,7 @@ def counted(name: str) -> model.Workload:
         name=name,
         forward_flops=sum(part.flops for part in parts),
         parameters=sum(part.parameters for part in parts),
-        # Parameters are kept as well, once for all clips.
+        # The difference leaves out parameters, which are kept once for all clips.
         kept_bytes=_kept(experiment, 2) - _kept(experiment, 1),
         N=_cells(experiment, inputs),
         **{axis: SIZES[axis] for axis in ("K", "P", "D")},
@@ -247,7 +247,7 @@ def _cells(experiment, inputs):
 
 
 def timed(name: str, clips: int, fine: bool) -> dict | None:
-    """Steps on the first device; None if they do not fit into its memory."""
+    """Times steps on the first device; None if they do not fit into its memory."""
     options = flags.FLAGS
     experiment = experiment_of(
         LARGE[name],
@@ -293,7 +293,7 @@ def timed(name: str, clips: int, fine: bool) -> dict | None:
 
 
 def random_batch(experiment, clips):
-    """A batch that is made up, nothing of it masked."""
+    """A random batch in which nothing is masked."""
     rng = np.random.default_rng(0)
     high = {"video": 256, "tokens": experiment.tokenizer.vocabulary_size, "phrase_ids": 7}
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from fgmm.losses.sharded import received_bytes
 
 TARGET = 0.15
-# Of a device's memory, that a program may use; and clips of a batch come in multiples of it.
+# The share of a device's memory that a program may use. Clips of a device are a multiple of this.
 _USABLE, _MULTIPLE = 0.9, 4
 # Parameters, their gradient and two moments, float32.
 _STATE_BYTES = 16
@@ -35,15 +35,16 @@ _STATE_BYTES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Data-sheet figures of an accelerator, a second; bytes of networks one way.
+    """Data-sheet figures of an accelerator. Those of networks are for one direction.
 
     Attributes:
-      peak, peak_float32: FLOPs of products of bfloat16, and of float32 at JAX's default precision.
-      memory, capacity: bytes of the device's memory, a second and in all.
+      peak, peak_float32: FLOP/s of products of bfloat16, and of float32 at JAX's default precision.
+      memory: bytes a second of the device's memory.
+      capacity: its bytes.
       node: devices that the faster network joins.
-      inside, outside: bytes a device receives within a node, and a node from others; rings run
-        side by side, one through each connection.
-      hop_inside, hop_outside: bytes through a single connection.
+      inside, outside: bytes a second that a device receives within a node, and a node from other
+        nodes; rings run side by side, one through each connection.
+      hop_inside, hop_outside: bytes a second through a single connection.
     """
 
     name: str
@@ -85,12 +86,12 @@ MACHINES = {
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What a clip asks of a device, as counted by ``benchmarks/scaling.py --count``.
+    """What a clip costs a device, as counted by ``benchmarks/scaling.py --count``.
 
     Attributes:
-      forward_flops: of encoders and heads, with all captions.
-      parameters: of all.
-      kept_bytes: that the forward pass keeps for the backward pass.
+      forward_flops: of encoders and heads, with all captions of the clip.
+      parameters: how many the model has.
+      kept_bytes: what the forward pass keeps for the backward pass.
       N, K, P, D: embeddings of a clip, captions, phrases of a caption, width.
     """
 
@@ -111,15 +112,15 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What moves the cost of the fine-grained loss.
+    """What changes the cost of the fine-grained loss.
 
     Attributes:
       exchange, implementation: as in a config; 'kernel' goes with embeddings in bfloat16.
       grad_cache: whether clips are embedded twice.
-      width, phrases: D and P of the fine space instead of the workload's; 0 for those.
+      width, phrases: D and P of the fine space instead of the workload's; 0 for the workload's.
       pooled: how many local embeddings are pooled to one.
       candidates: captions that a clip is compared with, chosen by coarse scores; 0 for all.
-      utilisation: u.
+      utilisation: u, the share of the peak that products reach.
     """
 
     exchange: str = "gather"
@@ -187,7 +188,7 @@ def step(
     loss, negatives = ("info_nce", "hardest") if options.candidates else ("mil_nce", "all")
     of_loss = {"N": N, "P": J, "D": D, "itemsize": 2 if kernel else 4, "negatives": negatives}
     fine = received_bytes(loss, **of_loss, **moved)
-    # One product chooses, and has no backward pass.
+    # Choosing takes one product, which has no backward pass.
     choice = 2 * clips * C * D / (u * peak) if options.candidates else 0
     coarse = received_bytes("mil_nce", N=1, P=workload.K, D=workload.D, **moved)
     network = machine.network(devices, options.exchange)
@@ -228,7 +229,7 @@ def loss_flops(workload: Workload, captions: int, candidates: int = 0) -> tuple[
 
     Args:
       captions: C, of all devices.
-      candidates: k; 0 for all captions, of which none is chosen.
+      candidates: k; 0 for all captions, without a choice.
     """
     J = workload.K * workload.P
     fine = 4 * 2 * (candidates or captions) * workload.N * J * workload.D

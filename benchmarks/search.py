@@ -4,10 +4,11 @@
 
 It writes a bank of random embeddings of a small model's widths to a folder, memory-mapped as the
 page has it: coarse [M,64] in float32 and local [M,32,64] in float16. Captions of narrated shapes
-then find clips in it as they do on the page: embedded, compared with all clips by the coarse score
-and with the 200 best by the fine one too, with maps of their phrases for the twelve that are shown.
+then find clips in it as they do on the page. Each is embedded and compared with all clips by the
+coarse score, and with the 200 best by the fine score too; the twelve clips that are shown get maps
+of its phrases.
 
-It wants a machine that does nothing else. Embeddings are random, so nothing is said of recall.
+It needs a machine that does nothing else. Embeddings are random, so nothing is said of recall.
 """
 
 import argparse
@@ -48,7 +49,11 @@ def small_model() -> Model:
 
 
 def random_bank(folder: pathlib.Path, clips: int, cells: int, width: int) -> Bank:
-    """Embeddings of unit length around as many centres as there are hundreds of clips."""
+    """A bank of unit vectors around random centres, one centre for each hundred clips.
+
+    It has local embeddings [clips, cells, width] in float16, and coarse ones [clips, width] in
+    float32.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, clips // 100), width), np.float32)

@@ -2,9 +2,10 @@
 
     python benchmarks/segmenter.py [--half=test] [--errors=function_words]
 
-Boundary F1: of the gaps between two neighbouring words of a sentence, which ones part two phrases.
-Counts are summed over sentences. Each sentence is measured as written, and as a speech recogniser
-would give it, in lower case without punctuation. ``docs/measured/segmenter.md`` has the guideline.
+The measure is boundary F1: a boundary is a gap between two neighbouring words that parts two
+phrases. Counts are summed over sentences. Each sentence is measured as written, and as a speech
+recogniser would give it, in lower case without punctuation. ``docs/measured/segmenter.md`` has the
+guideline for the reader.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ class Sentence:
 
     @property
     def half(self) -> str:
-        """``dev`` or ``test``, by a hash of the sentence, so that nobody can choose."""
+        """``dev`` or ``test``, by a hash of the sentence and not by choice."""
         return ("dev", "test")[hashlib.sha256(self.written.encode()).digest()[0] % 2]
 
     @property
@@ -69,7 +70,7 @@ def sentences(half: str | None = None, path: pathlib.Path = SENTENCES) -> list[S
 
 
 def _words(text: str) -> list[phrases.Span]:
-    """Spans of whatever stands between spaces and is no mere dash."""
+    """Spans of words: whatever stands between spaces and has a letter or a digit."""
     return [match.span() for match in re.finditer(r"\S*\w\S*", text)]
 
 
@@ -103,7 +104,7 @@ def scores(counted: np.ndarray) -> dict[str, float]:
 
 
 def interval(counted: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95% interval of F1 over sentences drawn anew with replacement."""
+    """The 95% bootstrap interval of F1: sentences are drawn with replacement."""
     draws = np.random.default_rng(seed).integers(len(counted), size=(RESAMPLES, len(counted)))
     low, high = np.percentile([scores(counted[draw])["f1"] for draw in draws], [2.5, 97.5])
     return float(low), float(high)

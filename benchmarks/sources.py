@@ -3,17 +3,16 @@
     python benchmarks/sources.py [--entries=10000000] [--clips=200] [--rounds=5] [--folder=DIR]
 
 *Opening*: a list, tar shards and a saved dataset of made-up entries. List and shards are empty
-files, with an index that is made up in their place: that of a list is the same for CSV, Parquet and
-the others. The dataset is written as the package ``datasets`` writes it. A process of its own then
-opens the corpus, and looks up 20,000 entries in random order without their media. Memory is
-resident memory after that, beyond what a process has that does so with a corpus of one entry: *own*
-pages, and *mapped* ones, which the system takes back when it needs them. ``--clips=0`` measures
-this alone.
+files; only their index is made up (the index of a list is the same for CSV, Parquet and the
+others). The dataset is written as the package ``datasets`` writes it. A process of its own then
+opens the corpus, and looks up 20,000 entries in random order without their media. Memory is its
+resident memory after that, less the memory of a process that does the same with a corpus of one
+entry. *Own* pages stay; *mapped* pages the system takes back when it needs them. ``--clips=0``
+measures only this.
 
-*Reading*: clips a second from a source through ``Assembler`` into a batch, against the least that
-has to be done with the same clips, decoding alone: for videos as ``benchmarks/data.py`` says, for
-pictures Pillow with the bytes at hand. Both are timed by the processor time of the process, in
-turns.
+*Reading*: clips a second from a source through ``Assembler`` into a batch, against decoding the
+same clips, the least that has to be done: for videos as ``benchmarks/data.py`` says, for pictures
+with Pillow from bytes in memory. Both are timed by the CPU time of the process, in turns.
 """
 
 import collections
@@ -47,7 +46,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.data import plain, processor_seconds, spread, write_video
 from tests.data import pairs_fixture
 
-# Entries of a shard, as img2dataset has by default, and of a batch of a saved dataset.
+# Entries of a shard, by default as many in img2dataset, and of a batch of a saved dataset.
 SHARD, BATCH = 10_000, 1_000
 # Rows of a batch of the index of a list.
 ROWS = 16_384
@@ -85,7 +84,7 @@ print(json.dumps([len(source), *opened, *resident(), each]))
 
 
 def made_up_list(folder: pathlib.Path, entries: int) -> dict:
-    """A list of pictures that are not there, of which the index alone is there."""
+    """Writes the index of a list of pictures, which do not exist; returns the source's options."""
     folder.mkdir()
     options = {"root": str(folder / "pairs.csv"), "validation": 0.0}
     pathlib.Path(options["root"]).touch()
@@ -95,7 +94,7 @@ def made_up_list(folder: pathlib.Path, entries: int) -> dict:
 
 
 def _rows(entries: int, path: str, columns: lists.Columns, quotes: bool):
-    """The rows of a list as if they were there."""
+    """The rows of the made-up list, in the place of ``lists.entries``."""
     del columns, quotes
     for first in range(0, entries, ROWS):
         numbers = range(first, min(first + ROWS, entries))
@@ -110,7 +109,7 @@ def _rows(entries: int, path: str, columns: lists.Columns, quotes: bool):
 
 
 def made_up_shards(folder: pathlib.Path, entries: int) -> dict:
-    """Shards of three members a sample, of which the index alone is there."""
+    """Writes the index of shards with three members a sample; returns the source's options."""
     folder.mkdir()
     shards = -(-entries // SHARD)
     for shard in range(shards):
@@ -122,7 +121,7 @@ def made_up_shards(folder: pathlib.Path, entries: int) -> dict:
 
 
 def _samples(entries: int, path: str, folder: str):
-    """The rows of a shard as if it were there."""
+    """The rows of a made-up shard, in the place of ``tar_shards.samples``."""
     first = int(pathlib.Path(path).stem) * SHARD
     keys = [f"{number:09d}" for number in range(first, min(first + SHARD, entries))]
     of_one = [{"ending": e, "first": 512, "size": 50_000} for e in ("jpg", "txt", "json")]
@@ -133,7 +132,7 @@ def _samples(entries: int, path: str, folder: str):
 
 
 def made_up_dataset(folder: pathlib.Path, entries: int) -> dict:
-    """A saved dataset of paths."""
+    """Writes a saved dataset of paths; returns the source's options."""
     folder.mkdir()
     schema = pa.schema([("image", pa.string()), ("caption", pa.list_(pa.string()))])
     name = "data-00000-of-00001.arrow"
@@ -158,7 +157,9 @@ MADE = {
 
 
 def opened(name: str, options: dict, count: int) -> list[float]:
-    """What a process of its own says of a corpus that it opens."""
+    """What ``OPEN`` prints of a corpus, in a process of its own: the number of entries, wall and
+    CPU seconds to open it, MiB of own and of mapped memory, and CPU seconds to look up an entry.
+    """
     result = subprocess.run(
         [sys.executable, "-c", OPEN, json.dumps([name, options, count])],
         capture_output=True,

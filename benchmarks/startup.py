@@ -3,8 +3,8 @@
     python benchmarks/startup.py [--config=quickstart] [--rounds=3]
 
 Each program runs as users start it, in a process of its own: first with an empty cache of compiled
-programs and then, ``rounds`` times, with what the first left there. Seconds of a clock depend on
-what else the machine does; those of the CPU, of all threads, do so less.
+programs and then, ``rounds`` times, with what the first run left there. Wall time depends on what
+else the machine does; CPU time, of all threads, depends on it less.
 """
 
 import argparse

@@ -12,7 +12,7 @@ class TorchProcess:
     """A script of this folder that answers requests.
 
     Args:
-      python: that has PyTorch.
+      python: an interpreter that has PyTorch.
       script: the name of the file.
     """
 

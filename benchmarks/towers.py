@@ -1,4 +1,4 @@
-"""Whether towers of published sizes give what ``transformers`` gives, from pixels, waveforms and
+"""Compares towers of published sizes with those of ``transformers``, from pixels, waveforms and
 captions.
 
     python benchmarks/towers.py --torch-python=python-with-transformers --family=clip
@@ -6,7 +6,7 @@ captions.
 Weights are random, biases, normalisations and scales too, the same on both sides. It prints the
 largest difference of every output over its largest value, and exits with 1 if one passes 1e-4. CI
 runs ``tests/convert/test_towers.py`` and ``test_single_towers.py`` on small models instead, against
-outputs that were kept.
+stored outputs.
 """
 
 import argparse

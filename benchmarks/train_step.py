@@ -2,11 +2,11 @@
 
     python benchmarks/train_step.py --config=quickstart [--steps=300] [--rounds=3]
 
-The trainer is run as users run it, with reading, metrics, progress and checkpoints, once with the
-corpus as it is and once with its clips kept in memory, so that what the trainer itself costs is
-told apart from what the corpus costs; the time that a clip of the corpus takes a core is printed
-beside. The trainer saves as often as the config says, so ``--steps`` should be a multiple of
-``checkpoint.every_steps``. The kinds take turns, since machines are noisy.
+The trainer is run as users run it, with reading, metrics, progress and checkpoints: once with the
+corpus as it is, and once with clips in memory. This separates the cost of the trainer from that of
+the corpus. The CPU time to read a clip of the corpus is printed too. The trainer saves as often as
+the config says, so ``--steps`` should be a multiple of ``checkpoint.every_steps``. The kinds take
+turns, since machines are noisy.
 """
 
 import pathlib
@@ -98,7 +98,7 @@ def trainer(experiment, source, steps: int) -> float:
 
 
 def core_milliseconds(experiment, source) -> float:
-    """What it takes one core to read a clip and make it an example of a batch."""
+    """The CPU milliseconds to read a clip and make it an example of a batch."""
     assembler = experiment.assembler(source)
     clips = min(1000, len(source) // 2)
     for record in range(clips):  # shapes that are drawn once for all clips
@@ -131,7 +131,7 @@ def main(argv):
     rates = {name: [] for name in kinds}
     for _ in range(_ROUNDS.value):
         for name, (run, clips) in kinds.items():
-            # Built anew, for a tokenizer remembers the captions that it has seen.
+            # Built anew, because a tokenizer remembers the captions that it has seen.
             rates[name].append(run(experiments.build(config), clips, steps))
 
     device = jax.devices()[0]

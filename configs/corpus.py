@@ -1,7 +1,7 @@
-"""Any corpus in the form that it has: videos, pictures or sounds with captions, for two CPU cores.
+"""Any corpus in the form it has: videos, pictures or sounds with captions, sized for two CPU cores.
 
-``source`` is a file in ``fgmm/data/sources``, whose options are variants too. A tokenizer is
-trained on the captions first; a pattern needs quotes, or the shell reads it::
+``source`` names a file in ``fgmm/data/sources``; the options of that source are variants too. Train
+a tokenizer on the captions first. Put a pattern in quotes, or the shell expands it::
 
     python -m fgmm.data.tokenizer train --source=webdataset --option=root='tars/{000..010}.tar' \
         --vocabulary_size=4000 --output=tars.model
@@ -17,7 +17,7 @@ from fgmm.config.variants import given
 
 # The fine term by name, and how many captions a clip draws from those near it.
 FINE = {"info_nce": 1, "mil_nce": 4}
-# Which modalities files of a kind have beside text, and the pairs of them with their weights.
+# The pairs that files of a kind are trained on, with their weights.
 KINDS = {
     "video": {"video_text": 1.0, "video_audio": 0.5, "audio_text": 0.5},
     "image": {"video_text": 1.0},

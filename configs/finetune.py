@@ -1,7 +1,7 @@
 """One training of the fine-tuning protocol by itself, with its test at the end.
 
 ``configs/eval/finetune.py`` has the protocol and its recipe, and ``python -m fgmm.eval.finetune``
-runs all of its trainings; this one is for a part on machines of its own::
+runs all of its trainings. This config runs one of them, as on a machine of its own::
 
     python -m fgmm.main --workdir=runs/esc50_fold1 \
         --config=configs/finetune.py:checkpoint=runs/a,corpus=esc50,root=ESC-50-master,part=1
@@ -25,8 +25,9 @@ _OWN = {"checkpoint": "runs/pretrained", "step": "latest", "part": 1, "random": 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: those of ``configs/eval/finetune.py``, ``corpus`` among them; and ``checkpoint``,
-    the folder of the run to start from, and ``step``; ``part``, which fold or split is the test,
-    from 1; ``random`` starts from random parameters instead; ``seed`` of the training.
+    the folder of the run to start from, and its ``step``; ``part``, the number of the fold or split
+    that is the test, from 1; ``random`` to start from random parameters instead; ``seed`` of the
+    training.
     """
     own = ",".join(f"{key}={given(argument, key)}" for key in _OWN if given(argument, key))
     variant = configs.variant(own, **_OWN)

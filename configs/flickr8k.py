@@ -1,6 +1,6 @@
 """Flickr8k from scratch: 6,000 images with five captions each, sized for two CPU cores.
 
-The corpus is given as archive or folder, and a tokenizer trained on its captions first::
+The corpus is an archive or a folder. Train a tokenizer on its captions first::
 
     python -m fgmm.data.tokenizer train --source=flickr8k --option=root=flickr8k.tar \
         --vocabulary_size=4000 --output=flickr8k.model

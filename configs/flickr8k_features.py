@@ -29,7 +29,7 @@ from fgmm.train.checkpoint import TOKENIZER, config_of
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
 ARMS, CHEAPER_ARMS = _SHAPES["ARMS"], _SHAPES["CHEAPER_ARMS"]
 IMAGES = 6000
-# Of the training images, those that rates and temperatures are tuned on.
+# The last of the training images, which rates and temperatures are tuned on.
 TUNING = 1000
 VARIANTS = {
     "tokenizer": "flickr8k.model",
@@ -52,13 +52,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``root``: the folder of the features, with a folder for each split; ``tokenizer``: its file.
-    - ``words``: the folder of WordLlama's converted embeddings, with which text starts and whose
-      tokenizer it has; "" for words learned from the captions alone.
+    - ``words``: the folder of WordLlama's converted embeddings; text starts from these and has
+      their tokenizer. With "", words are learned from the captions alone.
     - ``start``: the folder of a run of this config that heads and text start from.
     - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
-    - ``temperature_times``: factor of the temperature of the arm that is tuned.
+    - ``temperature_times``: factor of the arm's tuned temperature.
     - ``captions``: how many of an image's five captions a step sees at once; the scores of an image
       are means over them.
     - ``wrong``: share of the training captions that are taken from other images.
@@ -81,7 +81,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 def heads_and_text(
     variant: ml_collections.ConfigDict, images: Callable[..., dict[str, Any]]
 ) -> ml_collections.ConfigDict:
-    """The config without its video encoder and what that takes.
+    """The config without the video encoder and the sizes of its input.
 
     Args:
       variant: with the keys of ``VARIANTS``.

@@ -1,9 +1,9 @@
 """Flickr8k through EfficientNet-Lite0 with its ImageNet weights: frozen, or with its last blocks
-moving.
+trained.
 
-It is ``configs/flickr8k_features.py`` from pictures in the place of stored features: the same
+It is ``configs/flickr8k_features.py`` with pictures in the place of stored features: the same
 heads, text, terms and variants, and with ``blocks=0`` the same features. docs/encoders.md says
-where the weights are, which are converted first::
+where the weights are. Convert them first::
 
     python -m fgmm.convert --from=efficientnet-lite0-57934424.pth --output=runs/efficientnet_lite0
     python -m fgmm.data.tokenizer train --source=flickr8k --option=root=flickr8k.tar \
@@ -30,11 +30,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: those of ``configs/flickr8k_features.py``, where ``root`` is the corpus; and
 
     - ``start``: the folder of a run of ``configs/flickr8k_features.py`` that heads and text start
-      from, so that they have learned before blocks move.
+      from, so that they have learned before blocks are trained.
     - ``weights``: the folder of the converted network.
-    - ``blocks``: how many of its last blocks move, and with them its last convolution; 0 for none.
-      ``blocks_rate`` is their learning rate over that of heads and text. Statistics of all its
-      normalisations stay, and normalise in training as in evaluation.
+    - ``blocks``: how many of its last blocks are trained, and with them its last convolution; 0 for
+      none. ``blocks_rate``: their learning rate as a multiple of that of heads and text. Running
+      statistics stay as they are, and normalise in training as in evaluation.
     """
     variant = configs.variant(
         argument,
@@ -68,7 +68,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def _moving(variant: ml_collections.ConfigDict, blocks: int) -> tuple[tuple[str, str | float], ...]:
-    """Rules on the parts of the encoder that learn."""
+    """The rules on learning rates for the parts of the encoder that are trained."""
     if not 0 <= variant.blocks <= blocks:
         raise configs.ConfigError(
             f"variant blocks={variant.blocks} must be from 0 to {blocks}, those of the network"

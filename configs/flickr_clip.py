@@ -1,8 +1,8 @@
-"""Flickr30k or Flickr8k from CLIP, at the recipe by which Chinese CLIP was fine-tuned on Flickr30k.
+"""Flickr30k or Flickr8k from CLIP, by the recipe that fine-tuned Chinese CLIP on Flickr30k.
 
 Yang et al., "Chinese CLIP: Contrastive Vision-Language Pretraining in Chinese", 2022 (arXiv
-2211.01335), as published in github.com/OFA-Sys/Chinese-CLIP at commit 31863c7. CLIP is converted
-first; Flickr30k is as ``fgmm/data/sources/image_captions.py`` shows::
+2211.01335), as published in github.com/OFA-Sys/Chinese-CLIP at commit 31863c7. Convert CLIP first.
+``fgmm/data/sources/image_captions.py`` shows the files of Flickr30k::
 
     python -m fgmm.convert --from=clip-vit-base-patch16 --output=runs/clip
     python -m fgmm.main --config=configs/flickr_clip.py:clip=runs/clip,root=flickr30k \
@@ -15,8 +15,8 @@ of 8 devices), 3 epochs in which each of an image's five captions is an example,
 biases, normalisations and temperature (main.py); crops of at least 0.9 of the picture and
 mirroring (data.py).
 
-Not as published: that program's text tower reads Chinese, of at most 52 tokens, and this one has
-the length of CLIP's; its AutoAugment is left out; an image comes once in a batch, with one caption
+Not as published: the published text tower reads Chinese, at most 52 tokens, and here captions have
+the length of CLIP's; AutoAugment is left out; an image comes once in a batch, with one caption
 drawn from its five. ``fine``, ``rank`` and the values for Flickr8k are ours. ``rank`` trains
 adapters in the place of the towers, at 20 times the learning rate.
 """
@@ -27,7 +27,7 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.train.checkpoint import config_of
 
-# Entries of ``config.data.source``, splits of training and evaluation, and images to train on.
+# By corpus: its source, the splits of training and evaluation, and the number of training images.
 CORPORA = {
     "flickr30k": ("image_captions", "train", "val", 29_000),
     "flickr8k": ("flickr8k", "train", "dev", 6000),
@@ -79,7 +79,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.init_from.update(path=variant.clip, rules=initialised)
 
     config.optimizer.update(learning_rate=variant.rate, b1=0.9, b2=0.98, eps=1e-6, clip_norm=0.0)
-    # As a share, so that a short run has a short one.
+    # As a share of the steps, so that a short run has a short warmup.
     config.optimizer.schedule.update(name="cosine", warmup=min(0.25, 100 / config.steps))
     undecayed = ".*(bias|scale|temperature.*|null.*)"
     config.optimizer.weight_decay = ((undecayed, 0.0), (".*", 0.001))

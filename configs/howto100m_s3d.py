@@ -1,8 +1,8 @@
-"""HowTo100M with S3D-G and a bag of words, at the recipe of MIL-NCE.
+"""HowTo100M with S3D-G and a bag of words, by the recipe of MIL-NCE.
 
 Miech et al., CVPR 2020 (arXiv 1912.06430), sections 3 and 4.1, and the authors' code for GPUs
 (github.com/antoine77340/MIL-NCE_HowTo100M: README, args.py, video_loader.py, main_distributed.py).
-The corpus is as ``fgmm/data/sources/howto100m.py`` shows; a tokenizer is trained on it first::
+``fgmm/data/sources/howto100m.py`` shows the files of the corpus. Train a tokenizer on it first::
 
     python -m fgmm.data.tokenizer train --source=howto100m --option=root=howto100m \
         --vocabulary_size=32000 --output=howto100m.model
@@ -11,8 +11,8 @@ The corpus is as ``fgmm/data/sources/howto100m.py`` shows; a tokenizer is traine
 
 Not as published: the learning rate falls with a cosine, as in the authors' code, and not in two
 steps, as in the paper; word embeddings are learned and not word2vec's, except with ``init_from``; a
-random crop is scaled to its size; a video with fewer than K narrations has a smaller bag, not
-copies. Section numbers and the limit of 16 words have not been checked against the paper's text.
+random crop varies in size and is then resized; a video with fewer than K narrations has a smaller
+bag, not copies. Section numbers and the limit of 16 words have not been checked against the paper.
 ``fine`` is this project's own, with embeddings of unit length and learned temperatures: with
 ``fine=none`` the objective is MIL-NCE alone, on the products of whole clips and whole narrations.
 """
@@ -74,7 +74,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         height=200,
         width=200,
         captions=4,
-        # Without a fine term a narration is one phrase, whose pool is the published maximum.
+        # Without a fine term a narration is one phrase; its pool is the published maximum.
         phrases=1 if published else 6,
         # Pieces of the published 16 words.
         tokens=24,
@@ -105,7 +105,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     # Adam, 1e-3, linear warmup of 5,000 steps (section 4.1; args.py), nothing decayed or clipped.
     config.optimizer.update(learning_rate=1e-3, b2=0.999, clip_norm=0.0)
-    # As a share, so that a short run has a short one.
+    # As a share of the steps, so that a short run has a short warmup.
     config.optimizer.schedule.warmup = 5000 / config.steps
     config.optimizer.weight_decay = ((".*", 0.0),)
     config.checkpoint.update(every_steps=5000, every_minutes=30.0)

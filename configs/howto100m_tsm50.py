@@ -1,8 +1,8 @@
-"""HowTo100M with TSM-ResNet50, ResNet-50 on sound and a bag of words, at the recipe of MMV.
+"""HowTo100M with TSM-ResNet50, ResNet-50 on sound and a bag of words, by the recipe of MMV.
 
 Alayrac et al., NeurIPS 2020 (arXiv 2006.16228), sections 3 and 4.1, and the models' published
-config (github.com/google-deepmind/deepmind-research, mmv/config.py). The corpus is as
-``fgmm/data/sources/howto100m.py`` shows; a tokenizer is trained on it first::
+config (github.com/google-deepmind/deepmind-research, mmv/config.py).
+``fgmm/data/sources/howto100m.py`` shows the files of the corpus. Train a tokenizer on it first::
 
     python -m fgmm.data.tokenizer train --source=howto100m --option=root=howto100m \
         --vocabulary_size=32000 --output=howto100m.model
@@ -27,7 +27,7 @@ SOURCES = ("howto100m", "prepared")
 # Section 4.1: on HowTo100M video and text count ten times as much as video and audio.
 WEIGHTS = {"video_text": 1.0, "video_audio": 0.1}
 # "FAC": a fine space for video and audio, and a coarse one, reached through it, that adds text.
-# Of the published heads that of video to audio has a hidden layer, the others are linear.
+# The published head of video into the fine space has a hidden layer; the other heads are linear.
 SPACES = {"video_text": "vat", "video_audio": "va"}
 
 
@@ -72,7 +72,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         width=200,
         sample_rate=16000,
         captions=4,
-        # Without a fine term a narration is one phrase, whose pool is the published maximum.
+        # Without a fine term a narration is one phrase; its pool is the published maximum.
         phrases=1 if variant.fine == "none" else 6,
         # Pieces of the published 16 words.
         tokens=24,
@@ -114,7 +114,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     # Adam, 0.002, 5,000 steps of warmup, half a period of the cosine (section 4.1).
     config.optimizer.update(learning_rate=2e-3, b2=0.999, clip_norm=0.0)
-    # As a share, so that a short run has a short one.
+    # As a share of the steps, so that a short run has a short warmup.
     config.optimizer.schedule.warmup = min(0.1, 5000 / config.steps)
     config.optimizer.weight_decay = ((".*", 0.0),)
     config.checkpoint.update(every_steps=5000, every_minutes=30.0)

@@ -1,8 +1,9 @@
-"""MSR-VTT from CLIP, at the recipe of CLIP4Clip.
+"""MSR-VTT from CLIP, by the recipe of CLIP4Clip.
 
 Luo et al., "CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip Retrieval", 2021 (arXiv
-2104.08860), as published in github.com/ArrowLuo/CLIP4Clip at commit 508ffa3. The corpus is as
-``fgmm/data/sources/msr_vtt.py`` shows; CLIP is converted first, ViT-B/32 or ViT-B/16::
+2104.08860), as published in github.com/ArrowLuo/CLIP4Clip at commit 508ffa3.
+``fgmm/data/sources/msr_vtt.py`` shows the files of the corpus. Convert CLIP first, ViT-B/32 or
+ViT-B/16::
 
     python -m fgmm.convert --from=clip-vit-base-patch32 --output=runs/clip
     python -m fgmm.main --config=configs/msr_vtt_clip.py:clip=runs/clip,root=msr_vtt \
@@ -19,12 +20,12 @@ of both directions; temperature at least 0.01; ``meanP`` and ``seqTransf``, the 
 (``--cross_num_hidden_layers``). Numbers are those of the list 1k-A.
 
 Not as published: a batch has a video once, with one sentence drawn from its 20; 12 frames are at
-equal distances over the video also where it is shorter than 12 s; frames are averaged before the
+equal distances over the video even if it is shorter than 12 s; frames are averaged before the
 projection and not scaled to unit length first; the transformer over them starts at zero and not
 from text blocks; Adam has its bias correction, and gradients are not also clipped array by array;
-the cosine begins at the peak, where the published one is at 0.976 of it; the last step is reported,
-where the published program takes the epoch that is best on the test list. ``fine`` is this
-project's own.
+after the warmup the learning rate is at its peak, and the published one at 0.976 of it; the last
+step is reported, and the published program reports the epoch that is best on the test list.
+``fine`` is this project's own.
 """
 
 import ml_collections
@@ -33,7 +34,7 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.train.checkpoint import config_of
 
-# 9,000 videos with 20 sentences each at a batch of 128, without the rest.
+# Steps of an epoch: 9,000 videos with 20 sentences each in batches of 128, the rest left out.
 EPOCH, EPOCHS = 1406, 5
 TIME = {"mean": 0, "transformer": 4}
 FINE = ("none", "fine_grained_nce")

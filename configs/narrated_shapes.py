@@ -1,7 +1,7 @@
-"""One cell of the study on narrated shapes: the same encoders and corpus, one objective an arm.
+"""One cell of the study on narrated shapes: the same encoders and corpus, one objective per arm.
 
-``configs/study/narrated_shapes.py`` names this file and says which cells are trained. Pictures of
-48 pixels halve the time of a run of the quickstart's size.
+``configs/study/narrated_shapes.py`` names this file and says which cells are trained. Pictures are
+48 x 48 pixels and not 64 x 64 as in the quickstart, which halves the time of a run.
 """
 
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ GATED = SYMMETRIC | {"weighting": "learned"}
 
 
 class Arm(NamedTuple):
-    """What is compared with the other arms.
+    """An objective that is compared with those of the other arms.
 
     Attributes:
       title: of its row in tables.
       family: "coarse" or "fine": fine arms are compared with the best coarse one.
-      score: of retrieval, by which the arm is judged.
+      score: the score of retrieval by which the arm is judged.
       terms: of the objective, on every pair.
       tuned: the option that ``temperature_times`` multiplies, in all terms that set it.
       pool: of coarse embeddings.
@@ -79,7 +79,7 @@ ARMS = {
     ),
 }
 
-# The last arm, with fewer negatives in its fine term; the batch must have as many clips.
+# ``gated_both`` with fewer negatives in its fine term. They need a batch of at least 32 clips.
 FEWER_NEGATIVES = {
     "gated_hardest": ("the 32 hardest captions", {"negatives": "hardest", "candidates": 32}),
     "gated_importance": ("32 drawn captions", {"negatives": "importance", "candidates": 32}),
@@ -98,12 +98,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS``; ``pairs``: one of ``PAIRS``. An encoder that no
       pair needs is left out.
-    - ``examples``: clips seen in training, whatever the batch.
+    - ``batch``: clips of a step; ``examples``: clips seen in training, whatever the batch.
     - ``noise``: share of the narration that is about something else; ``clutter``: objects of a clip
       that nobody speaks of, in training and in retrieval.
     - ``width``: factor of the widths of all encoders.
-    - ``rate``: the learning rate; ``temperature_times``: factor of the temperature of the arm that
-      is tuned.
+    - ``rate``: the learning rate; ``temperature_times``: factor of the arm's tuned temperature.
     - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
     - ``evaluations``: how often retrieval is measured, the end included.
     """

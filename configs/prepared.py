@@ -1,13 +1,14 @@
-"""What ``fgmm.data.prepare`` wrote, one corpus or several together, sized for two CPU cores.
+"""One corpus that ``fgmm.data.prepare`` wrote, or several together, sized for two CPU cores.
 
-A tokenizer is trained on the captions first::
+Train a tokenizer on the captions first::
 
     python -m fgmm.data.tokenizer train --source=prepared --option=root=prepared \
         --vocabulary_size=4000 --output=prepared.model
     python -m fgmm.main --config=configs/prepared.py:root=prepared,tokenizer=prepared.model \
         --workdir=runs/prepared
 
-A corpus may lack what another one has: a clip counts in the pairs of which it has both sides.
+A corpus may lack a modality that another one has: a clip counts only in pairs of modalities that it
+has.
 """
 
 import pathlib
@@ -23,12 +24,12 @@ FINE = {"info_nce": 1, "mil_nce": 4}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``root``, a folder, or several joined by ``+``, each with ``@SPLIT`` behind it
-    where it is another than ``split``; ``weights`` of several, joined by ``+``, all alike if empty;
-    ``validation``, the split of the first folder for evaluation, empty for none; ``tokenizer``,
-    ``steps`` and ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its pictures;
-    ``fine`` is the loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of captions
-    spoken nearby.
+    """Variants: ``root``, a folder, or several joined by ``+``; ``split`` to train on, except of a
+    folder that is given as ``FOLDER@SPLIT``; ``weights`` of several folders, joined by ``+``, all
+    equal if empty; ``validation``, the split of the first folder for evaluation, empty for none;
+    ``tokenizer``, ``steps`` and ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its
+    pictures; ``fine`` is the loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of
+    captions spoken nearby.
     """
     variant = configs.variant(
         argument,
@@ -90,7 +91,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def _roots(joined: str) -> list[str]:
-    """The folders of the variant ``root``; a folder may have a ``+`` in its name."""
+    """The folders of the variant ``root``, each with its ``@SPLIT``; names may have a ``+``."""
     roots, left = [], joined.split("+")
     while left:
         for count in range(len(left), 0, -1):
@@ -106,7 +107,11 @@ def _roots(joined: str) -> list[str]:
 
 
 def _parts(variant: ml_collections.ConfigDict, options: dict) -> dict[str, dict]:
-    """The entry of each folder, by its name; with weights where there are several."""
+    """The entry of each folder, by its name, with a weight if there are several.
+
+    Raises:
+      ConfigError: two folders have the same name, or the weights are not as many numbers.
+    """
     roots = _roots(variant.root)
     weights = variant.weights.split("+") if variant.weights else ["1"] * len(roots)
     parts = {}

@@ -23,8 +23,8 @@ FINE = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-    """Variants: ``noise`` is the share of sentences that say what is not there; ``fine`` is the
-    loss on local embeddings, one of ``FINE``, or ``none`` for the coarse terms alone.
+    """Variants: ``noise`` is the share of sentences that say what is not there; ``steps``; ``fine``
+    is the loss on local embeddings, one of ``FINE``, or ``none`` for the coarse terms alone.
     """
     variant = configs.variant(argument, noise=0.5, steps=1200, fine="info_nce")
     if variant.fine not in (*FINE, "none"):

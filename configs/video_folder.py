@@ -1,7 +1,7 @@
 """Your own videos with captions beside them, sized for two CPU cores.
 
-It is ``configs/corpus.py`` for folders as ``fgmm/data/sources/video_folder.py`` shows; a tokenizer
-is trained on the captions first::
+It is ``configs/corpus.py`` for folders; ``fgmm/data/sources/video_folder.py`` shows their files.
+Train a tokenizer on the captions first::
 
     python -m fgmm.data.tokenizer train --source=video_folder --option=root=my_videos \
         --vocabulary_size=2000 --output=my_videos.model

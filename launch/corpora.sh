@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The whole path on real corpora in a few minutes: bash launch/corpora.sh [--dry-run] DATA [DIR]
-# DATA holds flickr8k.tar, esc10.tar, storybook.tar and fight_clips.tar. They are prepared and looked
-# at; a small model is trained on all four together, killed, continued, compared with one that was
-# not killed, and evaluated. What is prepared already stays. STEPS=60 says how long it trains.
+# DATA holds flickr8k.tar, esc10.tar, storybook.tar and fight_clips.tar. Each is prepared and gets a
+# page to look at. A small model is trained on all four together, killed, continued, compared with
+# one that was not killed, and evaluated. What is prepared already is kept. STEPS (60) is the number
+# of steps.
 set -euo pipefail
 trap 'exit 130' INT
 # shellcheck source=launch/dry_run.sh
@@ -34,7 +35,7 @@ train() { # workdir: on pictures with captions, sounds, picture books and clips 
         --config="configs/prepared.py:$variants,tokenizer=$folder/captions.model"
         --config.checkpoint.every_steps=10 --config.evals.validation.every=0)
     if [ -n "$dry_run" ]; then run "${command[@]}" && return; fi
-    # In the place of the shell, so that it is what is killed.
+    # The trainer takes the place of the shell, so that `kill` reaches the trainer.
     exec "${command[@]}"
 }
 

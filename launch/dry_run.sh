@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# To be sourced, without arguments, before the arguments are read: takes --dry-run from their front.
-# With it, `run COMMAND ...` prints the command instead of running it, and launch/environment.sh
-# makes nothing.
+# To be sourced, without arguments, before a script reads its arguments: it takes --dry-run from
+# their front. With --dry-run, `run COMMAND ...` prints the command instead of running it, and
+# launch/environment.sh makes nothing.
 
 dry_run=
 if [ "${1:-}" = --dry-run ]; then dry_run=1 && shift; fi

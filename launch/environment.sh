@@ -33,7 +33,7 @@ if [ ! -x .venv/bin/pip ]; then
     "$interpreter" -m venv .venv
 fi
 
-# Installing again what is installed takes seconds; a note of what was asked for saves them.
+# pip takes seconds even if everything is installed. A note of what was asked for saves them.
 wanted=$(cat setup.py pyproject.toml constraints.txt | cksum)
 stamp=.venv/installed${extra:+-$extra}
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

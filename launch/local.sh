@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Trains with N processes on this machine:
 #   bash launch/local.sh [--dry-run] N --config=configs/X.py --workdir=DIR [flags of fgmm.main]
-# The output of process 0 is shown; that of the others goes to files in LOGS (a new folder in
-# ${TMPDIR:-/tmp}), and its end is shown if they fail. SIGTERM, SIGINT and SIGHUP are passed on to
-# all. When one process fails, the others get SIGTERM at once and SIGKILL 10 seconds (GRACE) later.
-# Exit code: 0, or that of the process that ended first without being done: 143 or 130 where all of
-# them were asked to stop by SIGTERM or Ctrl-C and have saved. GPUs (of CUDA_VISIBLE_DEVICES, if it is
-# set) are shared out evenly where N divides their number. PORT is where the processes meet, by default a free one; PYTHON is the interpreter,
-# by default that of .venv, which is made if it is missing.
+# The output of process 0 is shown. That of the others goes to files in LOGS (by default a new
+# folder in ${TMPDIR:-/tmp}); if one of them fails first, the end of its file is shown.
+# SIGTERM, SIGINT and SIGHUP are passed on to all processes. When one fails, the others get SIGTERM
+# at once and SIGKILL after GRACE seconds (10).
+# Exit code: 0, or that of the first process that ended without being done. It is 143 or 130 if all
+# were stopped by SIGTERM or Ctrl-C and have saved.
+# GPUs (those of CUDA_VISIBLE_DEVICES, if it is set) are shared out evenly if N divides their
+# number. PORT is where the processes meet, by default a free port. PYTHON is the interpreter, by
+# default that of .venv, which is made if it is missing.
 set -euo pipefail
 
 usage() {
@@ -38,7 +40,7 @@ elif command -v nvidia-smi >/dev/null; then
     mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader | grep -x '[0-9]*')
 fi
 
-# Sets the words of the command of process $1.
+# Sets `words` to the command of process $1.
 command_of() {
     words=()
     local each=$((${#gpus[@]} / count)) IFS=,
@@ -73,8 +75,8 @@ for name in TERM INT HUP; do
     trap "pass_on $name" "$name"
 done
 
-# With job control every process has a group of its own: Ctrl-C reaches this script alone, which
-# passes it on, once.
+# With job control every process has a group of its own: Ctrl-C reaches only this script, which
+# passes it on once.
 set -m
 for ((i = 0; i < count; i++)); do
     command_of "$i" "$@"
@@ -102,12 +104,13 @@ while [ "${#left[@]}" -gt 0 ]; do
             break 2
         fi
     done
-    # A signal ends the sleep, and is passed on then.
+    # A signal ends this sleep, so it is passed on at once.
     if [ "${#left[@]}" -gt 0 ]; then sleep 0.5 & wait $! || true; fi
 done
 if [ "${status:-0}" = 0 ]; then exit 0; fi
 
-# A wrong command ends all of them by themselves, process 0 with the reason; so does a wish to stop.
+# After a wrong command (2) all processes end by themselves, and process 0 says why. After a request
+# to stop (130, 143) they end by themselves too.
 together=0
 case $status in
 2) together=20 ;;

@@ -5,7 +5,7 @@
 #   bash launch/study.sh [--dry-run] [DIR] [FLAG ...]    the study CONFIG, by default
 #                                                        configs/study/narrated_shapes.py; flags go
 #                                                        to fgmm.study, such as --select=arm=symmetric
-# What is done is not done again, so it may be interrupted.
+# Finished cells are not run again, so the script may be interrupted.
 set -euo pipefail
 # shellcheck source=launch/dry_run.sh
 . "$(dirname "$0")/dry_run.sh"

@@ -3,12 +3,12 @@
 #   bash launch/tpu_pod.sh [--dry-run] setup NAME            brings the last commit to every worker
 #                                                            and makes .venv there
 #   bash launch/tpu_pod.sh [--dry-run] start NAME --config=configs/X.py --workdir=DIR [...]
-#   bash launch/tpu_pod.sh [--dry-run] follow NAME           shows its output until it ends; its exit
-#                                                            code is 143 if it was stopped, and not
-#                                                            0 either if it failed on a worker
+#   bash launch/tpu_pod.sh [--dry-run] follow NAME           shows the output until training ends;
+#                                                            exit code: 0 if it is done, 143 if it
+#                                                            was stopped, another if a worker failed
 #   bash launch/tpu_pod.sh [--dry-run] stop NAME             everything is saved; `start` goes on
-# DIR is on storage that all workers share. ZONE and PROJECT are gcloud's, by default those it is
-# configured with. PYTHON3 is the interpreter on the workers that .venv is made from. Training goes
+# DIR is on storage that all workers share. ZONE and PROJECT are those of gcloud, by default those
+# in its configuration. PYTHON3 is the workers' interpreter that .venv is made from. Training goes
 # on when the connection is lost.
 set -euo pipefail
 # shellcheck source=launch/dry_run.sh
@@ -35,7 +35,7 @@ fi
 to_all=("$name" --worker=all ${ZONE:+"--zone=$ZONE"} ${PROJECT:+"--project=$PROJECT"})
 on_all() { run gcloud compute tpus tpu-vm ssh "${to_all[@]}" "--command=$1"; }
 
-# Of each worker: train.pid, train.log and, once it has ended, train.exit.
+# Files on each worker: train.pid, train.log and, once training has ended, train.exit.
 # shellcheck disable=SC2016  # the workers expand it
 alive='pid=$(cat train.pid 2>/dev/null) && kill -0 "$pid" 2>/dev/null'
 

@@ -2,11 +2,12 @@
 # Tries launch/slurm.sbatch under a SLURM of its own on this machine, as root on Debian:
 #   bash launch/try_slurm.sh [--dry-run]
 # Installs SLURM's packages if they are missing, starts munged, slurmctld and slurmd in a temporary
-# folder on free ports, and submits jobs of two tasks on the CPU: one that is requeued and then
-# preempted must have the losses of an uninterrupted run of launch/local.sh, one comes to its time
-# limit (MINUTES, 3: enough for a first step within half of it), one comes to it without a step, one
-# is a wrong command. Takes about ten minutes; STEPS (200) is how many the first trains.
-# Everything it started is ended when it ends; the logs stay where a check failed.
+# folder on free ports, and submits jobs of two tasks on the CPU. One is requeued and then
+# preempted; it must have the losses of an uninterrupted run of launch/local.sh. One reaches its
+# time limit (MINUTES, 3: the first step has to come within half of it), one reaches it without a
+# step, and one is a wrong command. Takes about ten minutes; STEPS (200) is the number of steps of
+# the first job.
+# When the script ends, it ends everything that it started. The logs stay if a check failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/dry_run.sh
@@ -65,7 +66,7 @@ daemons=()
 finish() {
     local status=$?
     trap - EXIT
-    # A job without its daemons would go on.
+    # A job would go on without its daemons.
     scancel --user=root 2>/dev/null || true
     for ((i = 0; i < 120; i++)); do
         if [ -z "$(squeue --noheader 2>/dev/null)" ]; then break; fi
@@ -175,7 +176,7 @@ time_limit() {
 # The time limit comes before the first step.
 no_progress() {
     local job
-    # What trains in its place never comes to a step.
+    # This runs in the place of Python and never comes to a step.
     printf '#!/bin/sh\nexec sleep 3600\n' >"$folder/hopeless.sh"
     chmod +x "$folder/hopeless.sh"
     job=$(PYTHON=$folder/hopeless.sh MAX_STARTS=2 submit hopeless --time=1 --signal=B:USR1@40 \

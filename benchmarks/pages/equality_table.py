@@ -56,7 +56,7 @@ def tables(result: Mapping[str, Any]) -> dict[str, str]:
 def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "", ""
-    # The run that the others are compared with.
+    # Other runs are compared with this one.
     alone = row["devices"] == 1 and not (row["plain"] and row["grad_cache"] > 1)
     if alone:
         return "–", "–"

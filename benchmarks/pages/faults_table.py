@@ -44,7 +44,9 @@ def tables(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _kind(moment: str) -> str:
-    """A moment without its numbers, or without what was left of which file."""
+    """The kind of a moment: of a damaged file, its folder and the damage; otherwise the moment, or
+    nothing if it has a number.
+    """
     file, _, left = moment.rpartition(": ")
     if file:
         return f"{file.split('/')[0]}: {left}"

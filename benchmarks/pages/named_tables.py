@@ -1,6 +1,6 @@
 """Tables of a page of Markdown, filled in by name.
 
-Each stands between a comment with its name and an end, which readers do not see::
+Each table is between a comment with its name and a comment for its end, which readers do not see::
 
     <!-- equality -->
     <!-- end -->

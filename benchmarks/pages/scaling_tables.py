@@ -43,7 +43,7 @@ VARIANTS = {
     "D = 128 and 4 pooled to one": Options(width=128, pooled=4),
     "64 candidates a clip": Options(candidates=64),
 }
-# Devices and clips on each, at which the FLOPs of a step are counted.
+# The devices, the clips on each and the candidates of a clip for which FLOPs of a step are counted.
 DEVICES, CLIPS, CANDIDATES = 64, 64, 64
 
 

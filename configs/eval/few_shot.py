@@ -1,4 +1,4 @@
-"""What does an encoder know of classes, from a few examples of each?"""
+"""How well do an encoder's features tell classes, given a few examples of each class?"""
 
 import ml_collections
 

@@ -1,4 +1,4 @@
-"""What does an encoder know of classes? A linear probe of its frozen features."""
+"""How well does a linear probe of an encoder's frozen features tell classes?"""
 
 import ml_collections
 

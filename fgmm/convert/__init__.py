@@ -1,1 +1,1 @@
-"""Published weights as checkpoints of this package, one model a file, each a program."""
+"""Published weights as checkpoints of this package: one module for each family of models."""

@@ -3,9 +3,9 @@
     python -m fgmm.convert --from=clip-vit-base-patch32 --output=runs/clip
     python -m fgmm.convert --from=siglip-base-patch16-224 --output=runs/siglip --modality=video
 
-What they are is found out and said. The run opens in ``fgmm.load`` and in evaluations, and another
-run starts from it with ``config.init_from``. ``families`` knows the models; S3D has a program of
-its own, ``fgmm.convert.s3d_howto100m``.
+The program finds out which model the weights are of, and prints it. The run opens in ``fgmm.load``
+and in evaluations, and another run starts from it with ``config.init_from``. ``families`` finds the
+module of a model; S3D has a program of its own, ``fgmm.convert.s3d_howto100m``.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from fgmm.convert.converted import write
 from fgmm.convert.families import family_of
 from fgmm.train.checkpoint import TOKENIZER
 
-# What is said of the spectrogram.
+# Options of the spectrogram that are printed.
 _MEL = ("mel_filterbank", "mel_bands", "mel_length", "mel_mean", "mel_spread")
 
 

@@ -1,6 +1,6 @@
 """AST (arXiv 2104.01778) in Hugging Face's form, such as MIT/ast-finetuned-audioset-10-10-0.4593.
 
-It becomes a run without a loss, whose head starts as the identity: coarse embeddings are the
+The model becomes a run without a loss, whose head starts as the identity: coarse embeddings are the
 published pooled features, scaled to unit length. A classifier is left out.
 """
 
@@ -18,7 +18,7 @@ MODEL = "AST"
 _MODEL_TYPE = "audio-spectrogram-transformer"
 # Mean and spread of AudioSet; the published code divides by twice the spread.
 _USUAL = {"sampling_rate": 16000, "mean": -4.2677393, "std": 4.5689974, "do_normalize": True}
-# Of the clips of AudioSet.
+# The length of AudioSet's clips.
 _SECONDS = 10.0
 _WINDOW, _HOP = 0.025, 0.01
 
@@ -30,7 +30,7 @@ def _of_time_and_bands(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _tokens(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Two tokens (1, 1, width) after each other."""
+    """Two joined tokens from (2, 1, width) to (2, width)."""
     return array.reshape(shape) if array.shape == (shape[0], 1, shape[1]) else array
 
 
@@ -59,7 +59,7 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
       modality: ``"audio"``, the only one, or empty.
 
     Raises:
-      ConfigError: see ``towers.run``; or there is no such activation or sound here.
+      ConfigError: see ``towers.run``; or its activation or its sound is not supported.
     """
     config = published.config
     patch, bias = config.get("patch_size", 16), config.get("qkv_bias", True)
@@ -95,11 +95,11 @@ def _sound(options: Mapping[str, Any], length: int, bands: int) -> towers.Sound:
     """The conventions of ``preprocessor_config.json``.
 
     Args:
-      options: of the file; empty where it is missing.
-      length, bands: of the spectrograms of the network.
+      options: of the file; empty if it is missing.
+      length, bands: of the spectrograms that the network takes.
 
     Raises:
-      ConfigError: its spectrograms have other sizes.
+      ConfigError: the file has other sizes of spectrograms.
     """
     for name, size in (("max_length", length), ("num_mel_bins", bands)):
         if options.get(name, size) != size:
@@ -108,7 +108,7 @@ def _sound(options: Mapping[str, Any], length: int, bands: int) -> towers.Sound:
             )
     given = {name: options.get(name, value) for name, value in _USUAL.items()}
     mean, spread = (given["mean"], 2 * given["std"]) if given["do_normalize"] else (0.0, 1.0)
-    # Those of the network, where it is for shorter sound.
+    # Less for a network that takes shorter spectrograms.
     seconds = min(_SECONDS, round((length - 1) * _HOP + _WINDOW, 3))
     sound = towers.Sound(given["sampling_rate"], seconds, bands, length, float(mean), float(spread))
     if not options:

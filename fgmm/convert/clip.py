@@ -27,8 +27,8 @@ _OPENAI = {
     "first": ("transformer.resblocks.{}.mlp.c_fc",),
     "second": ("transformer.resblocks.{}.mlp.c_proj",),
 }
-# All other arrays: in Hugging Face's layout, where ``pre_layrnorm`` is spelled so, and in OpenAI's,
-# which open_clip has too.
+# All other arrays: first in Hugging Face's layout (which spells ``pre_layrnorm`` so), then in
+# OpenAI's, which open_clip shares.
 _OTHERS = {
     "model/encoders_video/embedding/kernel": (
         ("vision_model.embeddings.patch_embedding.weight", convolution),
@@ -74,7 +74,7 @@ _OTHERS = {
         ("text_model.final_layer_norm.bias", as_is),
         ("ln_final.bias", as_is),
     ),
-    # Cells and phrases are projected as the whole is.
+    # The local projections and the coarse one all start from the published one.
     "model/heads_joint_video/kernel": (
         ("visual_projection.weight", linear),
         ("visual.proj", as_is),
@@ -89,7 +89,7 @@ _PREFIXES = {
     "encoders_video": ("vision_model.", "visual."),
     "encoders_text": ("text_model.", ""),
 }
-# Options of open_clip's towers that are followed.
+# Options of open_clip's towers that are supported.
 _KNOWN = {
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
@@ -110,11 +110,12 @@ def as_run(published: PublishedModel, modality: str = "", activation: str = "") 
 
     Args:
       published: the model.
-      modality: of one tower to be taken alone; empty for both.
-      activation: of a state dict, which does not say it.
+      modality: of the only tower to convert; empty for both.
+      activation: ``"quick_gelu"`` or ``"gelu"``, of a state dict, which does not say it.
 
     Raises:
-      ConfigError: see ``towers.run``; or the model has what these towers have not.
+      ConfigError: see ``towers.run``; or an option of the model is not supported, or a state dict
+        comes without ``activation``.
     """
     if published.layout == STATE_DICT and activation not in _ACTIVATIONS:
         raise ConfigError(
@@ -154,7 +155,7 @@ def as_run(published: PublishedModel, modality: str = "", activation: str = "") 
 
 
 def _take(path: str, layout: int) -> Take:
-    """Where an array of the model comes from; of layout 0, Hugging Face's, or 1, OpenAI's."""
+    """Where an array of the model comes from, in layout 0 (Hugging Face's) or 1 (OpenAI's)."""
     _, part, rest = path.split("/", 2)
     if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
         prefix = _PREFIXES[part][layout]
@@ -189,7 +190,7 @@ def _hugging_face_entries(published: PublishedModel) -> dict[str, Any]:
             "text": {
                 "name": "clip",
                 "length": text.get("max_position_embeddings", 77),
-                # Of early files, which say 2, the end is the last token of the vocabulary.
+                # Early files say 2, but their captions end with the last token of the vocabulary.
                 "end_token": rows - 1 if ends == 2 else ends,
                 **towers.transformer(text, 512, 2048, 12, 8, "quick_gelu", 1e-5),
             },
@@ -198,7 +199,7 @@ def _hugging_face_entries(published: PublishedModel) -> dict[str, Any]:
 
 
 def _openai_entries(published: PublishedModel, activation: str) -> dict[str, Any]:
-    """Of open_clip's config where there is one, of shapes otherwise."""
+    """Entries of the config from open_clip's config if there is one, otherwise from shapes."""
     config = published.config.get("model_cfg", published.config)
     vision, text = _open_clip_towers(config) if config else _towers_of_shapes(published.arrays)
     if config:
@@ -249,7 +250,7 @@ def _open_clip_towers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def _towers_of_shapes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sizes of OpenAI's arrays; heads are 64 wide."""
+    """Options of both towers from the shapes of OpenAI's arrays; an attention head is 64 wide."""
     try:
         width, _, patch, _ = arrays["visual.conv1.weight"].shape
         cells = len(arrays["visual.positional_embedding"]) - 1

@@ -1,4 +1,4 @@
-"""What a published model becomes: the folder of a run of no steps."""
+"""What a published model becomes: the folder of a run of no steps, with a checkpoint of step 0."""
 
 import math
 import pathlib
@@ -16,17 +16,17 @@ from fgmm.experiment.rules import path_of
 from fgmm.experiment.state import TrainState
 from fgmm.train.checkpoint import Checkpoints
 
-# Arrays that an error names.
+# The most arrays that an error names.
 _NAMED = 5
 # PyTorch's counters of batches, which nothing needs.
 _COUNTER = ".num_batches_tracked"
 
 
 class Conversion(NamedTuple):
-    """What becomes of a published model.
+    """A converted model.
 
     Attributes:
-      experiment: of its config.
+      experiment: what its config describes.
       state: before the first step.
     """
 
@@ -39,9 +39,10 @@ class Take(NamedTuple):
 
     Attributes:
       names: of the published arrays, joined along their first axis; none for a constant.
-      form: ``form(joined, shape)`` is that in this package's form. Where it does not fit ``shape``
-        the result has another shape.
-      part: of several equal parts of the first axis, the one that is meant, and how many there are.
+      form: ``form(joined, shape)`` brings the joined array into this package's form. If it does not
+        fit ``shape``, the result has another shape.
+      part: ``(number, count)`` takes part ``number`` of ``count`` equal parts of the first axis of
+        the joined array.
       hint: on the shape, for an error.
     """
 
@@ -52,7 +53,7 @@ class Take(NamedTuple):
 
 
 def undone_by(inverse: Callable[[np.ndarray], np.ndarray]) -> Callable[[Callable], Callable]:
-    """Marks the form of a ``Take`` with its inverse, by which ``given_back`` publishes again."""
+    """Gives the form of a ``Take`` its inverse, which ``given_back`` applies."""
 
     def marked(form: Callable) -> Callable:
         form.inverse = inverse
@@ -63,14 +64,14 @@ def undone_by(inverse: Callable[[np.ndarray], np.ndarray]) -> Callable[[Callable
 
 @undone_by(lambda array: array)
 def as_is(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array whose form is that of this package."""
+    """An array that needs no change."""
     del shape
     return array
 
 
 @undone_by(np.ravel)
 def vector(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A vector, whose numbers may be laid out by head."""
+    """A vector, cut into one row for each attention head if ``shape`` says so."""
     return array.reshape(shape) if array.shape == (math.prod(shape),) else array
 
 
@@ -83,24 +84,24 @@ def convolution(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @undone_by(lambda array: array.reshape(len(array), -1).T)
 def linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A matrix from (out, in) to (in, out), of which the outputs may be laid out by head."""
+    """A matrix from (out, in) to (in, out); outputs may be laid out by attention head."""
     return _by_head(array.T, shape, 1)
 
 
 @undone_by(lambda array: array.reshape(-1, array.shape[-1]).T)
 def linear_of_heads(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A matrix from (out, in) to (in, out), of which the inputs are laid out by head."""
+    """A matrix from (out, in) to (in, out); inputs are laid out by attention head."""
     return _by_head(array.T, shape, len(shape) - 1)
 
 
 def identity(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A matrix that changes nothing, of no published array."""
+    """The identity matrix of this shape, whatever ``array`` is."""
     del array
     return np.eye(*shape)
 
 
 def zeros(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What adds nothing, of no published array."""
+    """Zeros of this shape, whatever ``array`` is."""
     del array
     return np.zeros(shape)
 
@@ -118,16 +119,16 @@ def brought(
     *,
     flag: str = "--weights",
 ) -> Any:
-    """Published arrays in the places of a model, as float32.
+    """Puts published arrays into the tree of a model, as float32.
 
-    Whatever is wrong with any of them is printed, a line for each array, before the error.
+    All faults are printed, a line for each array, before the error is raised.
 
     Args:
-      arrays: by their published names; counters of batches are passed over.
+      arrays: by their published names; counters of batches are ignored.
       blank: a tree of the model's arrays, or of their shapes.
       take: where the array of a path in that tree comes from.
-      model: what it would be, for the error.
-      flag: that named the arrays, likewise.
+      model: its name, for the error.
+      flag: the flag that named the arrays, for the error.
 
     Raises:
       ConfigError: arrays are missing, left over, of another shape or not finite.
@@ -148,7 +149,7 @@ def brought(
             whole = np.concatenate(parts) if len(parts) > 1 else (parts or [np.zeros(())])[0]
             number, of = found.part
             array = found.form(np.split(whole, of)[number] if of > 1 else whole, like.shape)
-        except ValueError:  # shapes that cannot be joined, split or turned
+        except ValueError:  # shapes that cannot be joined, split or transposed
             array = np.zeros((0,))
         if array.shape != like.shape:
             shapes = ", ".join(str(part.shape) for part in parts)
@@ -161,7 +162,7 @@ def brought(
         return np.array(array, np.float32, order="C")
 
     result = jax.tree_util.tree_map_with_path(bring, blank)
-    # Several arrays of the model may come from one.
+    # Several arrays of the model may come from one published array, with the same fault.
     faults = list(dict.fromkeys(faults))
     lines = [f"{what:10} {name}" for what, names in wrong.items() for name in names] + faults
     if lines:
@@ -176,12 +177,13 @@ def brought(
 def given_back(
     arrays: Mapping[str, np.ndarray], take: Callable[[str], Take]
 ) -> dict[str, np.ndarray]:
-    """Arrays of a model by their published names and in the published form, the inverse of
+    """Arrays of a model by their published names and in the published form: the inverse of
     ``brought``.
 
     Args:
-      arrays: by their paths in the model, of several that come from one published array one alone.
-      take: where the array of a path comes from; every form has an inverse.
+      arrays: by their paths in the model. If several are copies of one published array, only one of
+        them.
+      take: where the array of a path comes from; every form of a published array has an inverse.
     """
     parts: dict[str, dict[int, np.ndarray]] = {}
     for path, array in arrays.items():
@@ -208,10 +210,10 @@ def _first(names: list[str]) -> str:
 
 
 def before_training(built: Experiment, params: Any, statistics: Any) -> Conversion:
-    """A run of no steps.
+    """A run of no steps with these parameters.
 
     Args:
-      built: of its config.
+      built: what its config describes.
       params: ``{"model": ..., "objective": ...}``.
       statistics: the model's mutable collections.
     """
@@ -230,10 +232,10 @@ def write(found: Conversion, output: pathlib.Path, origin: Mapping[str, Any]) ->
     Args:
       found: the model.
       output: the folder; made if missing.
-      origin: of the weights, for the provenance of what is measured with them.
+      origin: where the weights come from; results that are measured with them name it.
 
     Raises:
-      ConfigError: there is a run in it already.
+      ConfigError: there is a run in the folder already.
     """
     if (output / "checkpoints").exists():
         raise ConfigError(f"--output={output} holds checkpoints already; give another folder")

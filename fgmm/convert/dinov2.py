@@ -1,6 +1,6 @@
 """DINOv2 (arXiv 2304.07193), with registers or without, in Hugging Face's form.
 
-It becomes a run without a loss, whose head starts as the identity: coarse embeddings are the
+The model becomes a run without a loss, whose head starts as the identity: coarse embeddings are the
 published features of the class token, scaled to unit length. A classifier is left out.
 """
 
@@ -60,14 +60,14 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
       modality: ``"video"``, the only one, or empty.
 
     Raises:
-      ConfigError: see ``towers.run``; or there is no such activation here.
+      ConfigError: see ``towers.run``; or its activation is not supported.
     """
     config = published.config
     options = towers.transformer(config, 768, 3072, 12, 12, "gelu", 1e-6)
     options["hidden"] = int(options["width"] * config.get("mlp_ratio", 4))
     swiglu = bool(config.get("use_swiglu_ffn"))
     if swiglu:
-        # Two thirds, in eights, as published.
+        # Two thirds, rounded up to a multiple of 8, as published.
         hidden = (int(options["hidden"] * 2 / 3) + 7) // 8 * 8
         options.update(activation="swiglu", hidden=hidden)
     patch = config.get("patch_size", 14)
@@ -87,7 +87,7 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
         width=options["width"],
         take=vit.take_of("video", _BLOCK | (_SWIGLU if swiglu else _PERCEPTRON), _OTHERS),
         pictures=towers.preprocessor(published.beside("preprocessor_config.json"), _USUAL),
-        # Of pre-training alone.
+        # Used in pre-training alone.
         ignored=lambda name: name == "embeddings.mask_token",
     )
     return towers.run(vit.encoder_alone(published, f"{config['model_type']}."), found, modality)

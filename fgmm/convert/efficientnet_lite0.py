@@ -50,9 +50,9 @@ def converted(
     """Brings published arrays into this package's form.
 
     Args:
-      weights: by the names of the state dict; the classifier and counters of batches are left out.
+      weights: by the names of the state dict; the classifier and counters of batches are ignored.
       size: as in ``model_config``.
-      flag: that named the weights, for errors.
+      flag: the flag that named the weights, for errors.
 
     Raises:
       ConfigError: arrays are missing, unexpected, of another shape or not finite.
@@ -87,7 +87,7 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
       modality: ``"video"``, the only one, or empty.
 
     Raises:
-      ConfigError: see ``converted``; or it is another modality.
+      ConfigError: see ``converted``; or ``modality`` is another one.
     """
     if modality not in ("", "video"):
         raise ConfigError(f"--modality={modality!r} is not in {MODEL}; allowed: video")

@@ -1,4 +1,4 @@
-"""The published models that are known: modules of this package with ``MODEL``, ``recognises`` and
+"""The families of published models: modules of this package with ``MODEL``, ``recognises`` and
 ``as_run``.
 """
 
@@ -13,7 +13,7 @@ from fgmm.convert.published import PublishedModel
 
 
 def families() -> Iterator[ModuleType]:
-    """The modules that know a published model."""
+    """The modules of all families."""
     for found in pkgutil.iter_modules(package.__path__):
         if found.name != "__main__":
             module = importlib.import_module(f"{package.__name__}.{found.name}")
@@ -22,10 +22,10 @@ def families() -> Iterator[ModuleType]:
 
 
 def family_of(published: PublishedModel) -> ModuleType:
-    """The module that knows a published model.
+    """The module of the first family that recognises a published model.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: no family does.
     """
     known = list(families())
     for module in known:

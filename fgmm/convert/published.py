@@ -1,4 +1,4 @@
-"""Finds out what a folder or a file of published weights is."""
+"""Reads a folder or a file of published weights, and finds out its layout."""
 
 import dataclasses
 import json
@@ -25,10 +25,10 @@ class PublishedModel:
 
     Attributes:
       layout: ``"Hugging Face"``, ``"open_clip"`` or ``"state dict"``, one without a config.
-      config: of the layout's file; empty without one.
+      config: the contents of the layout's config file; empty without one.
       arrays: by name, as published.
-      folder: that everything lies in.
-      files: that were read.
+      folder: where the files are.
+      files: the files that were read.
     """
 
     layout: str
@@ -38,7 +38,7 @@ class PublishedModel:
     files: tuple[pathlib.Path, ...]
 
     def beside(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; empty if it is not there.
+        """The contents of a JSON file in the folder; empty if the file is missing.
 
         Raises:
           ConfigError: it is damaged.
@@ -47,7 +47,7 @@ class PublishedModel:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A file of options.
+    """The contents of a JSON file of options.
 
     Raises:
       ConfigError: it cannot be read, or is no JSON object.

@@ -14,7 +14,7 @@ from tokenizers import normalizers, pre_tokenizers, processors
 
 from fgmm.config import ConfigError
 
-# Words of CLIP, before they are spelled (github.com/openai/CLIP, clip/simple_tokenizer.py).
+# CLIP's words, which are then cut into pieces (github.com/openai/CLIP, clip/simple_tokenizer.py).
 _CLIP_WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -32,7 +32,7 @@ def read(folder: pathlib.Path, family: str) -> bytes:
     Args:
       folder: with ``tokenizer.json``, or with ``vocab.json`` and ``merges.txt`` of CLIP, or with
         ``spiece.model`` of SigLIP; and ``tokenizer_config.json``, if it is there.
-      family: ``"clip"`` or ``"siglip"``; it says what files leave open.
+      family: ``"clip"`` or ``"siglip"``; it decides what the files leave open.
 
     Raises:
       ConfigError: there is no tokenizer, or it cannot be read.
@@ -40,7 +40,7 @@ def read(folder: pathlib.Path, family: str) -> bytes:
     path, merges = folder / "spiece.model", folder / "merges.txt"
     try:
         if path.exists() and family == "siglip":
-            # A tokenizer.json beside it would leave out what happens to text before.
+            # A tokenizer.json beside it lacks the normalisation of text.
             found = siglip_pieces(path.read_bytes())
         elif (path := folder / "tokenizer.json").exists():
             found = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
@@ -121,7 +121,7 @@ def siglip_pieces(model: bytes) -> Any:
 
 
 def _end(found: Any, begin: str, end: str) -> None:
-    """Captions begin and end with these tokens; empty for none."""
+    """Makes captions begin and end with these tokens; empty for none."""
     specials = [(token, found.token_to_id(token)) for token in (begin, end) if token]
     template = " ".join(filter(None, (begin, "$A", end)))
     found.post_processor = processors.TemplateProcessing(single=template, special_tokens=specials)
@@ -140,7 +140,9 @@ def _as_configured(found: Any, options: Mapping[str, Any], family: str) -> None:
 
 
 def _pad(found: Any, options: Mapping[str, Any], family: str) -> None:
-    """SigLIP sees padding, so it must be the published one. CLIP does not."""
+    """Sets the token that pads. SigLIP sees padding, so it must be the published one; CLIP does
+    not see it.
+    """
     token = _token(options, "pad_token") or ("</s>" if family == "siglip" else _CLIP_END)
     number = found.token_to_id(token)
     if number is None:
@@ -150,7 +152,7 @@ def _pad(found: Any, options: Mapping[str, Any], family: str) -> None:
 
 
 def _token(options: Mapping[str, Any], name: str) -> str:
-    """A token, which stands by itself or with options of its own."""
+    """A token by its name; the file has it as a string, or as an object with ``content``."""
     token = options.get(name) or ""
     return token["content"] if isinstance(token, Mapping) else token
 

@@ -12,8 +12,8 @@ Evaluations and ``fgmm.load`` open it, and another run can start from it with
 ``config.init_from.path``, with ``config.data.tokenizer`` set to the folder's ``tokenizer.model``.
 
 Coarse embeddings are the published ones. They are not normalised; video and text are compared by
-their product. Local embeddings apply the same linear layers to single cells and phrases, for which
-they were not trained.
+their dot product. Local embeddings apply the same linear layers to single cells and phrases; the
+layers were not trained for this.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ def converted(
 
     Args:
       weights: by the names of the state dict; counters of batches are left out.
-      words: of the dictionary; the embedding has a row for each, behind one for padding.
+      words: of the dictionary. The embedding has a row for padding, then a row for each word.
       frames, size: as in ``model_config``.
 
     Raises:
@@ -104,7 +104,7 @@ def _take(path: str) -> Take:
 
 def _published(path: str) -> str:
     """The published name of an array of the model."""
-    # The first part tells parameters from collections of statistics, which have one level more.
+    # The first part is 0 for parameters and 1 for statistics, whose paths have one level more.
     parts = path.split("/")
     parts = parts[1:] if parts[0] == "0" else parts[2:]
     tower, *layers, leaf = parts

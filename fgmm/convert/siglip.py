@@ -1,7 +1,7 @@
 """SigLIP (arXiv 2303.15343) and SigLIP 2 of fixed sizes (arXiv 2502.14786), in Hugging Face's form.
 
-Its image tower has no projection: the head of video starts as the identity, so that the space is
-the published one. Cells of a picture reach it as they are.
+The image tower has no projection: the head of video starts as the identity, so that the space is
+the published one. Local features of a picture enter the space without a projection.
 """
 
 import re
@@ -106,10 +106,10 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
 
     Args:
       published: the model.
-      modality: of one tower to be taken alone; empty for both.
+      modality: of the only tower to convert; empty for both.
 
     Raises:
-      ConfigError: see ``towers.run``; or it is a SigLIP 2 of any aspect (NaFlex).
+      ConfigError: see ``towers.run``; or it is a SigLIP 2 for any aspect ratio (NaFlex).
     """
     config = published.config
     if config["model_type"] == "siglip2":
@@ -166,7 +166,7 @@ def _take(path: str) -> Take:
 
 
 def _published_config(experiment: Experiment) -> dict[str, Any]:
-    """The inverse of what ``as_run`` reads."""
+    """The ``config.json`` that ``as_run`` would read, without ids of special tokens."""
     video, text = (experiment.model.encoders[modality] for modality in towers.MODALITIES)
     return {
         "model_type": "siglip",

@@ -34,7 +34,7 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-# What is saved in the place of weights, and how it begins.
+# What a failed download saves in the place of weights, and its first bytes.
 _NO_WEIGHTS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
     "a pointer of Git LFS": (b"version https://git-lfs",),
@@ -55,7 +55,7 @@ class _Storage(NamedTuple):
     numel: int
 
     def dtype(self, order: str) -> np.dtype:
-        """Of its elements as they lie in the file; of bfloat16, their bits."""
+        """The dtype of the elements in the file; bfloat16 is read as its 16 bits."""
         return np.dtype("u2" if self.kind == _BFLOAT16 else self.kind).newbyteorder(order)
 
 
@@ -72,7 +72,7 @@ class _Module:
         self.held = state if isinstance(state, dict) else {}
 
     def named(self, prefix: str = "") -> dict[str, Any]:
-        """The attributes of all modules in it, as ``state_dict`` names them."""
+        """The attributes of this module and of those inside it, as ``state_dict`` names them."""
         found = {}
         for name, value in self.held.items():
             inner = isinstance(value, _Module)
@@ -90,8 +90,8 @@ class _Tensor(NamedTuple):
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a ``.pth`` or ``.npz`` file by name.
 
-    A prefix ``module.`` that all names have is dropped; of a checkpoint that holds other things
-    too, the weights are taken.
+    A prefix ``module.`` that all names have is dropped. From a checkpoint of a training program,
+    only the weights are taken.
 
     Raises:
       ConfigError: the file is missing, cut short, of no such format, or holds no arrays; its pickle
@@ -233,7 +233,7 @@ class _Unpickler(pickle.Unpickler):
         raise _Refused(f"its pickle asks for {module}.{name}, and weights need no such thing")
 
     def persistent_load(self, identity: Any) -> _Storage:
-        # Legacy files say further which part of another storage it is; None for the whole.
+        # Legacy files also say which part of another storage this is; None for a whole storage.
         tag, kind, key, _, numel, *view = identity
         if tag != "storage" or any(part is not None for part in view):
             raise _Refused(f"its pickle refers to {tag!r}, or to a part of a storage")
@@ -266,7 +266,7 @@ _KNOWN: dict[tuple[str, str], Callable] = {
 
 
 def _weights(loaded: Any, kind: type) -> dict[str, Any]:
-    """The tensors of what was in a file, by name."""
+    """The tensors by name, out of the object that a file held."""
     if isinstance(loaded, _Module):
         loaded = loaded.named()
     if isinstance(loaded, Mapping):
@@ -292,7 +292,11 @@ def _arrays(loaded: Any, data: Callable[[_Storage], bytes], order: str) -> dict[
 
 
 def _view(name: str, tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
-    """A copy of the part of a storage that a tensor shows."""
+    """A copy of the part of a storage that a tensor is a view of.
+
+    Raises:
+      ValueError: the tensor reaches beyond its storage.
+    """
     numel = int(np.prod(tensor.size, dtype=object))
     steps = [(n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True)]
     last = tensor.offset + sum(steps)

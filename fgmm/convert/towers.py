@@ -1,4 +1,4 @@
-"""What published models of towers share: the run that they become, and its conventions."""
+"""What converters of towers share: the run of a published model, and conventions of its input."""
 
 import dataclasses
 import pathlib
@@ -29,15 +29,15 @@ from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
 from fgmm.train.checkpoint import TOKENIZER
 
-# Of models of two towers.
+# The modalities of models of two towers.
 MODALITIES = ("video", "text")
 # The space of published models, by its name in a run.
 SPACE = "joint"
-# Parameters of the loss.
+# Published parameters of the loss.
 SCALES = ("logit_scale", "logit_bias")
 # Activations by their names in ``transformers``.
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-# Options of ``PublishedTransformer`` by their names there.
+# Options of ``PublishedTransformer``, and their names in ``transformers``.
 _OPTIONS = {
     "width": "hidden_size",
     "hidden": "intermediate_size",
@@ -45,7 +45,7 @@ _OPTIONS = {
     "heads": "num_attention_heads",
     "epsilon": "layer_norm_eps",
 }
-# Pillow's numbers of filters, and the names of open_clip.
+# Filters by Pillow's numbers and by open_clip's names.
 _FILTERS = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
@@ -56,8 +56,8 @@ class Pictures:
     Attributes:
       mean, spread: of each colour, in 0..1.
       resize, filter, ratio: as ``config.data.resize``, ``resize_filter`` and ``resize_ratio``.
-      size: rows and columns, where the network does not say.
-      frames, seconds: of a clip, where one frame is none.
+      size: rows and columns, if the network does not say.
+      frames, seconds: of a clip; 1 and 0.0 for a tower of single pictures.
     """
 
     mean: tuple[float, float, float]
@@ -111,7 +111,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A published model of one or two towers, before its arrays are looked at.
+    """A published model of one or two towers, as its config describes it.
 
     Attributes:
       model: its name, for errors.
@@ -119,13 +119,13 @@ class Description:
       width: D, of the space.
       take: where arrays of encoders, heads and the term come from; see ``converted.brought``. Paths
         are such as ``model/encoders_text/words/embedding``.
-      size: of pictures; 0 for that of ``pictures``.
-      pictures, sound: how it wants them; None where no tower sees or hears.
+      size: rows and columns of pictures; 0 for the size in ``pictures``.
+      pictures, sound: how it wants them; None without a tower for them.
       family: whose tokenizer it has, ``"clip"`` or ``"siglip"``; empty without text.
-      bias: whether heads have one.
+      bias: whether heads have a bias.
       term: the loss that two towers were trained with, an entry of ``config.objective.terms``.
-      others: prefixes of arrays that belong to one tower, by modality.
-      ignored: whether an array of this name is none of the model's.
+      others: prefixes of the arrays that only one tower has, by modality.
+      ignored: whether to ignore the array of a name.
     """
 
     model: str
@@ -170,7 +170,7 @@ def run(published: PublishedModel, found: Description, modality: str = "") -> Co
     Args:
       published: the model.
       found: what it is.
-      modality: of one tower to be taken alone; empty for all.
+      modality: of the only tower to convert; empty for all.
 
     Raises:
       ConfigError: arrays are missing, left over, of another shape or not finite; the tokenizer is
@@ -255,15 +255,15 @@ def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
     Args:
       path: within the block, such as ``DenseGeneral_0/kernel``.
       number: of the block.
-      names: of the published layers that ``norm1``, ``attention`` (queries, keys and values, which
-        are joined), ``out``, ``norm2``, ``first`` and ``second`` are; ``{}`` stands for the number.
-        ``scale1`` and ``scale2`` are of LayerScale, arrays by themselves.
+      names: of the published layers, by role: ``norm1``, ``attention`` (queries, keys and values,
+        which are joined), ``out``, ``norm2``, ``first`` and ``second``. ``scale1`` and ``scale2``
+        name the arrays of LayerScale. ``{}`` stands for the number of the block.
     """
     layer, leaf = path.split("/")
     role = _ROLES[layer]
     if role.startswith("scale"):
         return Take(tuple(name.format(number) for name in names[role]), vector)
-    # Published names may end with what tells weight and bias apart in their own way.
+    # PyTorch joins weight and bias to the name ``in_proj`` with an underscore.
     kinds = {"scale": "weight", "kernel": "weight", "bias": "bias"}
     published = tuple(
         name.format(number) + ("_" if name.endswith("in_proj") else ".") + kinds[leaf]
@@ -296,10 +296,10 @@ _ROLES = {
 
 
 def options_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A section of a published config.
+    """A section of a published config; empty if the config lacks it.
 
     Raises:
-      ConfigError: it is no section.
+      ConfigError: the value is no section.
     """
     found = config.get(name) or {}
     if not isinstance(found, Mapping):
@@ -320,10 +320,10 @@ def transformer(
 
     Args:
       options: of the tower.
-      width, hidden, depth, heads, activation, epsilon: where these say nothing.
+      width, hidden, depth, heads, activation, epsilon: values of options that are not given.
 
     Raises:
-      ConfigError: there is no such activation here.
+      ConfigError: the activation is not supported.
     """
     given = options.get("hidden_act", activation)
     if given not in _ACTIVATIONS:
@@ -341,7 +341,10 @@ def published_transformer(encoder: Any) -> dict[str, Any]:
 
 
 def temperature(scale: np.ndarray | None) -> dict[str, float]:
-    """Options of a term for a published logit scale, whose exponential multiplies products."""
+    """Options of a term for a published logit scale; empty without one.
+
+    The exponential of the scale multiplies products, so the temperature is exp(-scale).
+    """
     if scale is None:
         return {}
     value = float(np.exp(-np.float64(np.asarray(scale).reshape(-1)[0])))
@@ -350,7 +353,7 @@ def temperature(scale: np.ndarray | None) -> dict[str, float]:
 
 @undone_by(lambda array: -array)
 def negated(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A published logit scale, with an axis or not, as the logarithm of a temperature."""
+    """A published logit scale, of shape [] or [1], as the logarithm of a temperature."""
     return np.asarray(-array.reshape(shape)) if array.size == 1 else array
 
 
@@ -358,7 +361,7 @@ def filter_named(given: Any, where: str) -> str:
     """The filter of a preprocessor.
 
     Raises:
-      ConfigError: there is no such filter here.
+      ConfigError: the filter is not supported.
     """
     if given not in _FILTERS:
         raise ConfigError(f"{where}={given!r} is unknown; allowed: 2 (bilinear), 3 (bicubic)")
@@ -369,11 +372,11 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     """The conventions of ``preprocessor_config.json`` in Hugging Face's layout.
 
     Args:
-      options: of the file; empty where it is missing.
-      usual: of the family, for what the file leaves open.
+      options: of the file; empty if it is missing.
+      usual: conventions of the family, for what the file leaves open.
 
     Raises:
-      ConfigError: it asks for what there is no option for.
+      ConfigError: the file asks for something that no option of this package can do.
     """
     name = "preprocessor_config.json"
     if not options:
@@ -410,7 +413,7 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
 
 
 def _edge(crop: Any, name: str) -> int:
-    """The rows and columns that are cut out.
+    """The size of the square that is cut out.
 
     Raises:
       ConfigError: they are not square.
@@ -422,7 +425,7 @@ def _edge(crop: Any, name: str) -> int:
 
 
 def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
-    """The inverse of ``preprocessor``, from a run's config; the processor's name is the family's.
+    """The inverse of ``preprocessor``, from a run's config; it lacks the name of the processor.
 
     Args:
       config: of a run.
@@ -448,7 +451,7 @@ def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        # A run's are of pixels 0..255.
+        # A run's are for pixels from 0 to 255.
         "image_mean": _of_unit(config.transforms.pixel_mean),
         "image_std": _of_unit(config.transforms.pixel_spread),
         "do_convert_rgb": True,
@@ -456,5 +459,5 @@ def published_preprocessor(config: Any, size: int) -> dict[str, Any]:
 
 
 def _of_unit(values: Sequence[float] | float) -> list[float]:
-    """Three numbers of 0..255 as those of 0..1, without the digits that rounding adds."""
+    """Three numbers from 0 to 255 on a scale from 0 to 1, without the digits that rounding adds."""
     return [round(float(value) / 255, 10) for value in np.broadcast_to(values, 3)]

@@ -1,8 +1,8 @@
 """VideoMAE (arXiv 2203.12602) in Hugging Face's form: pre-trained, or fine-tuned as a classifier.
 
-It becomes a run without a loss, whose head starts as the identity. Coarse embeddings are the mean
-of all features, scaled to unit length; of a classifier the normalised mean, which it classifies. A
-decoder and a classifier are left out.
+The model becomes a run without a loss, whose head starts as the identity. Coarse embeddings are the
+mean of all features, scaled to unit length. With a fine-tuned model, the mean first goes through
+the layer norm of the classifier. Decoder and classifier are left out.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from fgmm.convert.published import HUGGING_FACE, PublishedModel
 MODEL = "VideoMAE"
 _MODEL_TYPE = "videomae"
 _USUAL = towers.Pictures((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "cover", "bilinear")
-# Of Kinetics, every fourth of 30 frames a second; the files do not say it.
+# On Kinetics: every fourth of 30 frames a second. The files do not say it.
 _FRAMES_A_SECOND = 7.5
 _BIASES = tuple(f"encoder.layer.{{}}.attention.attention.{part}_bias" for part in "qv")
 
@@ -54,7 +54,7 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
       modality: ``"video"``, the only one, or empty.
 
     Raises:
-      ConfigError: see ``towers.run``; or there is no such activation here.
+      ConfigError: see ``towers.run``; or its activation is not supported.
     """
     config, given = published.config, published.arrays
     options = towers.transformer(config, 768, 3072, 12, 12, "gelu", 1e-12)
@@ -81,14 +81,14 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
         pictures=towers.preprocessor(published.beside("preprocessor_config.json"), usual),
     )
     print(f"frames a second: {_FRAMES_A_SECOND}, as on Kinetics; the files do not say")
-    # Newer files call them as layers.
+    # Newer files name these biases as those of layers.
     arrays = {
         name.replace("attention.query.bias", "attention.q_bias").replace(
             "attention.value.bias", "attention.v_bias"
         ): array
         for name, array in given.items()
     }
-    # The normalisation of the mean is the classifier's, and stands outside the encoder.
+    # The layer norm of the mean belongs to the classifier, so its name lacks the encoder's prefix.
     arrays = {
         f"videomae.{name}" if name.startswith("fc_norm.") else name: array
         for name, array in arrays.items()
@@ -98,8 +98,11 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
 
 
 def _take_of(norm: str, bias: bool):
-    """Where arrays come from, by which last normalisation there is and whether attention has a
-    bias.
+    """Where arrays come from.
+
+    Args:
+      norm: the last normalisation: of the features, of their mean, or none.
+      bias: whether attention has a bias.
     """
     name = {"features": "layernorm", "mean": "fc_norm"}.get(norm, "")
     norms = {

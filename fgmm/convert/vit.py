@@ -1,4 +1,4 @@
-"""What single towers in Hugging Face's layout of vision transformers share."""
+"""What converters of single towers in Hugging Face's layout of vision transformers share."""
 
 import dataclasses
 import re
@@ -27,14 +27,16 @@ BLOCK = {
 
 
 def of_batch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array that has axes of one before its own."""
+    """An array without its leading axes of length 1."""
     fits = array.shape == (1,) * (array.ndim - len(shape)) + shape
     return array.reshape(shape) if fits else array
 
 
 def encoder_alone(published: PublishedModel, prefix: str) -> PublishedModel:
-    """The model without the ``prefix`` of its encoder's arrays, where they have one. Arrays of what
-    stands behind the encoder are left out, which is said.
+    """The model with its encoder's arrays alone, their ``prefix`` removed. What is left out is
+    printed.
+
+    A model without any such prefix is an encoder alone and is returned as it is.
     """
     arrays = published.arrays
     inner = {name for name in arrays if name.startswith(prefix)}

@@ -76,6 +76,6 @@ def read_all(paths: list[pathlib.Path]) -> dict[str, np.ndarray]:
 
 
 def kinds(arrays: Mapping[str, np.ndarray]) -> str:
-    """The types of arrays and how many are of each, such as ``"398 float16, 2 int64"``."""
+    """The dtypes of arrays, and how many arrays have each: ``"398 float16, 2 int64"``."""
     counts = Counter(str(array.dtype) for array in arrays.values())
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

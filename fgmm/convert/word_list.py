@@ -15,7 +15,7 @@ def read(path: pathlib.Path) -> list[str]:
 
     Raises:
       ConfigError: the file is missing, damaged, or no array [words] of strings; an array of
-        objects is read if they are strings alone.
+        objects is read if all of them are strings.
     """
     try:
         with open(path, "rb") as file:

@@ -1,8 +1,9 @@
 """WordLlama's word embeddings as a run of no steps.
 
 They are in the Python package ``wordllama`` (MIT; github.com/dleemiller/WordLlama): 256 numbers for
-each of Llama 2's 32,000 tokens, trained so that their means compare texts. Its tokenizer lies in
-the folder beside::
+each of Llama 2's 32,000 tokens, trained so that the average over a text's tokens can be compared
+with those of other texts. The tokenizer is in the package's folder ``tokenizers``, beside the
+folder of the weights::
 
     python -m fgmm.convert --from=wordllama/weights/l2_supercat_256.safetensors \
         --output=runs/wordllama
@@ -46,8 +47,8 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
       modality: ``"text"``, the only one, or empty.
 
     Raises:
-      ConfigError: it is another modality; the tokenizer is missing or has another vocabulary; the
-        embeddings are no finite matrix.
+      ConfigError: ``modality`` is another one; the tokenizer is missing, damaged, not the only one
+        or has another vocabulary; the embeddings are no finite matrix.
     """
     if modality not in ("", "text"):
         raise ConfigError(f"--modality={modality!r} is not in {MODEL}; allowed: text")
@@ -78,7 +79,11 @@ def _config(width: int) -> ml_collections.ConfigDict:
 
 
 def _tokenizer(folder: pathlib.Path) -> bytes:
-    """The tokenizer as the package calls it: no token begins a text."""
+    """The tokenizer as ``wordllama`` uses it: no token is added before a text.
+
+    Raises:
+      ConfigError: there is none, or several, or it is damaged.
+    """
     for pattern in _TOKENIZERS:
         if found := sorted(folder.glob(pattern)):
             break

@@ -2,8 +2,7 @@
 
     python -m fgmm.export --workdir=runs/a --step=best --format=safetensors --output=exported/a
 
-Modules of this package with ``check`` and ``write`` are the formats that there are. A model card
-is written too.
+Each module of this package with ``check`` and ``write`` is a format. A model card is written too.
 """
 
 import importlib
@@ -39,11 +38,11 @@ def export(
 
     Args:
       workdir, step, weights: as in ``fgmm.load``.
-      output: a folder that is not there or empty.
+      output: a new or empty folder.
       format: a name in ``formats()``.
 
     Returns:
-      Lines for a person.
+      Lines to print: what was written, and what to know about it.
 
     Raises:
       ConfigError: there is no such checkpoint or format, the format has no place for the run, or

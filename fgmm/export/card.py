@@ -13,12 +13,12 @@ from fgmm.report.result import gather
 
 
 def card(run: Run, title: str, opens: str, notes: Sequence[str] = ()) -> str:
-    """The page.
+    """The page, in Markdown.
 
     Args:
-      run: that was exported.
+      run: the exported run.
       title: of the page.
-      opens: a paragraph on how the folder is opened.
+      opens: a paragraph on how to open the folder.
       notes: further lines on the weights.
     """
     parts = [
@@ -88,7 +88,7 @@ def _training(run: Run) -> list[str]:
 
 
 def _numbers(run: Run) -> list[str]:
-    """What evaluations of this step left in the workdir, each with its protocol."""
+    """The results that evaluations of this step left in the workdir, each with its protocol."""
     try:
         found = gather(run.workdir, run.step)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Features out of a run: what ``python -m fgmm.data.features`` does."""
+"""Computes features of a corpus with a run's video encoder: ``python -m fgmm.data.features``."""
 
 import collections
 import concurrent.futures
@@ -32,12 +32,12 @@ from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.schema import Clip
 from fgmm.train import checkpoint
 
-# Clips of a shard: 32 MB of 7 x 7 cells and 1,280 channels.
+# Clips of a shard; with 7 x 7 cells and 1,280 channels they take 32 MB.
 _SHARD_CLIPS = 256
 # The number of batches that are read while one is computed.
 _AHEAD = 2
 
-# Of a batch of ``video`` [B,T,H,W,3] and ``video_mask`` [B], the feature maps.
+# Maps a batch of ``video`` [B,T,H,W,3] and ``video_mask`` [B] to feature maps.
 Encode = Callable[[Mapping[str, np.ndarray]], Float[np.ndarray, "B t h w E"]]
 
 
@@ -48,7 +48,7 @@ class Extraction:
     Attributes:
       assembler: reads only the pictures of the clips.
       encode: computes their feature maps.
-      listing: of the folder.
+      listing: what the folder says of itself: shards, shape and origin of the features.
       output: the folder.
       batch_size: clips computed at a time.
     """
@@ -67,8 +67,8 @@ class Extraction:
 
         Raises:
           ConfigError: the folder holds other features, or another program writes there; features
-            are too large for float16, or no numbers.
-          OutputFailed: writing failed; what is finished stays.
+            are too large for float16 or not finite.
+          OutputFailed: writing failed; finished shards stay.
         """
         with sole_writer(self.output, ("unfinished",)):
             self._claim()
@@ -88,7 +88,7 @@ class Extraction:
             return problems
 
     def _claim(self) -> None:
-        """Writes the listing, unless it is there."""
+        """Writes the listing, or checks that the folder's listing is the same."""
         if not (self.output / LISTING).exists():
             self.listing.write(self.output)
         there = dataclasses.asdict(Listing.read(self.output))
@@ -119,7 +119,7 @@ class Extraction:
                     if batch["video_mask"][row]:
                         yield serialised(clip, _halved(maps[row], clip), "")
                     else:
-                        # Of the reasons the one that is not of the record as a whole.
+                        # A reason that came up in reading, before one that the source had noted.
                         why = [*(set(reasons) - set(clip.problems)), *reasons][0]
                         yield serialised(clip, None, why)
                 progress.update(len(found))
@@ -162,7 +162,8 @@ def open_extraction(
       shard_clips: of every shard.
 
     Raises:
-      ConfigError: the run has no encoder of pixels, or one of both cannot be opened.
+      ConfigError: the run has no encoder of pixels, the corpus has no clip, or one of both cannot
+        be opened.
     """
     experiment, state = checkpoint.load(weights, step)
     if "video" not in experiment.model.encoders or experiment.shape.features:
@@ -198,7 +199,7 @@ def open_extraction(
                     key: config.data[key]
                     for key in ("frames", "height", "width", "resize", "resize_filter")
                 },
-                # Left out where it is 1, as before there was one.
+                # Left out if it is 1, so that listings without this key stay equal.
                 **({"resize_ratio": ratio} if (ratio := config.data.resize_ratio) != 1 else {}),
                 **{key: config.transforms[key] for key in ("pixel_mean", "pixel_spread")},
             },
@@ -212,7 +213,7 @@ def open_extraction(
 
 
 def _digest(params: Mapping[str, Any], statistics: Mapping[str, Any]) -> str:
-    """Of the arrays of the video encoder."""
+    """The first 16 hex digits of a SHA-256 of the video encoder's arrays and their paths."""
     found = hashlib.sha256()
     for tree in (params, *(statistics[name] for name in sorted(statistics))):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree.get("encoders_video", {})):
@@ -245,7 +246,7 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """The program: flags, and what they ask for."""
+    """Defines the flags and runs the program."""
     flags.DEFINE_string("weights", None, "The folder of the run, trained or converted.")
     flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best or a step.")
     flags.DEFINE_string(

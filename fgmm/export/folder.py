@@ -1,4 +1,4 @@
-"""What is exported, and the folder that it becomes: written whole, or not at all."""
+"""The run to export, and the folder to write: completely, or not at all."""
 
 import contextlib
 import dataclasses
@@ -21,13 +21,13 @@ from fgmm.train import checkpoint
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What is exported: one checkpoint of a run, with its adapters merged into their kernels.
+    """One checkpoint of a run to export, with its adapters merged into their kernels.
 
     Attributes:
       workdir: of the run.
       experiment, state: as from ``fgmm.train.checkpoint.load``, without adapters.
-      weights: ``"ema"`` or ``"last"``, which parameters these are.
-      notes: lines on them for a person.
+      weights: which parameters these are, ``"ema"`` or ``"last"``.
+      notes: lines to print about them.
     """
 
     workdir: pathlib.Path
@@ -61,6 +61,7 @@ class Run:
 
     @property
     def step(self) -> int:
+        """Finished steps."""
         return int(self.state.step)
 
 
@@ -80,7 +81,7 @@ def check_output(output: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to write into, which becomes ``output`` at the end; after an error nothing is left.
+    """A temporary folder to write into. It becomes ``output`` at the end; an error removes it.
 
     Raises:
       ConfigError: as ``check_output``, or the disk is full.
@@ -100,7 +101,7 @@ def whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _umask() -> int:
-    """The permissions that new files lack, which can only be read by setting them."""
+    """The umask of the process, which can only be read by setting it."""
     found = os.umask(0)
     os.umask(found)
     return found

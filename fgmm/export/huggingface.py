@@ -1,8 +1,8 @@
-"""The layout in which CLIP and SigLIP are published, for runs whose towers are theirs.
+"""Hugging Face's layout of CLIP and SigLIP, for runs with the towers of one of them.
 
-The tables of ``fgmm.convert`` are read backwards. The layout has one projection a tower: that of
-coarse embeddings. Where those of cells and phrases have become others, they are left out, as all
-else is that has no place in it, and this is said.
+It applies the tables of ``fgmm.convert`` in reverse. The layout has one projection for each tower:
+that of coarse embeddings. Projections of local embeddings are left out if they differ from it, as
+is everything else that has no place in the layout; notes name what is left out.
 """
 
 import json
@@ -35,15 +35,18 @@ _OTHERWISE = "--format=safetensors has a place for everything"
 
 
 class _Choice(NamedTuple):
-    """What goes into the layout: arrays by their paths there, and what does not."""
+    """What goes into the layout, arrays by paths that ``Layout.take`` knows, and what does not."""
 
     arrays: dict[str, np.ndarray]
     left_out: list[str]
 
 
 def check(run: Run) -> None:
-    """Raises ConfigError unless the towers of the run have a published layout that has a place for
-    all that its coarse embeddings are made of.
+    """Checks that the layout can hold everything that the run's coarse embeddings are made of.
+
+    Raises:
+      ConfigError: the towers have no published layout, or it has no place for an array, an option
+        or the pictures of the run.
     """
     layout = _layout(run.experiment)
     found = given_back(_chosen(run, layout).arrays, layout.take)
@@ -59,7 +62,7 @@ def write(run: Run, folder: pathlib.Path) -> list[str]:
     """Writes the folder.
 
     Returns:
-      Lines on what the layout does not say.
+      Lines to print: what was left out, and where the run differs from the layout.
     """
     experiment, layout = run.experiment, _layout(run.experiment)
     arrays, left_out = _chosen(run, layout)
@@ -143,7 +146,7 @@ def _chosen(run: Run, layout: Layout) -> _Choice:
     """The arrays that have a place in a layout.
 
     Raises:
-      ConfigError: one that coarse embeddings are made of has none.
+      ConfigError: an array that coarse embeddings are made of has no place.
     """
     flat = flatten_dict(jax.device_get(run.state.params), sep="/")
     term, chosen, left_out = _term(run.experiment), {}, set()
@@ -157,14 +160,14 @@ def _chosen(run: Run, layout: Layout) -> _Choice:
             chosen[path] = array
         elif encoder or coarse:
             raise ConfigError(f"{layout.model}'s layout has no place for {path}; {_OTHERWISE}")
-        # Projections of cells that are still those of the whole are not lost.
+        # A local projection that still equals the coarse one is not lost.
         elif not np.array_equal(array, flat.get(path.replace("/local/", "/coarse/"), np.nan)):
             left_out.add(f"{room}/{part}/{rest}" if room == "objective" else f"{room}/{part}")
     return _Choice(chosen, sorted(left_out))
 
 
 def _fits(path: str, array: np.ndarray, layout: Layout) -> bool:
-    """Whether an array has a place; one that is constant in the layout only with its value."""
+    """Whether an array has a place. An array that is fixed in the layout needs its fixed value."""
     try:
         found = layout.take(path)
     except (KeyError, ValueError):
@@ -173,7 +176,7 @@ def _fits(path: str, array: np.ndarray, layout: Layout) -> bool:
 
 
 def _term(experiment: Experiment) -> str:
-    """The coarse term whose temperature is published, by its name; empty if there is none."""
+    """The name of the coarse term whose temperature is written; empty if there is none."""
     names = [
         name
         for name, entry in experiment.objective.terms.items()
@@ -185,7 +188,7 @@ def _term(experiment: Experiment) -> str:
 def _write_tokenizer(
     experiment: Experiment, layout: Layout, folder: pathlib.Path
 ) -> dict[str, tuple[str, int]]:
-    """Writes the files of the tokenizer; returns special tokens and their ids by their roles."""
+    """Writes the files of the tokenizer; returns its special tokens by role, each with its id."""
     model = experiment.tokenizer.model
     (folder / "tokenizer.json").write_bytes(model)
     parts = json.loads(model)["model"]

@@ -1,4 +1,4 @@
-"""Parameters and statistics by their paths, which ``fgmm.load`` opens as it opens a run."""
+"""Parameters and statistics by their paths. ``fgmm.load`` opens the folder as it opens a run."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ model = fgmm.load("THIS_FOLDER")
 
 
 def check(run: Run) -> None:
-    """Every run can be written."""
+    """Does nothing: every run fits into this format."""
     del run
 
 
@@ -30,7 +30,7 @@ def write(run: Run, folder: pathlib.Path) -> list[str]:
     """Writes ``model.safetensors``, ``config.json`` and the tokenizer of the run.
 
     Returns:
-      Lines on what a person should know; none.
+      No lines to print.
     """
     header = {exported.STEP: str(run.step), exported.KIND: run.weights, "format": "fgmm"}
     arrays = exported.named(run.state.params, run.state.statistics)

@@ -1,8 +1,8 @@
 """The embedding functions of a run as StableHLO, which needs no code of this package.
 
 Each modality is one function of the weights and of any number of inputs, serialized by
-``jax.export`` for CPU, CUDA and TPU. What happens to pictures and sound on the device is part of
-it: pixels are uint8, sound is a waveform. Captions come as tokens.
+``jax.export`` for CPU, CUDA and TPU. It includes the preprocessing on the device: video comes as
+uint8 pixels, audio as a waveform. Captions come as tokens.
 """
 
 import importlib.util
@@ -45,7 +45,11 @@ _INPUTS = {"video": ("video",), "audio": ("audio",), "text": ("tokens", "phrase_
 
 
 def check(run: Run) -> None:
-    """Raises ConfigError without the library that serializes."""
+    """Checks that the package that ``jax.export`` serializes with is installed.
+
+    Raises:
+      ConfigError: it is missing.
+    """
     del run
     if importlib.util.find_spec("flatbuffers") is None:
         raise ConfigError(
@@ -55,14 +59,14 @@ def check(run: Run) -> None:
 
 
 def write(run: Run, folder: pathlib.Path) -> list[str]:
-    """Writes ``NAME.stablehlo`` for each modality, the weights, what the functions take and give,
+    """Writes ``NAME.stablehlo`` for each modality, the weights, the shapes of inputs and outputs,
     and the tokenizer.
 
     Returns:
-      Lines on what a person should know; none.
+      No lines to print.
 
     Raises:
-      ConfigError: a part of the model needs to know how many inputs there are.
+      ConfigError: a part of the model works only for a fixed number of inputs.
     """
     signatures = {}
     for modality in run.experiment.model.encoders:
@@ -84,7 +88,8 @@ def embedding_function(experiment: Experiment, modality: str) -> Callable[..., d
 
     ``weights`` are arrays by their paths, as ``exported.named`` has them. ``inputs`` are
     ``{"video": [B,T,H,W,3]}``, ``{"audio": [B,S]}`` or ``{"tokens": [B,L], "phrase_ids": [B,L]}``.
-    ``outputs`` are by the name of each space: ``coarse`` [B,D], ``local`` [B,N,D], ``mask`` [B,N].
+    ``outputs`` are by the name of each space: ``coarse`` [B,D] and ``local`` [B,N,D] in float32,
+    and ``mask`` [B,N]; with text, P takes the place of N.
     """
 
     def embed(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def embedding_function(experiment: Experiment, modality: str) -> Callable[..., d
 
 def _plain(embeddings: Any, modality: str) -> dict[str, Any]:
     found = {name: getattr(embeddings, name) for name in ("coarse", "local", "mask")}
-    # The only caption.
+    # There is one caption, so its axis is dropped.
     found = {name: array[:, 0] if modality == "text" else array for name, array in found.items()}
     return found | {name: jnp.float32(found[name]) for name in ("coarse", "local")}
 
@@ -115,7 +120,7 @@ def exported_function(run: Run, modality: str) -> jax_export.Exported:
     """``embedding_function`` of a run, lowered for all platforms; compiles nothing.
 
     Raises:
-      ConfigError: a part of the model needs to know how many inputs there are.
+      ConfigError: a part of the model works only for a fixed number of inputs.
     """
     (batch,) = jax_export.symbolic_shape("B", constraints=("B >= 1",))
     blank = run.experiment.blank_batch(1)
@@ -141,5 +146,5 @@ def exported_function(run: Run, modality: str) -> jax_export.Exported:
 
 
 def _described(tree: Any) -> Any:
-    """Shapes and types for a reader, such as ``"uint8 [B, 8, 112, 112, 3]"``."""
+    """Dtypes and shapes as text, such as ``"uint8 [B, 8, 112, 112, 3]"``."""
     return jax.tree.map(lambda x: f"{x.dtype} [{', '.join(map(str, x.shape))}]", tree)

@@ -1,1 +1,1 @@
-"""One training program: state, step, loop, checkpoints. It does not know the evaluations."""
+"""The training program: loop, step, checkpoints. It does not import the evaluations."""

@@ -1,10 +1,10 @@
 """Gradient accumulation: a step of several micro-batches, each with its own loss.
 
-It is not the step of the whole batch. A clip is compared only with the clips of its micro-batch, so
-it has ``batch_size / accumulate - 1`` negatives and not ``batch_size - 1``, and batch norms see the
-statistics of the micro-batch. Compared with ``fgmm.train.grad_cache`` it saves one forward pass; if
-negatives matter, the cache is the better choice. Both can be combined: every micro-batch of the
-accumulation is then embedded in ``grad_cache`` parts.
+Such a step differs from the step of the whole batch. A clip is compared only with the clips of its
+micro-batch, so it has ``batch_size / accumulate - 1`` negatives and not ``batch_size - 1``, and
+batch norms see the statistics of the micro-batch. Accumulation takes one forward pass less than
+``fgmm.train.grad_cache``; if negatives matter, the cache is the better choice. Both can be
+combined: every micro-batch of the accumulation is then embedded in ``grad_cache`` parts.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ def accumulate_gradients(
       of_part: ``(part of clips, key) -> (loss, metrics, statistics, gradients)``.
       clips: a pytree of arrays [B, ...]; micro-batch m holds the clips m, m + M, m + 2M, ...
       key: micro-batch m gets ``fold_in(key, m)``.
-      micro_batches: M, a divisor of B over the number of devices.
-      mesh: whose devices the clips are sharded over.
+      micro_batches: M; it must divide the clips of each device.
+      mesh: the clips are sharded over its devices.
     """
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(micro_batches))
     parts = (split(clips, micro_batches, mesh), keys)

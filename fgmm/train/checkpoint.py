@@ -28,8 +28,8 @@ from fgmm.train.exported import SavedState
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
-# Devices that hold the same array share the work of writing it from so many bytes for each. For
-# less, cutting the array costs more: a program is compiled for each shape and each device.
+# Devices that hold the same array share the work of writing it if each writes at least so many
+# bytes. Cutting smaller arrays costs more: XLA compiles a program for each shape and device.
 _SHARED_BYTES = 4 * 2**20
 
 
@@ -38,7 +38,8 @@ class Checkpoints:
 
     Args:
       workdir: of the run; its folder ``checkpoints`` has a folder for each step.
-      experiment: its config is stored with each checkpoint and must fit those that are there.
+      experiment: its config is stored with each checkpoint. It must continue the run of the
+        checkpoints that exist.
       options: ``config.checkpoint``.
 
     Raises:
@@ -84,7 +85,7 @@ class Checkpoints:
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
                 preservation_policy=_preserved(self._options, self._score),
-                # Only with this Orbax stores metrics, and knows the best step after a restart.
+                # Only with this does Orbax store metrics, which tell the best step after a restart.
                 best_fn=self._score,
             ),
         )
@@ -95,14 +96,16 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, shardings: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest intact state and its data position; None if nothing was saved yet. Newer,
-        damaged checkpoints are moved away. Every process has to call it.
+        """The newest intact state and its data position; None if nothing was saved yet.
+
+        Damaged checkpoints are moved away. Every process has to call it.
 
         Args:
-          shardings: of every array, whichever devices it was saved from.
+          shardings: of the restored arrays, on whichever devices they were saved.
 
         Raises:
-          ConfigError: there are checkpoints, but none can be read.
+          ConfigError: there are checkpoints, but none can be read; or a damaged one cannot be
+            moved.
         """
 
         def read(step: int) -> tuple[TrainState, dict[str, Any]]:
@@ -119,7 +122,7 @@ class Checkpoints:
         return found.contents
 
     def due(self, step: int) -> bool:
-        """Whether the interval in steps or in minutes has passed."""
+        """Whether to save after ``step`` finished steps, by their number or by the time passed."""
         every_steps, minutes = self._options["every_steps"], self._options["every_minutes"]
         if every_steps and step % every_steps == 0:
             return True
@@ -134,10 +137,13 @@ class Checkpoints:
     ) -> None:
         """Waits for an earlier write, starts to write a checkpoint and returns.
 
+        It writes nothing if ``step`` is the last step saved.
+
         Args:
           step: finished steps.
-          position: of the data.
-          metrics: of an evaluation of this state, for keeping the best.
+          state: after these steps.
+          position: of the data: ``next_step``, and what else must be known to continue; JSON.
+          metrics: of an evaluation of this state, by which the best checkpoints are kept.
         """
         if self.latest == step:
             return
@@ -159,7 +165,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written and closes the folder."""
-        # A process may close what others have not opened yet.
+        # Creating the manager waits for all processes, so closing must not create it.
         if "_manager" in vars(self):
             self.wait()
             self._manager.close()
@@ -230,9 +236,7 @@ def _restore_state(
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    """The items of a state that are stored; without an average of the parameters there is no item
-    for it.
-    """
+    """The fields of a state that are stored. A state without moving average has no such item."""
     items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return {name: item for name, item in items.items() if item is not None}
 
@@ -245,11 +249,15 @@ def load(
     Args:
       workdir: of the run that wrote it, or a folder that ``fgmm.export`` wrote as safetensors.
       step: ``"latest"``, ``"best"`` (by ``config.checkpoint.best_metric``) or a number.
-      weights: the parameters of the state, as in ``TrainState.with_weights``.
+      weights: which parameters the state gets, as in ``TrainState.with_weights``.
+
+    Returns:
+      The experiment, and the state on the first local device.
 
     Raises:
-      ConfigError: the devices asked for are not there, there is no such checkpoint, a file of it is
-        damaged, the tokenizer beside it is another one, or it has no such weights.
+      ConfigError: the devices asked for are not available, there is no such checkpoint, a file of
+        it is damaged, the tokenizer beside it is not the one it was trained with, or it has no such
+        weights.
     """
     workdir = pathlib.Path(workdir)
     devices.check_available()
@@ -270,7 +278,12 @@ def load(
 
 
 def weights_of(workdir: pathlib.Path, experiment: Experiment, weights: str = "") -> str:
-    """Which parameters ``load`` gave, with the same arguments: ``"ema"`` or ``"last"``."""
+    """Which parameters ``load`` gave: ``"ema"`` or ``"last"``.
+
+    Args:
+      workdir, weights: as they were given to ``load``.
+      experiment: what ``load`` returned.
+    """
     if _is_exported(workdir):
         return exported.weights_of(workdir)
     return weights or ("ema" if experiment.optimizer.ema else "last")
@@ -283,7 +296,7 @@ def _is_exported(workdir: pathlib.Path) -> bool:
 def _built(workdir: pathlib.Path, config: dict[str, Any]) -> Experiment:
     """What a saved config describes, with the tokenizer beside it."""
     for entry in config["objective"]["terms"].values():
-        # The kernel is for training on some devices; a checkpoint opens on any.
+        # The kernel runs only on some devices; a checkpoint must open on any.
         if entry.get("implementation") == "kernel":
             entry["implementation"] = None
     tokenizer = workdir / TOKENIZER
@@ -291,14 +304,13 @@ def _built(workdir: pathlib.Path, config: dict[str, Any]) -> Experiment:
 
 
 def config_of(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
-    """The config of a run's latest checkpoint, as the start of that of another run: with the run's
-    tokenizer, by its path.
+    """The config of a run's latest checkpoint, to make the config of another run of it.
 
-    A config file may call it. It reads JSON alone, since Orbax would start the devices before the
-    processes of a run have met.
+    ``data.tokenizer`` is the path of the run's tokenizer. A config file may call this function. It
+    reads only JSON: Orbax would initialise the devices before the processes of a run have met.
 
     Raises:
-      ConfigError: there is no checkpoint, or its config cannot be read.
+      ConfigError: there is no checkpoint, its config cannot be read, or ``workdir`` is remote.
     """
     remote.refuse(workdir, "workdir")
     workdir = pathlib.Path(workdir).expanduser()
@@ -321,7 +333,7 @@ def _config_of_run(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def read(workdir: pathlib.Path, step: str = "latest", weights: str = "") -> SavedState:
-    """Reads a checkpoint without building the model that it belongs to.
+    """Reads the arrays and the config of a checkpoint, without building its model.
 
     Args:
       workdir, step, weights: as in ``load``.
@@ -355,7 +367,7 @@ def _damage_named(workdir: pathlib.Path, step: str) -> Iterator[None]:
     """Turns what Orbax raises for files that are cut short or missing into a ``ConfigError``."""
     try:
         yield
-    # A device that is full or lost says nothing about files.
+    # A device that is full or lost is no fault of the files.
     except (ConfigError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:

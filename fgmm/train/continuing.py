@@ -20,17 +20,19 @@ def check_config(
 ) -> None:
     """Compares a config with that of a checkpoint.
 
-    A run may be made longer or shorter if its schedule gives the finished steps the learning rates
-    that they had: ``constant`` and ``rsqrt`` with a warmup in whole steps, before the cooldown.
+    A run may become longer or shorter if the finished steps keep their learning rates. They do with
+    the schedules ``constant`` and ``rsqrt`` if the warmup is in whole steps and no cooldown has
+    begun.
 
     Args:
       workdir: of the run.
       saved: the config of the checkpoint.
-      current: of this start.
+      current: the config of this start.
       step: finished steps of the checkpoint.
 
     Raises:
-      ConfigError: it is the config of another run.
+      ConfigError: ``current`` does not continue the run: another key differs, it has fewer steps
+        than are finished, or the finished steps would have had other learning rates.
     """
     saved, current = _with_options(with_new_keys(saved)), _with_options(current)
     changed = differences(saved, current)
@@ -65,11 +67,11 @@ def _with_options(config: Mapping[str, Any]) -> Config:
     try:
         return components.complete(ml_collections.ConfigDict(tuples(config)))
     except ConfigError:
-        return config  # A component is gone, perhaps an evaluation, which may change.
+        return config  # A component no longer exists; it may be an evaluation, which may change.
 
 
 def _learning_rates(config: Config, finished: int) -> np.ndarray:
-    """The learning rates of the finished steps under a config."""
+    """The learning rates of the finished steps under a config, float32 [finished]."""
     options = config["optimizer"]
     of_step = schedule(options["schedule"], options["learning_rate"], config["steps"])
     return np.broadcast_to(np.asarray(of_step(np.arange(finished)), np.float32), (finished,))

@@ -1,4 +1,4 @@
-"""Errors of a full disk as one line."""
+"""Reports a full disk in one line."""
 
 import contextlib
 import errno
@@ -23,10 +23,10 @@ def full_disk_named(workdir: pathlib.Path, checkpoints: pathlib.Path) -> Iterato
 
     Args:
       workdir: of the run.
-      checkpoints: their folder in it.
+      checkpoints: the folder of its checkpoints.
 
     Raises:
-      DiskFull: something in its body found no space to write to.
+      DiskFull: an exception of the body says that a disk or a quota is full, or a file too large.
     """
     try:
         yield

@@ -54,18 +54,19 @@ def initialise(
 ) -> None:
     """Joins the other processes, if there are any. Call it before JAX computes anything.
 
-    Without arguments JAX asks the environment: SLURM (``srun``), TPU and Open MPI (``mpirun``) are
-    known. If it names no other processes, there is one.
+    Without arguments JAX looks for them in the environment: it knows SLURM (``srun``), TPU and Open
+    MPI (``mpirun``). If it finds none, this process runs alone.
 
     Args:
       coordinator_address: of process 0, ``"host:port"``.
-      process_count, process_index: the number of processes, and of this one among them.
+      process_count, process_index: the number of processes, and the index of this one, from 0.
       heartbeat_timeout: seconds after which a silent process counts as lost.
-      meeting_timeout: seconds for which the others wait for a live process at a common point before
-        it counts as lost; they wait at most 300 seconds for its start.
+      meeting_timeout: seconds to wait for a live process at a common point before it counts as
+        lost. At the start, the wait is at most 300 seconds.
 
     Raises:
-      ConfigError: only some of the first three are given, or the other processes were not found.
+      ConfigError: only some of the first three are given, one is wrong, or the other processes were
+        not found.
     """
     given = {
         "coordinator_address": coordinator_address,
@@ -90,7 +91,7 @@ def initialise(
             coordinator_address,
             process_count,
             process_index,
-            # Processes that were started by hand see all of their devices.
+            # Cluster detection would hide local devices from a process that was started by hand.
             cluster_detection_method=None if missing else "deactivate",
             initialization_timeout=start_timeout,
             heartbeat_timeout_seconds=heartbeat_timeout,
@@ -118,10 +119,12 @@ def say(text: str) -> None:
 
 
 def exchange(text: str) -> list[str]:
-    """The texts of all processes, by their numbers, when all have come.
+    """Sends a text to all processes; returns the texts of all, in the order of processes.
+
+    It waits until every process has called it.
 
     Raises:
-      PeerFailed: one did not come within ``meeting_timeout``.
+      PeerFailed: a process did not call it within ``meeting_timeout``.
     """
     if jax.process_count() == 1:
         return [text]
@@ -149,6 +152,8 @@ def _said(client: Any, folder: str) -> dict[int, str]:
 def all_or_none() -> Iterator[None]:
     """If one process fails in the body, all processes learn of it and raise.
 
+    Every process has to enter it.
+
     Raises:
       ConfigError: as raised, here or in another process.
       PeerFailed: another process raised anything else.
@@ -174,7 +179,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def from_primary(compute: Callable[[], Any]) -> Any:
-    """Returns the result of ``compute`` on process 0 to every process; it must fit into JSON.
+    """Runs ``compute`` on process 0 and returns its result, which must be JSON, on every process.
 
     Raises:
       Exception: as ``all_or_none``.
@@ -187,10 +192,15 @@ def from_primary(compute: Callable[[], Any]) -> Any:
 
 
 def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -> None:
-    """Compares config, workdir and code with those of process 0.
+    """Compares config, workdir, code and versions with those of process 0.
+
+    Args:
+      config: of this process, resolved.
+      workdir: of this process.
+      commit: of the code; None if it is unknown.
 
     Raises:
-      ConfigError: processes have another config, workdir or code.
+      ConfigError: a process differs from process 0; the first differences are named.
     """
     mine = {
         "--workdir": str(workdir.absolute()),
@@ -226,7 +236,7 @@ class Sum:
         self._add = jax.jit(lambda rows: rows.sum(axis=0), out_shardings=everywhere(mesh))
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray | jax.Array:
-        """Starts the sum of the numbers [n]; ``np.asarray`` of the result waits for it."""
+        """Starts the sum of the numbers, int32 [n]; ``np.asarray`` of the result waits for it."""
         if self._alone:
             return numbers
         rows = np.zeros((jax.local_device_count(), len(numbers)), np.int32)
@@ -239,8 +249,8 @@ def run_together(program: Callable[[], None]) -> None:
     exit silently.
 
     Raises:
-      Exception: as ``program``, if there is one process. One of several exits at once and leaves a
-        note of the cause.
+      Exception: as ``program``, if there is one process. A process among several exits at once
+        instead, and leaves a note of the cause.
     """
     try:
         program()
@@ -257,8 +267,8 @@ def run_together(program: Callable[[], None]) -> None:
 def _end_alone(error: BaseException) -> NoReturn:
     """Exits a process that failed while others may be waiting for it.
 
-    It leaves a note of the cause, which process 0 prints if it fails as a consequence. A normal
-    exit would wait for the others, which wait for this one.
+    It leaves a note of the cause, which process 0 prints if it fails in turn. A normal exit would
+    wait for the other processes, which wait for this one.
     """
     traceback.print_exception(error)
     with contextlib.suppress(Exception):

@@ -16,8 +16,8 @@ class EventFile:
     events wait for it forever.
 
     Args:
-      folder: for files of events, one a start; made if missing.
-      restored_step: events of later steps, from an earlier start, are hidden.
+      folder: for event files, one for each start; made if missing.
+      restored_step: TensorBoard hides events of later steps that an earlier start wrote.
     """
 
     def __init__(self, folder: pathlib.Path, restored_step: int):
@@ -29,9 +29,7 @@ class EventFile:
         )
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the metrics of a step as one event, since each event has a checksum that Python
-        computes.
-        """
+        """Writes all metrics of a step as one event: Python computes a checksum for each event."""
         values = [Summary.Value(tag=name, simple_value=x) for name, x in scalars.items()]
         self._file.write_event(
             Event(wall_time=time.time(), step=step, summary=Summary(value=values))

@@ -1,7 +1,7 @@
-"""Folders of weights alone, as ``fgmm.export`` writes them, opened in the place of a run.
+"""Opens folders that hold only weights, as ``fgmm.export`` writes them, in the place of a run.
 
 Such a folder has ``model.safetensors`` with parameters and statistics by their paths, and
-``config.json`` with the resolved config. The tokenizer lies beside them as in a run.
+``config.json`` with the resolved config. The tokenizer has the same name as in a run.
 """
 
 import json
@@ -23,7 +23,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 STEP, KIND = "fgmm_step", "fgmm_weights"
 _PARAMS = "params"
 _CONVERT = "of published weights, python -m fgmm.convert makes a run"
-# Arrays that an error names.
+# The most arrays that an error names.
 _NAMED = 3
 
 
@@ -43,16 +43,16 @@ class SavedState(NamedTuple):
 
 
 def is_exported(folder: pathlib.Path) -> bool:
-    """Whether a folder may be one of weights alone."""
+    """Whether a folder has the two files of exported weights. ``read`` checks what they hold."""
     return (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
 
 
 def named(params: Any, statistics: Any) -> dict[str, np.ndarray]:
-    """Arrays by their paths, such as ``params/model/encoders_text/block_0/Dense_0/kernel`` and
-    ``batch_stats/encoders_video/BatchNorm_0/mean``.
+    """Numpy arrays by their paths, such as ``batch_stats/encoders_video/BatchNorm_0/mean`` and
+    ``params/model/encoders_text/block_0/Dense_0/kernel``.
 
     Args:
-      params, statistics: as in ``TrainState``.
+      params, statistics: as in ``TrainState``, or those of the model alone.
     """
     flat = flatten_dict({_PARAMS: params, **statistics}, sep="/")
     return {path: np.array(jax.device_get(array), order="C") for path, array in flat.items()}
@@ -112,11 +112,11 @@ def read(folder: pathlib.Path, step: str = "latest", weights: str = "") -> Saved
 
 
 def state(experiment: Experiment, saved: SavedState) -> TrainState:
-    """The state of saved weights, without an optimizer's.
+    """A train state with saved weights, but without a state of the optimizer.
 
     Args:
-      experiment: of the saved config.
-      saved: its weights.
+      experiment: what the saved config describes.
+      saved: the weights.
 
     Raises:
       ConfigError: arrays are missing, left over or of another shape.
@@ -128,7 +128,7 @@ def state(experiment: Experiment, saved: SavedState) -> TrainState:
         more = f"; and {len(wrong) - _NAMED} more" if wrong[_NAMED:] else ""
         raise ConfigError(f"{WEIGHTS} does not fit {CONFIG}: {'; '.join(wrong[:_NAMED])}{more}")
     key = jax.random.key(experiment.config.seed)
-    # Empty collections have no arrays.
+    # An empty collection leaves no array in the file.
     statistics = {name: saved.statistics.get(name, tree) for name, tree in blank.statistics.items()}
     fresh = TrainState.create(saved.params, statistics, (), key, average=False)
     return jax.device_put(fresh.replace(step=fresh.step + saved.step), jax.local_devices()[0])

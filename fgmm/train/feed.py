@@ -1,5 +1,5 @@
-"""Counts what batches give to the objective: clips with both sides of its pairs, clips with a label
-and what it is told from, and repeated clips.
+"""Counts what each batch gives the objective: clips with both modalities of a pair, clips with a
+label and the modality it is predicted from, and repeated clips.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ class Feed:
     """Counts the clips of batches that have what the terms of an objective need.
 
     Attributes:
-      names: of the numbers that ``counts`` returns, as metrics have them: ``repeated_clips``, those
-        of a batch that another one of it repeats (in several processes, of a process's share),
-        ``pairs/PAIR``, those with both sides of a pair, ``labels/MODALITY``, those with a label and
-        the modality that it is told from, and of captions ``pieces`` and ``unknown_pieces``, which
+      names: of the numbers that ``counts`` returns. ``repeated_clips``: clips that came earlier in
+        the same batch (with several processes, in a process's share of it). ``pairs/PAIR``: clips
+        with both modalities of a pair. ``labels/MODALITY``: clips with a label and the modality it
+        is predicted from. ``pieces`` and ``unknown_pieces``: pieces of the captions, and those that
         the tokenizer does not know.
     """
 
@@ -36,7 +36,11 @@ class Feed:
         self._fed = dict.fromkeys(self._needs, 0)
 
     def counts(self, batch: Mapping[str, np.ndarray]) -> list[int]:
-        """The numbers of a batch, in the order of ``names``."""
+        """The numbers of this process's share of a batch, in the order of ``names``.
+
+        Args:
+          batch: arrays on the host: ``record`` [b], masks and tokens.
+        """
         records = batch["record"]
         found = [len(records) - len(np.unique(records))]
         for need in self._needs:
@@ -49,19 +53,22 @@ class Feed:
         return found
 
     def metrics(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """The numbers of a step over all processes as metrics: unknown pieces as a share of all."""
+        """The numbers of a step, summed over all processes, as metrics.
+
+        ``unknown_pieces`` becomes a share of ``pieces``, from 0 to 1.
+        """
         found = {name: float(count) for name, count in counts.items() if name != "pieces"}
         if "pieces" in counts:
             found["unknown_pieces"] /= max(1, counts["pieces"])
         return found
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Adds up the numbers of a step over all processes."""
+        """Adds the numbers of a step, summed over all processes, to the totals."""
         for need in self._needs:
             self._fed[need] += counts[need]
 
     def starved(self) -> list[str]:
-        """A line on each pair, or label and modality, of which no clip had both so far."""
+        """A line for each pair, or label and modality, of which no clip so far had both."""
         return [
             f"no clip so far has both {' and '.join(_sides(need))}: {', '.join(self._terms[need])} "
             "learned nothing"
@@ -77,11 +84,11 @@ def _sides(need: str) -> list[str]:
 
 
 def too_few(source: Any, batch_size: int) -> list[str]:
-    """A line on a corpus, or on each part of a mixture, with fewer clips than a batch takes of it.
+    """A line for a corpus, or each part of a mixture, with fewer clips than a batch takes from it.
 
     Args:
       source: to train on.
-      batch_size: clips that a loss compares.
+      batch_size: clips that are compared in one loss; with ``accumulate``, those of a micro-batch.
     """
     found: list[tuple[str, int, int]] = []
     parts: Sequence[Any] = getattr(source, "parts", ())

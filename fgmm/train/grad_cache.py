@@ -46,8 +46,8 @@ def cache_gradients(
       params: ``{"model": ..., "objective": ...}``.
       clips: a pytree of arrays [B, ...].
       key: micro-batch m is embedded with ``fold_in(key, m)``, both times.
-      micro_batches: M, a divisor of B over the number of devices.
-      mesh: whose devices the clips are sharded over.
+      micro_batches: M; it must divide the clips of each device.
+      mesh: the clips are sharded over its devices.
     """
     structure = None
 

@@ -42,8 +42,9 @@ so each skips what another gives::
 Loaded parameters are frozen by a rule of the optimizer,
 ``config.optimizer.learning_rate_scale``; see ``fgmm.experiment.optimizer``.
 
-A parameter without a rule must be on both sides, in the same shape except for axes of length 1.
-Adapters (``config.lora``) may be in the model alone; they start as those of any run.
+A parameter without a rule must be in the checkpoint and in the model, in the same shape except for
+axes of length 1. Adapters (``config.lora``) may be in the model alone; they then start as in a run
+without ``init_from``.
 """
 
 import pathlib
@@ -73,7 +74,7 @@ _OUTCOMES = [
 ]
 # The most arrays that an error names; the table counts all.
 _NAMED = 6
-# What an encoder was trained with, and should be given.
+# Options of a run that an encoder's input should have as in its training, by modality.
 _CONVENTIONS = {
     "video": (
         "data.resize",
@@ -105,9 +106,9 @@ class Plan(NamedTuple):
     """The outcome for every array.
 
     Attributes:
-      taken: for arrays of the model, the number of the run and its array from which they start.
+      taken: where arrays of the model start from: the number of a run, and its array there.
       outcomes: ``(outcome, path)`` of every array; the path in the model if it has one.
-      details: lines on arrays that need one.
+      details: lines on arrays that are reshaped.
       unexplained: lines on arrays that no rule explains.
     """
 
@@ -141,7 +142,10 @@ class _Rules:
         self._start, self._used = start, set()
 
     def first(self, path: str, actions: tuple[str, ...]) -> Rule | None:
-        """The first rule of these actions on a name; None for none."""
+        """The first rule with one of these actions that matches a path; None if there is none.
+
+        The rule counts as used from then on.
+        """
         for rule in self._start.rules:
             if rule.action in actions and re.fullmatch(rule.regex, path):
                 self._used.add(rule)
@@ -149,6 +153,11 @@ class _Rules:
         return None
 
     def check_used(self, saved: Mapping[Leaf, Any], model: Mapping[Leaf, Any]) -> None:
+        """Checks that every rule was used.
+
+        Raises:
+          ConfigError: a rule matched nothing.
+        """
         for rule in self._start.rules:
             if rule not in self._used:
                 raise ConfigError(
@@ -168,12 +177,13 @@ def plan(
 
     Args:
       starts: runs with their rules, as from ``init_rules.from_config``.
-      saved: arrays, or their shapes, of the checkpoint of each.
+      saved: for each run, the arrays of its checkpoint, or their shapes.
       model: likewise, of the model.
-      fresh: paths in the model that need no rule where no checkpoint has them.
+      fresh: paths in the model that need no rule if no checkpoint has them.
 
     Raises:
-      ConfigError: a rule matches nothing, or two arrays are given the same name.
+      ConfigError: a rule matches nothing or renames to nothing valid, or two arrays are for the
+        same place in the model.
     """
     result, everyone = Plan({}, [], [], []), [_Rules(start) for start in starts]
     for number, (start, rules, arrays) in enumerate(zip(starts, everyone, saved, strict=True)):
@@ -283,8 +293,9 @@ def read(experiment: Experiment) -> StartingPoint | None:
     The table is printed before an error about arrays is raised.
 
     Raises:
-      ConfigError: there is no such checkpoint, a rule is wrong, an array without a rule is on one
-        side only or in another shape, or word embeddings belong to another tokenizer.
+      ConfigError: there is no such checkpoint, a rule is wrong, an array without a rule is only in
+        the checkpoint, only in the model or in another shape, word embeddings belong to another
+        tokenizer, or adapters were trained with another ``lora.alpha``.
     """
     starts = init_rules.from_config(experiment.config.init_from)
     if not starts:
@@ -332,8 +343,8 @@ def _checkpoint_of(start: Start) -> checkpoint.SavedState:
 def _other_conventions(
     given: Sequence[str], start: Start, found: checkpoint.SavedState, experiment: Experiment
 ) -> list[str]:
-    """A line on each convention for pictures and sound that is not that of the run that gives the
-    encoder.
+    """A line for each option of ``_CONVENTIONS`` that differs from the run that the encoder is
+    from.
     """
     lines = []
     for modality, names in _CONVENTIONS.items():

@@ -1,4 +1,4 @@
-"""The loggers of a run. One that fails is named once and left out; the run goes on without it."""
+"""The loggers of a run. A logger that fails is reported once and dropped; the run goes on."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from fgmm import components
 from fgmm.config import Config, as_dict
 from fgmm.train.loggers import Run, Sink
 
-# For the last metrics to leave; a network that is gone never takes them.
+# Seconds for a logger to send its last metrics; without a network it never would.
 CLOSING_SECONDS = 60.0
 
 
@@ -59,7 +59,7 @@ class LogSinks:
         self._sinks[name] = logger.open(run)
 
     def _try(self, name: str, call: Callable[[], None]) -> None:
-        # Whatever a logger raises is less than a run.
+        # No failure of a logger ends a run.
         try:
             call()
         except Exception as error:

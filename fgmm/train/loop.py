@@ -1,7 +1,7 @@
 """The training loop. It does not know the losses and evaluations that it runs.
 
-All processes run it in step. Every branch depends on what is the same for all of them: the number
-of the step, metrics, or what they told each other.
+All processes run the same steps together. Every branch depends on values that are equal on all
+processes: the step number, the metrics, or what the processes told each other.
 """
 
 import collections
@@ -60,27 +60,30 @@ def train(
 ) -> TrainState:
     """Trains to ``config.steps``, from the workdir's latest checkpoint if there is one.
 
-    Otherwise it starts with the parameters that ``config.init_from`` names, or random ones.
-
-    Returns after the last step, with everything saved.
+    Without a checkpoint, training starts from the parameters that ``config.init_from`` names, or
+    from random ones.
 
     Args:
       experiment: what to train.
-      source: clips to train on.
+      source: the corpus to train on, as from ``experiment.training_source``.
       workdir: for checkpoints, metrics and events; created if missing.
       evaluators: by name.
       profile: the steps to trace, as for ``fgmm.train.profile.Profile``.
 
+    Returns:
+      The state after the last step, when everything is saved.
+
     Raises:
-      ConfigError: the batch does not divide, the workdir is in use or of another run,
-        ``config.init_from`` does not fit, a rule on learning rates matches nothing, there is no
-        loss to train by, the corpus is not the one of the checkpoint or of the other processes, the
-        tokenizer knows nothing of its captions, there are no steps ``profile``, or a logger cannot
-        be made.
+      ConfigError: the devices cannot share the batch evenly, the workdir is in use or of another
+        run, ``config.init_from`` does not fit, a rule on learning rates matches nothing, the
+        objective has no term, the corpus differs from that of the checkpoint or of another process,
+        the tokenizer knows no piece of its captions, the run has no steps ``profile``, or a logger
+        cannot be made.
       Interrupted: after SIGTERM or Ctrl-C before the last step, with everything saved. All
         processes stop after the same step, whichever got the signal.
       Diverged: ``patience_nonfinite`` updates in a row were not finite.
       DiskFull: there was no space to write a checkpoint or a metric.
+      PeerFailed: another process failed.
     """
     config = experiment.config
     with distributed.all_or_none():
@@ -96,8 +99,8 @@ def train(
         trace = Profile(profile, config.steps, workdir / "profile")
         loggers = log_sinks.from_config(config)
     with contextlib.ExitStack() as stack:
-        # It comes first, so it is ended after everything that waits for a disk or for other
-        # processes.
+        # The watchdog comes first, so it still runs while everything else closes: closing may wait
+        # for a disk or for other processes.
         watchdog = stack.enter_context(Watchdog(config.watchdog_seconds))
         fingerprint = corpus.same_everywhere(source)
         with distributed.all_or_none():
@@ -144,7 +147,7 @@ def _start(
     shardings: TrainState,
     fingerprint: Fingerprint,
 ):
-    """The state to start from, its finished steps and the problems counted until then."""
+    """The state to start from, its finished steps, and the bad input counted so far."""
     if restored is None:
         given = init_from.read(experiment)
         if given is not None:
@@ -178,11 +181,11 @@ class _Step(NamedTuple):
     """A step that was started; the device may still compute its metrics.
 
     Attributes:
-      number: finished steps after it.
+      number: of the step, from 1.
       metrics: on the device.
-      fed: what it fed to the objective, of ``fgmm.train.feed``, over all processes.
-      problems: of its clips, over all processes.
-      records: this process's share of its clips.
+      fed: the counts of ``fgmm.train.feed`` for its batch, summed over all processes.
+      problems: bad input among its clips by reason, summed over all processes.
+      records: indices of its clips in the source, of this process's share.
     """
 
     number: int
@@ -206,6 +209,12 @@ class _Run:
         self.pending: _Step | None = None
 
     def until_done(self, interruption: Interruption) -> None:
+        """Runs all steps that are left, or stops after one, and saves.
+
+        Raises:
+          Interrupted: a process got a signal before the last step.
+          Diverged: too many updates in a row were not finite.
+        """
         with self._batches() as batches:
             while self.step < self.config.steps and not self.stopping:
                 self._one_step(batches, interruption)
@@ -223,7 +232,7 @@ class _Run:
         self.trace.follow(self.step, self.pending and self.pending.metrics)
         with self.speed.waiting():
             batch, device_batch = next(batches)
-        # Before the step, so that the device has finished the sum when it is read after the step.
+        # Started before the step, so that reading the sum afterwards does not wait for the step.
         told = self._tell(batch, interruption)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             self.state, metrics = self.train_step(self.state, device_batch)
@@ -238,7 +247,7 @@ class _Run:
         self._evaluate_and_save()
 
     def _tell(self, batch: Mapping[str, Any], interruption: Interruption) -> Any:
-        """Starts to send this process's wishes to stop or save, what it fed and its problems."""
+        """Starts the sum over processes: requests to stop or save, fed counts and bad input."""
         found = pipeline.count_problems(batch["problems"])
         stop = [interruption.number == number for number in NUMBERS]
         wishes = [*stop, self.checkpoints.due(self.step + 1)]
@@ -246,7 +255,7 @@ class _Run:
         return self.sum(np.array([*wishes, *batch["fed"], *problems], np.int32))
 
     def _hear(self, told: Any) -> tuple[dict[str, int], collections.Counter[str]]:
-        """Receives the wishes of any process; returns what all of them fed, and their problems."""
+        """Waits for that sum and notes the requests; returns the fed counts and the bad input."""
         term, ctrl_c, save, *counts = np.asarray(told).tolist()
         asked = zip(NUMBERS, (term, ctrl_c), strict=True)
         self.stopping = next((number for number, processes in asked if processes), None)
@@ -274,7 +283,10 @@ class _Run:
             self._report_starved()
 
     def _batches(self) -> Prefetch:
-        """Yields the parts of each batch that stay on the host, and those on the device."""
+        """Iterates over batches as pairs: arrays that stay on the host, and arrays on the device.
+
+        The first also holds the counts of ``fgmm.train.feed`` as ``fed``.
+        """
         data = self.config.data
         batches = stream.training_batches(
             self.experiment.assembler(self.source, training=True),
@@ -324,14 +336,14 @@ class _Run:
                     self.watchdog.alive()
                 return scores
         except Exception:
-            # A failed evaluation must not lose the training since the last save. All processes come
-            # here, because all of them learn of it.
+            # A failed evaluation must not lose the training since the last save. All processes get
+            # here, because ``all_or_none`` raises on each of them.
             self._finish_reports()
             self._save()
             raise
 
     def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
-        """Of all processes, which share the devices' work; the numbers are those of the first."""
+        """The numbers of an evaluation, from process 0. All processes run it and share the work."""
         with distributed.all_or_none():
             found = {metric: float(value) for metric, value in evaluator.run(state).items()}
         return distributed.from_primary(lambda: found)
@@ -348,7 +360,7 @@ class _Run:
             self._give_up(done, metrics)
 
     def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
-        """Writes the line of a step; waits for its metrics if necessary."""
+        """Writes the metrics of a step and returns them; waits for the device if necessary."""
         metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
@@ -359,7 +371,7 @@ class _Run:
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
         if self.pending is not None:
-            # The next step has begun, so it is part of the saved state.
+            # The next step has started already, and the state to save includes it.
             self._write(self.pending)
         self._save()
         self.checkpoints.wait()

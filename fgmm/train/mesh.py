@@ -19,8 +19,12 @@ AXES = ("data", "fsdp")
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, fsdp: int = 1) -> Mesh:
     """The mesh of all devices of all processes, in the order of processes.
 
-    Neighbours along ``fsdp`` are neighbours in that order, so that the collectives of every step
-    stay within a process if possible.
+    Neighbours along ``fsdp`` are neighbours in that order, so that the collectives along it stay
+    within a process if possible.
+
+    Args:
+      devices: all of ``jax.devices()`` by default.
+      fsdp: devices that share one copy of the parameters.
 
     Raises:
       ConfigError: ``fsdp`` does not divide the number of devices.
@@ -35,7 +39,13 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, fsdp: int = 1) -> 
 def check_batch_size(
     batch_size: int, mesh: Mesh, *, accumulate: int = 1, grad_cache: int = 1
 ) -> None:
-    """
+    """Checks that the devices can share a batch evenly.
+
+    Args:
+      batch_size: clips over all devices.
+      mesh: of the devices.
+      accumulate, grad_cache: numbers of micro-batches, as in the config.
+
     Raises:
       ConfigError: the devices cannot share the batch, or each of its micro-batches, evenly.
     """
@@ -63,7 +73,10 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-    """This process's share of a batch as global arrays; returns before the copies are done."""
+    """This process's share of a batch, arrays [b, ...], as global arrays [B, ...].
+
+    It returns before the copies to the devices are done.
+    """
     sharding = by_clip(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -74,7 +87,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 def replicated(tree: Any, mesh: Mesh) -> Any:
     """The whole arrays on every device; every process has to call it.
 
-    Replicated arrays are not copied, so the result lives only as long as ``tree``.
+    If all arrays are replicated already, the result is ``tree`` itself and no copy of it.
     """
     if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return tree
@@ -85,6 +98,11 @@ def split(arrays: Any, parts: int, mesh: Mesh) -> Any:
     """Arrays [B, ...] as [M, B/M, ...], every device keeping its clips.
 
     Part m holds the clips m, m + M, m + 2M, ..., however many devices there are.
+
+    Args:
+      arrays: a pytree.
+      parts: M; it must divide the clips of each device.
+      mesh: the clips are sharded over its devices.
     """
     sharding = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
 

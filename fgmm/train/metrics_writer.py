@@ -15,7 +15,7 @@ from fgmm.train.events import EventFile
 from fgmm.train.log_sinks import LogSinks
 from fgmm.train.speed import Speed
 
-# Between lines on the progress of a run whose output is a file.
+# Seconds between lines on the progress of a run whose standard error is no terminal.
 LINE_SECONDS = 30.0
 
 
@@ -90,6 +90,7 @@ class MetricsWriter:
         self._events.flush()
 
     def close(self) -> None:
+        """Writes everything to disk and closes files, sinks and the bar."""
         self.flush()
         self._file.close()
         self._events.close()

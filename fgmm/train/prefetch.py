@@ -12,12 +12,12 @@ _PATIENCE = 30
 class Prefetch:
     """An iterator that runs a few items ahead of its consumer, in a thread.
 
-    Items stay in order, and an error of the source is raised in place of its item. It is a context;
-    at its end the thread stops and its remaining items are dropped.
+    Items stay in order, and an error of the source is raised in place of its item. Use it as a
+    context manager: on exit the thread stops, and the remaining items are dropped.
 
     Args:
-      items: the source, which only the thread iterates over.
-      put: maps an item to what is returned, also in the thread: a copy to the device.
+      items: the source. Only the thread iterates over it.
+      put: maps an item to the one that is returned, in the same thread: a copy to the device.
       depth: the number of items ahead, at least 1.
     """
 

@@ -14,8 +14,8 @@ class Profile:
     """Traces some steps for TensorBoard (XProf) or Perfetto, on process 0.
 
     Args:
-      steps: ``START:STOP``: the steps after the first START up to STOP, as ``metrics.jsonl`` counts
-        them; empty for no trace.
+      steps: ``START:STOP`` for the steps that ``metrics.jsonl`` numbers START + 1 to STOP; empty
+        for no trace.
       total: steps of the whole run.
       folder: where the trace is written.
 
@@ -39,7 +39,7 @@ class Profile:
 
         Args:
           step: how many steps have been started.
-          last: arrays of the last of them, to wait for before the trace begins or ends.
+          last: outputs of the last of them. The trace begins or ends when they are ready.
         """
         due = self._start <= step < self._stop and distributed.primary()
         if due == self._running:

@@ -65,10 +65,11 @@ def newest_whole(
     Args:
       folder: of the checkpoints.
       read: returns the contents of a step, or raises, without synchronising with other processes.
-      glance: reads what Orbax needs of older steps, like ``read``.
+      glance: reads only what Orbax needs to know of older steps; it raises as ``read`` does.
 
     Raises:
-      ConfigError: there are some, but none can be read. The cause may be elsewhere.
+      ConfigError: there are checkpoints, but none can be read. They stay where they are, because
+        the cause may be elsewhere.
     """
     damaged: dict[int, str] = {}
     listed = distributed.from_primary(lambda: steps(folder))
@@ -106,7 +107,7 @@ def _unreadable(older: Sequence[int], glance: Callable[[int], Any]) -> dict[str,
 
 
 def _silence_reads_in_flight() -> None:
-    """Hides the traces that TensorStore prints of all other arrays if one cannot be read."""
+    """Hides the tracebacks that TensorStore prints for all other arrays when one is unreadable."""
     before = sys.unraisablehook
 
     def hook(unraisable):

@@ -1,10 +1,10 @@
 """Shards the train state over the devices along the axis ``fsdp`` of the mesh.
 
 By default every array of at least ``config.mesh.fsdp_minimum`` numbers is sharded along its longest
-axis that ``config.mesh.fsdp`` divides, the last of several. Arrays without such an axis, and
-smaller ones, are replicated. ``config.mesh.rules`` are pairs (regex, spec). The first one whose
-regex matches the whole path of a parameter applies. Moments in the optimizer's state are sharded
-like their parameter::
+axis that ``config.mesh.fsdp`` divides (of equally long ones, the last). Smaller arrays, and arrays
+without such an axis, are replicated. ``config.mesh.rules`` are pairs (regex, spec). The first one
+whose regex matches the whole path of a parameter applies. Moments in the optimizer's state are
+sharded like their parameter::
 
     config.mesh.rules = (
         ("model/encoders_text/.*embedding", ("fsdp", "")),  # sharded by rows
@@ -13,7 +13,7 @@ like their parameter::
     )
 
 The step gathers a parameter where it is used and shards its gradient, as in ZeRO stage 3
-(Rajbhandari et al., SC 2020, arXiv 1910.02054) and FSDP. The values do not depend on it.
+(Rajbhandari et al., SC 2020, arXiv 1910.02054) and FSDP. The sharding changes no result.
 """
 
 import functools
@@ -96,8 +96,8 @@ def _spec(path: str, shape: tuple, rules: Rules, options: Config, ways: int) -> 
 
 
 def _parameter(path: str, shapes: Mapping[str, tuple], shape: tuple) -> str:
-    """The path of the parameter that an array of the state is, or is a moment of; empty if there is
-    none.
+    """The path of the parameter whose values or moments an array of the state holds; empty if the
+    array holds no such thing.
     """
     parts = path.split("/")
     tails = ("/".join(parts[start:]) for start in range(1, len(parts)))

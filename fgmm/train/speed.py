@@ -3,16 +3,17 @@
 =================== ==============================================================================
 clips_per_second    over all devices
 flops_per_second    model FLOPs, over all devices, from the second step on: see ``step_flops``
-flop_utilisation    these as a share of what the devices could do in bfloat16 at most; only where
-                    ``PEAK_FLOPS`` knows them
-data_wait           share of the time in which the loop stood still until a batch was ready
+flop_utilisation    ``flops_per_second`` over the peak of the devices in bfloat16; only for devices
+                    in ``PEAK_FLOPS``
+data_wait           share of the time that the loop waited for a batch
 seconds_left        at the speed of the last steps, without evaluations and saves
-device_peak_bytes   most memory in use on the first device, where its backend counts that,
-host_peak_bytes     or else most of the process, as the operating system counts it (resident set)
+device_peak_bytes   peak memory in use on the first device, if its backend reports it,
+host_peak_bytes     otherwise the peak resident memory of the process
 =================== ==============================================================================
 
 With several processes, they are measured on process 0. Evaluations and saves are left out. Metrics
-are read a step late, so the time between two lines is that of one step, but not exactly of its own.
+are read one step late: the time between two lines is that of one step, but not exactly of the step
+of that line.
 """
 
 import contextlib
@@ -30,14 +31,14 @@ from fgmm.experiment.build import Experiment
 from fgmm.losses.objective import Objective
 from fgmm.models import counts
 
-# The keys of this module in a line of metrics, which differ between equal runs.
+# The metrics of this module. They differ even between identical runs.
 KEYS = (
     *("clips_per_second", "flops_per_second", "flop_utilisation", "data_wait", "seconds_left"),
     *("device_peak_bytes", "host_peak_bytes"),
 )
 
-# FLOP/s of dense products of bfloat16 with accumulation in float32, by the beginning of JAX's name
-# of a device; the longest that fits applies. From NVIDIA's data sheets of A100, H100, H200 and
+# FLOP/s of dense bfloat16 matrix products with accumulation in float32, by the beginning of JAX's
+# name of a device; the longest match applies. From NVIDIA's data sheets of A100, H100, H200 and
 # B200, whose figures "with sparsity" are twice these, and the pages "TPU v4" to "TPU v6e" of
 # Google's Cloud TPU documentation, where a chip is a device.
 PEAK_FLOPS = {
@@ -74,9 +75,9 @@ def step_flops(experiment: Experiment) -> float:
     These are three times those of the forward pass, because the backward pass has two products for
     each of the forward pass (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B). A fully
     frozen encoder has no backward pass and counts once. Encoders, heads and the similarities of the
-    loss count, by their definition and not by their implementation. What is computed again to save
-    memory (``remat``, ``grad_cache``, blocks of the loss) does not count, nor do augmentation and
-    spectrogram.
+    loss count, as they are defined, whatever their implementation. Not counted are augmentation,
+    the spectrogram, and what is computed again to save memory (``remat``, ``grad_cache``, blocks of
+    the loss).
     """
     config = experiment.config
     clips = config.batch_size // config.accumulate
@@ -124,9 +125,8 @@ class Speed:
     Args:
       batch_size: clips of a step, over all devices.
       total: steps of the whole run.
-      flops: counts the model FLOPs of a step, over all devices. It is called once, when the second
-        step has finished: the first compiles, so that its rate says nothing, and nobody should wait
-        longer for its line.
+      flops: counts the model FLOPs of a step, over all devices. It is called once, after the second
+        step. The first step compiles, so its rate means nothing, and its line should come early.
       peak: peak FLOP/s of all devices; None if unknown.
     """
 
@@ -146,7 +146,7 @@ class Speed:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """A context whose time is left out."""
+        """A context whose time is not counted."""
         start = time.perf_counter()
         yield
         self._last += time.perf_counter() - start
@@ -196,7 +196,7 @@ class Speed:
 
 
 def memory() -> dict[str, int]:
-    """The peak memory in bytes until now, by what was measured."""
+    """The peak memory until now in bytes, as ``device_peak_bytes`` or ``host_peak_bytes``."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return {"device_peak_bytes": stats["peak_bytes_in_use"]}

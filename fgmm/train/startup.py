@@ -21,6 +21,11 @@ from fgmm.models import counts
 def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     """Devices, sizes of the batch, negatives, parameters and versions, a line each; then a table of
     the parameters and FLOPs of each encoder and the heads.
+
+    Args:
+      experiment: the run's.
+      mesh: of all devices.
+      state: sharded over the mesh; its shardings tell how many parameters a device holds.
     """
     config, captions = experiment.config, max(1, experiment.shape.captions)
     of_loss = config.batch_size // config.accumulate
@@ -72,11 +77,15 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
 
 
 def text_lines(assembler: Assembler, clips: int = 64) -> list[str]:
-    """A line on the pieces of captions that the tokenizer does not know, and one on phrases that
-    have no room in a batch if there are any; of clips at equal distances over the corpus.
+    """Lines on captions: the share of pieces that the tokenizer does not know and, if there are
+    any, the share of phrases that have no room in a batch.
+
+    Args:
+      assembler: of the corpus.
+      clips: how many clips are looked at, at equal distances over the corpus.
 
     Raises:
-      ConfigError: the tokenizer knows nothing of their captions.
+      ConfigError: the tokenizer knows no piece of their captions.
     """
     if assembler.tokenizer is None:
         return []

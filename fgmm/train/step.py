@@ -18,18 +18,30 @@ from fgmm.train.mesh import by_clip, everywhere
 
 Metrics = dict[str, Array]
 
-# What is folded into a key for the draws of the objective; micro-batches have small numbers.
+# Folded into the key of the objective's random draws. Micro-batches fold in small numbers, so no
+# two keys are equal.
 _DRAWS = 0x64726177
 
 
 def make_train_step(
     experiment: Experiment, mesh: Mesh
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Metrics]]:
-    """Compiles ``(state, batch) -> (state, metrics)``. The input state is donated.
+    """Returns the jitted step ``(state, batch) -> (state, metrics)``. The input state is donated.
 
-    A step whose loss or gradient is not finite does not change parameters, statistics and
-    optimizer. ``metrics["skipped"]`` is then 1, and ``metrics["nonfinite_run"]`` counts such steps
-    in a row.
+    A step whose loss or gradient is not finite leaves parameters, statistics, optimizer state and
+    moving average unchanged. ``metrics["skipped"]`` is then 1, and ``metrics["nonfinite_run"]``
+    counts such steps in a row.
+
+    Args:
+      experiment: what to train.
+      mesh: of the devices. The batch, arrays [B, ...], is sharded over both axes of the mesh.
+
+    Returns:
+      The step. Its metrics are scalars: those of the objective, ``loss``, ``gradient_norm`` (before
+      clipping, without frozen parameters), ``learning_rate``, ``skipped`` and ``nonfinite_run``.
+
+    Raises:
+      ConfigError: as ``fgmm.train.sharding.of_state``.
     """
 
     shardings = sharding.of_state(experiment, mesh)
@@ -106,7 +118,9 @@ def _gradients_of_clips(
     clips: tuple[dict[str, Array], dict[str, Array]],
     key: PRNGKeyArray,
 ) -> tuple[Array, Metrics, Any, Any]:
-    """As ``_gradients_of_batch``, of clips with their drawn augmentation."""
+    """As ``_gradients_of_batch``, for the clips of a batch or of a micro-batch, with their drawn
+    augmentation.
+    """
 
     def embed(model_params, clips, key):
         params = sharding.gathered(model_params, shardings.params["model"])

@@ -1,9 +1,9 @@
-"""Places that metrics go to beside ``metrics.jsonl`` and TensorBoard, one a file, found by
+"""Loggers: where metrics go beside ``metrics.jsonl`` and TensorBoard. Each is a module, named by
 ``config.loggers.NAME.name``.
 
 A module here defines a frozen dataclass ``Logger``. Its fields are its options, and it raises
-``ConfigError`` where its package is missing. ``open(run)`` starts to log and returns a ``Sink``.
-What these raise ends no run; see ``fgmm/train/log_sinks.py``.
+``ConfigError`` if its package is missing. ``open(run)`` starts to log and returns a ``Sink``.
+Errors of ``open`` and of the sink do not end a run; see ``fgmm/train/log_sinks.py``.
 """
 
 import importlib.util
@@ -20,7 +20,8 @@ class Run(NamedTuple):
     Attributes:
       workdir: its folder.
       config: its resolved config.
-      step: finished steps that it starts from; the steps after it come again after a kill.
+      step: finished steps that this start continues from. After a kill, the sink gets the steps
+        after these a second time.
     """
 
     workdir: pathlib.Path
@@ -46,16 +47,20 @@ class RunSink:
         self._run = run
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """As of ``Sink``."""
+        """See ``Sink.write``."""
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """As of ``Sink``."""
+        """See ``Sink.close``."""
         self._run.finish()
 
 
 def check_package(package: str) -> None:
-    """Raises ConfigError unless a package is there. It is not imported."""
+    """Checks that a package is installed, without importing it.
+
+    Raises:
+      ConfigError: it is missing.
+    """
     if importlib.util.find_spec(package) is None:
         raise ConfigError(
             f"the package {package!r} is missing: pip install 'fgmm[{package}]', or leave this "

@@ -11,7 +11,7 @@ from fgmm.train.loggers import Run, RunSink, Sink, check_package
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logger:
-    """Logs every step to trackio; a resumed run goes on there."""
+    """Logs every step to trackio; a resumed run continues its trackio run."""
 
     project: str = option("fgmm", help="The project.")
     run_name: str = option("", help="Of the run; empty for the name of the workdir.")
@@ -24,7 +24,7 @@ class Logger:
         check_package("trackio")
 
     def open(self, run: Run) -> Sink:
-        """Starts a run there, or goes on with the one of this name."""
+        """Starts a trackio run, or continues the one of this name."""
         import trackio  # takes a second
 
         return RunSink(

@@ -9,10 +9,10 @@ from fgmm.train.loggers import Run, RunSink, Sink, check_package
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logger:
-    """Logs every step to a run of Weights & Biases; a resumed run goes on there.
+    """Logs every step to Weights & Biases; a resumed run continues its run there.
 
-    Its files are in ``WORKDIR/wandb``. Steps that come again after a kill are left out: what it has
-    of them stays.
+    Its files are in ``WORKDIR/wandb``. Steps that are repeated after a kill are not logged again:
+    Weights & Biases keeps their first values.
     """
 
     project: str = option("fgmm", help="The project.")
@@ -30,11 +30,11 @@ class Logger:
         check_package("wandb")
 
     def open(self, run: Run) -> Sink:
-        """Starts a run there, or goes on with the one that the workdir has begun."""
+        """Starts a run there, or continues the one that the workdir has started."""
         import wandb  # takes a second
 
         if self.mode == "online":
-            wandb.Api()  # Raises without a key, for which init would ask, and wait.
+            wandb.Api()  # Raises without an API key; init would prompt for one and wait.
         identity = run.workdir / "wandb" / "id"
         identity.parent.mkdir(exist_ok=True)
         if not identity.exists():
