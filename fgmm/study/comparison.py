@@ -1,7 +1,8 @@
 """Results by the point of the grid at which arms are compared.
 
 A *point* is the values that compared cells have in common: those on all axes except the arm, the
-seed, the seed of the corpus and the axes that were tuned.
+seed, the seed of the corpus, the axes that were tuned, and the rate and the temperature where each
+arm has one of its own.
 """
 
 import collections
@@ -26,6 +27,8 @@ BOTH, COARSE_SCORE, PROBE = "both directions", "coarse score", "motion probe"
 JUDGED = (*DIRECTIONS, PROBE)
 # Axes that do not count in a point; ``examples`` is replaced by the examples seen.
 _HIDDEN = ("arm", "seed", "corpus", "examples")
+# Axes that do not count either where an arm has a single value of its own.
+_OF_AN_ARM = ("rate", "temperature_times")
 
 
 def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
@@ -33,15 +36,28 @@ def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
 
     A point also has ``examples``, the number seen in training, and ``updates``.
     """
+    results = list(results)
+    settled = [axis for axis in _OF_AN_ARM if not _varies(axis, results)]
     found: dict[Point, dict[str, Runs]] = collections.defaultdict(dict)
     for result in results:
         coordinates = result["coordinates"]
-        hidden = {*_HIDDEN, *result["chosen"]}
+        hidden = {*_HIDDEN, *settled, *result["chosen"]}
         shown = {axis: value for axis, value in coordinates.items() if axis not in hidden}
         shown |= {"updates": result["updates"], "examples": result["examples"]}
         point = tuple(sorted(shown.items()))
         found[point].setdefault(coordinates["arm"], []).append(result)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def _varies(axis: str, results: Sequence[Result]) -> bool:
+    """Whether two results differ on this axis alone."""
+    seen: dict[Point, Value | None] = {}
+    for result in results:
+        others = tuple(sorted((a, v) for a, v in result["coordinates"].items() if a != axis))
+        value = result["coordinates"].get(axis)
+        if seen.setdefault(others, value) != value:
+            return True
+    return False
 
 
 def _order(point: Point) -> list[tuple]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from fgmm.study import comparison, outcome
+from tests.study.small import result
 
 RANKS = {"text_to_video": [1, 12, 3, 30, 30], "video_to_text": [2, 40]}
 OWNER = [0, 0, 0, 1, 1]
@@ -39,3 +40,23 @@ def test_captions_of_a_clip_are_one_query(tmp_path):
     assert found.values == {0: 0.4}
     both = comparison.measured([run], comparison.BOTH)
     np.testing.assert_allclose(both.queries[0], [(2 / 3 + 1) / 2, 0])
+
+
+def at_rates(**rates):
+    return [
+        result(arm, arm, 0, 0.5, rate=rate, temperature_times=1.0) | {"chosen": []}
+        for arm, of_arm in rates.items()
+        for rate in of_arm
+    ]
+
+
+def test_arms_with_a_rate_each_are_compared():
+    ((point, arms),) = comparison.points(at_rates(coarse=[2e-3], fine=[4e-3])).items()
+    assert set(arms) == {"coarse", "fine"}
+    assert "rate" not in dict(point)
+
+
+def test_a_rate_that_varies_for_an_arm_is_an_axis():
+    points = comparison.points(at_rates(coarse=[2e-3, 4e-3], fine=[2e-3, 4e-3]))
+    assert [dict(point)["rate"] for point in points] == [2e-3, 4e-3]
+    assert all(set(arms) == {"coarse", "fine"} for arms in points.values())

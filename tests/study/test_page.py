@@ -2,8 +2,9 @@
 
 import pytest
 
+from configs.study import narrated_shapes
 from fgmm.config import ConfigError
-from fgmm.study import comparison, outcome, page
+from fgmm.study import comparison, grid, outcome, page
 from tests.study.small import result, spread
 
 BATCHES = {8: 0.3, 32: 0.5, 128: 0.7}
@@ -57,6 +58,21 @@ def test_a_page(tmp_path):
         assert f"page_figures/{name}.svg" in text
         for ending in ("svg", "png"):
             assert (tmp_path / "page_figures" / f"{name}.{ending}").stat().st_size > 5000
+
+
+def test_the_page_of_the_short_study(tmp_path):
+    study = grid.read(narrated_shapes.get_config("part=short"))
+    found = []
+    for cell in study.run.cells:
+        coordinates, arm = dict(cell.coordinates), study.arms[cell.coordinates["arm"]]
+        value = {"coarse": 0.5, "fine": 0.6}[arm["family"]]
+        of_cell = result(arm["title"], arm["score"], coordinates["seed"], value)
+        found.append(of_cell | {"coordinates": coordinates, "arm": arm, "chosen": []})
+    write(tmp_path, found)
+    coarse, fine = rows(page.make(tmp_path, tmp_path / "page.md"), "32", "0.5", "80")
+    assert coarse[7:] == ["–", "50.0% ± 9.8", "–", "–", "–", "–", "3"]
+    assert fine[7].startswith("+10.0 ± ")
+    assert fine[10:12] == ["1.2×", "1.2×"], "0.5 of 0.6 is reached after 5/6 of the clips"
 
 
 def test_the_same_results_give_the_same_page(tmp_path):
