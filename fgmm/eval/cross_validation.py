@@ -102,13 +102,14 @@ def _groups(found: Sequence[PartResult]) -> np.ndarray:
 def _accuracies(found: Sequence[PartResult]) -> dict[str, float]:
     """Accuracies of all networks; the queries of one recording are resampled together."""
     ranks, group = _ranks(found), _groups(found)
-    # All parts have the same weight, whatever their size.
-    sizes = np.array([len(one.scored.names) for one in found])
-    weights = np.repeat(sizes.sum() / len(sizes) / sizes, sizes)
+    # One part for each network: all have the same weight, whatever the size of their test parts.
+    network = np.repeat(np.arange(len(found)), [len(one.scored.names) for one in found])
     classes = found[0].scored.known
-    at = [k for k in (1, 5) if k == 1 or classes > k]
-    result = metrics.with_intervals({f"accuracy@{k}": (ranks <= k) * weights for k in at}, group)
-    result |= {f"chance_accuracy@{k}": k / classes for k in at}
+    result = {}
+    for k in (1, 5):
+        if k == 1 or classes > k:
+            result |= metrics.mean_over_parts(f"accuracy@{k}", ranks <= k, network, group)
+            result[f"chance_accuracy@{k}"] = k / classes
     named = np.concatenate([np.take(one.scored.classes, one.scored.labels) for one in found])
     names, labels, counts = np.unique(named, return_inverse=True, return_counts=True)
     return {

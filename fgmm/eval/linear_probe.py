@@ -182,10 +182,7 @@ class _LinearProbe:
             scores[f"inverse_strength_fold_{test + 1}"] = strength
             scores["unconverged"] += int(np.max(fitted[-1].n_iter_) >= _MAX_ITERATIONS)
         tested = valid & np.isin(self.fold, self.tests)
-        # All folds have the same weight, whatever their size.
-        sizes = np.bincount(self.fold[tested], minlength=self.fold.max() + 1)
-        weights = tested.sum() / len(self.tests) / sizes[self.fold[tested]]
-        interval = metrics.with_intervals({"accuracy": correct[tested] * weights})
+        interval = metrics.mean_over_parts("accuracy", correct[tested], self.fold[tested])
         if len(accuracies) > 1:
             scores["accuracy_spread"] = np.std(accuracies, ddof=1)
         # The trained network is scored last, so its outcomes remain.

@@ -431,6 +431,33 @@ def mean_class_accuracy(
     return _with_ends("mean_class_accuracy", float(np.mean(of_classes)), low, high)
 
 
+def mean_over_parts(
+    name: str,
+    outcomes: Shaped[np.ndarray, "Q"],
+    part: Int[np.ndarray, "Q"],
+    group: Int[np.ndarray, "Q"] | None = None,
+) -> dict[str, float]:
+    """The mean over parts of the mean of each part's queries, and its 95% interval.
+
+    All parts have the same weight in every resample, but for parts that it lacks.
+
+    Args:
+      name, outcomes, part: of the result, and of each query.
+      group: as in ``bootstrap_interval``; a group may have queries in several parts.
+    """
+    owner, sizes = _groups(len(part), group)
+    place = np.unique(part, return_inverse=True)[1]
+    sums, counts = np.zeros((2, len(sizes), place.max() + 1))
+    np.add.at(sums, (owner, place), outcomes)
+    np.add.at(counts, (owner, place), 1)
+    resampled: list[float] = []
+    with np.errstate(invalid="ignore"):
+        for times in _resamples(len(sizes), 0, 1000):
+            resampled += np.nanmean((times @ sums) / (times @ counts), axis=1).tolist()
+    low, high = np.quantile(resampled, _EDGES)
+    return _with_ends(name, float(np.mean(sums.sum(axis=0) / counts.sum(axis=0))), low, high)
+
+
 def _with_ends(name: str, value: float, low: float, high: float) -> dict[str, float]:
     return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
 

@@ -58,6 +58,15 @@ def test_parts_weigh_alike_and_seeds_are_averaged():
     assert queries[""]["name"][40] == "y: y0"
 
 
+def test_parts_of_any_size_weigh_alike_in_the_interval():
+    networks = [network("x", 0, 10), network("y", 0, 90)]
+    for one in networks:
+        one.scored.scores[np.arange(len(one.scored.labels)), one.scored.labels] = 2
+    result = summary(networks)
+    for name in ("accuracy@1", "accuracy@5"):
+        assert [result[f"{name}{end}"] for end in ("", "_low", "_high")] == [1, 1, 1]
+
+
 def test_what_training_never_saw_stays_in_the_test_and_is_counted():
     """A class without a training clip, and one that the classifier does not have."""
     part = network("x", 0, 40, {"c", "new"}, (*CLASSES, "new"), 7)

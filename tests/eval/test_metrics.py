@@ -268,6 +268,27 @@ def test_accuracy_by_class_leaves_out_classes_that_do_not_occur():
     assert 0 <= low < share == 0.5 < high <= 1
 
 
+def test_parts_of_any_size_weigh_alike_in_every_resample():
+    part = np.repeat([0, 1], [10, 90])
+    right = metrics.mean_over_parts("a", np.ones(100, bool), part)
+    assert right == {"a": 1, "a_low": 1, "a_high": 1}
+    outcomes = np.random.default_rng(0).random(100) < np.where(part, 0.8, 0.5)
+    found = metrics.mean_over_parts("a", outcomes, part)
+    shares = [outcomes[part == p].mean() for p in (0, 1)]
+    assert found["a"] == pytest.approx(np.mean(shares))
+    spread = sum(s * (1 - s) / n for s, n in zip(shares, (10, 90), strict=True)) ** 0.5 / 2
+    assert (found["a_high"] - found["a_low"]) / 2 == pytest.approx(1.96 * spread, rel=0.15)
+    # Queries of one group in both parts are drawn together: its parts are not independent.
+    twice = np.concatenate([outcomes, outcomes]), np.repeat([0, 1], 100)
+    shared = metrics.mean_over_parts("a", *twice, group=np.tile(np.arange(100), 2))
+    assert shared == pytest.approx(metrics.with_intervals({"a": outcomes}))
+
+
+def test_a_part_that_a_resample_lacks_is_left_out_of_it():
+    found = metrics.mean_over_parts("a", np.array([True, False, False]), np.array([0, 1, 1]))
+    assert found == {"a": 0.5, "a_low": 0, "a_high": 1}
+
+
 def test_table_puts_chance_beside_each_column():
     rows = {
         "text to clip": {"r@10": 0.4312, "chance_r@10": 0.01, "median_rank": 14.5, "loss": 2.0},
