@@ -48,7 +48,8 @@ def _evaluate(name: str) -> None:
     state = on_all_devices(state)
     weights = checkpoint.weights_of(workdir, experiment, flags.FLAGS.weights)
     protocols = _protocols(name, experiment.config.evals)
-    outputs = _outputs(workdir, list(protocols), int(state.step))
+    which = which_weights(experiment, flags.FLAGS.weights)
+    outputs = _outputs(workdir, list(protocols), f"{which}-{int(state.step)}")
     for label, entry in protocols.items():
         evaluation = components.build("eval", entry, key=label)
         bound = evaluation.bind(experiment)
@@ -125,8 +126,16 @@ def check_outcomes(name: str, bound: Any) -> None:
         raise ConfigError(f"--by_query: {name} keeps no outcomes of single queries; drop it")
 
 
-def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, pathlib.Path]:
+def which_weights(experiment: Any, weights: str) -> str:
+    """Part of the name of a result: ``_last`` if the run also has an average, otherwise empty."""
+    return "_last" if weights == "last" and experiment.optimizer.ema else ""
+
+
+def _outputs(workdir: pathlib.Path, labels: list[str], end: str) -> dict[str, pathlib.Path]:
     """The JSON file of each evaluation, in a folder that exists and can be written.
+
+    Args:
+      end: of the names of the files, after the label.
 
     Raises:
       ConfigError: ``--output`` is one file for several evaluations, or cannot be written.
@@ -140,14 +149,25 @@ def _outputs(workdir: pathlib.Path, labels: list[str], step: int) -> dict[str, p
             )
         return {labels[0]: command_line.file_to_write(given)}
     folder = pathlib.Path(given or workdir)
-    return {label: command_line.file_to_write(folder / f"{label}-{step}.json") for label in labels}
+    return {label: command_line.file_to_write(folder / f"{label}{end}.json") for label in labels}
+
+
+def check_name(config: Any, name: str) -> None:
+    """Checks that ``--config`` describes the evaluation of this program.
+
+    Raises:
+      ConfigError: it describes another one, or none.
+    """
+    given = config.get("name")
+    if given != name:
+        what = f"run python -m fgmm.eval.{given}" if given else f"it must have name={name!r}"
+        raise ConfigError(f"--config describes {given!r}; {what}")
 
 
 def _protocols(name: str, trained_with: Any) -> dict[str, dict[str, Any]]:
     config = flags.FLAGS.config
     if config is not None:
-        if config.get("name") != name:
-            raise ConfigError(f"--config: name={config.get('name')!r} must be {name!r} here")
+        check_name(config, name)
         return {label_of(command_line.given("config")): as_dict(config)}
     entries = {
         label: {option: value for option, value in as_dict(entry).items() if option != "every"}

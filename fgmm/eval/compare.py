@@ -36,7 +36,7 @@ FIGURES = {
     },
 }
 # Keys in which the two protocols may differ: they depend on the run.
-_OF_THE_RUN = ("space", "term", "scores", "coarse_then", "maps", "untrained_seed")
+_OF_THE_RUN = ("space", "term", "scores", "coarse_then", "maps", "untrained_seed", "start")
 
 
 class Queries(NamedTuple):

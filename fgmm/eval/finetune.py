@@ -371,8 +371,7 @@ def main(argv: list[str]) -> None:
     label = binary.label_of(command_line.given("config"))
     for line in command_line.left_out():
         print(line)
-    if config.get("name") != "finetune":
-        raise ConfigError(f"--config: name={config.get('name')!r} must be 'finetune' here")
+    binary.check_name(config, "finetune")
     xla_flags.configure()
     command_line.use_compilation_cache()
     from fgmm.interruption import Interrupted
@@ -382,6 +381,7 @@ def main(argv: list[str]) -> None:
     options = components.build("eval", as_dict(config), key=label)
     experiment, state = checkpoint.load(workdir, given.step, given.weights)
     step, weights = int(state.step), checkpoint.weights_of(workdir, experiment, given.weights)
+    label += binary.which_weights(experiment, given.weights)
     folder = command_line.folder_to_write(given.trainings or workdir / label)
     output = command_line.file_to_write(given.output or workdir / f"{label}-{step}.json")
     start = {"path": str(workdir), "step": str(step), "weights": given.weights}

@@ -1,6 +1,5 @@
 """What the files of a run tell without its weights: results, clips of its terms, origin, config."""
 
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,23 @@ import numpy as np
 from fgmm import components, provenance
 from fgmm.config import Config, as_dict, flat
 from fgmm.report.curves import Series
+from fgmm.report.result import reports
+
+# Numbers whose names have one of these parts are no shares, though they may lie in [0, 1].
+_NO_SHARES = ("hubness", "rank")
 
 
 class Figure(NamedTuple):
-    """A number of an evaluation, with its 95% interval and its chance level; None where unknown."""
+    """A number of an evaluation, with its 95% interval and its chance level; None where unknown.
+
+    ``is_share`` says whether it can be drawn on a scale from 0 to 1.
+    """
 
     value: float
     low: float | None
     high: float | None
     chance: float | None
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it can be drawn on a scale from 0 to 1."""
-        return all(0 <= x <= 1 for x in (self.value, self.low, self.chance) if x is not None)
+    is_share: bool
 
     def spelled(self, x: float | None) -> str:
         """One of its numbers as text: a share in percent; empty for None."""
@@ -56,14 +58,7 @@ class EvaluationResult(NamedTuple):
 def evaluated(workdir: pathlib.Path) -> dict[str, EvaluationResult]:
     """The evaluations whose result files are in the folder of a run, by label; the latest step."""
     found: dict[str, EvaluationResult] = {}
-    for path in sorted(workdir.glob("*-*.json")):
-        try:
-            report = json.loads(path.read_text())
-        except ValueError:
-            continue
-        label = path.stem.rpartition("-")[0]
-        if not isinstance(report, dict) or "evaluation" not in report:
-            continue
+    for label, report in reports(workdir):
         if label not in found or report["step"] > found[label].step:
             figures, others = _figures(report["results"])
             found[label] = EvaluationResult(
@@ -111,7 +106,10 @@ def _figures(
             others[name] = value
         else:
             words = ", ".join(part.replace("_", " ") for part in group.split("/") if part)
-            found = Figure(value, low, high, chance)
+            numbers = value, low, high, chance
+            within = all(0 <= x <= 1 for x in numbers if x is not None)
+            is_share = within and not any(part in metric for part in _NO_SHARES)
+            found = Figure(*numbers, is_share)
             groups.setdefault(words, {})[metric.replace("_", " ")] = found
     return groups, others
 

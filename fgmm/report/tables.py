@@ -18,6 +18,7 @@ mean. The first cell of the table says whether the corpus is synthetic. A line b
 seeds, clips seen, commits, hardware and dates.
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -43,19 +44,38 @@ def fill(page: str, results: pathlib.Path) -> str:
       results: the folder of result files.
 
     Raises:
-      ConfigError: a table is no TOML, a row has no files, a number is missing from all rows, or the
-        runs of a row differ in more than their seed or in their protocols.
+      ConfigError: a comment is not valid TOML or lacks ``rows`` or ``columns``, a row has no files,
+        a number is missing from all rows, or the runs of a row differ in more than their seed or in
+        their protocols.
     """
+
+    number = itertools.count(1)
 
     def table(match: re.Match) -> str:
         head, text, _, end = match.groups()
+        name = f"table {next(number)}"
         try:
             spec = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"a table is no TOML: {error}") from error
+            raise ConfigError(f"the comment of {name} is not valid TOML: {error}") from error
+        for key, form in (("rows", "[title, files]"), ("columns", "[title, number, format]")):
+            if not _are_lists_of_text(spec.get(key), form.count(",") + 1):
+                raise ConfigError(
+                    f"the comment of {name} has {key}={spec.get(key)!r}; give a list of {form}"
+                )
         return f"{head}{_table(spec, results)}\n{end}"
 
     return _TABLE.sub(table, page)
+
+
+def _are_lists_of_text(given: Any, most: int) -> bool:
+    """Whether it is a list of lists of at least two and at most so many strings."""
+    return isinstance(given, list) and all(
+        isinstance(entry, list)
+        and 2 <= len(entry) <= most
+        and all(isinstance(part, str) for part in entry)
+        for entry in given
+    )
 
 
 def _table(spec: Mapping[str, Any], results: pathlib.Path) -> str:
@@ -95,9 +115,10 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _protocols(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The protocols without the seed of the untrained network, which is the seed of the run."""
+    """The protocols without what differs by run: the untrained network's seed, the checkpoint."""
+    of_the_run = ("untrained_seed", "start")
     return {
-        label: {key: value for key, value in protocol.items() if key != "untrained_seed"}
+        label: {key: value for key, value in protocol.items() if key not in of_the_run}
         for label, protocol in run["protocols"].items()
     }
 

@@ -175,13 +175,30 @@ def test_a_run_that_cannot_be_written_is_evaluated_into_a_file_of_ones_own(
     values = types.SimpleNamespace(output=None)
     monkeypatch.setattr(binary, "flags", types.SimpleNamespace(FLAGS=values))
     with pytest.raises(ConfigError, match=r"cannot be written \(Permission denied\).*--output"):
-        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+        binary._outputs(run_of_training, ["retrieval", "probe"], "-4")
     values.output = str(tmp_path)
-    outputs = binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+    outputs = binary._outputs(run_of_training, ["retrieval", "probe"], "-4")
     assert outputs["probe"] == tmp_path / "probe-4.json"
     values.output = str(tmp_path / "r.json")
     with pytest.raises(ConfigError, match="several such evaluations"):
-        binary._outputs(run_of_training, ["retrieval", "probe"], 4)
+        binary._outputs(run_of_training, ["retrieval", "probe"], "-4")
+
+
+def test_the_last_weights_beside_an_average_have_a_file_of_their_own():
+    of_ema, of_none = (
+        types.SimpleNamespace(optimizer=types.SimpleNamespace(ema=decay)) for decay in (0.9, 0.0)
+    )
+    assert binary.which_weights(of_ema, "last") == "_last"
+    assert {binary.which_weights(of_ema, "ema"), binary.which_weights(of_ema, "")} == {""}
+    assert binary.which_weights(of_none, "last") == ""
+
+
+def test_a_config_of_another_evaluation_names_its_program():
+    message = "--config describes 'gates'; run python -m fgmm.eval.gates"
+    with pytest.raises(ConfigError, match=message):
+        binary.check_name({"name": "gates"}, "retrieval")
+    with pytest.raises(ConfigError, match="describes None; it must have name='retrieval'"):
+        binary.check_name({}, "retrieval")
 
 
 def test_when_to_evaluate_is_checked():

@@ -93,6 +93,13 @@ def test_another_term_of_the_run_is_no_other_protocol():
     assert compare.compared(report([1, 1, 1, 1]), report([1, 1, 1, 1], protocol=other))
 
 
+def test_fine_tunings_of_different_checkpoints_are_compared():
+    first, second = (
+        report([1, 1, 1, 1], protocol={"start": {"path": path}}) for path in ("runs/a", "runs/b")
+    )
+    assert compare.compared(first, second)
+
+
 def test_the_program(repository, tmp_path):
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     for path, ranks in zip(paths, ([1, 2, 6, 11], [2, 1, 1, 1]), strict=True):

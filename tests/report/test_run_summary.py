@@ -20,6 +20,16 @@ RESULTS = {
     "attention/object/hit": 0.9,
     "chance/object/hit": 0.1,
     "chance/object/hit_low": 0.05,
+    # The skewness of a count, which no scale of shares fits.
+    "video/hubness": 0.43,
+    "video/hubness_low": 0.2,
+    "video/hubness_high": 0.9,
+    "video/spread": 0.5,
+    "video/spread_low": 0.2,
+    "video/spread_high": 1.9,
+    "phrases/refer/weight": 0.6,
+    "phrases/refer/weight_low": 0.5,
+    "phrases/refer/weight_high": 0.7,
 }
 
 
@@ -36,19 +46,25 @@ def test_figures_have_their_interval_and_chance_wherever_it_stands(tmp_path):
     assert (found.label, found.step, found.weights) == ("retrieval_x", 10, "ema")
     assert found.figures == {
         "sum, text to video": {
-            "r@1": Figure(0.6, 0.5, 0.7, 0.002),
-            "median rank": Figure(3.0, None, None, 256.5),
+            "r@1": Figure(0.6, 0.5, 0.7, 0.002, True),
+            "median rank": Figure(3.0, None, None, 256.5, False),
         },
-        "": {"accuracy": Figure(0.7, None, None, 0.125)},
-        "untrained": {"accuracy": Figure(0.2, None, None, 0.125)},
-        "attention, object": {"hit": Figure(0.9, None, None, 0.1)},
+        "": {"accuracy": Figure(0.7, None, None, 0.125, True)},
+        "untrained": {"accuracy": Figure(0.2, None, None, 0.125, True)},
+        "attention, object": {"hit": Figure(0.9, None, None, 0.1, True)},
+        "video": {
+            "hubness": Figure(0.43, 0.2, 0.9, None, False),
+            "spread": Figure(0.5, 0.2, 1.9, None, False),
+        },
+        "phrases, refer": {"weight": Figure(0.6, 0.5, 0.7, None, True)},
     }
     assert found.others == {"clips": 512.0}
     assert found.protocol == {"a.b": 1}
 
 
 def test_shares_are_spelled_as_shares():
-    share, rank = Figure(0.605, 0.5, 0.7, 0.002), Figure(3.0, None, None, 256.5)
+    share = Figure(0.605, 0.5, 0.7, 0.002, True)
+    rank = Figure(3.0, None, None, 256.5, False)
     assert (share.spelled(share.value), share.spelled(share.chance)) == ("60.5%", "0.2%")
     assert (rank.spelled(3.0), rank.spelled(256.5), rank.spelled(None)) == ("3", "256.5", "")
 
@@ -60,7 +76,7 @@ def test_evaluations_inside_training_have_their_last_result():
     found = run_summary.inside_training(series, config)
     assert found.keys() == {"x"}
     assert found["x"].step == 3
-    assert found["x"].figures == {"": {"r@1": Figure(0.4, pytest.approx(0.3), None, None)}}
+    assert found["x"].figures == {"": {"r@1": Figure(0.4, pytest.approx(0.3), None, None, True)}}
     assert found["x"].protocol == {"name": "retrieval", "every": 1}
 
 

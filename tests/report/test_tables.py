@@ -80,6 +80,28 @@ def test_a_number_nobody_has(results):
         tables.fill(PAGE.replace("retrieval/r@10", "retrieval/r@11"), results)
 
 
+def test_runs_fine_tuned_from_checkpoints_of_their_own(results):
+    for path in sorted(results.glob("coarse-*.json")):
+        run = json.loads(path.read_text())
+        run["protocols"]["finetune"] = {"start": {"path": f"runs/{run['seed']}"}}
+        path.write_text(json.dumps(run))
+    assert "| coarse | 20.0% " in tables.fill(PAGE, results)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows = [", "the comment of table 2 is not valid TOML: "),
+        ('rows = [["a", "fine-*"]]', r"table 2 has columns=None; give a list of \[title, number"),
+        ('rows = [["a"]]\ncolumns = []', r"table 2 has rows=\[\['a'\]\]; give a list of \[title"),
+    ],
+)
+def test_a_comment_that_says_no_table_is_one_line(results, text, message):
+    page = f"{PAGE}\n<!-- table\n{text}\n-->\n<!-- end -->\n"
+    with pytest.raises(ConfigError, match=message):
+        tables.fill(page, results)
+
+
 def test_a_row_without_files(results):
     with pytest.raises(ConfigError, match=r"'fin-\*.json' matches no file"):
         tables.fill(PAGE.replace("fine-*", "fin-*"), results)
