@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from fgmm import config as configs
 from fgmm.eval import corpora
 
 # Shares of a curve's height. One is chosen on clips other than those that are measured.
@@ -14,6 +15,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     corpora with grounding.
     """
     corpus, variant = corpora.chosen_with(argument, "grounding", pair="video_text", join=1)
+    split = corpus.entry.get("split")
+    if split is not None and split == corpus.tuning.get("split"):
+        raise configs.ConfigError(
+            f"variant split={split!r} holds the clips on which the threshold is chosen; "
+            "name another split"
+        )
     return ml_collections.ConfigDict(
         {
             "name": "grounding",

@@ -1,6 +1,6 @@
 """Corpora opened as a config names them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fgmm import components
@@ -23,6 +23,14 @@ def open_source(entry: Config, key: str, seconds: float) -> Any:
     if "seconds" in components.options(source):
         options = {"seconds": seconds, **options}
     return components.build("data.sources", options, key=key)
+
+
+def within(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries of the corpora that a corpus is made of: its ``source`` or its ``sources``."""
+    found = [entry.get("source")]
+    if isinstance(parts := entry.get("sources"), Mapping):
+        found += parts.values()
+    return [inner for inner in found if isinstance(inner, Mapping)]
 
 
 def check_lengths(entry: Config, key: str, seconds: float) -> None:

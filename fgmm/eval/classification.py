@@ -132,10 +132,14 @@ class Classifier:
 
     def __init__(self, experiment: Experiment, name: str = ""):
         heads = experiment.config.model.get("classifiers", {})
-        if not heads or (name and name not in heads):
+        if not heads:
+            raise ConfigError(
+                "classification: the checkpoint has no classifier; configs/finetune.py trains one"
+            )
+        if name and name not in heads:
             raise ConfigError(
                 f"classification: classifier={name!r} is not in the checkpoint, which has: "
-                f"{', '.join(heads) or 'none'}; configs/finetune.py trains one"
+                f"{', '.join(heads)}"
             )
         self.name = name or next(iter(heads))
         self.modality, self.classes = heads[self.name].modality, tuple(heads[self.name].classes)

@@ -30,9 +30,9 @@ import numpy as np
 import tqdm
 from jaxtyping import Bool, Float, Int32
 
-from fgmm import provenance
+from fgmm import components, provenance
 from fgmm.config import ConfigError, as_dict
-from fgmm.data import fingerprint, pipeline
+from fgmm.data import fingerprint, opening, pipeline
 from fgmm.data.pipeline import Assembler
 from fgmm.eval import passes
 from fgmm.eval.bank import Bank
@@ -359,7 +359,10 @@ def _name(key: Mapping[str, Any]) -> str:
 def _key(experiment: Experiment, assembler: Assembler, network: Network) -> dict[str, Any]:
     """Everything that the outputs depend on."""
     config, source, modality = experiment.config, assembler.source, _modality(assembler)
-    code = {pathlib.Path(inspect.getfile(type(part))) for part in _parts(experiment, source)}
+    options = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+    parts = {type(source), *_sources(options), *map(type, experiment.model.encoders.values())}
+    # A part may be defined outside this package.
+    code = {pathlib.Path(inspect.getfile(part)) for part in parts}
     key = {
         "modality": modality,
         "network": dict(network.identity()),
@@ -367,7 +370,7 @@ def _key(experiment: Experiment, assembler: Assembler, network: Network) -> dict
         "phrases": experiment.shape.phrases,
         "batch": dataclasses.asdict(assembler.shape),
         "source": f"{type(source).__module__}:{type(source).__qualname__}",
-        "options": {f.name: getattr(source, f.name) for f in dataclasses.fields(source)},
+        "options": options,
         "corpus": fingerprint.of_source(source),
         "time_limit": assembler.time_limit,
         "code": provenance.code_digest(*sorted(code)),
@@ -383,10 +386,11 @@ def _key(experiment: Experiment, assembler: Assembler, network: Network) -> dict
     return key
 
 
-def _parts(experiment: Experiment, source: Any) -> Iterator[Any]:
-    """The parts whose class may be defined outside this package."""
-    yield source
-    yield from experiment.model.encoders.values()
+def _sources(options: Mapping[str, Any]) -> Iterator[type]:
+    """The classes of the sources within a source, from its options."""
+    for entry in opening.within(options):
+        yield components.find("data.sources", entry["name"])
+        yield from _sources(entry)
 
 
 def _digest_of(state: TrainState) -> str:

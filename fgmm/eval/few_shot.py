@@ -58,7 +58,7 @@ class Evaluation:
     folds: int = option(5, low=2)
     untrained: bool = True
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = option(64, low=1)
 
     def __post_init__(self):
         check_options(self)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fgmm.config import ConfigError
-from fgmm.config.option import option
+from fgmm.config.option import check_options, option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics, passes, result_text
@@ -45,6 +45,9 @@ class Evaluation:
     term: str = ""
     captions: int = option(8, low=1)
     batch_size: int = option(32, low=1)
+
+    def __post_init__(self):
+        check_options(self)
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpus and finds the term.
@@ -143,10 +146,14 @@ def _gated_term(experiment: Experiment, term: str) -> str:
     """
     on_pair = {k: e.term for k, e in experiment.objective.terms.items() if e.pair == "video_text"}
     gated = [name for name, entry in on_pair.items() if entry.gated_sides]
-    if not gated or term not in ("", *gated):
+    if not gated:
         raise ConfigError(
-            f"gates: term={term!r} has no learned weights on video and text; allowed: "
-            + (", ".join(gated) or "none of the objective; set weighting to learned in one")
+            "gates: no term on video and text has learned weights; set weighting to learned in one"
+        )
+    if term not in ("", *gated):
+        raise ConfigError(
+            f"gates: term={term!r} has no learned weights on video and text; "
+            f"allowed: {', '.join(gated)}"
         )
     return term or gated[0]
 

@@ -85,13 +85,13 @@ class Evaluation:
         check_options(self)
         if len(self.thresholds) > 1 and not self.tuning_source:
             raise ConfigError(
-                f"grounding: thresholds={self.thresholds!r} are chosen from on tuning_source, "
-                "which is empty; name a corpus of other clips, or give one threshold"
+                f"grounding: thresholds={self.thresholds!r}: one of them is chosen on "
+                "tuning_source, which is empty; name a corpus of other clips, or give one threshold"
             )
         if self.tuning_source and dict(self.tuning_source) == dict(self.source):
             raise ConfigError(
-                "grounding: tuning_source is source; a threshold chosen on the clips that are "
-                "measured says too much, so name others"
+                "grounding: tuning_source equals source: the threshold would be chosen on the "
+                "clips that are measured; name other clips"
             )
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
@@ -153,7 +153,7 @@ class _Grounding:
             )
         self._windows = _Windows(experiment, options.source, options, "grounding.source")
         self._tuning = None
-        if options.tuning_source:
+        if len(options.thresholds) > 1:
             key = "grounding.tuning_source"
             self._tuning = _Windows(experiment, options.tuning_source, options, key)
         self._maps = attention.maps(experiment, tuple(self.terms.values()))

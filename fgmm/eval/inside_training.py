@@ -21,9 +21,9 @@ def from_config(experiment: Experiment) -> dict[str, Evaluator]:
             bound = evaluation.bind(experiment)
         except ConfigError as error:
             raise ConfigError(
-                f"{key}: {error}. To train without this evaluation leave it out of the config; "
-                "the shipped ones do so with validation=0, or validation= where it names a split, "
-                "behind their colon"
+                f"{key}: {error}. To train without it, remove {key} from the config; shipped "
+                "configs take validation=0 after the colon (an empty validation= where it names a "
+                "split)"
             ) from error
         evaluators[name] = Evaluator(place["every"], bound, evaluation.table)
     return evaluators

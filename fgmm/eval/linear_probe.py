@@ -63,7 +63,7 @@ class Evaluation:
     folds: int = option(5, low=3)
     untrained: bool = True
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = option(64, low=1)
 
     def __post_init__(self):
         check_options(self)
@@ -117,11 +117,16 @@ class _LinearProbe:
         )
         self.tests = list(range(options.folds))
         for other in others:
-            shared = {*first.groups} & {*other.groups} - {""}
-            if other.classes != first.classes or shared:
+            if other.classes != first.classes:
+                differing = sorted({*first.classes} ^ {*other.classes})
                 raise ConfigError(
-                    "linear_probe.test_source must have the classes of source and none of its "
-                    f"groups; shared: {', '.join(sorted(shared)) or 'none'}"
+                    "linear_probe.test_source has other classes than source, or another order: "
+                    f"{', '.join(differing) or other.classes}"
+                )
+            if shared := {*first.groups} & {*other.groups} - {""}:
+                raise ConfigError(
+                    f"linear_probe.test_source shares groups with source: "
+                    f"{', '.join(sorted(shared))}; name clips of other groups"
                 )
             # One more fold, which no classifier is fitted to.
             self.fold = np.append(self.fold, np.full(len(other.labels), options.folds))

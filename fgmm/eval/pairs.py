@@ -30,7 +30,9 @@ def space_of(experiment: Experiment, pair: str, space: str, *, name: str) -> str
     sides = set(pair.split("_"))
     spaces = experiment.model.spaces
     allowed = [known for known, entry in spaces.items() if sides <= set(entry["modalities"])]
-    if not allowed or (space and space not in allowed):
+    if not allowed and not space:
+        raise ConfigError(f"{name}: no space has both sides of {pair}")
+    if space and space not in allowed:
         raise ConfigError(
             f"{name}: space={space!r} does not have both sides of {pair}; "
             f"allowed: {', '.join(allowed) or 'none'}"

@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fgmm.config import ConfigError
+from fgmm.config.option import check_options, option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
 from fgmm.eval import attention, metrics, passes, result_text
@@ -55,8 +56,11 @@ class Evaluation:
 
     source: Mapping
     term: str = ""
-    captions: int = 5
-    batch_size: int = 32
+    captions: int = option(5, low=1)
+    batch_size: int = option(32, low=1)
+
+    def __post_init__(self):
+        check_options(self)
 
     def bind(self, experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
         """Opens the corpus and finds the terms.

@@ -167,7 +167,8 @@ def open_labelled(
     found = labelled_records(source, label, key=key)
     if found.labels.ndim > 1 and not several:
         raise ConfigError(
-            f"{key}: label={label!r} has any number of classes a clip; this protocol takes one"
+            f"{key}: clips may have several classes of label {label!r}; this protocol takes one "
+            "for each clip"
         )
     return Recordings(
         assembler=experiment.assembler(source, **dict.fromkeys(_OTHERS[modality], 0)),

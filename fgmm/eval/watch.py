@@ -13,6 +13,7 @@ first, so that the results keep up with the run. Checkpoints that the run remove
 not evaluated.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -91,6 +92,8 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(command_line.required("workdir"))
     config = command_line.required("config")
     label = binary.label_of(command_line.given("config"))
+    for line in command_line.left_out():
+        print(line)
     xla_flags.configure()
     command_line.use_compilation_cache()
     evaluation = components.build("eval", config, key=label)
@@ -128,6 +131,9 @@ def watch(
         steps = recovery.steps(workdir / checkpoint.FOLDER)
         waiting = [step for step in steps if step not in results.steps | failed]
         if not waiting:
+            if last is None and steps:
+                with contextlib.suppress(ConfigError):  # A damaged one, or just removed.
+                    last = checkpoint.config_of(workdir).steps
             if last is not None and max(steps, default=0) >= last:
                 print(f"the run has ended, with step {last}")
                 return

@@ -61,7 +61,7 @@ class Evaluation:
     words: Mapping = dataclasses.field(default_factory=dict)
     space: str = ""
     term: str = ""
-    batch_size: int = 64
+    batch_size: int = option(64, low=1)
 
     def __post_init__(self):
         check_options(self)

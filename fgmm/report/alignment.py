@@ -376,8 +376,8 @@ def _block_of_gates(
         for pair, of_pair in weights.items()
     )
     return strips.Block(
-        "what counts, whatever is said",
-        "; ".join(["learned weights", *peaks]),
+        "learned weights of cells",
+        "; ".join(peaks),
         map=heat.get("video_text"),
         sound_map=heat.get("audio_text"),
         has_frames="video_text" in heat,

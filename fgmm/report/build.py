@@ -49,6 +49,7 @@ class CheckpointView(NamedTuple):
       sheets: drawn clips, of ``strips.Drawn``.
       silenced, heeded: phrases with the least and with the most learned weight; both are empty
         without learned weights, and with fewer than two phrases.
+      gated: whether the weights of phrases are learned.
       directions: of ``fgmm.report.neighbours.Direction``.
       notes: why parts of the page are missing.
     """
@@ -58,6 +59,7 @@ class CheckpointView(NamedTuple):
     sheets: Sequence[Any] = ()
     silenced: Sequence[GatedPhrase] = ()
     heeded: Sequence[GatedPhrase] = ()
+    gated: bool = False
     directions: Sequence[Any] = ()
     notes: Sequence[str] = ()
 
@@ -164,9 +166,10 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Checkpoi
     experiment, state = checkpoint.load(workdir, step)
     entry = alignment.source_of(experiment)
     notes: list[str] = []
-    sheets, silenced, heeded, directions = [], [], [], []
+    sheets, silenced, heeded, learned, directions = [], [], [], False, []
     try:
         aligned = alignment.Alignment(experiment, state, entry)
+        learned = bool(aligned.gated)
         sheets = [drawn(sheet) for _, sheet in aligned.sheets(clips)]
         notes += [] if sheets else [aligned.why_nothing]
         silenced, heeded = gated([d.sheet for d in sheets], aligned.gated)
@@ -179,7 +182,9 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Checkpoi
     except ConfigError as error:
         notes.append(str(error))
     corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
-    return CheckpointView(int(state.step), corpus, sheets, silenced, heeded, directions, notes)
+    return CheckpointView(
+        *(int(state.step), corpus, sheets, silenced, heeded, learned, directions, notes)
+    )
 
 
 def with_room_of_retrieval(experiment: Any) -> Any:
@@ -249,7 +254,8 @@ def names(workdirs: Sequence[pathlib.Path]) -> list[str]:
         found = ["/".join(parts[-depth:]).lstrip("/") for parts in paths]
         if len(set(found)) == len(found):
             return found
-    raise ConfigError("--workdir is given twice with the same folder")
+    twice = next(path for i, path in enumerate(workdirs) if paths[i] in paths[:i])
+    raise ConfigError(f"--workdir={twice} is given twice")
 
 
 def main(argv: list[str]) -> None:

@@ -173,20 +173,15 @@ class Finder:
         embeddings = Embeddings(side.local, side.mask, query.coarse, side.gate)
         score = self._scoring.of(asked, items)
         shortlist = min(SHORTLIST, len(bank)) if score else 0
-        found = bank.search(
-            embeddings, min(count, len(bank)), score=score, shortlist=max(shortlist, 0)
-        )
+        found = bank.search(embeddings, min(count, len(bank)), score=score, shortlist=shortlist)
         rows = [int(row) for row in found.rows[0] if row >= 0]
         maps = self._maps(query, items, rows) if spans and rows else None
         hits = [
             Hit(row, float(value), None if maps is None else maps[i, : len(spans)])
             for i, (row, value) in enumerate(zip(rows, found.scores[0], strict=False))
         ]
-        by = (
-            f"the coarse score, and the {shortlist} best of it by the fine one too"
-            if score
-            else "the coarse score"
-        )
+        by = self._scoring.in_words(asked, items)
+        by += f", for the {shortlist} best by the coarse score" if score else ""
         return Answer(hits, spans if maps is not None else [], by)
 
     def _attention_to(self, items: str) -> Any:

@@ -62,13 +62,24 @@ class Scoring:
             self._functions[queries, items] = self._made(queries, items)
         return self._functions[queries, items]
 
-    def _made(self, queries: str, items: str):
+    def in_words(self, queries: str, items: str) -> str:
+        """What ranks items of one modality for queries of another."""
+        if ranking := self._ranking(queries, items):
+            return f"the {ranking.names[0]} score"
+        if queries == items:
+            return "the coarse score"
+        return f"the coarse score; no term compares {queries} with {items}"
+
+    def _ranking(self, queries: str, items: str) -> pairs.Ranking | None:
         pair = pair_of(queries, items)
         compared = {(e.pair, e.space) for e in self._experiment.objective.compared.values()}
         if (pair, self._space) not in compared:
             return None
-        ranking = pairs.Ranking.of(self._experiment, pair, self._space, "", name="gallery")
-        if ranking.names[0] == "coarse":
+        return pairs.Ranking.of(self._experiment, pair, self._space, "", name="gallery")
+
+    def _made(self, queries: str, items: str):
+        ranking = self._ranking(queries, items)
+        if ranking is None or ranking.names[0] == "coarse":
             return None
         function = ranking.score_function(items=items)
         return functools.partial(function, self._state.params["objective"])
@@ -146,8 +157,9 @@ class Gallery:
 
     @property
     def directions(self) -> list[tuple[str, str]]:
-        """(queries, items) for each pair of modalities that a term of the objective compares."""
-        compared = {e.pair for e in self.experiment.objective.compared.values()}
+        """(queries, items) for each pair of modalities that a term compares in ``space``."""
+        terms = self.experiment.objective.compared.values()
+        compared = {entry.pair for entry in terms if entry.space == self.space}
         both = [tuple(pair.split("_")) for pair in PAIRS if pair in compared]
         return [direction for one, other in both for direction in ((other, one), (one, other))]
 

@@ -14,6 +14,7 @@ from absl import flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
+from fgmm.data.opening import within
 from fgmm.eval import binary
 
 # Sources whose clips are made by a program.
@@ -81,13 +82,10 @@ def gather(workdir: pathlib.Path, step: int | None = None) -> dict[str, Any]:
 
 def _corpora(source: Mapping[str, Any]) -> Iterator[str]:
     """The names of a source, or of the sources within it."""
-    within = [source.get("source")]
-    if isinstance(sources := source.get("sources"), Mapping):
-        within += sources.values()
-    within = [entry for entry in within if isinstance(entry, Mapping)]
-    if not within:
+    entries = within(source)
+    if not entries:
         yield source["name"]
-    for entry in within:
+    for entry in entries:
         yield from _corpora(entry)
 
 

@@ -97,7 +97,8 @@ class _Pages:
         if kind not in _KINDS:
             raise HTTPException(400, f"kind={kind!r} is unknown; allowed: {', '.join(_KINDS)}")
         count = request.query_params.get("count", "12")
-        if not count.isascii() or not count.isdigit() or not 1 <= int(count[:9]) <= _MOST_HITS:
+        whole = count.isascii() and count.isdigit() and len(count) <= len(str(_MOST_HITS))
+        if not whole or not 1 <= int(count) <= _MOST_HITS:
             raise HTTPException(400, f"count={count!r} must be from 1 to {_MOST_HITS}")
         body = await self._body(request)
         try:

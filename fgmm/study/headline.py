@@ -33,6 +33,7 @@ class Headline(NamedTuple):
       lead: fine less that result; None if they share no seed.
       gain: of coarse from b to B. Without a ratio: to the least batch at which coarse gains, or to
         the batch at which it is best. None if they share no seed.
+      matters: whether coarse gains at any larger batch.
     """
 
     batch: int
@@ -41,6 +42,7 @@ class Headline(NamedTuple):
     against: tuple[str, int]
     lead: Interval | None
     gain: Interval | None
+    matters: bool = True
 
 
 def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headline | None:
@@ -73,7 +75,7 @@ def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headli
         top = max(larger, key=lambda size: found(best([size])).mean)
         return Headline(
             *(batch, None, "batch does not matter there", against),
-            *(difference(fine[batch], found(against)), gains[top]),
+            *(difference(fine[batch], found(against)), gains[top], False),
         )
     for size in reversed(counting):
         against = best([other for other in batches if other <= size])
@@ -104,7 +106,7 @@ def reached(
     before: tuple[float, float] | None = None
     for step, value in zip(steps, values, strict=True):
         if value >= target:
-            if before is None or before[1] >= value:
+            if before is None:
                 return step
             share = (target - before[1]) / (value - before[1])
             return before[0] + share * (step - before[0])

@@ -85,11 +85,15 @@ def base_config(experiment: str) -> dict[str, Any]:
 
 def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> dict[str, str]:
     recalls = [match for name in metrics if (match := _RECALL.fullmatch(name))]
-    labels = {match["label"] for match in recalls if match["score"] == score}
-    if not labels:
-        raise ConfigError(f"{workdir}: no evaluation has the score {score!r} of the arm")
+    by_text = {
+        match["label"]: match["direction"]
+        for match in recalls
+        if match["score"] == score and match["direction"].startswith("text_to")
+    }
+    if not by_text:
+        raise ConfigError(f"{workdir}: no retrieval by text has the score {score!r} of the arm")
     # If several pairs were retrieved, that with video counts.
-    label = max(sorted(labels), key=lambda name: "video" in name)
+    label = max(sorted(by_text), key=lambda name: "video" in by_text[name])
     judged = {}
     for match in recalls:
         if (match["label"], match["score"]) == (label, score):

@@ -239,8 +239,7 @@ def _verdict(found: Headline | None) -> str:
         return _DASH
     if found.ratio is not None:
         return f"{found.ratio:g} ({_signed(found.lead)})"
-    matters = found.verdict != "batch does not matter there"
-    number = found.lead if matters else found.gain
+    number = found.lead if found.matters else found.gain
     return f"{found.verdict} ({_signed(number) if number else _DASH})"
 
 
@@ -272,7 +271,7 @@ def _figures(
                 x_label=axis,
                 y_label=_Y_LABEL,
                 output=folder / name,
-                logarithmic=axis not in ("noise", "clutter"),
+                logarithmic=_logarithmic(axis, panels),
             )
             drawn.append((name, f"R@10 against {axis}{also}, with 95% intervals"))
     for pairs in dict.fromkeys(dict(point).get("pairs", "") for point in points):
@@ -288,6 +287,12 @@ def _figures(
         )
         drawn.append((name, f"Learning curves, {pairs or 'all pairs'}: means over seeds"))
     return drawn
+
+
+def _logarithmic(axis: str, panels: Sequence[figures.Panel]) -> bool:
+    """Whether an axis is drawn on a logarithmic scale, which has no place for 0."""
+    above_zero = all(x > 0 for panel in panels for line in panel.lines for x in line.x)
+    return above_zero and axis not in ("noise", "clutter")
 
 
 def _panels(

@@ -232,4 +232,4 @@ def test_an_evaluation_that_cannot_be_bound_is_named_with_the_way_to_train_witho
         inside_training.from_config(dataclasses.replace(built, config=config))
     message = str(error.value)
     assert message.startswith("evals.validation: split='validation' is unknown to 'pictures'")
-    assert "validation=0, or validation=" in message
+    assert "remove evals.validation from the config; shipped configs take validation=0" in message

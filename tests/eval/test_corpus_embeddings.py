@@ -189,6 +189,16 @@ def test_what_the_outputs_depend_on_is_in_the_key(keeping, change):
     assert len(read) == change.get("source", Pictures()).clips
 
 
+def test_the_code_of_a_source_within_others_is_in_the_key(experiment, monkeypatch):
+    monkeypatch.setattr(corpus_embeddings.provenance, "code_digest", lambda *paths: paths)
+    inner = {"name": "tests.eval.labelled_fixture", "recordings": 4}
+    wrong = {"name": "wrong_captions", "share": 0.5, "source": inner}
+    assembler = assembler_of(experiment, "video", {"name": "mixture", "sources": {"a": wrong}})
+    key = corpus_embeddings._key(experiment, assembler, brightness())
+    names = {path.name for path in key["code"]}
+    assert {"labelled_fixture.py", "wrong_captions.py", "mixture.py"} <= names
+
+
 def test_after_a_kill_it_goes_on(keeping, monkeypatch):
     monkeypatch.setattr(corpus_embeddings, "_NOTE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):

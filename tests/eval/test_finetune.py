@@ -167,14 +167,14 @@ def test_classes_go_by_name_and_unknown_ones_count_as_wrong(measured, trainings)
         (4 * result["class_accuracy/red"] + 4 * result["class_accuracy/lime_green"]) / 12
     )
     assert "does not have: 1, 4 clips, counted as wrong" in other.table(result)
-    with pytest.raises(ConfigError, match=r"classifier='sound' is not in .*: colour;"):
+    with pytest.raises(ConfigError, match=r"classifier='sound' is not in .*: colour$"):
         classification.Evaluation(source=TEST, classifier="sound").bind(built)
 
 
 def test_a_checkpoint_without_what_is_asked_for_is_an_error(experiment, start, tmp_path):
     with pytest.raises(ConfigError, match=r"checkpoint has no audio encoder; it has: video"):
         finetune.measure(protocol(modality="audio"), experiment, start, tmp_path)
-    with pytest.raises(ConfigError, match=r"classifier='' is not in the checkpoint.*has: none;"):
+    with pytest.raises(ConfigError, match="the checkpoint has no classifier; configs/fi"):
         classification.Evaluation(source=TEST).bind(experiment)
     with pytest.raises(ConfigError, match=r"finetune trains runs of its own .* classification is"):
         protocol().bind(experiment)

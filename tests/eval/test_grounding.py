@@ -250,8 +250,11 @@ def test_captions_with_times_in_windows_of_several_pieces(videos):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thresholds": (0.2, 0.5)}, r"thresholds=\(0\.2, 0\.5\) are chosen from on tuning_source"),
-        ({"tuning_source": SOURCE}, r"tuning_source is source; a threshold chosen on the clips"),
+        (
+            {"thresholds": (0.2, 0.5)},
+            r"thresholds=\(0\.2, 0\.5\): one of them is chosen on tuning_source",
+        ),
+        ({"tuning_source": SOURCE}, "tuning_source equals source: the threshold would be"),
         (
             {"pair": "audio_text"},
             r"grounding: .* without a term on audio_text; it has video",
@@ -263,6 +266,18 @@ def test_captions_with_times_in_windows_of_several_pieces(videos):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         bound(**options)
+
+
+def test_a_single_threshold_is_chosen_on_nothing():
+    asked = bound(tuning_source=TUNING)
+    assert asked._tuning is None
+    assert asked.protocol["threshold_chosen_by"] == "nothing"
+
+
+def test_the_shipped_protocol_does_not_choose_on_what_it_measures():
+    get_config = importlib.import_module("configs.eval.grounding").get_config
+    with pytest.raises(ConfigError, match="split='validation' holds the clips on which"):
+        get_config("corpus=narrated_shapes,split=validation,noise=0.5")
 
 
 def test_the_shipped_protocol_has_other_clips_to_choose_on():

@@ -140,8 +140,10 @@ def test_a_test_source_is_the_only_test(experiment, state):
     assert result["clips"] == 42
     assert "accuracy_spread" not in probe(test_source=test).table(result)
     groups = {**SOURCE, "groups": 7}
-    with pytest.raises(ConfigError, match=r"none of its groups; shared: 0, 1, 2, 3, 4, 5, 6"):
+    with pytest.raises(ConfigError, match="shares groups with source: 0, 1, 2, 3, 4, 5, 6; name"):
         probe(groups, test_source=groups).bind(experiment)
+    with pytest.raises(ConfigError, match="test_source has other classes than source"):
+        probe(SHAPES, "motion", test_source=SHAPES | {"split": "sound"}).bind(experiment)
 
 
 def test_untrained_is_the_network_before_its_first_step(experiment):

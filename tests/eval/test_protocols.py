@@ -88,3 +88,22 @@ def test_prompts_on_narrated_shapes_are_in_words_of_the_corpus(corpus):
             assert UNKNOWN_ID not in [token for token, _, _ in pieces]
             # A word of the narration is one piece, "counterclockwise" two.
             assert len(pieces) <= 1 + len(prompt.replace(",", " ,").split()), pieces
+
+
+@pytest.mark.parametrize(
+    ("protocol", "option"),
+    [
+        ("linear_probe", "batch_size"),
+        ("few_shot", "batch_size"),
+        ("zero_shot", "batch_size"),
+        ("pointing_game", "batch_size"),
+        ("pointing_game", "captions"),
+        ("gates", "captions"),
+    ],
+)
+def test_nothing_at_a_time_is_refused(protocol, option):
+    entry = {"name": protocol, "source": {"name": "narrated_shapes"}, option: 0}
+    if protocol not in ("pointing_game", "gates"):
+        entry["label"] = "motion"
+    with pytest.raises(ConfigError, match=f"{option}=0 must be at least 1"):
+        components.build("eval", entry, key=protocol)

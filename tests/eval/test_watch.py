@@ -51,6 +51,7 @@ def run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "load", load)
     monkeypatch.setattr(checkpoint, "weights_of", lambda *_: "last")
+    monkeypatch.setattr(checkpoint, "config_of", lambda _: types.SimpleNamespace(steps=6))
     return tmp_path
 
 
@@ -90,6 +91,16 @@ def test_it_goes_on_after_a_kill_where_it_was(run):
     watch.watch(run, Evaluation(run), results, every=0.01)
     results.close()
     assert [line["step"] for line in lines(run)] == [1, 6, 2]
+
+
+def test_started_again_after_the_end_it_ends_at_once(run, capsys):
+    save(run, 6)
+    results = watch.Results(run, "shapes", PROTOCOL)
+    results.add(6, {"r@10": 1.0}, "last")
+    # With patience, so that a failure of this test is one.
+    watch.watch(run, Evaluation(run), results, every=0.01, patience=1)
+    results.close()
+    assert capsys.readouterr().out == "the run has ended, with step 6\n"
 
 
 def test_it_does_not_wait_for_ever_for_a_run_that_stopped(run, capsys):

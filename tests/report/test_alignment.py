@@ -73,7 +73,7 @@ def test_what_gates_silence_is_drawn():
     """Gates start at zero; then one cell and one phrase are left."""
     for _, sheet in sheets_of("fine=gated"):
         gates, *phrases, _ = sheet.blocks[1:]
-        assert gates.title == "what counts, whatever is said"
+        assert gates.title == "learned weights of cells"
         assert "in the picture: peak 3.1% (uniform 3.1%)" in gates.details
         np.testing.assert_allclose(gates.map, 1)
         assert "weights of phrases: learned, of the phrases alone" in " ".join(sheet.heading)

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
+from fgmm.config import ConfigError
 from fgmm.report import build
 from fgmm.report.build import CheckpointView
-from fgmm.report.strips import Block, Sheet
+from fgmm.report.strips import Block, Drawn, Sheet
 from tests import programs
 from tests.report import pages_fixture
 
@@ -40,7 +41,7 @@ def test_the_page_has_every_part(page):
     assert "chance 12.5%" in page
     assert "retrieval/000000/0" in page
     assert "Turned down most" in page
-    assert "what counts, whatever is said" in page
+    assert "learned weights of cells" in page
     assert "text to video" in page
     assert "among 4 clips of narrated_shapes/retrieval" in page
     assert "none: these terms learned nothing" in page
@@ -91,10 +92,24 @@ def test_bad_flags_are_one_line(flags, message, repository):
     assert line.startswith(f"error: {message}")
 
 
+def test_what_is_not_known_of_gates_is_not_said(run):
+    sheet = Drawn(Sheet(["clip"], None, [], None, 1.0, [], []), 1, 1, [], [], [])
+    said = {
+        "No clip is drawn above": CheckpointView(2, "shapes", gated=True),
+        "Fewer than two phrases": CheckpointView(2, "shapes", [sheet], gated=True),
+        "No learned gates": CheckpointView(2, "shapes", [sheet]),
+    }
+    for words, shown in said.items():
+        text = build.page([build.read(run, "a", lambda _, shown=shown: shown)])
+        assert [other for other in said if other in text] == [words]
+
+
 def test_names_tell_runs_apart(tmp_path):
     folders = [tmp_path / "x" / "run", tmp_path / "y" / "run"]
     assert build.names(folders) == ["x/run", "y/run"]
     assert build.names(folders[:1]) == ["run"]
+    with pytest.raises(ConfigError, match=r"--workdir=\S+/x/run is given twice"):
+        build.names([*folders, folders[0]])
 
 
 def test_gates_list_the_least_and_the_most_weight():

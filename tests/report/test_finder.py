@@ -34,6 +34,7 @@ def test_a_sentence_finds_clips_and_each_phrase_has_a_map(find, model, source):
     sentence = "a red star moves left, while a blue square jumps"
     answer = find.by_text(sentence, "video", 4)
     assert next(sentence[start:end] for start, end in answer.phrases) == "a red star moves left"
+    assert answer.by == "the sum score, for the 6 best by the coarse score"
     scores = [hit.score for hit in answer.hits]
     assert scores == sorted(scores, reverse=True)
     # As the model compares them itself.

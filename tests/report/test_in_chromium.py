@@ -138,6 +138,18 @@ def test_a_sentence_finds_clips_that_play(chromium, searching, width):
         page.locator("#hits canvas[data-phrase]").nth(5).wait_for()
         phrases = page.locator("#said span")
         assert phrases.nth(0).inner_text() == "a red star moves left"
+        # A letter that a string of JavaScript counts twice.
+        page.fill("#query", "🐕 a red star moves left while a blue square jumps")
+        page.click("text=Search >> visible=true >> nth=-1")
+        until(page, "document.querySelector('#said').innerText.startsWith('🐕')")
+        until(page, "document.querySelector('#said span') !== null")
+        assert "a blue square jumps" in phrases.last.inner_text()
+        assert phrases.last.inner_text().endswith("jumps")
+        assert phrases.nth(0).inner_text().endswith("left")
+        page.fill("#query", "a red star moves left while a blue square jumps")
+        page.click("text=Search >> visible=true >> nth=-1")
+        until(page, "document.querySelector('#said span')?.innerText === 'a red star moves left'")
+        page.locator("#hits canvas[data-phrase]").nth(5).wait_for()
         painted = "document.querySelector('#hits canvas').toDataURL()"
         before = page.evaluate(painted)
         phrases.nth(0).hover()

@@ -1,11 +1,13 @@
 """What finds what, from scores that are given."""
 
+import types
+
 import numpy as np
 import pytest
 
 from fgmm.data.schema import Clip
 from fgmm.report import neighbours
-from fgmm.report.gallery import Gallery, pair_of, side_of, spread
+from fgmm.report.gallery import Gallery, Scoring, pair_of, side_of, spread
 
 CAPTIONS = ["a dog", "a cat", "A  dog", "", "a bird"]
 
@@ -87,6 +89,24 @@ def test_ties_count_against_the_model():
 )
 def test_pairs_of_modalities(one, other, pair):
     assert pair_of(one, other) == pair
+
+
+def test_directions_are_those_of_pairs_that_the_space_compares():
+    entries = (("video_text", "vt"), ("audio_text", "vt"), ("video_audio", "va"))
+    objective = types.SimpleNamespace(
+        compared={pair: types.SimpleNamespace(pair=pair, space=space) for pair, space in entries}
+    )
+    gallery = object.__new__(Gallery)
+    gallery.space, gallery.experiment = "vt", types.SimpleNamespace(objective=objective)
+    assert {frozenset(direction) for direction in gallery.directions} == {
+        frozenset({"video", "text"}),
+        frozenset({"audio", "text"}),
+    }
+    scoring = Scoring(gallery.experiment, None, "vt")
+    assert scoring.of("audio", "video") is None
+    expected = "the coarse score; no term compares audio with video"
+    assert scoring.in_words("audio", "video") == expected
+    assert scoring.in_words("video", "video") == "the coarse score"
 
 
 def test_audio_is_its_segments_beside_video_alone():

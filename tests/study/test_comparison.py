@@ -60,3 +60,16 @@ def test_a_rate_that_varies_for_an_arm_is_an_axis():
     points = comparison.points(at_rates(coarse=[2e-3, 4e-3], fine=[2e-3, 4e-3]))
     assert [dict(point)["rate"] for point in points] == [2e-3, 4e-3]
     assert all(set(arms) == {"coarse", "fine"} for arms in points.values())
+
+
+def test_an_arm_is_judged_by_the_pair_of_video_and_text():
+    names = [
+        f"retrieval_{pair}/coarse/{way}/r@10"
+        for pair in ("audio_text", "video_audio", "video_text")
+        for way in ("{}_to_{}".format(*pair.split("_")), "{1}_to_{0}".format(*pair.split("_")))
+    ]
+    judged = outcome._judged(dict.fromkeys(names, 0.5), "coarse", None)
+    assert judged == {
+        "text to clip": "retrieval_video_text/coarse/text_to_video/r@10",
+        "clip to text": "retrieval_video_text/coarse/video_to_text/r@10",
+    }

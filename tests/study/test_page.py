@@ -4,7 +4,7 @@ import pytest
 
 from configs.study import narrated_shapes
 from fgmm.config import ConfigError
-from fgmm.study import comparison, grid, outcome, page
+from fgmm.study import comparison, figures, grid, outcome, page
 from tests.study.small import result, spread
 
 BATCHES = {8: 0.3, 32: 0.5, 128: 0.7}
@@ -114,6 +114,15 @@ def test_how_many_times_fewer_examples():
     assert saved["seconds"] == pytest.approx(1), "half the steps, each twice as long"
     worse = [result("gated", "fine", 0, 0.4)]
     assert comparison.savings(worse, coarse)["examples"] is None
+
+
+def test_an_axis_with_a_zero_is_not_logarithmic():
+    def panels(*xs):
+        return [figures.Panel("", [figures.Line("a", "fine", xs, xs, xs)])]
+
+    assert page._logarithmic("batch", panels(8, 32))
+    assert not page._logarithmic("wrong", panels(0.0, 0.25, 0.5))
+    assert not page._logarithmic("noise", panels(0.5, 0.75))
 
 
 def test_what_is_no_result(tmp_path):

@@ -1,5 +1,6 @@
 const $ = id => document.getElementById(id);
 const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
+const played = [];  // Addresses of the files in the players that are shown.
 let asked = 0;
 
 async function ask(kind, body, said) {
@@ -27,12 +28,15 @@ function show(answer, items, sentence) {
   $("status").textContent = `${answer.hits.length} clips in ${answer.milliseconds} ms, by ${answer.by}`;
   const cards = answer.hits.map(hit => card(hit, items));
   $("hits").replaceChildren(...cards.map(entry => entry.element));
+  played.splice(0).forEach(src => URL.revokeObjectURL(src));
   if (!answer.phrases.length) return;
   const parts = [];
+  // The spans count characters, and a string of JavaScript some of them twice.
+  const letters = Array.from(sentence), cut = (start, end) => letters.slice(start, end).join("");
   let at = 0;
   answer.phrases.forEach(([start, end], number) => {
-    parts.push(sentence.slice(at, start));
-    const phrase = make("span", {textContent: sentence.slice(start, end), tabIndex: 0});
+    parts.push(cut(at, start));
+    const phrase = make("span", {textContent: cut(start, end), tabIndex: 0});
     const draw = on => () => {
       phrase.classList.toggle("on", on);
       cards.forEach(entry => entry.draw(on ? number : -1));
@@ -42,7 +46,7 @@ function show(answer, items, sentence) {
     parts.push(phrase);
     at = end;
   });
-  $("said").replaceChildren(...parts, sentence.slice(at));
+  $("said").replaceChildren(...parts, cut(at));
 }
 
 function card(hit, items) {
@@ -90,15 +94,19 @@ function paint(canvas, strip, frames, hit, phrase) {
 }
 
 async function play(screen, row, element) {
-  if (screen.classList.contains("playing")) return;
+  const playing = () => element.querySelector("audio, video, img");
+  if (playing()) return;
   const response = await fetch(`media/${row}`);
   if (!response.ok) {
     element.append(make("p", {className: "bad", textContent: (await response.json()).error}));
     return;
   }
-  const blob = await response.blob(), kind = blob.type.split("/")[0], src = URL.createObjectURL(blob);
+  const blob = await response.blob(), kind = blob.type.split("/")[0];
+  if (playing() || !element.isConnected) return;
+  const src = URL.createObjectURL(blob);
+  played.push(src);
   if (kind === "audio") {
-    if (!element.querySelector("audio")) screen.after(make("audio", {src, controls: true, autoplay: true}));
+    screen.after(make("audio", {src, controls: true, autoplay: true}));
     return;
   }
   const player = kind === "video" ? make("video", {src, controls: true, autoplay: true, loop: true}) : make("img", {src, alt: ""});
