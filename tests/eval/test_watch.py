@@ -98,7 +98,7 @@ def test_started_again_after_the_end_it_ends_at_once(run, capsys):
     results = watch.Results(run, "shapes", PROTOCOL)
     results.add(6, {"r@10": 1.0}, "last")
     # With patience, so that a failure of this test is one.
-    watch.watch(run, Evaluation(run), results, every=0.01, patience=1)
+    watch.watch(run, Evaluation(run), results, every=0.01, patience=1.0)
     results.close()
     assert capsys.readouterr().out == "the run has ended, with step 6\n"
 

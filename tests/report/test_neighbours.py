@@ -102,7 +102,8 @@ def test_directions_are_those_of_pairs_that_the_space_compares():
         frozenset({"video", "text"}),
         frozenset({"audio", "text"}),
     }
-    scoring = Scoring(gallery.experiment, None, "vt")
+    scoring = object.__new__(Scoring)
+    scoring._experiment, scoring._space, scoring._functions = gallery.experiment, "vt", {}
     assert scoring.of("audio", "video") is None
     expected = "the coarse score; no term compares audio with video"
     assert scoring.in_words("audio", "video") == expected

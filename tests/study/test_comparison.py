@@ -1,6 +1,7 @@
 """Numbers of an arm, from result files."""
 
 import json
+import pathlib
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def test_an_arm_is_judged_by_the_pair_of_video_and_text():
         for pair in ("audio_text", "video_audio", "video_text")
         for way in ("{}_to_{}".format(*pair.split("_")), "{1}_to_{0}".format(*pair.split("_")))
     ]
-    judged = outcome._judged(dict.fromkeys(names, 0.5), "coarse", None)
+    judged = outcome._judged(dict.fromkeys(names, 0.5), "coarse", pathlib.Path("run"))
     assert judged == {
         "text to clip": "retrieval_video_text/coarse/text_to_video/r@10",
         "clip to text": "retrieval_video_text/coarse/video_to_text/r@10",
