@@ -1,4 +1,4 @@
-"""What the programs of this package have in common: flags, errors in one line, exit codes.
+"""Shared by the programs of this package: flags, errors in one line, exit codes.
 
 Exit codes: 0 done; 1 the run failed; 2 the command or its config is wrong; 130 and 143 stopped by
 Ctrl-C and SIGTERM (training saves everything first).

@@ -214,7 +214,7 @@ def settings(config: Config) -> list[str]:
 
 
 def _defaults(options: Mapping[str, Option], key: str) -> dict[str, Any]:
-    """The defaults of options as a config has them, by whole key."""
+    """The defaults of options in the form of a config, by full key."""
     given = {name: found.default for name, found in options.items()}
     known = {name: value for name, value in given.items() if value is not REQUIRED}
     return {f"{key}.{name}": value for name, value in flat(as_dict(known)).items()}

@@ -1,4 +1,4 @@
-"""Where a result comes from: which code, on what hardware, when, after how much training."""
+"""The origin of a result: code, hardware, date and amount of training."""
 
 import datetime
 import hashlib

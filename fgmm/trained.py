@@ -89,7 +89,7 @@ def load(
         folder = pathlib.Path(workdir).expanduser()
         return Model(*checkpoint.load(folder, str(step), weights), batch_size)
     except ConfigError as error:
-        # The names of the flags are those of the arguments.
+        # Errors name flags, such as --step; the arguments here have the same names.
         raise ConfigError(str(error).replace("--", "")) from error
     finally:
         logging.set_verbosity(before)

@@ -37,8 +37,8 @@ def configure(
 ) -> None:
     """Appends this project's flags to XLA_FLAGS; calling it again changes nothing.
 
-    A flag that is set already, to whatever value, is left as it is. With simulated devices it
-    also sets PJRT_NPROC, the threads XLA runs them on, so that no collective hangs.
+    A flag that is already set keeps its value. With simulated devices this also sets PJRT_NPROC,
+    the number of threads that XLA runs them on, so that no collective hangs.
 
     Args:
       deterministic: whether GPU kernels give the same bits in every run, at some cost in speed.
@@ -46,7 +46,7 @@ def configure(
       environ: the environment to change.
 
     Raises:
-      ConfigError: ``deterministic`` is asked for and XLA_FLAGS turns it off.
+      ConfigError: ``deterministic`` is True but XLA_FLAGS turns it off.
       OSError: XLA_FLAGS names a file of flags, as XLA allows, that cannot be read.
     """
     flags = environ.get("XLA_FLAGS", "").strip()

@@ -1,4 +1,4 @@
-"""Config files by name: ``quickstart`` is ``configs/quickstart.py``, here or in the package."""
+"""Config files by name: ``quickstart`` is ``configs/quickstart.py``."""
 
 import pathlib
 

@@ -34,7 +34,7 @@ class MeshSection:
 
 @dataclasses.dataclass(frozen=True)
 class DataSection:
-    """Records in, batches out."""
+    """The corpus, the sizes of a batch, and how batches are read."""
 
     source: Mapping = option(
         {"name": "narrated_shapes", "split": "train"}, help="The corpus; see fgmm/data/sources."

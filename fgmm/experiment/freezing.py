@@ -48,7 +48,7 @@ class Freezing:
         return jax.tree_util.tree_map_with_path(lambda at, _: self.holds(path_of(at)), params)
 
     def moving(self, params: Any) -> Any:
-        """The opposite of ``mask``."""
+        """A tree of booleans like ``params``: True where not frozen."""
         return jax.tree.map(lambda held: not held, self.mask(params))
 
     def zeroed(self, tree: Any) -> Any:

@@ -32,7 +32,7 @@ def psum(v, axis_name: AxisName):
 
 
 def all_to_all(v, axis_name: AxisName):
-    """Sends the results [C, ...] of each device to the devices of the captions.
+    """Sends each device's results [C, ...] to the devices that hold the captions.
 
     Returns:
       The results of every device for this device's captions, [devices, c, ...].

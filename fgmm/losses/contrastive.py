@@ -17,12 +17,12 @@ caption with the clips that chose it. A clip whose own caption is not among its 
 invalid.
 
 Within a ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which clips are
-sharded. A device passes the arrays of its own b clips: their rows of s, [b,C] or [b,C,P] as from
-``similarity``, and of ``pairs``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so
-on. 'mean' is over the valid clips of all devices, the same number on each; 'none' gives the losses
-[b] of the device's own clips. Only sums over the columns of s are sent between devices. Without
-``axis_name`` there is one device, and b is B: within a ``shard_map`` the negatives are then only
-those of the device. ``sharded`` says more about gradients and bytes.
+sharded. A device passes the arrays of its own b clips: their rows [b,C] or [b,C,P] of s, as from
+``similarity``, their rows [b,C] of ``pairs``, their ``valid`` [b], the ``mask`` [b,P] of their
+captions, and so on. 'mean' is over the valid clips of all devices, the same number on each; 'none'
+gives the losses [b] of the device's own clips. Only sums over the columns of s are sent between
+devices. Without ``axis_name`` there is one device, and b is B: within a ``shard_map`` the negatives
+are then only those of the device. ``sharded`` says more about gradients and bytes.
 
 A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
 small; m is how often the positive counts in its own denominator, normally once.
@@ -253,7 +253,7 @@ def sparc(
     """The fine-grained loss of SPARC (Bica et al. 2024, arXiv 2401.09865, section 2).
 
     Each phrase p groups the clip's local embeddings with sparse weights (the pool 'sparc' of
-    ``pooled_similarity``) into c_p = Σ_n w[n,p] x_n, made a unit vector. Within its caption, groups
+    ``pooled_similarity``) into c_p = Σ_n w[n,p] x_n, scaled to length 1. Within its caption, groups
     and phrases are contrasted with each other; the loss of a clip is the mean over its phrases of
     −½ log softmax_q(<c_p, y_q>/τ)[p] − ½ log softmax_q(<c_q, y_p>/τ)[p]. Other clips are not
     negatives, so a coarse loss is trained beside it, as published.
@@ -263,7 +263,7 @@ def sparc(
       x_mask, y_mask: which of them are valid; None means all. A valid clip has at least one valid
         embedding on each side.
       temperature: τ, above 0.
-      caption: which caption of its clip a phrase belongs to; None means that there is one.
+      caption: the number of the caption that a phrase belongs to; None if each clip has only one.
       precision: of the products, as in ``jax.lax.dot``.
       valid, reduction, axis_name: see the module.
     """

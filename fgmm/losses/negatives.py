@@ -1,7 +1,7 @@
 """Which captions or phrases a clip is compared with, so that its cost does not grow with the batch.
 
-Fine scores of all pairs cost b·C·N·P products a device, and C grows with the devices. Coarse scores
-S[b,c], one product each, say which pairs are worth a fine score::
+Fine scores of all pairs cost b·C·N·P products per device, and C grows with the devices. Coarse
+scores S[b,c], one product each, say which pairs are worth a fine score::
 
     S = clip_similarity(clips[:, None], captions[:, None], pool="mean")
     candidates = hardest_candidates(S, k=64, temperature=0.07)

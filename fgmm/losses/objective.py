@@ -89,7 +89,7 @@ class TermEntry:
     def __call__(
         self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone."""
+        """The unweighted loss and the metrics of this term."""
         clips, captions = (_found(name, self.space, m, given.embeddings) for m in PAIRS[self.pair])
         phrase_ids = None
         if PAIRS[self.pair][1] == "text":
@@ -115,7 +115,7 @@ class LabelEntry:
 
     Attributes:
       term: the loss.
-      classifier: whose logits are compared with the labels of the batch.
+      classifier: name of the classifier whose logits are compared with the batch's labels.
       modality: the input of the classifier; a clip without this modality does not count.
       weight: factor of the loss in the sum.
     """
@@ -136,7 +136,7 @@ class LabelEntry:
     def __call__(
         self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone."""
+        """The unweighted loss and the metrics of this term."""
         batch = given.batch
         return self.term(
             _found(name, LOGITS, self.classifier, given.embeddings),
@@ -250,7 +250,7 @@ def phrase_identities(
     of each other.
 
     Args:
-      tokens: of K captions a clip.
+      tokens: tokens of K captions per clip.
       phrase_ids: phrase 1..P of each token, 0 for padding.
       phrases: P, for an identity of each phrase, J = K·P; None for one of each caption, J = K.
     """

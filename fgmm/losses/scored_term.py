@@ -1,4 +1,4 @@
-"""Terms on one score for each clip and caption, and which pairs of them are scored."""
+"""Terms with one score for each clip and caption, and the choice of pairs that are scored."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ _CHOOSING = ("hardest", "importance")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoredTerm(PooledTerm):
-    """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
+    """A term with one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
       direction: which side attends over which: 'y_to_x', 'x_to_y' or 'symmetric'.

@@ -24,13 +24,13 @@ with a gate of phrases, else P, or P + 1 in direction symmetric.
 
 ====================== ========================================================================
 similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
-gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·R·w): x and its gradient, s and its own
-similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient behind it once
-their masks            (n − 1) c·P, and (n − 1) b·N if x travels
-gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: their weights as y
-gate of x, x smaller   (n − 1) 2 b·N·w: its weights as x; otherwise a gate stays where it is
-choice of candidates   (n − 1) c (D·e + 2): coarse embeddings, masks; y as by gather
-of the hardest ones    (n − 1) c·2 w more: sums of columns of coarse scores
+gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·R·w): x, s, and their gradients
+similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient around once
+their masks            (n − 1) c·P, and (n − 1) b·N if x is sent
+gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: weights sent like y
+gate of x, x smaller   (n − 1) 2 b·N·w: weights sent like x; otherwise they are not sent
+choice of candidates   (n − 1) c (D·e + 2): coarse embeddings, masks; and y as with gather
+hardest candidates     (n − 1) c·2 w more: sums of columns of coarse scores
 info_nce               (n − 1) c (2 w + 1): sums of columns, their gradient, ``valid``
 sigmoid                (n − 1) c: ``valid``
 mil_nce                (n − 1) c (2 w + J): sums of columns, their gradient, ``mask``

@@ -22,7 +22,7 @@ Clips and captions come in one of these layouts:
 layout           y          s        clip b is compared with
 ================ ========== ======== ============================================================
 all pairs        [C,P,D]    [B,C,P]  every caption
-candidates       [C,P,D]    [B,K,P]  the captions candidates[b], [B,K] by their number in y
+candidates       [C,P,D]    [B,K,P]  K captions of y, with the numbers candidates[b]
 given candidates [B,K,P,D]  [B,K,P]  K captions of its own, such as mined negatives
 matched pairs    [B,P,D]    [B,P]    caption b: ``matched_similarity``
 ================ ========== ======== ============================================================

@@ -1,4 +1,4 @@
-"""Base classes of the terms of an objective. The terms are in ``terms``, one a file.
+"""Base classes of the terms of an objective. The terms are in ``terms``, one per file.
 
 A term is a loss with its options and its learned parameters. A module of ``terms`` defines a frozen
 dataclass ``Term``, derived from one of the classes here, whose fields are its options::
@@ -107,10 +107,12 @@ class PhraseWeights(NamedTuple):
 
     @classmethod
     def uniform(cls, scores: Float[Array, "P"]) -> "PhraseWeights":
+        """The same weight for each phrase."""
         return cls(jnp.full(scores.shape, 1 / len(scores), scores.dtype), "uniform")
 
     @classmethod
     def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
+        """Weights softmax(scores / temperature)."""
         everything = jnp.ones(scores.shape, bool)
         options = {"pool": "softmax", "temperature": temperature, "axis": 0}
         weights = pool_weights(scores, everything, **options)
@@ -317,6 +319,7 @@ class PooledTerm(Term):
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> Scores:
+        """s[b,c,p] by the options of this term; see ``similarity.pooled_similarity``."""
         return similarity.pooled_similarity(
             *(x.local, y.local, x.mask, y.mask),
             **self._pooling(parameters),
