@@ -1,4 +1,4 @@
-"""Similarities without the array a in memory: a is computed in blocks, twice.
+"""Similarities without the array a in memory: each pass computes a in blocks.
 
 The clips of each side are cut into groups. A block compares a group of b clips with one of c
 captions: one product [b·N, D] × [D, P·c], pooled at once. The block stays in cache, and only pooled
@@ -80,7 +80,7 @@ def similarities(
 
     Returns:
       s [B,C,P], or its weighted sum [B,C], and S [B,C], each None unless wanted, in float32 or
-      wider. They are 0 where nothing is valid. With candidates, K stands for C.
+      wider. They are 0 where nothing is valid. With candidates, K takes the place of C.
     """
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     temperatures = tuple(
