@@ -259,7 +259,7 @@ def test_another_request_is_refused(corpus, tmp_path):
     written(task_of(corpus, tmp_path))
     for options, message in [
         ({"encoding": Encoding(short_side=32)}, "begun with encoding="),
-        ({"shard_megabytes": 1.0}, "begun with shard_megabytes=256.0, not 1.0; give what"),
+        ({"shard_megabytes": 1.0}, r"begun with shard_megabytes=0\.001, not 1\.0; give what"),
         ({"source": "howto100m:validation=0.5"}, "begun with options="),
         ({"splits": ["train"]}, r"begun with splits=\['train', 'validation'\], not \['train'\]"),
     ]:
