@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from configs import quickstart
 from fgmm.config import ConfigError
 from fgmm.data.folds import drawn_folds
 from fgmm.eval import linear_probe
+from fgmm.eval.recordings import open_labelled
 from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
@@ -142,8 +144,17 @@ def test_a_test_source_is_the_only_test(experiment, state):
     groups = {**SOURCE, "groups": 7}
     with pytest.raises(ConfigError, match="shares groups with source: 0, 1, 2, 3, 4, 5, 6; name"):
         probe(groups, test_source=groups).bind(experiment)
-    with pytest.raises(ConfigError, match="test_source has other classes than source"):
-        probe(SHAPES, "motion", test_source=SHAPES | {"split": "sound"}).bind(experiment)
+
+
+def test_a_test_source_with_other_classes_is_refused(experiment, monkeypatch):
+    def opened(*args, key, **options):
+        part = open_labelled(*args, key=key, **options)
+        other = (*part.classes[:-1], "mauve")
+        return dataclasses.replace(part, classes=other) if "test" in key else part
+
+    monkeypatch.setattr(linear_probe, "open_labelled", opened)
+    with pytest.raises(ConfigError, match="has other classes than source, .*: .*mauve"):
+        probe(test_source={**SOURCE, "seed": 1}).bind(experiment)
 
 
 def test_untrained_is_the_network_before_its_first_step(experiment):
