@@ -24,14 +24,16 @@ from fgmm.config.option import described
 WRONG_COMMAND = 2
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Parses flags and runs ``main``; a wrong command is one line on standard error."""
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parses flags, runs ``main`` and exits with the code that it returns, None for 0; a wrong
+    command is one line on standard error.
+    """
 
-    def checked(argv: list[str]) -> None:
+    def checked(argv: list[str]) -> int | None:
         if argv[1:]:
             fail(f"unexpected argument {argv[1]!r}; options are --name=value")
         try:
-            main(argv)
+            return main(argv)
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:
