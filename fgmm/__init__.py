@@ -8,7 +8,7 @@ in every einsum, docstring and test:
 letter  axis
 ======  =====================================================================================
 B       clips of the batch (the query side)
-C       clips of the batch (the candidate side; as many as B, sharded apart)
+C       clips of the batch (the candidate side; C = B, sharded separately)
 K       caption candidates of a clip (nearby narrations, the MIL bag)
 P       phrases of a caption (for ``video_audio``: audio pooled to at most P time segments)
 L       SentencePiece tokens of a caption
@@ -18,15 +18,15 @@ D       embedding width
 S       audio samples
 ======  =====================================================================================
 
-Further words: a *coarse* embedding is one vector a clip or a caption; a *pair* is two modalities
-compared with each other, named ``video_text``, ``video_audio`` or ``audio_text``.
+Further words: a *coarse* embedding is one vector for a whole clip or caption; a *pair* is two
+modalities compared with each other, named ``video_text``, ``video_audio`` or ``audio_text``.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-# A module, or a module and what is taken from it.
+# The module of each public name, and the attribute of it; None for the module itself.
 _PUBLIC = {
     "load": ("fgmm.trained", "load"),
     "losses": ("fgmm.losses", None),

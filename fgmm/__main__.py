@@ -10,12 +10,12 @@ _PACKAGE = pathlib.Path(__file__).parent
 
 
 def programs() -> dict[str, str]:
-    """The first sentence on each program, by its module; nothing is imported."""
+    """The first sentence of each program's docstring, by module name. Imports nothing."""
     found = {}
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_text()
-        # A package with a ``__main__`` is a program by the package's name; ``python -m fgmm`` only
-        # prints this list.
+        # A package with a ``__main__`` runs under the package's name. ``python -m fgmm`` itself is
+        # left out, since it only prints this list.
         module = path.parent if path.name == "__main__.py" else path.with_suffix("")
         if '\nif __name__ == "__main__":' in text and module != _PACKAGE:
             name = ".".join(("fgmm", *module.relative_to(_PACKAGE).parts))

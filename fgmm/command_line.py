@@ -1,7 +1,7 @@
-"""What the programs of this package have in common: flags, errors in one line, exit codes.
+"""Shared by the programs of this package: flags, errors in one line, exit codes.
 
-Exit codes: 0 done; 1 the run itself failed; 2 the command or its config is wrong; 130 and 143
-stopped by Ctrl-C or SIGTERM, training with everything saved.
+Exit codes: 0 done; 1 the run failed; 2 the command or its config is wrong; 130 and 143 stopped by
+Ctrl-C and SIGTERM (training saves everything first).
 """
 
 import os
@@ -25,8 +25,13 @@ WRONG_COMMAND = 2
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
-    """Parses flags, runs ``main`` and exits with the code that it returns, None for 0; a wrong
-    command is one line on standard error.
+    """Parses flags, runs ``main`` and exits with the code that it returns.
+
+    A wrong command prints one line to standard error and exits with code 2.
+
+    Args:
+      main: the program; takes the arguments that are not flags, and returns an exit code, or None
+        for 0.
     """
 
     def checked(argv: list[str]) -> int | None:
@@ -44,7 +49,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
 
 def fail(message: str) -> None:
-    """Exits because of a wrong command."""
+    """Prints an error as one line to standard error and exits with code 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(WRONG_COMMAND)
 
@@ -53,7 +58,7 @@ class _ConfigFile(flags.ArgumentParser):
     """Parses a config file as ml_collections does, and prepares it for the flags that change it.
 
     Attributes:
-      options: declares the options of such a file.
+      options: a dataclass that declares the keys of the file; None if they depend on the file.
       left_out: a line for each component that a flag replaced, with the options that were dropped.
     """
 
@@ -75,12 +80,13 @@ class _ConfigFile(flags.ArgumentParser):
 def define_config(
     help: str, options: Any = None, flag_values: flags.FlagValues = flags.FLAGS
 ) -> None:
-    """Defines ``--config=FILE.py[:key=value,...]``, whose keys are flags, ``--config.KEY=value``.
+    """Defines ``--config=FILE.py[:key=value,...]``. Each key of the file is a flag too,
+    ``--config.KEY=value``.
 
     Args:
       help: what the file describes.
-      options: a dataclass of its keys, for ``--help``; None if they depend on the file.
-      flag_values: the flags of the program.
+      options: a dataclass of the file's keys, for ``--help``; None if they depend on the file.
+      flag_values: where the flag is defined.
     """
     config_flags.DEFINE_config_file("config", None, help, flag_values)
     flag = flag_values["config"]
@@ -88,12 +94,14 @@ def define_config(
 
 
 def left_out() -> list[str]:
-    """Lines on options of the config file that flags have dropped; see ``components.renamed``."""
+    """A line for each component that a flag replaced, with the options that were dropped; see
+    ``components.renamed``.
+    """
     return flags.FLAGS["config"].parser.left_out
 
 
 def _overrides() -> dict[str, str]:
-    """The values on the command line for keys of the config, by key."""
+    """The config keys that the command line sets, with their values as text."""
     argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     found = {}
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
@@ -126,21 +134,21 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         fail(f"{error}; --help lists the flags")
-    # A config file is executed while flags are parsed, so any of its errors is caught here.
+    # A config file is executed while flags are parsed, so all of its errors are caught here.
     except Exception as error:
         fail(_explained(error, argv))
     if "config" in flags.FLAGS and not isinstance(
         flags.FLAGS.config, ml_collections.ConfigDict | None
     ):
         fail(f"--config={given('config', argv)} cannot be read: there is no such file")
-    # Orbax writes dozens of lines a checkpoint; --verbosity=0 shows them.
+    # Orbax logs dozens of lines for each checkpoint; --verbosity=0 shows them.
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
     return rest
 
 
 def with_home(argv: Sequence[str]) -> list[str]:
-    """The arguments with ``--flag=~/path`` as the path that it means; shells leave it as it is."""
+    """The arguments with ``~`` expanded in ``--flag=~/path``, where shells do not expand it."""
     found = []
     for argument in argv:
         flag, equals, value = argument.partition("=")
@@ -159,19 +167,19 @@ def _with_paths(argv: list[str]) -> list[str]:
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
-    """One line on a failure to parse flags. Its message may hold a whole traceback."""
+    """One line about an error in parsing flags. The error's message may hold a whole traceback."""
     cause = error.__context__ if isinstance(error.__context__, ConfigError) else error
     last_line = (str(cause) or type(cause).__name__).splitlines()[-1]
     if isinstance(cause, ConfigError) or "ConfigError: " in last_line:
         return last_line.rpartition("ConfigError: ")[2]
-    # Of a config file that fails, absl's line is about the file's name.
+    # If another flag than --config is wrong, absl's line names that flag.
     if other := re.match("flag (--(?!config=).*)", last_line):
         return other[1]
     return f"--config={given('config', argv)}: {last_line}"
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:
-    """The value of a flag as it was typed; empty without the flag."""
+    """The value of a flag as typed on the command line; empty if the flag is absent."""
     argv = sys.argv if argv is None else argv
     for i, argument in enumerate(argv):
         if argument.startswith(f"--{flag}="):
@@ -189,19 +197,22 @@ def required(flag: str) -> Any:
     """
     value = flags.FLAGS[flag].value
     if value is None:
-        # absl adds what it has to say to flags that may be repeated.
+        # absl appends a note of its own to the help of flags that may be repeated.
         purpose = flags.FLAGS[flag].help.partition(";\n")[0]
         raise ConfigError(f"--{flag} is missing; {purpose}")
     return value
 
 
 def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a file, in a folder that is there now and can be written.
+    """Makes the folder of an output file and checks that files can be written there.
 
-    To be called before what is to be written is computed.
+    Call it before the slow computation of the output.
+
+    Returns:
+      ``path`` as a ``Path``.
 
     Raises:
-      ConfigError: no file can be written there.
+      ConfigError: ``path`` is a folder or remote storage, or its folder cannot be written.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -211,10 +222,13 @@ def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a folder that is there now and can be written; see ``file_to_write``.
+    """Makes an output folder and checks that files can be written there; see ``file_to_write``.
+
+    Returns:
+      ``path`` as a ``Path``.
 
     Raises:
-      ConfigError: nothing can be written there.
+      ConfigError: ``path`` is remote storage, or cannot be made or written.
     """
     remote.refuse(path, "--output")
     path = pathlib.Path(path)
@@ -230,9 +244,10 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless the environment decides.
+    """Keeps compiled programs on disk between runs. JAX's environment variables take precedence.
 
-    JAX by itself keeps those that took a second; a start has dozens of smaller ones.
+    By default JAX keeps only programs that took a second or more to compile; a start compiles
+    dozens of smaller ones.
     """
     import jax
 

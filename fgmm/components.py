@@ -39,7 +39,7 @@ from fgmm.config.sections import (
     TermPlace,
 )
 
-# The name that every component of a room defines.
+# The name of the class that every component of a room defines.
 _ATTRIBUTES = {
     "data.sources": "Source",
     "models.video": "Encoder",
@@ -50,10 +50,11 @@ _ATTRIBUTES = {
     "train.loggers": "Logger",
 }
 
-# Options that follow from other keys, ``seconds`` from ``data.seconds``, unless an entry has them.
+# Options whose value comes from another key (``seconds`` from ``data.seconds``), unless an entry
+# sets them.
 _FOLLOWING = {"data.sources": ("seconds",)}
 
-# What an entry holds beside the options of its component.
+# The options that an entry has besides those of its component.
 _PLACES = {
     "data.sources": PartPlace,
     "losses.terms": TermPlace,
@@ -83,7 +84,8 @@ def find(room: str, name: str, *, key: str = "name") -> type:
       key: where the name stands in the config, for the error.
 
     Raises:
-      ConfigError: there is no such module, or it lacks the class of the room.
+      ConfigError: there is no such module, it lacks the class of the room, or it needs a package
+        that is not installed.
     """
     path, colon, attribute = name.partition(":")
     if not colon:
@@ -110,7 +112,7 @@ def options(target: Any) -> dict[str, Any]:
 
 
 def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
-    """The given options completed by defaults.
+    """The given options, with defaults for the others.
 
     Raises:
       ConfigError: an option is unknown, missing or wrong.
@@ -124,10 +126,11 @@ def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
 
 
 def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits an entry into the options of its component's place, with defaults, and the rest.
+    """Splits an entry into the options of its place (such as ``TermPlace``), completed by
+    defaults, and the name and options of its component.
 
     Raises:
-      ConfigError: something about the place is missing or wrong.
+      ConfigError: an option of the place is missing or wrong.
     """
     place = _place(room, entry.get("name", ""), key)
     own = {name: value for name, value in entry.items() if name in declared(place)}
@@ -136,7 +139,8 @@ def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[
 
 
 def _place(room: str, name: str, key: str) -> type:
-    """The options of a component's place. A supervised term is on a classifier, others on a pair.
+    """The dataclass that declares the options of a component's place. For terms it depends on the
+    component: a supervised term needs a classifier, all others a pair.
 
     Raises:
       ConfigError: there is no such component.
@@ -173,8 +177,8 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Writes every component's default options into the config, so that each can be overridden by a
-    flag and the printed config is whole. Call it last in a config file.
+    """Writes the default options of every component into the config, so that flags can override
+    them and the printed config is complete. Call it last in a config file.
 
     Raises:
       ConfigError: a name or an option is wrong.
@@ -192,7 +196,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def settings(config: Config) -> list[str]:
-    """What a resolved config sets that is not the default, a line for each section and entry."""
+    """The values of a resolved config that are not defaults, a line for each section and entry."""
     usual = flat(as_dict(defaults()))
     for name in config["model"]["spaces"]:
         usual |= _defaults(declared(Space), f"model.spaces.{name}")
@@ -210,7 +214,7 @@ def settings(config: Config) -> list[str]:
 
 
 def _defaults(options: Mapping[str, Option], key: str) -> dict[str, Any]:
-    """The defaults of options as a config has them, by whole key."""
+    """The defaults of options in the form of a config, by full key."""
     given = {name: found.default for name, found in options.items()}
     known = {name: value for name, value in given.items() if value is not REQUIRED}
     return {f"{key}.{name}": value for name, value in flat(as_dict(known)).items()}
@@ -238,11 +242,12 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
     """Replaces the options of entries whose name a flag changes by those of the new component.
 
     Options that the config file set, and that the new component has too, keep their values; the new
-    component's defaults hold for the others. Options that flags set get a place of their type.
+    component's defaults hold for the others. An option that a flag sets and that the entry lacks is
+    added, with its default or a placeholder of its type.
 
     Args:
       config: an experiment or an evaluation's protocol; changed in place.
-      flags: what is given on the command line by key, such as ``"model.video.name"``.
+      flags: the values given on the command line by key, such as ``"model.video.name"``.
 
     Returns:
       A line for each entry that lost options of the config file.
@@ -271,7 +276,7 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
 
 
 def _add_loggers(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> None:
-    """Makes the entries of loggers that flags name. Config files leave them to whoever trains."""
+    """Adds an entry for each logger that a flag names, since config files name none."""
     for key, name in flags.items():
         entry = re.fullmatch(r"loggers\.(\w+)\.name", key)
         if entry and "loggers" in config and entry[1] not in config.loggers:
@@ -279,8 +284,8 @@ def _add_loggers(config: ml_collections.ConfigDict, flags: Mapping[str, str]) ->
 
 
 def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
-    """As ``entries``, with the corpora of evaluations and those within other corpora; also those of
-    an evaluation's protocol.
+    """As ``entries``, and also the sources of evaluations and the sources inside other sources.
+    The config may also be the protocol of an evaluation, which has no objective.
     """
     for key, room in entries(config) if "objective" in config else [("", "eval")]:
         yield key, room
@@ -302,7 +307,7 @@ def _rename(
     former: Mapping[str, Option],
     options: Mapping[str, Option],
 ) -> list[str]:
-    """Turns an entry into one of another component; returns the options that it set and lost."""
+    """Gives an entry another component. Returns the options that were set and are now dropped."""
     set_before = {
         option: value
         for option, value in entry.items()
@@ -325,7 +330,7 @@ def _rename(
 
 
 def _place_for(option: Option) -> Any:
-    """The default of an option, or an empty place that takes values of its type."""
+    """The default of an option, or a placeholder for values of its type."""
     if option.default is not REQUIRED and option.default is not None:
         return option.default
     kinds = [typing.get_origin(hint) or hint for hint in typing.get_args(option.type)]
@@ -344,7 +349,7 @@ def _check_there(config: Config, key: str, value: str) -> None:
 
 
 def entries(config: Config) -> list[tuple[str, str]]:
-    """Where an experiment's config names components, and the rooms that they are found in."""
+    """The keys of an experiment's config that name components, each with its room."""
     found = [("data.source", "data.sources"), ("optimizer", "optimizer")]
     for modality in ("video", "audio", "text"):
         if modality in config["model"]:
@@ -356,7 +361,9 @@ def entries(config: Config) -> list[tuple[str, str]]:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON and ml_collections hand out lists; components are hashable, so they get tuples."""
+    """A value with tuples for lists. JSON and ml_collections return lists, but the options of a
+    component must be hashable.
+    """
     if isinstance(value, list | tuple):
         return tuple(_frozen(item) for item in value)
     return value

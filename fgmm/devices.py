@@ -1,4 +1,4 @@
-"""Whether the devices that were asked for are there."""
+"""Checks that the requested devices are available."""
 
 import os
 
@@ -8,10 +8,10 @@ from fgmm.config import ConfigError
 
 
 def check_available() -> None:
-    """Starts JAX's backend, before anything could be blamed for its absence.
+    """Starts JAX's backend, so that a missing device is reported here and not by later code.
 
     Raises:
-      ConfigError: the devices that ``JAX_PLATFORMS`` asks for are not there.
+      ConfigError: JAX cannot start the backend, such as one that ``JAX_PLATFORMS`` names.
     """
     try:
         jax.devices()

@@ -1,4 +1,4 @@
-"""What people give to a trained model, checked and brought to arrays; errors name the input."""
+"""Inputs of a trained model, checked and converted to arrays. Errors name the input."""
 
 import operator
 import os
@@ -15,22 +15,22 @@ from fgmm.data.media import decode
 from fgmm.data.media.stretch import Stretch
 from fgmm.data.schema import BadInput, BatchShape, Waveform
 
-# Sound that FFmpeg decodes may go a little beyond 1; integers cast to floats go far beyond.
+# Sound that FFmpeg decodes may go slightly beyond 1; integers cast to floats go far beyond.
 _LOUDEST = 2.0
-# Recordings have at most so many channels.
+# The most channels of a recording.
 _MOST_CHANNELS = 16
 
 
 def sequence(given: Any, name: str, expected: str) -> Sequence | np.ndarray:
-    """Inputs, one after the other.
+    """Checks that an argument holds several inputs, and returns it.
 
     Args:
       given: a list, a tuple, or an array whose first axis is B.
-      name: of the argument, for errors.
-      expected: what it should be, for errors.
+      name: name of the argument, for errors.
+      expected: what the argument should be, for errors.
 
     Raises:
-      TypeError: it is none of these.
+      TypeError: ``given`` is none of these.
     """
     if isinstance(given, list | tuple):
         return given
@@ -44,10 +44,11 @@ def sequence(given: Any, name: str, expected: str) -> Sequence | np.ndarray:
 
 
 def whole(given: Any, name: str) -> int:
-    """A whole number of at least 1.
+    """Checks that an argument is an integer of at least 1, and returns it.
 
     Raises:
-      TypeError, ValueError: it is not.
+      TypeError: ``given`` is not an integer.
+      ValueError: it is below 1.
     """
     try:
         number = operator.index(None if isinstance(given, bool) else given)
@@ -59,17 +60,21 @@ def whole(given: Any, name: str) -> int:
 
 
 def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> Shaped[np.ndarray, "T H W C"]:
-    """A clip in the size of a batch.
+    """A clip brought to the frames, rows and columns of a batch.
 
     Args:
-      given: frames, a list of pictures of PIL, or the path of a video, whose middle is taken; for
-        a model on stored features these.
-      name: of the input.
-      shape: of the batch.
-      seconds: of a video.
+      given: frames uint8, or floats in [0, 1], [T,H,W,3]; a list of PIL images; or the path of a
+        video, of which ``seconds`` in the middle are taken. For a model on stored features: floats
+        of the batch's shape.
+      name: name of the input, for errors.
+      shape: shape of the batch.
+      seconds: how much of a video is taken.
+
+    Returns:
+      uint8 [T,H,W,3], or stored features as float16 [T,H,W,E].
 
     Raises:
-      TypeError, ValueError: it is no such thing.
+      TypeError, ValueError: ``given`` is none of these, or cannot be read.
     """
     if shape.features:
         return _features(given, name, shape)
@@ -85,10 +90,15 @@ def clip(given: Any, name: str, shape: BatchShape, seconds: float) -> Shaped[np.
 
 
 def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W C"]:
-    """An image, an array, a picture of PIL or the path of one, as a clip in the size of a batch.
+    """An image as a static clip of a batch's shape.
+
+    Args:
+      given: an array [H,W,3], a PIL image or the path of an image. For a model on stored features:
+        floats [H,W,E].
+      name, shape: as in ``clip``.
 
     Raises:
-      TypeError, ValueError: it is no such thing.
+      TypeError, ValueError: as in ``clip``.
     """
     if shape.features:
         return _features(_array(given, name, "[H,W,E]")[None], name, shape)
@@ -105,18 +115,18 @@ def image(given: Any, name: str, shape: BatchShape) -> Shaped[np.ndarray, "T H W
 def sound(
     given: Any, name: str, rate: int, shape: BatchShape, seconds: float
 ) -> Float32[np.ndarray, "S"]:
-    """A sound in the length and at the rate of a batch.
+    """A sound brought to the length and the sample rate of a batch.
 
     Args:
-      given: samples [S], or [S,C] of several channels, which are averaged; or the path of a
-        recording, whose middle is taken.
-      name: of the input.
-      rate: of samples, in Hz.
-      shape: of the batch.
-      seconds: of a recording.
+      given: samples in [-1, 1], [S]; several channels, [S,C] or [C,S], which are averaged; or the
+        path of a recording, of which ``seconds`` in the middle are taken.
+      name: name of the input, for errors.
+      rate: sample rate of an array, in Hz.
+      shape: shape of the batch.
+      seconds: how much of a recording is taken.
 
     Raises:
-      TypeError, ValueError: it is no such thing.
+      TypeError, ValueError: ``given`` is none of these, or cannot be read.
     """
     if isinstance(given, str | os.PathLike):
         heard = _read(given, name, lambda data: Stretch(data, None, seconds).sound())
@@ -126,10 +136,11 @@ def sound(
 
 
 def sounds(given: Any, name: str) -> Sequence | np.ndarray:
-    """As ``sequence``, of sounds.
+    """As ``sequence``, for sounds.
 
     Raises:
-      ValueError: an array that is one sound.
+      TypeError: as in ``sequence``.
+      ValueError: the array is one sound, [S] or [S,C].
     """
     found = sequence(given, name, "[B,S], or a list of sounds [S]")
     if isinstance(found, np.ndarray):
@@ -163,7 +174,7 @@ def _array(given: Any, name: str, expected: str) -> np.ndarray:
 
 
 def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
-    """An array of uint8 in the shape expected."""
+    """Pixels as uint8, with the axes of ``expected``."""
     array = _array(given, name, expected)
     if array.ndim != expected.count(",") + 1 or array.shape[-1] != 3:
         raise ValueError(f"{name} has shape {array.shape}; expected {expected}, RGB last")
@@ -182,7 +193,7 @@ def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
 
 
 def _features(given: Any, name: str, shape: BatchShape) -> np.ndarray:
-    """Stored features as float16 [T,H,W,E]."""
+    """Stored features, checked, as float16 [T,H,W,E]."""
     expected = (shape.frames, shape.height, shape.width, shape.features)
     array = _array(given, name, str(expected))
     if array.shape != expected:
@@ -197,7 +208,7 @@ def _features(given: Any, name: str, shape: BatchShape) -> np.ndarray:
 
 
 def _samples(given: Any, name: str) -> np.ndarray:
-    """Samples as float32 [S]."""
+    """Samples, checked, with channels averaged, as float32 [S]."""
     array = _array(given, name, "[S]")
     several = array.ndim == 2 and min(array.shape) <= _MOST_CHANNELS < max(array.shape)
     if not array.size or not (array.ndim == 1 or several):

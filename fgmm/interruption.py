@@ -1,9 +1,9 @@
-"""SIGTERM and Ctrl-C ask a program to stop: it saves, and its exit code tells of the signal."""
+"""SIGTERM and Ctrl-C ask a program to stop: it saves, and its exit code names the signal."""
 
 import os
 import signal
 
-# The signals that ask a program to stop.
+# The signals that stop a program.
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -21,14 +21,15 @@ class Interrupted(RuntimeError):
 
 
 class Interruption:
-    """A context in which SIGTERM and Ctrl-C are recorded and do not end the process.
+    """A context in which SIGTERM and Ctrl-C are recorded instead of ending the process.
 
     Args:
-      notice: printed at the first signal. If it is given, a second signal ends the process.
+      notice: text printed at the first signal; a second signal then ends the process. If it is
+        empty, nothing is printed and all signals are recorded.
 
     Attributes:
-      number: of the last signal; None until there is one.
-      count: of the signals.
+      number: the last signal; None before the first.
+      count: how many signals came.
     """
 
     def __init__(self, notice: str = ""):
@@ -50,5 +51,5 @@ class Interruption:
         self.number, self.count = signal.Signals(number), self.count + 1
         if self._notice:
             self.__exit__()
-            # A handler may interrupt a print, and prints do not nest.
+            # The handler may interrupt a ``print``, which is not reentrant.
             os.write(2, f"\n{self.number.name}: {self._notice}\n".encode())

@@ -1,6 +1,6 @@
 """Trains what a config describes: ``python -m fgmm.main --config=NAME --workdir=DIR``.
 
-The same command on every process of several; see ``docs/distributed.md``.
+With several processes, all of them run the same command; see ``docs/distributed.md``.
 """
 
 import gc
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
 
 
 def _train() -> None:
-    """Config to objects to the loop."""
+    """Builds the objects of the config and runs the training loop."""
     import jax
 
     from fgmm import provenance
@@ -69,8 +69,8 @@ def _train() -> None:
     from fgmm.interruption import Interrupted
     from fgmm.train import disk_space, distributed, loop
 
-    # What is there now stays, and so does most of what tracing makes: to search all of it again and
-    # again takes a tenth of the time to the first step.
+    # All objects made so far stay alive, and so do most that tracing makes. Scanning them again and
+    # again would take a tenth of the time to the first step.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     command_line.use_compilation_cache()
@@ -93,7 +93,7 @@ def _train() -> None:
     except loop.Diverged as error:
         sys.exit(f"error: {error}" if distributed.primary() else 1)
     except disk_space.DiskFull as error:
-        if jax.process_count() > 1:  # the others know nothing of it
+        if jax.process_count() > 1:  # the other processes do not know of it
             raise
         sys.exit(f"error: {error}")
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: which code, on what hardware, when, after how much training."""
+"""The origin of a result: code, hardware, date and amount of training."""
 
 import datetime
 import hashlib
@@ -12,19 +12,20 @@ from typing import Any
 
 import fgmm
 
-# In the folder of a run.
+# A file in the folder of a run.
 FILE = "provenance.jsonl"
 
 
 def here() -> dict[str, Any]:
-    """This process: code, hardware and date.
+    """Code, hardware and date of this process.
 
     Returns:
-      ``version`` of the package; ``commit`` of the checkout it lies in, with ``+changes`` if files
-      that git tracks differ from it, or None outside a checkout; ``jax``; ``devices``, such as
-      ``"1 x cpu"``; ``cpu`` with the cores this process may use; ``processes``; ``date`` (UTC).
+      ``version`` of the package; ``commit`` of its git checkout, with ``+changes`` if tracked files
+      were changed, or None outside a checkout; ``jax``, its version; ``devices``, such as
+      ``"1 x cpu"``; ``cpu``, the model and the cores that this process may use; ``processes``;
+      ``date`` (UTC).
     """
-    import jax  # slow; those who only read have no use for it
+    import jax  # slow to import; not needed to read provenance
 
     devices = jax.devices()
     return {
@@ -39,7 +40,7 @@ def here() -> dict[str, Any]:
 
 
 def code_digest(*others: pathlib.Path) -> str:
-    """A digest of the code of this package, and of other files."""
+    """A digest (12 hex digits) of the code of this package and of ``others``."""
     folder = pathlib.Path(fgmm.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -50,10 +51,12 @@ def code_digest(*others: pathlib.Path) -> str:
 
 
 def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
-    """Notes in a run's folder that this process trains it from ``step`` on, or made its step 0.
+    """Records in a run's folder that this process trains the run from ``step`` on, or made step 0.
 
     Args:
-      origin: further facts on the origin of its parameters; None is left out.
+      workdir: folder of the run.
+      step: finished steps.
+      origin: further facts about where the parameters come from; those that are None are left out.
     """
     known = {name: value for name, value in origin.items() if value is not None}
     with open(workdir / FILE, "a") as file:
@@ -61,12 +64,12 @@ def note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
 
 
 def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
-    """How the checkpoint of ``step`` came about.
+    """How the checkpoint of ``step`` was trained.
 
     Returns:
-      ``started``: what ``note_start`` has written up to that step, one entry a start;
-      ``examples_seen``; ``train_seconds``: of all steps up to it, without compilation of the first,
-      evaluations and saves.
+      ``started``: the entries of ``note_start`` before that step, one for each start;
+      ``examples_seen``; ``train_seconds``: the time of the steps from the second up to ``step``,
+      without evaluations and saves (the first step is mostly compilation).
     """
     started = [entry for entry in _lines(workdir / FILE) if entry["from_step"] < max(step, 1)]
     rates = [
@@ -82,7 +85,11 @@ def of_run(workdir: pathlib.Path, step: int, batch_size: int) -> dict[str, Any]:
 
 
 def in_words(starts: Sequence[Mapping[str, Any]]) -> str:
-    """Commits, hardware, jax and dates of starts of runs, as ``note_start`` writes them."""
+    """Commits, hardware, jax versions and dates of the starts of runs, as one line of text.
+
+    Args:
+      starts: entries that ``note_start`` wrote.
+    """
 
     def all_of(key: str) -> str:
         return ", ".join(sorted({str(start[key]) for start in starts}))
@@ -105,7 +112,7 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package lies in, as in ``here``."""
+    """The git commit of this package, as in ``here``; None outside a checkout."""
     folder = pathlib.Path(fgmm.__file__).parent
     try:
         described = subprocess.run(
@@ -123,7 +130,7 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    # An installed copy may lie within a checkout of something else.
+    # An installed copy may lie inside the checkout of another project.
     if described.returncode or tracked.returncode:
         return None
     return described.stdout.strip()

@@ -1,25 +1,25 @@
-"""Paths of remote storage, which this package neither reads nor writes by itself."""
+"""Paths of remote storage (``gs://``, ``s3://``), which this package does not read or write."""
 
 import os
 import re
 
 from fgmm.config.option import ConfigError
 
-# A path object has lost one of the two slashes.
+# One slash is enough: ``Path("gs://bucket")`` has lost the other.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def refuse(path: str | os.PathLike[str], name: str) -> None:
-    """Checks that a path is one of this machine's file systems.
+    """Checks that a path is on a file system of this machine.
 
-    A run locks its folder, adds lines to files in it and renames them, which buckets cannot do.
+    A run locks its folder, appends to files and renames them. Buckets do not support that.
 
     Args:
-      path: as it was given.
-      name: of the flag or key that it was given to.
+      path: as the user gave it.
+      name: the flag or key with that value, for the error.
 
     Raises:
-      ConfigError: it is of remote storage, such as ``gs://bucket/run``.
+      ConfigError: the path is on remote storage, such as ``gs://bucket/run``.
     """
     if found := _SCHEME.match(os.fspath(path)):
         raise ConfigError(

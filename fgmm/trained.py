@@ -25,23 +25,24 @@ from fgmm.losses.term import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.train import checkpoint
 
-# The number of inputs whose fine similarities are computed at a time.
+# The most inputs of each side whose fine similarities are computed at a time.
 _BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedded:
-    """The result of ``embed_*`` with ``local=True``: embeddings of B inputs, as from the heads.
+    """The result of ``embed_*`` with ``local=True``: the heads' embeddings of B inputs.
 
     Attributes:
       modality: ``"video"``, ``"audio"`` or ``"text"``.
-      space: of the model, in which the vectors are.
-      coarse: one vector an input.
-      local: a vector a cell of the feature map, or a phrase.
-      mask: which of them are valid.
-      grid: N as the extent of the feature map: ``(T', H', W')`` of video, ``(T', F')`` of audio,
-        ``(P,)`` of text.
-      segments: of audio, stretches of time in the place of phrases: local [B,P,D], mask and gates.
+      space: the space of the model that the vectors are in.
+      coarse: one vector for each input.
+      local: one vector for each cell of the feature map, or for each phrase.
+      mask: which entries of ``local`` are valid.
+      grid: the extent of the feature map: ``(T', H', W')`` for video, ``(T', F')`` for audio and
+        ``(P,)`` for text; N is its product.
+      segments: of audio only: its time segments, which take the place of phrases when it is
+        compared with video: local [B,P,D], mask and gates.
       gates: logits of the learned weights of ``local``; None in a space without gates.
     """
 
@@ -64,16 +65,16 @@ def load(
     """Opens the model that a run trained, or that was converted.
 
     Args:
-      workdir: of the run, or a folder that ``fgmm.export`` wrote as safetensors.
-      step: ``"latest"``, ``"best"`` or a number.
-      batch_size: inputs embedded at a time at most; fewer are filled up to a power of two, so
-        that few sizes are compiled.
+      workdir: folder of the run, or a folder that ``fgmm.export`` wrote as safetensors.
+      step: which checkpoint: ``"latest"``, ``"best"`` or a step.
+      batch_size: the most inputs embedded at a time. A smaller batch is padded to a power of two,
+        so that few shapes are compiled.
       weights: ``"ema"``, the moving average of the parameters, or ``"last"``, those of the last
         step; by default the average if the run has one.
 
     Raises:
-      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights.
-        It is a ``ValueError``.
+      ConfigError: there is no such checkpoint, a file of it is damaged, or it has no such weights;
+        or ``batch_size`` is not an integer of at least 1. A ``ConfigError`` is a ``ValueError``.
     """
     if not isinstance(workdir, str | os.PathLike):
         raise ConfigError(f"workdir={workdir!r} is no path; give the folder of a run")
@@ -82,13 +83,13 @@ def load(
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
     before = logging.get_verbosity()
-    # Orbax writes dozens of lines for a checkpoint.
+    # Orbax logs dozens of lines for each checkpoint.
     logging.set_verbosity(logging.ERROR)
     try:
         folder = pathlib.Path(workdir).expanduser()
         return Model(*checkpoint.load(folder, str(step), weights), batch_size)
     except ConfigError as error:
-        # The names of the flags are those of the arguments.
+        # Errors name flags, such as --step; the arguments here have the same names.
         raise ConfigError(str(error).replace("--", "")) from error
     finally:
         logging.set_verbosity(before)
@@ -97,15 +98,15 @@ def load(
 class Model:
     """Embeds clips, images, sound and text, and compares them.
 
-    Inputs are checked and resized as in evaluations, so that a clip has the same embedding here and
-    there; nothing is augmented. Every ``embed_*`` takes any number of inputs and returns numpy
-    arrays: coarse embeddings [B,D] as the head gives them, of unit length unless the config of the
-    space has ``unit_length=False``, or ``Embedded`` if local ones are wanted too.
+    Inputs are checked and resized as in evaluations, so a clip has the same embedding here as
+    there. Nothing is augmented. Every ``embed_*`` takes any number of inputs and returns numpy
+    arrays: coarse embeddings [B,D], of unit length unless the config of the space has
+    ``unit_length=False``; or ``Embedded`` with ``local=True``.
 
     Attributes:
       experiment: everything the checkpoint's config describes.
-      state: the checkpoint's.
-      batch_size: inputs embedded at a time.
+      state: the train state of the checkpoint.
+      batch_size: the most inputs embedded at a time.
     """
 
     def __init__(self, experiment: Experiment, state: TrainState, batch_size: int = 16):
@@ -114,7 +115,7 @@ class Model:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that it has encoders for."""
+        """The modalities that the model has encoders for."""
         return tuple(self.experiment.model.encoders)
 
     @property
@@ -135,18 +136,19 @@ class Model:
 
         Args:
           frames: uint8, or floats in [0, 1] (rounded to 256 levels), [B,T,H,W,3] in RGB, or a list
-            of clips [T,H,W,3] of any sizes. If there are more frames than the model takes, the
-            middles of equal stretches are used; if fewer, the last is repeated. Pictures of another
-            size are cropped about the centre to the model's aspect and resized. A clip may also be
-            a list of pictures of PIL, or the path of a video, of which the ``config.data.seconds``
-            in the middle are taken. A model on stored features takes these, floats [T,H,W,E] for
-            each clip, of the shape that it was trained on.
-          space: in which to embed; by default the first one with the most modalities.
+            of clips [T,H,W,3] of any sizes. If there are more frames than the model takes, the clip
+            is cut into equal stretches and the middle frame of each is used; if fewer, the last
+            frame is repeated. Pictures of another size are brought to the model's as
+            ``config.data.resize`` says. A clip may also be a list of PIL images, or the path of a
+            video, of which ``config.data.seconds`` in the middle are taken. A model on stored
+            features takes floats [T,H,W,E] for each clip, of the shape that it was trained on.
+          space: the space to embed in; by default the first with the most modalities.
           local: whether to return local embeddings too.
 
         Raises:
           TypeError, ValueError: pixels of another type or range, NaN among them, a clip of another
-            shape or without pixels, a file that cannot be read, or a model without video.
+            shape or without pixels, a file that cannot be read, an unknown space, or a model
+            without video.
         """
         clips = inputs.sequence(frames, "frames", "[B,T,H,W,3], or a list of clips [T,H,W,3]")
         return self._embed("video", clips, self._video, space, local)
@@ -157,12 +159,12 @@ class Model:
         """Embeds images as static clips, as evaluations do.
 
         Args:
-          images: [B,H,W,3], or a list of images [H,W,3], pictures of PIL or paths; otherwise as in
+          images: [B,H,W,3], or a list of images [H,W,3], PIL images or paths; pixels as in
             ``embed_video``.
           space, local: as in ``embed_video``.
 
         Raises:
-          TypeError, ValueError: as ``embed_video``.
+          TypeError, ValueError: as in ``embed_video``.
         """
         images = inputs.sequence(images, "images", "[B,H,W,3], or a list of images [H,W,3]")
         return self._embed("video", images, self._image, space, local)
@@ -173,18 +175,18 @@ class Model:
         """Embeds sound.
 
         Args:
-          waveform: floats in [-1, 1], [B,S], or a list of sounds [S] of any lengths, or [S,C],
-            whose channels are averaged. A longer sound than the model takes is cut at the end, a
+          waveform: floats in [-1, 1], [B,S], or a list of sounds of any lengths, [S], or [S,C] of
+            C channels, which are averaged. A longer sound than the model takes is cut at the end; a
             shorter one is padded with silence. A sound may also be the path of a recording, of
-            which the ``config.data.seconds`` in the middle are taken.
-          rate: of samples, in Hz, from which the sound is resampled; by default the model's own,
-            ``experiment.shape.sample_rate``.
+            which ``config.data.seconds`` in the middle are taken.
+          rate: sample rate of the arrays in Hz; they are resampled to the model's own,
+            ``experiment.shape.sample_rate``, which is the default.
           space, local: as in ``embed_video``.
 
         Raises:
           TypeError, ValueError: samples of another type or range, NaN among them, a sound of
             another shape or without samples, an array that is one sound, a file that cannot be
-            read, a rate that is no whole number, or a model without audio.
+            read, a rate that is not an integer, an unknown space, or a model without audio.
         """
         sounds = inputs.sounds(waveform, "waveform")
         rate = inputs.whole(self.experiment.shape.sample_rate if rate is None else rate, "rate")
@@ -198,13 +200,13 @@ class Model:
         Args:
           texts: a list of captions; tokens beyond L are cut off, as in training.
           space, local: as in ``embed_video``.
-          strict: whether a caption that is empty, or of which the tokenizer knows no word, is an
-            error among others too. Otherwise its embedding is zero, its mask is False, and a
-            warning names it.
+          strict: whether one unusable caption is an error: one that is empty, or in which the
+            tokenizer knows no word. Otherwise its embedding is zero, its mask is False, and a
+            warning names it; only if all captions are unusable is that an error.
 
         Raises:
-          TypeError, ValueError: no list of strings, no caption with a word that the tokenizer
-            knows, or a model without text.
+          TypeError, ValueError: not a list of strings, unusable captions (see ``strict``), an
+            unknown space, or a model without text.
         """
         texts = inputs.sequence(texts, "texts", "a list of strings")
         self._space("text", space)
@@ -221,16 +223,18 @@ class Model:
         """The similarity of each of X inputs to each of Y others.
 
         Args:
-          x, y: what ``embed_*`` returned, with ``local=True`` for all levels but coarse.
+          x, y: results of ``embed_*``; ``fine`` and ``sum`` need those with ``local=True``.
           level: ``"coarse"``, the product of coarse embeddings; ``"fine"``, the similarity of local
-            and phrase embeddings as a term of the objective computes it; or ``"sum"``, their sum,
-            each divided by the temperature of its term. Evaluations rank by the one that
+            and phrase embeddings as a term of the objective computes it; or ``"sum"``, the sum of
+            both, each divided by the temperature of its term. Evaluations rank by the level that
             ``experiment.objective.score`` names.
-          term: the term of the fine similarity; empty for the first on these modalities.
+          term: the term that computes the fine similarity; empty for the first on these
+            modalities. ``coarse`` ignores it.
 
         Raises:
-          ValueError: they are not in the same space, or the objective has no such term.
-          TypeError: another level than coarse is asked for without local embeddings.
+          ValueError: x and y differ in space or width, the level is unknown, or the objective has
+            no such term.
+          TypeError: x or y lacks local embeddings, which ``fine`` and ``sum`` need.
         """
         both = isinstance(x, Embedded) and isinstance(y, Embedded)
         if both and x.space != y.space:
@@ -314,7 +318,7 @@ class Model:
         )
 
     def _unusable(self, text: Any, number: int) -> str:
-        """What is wrong with a caption; empty if nothing is."""
+        """What is wrong with a caption; empty if it is usable."""
         if not isinstance(text, str):
             raise TypeError(f"texts[{number}] is {type(text).__name__}; give a list of strings")
         if not text.strip():
@@ -332,7 +336,7 @@ class Model:
         local: bool,
     ) -> np.ndarray | Embedded:
         space = self._space(modality, space)
-        # A batch of zeros gives the shapes if there are no inputs.
+        # Without inputs, a batch of zeros gives the shapes of the result.
         starts = range(0, max(1, len(inputs)), self.batch_size)
         parts = []
         for start in starts:
@@ -347,7 +351,7 @@ class Model:
         return self._embedded(modality, space, joined) if local else _one_caption(joined)
 
     def _batch(self, modality: str, examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        # Of sizes that are powers of two few are compiled.
+        # With powers of two as sizes, few shapes are compiled.
         size = min(self.batch_size, 1 << max(0, len(examples) - 1).bit_length())
         blank = self.experiment.blank_batch(size)
         names = {
@@ -406,13 +410,13 @@ def _of_only_caption(embeddings: Embeddings) -> Embeddings:
 
 
 def _one_caption(coarse: np.ndarray) -> np.ndarray:
-    """[B,D] of [B,D] or, of captions, [B,1,D]."""
+    """[B,D] from [B,D] or, for captions, [B,1,D]."""
     return coarse.reshape(len(coarse), coarse.shape[-1])
 
 
 def _blocks(side: Side) -> Iterator[tuple[Side, int]]:
-    """Parts of a side, padded to a power of two so that few shapes are compiled, with the number of
-    true entries.
+    """Parts of a side, padded to a power of two so that few shapes are compiled; each with its
+    number of true entries.
     """
     count = len(side.mask)
     size = min(_BLOCK, 1 << max(0, count - 1).bit_length())

@@ -11,21 +11,21 @@ from collections.abc import Mapping, MutableMapping
 
 from fgmm.config import ConfigError
 
-# An empty value keeps XLA from handing products and convolutions on CPU to the YNNPACK library.
-# Its own path takes the backward pass of a 2-D convolution in float32 about 3.5 times faster.
+# With an empty value XLA on CPU does not use the YNNPACK library for products and convolutions. Its
+# own code computes the backward pass of a 2-D convolution in float32 about 3.5 times faster.
 _CPU_CONVOLUTION = "--xla_cpu_experimental_ynn_fusion_type"
-# Experimental flags come and go with releases. These have it.
+# Experimental flags come and go with releases; these releases of jaxlib have this one.
 _CPU_CONVOLUTION_JAXLIB = "0.10."
-# These packages bring an XLA of another version, which reads the same variable.
+# Each of these packages has its own version of XLA, which reads the same variable.
 _ACCELERATORS = ("libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
-# A device simulated on CPU takes a thread for each collective that it waits in. XLA's default pool
-# has one thread a device, so those that wait can block the one that they wait for.
+# A simulated CPU device occupies a thread for each collective that it waits in. XLA's default pool
+# has one thread for each device, so waiting devices can block the device that they wait for.
 _SIMULATED_DEVICES = "--xla_force_host_platform_device_count"
 _POOL, _THREADS_PER_DEVICE = "PJRT_NPROC", 4
 
-# At its default level, 2, LLVM takes more than twice as long. Both give the same numbers; 0 does
-# not, because it does not fuse products with sums.
+# At its default level, 2, LLVM takes more than twice as long as at 1. Both give the same numbers;
+# level 0 does not, because it does not fuse products with sums.
 _LEVEL, _QUICK_LEVEL = "xla_backend_optimization_level", 1
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
@@ -37,21 +37,21 @@ def configure(
 ) -> None:
     """Appends this project's flags to XLA_FLAGS; calling it again changes nothing.
 
-    A flag that is set already, to whatever value, is left as it is. With simulated devices it
-    also sets PJRT_NPROC, the threads XLA runs them on, so that no collective hangs.
+    A flag that is already set keeps its value. With simulated devices this also sets PJRT_NPROC,
+    the number of threads that XLA runs them on, so that no collective hangs.
 
     Args:
-      deterministic: have GPU kernels give the same bits each time, at some cost in speed. A flag
-        of XLA's; CPU ignores it.
+      deterministic: whether GPU kernels give the same bits in every run, at some cost in speed.
+        CPU ignores this flag.
       environ: the environment to change.
 
     Raises:
-      ConfigError: ``deterministic`` is asked for and XLA_FLAGS turns it off.
+      ConfigError: ``deterministic`` is True but XLA_FLAGS turns it off.
       OSError: XLA_FLAGS names a file of flags, as XLA allows, that cannot be read.
     """
     flags = environ.get("XLA_FLAGS", "").strip()
     if flags and not flags.startswith("--"):
-        # The name of a file. Nothing can be appended to that, so its contents take its place.
+        # It is the name of a file. The file's contents replace it, so that flags can be appended.
         flags = pathlib.Path(flags).read_text().strip()
     present = {name: value for name, _, value in (flag.partition("=") for flag in flags.split())}
 
@@ -77,7 +77,7 @@ def configure(
 def compiled_quickly(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     """``compiler_options`` of ``jax.jit`` for a program that runs once, on a CPU.
 
-    Empty if XLA_FLAGS has a level of optimisation.
+    Empty if XLA_FLAGS already sets the level of optimisation.
     """
     return {} if f"--{_LEVEL}" in environ.get("XLA_FLAGS", "") else {_LEVEL: _QUICK_LEVEL}
 

@@ -1,4 +1,4 @@
-"""Defaults, validation, the resolved config; ``fgmm.config.sections`` declares the options."""
+"""Defaults, validation and the resolved config. ``fgmm.config.sections`` declares the options."""
 
 import json
 from typing import Any
@@ -39,8 +39,9 @@ __all__ = [
 
 
 def defaults() -> ml_collections.ConfigDict:
-    """The keys of every config with their types. A config file fills in the parts that name
-    components: ``data.source``, ``model``, ``objective.terms`` and ``evals``.
+    """The keys of every config with their default values, which fix their types. A config file
+    fills in the parts that name components: ``data.source``, ``model``, ``objective.terms`` and
+    ``evals``.
     """
     return ml_collections.ConfigDict(_complete({}))
 
@@ -49,7 +50,7 @@ def check_keys(config: Config) -> None:
     """Compares a config with the options of ``fgmm.config.sections``.
 
     Raises:
-      ConfigError: a key is unknown or missing, or a value wrong.
+      ConfigError: a key is unknown or missing, or a value is wrong.
     """
     _check_section(Options, config, "")
 
@@ -69,16 +70,16 @@ def _check_section(section: type, given: Config, key: str, is_open: bool = False
 
 
 def with_new_keys(saved: Config) -> dict[str, Any]:
-    """A config as it was saved, with the keys of today.
+    """A saved config with the keys of this version.
 
-    The default of a new key must give the behaviour from before the key existed.
+    So the default of a new key must give the behaviour that there was without the key.
     """
     return _complete(brought_over(plain(saved)))
 
 
 def completed(config: Config) -> dict[str, Any]:
-    """The config with the defaults of what its sections leave out, as where a config file puts a
-    dict in the place of a section.
+    """The config with defaults for the options that its sections leave out. A config file leaves
+    options out if it replaces a section by a dict.
     """
     return _with_defaults(Options, config)
 
@@ -97,7 +98,7 @@ def _with_defaults(section: type, given: Config) -> dict[str, Any]:
     for name, option in declared(section).items():
         if is_section(option.type):
             inner = given.get(name, {})
-            # ``check_keys`` refuses what is no section.
+            # ``check_keys`` refuses a value that is not a dict.
             result[name] = (
                 _with_defaults(option.type, inner) if isinstance(inner, Config) else inner
             )
@@ -107,19 +108,19 @@ def _with_defaults(section: type, given: Config) -> dict[str, Any]:
 
 
 def with_space_defaults(spaces: Config) -> dict[str, dict[str, Any]]:
-    """The spaces of a model with the options of ``fgmm.config.sections.Space``.
+    """The spaces of a model with the defaults of ``fgmm.config.sections.Space``.
 
     Raises:
-      ConfigError: an entry is no dict.
+      ConfigError: an entry is not a dict.
     """
     return _entries_with_defaults(Space, spaces, "model.spaces")
 
 
 def with_classifier_defaults(classifiers: Config) -> dict[str, dict[str, Any]]:
-    """The classifiers of a model with the options of ``fgmm.config.sections.Classifier``.
+    """The classifiers of a model with the defaults of ``fgmm.config.sections.Classifier``.
 
     Raises:
-      ConfigError: an entry is no dict.
+      ConfigError: an entry is not a dict.
     """
     return _entries_with_defaults(Classifier, classifiers, "model.classifiers")
 
@@ -132,19 +133,19 @@ def _entries_with_defaults(section: type, given: Config, key: str) -> dict[str, 
 
 
 def at(config: Config, key: str) -> Any:
-    """The value of a whole key, such as ``"optimizer.learning_rate"``."""
+    """The value at a full key, such as ``"optimizer.learning_rate"``."""
     for part in key.split("."):
         config = config[part]
     return config
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The same as a dict of dicts."""
+    """The config as a dict of dicts."""
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
 
 
 def tuples(config: Config) -> dict[str, Any]:
-    """The same as a dict of dicts, with tuples for the lists that JSON has in their place."""
+    """The config as a dict of dicts, with tuples for lists, since JSON turns tuples into lists."""
 
     def of(value: Any) -> Any:
         if isinstance(value, Config):
@@ -155,12 +156,12 @@ def tuples(config: Config) -> dict[str, Any]:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """A dict of dicts that is the same after a trip through JSON: tuples become lists."""
+    """The config as a dict of dicts that JSON keeps unchanged: tuples become lists."""
     return json.loads(json.dumps(plain(config)))
 
 
 def differences(saved: Config, current: Config) -> list[str]:
-    """The keys that forbid resuming ``saved`` with ``current``, as ``key: saved -> current``."""
+    """The changes of keys that forbid resuming, as ``key: saved -> current``."""
     flat_saved, flat_current = flat(as_dict(saved)), flat(as_dict(current))
     lines = []
     for key in sorted(flat_saved.keys() | flat_current.keys()):
@@ -184,7 +185,7 @@ def _is_operational(key: str) -> bool:
 
 
 def flat(config: Config, path: str = "") -> dict[str, Any]:
-    """The values by their whole keys, such as ``"optimizer.learning_rate"``."""
+    """The values by their full keys, such as ``"optimizer.learning_rate"``."""
     values = {}
     for name, value in config.items():
         if isinstance(value, Config) and value:

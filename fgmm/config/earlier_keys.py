@@ -1,14 +1,14 @@
-"""Configs of earlier runs, brought over to the keys of today."""
+"""Configs of earlier versions, translated to the keys of this version."""
 
 import copy
 from collections.abc import Iterator
 from typing import Any
 
-# Options of earlier sources that the sizes of a batch have replaced.
+# Options of earlier sources; sizes in ``data`` replace them.
 _SIZES = ("size", "fps", "frames")
-# Sources that render their clips, whose options of these names stay.
+# Sources that render their clips: they keep options of these names.
 _RENDERED = ("narrated_shapes",)
-# Seconds of a window in entries without the option.
+# The length of a window, in seconds, where an earlier entry does not set it.
 _SECONDS = {
     **dict.fromkeys(("esc10", "esc50", "fight_clips", "hmdb51", "kinetics"), 2.0),
     **dict.fromkeys(("labelled_folder", "tux_stamps", "ucf101", "video_folder"), 2.0),
@@ -18,8 +18,8 @@ _SECONDS = {
 
 
 def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
-    """A config of an earlier version with its keys in their places of today, without those that are
-    gone. ``with_new_keys`` adds new keys later.
+    """Moves the keys of an earlier config to where this version has them, and drops those that
+    this version lacks. ``with_new_keys`` then adds new keys.
     """
     saved = copy.deepcopy(saved)
     _name_weighting(saved)
@@ -30,18 +30,18 @@ def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_weighting(saved: dict[str, Any]) -> None:
-    """``phrase_weights`` of terms on one score for each clip and caption is ``weighting``."""
+    """Renames ``phrase_weights`` of ``info_nce`` and ``sigmoid`` to ``weighting``."""
     for entry in saved.get("objective", {}).get("terms", {}).values():
         if entry.get("name") in ("info_nce", "sigmoid") and "phrase_weights" in entry:
             entry["weighting"] = entry.pop("phrase_weights")
 
 
 def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
-    """``data.seconds`` for ``data.audio_seconds``, and sources without sizes of pictures.
+    """Replaces ``data.audio_seconds`` by ``data.seconds``; drops sizes of pictures from sources.
 
-    Sources used to say how long their windows are. An entry for training loses its length if it
-    agrees with ``data.seconds``. Otherwise it keeps its length: such a run opens, but cannot be
-    resumed. Evaluations keep theirs.
+    Earlier sources set the length of their windows. The training source loses this option if it
+    equals ``data.seconds``. Otherwise it keeps it: such a run can be opened but not resumed. The
+    sources of evaluations keep it.
     """
     if "audio_seconds" not in saved.get("data", {}):
         return saved
@@ -64,7 +64,7 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
-    """A source, or a mixture, without sizes and with its seconds."""
+    """A source, or a mixture of sources, without sizes of pictures and with ``seconds``."""
     source = dict(source)
     name = source.get("name", "")
     if name == "mixture":
@@ -78,12 +78,12 @@ def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entries(source: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A source, or the parts of a mixture."""
+    """The source itself, or the parts of a mixture."""
     yield from source["sources"].values() if source.get("name") == "mixture" else (source,)
 
 
 def _name_optimizer(saved: dict[str, Any]) -> None:
-    """The optimizer was AdamW with a cosine; its options had names of their own."""
+    """Earlier configs had AdamW with a cosine schedule only, under other names of options."""
     options = saved.get("optimizer", {})
     if not options or "name" in options:
         return
@@ -103,8 +103,8 @@ def _name_optimizer(saved: dict[str, Any]) -> None:
 
 
 def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
-    """Freezing was an action of ``init_from`` and is a rule of the optimizer now. What
-    ``init_from`` loaded and froze, it loads, and the optimizer freezes it.
+    """Moves freezing from ``init_from`` to the optimizer: the action ``freeze`` becomes ``load``,
+    and a rule of ``learning_rate_scale`` freezes the same arrays.
     """
     rules = saved.get("init_from", {}).get("rules", ())
     if "freeze" not in [action for _, action in rules]:
@@ -114,7 +114,7 @@ def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
         if action == "initialise":
             excepted.append(f"(?:{regex})")
         elif action == "freeze":
-            # What an earlier rule initialised was not frozen.
+            # An array that an earlier rule initialised was not frozen.
             but = rf"(?!(?:{'|'.join(excepted)})\Z)" if excepted else ""
             frozen.append((f"{but}(?:{regex})" if but else regex, "frozen"))
     saved["init_from"]["rules"] = tuple(
@@ -125,7 +125,7 @@ def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
 
 
 def _pixels_by_channel(saved: dict[str, Any]) -> None:
-    """The mean and the spread of pixels were one number each, and are one for each colour."""
+    """Repeats the mean and the spread of pixels, once one number each, for each colour."""
     transforms = saved.get("transforms", {})
     for name in ("pixel_mean", "pixel_spread"):
         if isinstance(transforms.get(name), int | float):

@@ -1,4 +1,4 @@
-"""Config files by name: ``quickstart`` is ``configs/quickstart.py``, here or in the package."""
+"""Config files by name: ``quickstart`` is ``configs/quickstart.py``."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def folder() -> pathlib.Path:
-    """Where the configs are: ``configs/`` of the checkout, or inside the installed package."""
+    """The folder of the configs: ``configs/`` of the checkout, or of the installed package."""
     checkout = _PACKAGE.parent
     if (checkout / "setup.py").exists() and (checkout / "configs").is_dir():
         return checkout / "configs"
@@ -16,17 +16,18 @@ def folder() -> pathlib.Path:
 
 
 def names() -> list[str]:
-    """All of them, such as ``quickstart`` and ``eval/zero_shot``."""
+    """The names of all configs, such as ``quickstart`` and ``eval/zero_shot``."""
     found = (path.relative_to(folder()).with_suffix("") for path in folder().rglob("*.py"))
     return sorted(path.as_posix() for path in found)
 
 
 def resolved(value: str, option: str = "--config") -> str:
-    """The value of an option with the path of a config that is given by name.
+    """The path of a config that an option gives by name.
 
     Args:
-      value: a name, or a path that ends in ``.py``; what follows a colon stays.
-      option: for the message of an error.
+      value: a name, or a path that ends in ``.py``, which is returned as it is. Variants after a
+        colon are kept.
+      option: name of the option, for errors.
 
     Raises:
       ConfigError: there is no config of that name.

@@ -1,6 +1,6 @@
 """The options of ``config.optimizer``, each declared once; see ``fgmm.experiment.optimizer``.
 
-The options of the optimizer that ``name`` stands for, such as ``b1``, lie beside these.
+The options of the chosen optimizer itself, such as ``b1``, stand beside these in the config.
 """
 
 import dataclasses
@@ -9,15 +9,15 @@ from fgmm.config.option import option
 
 SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
 
-# What is not decayed by default: biases, scales, temperatures and null slots.
+# Parameters without weight decay by default: biases, scales, temperatures and null slots.
 _UNDECAYED = ".*(bias|scale|temperature.*|null.*)$"
 
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleSection:
-    """``config.optimizer.schedule``: the learning rate as a share of its peak, step by step.
+    """``config.optimizer.schedule``: the learning rate of each step, as a share of its peak.
 
-    ``warmup`` and ``cooldown`` are whole steps, or a share of ``config.steps`` if below 1.
+    ``warmup`` and ``cooldown`` are numbers of steps, or shares of ``config.steps`` if below 1.
     """
 
     name: str = option("cosine", choices=SCHEDULES, help="Shape after the warmup.")
@@ -34,7 +34,9 @@ class ScheduleSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
-    """``config.optimizer``. Of rules (regex, value) the first that matches a whole path holds."""
+    """``config.optimizer``. A parameter follows the first rule (regex, value) whose regex matches
+    its whole path.
+    """
 
     name: str = option("adamw", help="An optimizer in fgmm.experiment.factories.")
     learning_rate: float = option(1e-3, low=0.0, help="At the peak of the schedule.")

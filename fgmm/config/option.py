@@ -1,7 +1,7 @@
 """An option is declared once: its type, its default, its bounds or choices and its meaning.
 
-Options are the fields of a dataclass, or the keyword arguments of a function or a class. Whatever
-declares them, ``check_given`` checks the values that a config gives.
+Options are the fields of a dataclass, or the keyword arguments of a function or a class. In both
+cases ``check_given`` checks the values that a config gives.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from typing import Any
 
 import ml_collections
 
-# ConfigDict is no Mapping to Python's type system.
+# To Python's type system ConfigDict is not a Mapping.
 Config = Mapping | ml_collections.ConfigDict
 
 REQUIRED = dataclasses.MISSING
 
-# Fields that flax gives to every module; they are no options.
+# Fields that flax adds to every module; they are not options.
 _FLAX_FIELDS = {"parent", "name"}
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one line naming key, value and remedy."""
+    """A config that cannot be run. The message is one line with the key, the value and a remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Option:
 
     Attributes:
       type: a type hint.
-      default: its value where a config gives none; ``REQUIRED`` for none.
-      low, high: the least and the greatest value allowed; None for no limit.
-      above, below: values that it must be greater and less than; None for no limit.
+      default: its value if the config does not set it; ``REQUIRED`` if the config must.
+      low, high: inclusive bounds; None for no bound.
+      above, below: exclusive bounds; None for no bound.
       choices: the values allowed; empty for any.
-      operational: whether it may change between a stop and the resume of a run.
-      open: of a section: whether it also holds options of what its ``name`` names.
+      operational: whether it may change when a run is resumed.
+      open: for a section: whether it also holds the options of the component that its ``name``
+        names.
       help: what it means, in a line.
     """
 
@@ -67,7 +68,8 @@ class Option:
         """Checks a value that a config gives under ``key``.
 
         Raises:
-          ConfigError: it is of another type, out of bounds, no choice, or not finite.
+          ConfigError: the value is of another type, out of bounds, not among the choices, or not
+            finite.
         """
         if is_section(self.type) or self.type is Mapping:
             if not isinstance(value, Config):
@@ -79,10 +81,10 @@ class Option:
         self.check_range(value, key)
 
     def check_range(self, value: Any, key: str) -> None:
-        """Checks a value whose type is right.
+        """Checks a value whose type is known to be right.
 
         Raises:
-          ConfigError: it is out of bounds, no choice, or not finite.
+          ConfigError: the value is out of bounds, not among the choices, or not finite.
         """
         if self.choices and value not in self.choices:
             raise ConfigError(f"{key}={shown(value)} is unknown; {allowed(value, self.choices)}")
@@ -110,7 +112,7 @@ def option(default: Any = REQUIRED, **limits: Any) -> Any:
     """A field of a dataclass of options. Its type is the field's annotation.
 
     Args:
-      default: its value where a config gives none; without one the option is required.
+      default: its value if the config does not set it; without a default the option is required.
       limits: further attributes of ``Option``, such as ``low=1`` or ``help="In Hz."``.
     """
     assert limits.keys() <= _LIMITS, limits
@@ -148,12 +150,12 @@ def check_given(options: Mapping[str, Option], given: Config, *, key: str) -> No
     """Checks the values that a config gives.
 
     Args:
-      options: as ``declared``.
+      options: options by name, as from ``declared``.
       given: values by name.
-      key: where they stand in the config; empty for its top level.
+      key: where the values stand in the config; empty for its top level.
 
     Raises:
-      ConfigError: a name is unknown, or a value wrong; see ``Option.check``.
+      ConfigError: a name is unknown, or a value is wrong; see ``Option.check``.
     """
     for name, value in given.items():
         where = f"{key}.{name}" if key else name
@@ -165,17 +167,17 @@ def check_given(options: Mapping[str, Option], given: Config, *, key: str) -> No
 
 
 def check_options(options: Any) -> None:
-    """Checks the values of a dataclass of options, whose types are right.
+    """Checks the values in an instance of a dataclass of options; their types are not checked.
 
     Raises:
-      ConfigError: one is wrong; see ``Option.check_range``.
+      ConfigError: a value is wrong; see ``Option.check_range``.
     """
     for name, found in declared(type(options)).items():
         found.check_range(getattr(options, name), name)
 
 
 def allowed(given: Any, choices: Iterable[Any]) -> str:
-    """For an error: the allowed values, and the one that ``given`` may have meant."""
+    """For an error message: the allowed values, and the one nearest to ``given``."""
     choices = [str(choice) for choice in choices]
     nearest = difflib.get_close_matches(str(given), choices, 1)
     meant = f"; did you mean {nearest[0]}?" if nearest else ""
@@ -186,8 +188,8 @@ def described(target: Any, prefix: str) -> Iterator[str]:
     """Lines of help on the options of ``target`` and of the sections in it.
 
     Args:
-      target: as of ``declared``.
-      prefix: what a name begins with, such as ``"--config."``.
+      target: as in ``declared``.
+      prefix: what stands before each name, such as ``"--config."``.
     """
     for name, found in declared(target).items():
         if is_section(found.type):
@@ -200,12 +202,14 @@ def described(target: Any, prefix: str) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """A config value in one line."""
+    """A config value as text."""
     return repr(value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value)
 
 
 def of_type(value: Any, hint: Any) -> bool:
-    """Whether a config value has a type: int counts as float, bool is no int, a list is a tuple."""
+    """Whether a config value has a type. An int is also a float, a list is also a tuple, but a bool
+    is not an int.
+    """
     if hint is Any:
         return True
     if hint is None or hint is type(None):
@@ -233,12 +237,12 @@ def of_type(value: Any, hint: Any) -> bool:
 
 
 def is_section(hint: Any) -> bool:
-    """Whether an option is a section: a dict of keys that a dataclass declares."""
+    """Whether a type hint is a section: a dict of keys that a dataclass declares."""
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, Any, int | float]]:
-    """The numbers in a value, each behind its whole key and what stands under that key."""
+    """The numbers in a value, as (full key, the whole value under that key, number)."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from ((where, value, number) for where, _, number in _numbers(item, key))

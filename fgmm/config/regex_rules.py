@@ -1,4 +1,4 @@
-"""Rules of a config: pairs (regex, value), of which the first that matches a whole name holds."""
+"""Rules of a config: pairs (regex, value). The first whose regex matches a whole name applies."""
 
 import math
 import re
@@ -13,17 +13,17 @@ Value = TypeVar("Value")
 def checked_rules(
     rules: Any, key: str, value: Callable[[Any], Value], kind: str
 ) -> tuple[tuple[str, Value], ...]:
-    """Rules of a config as pairs, with their values in the form in which they are used.
+    """Checks the rules of a config and converts their values.
 
     Args:
-      rules: what the config gives, pairs (regex, value).
-      key: where they stand in the config, for errors.
-      value: what a given value means; raises ValueError or TypeError where it means nothing.
+      rules: pairs (regex, value) of the config.
+      key: where the rules stand in the config, for errors.
+      value: converts a value; raises ValueError or TypeError if the value is wrong.
       kind: a word for the value, for errors.
 
     Raises:
-      ConfigError: the rules are no list, or an entry is no pair, its regex no regular expression or
-        its value wrong.
+      ConfigError: the rules are not a list, or an entry is not a pair, or its regex or its value is
+        wrong.
     """
     if not isinstance(rules, list | tuple):
         raise ConfigError(f"{key}={rules!r} must be a list of (regex, {kind})")
@@ -41,10 +41,10 @@ def checked_rules(
 
 
 def number(value: Any) -> float:
-    """The value of a rule that is a finite number.
+    """The value of a rule as a float.
 
     Raises:
-      ValueError: it is none.
+      ValueError: it is not a finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")

@@ -1,7 +1,7 @@
 """The options of every config, section by section.
 
 The parts that name components, ``data.source``, ``model``, ``objective.terms``, ``evals`` and
-``loggers``, are open: the components declare their options, together with ``Space``,
+``loggers``, are open: their options are declared by the components, and by ``Space``,
 ``Classifier``, ``TermPlace``, ``LabelTermPlace``, ``EvaluationPlace`` and ``PartPlace`` below.
 """
 
@@ -34,7 +34,7 @@ class MeshSection:
 
 @dataclasses.dataclass(frozen=True)
 class DataSection:
-    """Records in, batches out."""
+    """The corpus, the sizes of a batch, and how batches are read."""
 
     source: Mapping = option(
         {"name": "narrated_shapes", "split": "train"}, help="The corpus; see fgmm/data/sources."
@@ -79,7 +79,7 @@ class DataSection:
     )
     tokenizer: str = option(
         "narrated_shapes",
-        operational=True,  # It is known by its fingerprint, wherever it lies.
+        operational=True,  # Its fingerprint identifies it, whatever its path is.
         help="A shipped model's name or a file.",
     )
     tokenizer_fingerprint: str = option("", help="Filled in when the tokenizer is read.")
@@ -123,7 +123,7 @@ class DataSection:
 
 @dataclasses.dataclass(frozen=True)
 class TransformsSection:
-    """What happens on the device, inside the step; augmentation happens in training only."""
+    """Transforms on the device, inside the step. Augmentation happens in training only."""
 
     flip: bool = option(False, help="Half of the clips are mirrored left to right.")
     crop_area: float = option(
@@ -233,7 +233,7 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class TermPlace:
-    """What an entry of ``config.objective.terms`` holds beside the options of its term."""
+    """The options of an entry of ``config.objective.terms`` besides those of its term."""
 
     pair: str = option(
         choices=("video_text", "video_audio", "audio_text"), help="What is compared with what."
@@ -249,7 +249,7 @@ class TermPlace:
 
 @dataclasses.dataclass(frozen=True)
 class LabelTermPlace:
-    """What an entry of ``config.objective.terms`` of a supervised term holds beside its options."""
+    """The same for a supervised term: the options of its entry besides those of the term."""
 
     classifier: str = option(
         help="Of model.classifiers, whose logits are compared with the labels."
@@ -259,21 +259,21 @@ class LabelTermPlace:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlace:
-    """What an entry of ``config.evals`` holds beside the options of its evaluation."""
+    """The options of an entry of ``config.evals`` besides those of its evaluation."""
 
     every: int = option(0, low=0, help="Steps between evaluations; 0 for the end alone.")
 
 
 @dataclasses.dataclass(frozen=True)
 class PartPlace:
-    """What a part of a mixture holds beside the options of its source."""
+    """The options of a part of a mixture besides those of its source."""
 
     weight: float = option(above=0, help="Its share of a batch is this over the sum of all; or 1.")
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveSection:
-    """The objective of training, and the score by which it ranks."""
+    """The objective of training, and the score by which evaluations rank."""
 
     terms: Mapping = option({}, help="Losses by name, whose weighted sum is the objective.")
     score: str = option(
@@ -301,7 +301,7 @@ class InitFromSection:
 
 @dataclasses.dataclass(frozen=True)
 class LoraSection:
-    """Updates of low rank beside frozen kernels; see ``fgmm.experiment.lora``."""
+    """Low-rank updates beside frozen kernels; see ``fgmm.experiment.lora``."""
 
     rules: tuple = option((), help="(regex, rank) on kernels, such as model/.*/kernel.")
     alpha: float = option(16.0, above=0, help="An update of rank r counts alpha / r times.")
@@ -309,7 +309,7 @@ class LoraSection:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSection:
-    """What is saved and kept."""
+    """When checkpoints are saved, and which are kept."""
 
     every_steps: int = option(500, low=0, help="Steps between checkpoints; 0 for none by steps.")
     every_minutes: float = option(10.0, low=0, help="Minutes between them; 0 for none by time.")

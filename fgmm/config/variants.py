@@ -8,7 +8,7 @@ from fgmm.config.option import ConfigError
 
 
 def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
-    """Parses what follows the colon of ``--config=configs/X.py:key=value,key=value``.
+    """Parses the text after the colon of ``--config=configs/X.py:key=value,key=value``.
 
     Args:
       argument: the text after the colon, or None.
@@ -30,13 +30,13 @@ def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
 
 
 def given(argument: str | None, key: str) -> str:
-    """The text that a variant is given in what follows the colon; empty if it is not there."""
+    """The value of a variant in the text after the colon, as text; empty if it is absent."""
     parts = (part.partition("=") for part in (argument or "").split(","))
     return {name: text for name, _, text in parts}.get(key, "")
 
 
 def without(argument: str | None, *keys: str) -> str:
-    """What follows the colon of a config file, without some of its variants."""
+    """The text after the colon, without the variants ``keys``."""
     parts = filter(None, (argument or "").split(","))
     return ",".join(part for part in parts if part.partition("=")[0] not in keys)
 

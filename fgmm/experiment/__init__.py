@@ -1,1 +1,1 @@
-"""What training and evaluation share: the objects of a run, built from its config."""
+"""The objects of a run, built from its config; training and evaluation share them."""

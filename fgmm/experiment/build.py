@@ -1,4 +1,4 @@
-"""The objects of a run, built from its config: what training and evaluation have in common."""
+"""Builds the objects of a run from its config, for training and evaluation."""
 
 import dataclasses
 import functools
@@ -48,11 +48,11 @@ from fgmm.models import classifiers, spaces
 from fgmm.models.classifiers import ClassifierHead
 from fgmm.models.multimodal import MODALITIES, MultiModal
 
-# Parts of ``config.model`` beside the encoders. No space has the name of the second, under which a
-# model returns logits.
+# Parts of ``config.model`` beside the encoders. No space may be named ``classifiers``, because a
+# model returns logits under that name.
 _OTHER_PARTS = ("spaces", "classifiers")
 
-# The keys of ``Resizing``.
+# The keys of the fields of ``Resizing``, in their order.
 _RESIZING = ("data.resize", "data.resize_filter", "data.resize_ratio")
 
 
@@ -61,13 +61,13 @@ class Experiment:
     """Everything that a config describes, without its corpora.
 
     Attributes:
-      config: resolved: every default filled in, with the tokenizer's fingerprint.
-      shape: of a batch in training.
-      tokenizer: None without text.
+      config: the resolved config: with every default and with the tokenizer's fingerprint.
+      shape: shape of a batch in training.
+      tokenizer: the tokenizer; None without text.
       model, transforms, objective, optimizer: pure functions and modules.
-      adapters: updates of kernels of ``model``, which does not know of them; ``apply`` does.
-      embeddings_folder: where evaluations keep the embeddings of corpora, see
-        ``fgmm.eval.corpus_embeddings``; None to keep none.
+      adapters: low-rank updates of the model's kernels. ``apply`` adds them; ``model`` does not.
+      embeddings_folder: where evaluations store the embeddings of corpora; see
+        ``fgmm.eval.corpus_embeddings``. None to store none.
     """
 
     config: ml_collections.FrozenConfigDict
@@ -81,7 +81,15 @@ class Experiment:
     embeddings_folder: pathlib.Path | None = None
 
     def source(self, entry: Config, key: str) -> Any:
-        """Opens a corpus; ``key`` is where ``entry`` stands in the config."""
+        """Opens a corpus.
+
+        Args:
+          entry: ``{"name": ..., option: value, ...}``.
+          key: where the entry stands in the config, for errors.
+
+        Raises:
+          ConfigError: the name or an option is wrong, or the corpus cannot be opened.
+        """
         return open_source(entry, key, self.config.data.seconds)
 
     def training_source(self) -> Any:
@@ -101,10 +109,13 @@ class Experiment:
     def assembler(
         self, source: Any, *, training: bool = False, **changes: Any
     ) -> pipeline.Assembler:
-        """The host's half of the pipeline; ``changes`` replace sizes of ``shape``.
+        """Assembles batches of a source on the host.
 
-        Batches for training have the labels that ``data.label`` asks for; evaluations read labels
-        from the clips.
+        Args:
+          source: the corpus.
+          training: whether batches carry the labels of ``data.label``. Evaluations read labels from
+            the clips.
+          changes: sizes that replace those of ``shape``.
         """
         data = self.config.data
         label = data.label if training else ""
@@ -119,7 +130,14 @@ class Experiment:
         )
 
     def with_room(self, phrases: int = 0, tokens: int = 0) -> "Experiment":
-        """The same with room for so many phrases and tokens of a caption; 0 for as many as now."""
+        """The same experiment with another P and L.
+
+        Args:
+          phrases, tokens: the most phrases and tokens of a caption; 0 for as many as now.
+
+        Raises:
+          ConfigError: the text encoder does not take so many tokens.
+        """
         room = {"phrases": phrases or self.shape.phrases, "tokens": tokens or self.shape.tokens}
         shape = dataclasses.replace(self.shape, **room)
         if shape == self.shape:
@@ -131,13 +149,13 @@ class Experiment:
         return roomy
 
     def blank_batch(self, batch_size: int = 2) -> dict[str, np.ndarray]:
-        """Zeros in the shapes that the model receives, nothing masked."""
+        """A batch of zeros with the shapes that the model receives; nothing is masked."""
         batch = self.shape.zeros(batch_size)
         received = {k: v for k, v in batch.items() if k not in pipeline.HOST_ONLY}
         return {k: np.ones_like(v) if v.dtype == bool else v for k, v in received.items()}
 
     def init(self, seed: ScalarLike) -> TrainState:
-        """The state before the first step, a function of the seed alone."""
+        """The state before the first step. It depends on the seed only."""
         init_key, run_key = jax.random.split(jax.random.key(seed))
         inputs = self.transforms(jax.tree.map(jnp.asarray, self.blank_batch()))
         variables = dict(self.model.init(init_key, inputs))
@@ -152,25 +170,25 @@ class Experiment:
         )
 
     def apply(self, variables: Mapping[str, Any], *inputs: Any, **options: Any) -> Any:
-        """``model.apply`` on parameters that may have adapters."""
+        """``model.apply``, with adapters merged into the kernels."""
         params = self.adapters.merged(variables["params"])
         return self.model.apply({**variables, "params": params}, *inputs, **options)
 
     @functools.cached_property
     def _traced_init(self):
-        """``init``, traced once for the shapes of a state and for its numbers."""
+        """``init`` jitted: one trace serves for the shapes of a state and for its values."""
         return jax.jit(self.init)
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
-        """Shapes and types of a state; computes nothing."""
+        """The shapes and dtypes of a state. Computes nothing."""
         return jax.eval_shape(self._traced_init, self.config.seed)
 
     def initial_state(self, shardings: Any = None) -> TrainState:
         """The state before the first step, computed.
 
         Args:
-          shardings: of its arrays; by default all are on the first device.
+          shardings: the shardings of its arrays; by default all are on the first device.
         """
         quickly = xla_flags.compiled_quickly() if jax.default_backend() == "cpu" else {}
         init = jax.jit(self._traced_init, out_shardings=shardings, compiler_options=quickly)
@@ -178,9 +196,9 @@ class Experiment:
 
     @functools.cached_property
     def embed(self):
-        """``embed(state, batch) -> embeddings[space][modality]``, jitted, nothing augmented.
+        """``embed(state, batch) -> embeddings[space][modality]``, jitted. Nothing is augmented.
 
-        They are in float32, rounded to the dtype of their space.
+        Embeddings are float32, with values rounded to the dtype of their space.
         """
 
         def embed(params, statistics, batch):
@@ -193,7 +211,7 @@ class Experiment:
 
     @functools.cached_property
     def represent(self):
-        """``represent(state, batch, local)``: ``outputs.of_batch`` of a state, jitted."""
+        """``represent(state, batch, local)``: ``outputs.of_batch`` for a state, jitted."""
         jitted = jax.jit(functools.partial(outputs.of_batch, self), static_argnums=3)
         return lambda state, batch, local: jitted(
             state.params["model"], state.statistics, batch, local
@@ -201,18 +219,16 @@ class Experiment:
 
     @functools.cached_property
     def represent_untrained(self):
-        """``represent_untrained(seed, batch)``: the same of the state before the first step,
-        without local embeddings. It computes no part of that state which is not needed.
+        """``represent_untrained(seed, batch)``: ``outputs.of_untrained``, jitted. It computes only
+        the parts of the state that are needed.
         """
-        # The seed is an argument, because XLA would take long to fold what follows from a constant.
+        # The seed is an argument: if it were a constant, XLA would spend long on folding constants.
         return jax.jit(functools.partial(outputs.of_untrained, self))
 
     @functools.cached_property
     def encode(self):
-        """``encode(state, batch) -> tokens[modality]``, the output of the encoders, before any
-        head.
-
-        Jitted, nothing augmented; of the modalities that ``batch`` has.
+        """``encode(state, batch) -> tokens[modality]``: the outputs of the encoders, before any
+        head, for the modalities of ``batch``. Jitted; nothing is augmented.
         """
 
         def encode(params, statistics, batch):
@@ -225,15 +241,15 @@ class Experiment:
 
 
 def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
-    """Checks a config as a whole and builds what it describes; compiles nothing.
+    """Checks a whole config and builds what it describes. Compiles nothing.
 
     Args:
-      config: the keys of ``fgmm.config.defaults``.
-      tokenizer_path: the tokenizer kept beside a checkpoint, instead of the one the config names.
+      config: a config with the keys of ``fgmm.config.defaults``.
+      tokenizer_path: a tokenizer stored beside a checkpoint; None for the one the config names.
 
     Raises:
-      ConfigError: anything is wrong with the config, or the tokenizer is not the one that the
-        config's fingerprint belongs to.
+      ConfigError: something in the config is wrong, or the tokenizer does not have the fingerprint
+        that the config states.
     """
     config = completed(config)
     check_keys(config)
@@ -342,7 +358,7 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
 
 
 def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
-    """Raises ConfigError unless a video encoder takes what it is given: pixels or features."""
+    """Raises ConfigError if a video encoder for pixels is given features, or the reverse."""
     if getattr(encoder, "takes_features", False) == bool(shape.features):
         return
     given = (
@@ -374,10 +390,10 @@ def _blank_parameters(
     shape: BatchShape,
     look: Callable[[Mapping[str, Any]], None] = lambda params: None,
 ) -> Mapping[str, Any]:
-    """The shapes of a model's parameters; traces its initialisation.
+    """The shapes of a model's parameters, by tracing its initialisation.
 
-    ``look`` sees them inside the trace, where modules are in the order of application. Outside, JAX
-    has sorted them.
+    ``look`` is called with the parameters inside the trace, where modules stand in the order of
+    application. Outside the trace JAX has sorted them by name.
     """
 
     def init(key, batch):
@@ -390,7 +406,7 @@ def _blank_parameters(
 
 
 def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
-    """``layer_decay.layers`` of a model."""
+    """The ``layer_decay.layers`` of a model."""
     found = {}
     _blank_parameters(
         model, transforms, shape, lambda params: found.update(layer_decay.layers(params))
@@ -399,10 +415,10 @@ def _layers(model: MultiModal, transforms: Transforms, shape: BatchShape):
 
 
 def _check_sizes(experiment: Experiment) -> None:
-    """Traces the encoders on what they will receive; computes nothing.
+    """Traces the encoders on inputs of the shapes that they will receive. Computes nothing.
 
     Raises:
-      ConfigError: one refuses it.
+      ConfigError: an encoder does not take the shape of its input.
     """
     data, transforms = experiment.config.data, experiment.config.transforms
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch())
@@ -431,7 +447,7 @@ def _check_sizes(experiment: Experiment) -> None:
 
 @functools.cache
 def _refusal(encoder: nn.Module, shape: tuple[int, ...], text: bool = False) -> str:
-    """Why an encoder refuses input of a shape, in one line; empty if it takes it."""
+    """Why an encoder cannot take inputs of a shape, in one line; empty if it can."""
     inputs = (
         (jax.ShapeDtypeStruct(shape, jnp.int32),) * 2
         if text
@@ -446,8 +462,8 @@ def _refusal(encoder: nn.Module, shape: tuple[int, ...], text: bool = False) -> 
 
 
 def _fitting(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The smallest T, H and W above those of a shape, as multiples of powers of two, that an
-    encoder takes; None if there are none.
+    """The smallest T, H and W that an encoder takes, among the sizes of ``shape`` rounded up to
+    multiples of powers of two; None if it takes none of these.
     """
     batch, *sizes, colours = shape
     steps = [2**power for power in range(6)]

@@ -1,4 +1,4 @@
-"""Evaluations as the training loop knows them."""
+"""Evaluations inside training, as the training loop sees them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ class Evaluator:
     """An evaluation inside training.
 
     Attributes:
-      every: steps between evaluations; 0 for none but at the end.
-      run: a function of the state, which is whole on every device of the mesh, to named numbers.
-        All processes run it; see ``fgmm.eval.passes``.
-      table: what ``run`` returns as a table for a person; None prints nothing.
+      every: steps between evaluations; 0 for one at the end only.
+      run: a function from the state to named numbers. The state is whole on every device of the
+        mesh. All processes run it; see ``fgmm.eval.passes``.
+      table: formats the numbers of ``run`` as a table to print; None prints nothing.
     """
 
     every: int

@@ -1,17 +1,18 @@
 """The optimizers of optax that ``config.optimizer.name`` may name, and their options.
 
-The options are the arguments of optax's factory with its defaults, but for learning rate, weight
-decay and masks, which are rules of ours, and for data types. Every factory is given the learning
-rate 1; the training step applies the schedule after it. Momentum therefore accumulates updates
-before the learning rate, as in PyTorch. Optax's own ``rmsprop``, ``lars`` and ``adafactor``
-accumulate them after it.
+The options are the arguments of optax's factory with its defaults. Exceptions are learning rate,
+weight decay and masks, for which the config has rules, and dtypes. Every factory gets the learning
+rate 1; the training step applies the schedule afterwards. So momentum accumulates updates before
+they are scaled by the learning rate, as in PyTorch. Optax's own ``rmsprop``, ``lars`` and
+``adafactor`` accumulate them after that.
 
 Weight decay is added to the update, decoupled from the gradient (Loshchilov and Hutter, arXiv
-1711.05101), and scaled with the learning rate; in ``lamb`` and ``lars`` it comes before the trust
-ratio, where optax has it.
+1711.05101), and scaled with the learning rate. In ``lamb`` and ``lars`` it is added before the
+trust ratio, as in optax.
 
-Left out are optimizers that need more than a gradient (``sophia``, ``lbfgs``, ``polyak_sgd``), that
-are evaluated at other parameters than those they train (``schedule_free``), or that draw numbers.
+Not included are optimizers that need more than a gradient (``sophia``, ``lbfgs``, ``polyak_sgd``),
+that are evaluated at other parameters than those they train (``schedule_free``), or that draw
+random numbers.
 """
 
 import inspect
@@ -41,16 +42,16 @@ FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": optax.rmsprop,
     "sgd": optax.sgd,
 }
-# Arguments that are set elsewhere in the config, or that are no plain values.
+# Arguments that other options of the config set, or that are not plain values.
 _FIXED = {
     *("learning_rate", "adam_learning_rate", "mask", "muon_weight_dimension_numbers"),
     *("weight_decay", "weight_decay_mask", "weight_decay_rate", "adam_weight_decay"),
     *("trust_ratio_mask", "mu_dtype", "dtype_momentum", "accumulator_dtype", "seed", "key"),
     "ns_coeffs",
 }
-# Defaults of ours that are not optax's.
+# Defaults that differ from optax's.
 _DEFAULTS = {"adamw": {"b2": 0.98}}
-# The choices of options that are words.
+# The choices of options that are strings.
 _CHOICES = {"preconditioning": ("frobenius", "spectral", "aol", "schatten")}
 # Options that are decay rates; they lie from 0 to 1.
 _RATES = {"b1", "b2", "b3", "beta", "momentum", "decay", "decay_rate", "adam_b1", "adam_b2"}
@@ -60,7 +61,7 @@ def declared(name: str) -> dict[str, Option]:
     """The options of an optimizer.
 
     Raises:
-      ConfigError: it is unknown.
+      ConfigError: the optimizer is unknown.
     """
     if name not in FACTORIES:
         raise ConfigError(f"optimizer.name={name!r} is unknown; {allowed(name, FACTORIES)}")
@@ -82,7 +83,7 @@ def declared(name: str) -> dict[str, Option]:
 
 
 def checked(name: str, given: Config) -> dict[str, Any]:
-    """The options given, completed by defaults.
+    """The given options, checked, with defaults for the others.
 
     Raises:
       ConfigError: the optimizer or an option is unknown, or a value is of another type or out of
@@ -96,15 +97,16 @@ def checked(name: str, given: Config) -> dict[str, Any]:
 def parts(
     name: str, given: Config, decay: optax.GradientTransformation
 ) -> list[optax.GradientTransformation]:
-    """The transformations that make an update of a clipped gradient. Parameters move against it.
+    """The transformations from a clipped gradient to an update, which the step subtracts from the
+    parameters.
 
     Args:
-      name: of an optimizer.
+      name: name of an optimizer.
       given: its options.
-      decay: adds weight decay to an update.
+      decay: the transformation that adds weight decay to an update.
 
     Raises:
-      ConfigError: as ``checked``.
+      ConfigError: as in ``checked``.
     """
     known = checked(name, given)
     if name == "adamw":
@@ -119,15 +121,15 @@ def parts(
         fixed["weight_decay"] = 0.0
     if name == "muon":
         fixed["muon_weight_dimension_numbers"] = matrices
-    # A factory's updates are added to parameters; ours are taken from them.
+    # Updates of optax's factories are added to parameters; those here are subtracted.
     return [optax.chain(FACTORIES[name](**known, **fixed), optax.scale(-1.0)), decay]
 
 
 def matrices(params: Any) -> Any:
-    """How muon reads each parameter as a matrix; None for what Adam trains.
+    """How muon reads each parameter as a matrix; None for parameters that Adam trains.
 
-    Kernels are matrices of inputs by outputs, as ``fgmm.experiment.kernels`` has them. Adam trains
-    embeddings, vectors and numbers (Jordan, github.com/KellerJordan/Muon).
+    Kernels are matrices of inputs by outputs; see ``fgmm.experiment.kernels``. Adam trains
+    embeddings, vectors and scalars (Jordan, github.com/KellerJordan/Muon).
     """
 
     def as_matrix(at, leaf):

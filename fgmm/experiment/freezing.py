@@ -1,4 +1,4 @@
-"""Parameters and statistics that training leaves alone."""
+"""Parameters and statistics that training does not change."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fgmm.experiment.rules import path_of, value_for
 
-# Arguments or fields that make a module leave its statistics alone.
+# Arguments or fields, with the values at which a module does not change its statistics.
 _AS_IN_EVALUATION = {
     "train": False,
     "training": False,
@@ -24,16 +24,16 @@ _AS_IN_EVALUATION = {
 
 @dataclasses.dataclass(frozen=True)
 class Freezing:
-    """What is frozen, by rules.
+    """The parameters and statistics that are frozen, by rules.
 
-    A frozen parameter gets no update and no weight decay, has no moments in the optimizer and no
-    part in the gradient's norm. Frozen statistics of any module stay as they are. A normalisation
-    whose statistics are frozen normalises by them, as in evaluation. So a frozen encoder without
-    dropout has the same output in training and in evaluation.
+    A frozen parameter gets no update and no weight decay. It has no moments in the optimizer and
+    does not count in the norm of the gradient. Frozen statistics do not change. A normalisation
+    with frozen statistics uses them as in evaluation. So a frozen encoder without dropout has the
+    same output in training and in evaluation.
 
     Attributes:
-      rules: (regex, whether frozen); the first that matches the whole of a path holds.
-      paths: what is frozen whatever the rules say.
+      rules: (regex, whether frozen); the first whose regex matches a whole path applies.
+      paths: paths that are frozen in any case.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
@@ -44,15 +44,15 @@ class Freezing:
         return path in self.paths or value_for(path, self.rules, False)
 
     def mask(self, params: Any) -> Any:
-        """A tree like ``params`` of booleans: True where frozen."""
+        """A tree of booleans like ``params``: True where frozen."""
         return jax.tree_util.tree_map_with_path(lambda at, _: self.holds(path_of(at)), params)
 
     def moving(self, params: Any) -> Any:
-        """The opposite of ``mask``."""
+        """A tree of booleans like ``params``: True where not frozen."""
         return jax.tree.map(lambda held: not held, self.mask(params))
 
     def zeroed(self, tree: Any) -> Any:
-        """A tree like the parameters, such as their gradient, with zeros where they are frozen."""
+        """A tree like the parameters, such as their gradient, with zeros for frozen parameters."""
         if not self:
             return tree
         return jax.tree.map(
@@ -60,10 +60,10 @@ class Freezing:
         )
 
     def statistics(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-        """Statistics after a step: those from before it where they are frozen.
+        """Statistics after a step, with frozen ones as before the step.
 
         Args:
-          before, after: the model's mutable collections. Their paths are such as
+          before, after: the model's mutable collections. A path is, for example,
             ``model/encoders_video/BatchNorm_0/mean``.
         """
 
@@ -77,8 +77,10 @@ class Freezing:
 
     def normalising(self) -> contextlib.AbstractContextManager:
         """A context in which a model in training runs its frozen normalisations as in evaluation.
-        These are the modules whose own statistics are all frozen. They are told by an argument or a
-        field ``train``, ``training``, ``is_training``, ``update_stats`` or ``use_running_average``.
+
+        Frozen normalisations are the modules whose own statistics are all frozen. The context sets
+        their argument or field ``train``, ``training``, ``is_training``, ``update_stats`` or
+        ``use_running_average``.
         """
 
         def intercept(call, args, kwargs, context):
@@ -112,8 +114,8 @@ class Freezing:
 
 @contextlib.contextmanager
 def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[None]:
-    """Sets the fields of a module that say whether it trains, as in evaluation. A field is None if
-    an argument of the call says the same, since flax refuses both.
+    """Sets the fields of a module that say whether it trains to their values in evaluation. A field
+    becomes None if an argument in ``without`` says the same, since flax refuses both.
     """
     before = {
         name: getattr(module, name)
@@ -121,7 +123,7 @@ def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[
         if getattr(module, name, None) is not None
     }
     for name in before:
-        # Modules are frozen once they are made.
+        # Flax modules refuse plain assignment.
         object.__setattr__(module, name, None if name in without else _AS_IN_EVALUATION[name])
     try:
         yield

@@ -1,4 +1,4 @@
-"""The rules of ``config.init_from``; ``fgmm.train.init_from`` describes them."""
+"""The rules of ``config.init_from``, parsed; ``fgmm.train.init_from`` describes them."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from fgmm.config.option import check_given, declared
 from fgmm.config.regex_rules import checked_rules
 from fgmm.config.sections import InitFromSection
 
-# Actions on the names of the checkpoint and of the model.
+# Actions on names of the checkpoint, and on names of the model.
 ON_CHECKPOINT = ("skip", "rename")
 ON_MODEL = ("initialise", "load")
 
@@ -16,9 +16,9 @@ class Rule(NamedTuple):
     """A rule of ``config.init_from.rules``.
 
     Attributes:
-      regex: of whole paths.
+      regex: matches whole paths.
       action: ``"skip"``, ``"rename"``, ``"initialise"`` or ``"load"``.
-      name: the new name, of ``"rename"`` alone.
+      name: the new name, for ``"rename"`` only.
     """
 
     regex: str
@@ -30,9 +30,9 @@ class Start(NamedTuple):
     """A run to take arrays from.
 
     Attributes:
-      key: where it stands in the config.
-      path, step, weights: of its checkpoint.
-      rules: on names.
+      key: where it stands in the config, for errors.
+      path, step, weights: its folder, and which checkpoint and parameters of it.
+      rules: rules on names of arrays.
     """
 
     key: str
@@ -43,11 +43,11 @@ class Start(NamedTuple):
 
 
 def from_config(entry: Config) -> tuple[Start, ...]:
-    """The runs of ``config.init_from``: the one that it names itself and those of ``also``.
+    """The runs of ``config.init_from``: the run that it names itself, then those of ``also``.
 
     Raises:
-      ConfigError: a rule is no (regex, action), there are rules but no path, or an entry of
-        ``also`` is no dict of such.
+      ConfigError: a rule is not (regex, action), there are rules but no path, an option is unknown
+        or wrong, or an entry of ``also`` is not a dict or has no path.
     """
     options = declared(InitFromSection)
     also = options.pop("also")
@@ -74,7 +74,7 @@ def from_config(entry: Config) -> tuple[Start, ...]:
 
 
 def _action(given: Any) -> tuple[str, str]:
-    """An action with the name that it gives."""
+    """An action, and the new name for ``rename``."""
     action, _, name = given.partition(" ") if isinstance(given, str) else (given, "", "")
     if action == "freeze":
         raise ValueError(

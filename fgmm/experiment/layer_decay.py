@@ -1,12 +1,12 @@
 """Layer-wise decay of the learning rate: ``config.optimizer.layer_decay``.
 
-The layers of an encoder are the modules that it is made of, in the order in which it applies them,
-so the rule works for any encoder, whatever its names. A module that holds only vectors, such as a
-normalisation, belongs to the layer before it. So do arrays of the encoder itself. Arrays before any
-layer belong to the first. If an encoder is a single module, the parts of that module are the
-layers. Layer i of n, from 0, learns at ``layer_decay ** (n - i)`` times the learning rate; heads
-and objective, which come after the last layer, learn at the whole (Clark et al., "ELECTRA", arXiv
-2003.10555; Bao et al., "BEiT", arXiv 2106.08254, whose blocks count so).
+The layers of an encoder are its direct submodules, in the order in which it applies them, so the
+rule works for any encoder, whatever the names. A module that holds only vectors, such as a
+normalisation, belongs to the layer before it. So do arrays of the encoder itself. Arrays before the
+first layer belong to the first layer. If an encoder has a single submodule, the parts of that
+module are the layers. Layer i of n, from 0, has ``layer_decay ** (n - i)`` times the learning rate.
+Heads and objective come after the last layer and have the full learning rate (Clark et al.,
+"ELECTRA", arXiv 2003.10555; Bao et al., "BEiT", arXiv 2106.08254, which counts blocks in this way).
 """
 
 import re
@@ -17,11 +17,11 @@ _ENCODER = "encoders_"
 
 
 def layers(params: Mapping[str, Any]) -> dict[str, list[list[str]]]:
-    """The layers of every encoder, each as the paths below which its arrays lie.
+    """The layers of every encoder. A layer is a list of paths; its arrays lie at or below these.
 
     Args:
-      params: of the model as it makes them, arrays or shapes, in the order of application: what
-        ``model.init`` returns, before any transformation of JAX sorts it.
+      params: parameters of the model, arrays or shapes, in the order of application: the result of
+        ``model.init`` before a transformation of JAX sorts it.
     """
     return {
         name: _in_order(parts, f"model/{name}")
@@ -58,7 +58,12 @@ def _has_matrices(part: Any) -> bool:
 def scale_rules(
     of_encoders: Mapping[str, list[list[str]]], decay: float
 ) -> tuple[tuple[str, float], ...]:
-    """Rules (regex, factor of the learning rate) on the arrays of ``layers``; 1 for all others."""
+    """Rules (regex, factor of the learning rate) for the layers of encoders.
+
+    Args:
+      of_encoders: as from ``layers``.
+      decay: the factor from a layer to the one before it.
+    """
     return tuple(
         (f"{re.escape(path)}(/.*)?", decay ** (len(found) - number))
         for found in of_encoders.values()

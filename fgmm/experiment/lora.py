@@ -1,4 +1,4 @@
-"""LoRA: kernels that stay as they are, each with a trained update of low rank.
+"""LoRA: frozen kernels, each with a trained update of low rank.
 
 After Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021 (arXiv 2106.09685,
 section 4.1)::
@@ -6,15 +6,15 @@ section 4.1)::
     config.lora.rules = (("model/encoders_.*/block_.*/kernel", 8),)
     config.lora.alpha = 16.0
 
-A kernel W, as a matrix of inputs by outputs, that a rule (regex, rank r) matches acts as
+If a rule (regex, rank r) matches a kernel W, a matrix of inputs by outputs, the kernel acts as
 ``W + alpha / r · A B`` with A [in, r] and B [r, out]. A starts at random numbers of variance
-1 / in, and B at zero, so that a run starts with the model that it was given. A and B are the
-parameters ``lora_a`` and ``lora_b`` beside the kernel, which is frozen. All else follows the rules
-of the optimizer. These train adapters alone::
+1 / in, and B at zero, so a run starts with the model that it was given. A and B are the parameters
+``lora_a`` and ``lora_b`` beside the kernel, which is frozen. All other parameters follow the rules
+of the optimizer. These rules train only adapters::
 
     config.optimizer.learning_rate_scale = ((".*/lora_[ab]", 1.0), (".*", "frozen"))
 
-The sum is computed within the step, from the tree of parameters, so no encoder needs to know of it.
+The step computes the sum from the tree of parameters, so encoders need no change.
 """
 
 import dataclasses
@@ -36,18 +36,18 @@ from fgmm.experiment.rules import check_matches, value_for
 A, B = "lora_a", "lora_b"
 _RULES = "lora.rules"
 _MODEL = "model/"
-# What the keys of adapters are folded with.
+# The number that the random keys of adapters are folded with.
 _DRAWS = 0x6C6F7261
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-    """The updates of a model's kernels.
+    """The low-rank updates of a model's kernels.
 
     Attributes:
-      ranks: (path, r) of each kernel that has one; paths are such as
+      ranks: (path, r) of each kernel with an update; a path is, for example,
         ``encoders_video/block_0/Dense_0/kernel``.
-      alpha: an update counts alpha / r times.
+      alpha: an update of rank r is multiplied by alpha / r.
     """
 
     ranks: tuple[tuple[str, int], ...] = ()
@@ -55,20 +55,20 @@ class Adapters:
 
     @property
     def held(self) -> frozenset[str]:
-        """The kernels, which are frozen, by their paths among all parameters."""
+        """The paths of the kernels with updates, which are frozen, among all parameters."""
         return frozenset(_MODEL + path for path, _ in self.ranks)
 
     @property
     def paths(self) -> frozenset[str]:
-        """The adapters by their paths among all parameters."""
+        """The paths of A and B of all kernels among all parameters."""
         return frozenset(_MODEL + name for path, _ in self.ranks for name in _beside(path))
 
     def added(self, params: Mapping[str, Any], key: PRNGKeyArray) -> Mapping[str, Any]:
-        """Parameters of a model with adapters, which do not change it yet.
+        """Parameters of a model with new adapters, which do not change its output yet.
 
         Args:
-          params: without adapters.
-          key: of the numbers of A. Those of a kernel depend on its path and on nothing else.
+          params: parameters without adapters.
+          key: random key. A of a kernel depends only on this key and the path of the kernel.
         """
         if not self:
             return params
@@ -82,23 +82,23 @@ class Adapters:
         return unflatten_dict(flat, sep="/")
 
     def merged(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Parameters of a model whose kernels contain their updates, without adapters.
+        """Parameters of a model with the updates added to its kernels, and without adapters.
 
         Args:
-          params: as ``added`` gives them.
+          params: parameters with adapters, as from ``added``.
         """
         if not self:
             return params
         flat = flatten_dict(params, sep="/")
         for path, rank in self.ranks:
             a, b = (flat.pop(name) for name in _beside(path))
-            # A TPU would round factors to bfloat16.
+            # By default a TPU would round A and B to bfloat16.
             update = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
             flat[path] += (self.alpha / rank * update).reshape(flat[path].shape)
         return unflatten_dict(flat, sep="/")
 
     def __str__(self) -> str:
-        """Of how many kernels, and of which ranks."""
+        """The number of kernels, the ranks and alpha, in words."""
         ranks = sorted({rank for _, rank in self.ranks})
         return f"{len(self.ranks)} kernels, rank {', '.join(map(str, ranks))}, alpha {self.alpha:g}"
 
@@ -114,8 +114,8 @@ def from_config(options: Config, blank: Mapping[str, Any]) -> Adapters:
       blank: parameters of the model, or their shapes.
 
     Raises:
-      ConfigError: a rule is no (regex, rank), matches nothing or something that is no kernel, or
-        its rank is larger than that of a kernel.
+      ConfigError: a rule is not (regex, rank), matches nothing or an array that is not a kernel, or
+        its rank is larger than the largest rank of a kernel.
     """
     rules = checked_rules(options["rules"], _RULES, _rank, "rank")
     shapes = {_MODEL + p: leaf.shape for p, leaf in flatten_dict(blank, sep="/").items()}
@@ -141,12 +141,12 @@ def from_config(options: Config, blank: Mapping[str, Any]) -> Adapters:
 
 
 def is_adapter(path: str) -> bool:
-    """Whether a parameter is one of an adapter, by its path."""
+    """Whether the path of a parameter is that of an A or a B."""
     return path.rpartition("/")[2] in (A, B)
 
 
 def _beside(path: str) -> tuple[str, str]:
-    """The paths of A and B of a kernel."""
+    """The paths of A and B for the path of a kernel."""
     layer = path.removesuffix("kernel")
     return layer + A, layer + B
 

@@ -1,4 +1,4 @@
-"""The objective of a config: its terms, each checked against the model that it is about."""
+"""Builds the objective of a config, and checks each term against the model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,10 +10,13 @@ from fgmm.losses.objective import LabelEntry, Objective, TermEntry
 
 
 def objective(config: Config) -> Objective:
-    """The objective of a config whose model is complete.
+    """The objective of a config.
+
+    Args:
+      config: the whole config, with the defaults of spaces and classifiers filled in.
 
     Raises:
-      ConfigError: a term or its place is wrong, or a gate is used by nothing.
+      ConfigError: a term or its place is wrong, or no term and no pool uses the gate of a space.
     """
     entries = {}
     for name, entry in config.objective.terms.items():
@@ -73,16 +76,16 @@ def _label_entry(config: Config, key: str, place: Config, options: Config) -> La
 
 
 def with_labels(config: Config, shape: BatchShape, objective: Objective) -> BatchShape:
-    """The sizes of a batch with those of its labels, as the supervised terms take them.
+    """The shape of a batch with the labels that the supervised terms need.
 
     Args:
-      config: as of ``objective``.
-      shape: of a batch without labels.
-      objective: as of this config.
+      config: as in ``objective``.
+      shape: shape of a batch without labels.
+      objective: the objective of this config.
 
     Raises:
-      ConfigError: there are labels without such a term or the reverse, or the terms take labels of
-        different forms.
+      ConfigError: there are labels but no supervised term or the reverse, or the terms need labels
+        of different classes or forms.
     """
     label = config.data.label
     entries = objective.supervised

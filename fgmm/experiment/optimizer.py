@@ -1,4 +1,4 @@
-"""The optimizer of ``config.optimizer``: an optax chain, its schedule, and what it leaves alone.
+"""The optimizer of ``config.optimizer``: an optax chain, its schedule, and what it freezes.
 
 ::
 
@@ -14,12 +14,12 @@
     )
 
 A parameter follows the first rule (regex, value) whose regex matches its whole path, such as
-``model/encoders_video/Conv_0/kernel``. A step drops the gradients of what is frozen, clips the
-global norm, lets optax make an update, adds weight decay, and scales all of it by the rules, by the
-depth of the layer and by the schedule.
+``model/encoders_video/Conv_0/kernel``. A step sets the gradients of frozen parameters to 0, clips
+the global norm, lets optax make an update, adds weight decay, and scales the result by
+``learning_rate_scale``, by ``layer_decay`` and by the schedule.
 
-``"frozen"`` keeps parameters and running statistics as they are. Statistics have paths beside the
-parameters of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.freezing``.
+``"frozen"`` keeps parameters and running statistics unchanged. Paths of statistics are like those
+of the parameters of their layer (``.../BatchNorm_0/mean``); see ``fgmm.experiment.freezing``.
 """
 
 import math
@@ -49,12 +49,12 @@ class Optimizer(NamedTuple):
     """An optax transformation, and what else a step needs.
 
     Attributes:
-      init: parameters to the optimizer's state.
-      update: as in optax. It takes clipped gradients; the step scales its updates by minus the
+      init: makes the optimizer's state from parameters, as in optax.
+      update: as in optax. It takes clipped gradients. The step multiplies its updates by minus the
         learning rate.
-      schedule: finished steps to learning rate.
+      schedule: maps the number of finished steps to the learning rate.
       clip_norm: the global norm that gradients are clipped to; 0 for no limit.
-      frozen: the parameters and statistics that stay as they are.
+      frozen: the parameters and statistics that do not change.
       ema: decay of the moving average of parameters; 0 for none.
       scales: the rules of ``learning_rate_scale`` as the config gives them.
     """
@@ -73,9 +73,9 @@ class Optimizer(NamedTuple):
         TensorFlow's ``ExponentialMovingAverage``).
 
         Args:
-          average: before the step; None without one.
-          params: after the step.
-          step: t, finished steps before it.
+          average: the average before the step; None if there is none.
+          params: the parameters after the step.
+          step: t, the number of steps finished before it.
         """
         if not self.ema:
             return None
@@ -83,10 +83,10 @@ class Optimizer(NamedTuple):
         return jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
 
     def check_matches(self, params: Any, statistics: Mapping[str, Any]) -> None:
-        """Checks that every rule on the learning rate matches something.
+        """Checks that every rule of ``learning_rate_scale`` matches something.
 
         Raises:
-          ConfigError: one matches neither a parameter nor a statistic.
+          ConfigError: a rule matches neither a parameter nor a statistic.
         """
         trees = [params, *({"model": collection} for collection in statistics.values())]
         check_matches(self.scales, [path for tree in trees for path in paths_of(tree)], _SCALE)
@@ -102,19 +102,19 @@ def from_config(
 
     Args:
       options: ``config.optimizer``.
-      steps: of the run.
-      layers: returns the ``layer_decay.layers`` of the model; called only if there is a layer
-        decay.
-      held: paths of parameters that are frozen whatever the rules say.
+      steps: steps of the run.
+      layers: returns the ``layer_decay.layers`` of the model; called only if ``layer_decay`` is not
+        1.
+      held: paths of parameters that are frozen in any case.
 
     Raises:
       ConfigError: the optimizer, its schedule or an option is unknown, a number is out of bounds or
-        a rule is no (regex, value).
+        a rule is not (regex, value).
     """
     schedule = schedules.schedule(options["schedule"], options["learning_rate"], steps)
     decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", number, "number")
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
-    # A frozen rule has a scale too, so that it hides the rules after it.
+    # A frozen rule needs a scale too: as the first match it must hide the rules after it.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
     frozen = Freezing(tuple((regex, value == FROZEN) for regex, value in scales), held)
     by_layer = ()
@@ -136,7 +136,7 @@ def from_config(
     )
     parts = factories.parts(options["name"], own_options(options), add_decay)
     if frozen:
-        # The optimizer keeps no moments of what is frozen.
+        # The optimizer keeps no moments for frozen parameters.
         held = optax.masked(optax.set_to_zero(), frozen.mask)
         parts = [part if part is add_decay else optax.masked(part, frozen.moving) for part in parts]
         chain = optax.chain(*parts, scale, held)
@@ -148,10 +148,11 @@ def from_config(
 
 
 def own_options(options: Config) -> dict[str, Any]:
-    """All options of the optimizer that ``config.optimizer`` names.
+    """The options of the optimizer that ``config.optimizer`` names, with defaults, without those
+    of ``OptimizerSection``.
 
     Raises:
-      ConfigError: one is unknown or wrong.
+      ConfigError: an option is unknown or wrong.
     """
     section = declared(OptimizerSection)
     given = {name: value for name, value in options.items() if name not in section}

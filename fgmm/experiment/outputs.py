@@ -1,4 +1,4 @@
-"""All that a model gives for clips of one modality: what evaluations are made of."""
+"""The outputs of a model for a batch of one modality, from which evaluations are computed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from jaxtyping import Array, ScalarLike, Shaped
 
 from fgmm.models.heads import pooled
 
-# How the features of cells are pooled.
+# How the features of cells are pooled for ``features/...``.
 WAYS = ("mean", "max")
-# Where a model gives the logits of its classifiers.
+# The key under which a model returns the logits of its classifiers.
 _CLASSIFIERS = "classifiers"
 
 
@@ -21,21 +21,21 @@ def of_batch(
     batch: Mapping[str, Any],
     local: bool,
 ) -> dict[str, Shaped[Array, "B ..."]]:
-    """The outputs of a batch by name, nothing augmented, in float32 (rounded to the dtype of their
-    space).
+    """The outputs for a batch, by name. Nothing is augmented. Arrays are float32, with embeddings
+    rounded to the dtype of their space; masks are bool.
 
     Args:
       experiment: an ``Experiment``.
-      params, statistics: of its model.
-      batch: of one modality.
-      local: whether to give local embeddings too.
+      params, statistics: parameters and statistics of its model.
+      batch: a batch of one modality.
+      local: whether to return local embeddings too.
 
     Returns:
-      ``features/mean`` and ``features/max`` [B,E]: the output of the encoder before any head,
-      pooled over valid cells (of video and audio). In each space ``SPACE/coarse`` and
-      ``SPACE/mask``, with ``local`` also ``SPACE/local`` and ``SPACE/gates``, as in ``Embeddings``.
-      Of segments of audio ``SPACE/segments/coarse`` and so on. Of each classifier
-      ``classifiers/NAME`` [B,classes], its logits.
+      For video and audio, ``features/mean`` and ``features/max`` [B,E]: the output of the encoder
+      before any head, pooled over valid cells. For each space ``SPACE/coarse`` and ``SPACE/mask``,
+      and with ``local`` also ``SPACE/local`` and ``SPACE/gates`` (if it has gates), as in
+      ``Embeddings``. For segments of audio the same under ``SPACE/segments/``. For each classifier
+      its logits ``classifiers/NAME`` [B,classes].
     """
 
     def within_model(model, inputs):
@@ -67,9 +67,9 @@ def of_untrained(
 ) -> dict[str, Shaped[Array, "B ..."]]:
     """The outputs of the state before the first step, without local embeddings.
 
-    The batch normalisation of the untrained network has its initial statistics, so that it does
-    nothing. With statistics estimated from the clips, untrained features did worse on sounds, so
-    this baseline is the harder one to beat.
+    The batch normalisation of the untrained network has its initial statistics, so it changes
+    nothing. With statistics estimated from the clips, untrained features were worse on sounds, so
+    this baseline is harder to beat.
     """
     state = experiment.init(seed)
     return of_batch(experiment, state.params["model"], state.statistics, batch, False)

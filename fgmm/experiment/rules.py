@@ -10,7 +10,9 @@ from fgmm.config import ConfigError
 
 
 def path_of(at: Any) -> str:
-    """The path of a leaf in a tree of dicts, from JAX's key path, in the form that rules match."""
+    """The path that rules match, such as ``model/encoders_text/Embed_0/embedding``, from a key path
+    of JAX.
+    """
     return jax.tree_util.keystr(at, simple=True, separator="/")
 
 
@@ -20,21 +22,24 @@ def paths_of(tree: Any) -> list[str]:
 
 
 def value_for(path: str, rules: Sequence[tuple[str, Any]], default: Any) -> Any:
-    """The value of the first rule whose regex matches the whole of ``path``, such as
-    ``model/encoders_text/Embed_0/embedding``.
-    """
+    """The value of the first rule whose regex matches the whole ``path``; otherwise ``default``."""
     return next((value for regex, value in rules if re.fullmatch(regex, path)), default)
 
 
 def by_rule(tree: Any, rules: Sequence[tuple[str, Any]], default: Any) -> Any:
-    """A tree like ``tree`` with ``value_for`` the path of each leaf."""
+    """A tree like ``tree`` whose leaves are ``value_for`` their paths."""
     return jax.tree_util.tree_map_with_path(
         lambda at, _: value_for(path_of(at), rules, default), tree
     )
 
 
 def check_matches(rules: Iterable[tuple[str, Any]], paths: Sequence[str], key: str) -> None:
-    """Checks that every rule matches some array.
+    """Checks that every rule matches an array.
+
+    Args:
+      rules: pairs (regex, value).
+      paths: paths of the arrays.
+      key: where the rules stand in the config, for errors.
 
     Raises:
       ConfigError: the regex of a rule matches none of ``paths``.

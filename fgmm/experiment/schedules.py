@@ -5,17 +5,18 @@ import optax
 
 from fgmm.config import Config, ConfigError
 
-# Schedules that come down to ``end`` by themselves.
+# Schedules that fall to ``end`` without a cooldown.
 _DECAYING = ("cosine", "linear")
 
 
 def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
-    """Finished steps to learning rate.
+    """The learning rate as a function of finished steps.
 
     A linear warmup from 0 at step 0 to the peak at step w = ``warmup``, then by ``name``:
 
-    - ``cosine``: half a period, from the peak at w to ``end`` times the peak at ``steps``;
-    - ``linear``: the same along a straight line;
+    - ``cosine``: half a period of a cosine, from the peak at w to ``end`` times the peak at
+      ``steps``;
+    - ``linear``: a straight line between the same points;
     - ``constant``: the peak;
     - ``rsqrt``: the peak times sqrt(max(w, 1) / max(t, w, 1)) at step t (Vaswani et al., arXiv
       1706.03762, section 5.3).
@@ -25,11 +26,11 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
     Args:
       options: ``config.optimizer.schedule``.
       peak: the highest learning rate.
-      steps: of the run.
+      steps: steps of the run.
 
     Raises:
-      ConfigError: warmup and cooldown do not fit in the run, or an option has no meaning for this
-        schedule.
+      ConfigError: warmup and cooldown do not fit in the run, are neither whole steps nor a share
+        below 1, or an option has no meaning for this schedule.
     """
     name, end = options["name"], options["end"]
     key = "optimizer.schedule"
@@ -63,11 +64,11 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
 
 
 def steps_of(value: float | int, steps: int, key: str) -> int:
-    """Whole steps as they are. A value below 1 is a share of all ``steps``, and at most all but
-    one.
+    """A number of steps. A value of 1 or more is returned as it is; a value below 1 is a share of
+    ``steps``, rounded, and at most ``steps - 1``.
 
     Raises:
-      ConfigError: it is above 1 and no whole number.
+      ConfigError: the value is above 1 and not a whole number.
     """
     if value < 1:
         return min(round(value * steps), steps - 1)

@@ -1,4 +1,4 @@
-"""The train state: all that one step hands to the next."""
+"""The train state: everything that one step passes to the next."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from fgmm.config import ConfigError
 
-# Parameters that an evaluation may use.
+# The parameters of a state that an evaluation may use.
 WEIGHTS = ("ema", "last")
 
 
@@ -18,13 +18,14 @@ class TrainState:
     """A pytree of arrays.
 
     Attributes:
-      step: finished steps, int32 [].
-      nonfinite: updates skipped in a row, up to the last step, int32 [].
+      step: number of finished steps, int32 [].
+      nonfinite: how many of the last steps in a row skipped their update because loss or gradient
+        was not finite, int32 [].
       params: ``{"model": ..., "objective": ...}``.
       statistics: the model's mutable collections, such as ``{"batch_stats": ...}``.
-      opt_state: of the optimizer.
+      opt_state: the optimizer's state.
       key: the run's random key, as uint32 data; step s uses ``fold_in(key, s)``.
-      ema: the moving average of ``params``; None where the config asks for none.
+      ema: the moving average of ``params``; None if the config has ``optimizer.ema=0``.
     """
 
     step: Any
@@ -39,12 +40,12 @@ class TrainState:
     def create(
         cls, params: Any, statistics: Any, opt_state: Any, key: PRNGKeyArray, *, average: bool
     ):
-        """A state of zero steps.
+        """A state before the first step.
 
         Args:
-          params, statistics, opt_state: as in the state.
+          params, statistics, opt_state: as in the attributes.
           key: the run's random key.
-          average: whether it has a moving average of the parameters.
+          average: whether the state has a moving average of the parameters.
         """
         zero = jnp.zeros((), jnp.int32)
         state = cls(zero, zero, params, statistics, opt_state, jax.random.key_data(key))
@@ -54,34 +55,35 @@ class TrainState:
         """The same state with other parameters and statistics. The moving average, if there is one,
         starts from these parameters too.
         """
-        # A copy, because a step consumes both.
+        # A copy, because a step donates the buffers of both.
         average = None if self.ema is None else jax.tree.map(jnp.copy, params)
         return self.replace(params=params, statistics=statistics, ema=average)
 
     def with_weights(self, weights: str = ""):
-        """The same state with the chosen parameters alone.
+        """The same state with the chosen parameters as ``params`` and without ``ema``.
 
         Args:
           weights: ``"ema"``, the moving average; ``"last"``, those of the last step; empty for the
-            average where there is one.
+            average if there is one, otherwise the last.
 
         Raises:
-          ConfigError: it is another word, or there is no average.
+          ConfigError: ``weights`` is another word, or ``"ema"`` and there is no average.
         """
         check_weights(weights, self.ema is not None)
         params = self.params if weights == "last" or self.ema is None else self.ema
         return self.replace(params=params, ema=None)
 
     def step_key(self) -> PRNGKeyArray:
-        """The random key of the step to come."""
+        """The random key of the next step."""
         return jax.random.fold_in(jax.random.wrap_key_data(self.key), self.step)
 
 
 def check_weights(weights: str, has_average: bool) -> None:
-    """Checks which parameters are asked for.
+    """Checks the choice of parameters, as in ``TrainState.with_weights``.
 
     Raises:
-      ConfigError: ``weights`` is neither empty nor one of ``WEIGHTS``, or there is no average.
+      ConfigError: ``weights`` is neither empty nor one of ``WEIGHTS``, or ``"ema"`` and there is no
+        average.
     """
     if weights not in ("", *WEIGHTS):
         raise ConfigError(f"--weights={weights!r} is unknown; allowed: {', '.join(WEIGHTS)}")

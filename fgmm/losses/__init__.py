@@ -5,10 +5,11 @@ Similarities of clips and captions from their local embeddings (``similarity``):
     s = pooled_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)   # [B, C, P]
     S = clip_similarity(x, y, x_mask, y_mask, pool="softmax", temperature=0.1)     # [B, C]
 
-Unless a [B, C, N, P] is small, they compute it in blocks, and again for the gradient, so that
-memory grows like that of a coarse loss. ``implementation="dense"`` holds all of it.
+Unless the local similarities a [B, C, N, P] are few, they are computed in blocks, and again in the
+backward pass, so that memory grows as for a coarse loss. ``implementation="dense"`` keeps all of a
+in memory.
 
-A clip may be compared with candidates alone, chosen by coarse scores (``negatives``)::
+A clip may be compared with candidates only, chosen by coarse scores (``negatives``)::
 
     candidates = hardest_candidates(coarse_scores, k=64, temperature=0.07)                  # [B, K]
     S = clip_similarity(x, y, candidates=candidates, pool="softmax", temperature=0.1)       # [B, K]
@@ -18,12 +19,12 @@ Contrastive losses on them (``contrastive``)::
     loss = info_nce(S, temperature=0.07)
     loss = fine_grained_nce(s, temperature=0.07)
 
-Similarities are ``Scores``: the numbers are their ``values``. They carry the masks with them, so
-that the losses leave out masked entries.
+Similarities are ``Scores``: the array ``values`` together with its masks, so that the losses leave
+out masked entries.
 
 These functions are jitted and may be differentiated, vmapped and called inside a jit. With
-``axis_name`` they work within a ``shard_map`` or ``pmap`` over sharded clips; ``sharded`` wraps a
-loss of whole arrays in one.
+``axis_name`` they work within a ``shard_map`` or ``pmap`` over sharded clips; ``sharded`` turns
+such a loss into one of whole arrays.
 
 Supervised losses of a classifier's logits are in ``supervised``::
 

@@ -1,7 +1,7 @@
 """Checks of arrays and temperatures before anything is traced, with errors that name the argument.
 
-They follow the annotations of a function: ``x_mask: Bool[Array, "b N"]`` is a boolean array with
-two axes, and each of b and N has one size in all arguments.
+The annotations of a function say what is checked: ``x_mask: Bool[Array, "b N"]`` is a boolean array
+with two axes, and b and N have the same sizes in all arguments.
 """
 
 import functools
@@ -24,7 +24,7 @@ def jitted(*static: str) -> Callable[[Callable], Callable]:
     """A ``jax.jit`` of a function that checks arguments before it traces them.
 
     Args:
-      static: names of arguments that are no arrays.
+      static: names of arguments that are not arrays.
     """
 
     def decorate(function):
@@ -52,8 +52,8 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
     """Compares arguments with their annotations.
 
     Raises:
-      ValueError: an argument that is no array, of another type, with other axes than annotated, of
-        another size than one before it, or a temperature that is not above 0.
+      ValueError: an argument is not an array, its dtype or its number of axes is not as annotated,
+        an axis has another size than in an earlier argument, or a temperature is not above 0.
     """
     sizes = {}
     for name, value in arguments.items():
@@ -66,7 +66,7 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
             _check_scalar(name, value)
             continue
         values = value.values if isinstance(value, Scores) else value
-        # An argument with several layouts is checked as the one with as many axes.
+        # If several layouts are annotated, the one with as many axes as the array is checked.
         axes = [kind.dim_str.split() for kind in kinds]
         fitting = [each for each in axes if len(each) == getattr(values, "ndim", None)]
         _check_array(name, values, kinds[0].dtype, (fitting or axes)[0], sizes)

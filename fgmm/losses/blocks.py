@@ -1,7 +1,7 @@
-"""A block of a in closed forms: what it is pooled to, and the derivatives of that.
+"""One block of a: its pooled values and their derivatives, in closed form.
 
-``blockwise`` computes a in blocks a [b,N,P,c] of b clips and c captions, whichever layout they come
-in. Here is what happens within one. Pooled arrays keep all four axes, some of length 1.
+``blockwise`` computes a in blocks [b,N,P,c] of b clips and c captions, for any layout. The
+functions here compute within one block. Pooled arrays keep all four axes, some of length 1.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ class _Direction(NamedTuple):
 
     Attributes:
       along: the axis of the pool.
-      other: that of the weights.
-      weights: the closed form of the pool that follows.
+      other: the axis of the weights.
+      weights: the closed form of the pool with these weights.
       side: 0 if the weights are of x, 1 if they are of y.
-      given: whether they are arguments.
+      given: whether the weights are arguments.
     """
 
     along: int
@@ -48,7 +48,7 @@ class _Direction(NamedTuple):
 
 
 def _directions(pooling):
-    """The steps to a score [b,1,1,c] in a block: of y_to_x and of x_to_y, None for neither."""
+    """How a block computes its scores [b,1,1,c], of y_to_x and of x_to_y; None where not wanted."""
     weights = pooling.weights
     return (
         _Direction(_N, _P, CLOSED_FORMS["given"], 1, True) if pooling.weighs_phrases else None,
@@ -60,14 +60,17 @@ def pooled_block(a, valid, shares, temperatures, pooling, wanted):
     """The forward pass of a block of a, [b,N,P,c].
 
     Args:
+      a: similarities [b,N,P,c].
       valid: 1 for valid n, [b,N,1,1], and for valid p, [1,1,P,c] or [b,1,P,c], else 0; None if all
         are valid.
-      shares: weights from outside of n and of p, in the same shapes; None where there are none.
-      temperatures: of the pool and of the weights.
+      shares: given weights of n and of p, in the same shapes; None for a side without.
+      temperatures: temperature of the pool, and of the weights.
+      pooling: the pools, and which results are wanted.
+      wanted: the gradients that will be needed.
 
     Returns:
-      s [b,1,P,c] with its residuals, ∂s/∂temperature among them; and the scores [b,1,1,c] of
-        ``_directions``.
+      s [b,1,P,c] with its residuals, ∂s/∂temperature among them, or None; and the scores [b,1,1,c]
+      of ``_directions``.
     """
     pool = CLOSED_FORMS[pooling.pool]
     statistics = None
@@ -91,7 +94,8 @@ def block_derivatives(a, valid, shares, temperatures, pooling, wanted, statistic
     """The gradients of a block of a, of both temperatures, and of the weights of x and of y.
 
     Args:
-      cotangents: of s and of the scores of ``pooled_block``. The others are as there.
+      statistics: s and its residuals, from ``pooled_block``; other arguments as there.
+      cotangents: of s and of the scores.
     """
     pool = CLOSED_FORMS[pooling.pool]
     ds, *of_scores = cotangents
@@ -121,6 +125,6 @@ def block_derivatives(a, valid, shares, temperatures, pooling, wanted, statistic
 
 
 def _summed_as(v, shared):
-    """v summed over the clips or captions that share an entry."""
+    """v summed over the clips or captions that share an entry of ``shared``."""
     axes = tuple(axis for axis, size in enumerate(shared.shape) if size < v.shape[axis])
     return jnp.sum(v, axes, keepdims=True)

@@ -1,10 +1,10 @@
-"""Similarities without a in memory: computed in blocks, and again in the backward pass.
+"""Similarities without the array a in memory: each pass computes a in blocks.
 
 The clips of each side are cut into groups. A block compares a group of b clips with one of c
-captions: one product [b·N, D] × [D, P·c], pooled at once. It stays in cache, and only pooled
+captions: one product [b·N, D] × [D, P·c], pooled at once. The block stays in cache, and only pooled
 results are kept. The backward pass computes the product again and takes derivatives from their
-closed forms (``blocks``). That costs four products; with a in memory there would be three. Each
-clip may have c captions of its own instead, of its candidates: ``layouts`` has both.
+closed forms (``blocks``). That costs four products; with a in memory there would be three. In
+another layout each clip has c captions of its own, from its candidates; see ``layouts``.
 
 Within a block a is [b, N, P, c]: with captions as the last axis, both n and p are pooled across
 vector registers, not along them. Pooled arrays keep all four axes, some of length 1.
@@ -12,8 +12,8 @@ vector registers, not along them. Pooled arrays keep all four axes, some of leng
 N and P are never cut, so that everything a score depends on is in one block. Groups are padded with
 clips of zeros, which have similarity zero and add zero to every gradient.
 
-Derivatives are those of reverse mode; forward mode is refused. A second derivative is right but
-keeps every block.
+Only reverse mode is supported; forward mode raises a TypeError. A second derivative is right but
+keeps every block in memory.
 """
 
 import functools
@@ -31,15 +31,16 @@ from fgmm.losses.layouts import AllPairs, BlockShape, Candidates, ValidPhrases, 
 from fgmm.losses.pools import Pooling
 from fgmm.losses.reverse_mode import reverse_mode_only
 
-# Bytes of a in a block. On a CPU a block and its results share the cache; an accelerator needs
-# products large enough to fill it.
+# Bytes of a block of a. On a CPU a block and its results share the cache; an accelerator needs
+# products large enough to use all of its units.
 _BLOCK_BYTES = {"cpu": 4 << 20}
 _BLOCK_BYTES_OF_ACCELERATORS = 128 << 20
 # The fewest captions in a block, since they are its vectorised axis.
 _VECTOR = 16
-# The most phrases in a group of ``ValidPhrases``, and how many groups there are of fewer.
+# The most phrases in a group of ``ValidPhrases``, and about how many groups there are if all of
+# them are smaller than that.
 _PHRASES, _PHRASE_GROUPS = 256, 12
-# The most local embeddings in a block of these.
+# The most local embeddings in a block of ``ValidPhrases``.
 _ROWS = 4096
 
 _FORWARD_MODE = (
@@ -62,23 +63,24 @@ def similarities(
     pooling: Pooling,
     block: tuple[int, int] | None = None,
 ) -> tuple[Float[Array, "B K *P"] | None, Float[Array, "B K"] | None]:
-    """Streams both directions at once: s, pooled over n, and S, pooled over p and then over n.
+    """Computes both directions at once: s, pooled over n, and S, pooled over p and then over n.
 
     Args:
       x, y, x_mask, y_mask: as in ``similarity.pooled_similarity``.
       temperature: of the pool; None if it has none.
-      weights_temperature: of the pool over n that follows the one over p; None if it has none.
-      x_weights: of the sum over n that follows the pool over p, if ``pooling.weights`` is 'given'.
-      y_weights: of the sum over p that follows the pool over n, if ``pooling.weighs_phrases``. All
-        weights of masked entries must be 0.
-      candidates: the captions that each clip is compared with, each once; C or more for none. None
-        for all captions.
-      pooling: what is wanted.
+      weights_temperature: of the pool over n that follows the pool over p; None if it has none.
+      x_weights: weights of the sum over n that follows the pool over p, if ``pooling.weights`` is
+        'given'.
+      y_weights: weights of the sum over p that follows the pool over n, if
+        ``pooling.weighs_phrases``. All weights of masked entries must be 0.
+      candidates: the captions that each clip is compared with, none of them twice; a number of C or
+        more is an empty slot. None for all captions.
+      pooling: the pools, and which results are wanted.
       block: clips and captions in a block; None for a choice by shape.
 
     Returns:
-      s, or its weighted sum [B,C], and S, each None unless wanted, in float32 or wider. They are 0
-      where nothing is valid. Of candidates, [B,K,P] and [B,K].
+      s [B,C,P], or its weighted sum [B,C], and S [B,C], each None unless wanted, in float32 or
+      wider. They are 0 where nothing is valid. With candidates, K takes the place of C.
     """
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     temperatures = tuple(
@@ -108,7 +110,7 @@ class _Side(NamedTuple):
     Attributes:
       v: embeddings [B,N,D], the masked ones replaced by valid ones.
       valid: 1 for valid entries, 0 for others [B,N]; None if all are valid.
-      weights: of the entries, from outside [B,N]; None if there are none.
+      weights: given weights of the entries [B,N]; None if there are none.
     """
 
     v: Float[Array, "B N D"]
@@ -117,9 +119,10 @@ class _Side(NamedTuple):
 
 
 def _of_means(x, y, weights_temperature, pooling, block):
-    """s and S of all pairs where they need no blocks, and the pooling that is left.
+    """s and S of all pairs where no blocks are needed, and the pooling that is left to do.
 
-    The mean over n of a is a of the mean over n, and so is any pool over a single entry.
+    The mean of a over n is the similarity of the mean of x over n. A pool over a single entry is
+    its mean.
     """
     s = S = None
     N, P, dtype = x.v.shape[1], y.v.shape[1], weights_temperature.dtype
@@ -148,13 +151,15 @@ def _of_means(x, y, weights_temperature, pooling, block):
 
 
 def _phrases_stand_alone(pooling, candidates):
-    """Whether phrases may be computed in any order, and it pays."""
+    """Whether phrases can be computed in any order, and doing so is faster."""
     by_phrase = pooling.y_to_x and not pooling.weighs_phrases and pooling.weights is None
     return by_phrase and candidates is None and jax.default_backend() == "cpu"
 
 
 def _of_valid_phrases(x, y, mask, temperatures, pooling, block):
-    """s with valid phrases first, so that groups of others are skipped; zeros in their place."""
+    """s, computed with valid phrases first so that groups of masked phrases are skipped. Masked
+    phrases get 0.
+    """
     (B, N, _), (C, P, D), mask = x.v.shape, y.v.shape, mask.reshape(-1)
     order = jnp.argsort(~mask, stable=True)
     reordered = functools.partial(jnp.take, mode="clip", unique_indices=True)
@@ -178,7 +183,7 @@ def _block_shape(x, y, candidates, block, dtype):
 
 
 def choose_block(B: int, C: int, N: int, P: int, itemsize: int = 4) -> tuple[int, int]:
-    """The size of a block: about as many rows b·N as columns P·c, within the budget."""
+    """The size (b, c) of a block: about as many rows b·N as columns P·c, within the budget."""
     budget = _block_bytes() // itemsize
     c = min(C, max(_VECTOR, round(math.sqrt(budget) / P)))
     b = max(1, min(B, budget // (N * P * c)))
@@ -191,7 +196,9 @@ def choose_block(B: int, C: int, N: int, P: int, itemsize: int = 4) -> tuple[int
 def choose_block_of_candidates(
     B: int, K: int, N: int, P: int, itemsize: int = 4
 ) -> tuple[int, int]:
-    """The size of a block in which no two clips share a product: as many of K candidates as fit."""
+    """The size (b, c) of a block of candidates, where each clip has a product of its own: as many
+    of the K candidates as fit.
+    """
     budget = _block_bytes() // itemsize
     c = min(K, max(_VECTOR, budget // (N * P)))
     b = max(1, min(B, budget // (N * P * c)))
@@ -199,8 +206,8 @@ def choose_block_of_candidates(
 
 
 def choose_block_of_phrases(B: int, phrases: int, N: int, itemsize: int = 4) -> tuple[int, int]:
-    """The size of a block of phrases by themselves: groups of few, so that most padding is skipped,
-    and as many clips as fit beside their gradients.
+    """The size (b, c) of a block of ``ValidPhrases``: small groups of phrases, so that most padding
+    is skipped, and as many clips as fit beside their gradients.
     """
     c = min(phrases, _PHRASES, _VECTOR * math.ceil(phrases / (_PHRASE_GROUPS * _VECTOR)))
     b = max(1, min(B, _block_bytes() // itemsize // (N * c), _ROWS // N))
@@ -212,15 +219,15 @@ def _block_bytes():
 
 
 def _evened(clips, group):
-    """The size of as many groups with the least padding."""
+    """The group size with the least padding that gives the same number of groups."""
     return math.ceil(clips / math.ceil(clips / group))
 
 
 def _in_blocks(layout, shape, pooling, x, y, temperatures, chosen):
-    """Arranges both sides for ``_streamed``, and its results without groups.
+    """Cuts both sides into groups for ``_streamed``, and joins the groups of its results.
 
     Args:
-      chosen: the candidates, or the number of valid phrases, of layouts that have them.
+      chosen: the candidates for ``Candidates``, the number of valid phrases for ``ValidPhrases``.
     """
     b, N, P, c = shape
     B, D = len(x.v), x.v.shape[2]
@@ -261,8 +268,10 @@ def _of_clips(v, b, fill=0):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _streamed(shape, pooling, layout, x, y, valid, temperatures, weights, places):
-    """Of x [B/b, b·N, D] and captions as ``layout`` has them, found at places [B/b, C/c, ...]: s
-    [B/b, C/c, b, 1, P, c] or its weighted sum over p, and S, both [B/b, C/c, b, 1, 1, c].
+    """s [B/b, C/c, b, 1, P, c] or its weighted sum over p, and S, both [B/b, C/c, b, 1, 1, c].
+
+    x is [B/b, b·N, D]. Captions are arranged as ``layout`` needs them; ``places`` [B/b, C/c, ...]
+    says where those of each block are.
     """
     arguments = x, y, valid, temperatures, weights, places
     statistics, scores = _forward(shape, pooling, layout, WantedGradients(), *arguments)
@@ -377,8 +386,9 @@ _streamed.defvjp(_streamed_forward, _streamed_backward, symbolic_zeros=True)
 def _side(v, mask, weights, dtype):
     """The side of embeddings with a mask.
 
-    A masked embedding is replaced by the first valid one of its clip. A clip without any has zeros,
-    which all count as valid. So nothing is infinite, no set is empty, and extremes need no mask.
+    A masked embedding is replaced by the first valid one of its clip. If a clip has no valid
+    embedding, all of its embeddings become zeros and count as valid. So nothing is infinite, no set
+    is empty, and extremes need no mask.
     """
     weights = weights if weights is None else weights.astype(dtype)
     if mask is None:
@@ -391,7 +401,7 @@ def _side(v, mask, weights, dtype):
 
 
 def _mean(v, valid, dtype):
-    """The mean of the valid ones."""
+    """The mean of the valid embeddings."""
     v = v.astype(dtype)
     if valid is None:
         return v.mean(1)

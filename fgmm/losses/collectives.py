@@ -1,7 +1,7 @@
 """Collectives over the devices of a mapped axis. With ``axis_name`` None there is one device.
 
-Clips are sharded evenly over a mapped axis, or over several as one, in the order of ``axis_index``.
-A device has the captions of its clips.
+Clips are sharded evenly over a mapped axis, or over several axes taken as one, in the order of
+``axis_index``. A device holds the captions of its own clips.
 """
 
 import jax
@@ -12,6 +12,7 @@ AxisName = str | tuple[str, ...] | None
 
 
 def devices(axis_name: AxisName) -> int:
+    """The number of devices of the axis."""
     return 1 if axis_name is None else lax.axis_size(axis_name)
 
 
@@ -31,7 +32,7 @@ def psum(v, axis_name: AxisName):
 
 
 def all_to_all(v, axis_name: AxisName):
-    """Sends the results [C, ...] of each device to the devices of the captions.
+    """Sends each device's results [C, ...] to the devices that hold the captions.
 
     Returns:
       The results of every device for this device's captions, [devices, c, ...].
@@ -42,7 +43,7 @@ def all_to_all(v, axis_name: AxisName):
 
 
 def ppermute(v, axis_name: AxisName):
-    """The array of the device before this one; the last is before the first."""
+    """The array of the previous device in the ring; the last device precedes the first."""
     count = devices(axis_name)
     return lax.ppermute(v, axis_name, [(i, (i + 1) % count) for i in range(count)])
 

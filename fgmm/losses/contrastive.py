@@ -1,34 +1,34 @@
 """Contrastive losses: pure functions of scores, in which clip i belongs to caption i.
 
 Scores ``s`` are ``Scores``, as from ``similarity``, or an array. All other arguments are keywords,
-in one order: ``temperature``, ``mask``, what is the loss's own, ``pairs``, ``valid``,
+in this order: ``temperature``, ``mask``, arguments of the one loss, ``pairs``, ``valid``,
 ``reduction``, ``axis_name``.
 
 A clip is valid if it and its caption have valid entries, by ``Scores`` and ``mask``, and if
-``valid`` [B] does not exclude it. Any other clip is no positive and no negative, its loss is 0 and
-its scores have no gradient, even if they are NaN. Without a valid clip the whole loss is 0. Exclude
-a clip with NaN in its *embeddings* by its masks: similarity multiplies all that is not masked with
-the embeddings of others. ``reduction`` is 'mean', over valid clips, or 'none', the loss of each
-clip [B]. All is computed in float32 or wider.
+``valid`` [B] does not exclude it. An invalid clip is neither a positive nor a negative; its loss is
+0 and its scores have no gradient, even if they are NaN. Without a valid clip the whole loss is 0.
+If the *embeddings* of a clip hold NaN, exclude it by its masks: similarity multiplies everything
+that is not masked with the embeddings of others. ``reduction`` is 'mean', over valid clips, or
+'none', the loss of each clip [B]. Everything is computed in float32 or wider.
 
 ``pairs`` [B,C] says which clips and captions are negatives of each other; a clip's own caption
-always counts. ``Scores`` of candidates say so themselves: each clip is compared with its
-candidates, and a caption with the clips that chose it. A clip whose own caption is not among its
-candidates is not valid.
+always counts. ``Scores`` of candidates imply it: each clip is compared with its candidates, and a
+caption with the clips that chose it. A clip whose own caption is not among its candidates is
+invalid.
 
 Within a ``shard_map`` or ``pmap``, ``axis_name`` is the mapped axis, or axes, over which clips are
-sharded. A device passes the arrays of its own b clips: their rows of s, [b,C] or [b,C,P] as from
-``similarity``, and of ``pairs``, their ``valid`` [b], the ``mask`` [b,P] of their captions, and so
-on. 'mean' is over the valid clips of all devices, the same number on each; 'none' are the losses
-[b] of the device's own. Only sums over the columns of s travel. Without ``axis_name`` there is one
-device, and b is B: within a ``shard_map`` the negatives are then only those of the device. On
-gradients and bytes see ``sharded``.
+sharded. A device passes the arrays of its own b clips: their rows [b,C] or [b,C,P] of s, as from
+``similarity``, their rows [b,C] of ``pairs``, their ``valid`` [b], the ``mask`` [b,P] of their
+captions, and so on. 'mean' is over the valid clips of all devices, the same number on each; 'none'
+gives the losses [b] of the device's own clips. Only sums over the columns of s are sent between
+devices. Without ``axis_name`` there is one device, and b is B: within a ``shard_map`` the negatives
+are then only those of the device. ``sharded`` says more about gradients and bytes.
 
 A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
-small; m is how often the positive is in its own denominator, normally once.
+small; m is how often the positive counts in its own denominator, normally once.
 
-Raised by all of them: a ValueError that names an array which is not as annotated, a temperature
-that is not above 0, B and C that differ, or an unknown reduction.
+All functions raise a ValueError that names the argument if an array is not as annotated, a
+temperature is not above 0, B and C differ, or the reduction is unknown.
 """
 
 import functools
@@ -101,7 +101,7 @@ def sigmoid(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
-      bias: added to every logit; strongly negative at first, as nearly all pairs are negative.
+      bias: added to every logit. Start it strongly negative, since nearly all pairs are negatives.
       pairs, valid, reduction, axis_name: see the module.
     """
     s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
@@ -123,7 +123,7 @@ def mil_nce(
     reduction: str = "mean",
     axis_name: AxisName = None,
 ) -> Float[Array, "..."]:
-    """Contrast of bags of J candidates a clip (Miech et al. 2020, arXiv 1912.06430, equation 1).
+    """Contrast of bags of J candidates per clip (Miech et al. 2020, arXiv 1912.06430, equation 1).
 
     The loss of clip i is −log( Σ_j e^{s[i,i,j]/τ} / Σ ), where Σ runs over e^{s[i,c,j]/τ} for all c
     and j (its row) and over e^{s[b,i,j]/τ} for all b and j (its column). The published code
@@ -131,10 +131,11 @@ def mil_nce(
     never falls below log 2. It has no temperature.
 
     Args:
-      s: scores of B clips and the J candidates (captions, or phrases) of each of as many clips.
+      s: scores of B clips with the J candidates (captions or phrases) of each of B clips.
       temperature: τ, above 0, in the units of s.
-      mask: which candidates are valid, beside what ``Scores`` know; None means all.
-      count_positives_twice: as in the published code; otherwise once, as in the equation.
+      mask: which candidates are valid, in addition to the masks of ``Scores``; None means all.
+      count_positives_twice: whether positives count twice, as in the published code, or once, as
+        in the equation.
       pairs, valid, reduction, axis_name: see the module; a clip without valid candidates is not
         valid.
     """
@@ -169,16 +170,16 @@ def fine_grained_nce(
         u[i,p] = −log( e^{s[i,i,p]/τ} / Σ_b e^{s[b,i,p]/τ} )
         v[i,p] = −log( e^{s[i,i,p]/τ} / ( e^{s[i,i,p]/τ} + Σ_{c≠i} Σ_{p'} e^{s[i,c,p']/τ} ) )
 
-    With ``phrase_ids``, clip b and phrase (c,p) are no negative of each other, in either sum, where
-    one of clip b's own phrases is the same.
+    With ``phrase_ids``, clip b and phrase (c,p) are not negatives of each other, in either sum, if
+    clip b has the same phrase among its own.
 
     Args:
       s: scores of B clips and the P phrases of each of as many captions.
       temperature: τ, above 0, in the units of s.
-      mask: which phrases are valid, beside what ``Scores`` know; None means all.
+      mask: which phrases are valid, in addition to the masks of ``Scores``; None means all.
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
-        They are used as given, gradient included.
-      phrase_ids: phrases with equal numbers are the same; None means that no two are.
+        They are used as given, and gradients flow to them.
+      phrase_ids: phrases with equal numbers are the same; None means that no two phrases are.
       pairs, valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
     """
     s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
@@ -215,13 +216,13 @@ def matched_weights(
     Args:
       s: scores of B clips and the P phrases of each of as many captions. No gradient flows to them.
       temperature: above 0, in the units of s.
-      mask: which phrases are valid, beside what ``Scores`` know; None means all.
-      null_score: the score of a further slot, "nothing is described", which takes its share of the
-        weight; then Σ_p β < 1. It has a gradient.
+      mask: which phrases are valid, in addition to the masks of ``Scores``; None means all.
+      null_score: the score of an extra slot, "no phrase is shown", which takes a share of the
+        weight; then Σ_p β < 1. Gradients flow to it.
       axis_name: see the module.
 
     Returns:
-      β, of a device's own captions; 0 for masked phrases.
+      β of the device's own captions; 0 for masked phrases.
     """
     mask = _with_mask(s, mask)
     s, _, own, *_ = _whole(s, None, axis_name)
@@ -252,16 +253,17 @@ def sparc(
     """The fine-grained loss of SPARC (Bica et al. 2024, arXiv 2401.09865, section 2).
 
     Each phrase p groups the clip's local embeddings with sparse weights (the pool 'sparc' of
-    ``pooled_similarity``) into c_p = Σ_n w[n,p] x_n, made a unit vector. Within its caption, groups
+    ``pooled_similarity``) into c_p = Σ_n w[n,p] x_n, scaled to length 1. Within its caption, groups
     and phrases are contrasted with each other; the loss of a clip is the mean over its phrases of
-    −½ log softmax_q(<c_p, y_q>/τ)[p] − ½ log softmax_q(<c_q, y_p>/τ)[p]. Other clips are no
-    negatives; as published, it stands beside a coarse loss.
+    −½ log softmax_q(<c_p, y_q>/τ)[p] − ½ log softmax_q(<c_q, y_p>/τ)[p]. Other clips are not
+    negatives, so a coarse loss is trained beside it, as published.
 
     Args:
       x, y: local and phrase embeddings of the same clips, of unit length.
-      x_mask, y_mask: which of them are valid; None means all. A clip is valid with one of each.
+      x_mask, y_mask: which of them are valid; None means all. A valid clip has at least one valid
+        embedding on each side.
       temperature: τ, above 0.
-      caption: which caption of its clip a phrase belongs to; None means that there is one.
+      caption: the number of the caption that a phrase belongs to; None if each clip has only one.
       precision: of the products, as in ``jax.lax.dot``.
       valid, reduction, axis_name: see the module.
     """
@@ -306,8 +308,8 @@ def _own(s, axis_name):
 
 
 def _pairs(s, pairs, valid, axis_name):
-    """The scores, the masks of included scores and of matched pairs, the valid clips, and how often
-    scores count; None for once.
+    """The scores, the mask of scores that count, the mask of matched pairs, the valid clips, and
+    how often each score counts (None for once).
     """
     s, pairs, own, known, counts = _whole(s, pairs, axis_name)
     valid = both(known, valid)
@@ -317,8 +319,8 @@ def _pairs(s, pairs, valid, axis_name):
 
 
 def _pairs_of_bags(s, pairs, valid, mask, axis_name):
-    """As ``_pairs`` for s [b,C,J], with the mask of the included candidates of this device's
-    captions.
+    """As ``_pairs`` for s [b,C,J]; also returns the mask of the candidates of this device's
+    captions that count.
     """
     mask = _with_mask(s, mask)
     s, pairs, own, known, counts = _whole(s, pairs, axis_name)
@@ -330,8 +332,8 @@ def _pairs_of_bags(s, pairs, valid, mask, axis_name):
 
 
 def _whole(s, pairs, axis_name):
-    """The array of scores [b,C,...], the included pairs and the matched ones, the clips that are
-    valid as far as ``Scores`` know, and how often scores count.
+    """The array of scores [b,C,...], the masks of pairs that count and of matched pairs, the valid
+    clips by the masks of ``Scores``, and how often each score counts.
     """
     compared = known = counts = None
     if isinstance(s, Scores):
@@ -345,7 +347,7 @@ def _whole(s, pairs, axis_name):
 
 
 def _with_mask(s, mask):
-    """The candidates of a bag that are valid, [b,J]."""
+    """The mask of valid candidates of each bag, [b,J]."""
     values = s
     if isinstance(s, Scores):
         values, mask = s.values, both(s.y_valid, mask)
@@ -353,7 +355,9 @@ def _with_mask(s, mask):
 
 
 def _narrated(phrase_ids, mask, axis_name):
-    """[b,C,P]: whether phrase (c,p) is one of clip b's own, which are compared one by one."""
+    """[b,C,P]: whether clip b has a phrase equal to phrase (c,p). Its own phrases are compared one
+    by one, to save memory.
+    """
     others = all_gather(phrase_ids, axis_name)
 
     def compare(found, own_phrase):
@@ -366,7 +370,9 @@ def _narrated(phrase_ids, mask, axis_name):
 
 
 def _matched(s, own, axis=1):
-    """The scores of matched pairs. A gather of the diagonal would move s between devices."""
+    """The scores of matched pairs. A masked sum, since XLA moves s between devices to gather the
+    diagonal.
+    """
     return jnp.sum(jnp.where(own, s, 0), axis)
 
 
@@ -376,7 +382,9 @@ def _logits(s, taking_part, temperature):
 
 
 def _counted(logits, counts, negatives):
-    """Logits of negatives that count so often as one in a sum of exponentials."""
+    """Logits to which log(count) is added for negatives, so that each counts ``counts`` times in a
+    sum of exponentials.
+    """
     if counts is None:
         return logits
     return logits + jnp.log(jnp.where(negatives, counts, 1).astype(logits.dtype))
@@ -387,7 +395,7 @@ def _log_sum_exp(logits, taking_part, axis):
 
 
 def _log_sum_exp_of_column(logits, taking_part, axis, axis_name):
-    """Over the clips of all devices, for this device's captions."""
+    """The log-sum-exp over the clips of all devices, for this device's captions."""
     of_devices = collectives.all_to_all(_log_sum_exp(logits, taking_part, axis), axis_name)
     return jax.nn.logsumexp(of_devices, axis=0)
 
@@ -398,7 +406,7 @@ def _contrast(positive, negatives, count=1):
 
 
 def _unit(vectors):
-    """Vectors of length 1; zero stays zero, with gradient zero."""
+    """Vectors scaled to length 1; a zero vector stays zero, with gradient zero."""
     squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
     zero = squared < jnp.finfo(vectors.dtype).tiny
     return jnp.where(zero, 0, vectors / jnp.sqrt(jnp.where(zero, 1, squared)))

@@ -1,4 +1,4 @@
-"""The definition of pools: of similarities held in memory, with JAX's own derivatives.
+"""The definition of pools, on similarities held in memory, with JAX's own derivatives.
 
 ``pooled`` and ``pool_weights`` take any array and its mask, and have derivatives of any order and
 mode. ``similarities`` makes a [B,C,N,P] and pools it; ``blockwise`` does the same in blocks.
@@ -32,10 +32,11 @@ def similarities(
     pooling: Pooling,
     block: tuple[int, int] | None = None,
 ) -> tuple[Float[Array, "B K *P"] | None, Float[Array, "B K"] | None]:
-    """As ``blockwise.similarities``, with a in memory, and the captions of all candidates.
+    """As ``blockwise.similarities``, but with a in memory, and with the captions gathered for all
+    candidates.
 
     Raises:
-      ValueError: a block.
+      ValueError: ``block`` is given.
     """
     if block is not None:
         raise ValueError(f"block is of blockwise alone; got {block} for dense")
@@ -44,7 +45,7 @@ def similarities(
         y_weights = y_weights if y_weights is None else y_weights[None]
     else:
         y_mask = jnp.ones(y.shape[:2], bool) if y_mask is None else y_mask
-        # The gradients that a caption has from several clips are summed in its dtype.
+        # Gradients of a caption from several clips are summed in this dtype.
         y = y.astype(accumulation_dtype(y.dtype))
         y, y_mask, y_weights = (
             v if v is None else v.at[candidates].get(mode="fill", fill_value=0)
@@ -75,7 +76,8 @@ def pooled(
     """Pools the valid entries of ``a`` along ``axis``; 0 where there are none.
 
     Raises:
-      ValueError: an unknown pool, no temperature where it has one, or one where it has none.
+      ValueError: the pool is unknown, needs a temperature that is missing, or has no temperature
+        and is given one.
     """
     check_pool(pool, temperature)
     if pool == "logsumexp":
@@ -104,7 +106,7 @@ def pool_weights(
     """Weights of the valid entries of ``a`` along ``axis``; all 0 where there are none.
 
     Raises:
-      ValueError: as ``pooled``.
+      ValueError: as in ``pooled``.
     """
     check_pool(pool, temperature)
     valid = mask.astype(a.dtype)
@@ -120,7 +122,12 @@ def pool_weights(
 
 
 def check_pool(pool: str, temperature: ScalarLike | None, name: str = "temperature") -> None:
-    """Raises a ValueError: an unknown pool, or a temperature where it has none, or the reverse."""
+    """Raises a ValueError if the pool is unknown, needs a temperature that is None, or has no
+    temperature and is given one.
+
+    Args:
+      name: name of the temperature, for errors.
+    """
     check_choice("pool", pool, POOLS)
     if pool in POOLS_WITH_TEMPERATURE and temperature is None:
         raise ValueError(f"pool {pool!r} needs a {name} above 0; got None")
@@ -129,9 +136,9 @@ def check_pool(pool: str, temperature: ScalarLike | None, name: str = "temperatu
 
 
 def local_similarities(x, y, x_mask, y_mask, precision):
-    """a [B,C,N,P], in float32 or wider, and where both of its sides are valid.
+    """a [B,C,N,P] in float32 or wider, and the mask of entries that are valid on both sides.
 
-    y is [C,P,D], or [B,C,P,D] where each clip has captions of its own.
+    y is [C,P,D], or [B,C,P,D] if each clip has captions of its own.
     """
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     x_mask, y_mask = (
@@ -157,8 +164,8 @@ def _log_mean_exp(axis, a, mask, temperature):
 def _log_mean_exp_derivative(axis, primals, tangents):
     """∂s/∂a = w = softmax(a / temperature); ∂s/∂temperature = −Σ w log(w · count).
 
-    The latter is the divergence of w from uniform weights. It equals (s − Σ w a) / temperature, but
-    at a large temperature that is only rounding error.
+    The latter is minus the divergence of w from uniform weights. It equals
+    (s − Σ w a) / temperature, but at a large temperature this difference is only rounding error.
     """
     a, mask, temperature = primals
     a_tangent, _, temperature_tangent = tangents
@@ -186,7 +193,7 @@ def _exponentials(axis, a, mask, temperature):
 
 
 def _x_log_x_above_tangent(r):
-    """(1 + r) log(1 + r) − r: what x log x at x = 1 + r lies above its tangent at 1."""
+    """(1 + r) log(1 + r) − r: by how much x log x at x = 1 + r lies above its tangent at x = 1."""
     small = jnp.abs(r) < 0.05
     coefficients = [(-1) ** k / (k * (k - 1)) for k in range(9, 1, -1)]
     series = r**2 * jnp.polyval(jnp.array(coefficients, r.dtype), jnp.where(small, r, 0))

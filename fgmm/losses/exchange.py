@@ -1,19 +1,19 @@
 """Similarities of a device's clips to the captions of all devices: which arrays are sent.
 
-The embeddings of one side are sent: y, the phrases, unless x is so much smaller that it is cheaper
-to send x and to return the results. The exchanges:
+The embeddings of one side are sent: y, the phrases, unless x is so small that it is cheaper to send
+x and to return the results (``gather`` only). The exchanges:
 
 ``gather``
     An all-gather gives every device all of y, [C,P,D]. The gradient of y is summed by a
     reduce-scatter.
 
 ``ring``
-    Each device's y moves around the ring of devices by ppermute. A device computes with its chunk
-    while it sends it to the next device, so that the two may overlap, and holds at most two chunks.
-    The backward pass sends y around again. The gradient of each chunk follows one step behind and
-    collects every device's part until it is back; a reduce-scatter would need the gradient of all
-    of y on one device. Each chunk's similarities are computed again, which is one product more than
-    with ``gather``.
+    Each device's y moves around the ring of devices by ppermute. A device computes with a chunk
+    while it sends the chunk to the next device, so that computing and sending can overlap. It holds
+    at most two chunks. The backward pass sends y around again. The gradient of each chunk follows
+    one step behind and collects every device's part until it is back at its own device; a
+    reduce-scatter would need the gradient of all of y on one device. Similarities of each chunk are
+    computed again, which costs one product more than ``gather``.
 
 Gradients are summed over devices in float32 or wider, whatever the embeddings' dtype.
 """
@@ -41,7 +41,7 @@ from fgmm.losses.reverse_mode import reverse_mode_only
 
 EXCHANGES = ("gather", "ring")
 
-# x [b,N,D], y [c,P,D], weights of theirs [b,N] and [c,P], and scalars.
+# x [b,N,D], y [c,P,D], their weights x_weights [b,N] and y_weights [c,P], and scalars.
 Operands = dict[str, Array]
 
 _FORWARD_MODE = (
@@ -49,7 +49,7 @@ _FORWARD_MODE = (
     "for forward mode (jax.jvp, jax.jacfwd) pass exchange='gather' and float32"
 )
 
-# The operands that are sent with y, and with x.
+# The operands that are sent together: of y, and of x.
 _OF_Y = ("y", "y_weights")
 _OF_X = ("x", "x_weights")
 
@@ -67,18 +67,18 @@ def with_all_captions(
     """``compute(operands, x_mask, y_mask)`` of this device's x and every device's y.
 
     Args:
-      compute: of x [b,N,D] and y [c,P,D] makes a pytree of arrays [b,c,...], each entry [b,c] of
-        clip b and caption c alone. It must close over nothing that is traced.
-      operands: this device's ``x`` and ``y``, if need be ``x_weights`` and ``y_weights``, and
+      compute: makes a pytree of arrays [b,c,...] from x [b,N,D] and y [c,P,D]; entry [b,c] depends
+        on clip b and caption c only. It must not close over traced values.
+      operands: this device's ``x`` and ``y``, ``x_weights`` and ``y_weights`` if there are any, and
         scalars by name.
-      x_mask: of this device's clips.
-      y_mask: of all captions of all devices.
-      returned: the numbers that ``compute`` returns for a clip and a caption.
+      x_mask: mask of this device's clips.
+      y_mask: mask of the captions of all devices.
+      returned: how many numbers ``compute`` returns for a clip and a caption.
       axis_name: the mapped axis or axes; None for a single device.
       exchange: 'gather' or 'ring'.
 
     Returns:
-      The same pytree of arrays [b,C,...].
+      The pytree of ``compute``, with arrays [b,C,...].
 
     Raises:
       ValueError: an unknown exchange.
@@ -101,16 +101,16 @@ def with_all_captions(
 
 
 def all_captions(operands: Operands, axis_name: AxisName) -> Operands:
-    """The operands with y of all devices, [C,P,D], and its weights: by an all-gather."""
+    """The operands with y and its weights all-gathered from all devices, [C,P,D] and [C,P]."""
     return operands if axis_name is None else _with_all_of(axis_name, operands, _OF_Y)
 
 
 def x_travels(operands: Operands, returned: int) -> bool:
-    """Whether ``gather`` sends x and returns similarities, which are fewer bytes than y; static.
+    """Whether ``gather`` sends x and returns similarities, if these are fewer bytes than y.
 
-    Each other device sends b·N·D and then b·c·returned numbers, instead of c·P·D. So x is never
-    sent if a clip has as many local embeddings as phrases. With one embedding a clip, D = 512 and P
-    = 4 phrases, each of which is returned, it is sent below 384 clips a device.
+    It depends on shapes and dtypes only. Each other device sends b·N·D and then b·c·returned
+    numbers, instead of c·P·D. So x is never sent if N is at least P. With N = 1, D = 512 and P = 4
+    phrases, each with a similarity to return, x is sent below 384 clips per device.
     """
     x, y = operands["x"], operands["y"]
     similarities = len(x) * len(y) * returned
@@ -132,7 +132,7 @@ def _some(operands, names):
 
 
 def _all_of(axis_name, v):
-    """As ``collectives.all_gather``, with gradients summed in the accumulation dtype."""
+    """As ``collectives.all_gather``, but gradients are summed in the accumulation dtype."""
     if v.dtype == accumulation_dtype(v.dtype):
         return all_gather(v, axis_name)
     return _all_of_narrow(axis_name, reverse_mode_only(v, _FORWARD_MODE))
@@ -152,7 +152,7 @@ _all_of_narrow.defvjp(lambda axis_name, v: (all_gather(v, axis_name), None), _su
 
 
 def _captions_of(first, count, v, axis):
-    """``count`` of all captions of ``v``, from number ``first`` on."""
+    """``count`` captions of ``v`` from number ``first`` on; None stays None."""
     return None if v is None else lax.dynamic_slice_in_dim(v, first, count, axis)
 
 
@@ -178,7 +178,7 @@ def _around(compute, axis_name, operands, masks):
     _, found = lax.scan(step, _some(operands, _OF_Y), senders)
 
     def in_order(v):
-        # Senders count down from this device, and so does the inverse of their permutation.
+        # The permutation ``senders`` is its own inverse.
         v = jnp.moveaxis(v[senders], 0, 1)
         return v.reshape(len(v), count * clips, *v.shape[3:])
 

@@ -1,4 +1,4 @@
-"""Terms that compare a classifier's logits with labels; the terms are in ``terms``, one a file."""
+"""The base class of terms that compare a classifier's logits with labels; see ``terms``."""
 
 import dataclasses
 from typing import ClassVar
@@ -15,24 +15,24 @@ class LabelTerm:
     """A loss of logits against labels, with its options. It learns no parameters.
 
     Attributes:
-      supervised: by which a config knows that an entry names a classifier, not a pair.
-      several: whether a clip may have several classes: labels are then [b,classes].
+      supervised: tells the config that an entry of such a term names a classifier, not a pair.
+      several: whether a clip may have several classes; labels are then [b,classes].
     """
 
     supervised: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
-    # What the terms of a pair need, and these do not.
+    # Terms on a pair may need these; label terms never do.
     needs_coarse: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     gated_sides: ClassVar[tuple[str, ...]] = ()
 
     def init(self) -> dict[str, Float[Array, ""]]:
-        """Nothing: there are no learned parameters."""
+        """An empty dict: there are no learned parameters."""
         return {}
 
     def with_implementation(self, name: str | None) -> "LabelTerm":
-        """The same term; it has one implementation."""
+        """The same term, since it has only one implementation."""
         return self
 
     def loss(
@@ -56,10 +56,10 @@ class LabelTerm:
         """The loss of a batch, and ``top1``: the share of valid clips whose highest logit is right.
 
         Args:
-          logits: of a device's own clips.
-          labels: the class of each, or with ``several`` which classes it has.
-          mask: which clips have labels and something to tell them from.
-          axis_name: of the devices, as in ``contrastive``.
+          logits: of the device's own clips.
+          labels: the class of each clip, or with ``several`` a mask of its classes.
+          mask: which clips have a label and the modality that the classifier sees.
+          axis_name: the mapped axis of devices, as in ``contrastive``.
         """
         found = label_found(logits, labels).astype(logits.dtype)
         top1 = mean_of_valid(found, mask, axis_name)

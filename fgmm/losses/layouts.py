@@ -5,19 +5,20 @@
     [b·N, D] × [D, P·c].
 
 ``ValidPhrases``
-    Every clip with every valid phrase, for pools over n alone. Phrases take the place of captions,
-    P = 1, and valid ones come first. Groups without a valid one are not computed, so that padding
-    costs nothing. Only on a CPU, where a condition costs little.
+    Every clip with every valid phrase, for pools over n only. Phrases take the place of captions,
+    with P = 1, and valid phrases come first. Groups without a valid phrase are not computed, so
+    that padding costs nothing. Only used on a CPU, where a condition costs little.
 
 ``Candidates``
     Every clip with K candidates of its own, c of them in a block: b products [N, D] × [D, P·c].
-    They are gathered from all captions when a block is computed, so that no [B,K,P,D] is held. The
-    gradients of captions are added a clip at a time, in the order of clips, and no clip has a
-    caption twice: every sum has one order on any device.
+    Candidates are gathered from all captions when a block is computed, so that [B,K,P,D] is never
+    in memory. The gradients of captions are added clip by clip, and no clip has a caption twice, so
+    every sum has the same order on any device.
 
-All have the same functions. ``place`` says where a block's captions are: the number of their
-group, or the indices [b,c] of candidates. An index of C or more is no caption: it has embeddings of
-0, and its gradients are dropped. A group's number is that of the groups or more if it is skipped.
+All layouts have the same functions. ``place`` says where a block's captions are: the number of
+their group, or the indices [b,c] of candidates. An index of C or more means no caption: its
+embeddings are 0, and its gradients are dropped. A group is skipped if its number is at least the
+number of groups.
 """
 
 from collections.abc import Callable
@@ -41,8 +42,11 @@ class BlockShape(NamedTuple):
 
 
 class AllPairs:
+    """Every clip with every caption; see the module."""
+
     @staticmethod
     def places(chosen, shape, clips, captions):
+        """The place of each block, [B/b, C/c, ...]."""
         groups = -(-clips // shape.b), -(-captions // shape.c)
         return jnp.broadcast_to(jnp.arange(groups[1], dtype=jnp.int32), groups)
 
@@ -64,20 +68,24 @@ class AllPairs:
 
     @staticmethod
     def rows(y):
+        """Embeddings as ``gradient_of_x`` needs them, [C/c, P·c, D]."""
         return jnp.swapaxes(y, 1, 2)
 
     @staticmethod
     def embeddings_at(place, y):
+        """The embeddings of a block's captions."""
         return lax.dynamic_index_in_dim(y, place, 0, keepdims=False)
 
     phrases_at = embeddings_at
 
     @staticmethod
     def local_similarities(x, y, shape, precision):
+        """A block of a, [b,N,P,c]."""
         return product(x, y, (1, 0), precision).reshape(shape)
 
     @staticmethod
     def gradient_of_x(da, y_rows, precision):
+        """[b·N, D]."""
         b, N, P, c = da.shape
         return product(*_alike(da.reshape(b * N, P * c), y_rows), (1, 0), precision)
 
@@ -88,6 +96,7 @@ class AllPairs:
 
     @staticmethod
     def add_embeddings(total, more, place):
+        """``total`` with the gradients ``more`` of a block's captions added."""
         more += lax.dynamic_index_in_dim(total, place, 0, keepdims=False)
         return lax.dynamic_update_index_in_dim(total, more, place, 0)
 
@@ -95,9 +104,11 @@ class AllPairs:
 
 
 class ValidPhrases(AllPairs):
+    """Every clip with every valid phrase; see the module."""
+
     @staticmethod
     def places(valid: Int[Array, ""], shape, clips, captions):
-        """Args: valid: the number of valid phrases."""
+        """As in ``AllPairs``; ``valid`` is the number of valid phrases."""
         places = AllPairs.places(None, shape, clips, captions)
         return jnp.where(places * shape.c < valid, places, places.shape[1])
 
@@ -117,12 +128,14 @@ class ValidPhrases(AllPairs):
 
 
 class Candidates:
+    """Every clip with K candidates of its own; see the module."""
+
     @staticmethod
     def places(candidates: Int[Array, "B K"], shape, clips, captions):
         (B, K), (b, _, _, c) = candidates.shape, shape
         padding = ((0, -B % b), (0, -K % c))
         candidates = jnp.pad(candidates, padding, constant_values=captions)
-        # No two of a clip are equal, nor those that are no caption.
+        # All numbers of a clip must differ, those of empty slots too.
         nothing = captions + jnp.arange(candidates.shape[1], dtype=candidates.dtype)[None]
         candidates = jnp.where(candidates < captions, candidates, nothing)
         return jnp.swapaxes(candidates.reshape(-1, b, candidates.shape[1] // c, c), 1, 2)
@@ -143,13 +156,13 @@ class Candidates:
 
     @staticmethod
     def embeddings_at(place, y):
-        """Of y [C,P,D], [b, P·c, D]."""
+        """From y [C,P,D]: [b, P·c, D]."""
         y = jnp.swapaxes(y.at[place].get(mode="fill", fill_value=0), 1, 2)
         return y.reshape(len(y), -1, y.shape[3])
 
     @staticmethod
     def phrases_at(place, v):
-        """Of v [C,P], [b,1,P,c]."""
+        """From v [C,P]: [b,1,P,c]."""
         return jnp.swapaxes(v.at[place].get(mode="fill", fill_value=1), 1, 2)[:, None]
 
     @staticmethod
@@ -190,7 +203,7 @@ def _added_by_clip(total, more, place):
 
 
 def product(u, v, contracted, precision):
-    """The product over one axis of each; axes before the last two are those of a batch."""
+    """The product of u and v over one axis of each; axes before the last two are batch axes."""
     dtype = jnp.promote_types(jnp.promote_types(u.dtype, v.dtype), jnp.float32)
     batch = tuple(range(u.ndim - 2))
     axes = tuple((axis,) for axis in contracted), (batch, batch)
@@ -200,8 +213,8 @@ def product(u, v, contracted, precision):
 def _alike(u, v):
     """The operands of a product in one dtype.
 
-    It is bfloat16 for bfloat16 embeddings, since their gradients have that dtype in the end and its
-    products are fast. float16 lacks the range.
+    It is bfloat16 for bfloat16 embeddings, since their gradients are bfloat16 in the end and such
+    products are fast. float16 is not used: its range is too small.
     """
     narrow = jnp.bfloat16 in (u.dtype, v.dtype)
     dtype = jnp.bfloat16 if narrow else jnp.promote_types(u.dtype, v.dtype)
@@ -209,6 +222,6 @@ def _alike(u, v):
 
 
 def grouped(v, group, fill=0):
-    """[B, ...] as [B/group, group, ...], filled up."""
+    """[B, ...] as [B/group, group, ...], the last group padded with ``fill``."""
     padding = [(0, -len(v) % group), *[(0, 0)] * (v.ndim - 1)]
     return jnp.pad(v, padding, constant_values=fill).reshape(-1, group, *v.shape[1:])

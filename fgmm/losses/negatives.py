@@ -1,19 +1,19 @@
 """Which captions or phrases a clip is compared with, so that its cost does not grow with the batch.
 
-Fine scores of all pairs cost b·C·N·P products a device, and C grows with the devices. Coarse scores
-S[b,c], one product each, say which pairs are worth a fine score::
+Fine scores of all pairs cost b·C·N·P products per device, and C grows with the devices. Coarse
+scores S[b,c], one product each, say which pairs are worth a fine score::
 
     S = clip_similarity(clips[:, None], captions[:, None], pool="mean")
     candidates = hardest_candidates(S, k=64, temperature=0.07)
     loss = info_nce(clip_similarity(x, y, candidates=candidates, ...), temperature=0.07)
 
-A clip's own caption is the first of its k candidates. Captions and clips without valid entries are
-chosen by no one. Where fewer than k captions are valid, the slots that are left have numbers of C
-or more, which are no caption's. Of equal scores the lower number is chosen. No gradient flows
-through a choice. All of it is in float32 or wider.
+A clip's own caption is the first of its k candidates. A caption is never chosen if it or its
+clip has no valid entry. If fewer than k captions are valid, the remaining
+slots hold numbers of C or more, which mean no caption. Of equal scores the lower number is chosen.
+No gradient flows through a choice. Everything is computed in float32 or wider.
 
-With ``axis_name``, scores are this device's rows [b,C] of all captions, and candidates have their
-numbers among those of all devices.
+With ``axis_name``, scores are this device's rows [b,C] against all captions, and candidates are
+numbered over all devices.
 """
 
 import jax
@@ -43,11 +43,11 @@ def hardest_candidates(
     temperature: ScalarLike,
     axis_name: AxisName = None,
 ) -> Int[Array, "b k"]:
-    """Each clip's own caption and the k − 1 that are hardest, half of them for either side.
+    """Each clip's own caption and the k − 1 hardest others, half of them hard for either side.
 
-    The first half, the larger one if k is even, are the captions with the highest S[b,c]: those
-    that are hard for the clip. The others are, of the rest, those with the highest
-    S[b,c] − τ log Σ_b' e^{S[b',c]/τ}: those for which the clip is hard, among all clips.
+    The first half (the larger half if k is even) has the highest S[b,c]: these captions are hard
+    for the clip. The second half has, among the remaining captions, the highest
+    S[b,c] − τ log Σ_b' e^{S[b',c]/τ}: for these captions the clip is hard among all clips.
 
     Args:
       scores: coarse scores.
@@ -64,7 +64,7 @@ def hardest_candidates(
     first, found = _highest(jnp.where(own & allowed, jnp.inf, by_row), 1 + k // 2)
     columns = jax.nn.logsumexp(by_row / temperature, axis=0)
     columns = jax.nn.logsumexp(all_to_all(columns, axis_name), axis=0)
-    # Of a caption that no one may choose it is -inf.
+    # It is -inf for a caption that no clip may choose.
     columns = jnp.where(jnp.isfinite(columns), columns, 0)
     by_column = S - temperature * all_gather(columns, axis_name)[None]
     chosen = jnp.any(first[:, :, None] == jnp.arange(S.shape[1])[None, None], axis=1)
@@ -84,19 +84,20 @@ def importance_candidates(
     keys: Key[Array, "b"],
     axis_name: AxisName = None,
 ) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
-    """Each clip's own caption and k − 1 that are drawn, without replacement, by e^{S[b,c]/τ}.
+    """Each clip's own caption and k − 1 others, drawn without replacement by weights e^{S[b,c]/τ}.
 
-    After Kool et al. 2019 (arXiv 1903.06059, section 4): with φ = S/τ, the k − 1 highest of
-    φ + Gumbel noise are drawn. Given κ, the next highest, a caption is among them with probability
-    π = 1 − exp(−exp(φ − κ)). Counted 1/π times, sums over captions, and over the clips that drew a
-    caption, are unbiased. Their logarithms are not: they are low on average.
+    After Kool et al. 2019 (arXiv 1903.06059, section 4): with φ = S/τ, the captions with the k − 1
+    highest φ + Gumbel noise are drawn. Given κ, the next highest value, a caption is among them
+    with probability π = 1 − exp(−exp(φ − κ)). If each drawn caption counts 1/π times, sums over
+    captions, and over the clips that drew a caption, are unbiased. Their logarithms are biased: too
+    low on average.
 
     Args:
       scores, k, temperature, axis_name: as in ``hardest_candidates``.
-      keys: of each clip, such as ``clip_keys``.
+      keys: a random key for each clip, as from ``clip_keys``.
 
     Returns:
-      The candidates, and how often each counts: 1/π, 1 for a clip's own caption.
+      The candidates, and how often each counts: 1/π, or 1 for a clip's own caption.
 
     Raises:
       ValueError: k is below 1 or above C.
@@ -106,7 +107,7 @@ def importance_candidates(
     logits = S / jnp.asarray(jax.lax.stop_gradient(temperature), S.dtype)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (C,), S.dtype))(keys)
     perturbed = jnp.where(allowed & ~own, logits + noise, -jnp.inf)
-    # A clip's own caption is at -inf, so that κ is, too, where all others are drawn.
+    # A clip's own caption is at -inf here. So κ is -inf if all other captions are drawn.
     highest, drawn = jax.lax.top_k(perturbed, k)
     found, threshold = jnp.isfinite(highest[:, :-1]), highest[:, -1:]
     above = jnp.take_along_axis(logits, drawn[:, :-1], axis=1) - threshold
@@ -127,8 +128,11 @@ def sampled_phrases(
 
     Args:
       mask: which phrases are valid.
-      m: how many; all valid ones of a caption that has fewer, and masked ones beside them.
-      keys: of each caption, such as ``clip_keys``.
+      m: how many. If a caption has fewer valid phrases, all of them, and masked ones for the rest.
+      keys: a random key for each caption, as from ``clip_keys``.
+
+    Returns:
+      The numbers of the phrases, from 0 to P − 1.
 
     Raises:
       ValueError: m is below 1 or above P.
@@ -141,19 +145,23 @@ def sampled_phrases(
 
 
 def clip_keys(key: PRNGKeyArray, clips: int, axis_name: AxisName = None) -> Key[Array, "b"]:
-    """A key for each of this device's clips, folded from its number among those of all devices."""
+    """A random key for each of this device's clips: ``key`` folded with the clip's number over all
+    devices.
+    """
     numbers = first_clip(clips, axis_name) + jnp.arange(clips)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 
 def check_candidates(k: int, captions: int) -> None:
-    """Raises a ValueError unless a clip may have k candidates of so many captions."""
+    """Raises a ValueError unless k is from 1 to ``captions``."""
     if not 1 <= k <= captions:
         raise ValueError(f"candidates must be from 1 to the {captions} captions; got {k}")
 
 
 def _allowed(scores, k, axis_name):
-    """Coarse scores without gradient, which pairs may be compared, and which are matched."""
+    """Coarse scores without gradient, the mask of pairs that may be compared, and the mask of
+    matched pairs.
+    """
     known = scores if isinstance(scores, Scores) else Scores(scores)
     S = jax.lax.stop_gradient(known.values)
     S = S.astype(accumulation_dtype(S.dtype))
@@ -167,7 +175,7 @@ def _allowed(scores, k, axis_name):
 
 
 def _highest(scores, count):
-    """The numbers of the highest scores, and which of them are no -inf."""
+    """The numbers of the highest scores, and which of these scores are above -inf."""
     values, numbers = jax.lax.top_k(scores, count)
     return numbers, values > -jnp.inf
 

@@ -24,7 +24,7 @@ PAIRS = {
 LEVELS = ("fine", "coarse")
 # The scores to rank by: S_fine, S_coarse, or S_fine / τ_fine + S_coarse / τ_coarse.
 SCORES = ("sum", *LEVELS)
-# Beside the spaces, where the logits of classifiers are.
+# The key, beside those of spaces, under which the logits of classifiers are.
 LOGITS = "classifiers"
 
 
@@ -34,8 +34,8 @@ class Embeddings(Protocol):
 
     Attributes:
       local: local or phrase embeddings.
-      mask: which of them are valid; none of a clip whose modality is missing.
-      coarse: one embedding a clip [B,D] or a caption [B,K,D].
+      mask: which of them are valid; all False for a clip without this modality.
+      coarse: one embedding per clip [B,D] or per caption [B,K,D].
       gates: logits of the learned weights of ``local``; None where there are none.
     """
 
@@ -46,7 +46,7 @@ class Embeddings(Protocol):
 
 
 class LossInputs(NamedTuple):
-    """What every term of an objective computes from; see ``Objective``."""
+    """The inputs of every term of an objective; see ``Objective.__call__``."""
 
     embeddings: Mapping[str, Mapping[str, Any]]
     batch: Mapping[str, Array]
@@ -89,7 +89,7 @@ class TermEntry:
     def __call__(
         self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone."""
+        """The unweighted loss and the metrics of this term."""
         clips, captions = (_found(name, self.space, m, given.embeddings) for m in PAIRS[self.pair])
         phrase_ids = None
         if PAIRS[self.pair][1] == "text":
@@ -115,8 +115,8 @@ class LabelEntry:
 
     Attributes:
       term: the loss.
-      classifier: whose logits are compared with the labels of the batch.
-      modality: that the classifier tells classes from; a clip without it does not count.
+      classifier: name of the classifier whose logits are compared with the batch's labels.
+      modality: the input of the classifier; a clip without this modality does not count.
       weight: factor of the loss in the sum.
     """
 
@@ -136,7 +136,7 @@ class LabelEntry:
     def __call__(
         self, name: str, parameters: Parameters, given: LossInputs
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss and metrics of this term alone."""
+        """The unweighted loss and the metrics of this term."""
         batch = given.batch
         return self.term(
             _found(name, LOGITS, self.classifier, given.embeddings),
@@ -153,11 +153,11 @@ def _check_weight(weight: float) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted sum of ``terms``, by name. Without terms it cannot be trained: that of a
-    converted encoder has none.
+    """The weighted sum of named terms. The objective of a converted encoder has no terms and cannot
+    be trained.
 
     Attributes:
-      terms: its parts.
+      terms: the terms by name.
       score: the score by which evaluations rank, one of ``SCORES``.
     """
 
@@ -211,17 +211,19 @@ class Objective:
         Args:
           parameters: as from ``init``.
           embeddings: by space and modality, 'video', 'audio', 'text' or 'audio_segments'; under
-            ``LOGITS`` those of classifiers [B,classes] by name.
-          batch: ``tokens`` and ``phrase_ids`` [B,K,L], phrase 1..P of each token and 0 for padding,
-            where a pair has text; for supervised terms ``labels`` [B] or [B,classes], and the masks
-            [B] of these and of the modality.
-          step: of training, from 0.
-          key: of this step, the same on all devices, for terms that draw; None where none does.
-          axis_name, exchange: as in ``similarity.pooled_similarity``: embeddings and batch are then
-            those of a device's own clips, loss and metrics those of all.
+            ``LOGITS`` the logits of classifiers [B,classes] by name.
+          batch: if a pair has text, ``tokens`` and ``phrase_ids`` [B,K,L], the phrase 1..P of each
+            token and 0 for padding. For supervised terms ``labels`` [B] or [B,classes],
+            ``labels_mask`` [B] and the mask [B] of the modality.
+          step: the training step, from 0.
+          key: the random key of this step, the same on all devices; None if no term draws.
+          axis_name, exchange: as in ``similarity.pooled_similarity``. With ``axis_name``,
+            embeddings and batch are those of the device's own clips, and loss and metrics are
+            those of all clips.
 
         Returns:
-          The loss, and metrics named 'term/metric' beside 'loss/term', each term's unweighted loss.
+          The loss; and metrics, named 'loss/TERM' for each term's unweighted loss and 'TERM/METRIC'
+          for others.
 
         Raises:
           ValueError: embeddings that a term needs are missing.
@@ -244,10 +246,11 @@ def phrase_identities(
     """Numbers that are equal where phrases have the same tokens in the same order.
 
     They are hashes of 32 bits: of M different phrases about M²/2³³ pairs share a number by chance
-    (0.03 in a batch of 16,384 phrases). Such a pair is only no negative of each other.
+    (0.03 in a batch of 16,384 phrases). The only effect is that two such phrases are not negatives
+    of each other.
 
     Args:
-      tokens: of K captions a clip.
+      tokens: tokens of K captions per clip.
       phrase_ids: phrase 1..P of each token, 0 for padding.
       phrases: P, for an identity of each phrase, J = K·P; None for one of each caption, J = K.
     """
@@ -269,7 +272,9 @@ def phrase_identities(
 
 
 def _mixed(h):
-    """The final mix of MurmurHash3: one to one, every bit of h moves about half of the result's."""
+    """The final mix of MurmurHash3: one to one; each bit of h changes about half of the result's
+    bits.
+    """
     h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
     return h ^ (h >> 16)
@@ -285,14 +290,14 @@ def _found(name, space, modality, embeddings):
 
 
 def _fine(embeddings):
-    """Local embeddings as they are, phrases of all captions of a clip in one axis."""
+    """The local embeddings of clips, or the phrases of all captions of a clip in one axis, K·P."""
     local, mask, gates = embeddings.local, embeddings.mask, embeddings.gates
     if mask.ndim == 2:
         return Side.of(embeddings)._replace(coarse=embeddings.coarse)
     B, K, P = mask.shape
     caption = jnp.broadcast_to(jnp.arange(K)[:, None], mask.shape)
     by_phrase = (v if v is None else v.reshape(B, K * P) for v in (mask, caption, gates))
-    # Of several captions their mean, whose score is the mean of theirs.
+    # The mean of a clip's captions: its score is the mean of their scores.
     there = mask.any(2)[:, :, None]
     coarse = jnp.sum(jnp.where(there, embeddings.coarse, 0), axis=1)
     coarse /= jnp.maximum(jnp.sum(there, axis=1), 1).astype(coarse.dtype)
@@ -300,7 +305,9 @@ def _fine(embeddings):
 
 
 def _coarse(embeddings):
-    """A clip as its only local embedding, N = 1; captions as phrases, P = K."""
+    """Coarse embeddings as a side: a clip is its only local embedding, N = 1; captions are phrases,
+    P = K.
+    """
     coarse = embeddings.coarse
     valid = embeddings.mask.any(-1)
     return Side(coarse[:, None], valid[:, None]) if coarse.ndim == 2 else Side(coarse, valid)

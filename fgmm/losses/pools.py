@@ -4,16 +4,18 @@
 a backward pass needs only a few numbers of the forward pass for each pooled set of a. Each class of
 ``CLOSED_FORMS`` has three functions, of a block ``a`` pooled along ``axis``:
 
-* ``value(a, valid, temperature, axis)`` -> s, and other arrays of this size that the derivatives
-  need;
+* ``value(a, valid, temperature, axis)`` -> s, and further arrays of the shape of s that the
+  derivatives need;
 * ``along_temperature(a, valid, temperature, axis, s, saved)`` -> ∂s/∂temperature;
 * ``along_a(a, valid, temperature, axis, s, saved, cotangent)`` -> cotangent · ∂s/∂a.
 
 ``valid`` is 1 for valid entries and 0 for others and broadcasts against ``a``; None if all are
-valid. Every set has a valid entry, and invalid ones repeat a valid one, so that extremes are those
-of all entries and products with 0 are 0. Pooled arrays keep ``axis`` with length 1.
+valid. Every pooled set has a valid entry, and invalid entries repeat a valid one. So an extreme
+over all entries is that of the valid ones, and an invalid entry times 0 is 0, never NaN. Pooled
+arrays keep ``axis`` with length 1.
 
-On a CPU each pass over ``a`` takes time comparable to its product, so the forms need few.
+On a CPU each pass over ``a`` takes about as long as the product that makes it, so the forms need
+few passes.
 ``along_a`` computes maxima and minima again before it compares entries with them, because a product
 that is computed twice may differ in its last bits.
 """
@@ -31,10 +33,10 @@ class Pooling(NamedTuple):
     Attributes:
       pool: the pool, over n or over p.
       y_to_x: whether s, pooled over n, is wanted.
-      weights: the pool over n that follows the pool over p and gives S; 'given' for a sum with
-        weights that are arguments; None if S is not wanted.
+      weights: the pool over n that follows the pool over p and gives S; 'given' for a sum whose
+        weights are arguments; None if S is not wanted.
       precision: of the products, as in ``jax.lax.dot``.
-      weighs_phrases: whether s is summed over p at once, with weights that are arguments.
+      weighs_phrases: whether s is summed over p at once, with weights given as arguments.
     """
 
     pool: str
@@ -124,7 +126,7 @@ class LogSumExp:
 class Sparc:
     """With r = a − min where that is at least (max − min)/count, else 0: s = min + Σ r²/Σ r.
 
-    ∂s/∂a = (2r − Σ r²/Σ r)/Σ r where r > 0; the minima share the difference of its sum from 1.
+    ∂s/∂a = (2r − Σ r²/Σ r)/Σ r where r > 0; the minima share what these lack to the sum 1.
     """
 
     @staticmethod
@@ -151,7 +153,7 @@ class Sparc:
 
 
 class GivenWeights:
-    """Σ w a with weights that are arguments; they take the place of ``valid``."""
+    """Σ w a with weights given as arguments; they take the place of ``valid``."""
 
     @staticmethod
     def value(a, weights, temperature, axis):
@@ -193,7 +195,7 @@ def _count(a, valid, axis):
 
 
 def _exp(difference, valid, temperature):
-    # One division of a number instead of one of each entry.
+    # One division of a scalar instead of one for each entry.
     return _counted(jnp.exp(difference * (1 / temperature)), valid)
 
 
@@ -208,7 +210,7 @@ def _v_exp_v_above_expm1(v):
 
 
 def _above_threshold(a, valid, axis):
-    """The minimum, and r."""
+    """The minimum, and r as in ``Sparc``."""
     lowest = jnp.min(a, axis, keepdims=True)
     spread = _max(a, axis) - lowest
     above = a - lowest

@@ -1,4 +1,4 @@
-"""An error for functions without forward mode that says what to do.
+"""An error for forward mode of functions that lack it, which says what to do instead.
 
 A function with its own backward pass (``jax.custom_vjp``) has no forward mode. JAX's error names
 neither the function nor an alternative.
@@ -14,11 +14,11 @@ from jax.interpreters import ad, batching, mlir
 
 
 def reverse_mode_only(operands, advice: str):
-    """The same pytree of arrays without forward mode.
+    """The same pytree of arrays, whose derivatives in forward mode raise a TypeError.
 
     Args:
-      operands: None stays None.
-      advice: what the error says.
+      operands: a pytree of arrays; None stays None.
+      advice: the message of the error.
     """
     return jax.tree.map(lambda v: _value.bind(v, advice=advice), operands)
 

@@ -1,4 +1,4 @@
-"""Terms on one score for each clip and caption, and which pairs of them are scored."""
+"""Terms with one score for each clip and caption, and the choice of pairs that are scored."""
 
 import dataclasses
 
@@ -26,30 +26,31 @@ from fgmm.losses.term import (
     top1_accuracy,
 )
 
-# Of phrases and local embeddings in a score.
+# The weights of phrases and local embeddings in a score.
 WEIGHTINGS = (*similarity.WEIGHTINGS, "learned")
 NEGATIVES = ("all", "hardest", "importance", "sampled")
-# Those by which a clip chooses captions.
+# The kinds by which a clip chooses whole captions.
 _CHOOSING = ("hardest", "importance")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoredTerm(PooledTerm):
-    """A term on one score for each clip and caption; see ``similarity.clip_similarity``.
+    """A term with one score for each clip and caption; see ``similarity.clip_similarity``.
 
     Attributes:
       direction: which side attends over which: 'y_to_x', 'x_to_y' or 'symmetric'.
-      weighting: of phrases in a score, 'uniform', 'softmax' over their scores, or 'learned' with
-        the gates of the heads.
-      local_weighting: of local embeddings, where each of them attends over phrases (all directions
-        but 'y_to_x'); empty for that of phrases.
-      phrase_temperature: of the softmax, on either side.
+      weighting: the weights of phrases in a score: 'uniform', 'softmax' over their scores, or
+        'learned' by the gates of the heads.
+      local_weighting: the weights of local embeddings, in directions 'x_to_y' and 'symmetric';
+        empty for the same as ``weighting``.
+      phrase_temperature: of weights 'softmax', on either side.
       negatives: what a clip is compared with in training: 'all' captions; 'hardest', the captions
         with the highest coarse scores; 'importance', captions drawn by coarse scores; or 'sampled',
         random phrases of every other caption. See ``negatives``.
-      candidates: captions that a clip is compared with, its own included, of 'hardest' and
-        'importance'.
-      sampled_phrases: of each other caption, of 'sampled'; all of a caption that has fewer.
+      candidates: for 'hardest' and 'importance': how many captions a clip is compared with, its own
+        included.
+      sampled_phrases: for 'sampled': how many phrases of each other caption; all of its phrases if
+        it has fewer.
     """
 
     direction: str = "y_to_x"
@@ -127,7 +128,7 @@ class ScoredTerm(PooledTerm):
     def contrast(
         self, parameters: Parameters, scores: Scores, axis_name: AxisName
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss of scores, and metrics beside accuracy and temperatures."""
+        """The loss of scores, and metrics in addition to accuracy and temperatures."""
         raise NotImplementedError
 
     def __call__(
@@ -142,8 +143,8 @@ class ScoredTerm(PooledTerm):
         axis_name=None,
         exchange="gather",
     ):
-        """As ``Term.__call__``; ``key`` is of the step, the same on all devices, for terms that
-        draw.
+        """As ``Term.__call__``. ``key`` is the random key of the step, the same on all devices;
+        only terms that draw need it.
         """
         del phrase_ids, step
         s = self.compared(parameters, x, y, key=key, axis_name=axis_name, exchange=exchange)
@@ -164,13 +165,14 @@ class ScoredTerm(PooledTerm):
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> Scores:
-        """The scores that the loss contrasts, of the pairs that ``negatives`` asks for.
+        """The scores that the loss contrasts, for the pairs that ``negatives`` chooses.
 
         Args:
-          key: of the step, the same on all devices; None where nothing is drawn.
+          key: the random key of the step, the same on all devices; None if nothing is drawn.
+          parameters, x, y, axis_name, exchange: as in ``Term.__call__``.
 
         Raises:
-          ValueError: coarse embeddings or the key are needed and missing.
+          ValueError: coarse embeddings or the key are needed but missing.
         """
         across = {"axis_name": axis_name, "exchange": exchange}
         if self.negatives == "all":
@@ -204,7 +206,7 @@ class ScoredTerm(PooledTerm):
         return dataclasses.replace(scores, counts=counts)
 
     def _of_sampled_phrases(self, parameters, x, y, keys, across):
-        """Each clip with all phrases of its own caption and some of every other."""
+        """Scores of clips with all phrases of their own and some phrases of other captions."""
         m = min(self.sampled_phrases, y.mask.shape[1])
         drawn = sampled_phrases(y.mask, m=m, keys=keys)
         local = jnp.take_along_axis(y.local, drawn[:, :, None], axis=1)
@@ -212,7 +214,7 @@ class ScoredTerm(PooledTerm):
             v if v is None else jnp.take_along_axis(v, drawn, axis=1) for v in (y.mask, y.gate)
         )
         others = self.score(parameters, x, Side(local, mask, gate=gate), **across)
-        # One candidate that is given: [B,1,P,D].
+        # The clip's own caption as its only given candidate: [B,1,P,D].
         own_y = Side(*(v if v is None else v[:, None] for v in (y.local, y.mask, None, y.gate)))
         own = self.score(parameters, x, own_y).values
         b, C = others.values.shape
@@ -225,7 +227,7 @@ class ScoredTerm(PooledTerm):
         return tuple(side for side, kind in self._weightings().items() if kind == "learned")
 
     def score(self, parameters, x, y, *, candidates=None, axis_name=None, exchange="gather"):
-        """As ``Term.score``, of ``candidates`` as in ``similarity.pooled_similarity``."""
+        """As ``Term.score``; ``candidates`` as in ``similarity.pooled_similarity``."""
         kinds = self._weightings()
         softmax = "softmax" in kinds.values()
         gates = {f"{side}_gate": _gate(side, {"x": x, "y": y}[side]) for side in self.gated_sides}
@@ -242,7 +244,7 @@ class ScoredTerm(PooledTerm):
         )
 
     def attention(self, parameters):
-        # In direction x_to_y phrases do not attend: local embeddings attend over the caption.
+        # In direction x_to_y local embeddings attend over phrases; phrases do not attend.
         return None if self.direction == "x_to_y" else super().attention(parameters)
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
@@ -255,7 +257,7 @@ class ScoredTerm(PooledTerm):
         return PhraseWeights.softmax(scores, self.phrase_temperature)
 
     def _weightings(self):
-        """The kind of weights of each side that has weights."""
+        """The kind of weights of each side, ``x`` or ``y``, that has weights."""
         of_sides = {"x": self.local_weighting or self.weighting, "y": self.weighting}
         unweighed = {"y_to_x": "x", "x_to_y": "y", "symmetric": ""}[self.direction]
         return {side: kind for side, kind in of_sides.items() if side != unweighed}

@@ -14,19 +14,20 @@ from fgmm.losses.collectives import AxisName, devices, varying_alike
 class Scores:
     """What ``similarity`` returns and ``contrastive`` takes.
 
-    A similarity without valid entries is 0, which is a score like any other. So the losses need the
+    A similarity without valid entries is 0, which could be a true score. So the losses need the
     masks: a clip without valid local embeddings, a caption without valid phrases, and a masked
-    phrase are no positives and no negatives.
+    phrase are neither positives nor negatives.
 
     Attributes:
-      values: [b,C], or [b,C,P] by phrase; 0 without valid entries. Of candidates, [b,K] or [b,K,P].
+      values: [b,C], or [b,C,P] by phrase; 0 without valid entries. With candidates, [b,K] or
+        [b,K,P].
       x_valid: which of this device's clips have valid entries, [b]; None for all.
-      y_valid: which of this device's captions do, [c], or its valid phrases, [c,P]; None for all.
-        Of candidates that are no captions of the batch, [b,K] or [b,K,P].
-      candidates: the captions that each clip is compared with, [b,K], by their number among those
-        of all devices, each once; C or more where a slot has none. None if it is compared with all.
-      counts: how often a candidate counts as a negative, [b,K], 1/π for one that is drawn with
-        probability π; None for once.
+      y_valid: which of this device's captions have valid entries, [c], or its valid phrases, [c,P];
+        None for all. With given candidates, which are not captions of the batch, [b,K] or [b,K,P].
+      candidates: the captions that each clip is compared with, [b,K], numbered over all devices,
+        none of them twice; C or more in an empty slot. None if a clip is compared with all.
+      counts: how often a candidate counts as a negative, [b,K]: 1/π if it is drawn with probability
+        π; None if each counts once.
     """
 
     values: Float[Array, "b C *P"]
@@ -37,7 +38,7 @@ class Scores:
 
     @property
     def valid(self) -> Bool[Array, "b"] | None:
-        """Which clips i and their captions i have valid entries; None for all."""
+        """Which clips have valid entries and a caption with valid entries; None for all."""
         y_valid = self.y_valid
         if y_valid is not None and y_valid.ndim == 2:
             y_valid = y_valid.any(1)
@@ -46,12 +47,13 @@ class Scores:
     def of_all_captions(
         self, axis_name: AxisName = None
     ) -> tuple[Float[Array, "b C *P"], Bool[Array, "b C"] | None, Float[Array, "b C"] | None]:
-        """Values, which pairs were compared, and how often they count; None for all, and for once.
+        """Values of all pairs, the mask of compared pairs, and how often each pair counts.
 
-        Values of candidates are put where their captions stand, and 0 elsewhere.
+        The mask is None if all pairs were compared, and the counts are None if each counts once.
+        Values of candidates are put in the columns of their captions; other columns hold 0.
 
         Raises:
-          ValueError: the candidates are no captions of the batch.
+          ValueError: the candidates are given ones, which are not captions of the batch.
         """
         if self.candidates is None:
             if self.y_valid is not None and self.y_valid.ndim == self.values.ndim:
@@ -84,7 +86,7 @@ class Scores:
 
 
 def both(one: Bool[Array, "..."] | None, other: Bool[Array, "..."] | None):
-    """The conjunction of two masks; None is a mask of everything."""
+    """The logical and of two masks; None is a mask that is True everywhere."""
     if one is None or other is None:
         return other if one is None else one
     return one & other

@@ -8,29 +8,29 @@ your own ``shard_map``, call the functions of ``similarity`` and ``contrastive``
         s = pooled_similarity(x, y, pool="softmax", temperature=0.1, axis_name="data")
         return fine_grained_nce(s, temperature=temperature, axis_name="data")
 
-**Gradients.** Within ``shard_map`` as it is by default (``check_vma=True``) all are exact: of a
-loss that is the same number on every device, as 'mean' is, a device gets the gradient of its own
-clips, and every device the whole gradient of a replicated parameter. In ``pmap``, and with
-``check_vma=False``, JAX differentiates the sum over devices of what each of them returns, and that
-is the same loss ``devices`` times. So average the gradients of parameters with ``lax.pmean``, as
-data-parallel trainers do, and they are exact; divide those of a device's own embeddings by
-``devices``. If each device sums the local losses of 'none' and differentiates its own sum,
-gradients of embeddings are exact, and those of a parameter need ``lax.psum``.
+**Gradients.** Within ``shard_map`` with its default ``check_vma=True`` all gradients are exact. If
+the loss is the same number on every device, as 'mean' is, a device gets the gradient of its own
+clips, and every device gets the whole gradient of a replicated parameter. In ``pmap``, and with
+``check_vma=False``, JAX differentiates the sum of what all devices return, which is ``devices``
+times the loss. So average the gradients of parameters with ``lax.pmean``, as data-parallel trainers
+do, and they are exact; divide the gradients of a device's own embeddings by ``devices``. If each
+device sums its losses of 'none' and differentiates its own sum, gradients of embeddings are exact,
+and those of a parameter need ``lax.psum``.
 
-**Bytes.** With n devices, b = c clips on each, embeddings of e bytes a number and sums of w bytes
-(4, or 8 for float64), a device receives in a step, for value and gradient. R is the number of
-scores of a clip and a caption: 1 in direction x_to_y or with a gate of phrases, else P, and one
-more in direction symmetric.
+**Bytes.** The table says what a device receives in a step, for value and gradient. There are n
+devices with b = c clips each, e bytes per number of an embedding and w bytes per number of a sum
+(4, or 8 for float64). R is the number of scores of a clip and a caption: 1 in direction x_to_y or
+with a gate of phrases, else P, or P + 1 in direction symmetric.
 
 ====================== ========================================================================
 similarities, gather   (n − 1) c·P·D (e + w): y one way, its gradient back
-gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·R·w): x and its gradient, s and its own
-similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient behind it once
-their masks            (n − 1) c·P, and (n − 1) b·N if x travels
-gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: their weights as y
-gate of x, x smaller   (n − 1) 2 b·N·w: its weights as x; otherwise a gate stays where it is
-choice of candidates   (n − 1) c (D·e + 2): coarse embeddings, masks; y as by gather
-of the hardest ones    (n − 1) c·2 w more: sums of columns of coarse scores
+gather, x smaller      (n − 1) (b·N·D (e + w) + 2 b·c·R·w): x, s, and their gradients
+similarities, ring     c·P·D (2 n·e + (n + 1) w): y around twice, its gradient around once
+their masks            (n − 1) c·P, and (n − 1) b·N if x is sent
+gate of phrases        (n − 1) 2 c·P·w by gather, c·P·w (3 n + 1) by ring: weights sent like y
+gate of x, x smaller   (n − 1) 2 b·N·w: weights sent like x; otherwise they are not sent
+choice of candidates   (n − 1) c (D·e + 2): coarse embeddings, masks; and y as with gather
+hardest candidates     (n − 1) c·2 w more: sums of columns of coarse scores
 info_nce               (n − 1) c (2 w + 1): sums of columns, their gradient, ``valid``
 sigmoid                (n − 1) c: ``valid``
 mil_nce                (n − 1) c (2 w + J): sums of columns, their gradient, ``mask``
@@ -38,9 +38,9 @@ fine_grained_nce       (n − 1) c·P (2 w + 5): the same for each phrase, and `
 sparc                  nothing
 ====================== ========================================================================
 
-and a few scalars: the loss, the number of valid clips, gradients of temperatures. x [b,N,D], the
-larger side by far where clips are compared cell by cell, does not travel. ``received_bytes`` is
-this table; a test compares it with the compiled program.
+and a few scalars: the loss, the number of valid clips, gradients of temperatures. x [b,N,D] is by
+far the larger side if clips are compared cell by cell, and is then not sent. ``received_bytes``
+computes this table; a test compares it with the compiled program.
 """
 
 import inspect
@@ -66,10 +66,11 @@ def sharded(
     replicated: Collection[int | str] = (),
     exchange: str = "gather",
 ) -> Callable[..., Any]:
-    """A loss of the clips of all devices.
+    """Turns a loss that takes ``axis_name`` into a loss of the clips of all devices.
 
-    For example an ``Objective``, whose parameters and step every device holds, or any function that
-    passes ``axis_name`` to those of ``similarity`` and ``contrastive``, or one of these::
+    The loss may be an ``Objective``, whose parameters and step every device holds, a function of
+    ``contrastive``, or any function that passes ``axis_name`` on to ``similarity`` and
+    ``contrastive``::
 
         over_mesh = sharded(objective, mesh, replicated=(0,))
         loss, metrics = over_mesh(parameters, embeddings, batch, step)
@@ -79,20 +80,21 @@ def sharded(
     Args:
       loss: takes arrays of a device's own clips and the keyword ``axis_name``, and returns a pytree
         of scalars that are the same on all devices. If it takes ``exchange``, it is given that too.
-      mesh: of all devices.
-      axes: of the mesh, over which clips are sharded; None for all of them.
-      replicated: positions and names of those arguments that every device holds whole. The others
-        are pytrees of arrays [B, ...], B a multiple of the number of devices, and of scalars, which
-        are whole anyway.
+      mesh: the mesh of all devices.
+      axes: the axes of the mesh over which clips are sharded; None for all of them.
+      replicated: positions and names of the arguments that every device holds whole. Other
+        arguments are pytrees of arrays [B, ...], with B a multiple of the number of devices.
+        Scalars are always replicated.
       exchange: how embeddings are sent, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
       A function of the same arguments, for all B clips, to be called under ``jit``. Keywords that
-        are no arrays, such as ``pool="max"``, are passed on.
+      are not arrays, such as ``pool="max"``, are passed on.
 
     Raises:
       ValueError: an unknown exchange, axes that the mesh does not have, a loss without
-        ``axis_name``, a ring for one without ``exchange``, or a loss that returns no scalars.
+        ``axis_name``, 'ring' for a loss without ``exchange``, or, when the function is called, a
+        loss that returns anything but scalars.
     """
     check_choice("exchange", exchange, EXCHANGES)
     axes = mesh.axis_names if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
@@ -116,7 +118,7 @@ def sharded(
         arrays = {name: v for name, v in named.items() if _is_of_arrays(v)}
         options = {name: v for name, v in named.items() if name not in arrays} | across
 
-        # Flat, since a container of arrays may refuse to hold specs.
+        # Flattened, since a container of arrays may refuse to hold specs.
         leaves, structure = jax.tree.flatten((arguments, arrays))
         # JAX sorts the keys of a dict.
         places = [*enumerate(arguments), *sorted(arrays.items())]
@@ -168,15 +170,15 @@ def received_bytes(
       loss: 'info_nce' or 'sigmoid' of scores, or 'mil_nce' or 'fine_grained_nce' of pooled
         similarities (J = P), or 'sparc'.
       devices: n.
-      clips: b, of each device.
-      N, P, D: embeddings of a clip and of a caption, and their width.
+      clips: b, clips on each device.
+      N, P, D: embeddings of a clip, embeddings of a caption, and their width.
       exchange: 'gather' or 'ring'.
-      itemsize: e, of a number of an embedding.
-      masked: whether x and y have masks, and phrases identities.
-      direction: of scores, as in ``similarity.clip_similarity``.
-      x_gated, y_gated: whether local embeddings and phrases have a gate, of scores.
-      negatives: of scores, 'all', or chosen by coarse scores: 'hardest' or 'importance'. Of m
-        sampled phrases it is 'all' with P = m.
+      itemsize: e, bytes per number of an embedding.
+      masked: whether x and y have masks, and phrases have identities.
+      direction: direction of scores, as in ``similarity.clip_similarity``.
+      x_gated, y_gated: whether local embeddings and phrases have a gate in scores.
+      negatives: which scores: 'all', or those chosen by coarse scores, 'hardest' or 'importance'.
+        For m sampled phrases use 'all' with P = m.
 
     Raises:
       ValueError: an unknown loss, exchange, direction or kind of negatives.

@@ -1,7 +1,7 @@
 """Similarity of clips and phrases, pooled from the similarities of their local embeddings.
 
-Results are ``scores.Scores``: the numbers with their masks, by which the losses of ``contrastive``
-leave out masked entries.
+Results are ``scores.Scores``: values with their masks, so that the losses of ``contrastive`` leave
+out masked entries.
 
 With x [B,N,D] the local embeddings of clips and y [C,P,D] the phrase embeddings of captions, the
 local similarities are a[b,c,n,p] = <x_bn, y_cp>. They are pooled over n into s[b,c,p], one number
@@ -10,10 +10,11 @@ are used as they are: for cosines, pass vectors of unit length.
 
 Three implementations compute the same. ``dense`` is the definition: a is held in memory, B·C·N·P
 numbers, and derivatives are JAX's, of any order and mode. ``blockwise`` computes a in blocks and
-has its own backward pass: memory grows with B·N·D + C·P·D + B·C·P, reverse mode only. Asked for
-forward mode it raises a TypeError; pass ``implementation='dense'`` there at any size. ``kernel``
-needs as little memory. It is for NVIDIA's Hopper devices, pools softmax and logsumexp in direction
-y_to_x, bfloat16, and first derivatives (``kernels.hopper``), and is used only on request.
+has its own backward pass: memory grows with B·N·D + C·P·D + B·C·P. It supports reverse mode only;
+forward mode raises a TypeError, for which ``implementation='dense'`` is the remedy at any size.
+``kernel`` needs as little memory. It is limited to NVIDIA's Hopper devices, pools softmax and
+logsumexp in direction y_to_x, bfloat16 and first derivatives (``kernels.hopper``), and is used only
+on request.
 
 Clips and captions come in one of these layouts:
 
@@ -21,7 +22,7 @@ Clips and captions come in one of these layouts:
 layout           y          s        clip b is compared with
 ================ ========== ======== ============================================================
 all pairs        [C,P,D]    [B,C,P]  every caption
-candidates       [C,P,D]    [B,K,P]  the captions candidates[b], [B,K] by their number in y
+candidates       [C,P,D]    [B,K,P]  K captions of y, with the numbers candidates[b]
 given candidates [B,K,P,D]  [B,K,P]  K captions of its own, such as mined negatives
 matched pairs    [B,P,D]    [B,P]    caption b: ``matched_similarity``
 ================ ========== ======== ============================================================
@@ -29,10 +30,10 @@ matched pairs    [B,P,D]    [B,P]    caption b: ``matched_similarity``
 Within a ``shard_map`` or ``pmap``, with ``axis_name``, a device passes its own clips x [b,N,D] and
 its own captions y [c,P,D]. It gets the rows of its own clips against the captions of all devices, C
 = c · devices, in the order of ``axis_index``. Without ``axis_name``, b is B and c is C. Candidates
-are numbered over all devices; given ones and matched pairs are on one device and need no
-``axis_name``. ``exchange`` says how captions are sent, ``sharded`` what holds for gradients. Arrays
-that only ``jit`` shards give the right results, but XLA gathers both sides for ``blockwise``: wrap
-the loss in ``sharded.sharded``.
+are numbered over all devices; given candidates and matched pairs are on one device and need no
+``axis_name``. The module ``exchange`` describes how captions are sent, ``sharded`` how gradients
+are summed. Arrays sharded by ``jit`` alone give the right results, but XLA gathers both sides for
+``blockwise``: wrap the loss in ``sharded.sharded``.
 """
 
 import math
@@ -55,10 +56,10 @@ from fgmm.losses.scores import Scores
 DIRECTIONS = ("y_to_x", "x_to_y", "symmetric")
 WEIGHTINGS = ("uniform", "softmax")
 
-# The bytes of a up to which dense is chosen: it is as fast there, and has all derivatives.
+# Up to so many bytes of a, dense is chosen: it is as fast there, and has all derivatives.
 _DENSE_BYTES = 256 << 10
 
-# A score with phrase weights has one more pool, of s over p.
+# A weighting of phrases is one more pool, of s over p.
 _POOL_OF_WEIGHTING = {"uniform": "mean", "softmax": "softmax"}
 
 
@@ -101,26 +102,26 @@ def pooled_similarity(
         whatever its values, and no gradient.
       pool: one of the above.
       temperature: of softmax and logsumexp, above 0, in the units of a; the others have none.
-      candidates: the captions that each clip is compared with; None for all. A number that is no
-        caption's, and a caption that the clip has named before, fill no slot: their s is 0 and has
-        no gradient.
+      candidates: the captions that each clip is compared with; None for all. A slot is empty, with
+        s = 0 and no gradient, if its number is outside 0..C−1 or repeats an earlier one of the
+        clip.
       implementation: 'dense', 'blockwise', 'kernel', or None for dense where a is at most 256 KiB,
         else for blockwise.
       block: how many clips and how many captions blockwise takes at a time; None for a choice by
         shape, such that a block of a stays in cache.
       precision: of the products, as in ``jax.lax.dot``.
-      axis_name: the mapped axis, or axes, over which clips are shared; None for a single device.
-      exchange: how embeddings travel between devices, 'gather' or 'ring'; see ``exchange``.
+      axis_name: the mapped axis, or axes, over which clips are sharded; None for a single device.
+      exchange: how embeddings are sent between devices, 'gather' or 'ring'; see ``exchange``.
 
     Returns:
       s as the ``values`` of ``Scores``, [b,C,P] in float32 or wider, or [b,K,P] of candidates. It
       is 0 for a masked phrase and for a clip with nothing valid.
 
     Raises:
-      ValueError: an array that is not as annotated, an unknown option, no temperature where the
-        pool has one or one where it has none, a block for any but blockwise, what kernel does not
-        support, or indices of candidates that are given or that travel around a ring.
-      TypeError: forward-mode derivatives of any implementation but dense.
+      ValueError: an array is not as annotated, an option is unknown, a temperature is missing or
+        the pool has none, a block is given for another implementation than blockwise, kernel does
+        not support an argument, or ``candidates`` are combined with y [b,K,P,D] or with 'ring'.
+      TypeError: a forward-mode derivative of another implementation than dense.
     """
     check_pool(pool, temperature)
     pooling = Pooling(pool, y_to_x=True, weights=None, precision=precision)
@@ -186,11 +187,11 @@ def clip_similarity(
     S = Σ_p β_p s[b,c,p]. ``x_to_y``, its mirror image: every local embedding attends over the
     caption, t[b,c,n] = pool_p a[b,c,n,p], and S = Σ_n β_n t[b,c,n]. ``symmetric``: their mean.
 
-    The weights β are uniform over valid entries or softmax(s / phrase_temperature), of the pair
-    that is scored itself: a score depends on clip b and caption c alone, matched or not.
+    The weights β are uniform over valid entries, or softmax(s / phrase_temperature) within the
+    scored pair. So a score depends on clip b and caption c only, whether they match or not.
 
-    With a gate the weights of its side are ``gate_weights`` instead, whatever that side is compared
-    with: β_cp = softmax_p(y_gate) of phrases, γ_bn = softmax_n(x_gate) of local embeddings, and
+    If a side has a gate, its weights are ``gate_weights`` instead, which do not depend on the other
+    side: β_cp = softmax_p(y_gate) of phrases, γ_bn = softmax_n(x_gate) of local embeddings, and
 
         S[b,c] = ½ (Σ_p β_cp s[b,c,p] + Σ_n γ_bn t[b,c,n])
 
@@ -200,10 +201,10 @@ def clip_similarity(
     Args:
       x, y, x_mask, y_mask, pool, temperature: as in ``pooled_similarity``.
       direction: 'y_to_x', 'x_to_y' or 'symmetric'.
-      weighting: 'uniform' or 'softmax', of a side without a gate; in the mirrored direction
-        likewise, over n.
-      phrase_temperature: of softmax weights, above 0; uniform ones have none.
-      x_gate, y_gate: logits of the weights of local embeddings and of phrases; None for none.
+      weighting: weights of a side without a gate, 'uniform' or 'softmax': of phrases over p, and in
+        the mirrored direction of local embeddings over n.
+      phrase_temperature: of softmax weights, above 0; None for uniform ones.
+      x_gate, y_gate: logits of the weights of local embeddings and of phrases; None for no gate.
       candidates: as in ``pooled_similarity``.
       implementation, block, precision, axis_name, exchange: as in ``pooled_similarity``.
 
@@ -212,8 +213,8 @@ def clip_similarity(
       either side has nothing valid.
 
     Raises:
-      ValueError, TypeError: as ``pooled_similarity``, and for a gate of a side that the direction
-        does not weigh or softmax weights where gates leave no side for them.
+      ValueError, TypeError: as in ``pooled_similarity``. Also a ValueError for a gate of a side
+        that the direction does not weigh, and for softmax weights if every weighed side has a gate.
     """
     check_pool(pool, temperature)
     _check_weights(direction, weighting, phrase_temperature, x_gate, y_gate)
@@ -301,12 +302,12 @@ class _Captions(NamedTuple):
     """The captions of a layout.
 
     Attributes:
-      y, weights: phrase embeddings [c,P,D] and the weights of their gate [c,P], of this device.
-      mask: of all captions of all devices [C,P].
-      candidates: numbers of all of these [b,K], each once for a clip, C or more for none; None for
-        all.
-      given: whether they are candidates of one clip each, flattened.
-      axis_name: over which they are shared; None for one device.
+      y, weights: this device's phrase embeddings [c,P,D] and the weights of their gate [c,P].
+      mask: mask of the captions of all devices [C,P].
+      candidates: the captions of each clip [b,K], numbered over all devices, none of them twice; C
+        or more for an empty slot. None for all captions.
+      given: whether y was [b,K,P,D], candidates of one clip each, and is flattened here.
+      axis_name: the mapped axis over which captions are sharded; None for one device.
     """
 
     y: Float[Array, "c P D"]
@@ -338,7 +339,7 @@ class _Captions(NamedTuple):
         return cls(*flat, jnp.arange(b * K, dtype=jnp.int32).reshape(b, K), True, None)
 
     def mask_of_pairs(self):
-        """Which phrases of the pairs are valid, [1,C,P] or [b,K,P]."""
+        """Which phrases of each pair are valid, [1,C,P] or [b,K,P]."""
         if self.candidates is None:
             return self.mask[None]
         return self.mask.at[self.candidates].get(mode="fill", fill_value=False)
@@ -351,7 +352,7 @@ class _Captions(NamedTuple):
 
 
 def _distinct(candidates, captions):
-    """Candidates without repetitions; in the place of those, numbers from ``captions`` on."""
+    """Candidates with repeated and invalid numbers replaced by numbers from ``captions`` on."""
     candidates = candidates.astype(jnp.int32)
     order = jnp.argsort(candidates, axis=1, stable=True)
     ordered = jnp.take_along_axis(candidates, order, axis=1)
@@ -377,7 +378,7 @@ def _similarities(
 ):
     """s and S of ``blockwise.similarities`` for captions of any layout.
 
-    If both are [b,C], S is their mean and s None.
+    If both would be [b,C], the result is None and their mean.
     """
     if block is not None and not (len(block) == 2 and min(block) >= 1):
         raise ValueError(f"block must be two numbers of at least 1; got {block}")

@@ -1,6 +1,6 @@
 """Losses of a classifier's logits against labels, as means over the valid clips of all devices.
 
-Each is a mean over clips, so a device needs nothing of the others but the sums.
+Devices exchange only the sums of these means.
 """
 
 import jax
@@ -24,14 +24,14 @@ def softmax_cross_entropy(
     ``label_smoothing`` (Szegedy et al., CVPR 2016, arXiv 1512.00567, section 7).
 
     Args:
-      logits: of a device's own clips.
-      labels: the class of each; any number where there is none.
-      mask: which clips have a label and something to tell it from.
+      logits: of the device's own clips.
+      labels: the class of each clip; any number for a masked clip.
+      mask: which clips have a label and the modality that the classifier sees.
       label_smoothing: ε, from 0 to less than 1.
-      axis_name: of the devices, as in ``contrastive``.
+      axis_name: the mapped axis of devices, as in ``contrastive``.
 
     Returns:
-      0 where no clip is valid, with gradient 0.
+      The loss; 0, with gradient 0, if no clip is valid.
     """
     with jax.named_scope("softmax_cross_entropy"):
         logits = _finite(logits, mask)
@@ -48,12 +48,15 @@ def sigmoid_cross_entropy(
     *,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """The mean of the binary cross entropies of all classes, for clips with any number of them.
+    """The mean binary cross entropy over all classes, for clips with any number of classes.
 
     Args:
-      logits: of a device's own clips; a class has the probability sigmoid(logit).
+      logits: of the device's own clips; a class has the probability sigmoid(logit).
       labels: which classes each clip has.
-      mask, axis_name: as of ``softmax_cross_entropy``.
+      mask, axis_name: as in ``softmax_cross_entropy``.
+
+    Returns:
+      The loss; 0, with gradient 0, if no clip is valid.
     """
     with jax.named_scope("sigmoid_cross_entropy"):
         logits = _finite(logits, mask)
@@ -64,8 +67,8 @@ def sigmoid_cross_entropy(
 def label_found(
     logits: Float[Array, "b classes"], labels: Int[Array, "b"] | Bool[Array, "b classes"]
 ) -> Bool[Array, "b"]:
-    """Whether the highest logit is that of the clip's class, or of one of its classes; a tie with
-    another class is an error.
+    """Whether the highest logit is that of the clip's class, or of one of its classes. A tie with
+    another class counts as wrong.
     """
     if labels.ndim == 1:
         labels = labels[:, None] == jnp.arange(logits.shape[1])[None]
@@ -83,7 +86,7 @@ def mean_of_valid(
 
 
 def _finite(logits, mask):
-    """Logits without what stands in rows that do not count, so that no NaN reaches a gradient."""
+    """Logits with zeros in masked rows, so that a NaN there does not reach a gradient."""
     return jnp.where(mask[:, None], logits, 0.0)
 
 

@@ -33,8 +33,8 @@ def temperature_from_logit_scale(
 ) -> Float[Array, ""]:
     """The temperature of CLIP's ``logit_scale``: 1 / min(exp(log_scale), maximum).
 
-    CLIP clips the parameter after every update. Here the value is clipped, and ``clipped`` keeps a
-    gradient.
+    CLIP clips the parameter after every update. Here the value is clipped instead, by ``clipped``,
+    whose gradient can bring it back.
     """
     return jnp.exp(-clipped(jnp.asarray(log_scale), -math.inf, math.log(maximum)))
 
@@ -43,8 +43,8 @@ def clipped(value: Float[Array, ""], low: float, high: float) -> Float[Array, ""
     """``value`` clipped to [low, high], with a gradient that can bring it back.
 
     The gradient of a plain clip is 0 outside its bounds, so a parameter that stepped outside stays
-    there. Here only a gradient whose descent leads further out is stopped. That depends on its
-    sign, so a forward-mode derivative raises a TypeError.
+    there. Here a gradient is stopped only if descent would lead further outside. That depends on
+    the sign of the gradient, so a forward-mode derivative raises a TypeError.
     """
     return _clipped(reverse_mode_only(value, _FORWARD_MODE), low, high)
 

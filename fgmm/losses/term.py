@@ -1,4 +1,4 @@
-"""Base classes of the terms of an objective. The terms are in ``terms``, one a file.
+"""Base classes of the terms of an objective. The terms are in ``terms``, one per file.
 
 A term is a loss with its options and its learned parameters. A module of ``terms`` defines a frozen
 dataclass ``Term``, derived from one of the classes here, whose fields are its options::
@@ -36,14 +36,15 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Side(NamedTuple):
-    """One side of a pair: x, the clips, or y, the captions folded into one axis of phrases.
+    """One side of a pair: x, the clips, or y, the captions of a clip folded into one axis of
+    phrases.
 
     Attributes:
-      local: embeddings.
+      local: local or phrase embeddings.
       mask: which of them are valid.
-      caption: which caption of its clip each belongs to; None if there is only one.
-      gate: logits of their learned weights; None if there are none.
-      coarse: one embedding a clip; None where no term needs it.
+      caption: the number of the caption that each phrase belongs to; None if there is only one.
+      gate: logits of learned weights of ``local``; None if there are none.
+      coarse: one embedding per clip; None if no term needs it.
     """
 
     local: Float[Array, "B N D"]
@@ -62,12 +63,12 @@ class Side(NamedTuple):
 class Attention:
     """How phrases attend to their own clips: with the weights of a pool over local embeddings.
 
-    Its ``str`` describes it. A term that attends in another way has a subclass with another
-    ``__call__`` and ``__str__``.
+    ``str`` of it is a description. A term that attends in another way returns a subclass with its
+    own ``__call__`` and ``__str__``.
 
     Attributes:
       pool: one of ``dense.POOLS``.
-      temperature: of the pool; None if it has none.
+      temperature: temperature of the pool; None if it has none.
     """
 
     pool: str
@@ -97,7 +98,7 @@ class PhraseWeights(NamedTuple):
     """The weight of each phrase of a clip in a term.
 
     Attributes:
-      weights: they sum to 1, or to less if a null slot takes its share.
+      weights: the weights, with sum 1, or less if a null slot takes a share.
       description: how they are computed, in words.
     """
 
@@ -106,10 +107,12 @@ class PhraseWeights(NamedTuple):
 
     @classmethod
     def uniform(cls, scores: Float[Array, "P"]) -> "PhraseWeights":
+        """The same weight for each phrase."""
         return cls(jnp.full(scores.shape, 1 / len(scores), scores.dtype), "uniform")
 
     @classmethod
     def softmax(cls, scores: Float[Array, "P"], temperature: ScalarLike) -> "PhraseWeights":
+        """Weights softmax(scores / temperature)."""
         everything = jnp.ones(scores.shape, bool)
         options = {"pool": "softmax", "temperature": temperature, "axis": 0}
         weights = pool_weights(scores, everything, **options)
@@ -121,7 +124,7 @@ class Term:
     """A loss with its options and learned parameters.
 
     Attributes:
-      temperature: of the contrast; the initial one if it is learned.
+      temperature: temperature of the contrast; its initial value if it is learned.
       learn_temperature: whether it is learned, as its logarithm.
       min_temperature, max_temperature: bounds of every learned temperature of the term.
       levels: the levels of embeddings, 'fine' and 'coarse', at which the loss makes sense.
@@ -172,9 +175,9 @@ class Term:
 
         Args:
           parameters: as from ``init``.
-          x, y: the two sides. A clip is valid if it has something valid on both.
-          phrase_ids: equal for phrases of y that are the same; None if that is not known.
-          step: of training, from 0.
+          x, y: the two sides. A clip is valid if it has valid embeddings on both.
+          phrase_ids: numbers that are equal for equal phrases of y; None if unknown.
+          step: the training step, from 0.
           axis_name, exchange: as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
@@ -188,33 +191,33 @@ class Term:
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> Scores:
-        """The score of each clip and caption by which the loss would rank them: [b,C].
+        """The scores [b,C] by which the loss would rank clips and captions.
 
-        It depends only on clip b and caption c, so that a gallery may be scored in parts.
+        A score depends only on clip b and caption c, so a gallery may be scored in parts.
         ``axis_name`` and ``exchange`` are as in ``similarity.pooled_similarity``.
         """
         raise NotImplementedError
 
     @property
     def gated_sides(self) -> tuple[str, ...]:
-        """Which of the sides 'x' and 'y' must have gates, for weights that are learned."""
+        """The sides, of 'x' and 'y', that must have gates because their weights are learned."""
         return ()
 
     @property
     def needs_coarse(self) -> bool:
-        """Whether it chooses negatives by the coarse embeddings of both sides."""
+        """Whether the term chooses negatives by the coarse embeddings of both sides."""
         return False
 
     @property
     def draws(self) -> bool:
-        """Whether it draws at random; it is then called with a ``key`` of the step."""
+        """Whether the term draws at random; it is then called with ``key``, the key of the step."""
         return False
 
     def check_batch(self, clips: int, exchange: str) -> None:
-        """Raises a ValueError if it cannot take so many clips, or embeddings that travel so.
+        """Raises a ValueError if the term does not support a batch size or an exchange.
 
         Args:
-          clips: of all devices.
+          clips: clips of a batch, over all devices.
           exchange: as in ``similarity.pooled_similarity``.
         """
 
@@ -225,15 +228,15 @@ class Term:
         """
 
     def with_implementation(self, name: str | None) -> "Term":
-        """The same term with its similarities computed in another way, if it has several.
+        """The same term with another implementation of its similarities, if it has several.
 
         Args:
-          name: as in ``similarity.pooled_similarity``.
+          name: ``implementation`` as in ``similarity.pooled_similarity``.
         """
         return self
 
     def attention(self, parameters: Parameters) -> Attention | None:
-        """How phrases attend to their clips at the fine level; None if the term does not say.
+        """How phrases attend to their clips at the fine level; None if the term defines none.
 
         Args:
           parameters: as from ``init``.
@@ -248,20 +251,23 @@ class Term:
         step: int,
         gate: Float[Array, "P"] | None = None,
     ) -> PhraseWeights | None:
-        """The weights of the phrases of a clip at the fine level; None if the term does not say.
+        """The weights of the phrases of a clip at the fine level; None if the term defines none.
 
-        Only for display: in an evaluation, weights of the matched pair would reveal the answer.
+        They are only for display. In an evaluation, weights of the matched pair would reveal the
+        answer.
 
         Args:
           parameters: as from ``init``.
           scores: the similarities of the clip's valid phrases to the clip, from ``attention``.
-          step: of training, for weights that are annealed.
+          step: the training step, for weights that are annealed.
           gate: logits of the phrases' learned weights; None where there are none.
         """
         return None
 
     def current(self, option: str, parameters: Parameters) -> ScalarLike:
-        """A temperature by the name of its option: its learned value, or else the option."""
+        """A temperature by the name of its option: the learned value if it is learned, otherwise
+        the option.
+        """
         if not self._temperatures()[option]:
             return getattr(self, option)
         low, high = math.log(self.min_temperature), math.log(self.max_temperature)
@@ -282,11 +288,11 @@ class PooledTerm(Term):
 
     Attributes:
       pool: how similarities are pooled.
-      attention_temperature: of the pools 'softmax' and 'logsumexp', which alone have one; the
-        initial one if it is learned.
+      attention_temperature: of the pools 'softmax' and 'logsumexp'; other pools have none. Its
+        initial value if it is learned.
       learn_attention_temperature: whether it is learned, as its logarithm.
-      implementation: what computes similarities, 'dense', 'blockwise' or 'kernel'; None for one of
-        the first two by size.
+      implementation: of similarities: 'dense', 'blockwise' or 'kernel'; None for dense or
+        blockwise, by size.
     """
 
     pool: str = "softmax"
@@ -313,6 +319,7 @@ class PooledTerm(Term):
         axis_name: AxisName = None,
         exchange: str = "gather",
     ) -> Scores:
+        """s[b,c,p] by the options of this term; see ``similarity.pooled_similarity``."""
         return similarity.pooled_similarity(
             *(x.local, y.local, x.mask, y.mask),
             **self._pooling(parameters),
@@ -366,11 +373,11 @@ class PooledTerm(Term):
 
 
 def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""]:
-    """The share of clips whose own caption has the highest score, and of captions whose own clip
-    has.
+    """The mean of two shares: of clips whose own caption has the highest score, and of captions
+    whose own clip has.
 
-    The mean of both, over valid clips of all devices; a tie counts as an error. Of scores of
-    candidates, among these.
+    Over the valid clips of all devices; a tie counts as wrong. With candidates, only compared pairs
+    are rivals.
     """
     valid = scores.valid
     s, compared, _ = scores.of_all_captions(axis_name)

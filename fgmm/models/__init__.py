@@ -1,1 +1,1 @@
-"""Encoders and heads as flax modules: pure functions of their variables. They know no losses."""
+"""Encoders and heads as flax modules: pure functions of their variables. They import no losses."""

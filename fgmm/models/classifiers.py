@@ -15,14 +15,14 @@ from fgmm.models.heads import pooled
 
 
 class ClassifierHead(nn.Module):
-    """Logits of classes. At first all are 0, so that the first step of fine-tuning leaves the
-    encoder alone (as in ViT, Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, section 3.2).
+    """Logits of classes. The kernel starts at 0, so that the first step of fine-tuning does not
+    change the encoder (as in ViT, Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, section 3.2).
 
     Attributes:
-      modality: whose encoder's features it takes.
-      classes: how many.
-      pool: ``"mean"`` or ``"max"`` over the valid features of a clip; ``"own"`` for the encoder's
-        own coarse feature in the place of theirs.
+      modality: the modality whose encoder's features it takes.
+      classes: how many classes there are.
+      pool: ``"mean"`` or ``"max"`` over the valid features of a clip; ``"own"`` takes the encoder's
+        own coarse feature instead.
       dropout: share of the pooled feature's channels that are set to 0 in training.
     """
 
@@ -43,15 +43,15 @@ class ClassifierHead(nn.Module):
 
 
 def checked(classifiers: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The options of every classifier, completed by defaults.
+    """The options of every classifier, checked, with ``classes`` as a tuple.
 
     Args:
-      classifiers: ``config.model.classifiers``.
-      modalities: those that the model has encoders for.
+      classifiers: ``config.model.classifiers``, with the defaults of ``Classifier`` filled in.
+      modalities: the modalities that the model has encoders for.
 
     Raises:
-      ConfigError: an option is unknown, missing or wrong, a class is named twice, or there is no
-        encoder of the modality.
+      ConfigError: an option is unknown, missing or wrong, there are fewer than two classes, a class
+        is named twice, or there is no encoder of the modality.
     """
     return {
         name: _classifier(name, plain(entry), modalities) for name, entry in classifiers.items()
@@ -59,12 +59,12 @@ def checked(classifiers: Config, modalities: tuple[str, ...]) -> dict[str, dict[
 
 
 def check_classes(classifiers: Config, source: Any, label: str) -> None:
-    """Compares the classes of a source to train on with those of the classifiers.
+    """Checks that a training source has the classes of all classifiers, in the same order.
 
     Args:
       classifiers: ``config.model.classifiers``.
-      source: whose ``classes`` are names by kind of label.
-      label: the kind.
+      source: the source; its ``classes`` are names of classes by kind of label.
+      label: the kind of label.
 
     Raises:
       ConfigError: the source has no such label, or other classes.

@@ -1,10 +1,10 @@
-"""Parameters and floating-point operations of a model, part by part; nothing is computed.
+"""Parameters and floating-point operations of a model, part by part, without running it.
 
-A FLOP is half a multiply-add. Matrix products and convolutions are counted in the jaxpr of the
+A multiply-add is two FLOPs. Matrix products and convolutions are counted in the jaxpr of the
 forward pass. So the count does not depend on the platform or on what XLA does (layouts, fusions,
 padding), and tracing takes less time than the lowering that XLA's own cost analysis needs.
-Additions, normalisation, activations and look-ups are left out. Products of a convolution with its
-padding are counted, as in most papers.
+Additions, normalisation, activations and look-ups are not counted. Products of a convolution with
+its padding are counted, as in most papers.
 """
 
 import collections
@@ -27,7 +27,7 @@ class Part(NamedTuple):
     Attributes:
       name: such as ``"video, s3d"`` or ``"heads"``.
       parameters: how many numbers are learned.
-      flops: of the forward pass on one clip, with all of its captions.
+      flops: FLOPs of the forward pass on one clip with all of its captions.
     """
 
     name: str
@@ -39,21 +39,24 @@ def flops(function: Callable, *arguments: Any) -> float:
     """FLOPs of a function's matrix products and convolutions.
 
     Args:
-      function: traced, not run.
-      arguments: arrays or their shapes.
+      function: the function; it is traced, not run.
+      arguments: its arguments, arrays or ``jax.ShapeDtypeStruct``.
 
     Raises:
-      ValueError: there is a product in a loop without a fixed number of turns.
+      ValueError: there is a product in a loop (``while``) without a fixed number of iterations.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments)
     return sum((count for _, count in _products(jaxpr.jaxpr, "")), 0.0)
 
 
 def by_encoder(function: Callable, *arguments: Any) -> dict[str, float]:
-    """The same by encoder, such as ``"encoders_video"``; under ``""`` outside encoders.
+    """FLOPs as in ``flops``, by encoder, such as ``"encoders_video"``; ``""`` for all else.
 
     Args:
-      function, arguments: as of ``flops``; it applies a ``MultiModal``.
+      function, arguments: as in ``flops``; the function must apply a ``MultiModal``.
+
+    Raises:
+      ValueError: as in ``flops``.
     """
     return _by_encoder(_named(function)(*arguments))
 
@@ -62,8 +65,8 @@ def parts(model: nn.Module, inputs: Mapping[str, Any]) -> list[Part]:
     """Parameters and FLOPs of each encoder of a ``MultiModal``, then of its heads.
 
     Args:
-      model: as of ``Experiment.model``.
-      inputs: what it receives, or the shapes of that; for any number of clips.
+      model: as ``Experiment.model``.
+      inputs: the inputs of the model, arrays or ``jax.ShapeDtypeStruct``, for any number of clips.
     """
 
     def run(key, inputs):
@@ -100,10 +103,10 @@ def _name_of(encoder: nn.Module) -> str:
 
 
 def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
-    """The table of ``parts``, with their sum, for a person.
+    """The parts and their sum as a table in text.
 
     Args:
-      model, inputs: as of ``parts``.
+      model, inputs: as in ``parts``.
     """
     rows = parts(model, inputs)
     rows.append(Part("all", sum(p.parameters for p in rows), sum(p.flops for p in rows)))
@@ -115,7 +118,7 @@ def table(model: nn.Module, inputs: Mapping[str, Any]) -> str:
 
 
 def _named(function: Callable, **options: Any) -> Callable:
-    """``jax.make_jaxpr`` with flax's option that names what modules trace."""
+    """``jax.make_jaxpr`` with flax's name scopes for modules switched on."""
 
     def trace(*arguments):
         with flax.config.temp_flip_flag("profile", True):
@@ -132,7 +135,7 @@ def _by_encoder(jaxpr: Any) -> dict[str, float]:
 
 
 def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
-    """The encoder, or ``""``, that each product of a jaxpr belongs to, and its FLOPs."""
+    """For each product of a jaxpr: the encoder that it belongs to, or ``""``, and its FLOPs."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         within = _scope(equation) or scope
@@ -153,20 +156,20 @@ def _products(jaxpr: Any, scope: str) -> Iterator[tuple[str, float]]:
 
 
 def _branches(equation: Any) -> Sequence[Any]:
-    """The branches of a ``cond``; only the default one if the platform decides."""
+    """The branches of a ``cond``; only the default branch if the branch depends on the platform."""
     branches = equation.params["branches"]
     platforms = equation.params.get("branches_platforms")
     return [branches[platforms.index(None)]] if platforms and None in platforms else branches
 
 
 def _scope(equation: Any) -> str:
-    """The encoder in whose name an equation was traced, or ``""``."""
+    """The encoder in whose name scope an equation was traced, or ``""``."""
     scopes = str(equation.source_info.name_stack).split("/")
     return next((scope for scope in scopes if scope.startswith(_ENCODER)), "")
 
 
 def _of_dot(equation: Any) -> float:
-    """Two for each element of the result and each element that is summed over."""
+    """Two FLOPs for each element of the result and each element summed over."""
     (contracted, _), _ = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     summed = math.prod(left[axis] for axis in contracted)
@@ -174,7 +177,7 @@ def _of_dot(equation: Any) -> float:
 
 
 def _of_convolution(equation: Any) -> float:
-    """Two for each element of the result and each weight of its kernel."""
+    """Two FLOPs for each element of the result and each weight of the kernel that it uses."""
     kernel = equation.invars[1].aval.shape
     features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features

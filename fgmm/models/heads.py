@@ -1,15 +1,15 @@
-"""Heads: encoder features to vectors in spaces that modalities share, coarse and local.
+"""Heads: they project encoder features to the spaces that modalities share, coarse and local.
 
 A space may be reached through another, as in MMV's "fine and coarse spaces" (Alayrac et al.,
-NeurIPS 2020, arXiv 2006.16228, section 3.2, FAC): video and audio are compared in a fine space. One
-projection leads from there to a coarser space with text. Video and audio share it, so that sound
-can be compared with text although no loss does so. As in the published code
-(github.com/google-deepmind/deepmind-research, mmv/models/mm_embeddings.py, ``fac_relu``), its input
-is the fine embedding before it is scaled to unit length, after a ReLU.
+NeurIPS 2020, arXiv 2006.16228, section 3.2, FAC): video and audio are compared in a fine space, and
+one projection leads from there to a coarser space with text. Video and audio share this projection,
+so sound can be compared with text although no loss compares them. As in the published code
+(github.com/google-deepmind/deepmind-research, mmv/models/mm_embeddings.py, ``fac_relu``), the input
+of the projection is the fine embedding after a ReLU, before it is scaled to unit length.
 
 Heads have no batch normalisation. The published heads have it after hidden layers and some
 projections. Here one projection serves both cells and segments of sound, or both video and sound,
-and no single set of statistics would fit both.
+and one set of statistics would not fit both.
 """
 
 import dataclasses
@@ -36,12 +36,15 @@ def pooled(
     pool: str,
     gates: Float[Array, "*rest N"] | None = None,
 ) -> Float[Array, "*rest E"]:
-    """The mean or the maximum over valid features; zero where there are none.
+    """Pools the valid features along N; 0 where there are none.
 
-    ``pool`` ``"gate"`` is a mean with the weights softmax(gates) over valid features.
+    Args:
+      pool: ``"mean"``, ``"max"``, or ``"gate"`` for a mean with weights softmax(gates) over valid
+        features.
+      gates: logits of the weights, for ``"gate"`` only.
     """
     if pool == "gate":
-        # Weights of NaN features are 0, but their products are not.
+        # A masked feature has weight 0, but 0 times NaN is NaN.
         x = jnp.where(mask[..., None], x, 0.0)
         return jnp.sum(x * _shares(gates, mask)[..., None].astype(x.dtype), axis=-2)
     if pool == "mean":
@@ -60,10 +63,10 @@ def _shares(gates, mask):
 def segmented(tokens: Tokens, segments: int) -> Tokens:
     """An audio feature map averaged to at most ``segments`` stretches of time.
 
-    The T' columns are shared out evenly: column t belongs to segment floor(t * segments / T').
+    Step t of the T' time steps belongs to segment floor(t * segments / T').
 
     Returns:
-      Tokens with local [B, segments, E] and grid (1, segments), as one caption of text has.
+      Tokens with local [B, segments, E] and grid (1, segments), like one caption of text.
     """
     time, frequency = tokens.grid
     segments = min(segments, time)
@@ -77,12 +80,12 @@ def segmented(tokens: Tokens, segments: int) -> Tokens:
 
 
 class Head(nn.Module):
-    """A step into a space: a projection of local features, and another of pooled ones.
+    """The projections to a space: one of local features, and another of pooled features.
 
     Attributes:
       width: D.
       hidden: width of a hidden layer with ReLU before the projection; 0 for a linear head.
-      bias: whether a linear head has a bias; a head with a hidden layer always has.
+      bias: whether a linear head has a bias; a head with a hidden layer always has biases.
     """
 
     width: int
@@ -107,7 +110,7 @@ class Gate(nn.Module):
     weights of DRL (Wang et al. 2022, arXiv 2203.07111; github.com/foolwood/DRL).
 
     Attributes:
-      hidden: whether a hidden layer with ReLU, as wide as the features, comes before it.
+      hidden: whether a hidden layer with ReLU, as wide as the features, comes first.
     """
 
     hidden: bool = False
@@ -123,18 +126,18 @@ class Gate(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Route:
-    """How the features of an encoder reach a space: by one head, or by several with ReLU between.
+    """The path of features from an encoder to a space: one head, or several with ReLU between them.
 
     The coarse embedding pools features first, then projects them.
 
     Attributes:
-      heads: in the order in which features pass through.
-      pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features; ``"own"`` for
-        the encoder's own coarse feature in the place of theirs.
+      heads: the heads, in the order in which features pass them.
+      pool: ``"mean"``, ``"max"`` or ``"gate"`` over a clip's or a caption's features; ``"own"``
+        takes the encoder's own coarse feature instead.
       unit_length: whether embeddings are scaled to length 1 at the end.
-      dtype: of the embeddings, rounded to it last.
-      gate: of the space, for the weights of local embeddings; None for none.
-      pool_gate: the gate of the pool ``"gate"``; it belongs to the first space passed through.
+      dtype: dtype of the embeddings; rounding is the last step.
+      gate: the gate of the space, for the weights of local embeddings; None for none.
+      pool_gate: the gate of the pool ``"gate"``: that of the first space on the path.
     """
 
     heads: tuple[Head, ...]
@@ -145,15 +148,15 @@ class Route:
     pool_gate: Gate | None = None
 
     def local(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
-        """Features projected one by one, of any length."""
+        """Features projected one by one, not scaled."""
         return _chained([head.local for head in self.heads], x)
 
     def coarse(self, x: Float[Array, "*rest E"]) -> Float[Array, "*rest D"]:
-        """Pooled features projected, of any length."""
+        """Pooled features projected, not scaled."""
         return _chained([head.coarse for head in self.heads], x)
 
     def scaled(self, x: Float[Array, "*rest D"]) -> Float[Array, "*rest D"]:
-        """Vectors of unit length, if the space has them; otherwise as they are."""
+        """Vectors scaled to unit length if the space has ``unit_length``; otherwise unchanged."""
         return normalise(x) if self.unit_length else x
 
     def pooled(
@@ -162,7 +165,9 @@ class Route:
         mask: Bool[Array, "*rest N"],
         own: Float[Array, "*rest E"] | None = None,
     ) -> Float[Array, "*rest E"]:
-        """The input of the coarse projection; ``own`` is the encoder's own coarse feature."""
+        """The input of the coarse projection: pooled features, or the encoder's coarse feature
+        ``own`` for the pool ``"own"``.
+        """
         if self.pool == "own":
             return jnp.where(jnp.any(mask, axis=-1)[..., None], own, 0.0)
         gates = self.pool_gate(x) if self.pool == "gate" else None

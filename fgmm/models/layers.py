@@ -1,6 +1,6 @@
 """Layers that several encoders share.
 
-Parameters are float32 whatever the encoder's ``dtype``, which is that of its activations; the
+An encoder's ``dtype`` is the dtype of its activations. Parameters are always float32, and the
 statistics of a batch are computed in float32.
 """
 
@@ -19,7 +19,7 @@ from fgmm.models.embeddings import AnyArray
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-# Rules (regex, policy) on which blocks are computed again in the backward pass; see ``rematted``.
+# Rules (regex, policy): which blocks are computed again in the backward pass; see ``rematted``.
 RematRules = tuple[tuple[str, str], ...]
 REMAT_POLICIES = (
     "nothing_saveable",
@@ -33,8 +33,8 @@ class BaseEncoder(nn.Module, kw_only=True):
     """The options that every encoder has.
 
     Attributes:
-      dtype: of the activations.
-      remat: rules on its blocks; see ``rematted``.
+      dtype: dtype of the activations.
+      remat: rules (regex, policy) on its blocks; see ``rematted``.
 
     Raises:
       ConfigError: an option is wrong.
@@ -58,17 +58,18 @@ def _policy(name: str) -> str:
 def rematted(
     block: Callable, name: str, rules: RematRules, static_argnums: tuple[int, ...] = (3,)
 ) -> Callable:
-    """A block that is computed again in the backward pass where a rule says so.
+    """A block, computed again in the backward pass (``jax.checkpoint``) if a rule says so.
 
-    Give the module its ``name`` explicitly: a default name would depend on the rules.
+    Give the module its ``name`` explicitly, because a default name would depend on the rules.
 
     Args:
       block: the class of a module called as ``(x, mask, train)``, all by position, or a function
         of a module and arrays.
-      name: of the module to be made.
-      rules: pairs (regex, name in ``jax.checkpoint_policies``): a block follows the first whose
-        regex matches its whole name; without a rule it keeps everything.
-      static_argnums: which arguments are no arrays, the module being the first: ``train``.
+      name: name of the module that will be made.
+      rules: pairs (regex, name in ``jax.checkpoint_policies``). A block follows the first rule
+        whose regex matches its whole name. Without a rule it saves everything.
+      static_argnums: positions of the arguments that are not arrays, such as ``train``; the module
+        itself is argument 0.
     """
     for pattern, policy in rules:
         if re.fullmatch(pattern, name):
@@ -85,9 +86,9 @@ class BatchNorm(nn.Module):
     On a mesh the batch is one global array, so the statistics are those of the global batch.
 
     Attributes:
-      momentum: of the running statistics.
+      momentum: decay of the running statistics.
       epsilon: added to the variance.
-      dtype: of the result.
+      dtype: dtype of the result.
     """
 
     momentum: float = 0.9
@@ -98,7 +99,8 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "M *grid E"], mask: Bool[Array, "M"], train: bool
     ) -> Float[Array, "M *grid E"]:
-        # Without any valid clip the statistics would be 0/0; any finite ones will do.
+        # Without a valid clip the statistics would be 0/0; then all clips count, to keep them
+        # finite.
         mask = mask | ~jnp.any(mask)
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - 1))
         options = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype}
@@ -106,8 +108,8 @@ class BatchNorm(nn.Module):
 
 
 class _Normalisation(nn.Module):
-    """Computes what ``flax.linen.BatchNorm`` does, with variables of the same names. Training is
-    twice as fast on a CPU. The mask is [M,1,...,1].
+    """The same as ``flax.linen.BatchNorm``, with variables of the same names, but twice as fast in
+    training on a CPU. The mask is [M,1,...,1].
     """
 
     momentum: float
@@ -141,12 +143,14 @@ def _scaled(x, mean, variance, scale, bias, epsilon):
 
 
 def _of_channels(v: Float[AnyArray, "E"], ndim: int) -> Float[AnyArray, "*ones E"]:
-    """Reshaped to be broadcast against an array of ``ndim`` axes with channels last."""
+    """Reshaped to broadcast against an array of ``ndim`` axes with channels last."""
     return v.reshape((1,) * (ndim - 1) + v.shape)
 
 
 def _channel_sums(x: Float[Array, "*rest E"]) -> Float[Array, "E"]:
-    """Sums over all axes but the last; on a CPU XLA is slow at them, but not at matrix products."""
+    """Sums over all axes but the last. XLA on a CPU is slow at such sums, but fast at matrix
+    products.
+    """
     return jax.lax.platform_dependent(
         x.reshape(-1, x.shape[-1]),
         cpu=lambda rows: jnp.ones(len(rows), rows.dtype) @ rows,
@@ -163,8 +167,8 @@ def _normalised(
     epsilon: float,
 ) -> tuple[Float[Array, "M *grid E"], Float[Array, "E"], Float[Array, "E"]]:
     """Normalises all clips by the statistics of the valid ones, in float32. Also returns these
-    statistics, without a gradient (that of the result is in Ioffe and Szegedy, arXiv 1502.03167,
-    section 3).
+    statistics; no gradient flows through them. The gradient of the result is in Ioffe and Szegedy,
+    arXiv 1502.03167, section 3.
     """
     return _normalised_forward(x, mask, scale, bias, epsilon)[0]
 
@@ -196,11 +200,11 @@ _normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 class GroupNorm(nn.Module):
-    """Normalisation of every clip by itself, over groups of 8 channels (Wu and He, arXiv
-    1803.08494); called as ``BatchNorm`` is.
+    """Normalisation of each clip by its own statistics, over groups of 8 channels (Wu and He, arXiv
+    1803.08494). It takes the arguments of ``BatchNorm``.
 
     Attributes:
-      dtype: of the result.
+      dtype: dtype of the result.
     """
 
     dtype: str = "float32"
@@ -223,9 +227,9 @@ class ConvBlock2D(nn.Module):
       width: output channels.
       kernel, stride: along both axes, or (rows, columns).
       activate: whether a ReLU follows.
-      symmetric: pad every side with half of the kernel, as PyTorch's networks do, and not as "SAME"
-        does, which for an even size and stride 2 pads the far side alone.
-      dtype: of the activations.
+      symmetric: whether every side is padded with half of the kernel, as in PyTorch's networks.
+        Otherwise padding is "SAME", which for an even size and stride 2 pads only the far side.
+      dtype: dtype of the activations.
     """
 
     width: int
@@ -250,16 +254,16 @@ class ConvBlock2D(nn.Module):
 def max_pool(
     x: Float[Array, "B *grid E"], axis: int, kernel: int, stride: int, low: int | None = None
 ) -> Float[Array, "B *pooled E"]:
-    """Largest of ``kernel`` neighbours along one axis; ceil(n / stride) results.
+    """The maximum over windows along one axis; n elements give ceil(n / stride).
 
-    To pool over several axes, call it once for each. It takes maxima of shifted slices, which a
+    To pool over several axes, call it once for each. It takes maxima of shifted slices, which the
     compiler fuses and whose gradient needs no scatter.
 
     Args:
       x: any feature map.
-      axis: to pool over.
-      kernel, stride: of the windows.
-      low: padding before the first element; None for that of "SAME".
+      axis: the axis to pool over.
+      kernel, stride: length of the windows, and the distance between them.
+      low: padding before the first element; None for the padding of "SAME".
     """
     size = x.shape[axis]
     results = -(-size // stride)

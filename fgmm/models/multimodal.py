@@ -1,4 +1,4 @@
-"""The whole model: an encoder for each modality and a route to each space it takes part in."""
+"""The whole model: an encoder for each modality, and a route from it to each of its spaces."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class MultiModal(nn.Module):
 
     Attributes:
       encoders: a module for each modality that the model has.
-      spaces: options of each space, those of ``fgmm.config.sections.Space``, as
-        ``fgmm.models.spaces.checked`` gives them.
-      phrases: P; audio is also pooled to as many time segments, as the counterpart of phrases.
-      classifiers: heads that tell classes from the features of one encoder.
+      spaces: the options of each space (``fgmm.config.sections.Space``), as
+        ``fgmm.models.spaces.checked`` returns them.
+      phrases: P. Audio is also pooled to at most P time segments, which take the place of phrases.
+      classifiers: heads by name, each of which predicts classes from the features of one encoder.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -45,7 +45,7 @@ class MultiModal(nn.Module):
         }
 
     def _earlier(self, space: str, modality: str) -> str:
-        """The space through which a modality reaches another; empty for none."""
+        """The space through which a modality reaches ``space``; empty if there is none."""
         through = self.spaces[space]["through"]
         return through if through and modality in self.spaces[through]["modalities"] else ""
 
@@ -54,8 +54,8 @@ class MultiModal(nn.Module):
         return f"{earlier}_to_{space}" if earlier else f"{space}_{modality}"
 
     def route(self, space: str, modality: str) -> Route:
-        """The heads between an encoder and a space; modalities share the head from an earlier
-        space.
+        """The route from an encoder to a space. Modalities share the heads that lead from one space
+        to another.
         """
         heads, at = [], space
         while earlier := self._earlier(at, modality):
@@ -77,7 +77,7 @@ class MultiModal(nn.Module):
         return self.gates.get(f"{space}_{modality}")
 
     def encode(self, inputs: Mapping[str, Array], train: bool = False) -> dict[str, Tokens]:
-        """Encoder outputs of the modalities present in ``inputs``, before any head.
+        """The outputs of the encoders, before any head, for the modalities in ``inputs``.
 
         Args:
           inputs: ``video`` [B,T,H,W,3] and ``log_mel`` [B,T,F] as floats with their masks [B],
@@ -95,18 +95,19 @@ class MultiModal(nn.Module):
     def __call__(
         self, inputs: Mapping[str, Array], train: bool = False
     ) -> dict[str, dict[str, Embeddings | Array]]:
-        """Embeddings as ``result[space][modality]``, and if there are classifiers the logits
-        [B,classes] of each as ``result["classifiers"][name]``.
+        """Embeddings as ``result[space][modality]``. If there are classifiers, the logits
+        [B,classes] of each are ``result["classifiers"][name]``.
 
-        Text has axes [B,K,P,D]. So has ``audio_segments``, which takes the place of text. The gate
-        of a segment is that of audio, applied to the mean of the segment's patches.
+        Text has axes [B,K,P,D]. So has the modality ``audio_segments``, with K = 1, which takes the
+        place of text. The gate of audio, applied to the mean of a segment's patches, is the gate of
+        the segment.
         """
         return self.embeddings(self.encode(inputs, train), train)
 
     def embeddings(
         self, encoded: Mapping[str, Tokens], train: bool = False
     ) -> dict[str, dict[str, Embeddings | Array]]:
-        """The same of what ``encode`` gives."""
+        """As ``__call__``, from the result of ``encode``."""
         embeddings = {}
         for space, entry in self.spaces.items():
             members = embeddings.setdefault(space, {})

@@ -1,4 +1,4 @@
-"""Patches of pictures and spectrograms as tokens: their places, and training on a part of them."""
+"""Patches of pictures and spectrograms as tokens: positions, and training on a part of them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a 
     """Fixed position embeddings of a grid of any size (Chen et al., "An Empirical Study of Training
     Self-Supervised Vision Transformers", arXiv 2104.02057, section 4: sine and cosine in 2-D).
 
-    A quarter of the channels each: sine and cosine of the first axis, of the second; frequencies
-    10,000^(-i / (E/4)).
+    A quarter of the channels each: sine and cosine of the first axis, sine and cosine of the
+    second. Frequencies are 10,000^(-i / (E/4)).
 
     Raises:
-      ValueError: ``width`` is no multiple of 4.
+      ValueError: ``width`` is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f"width={width} must be a multiple of 4")
@@ -31,7 +31,7 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "a 
 
 def sequence_positions(length: int, width: int) -> Float[np.ndarray, "N E"]:
     """Fixed position embeddings of a sequence (Vaswani et al., arXiv 1706.03762, section 3.5): sine
-    and cosine of each frequency beside each other.
+    and cosine of each frequency in neighbouring channels.
     """
     frequency = 10_000.0 ** (-(np.arange(width) // 2 * 2) / width)
     angle = np.arange(length)[:, None] * frequency
@@ -41,16 +41,17 @@ def sequence_positions(length: int, width: int) -> Float[np.ndarray, "N E"]:
 def resized_positions(
     table: Float[Array, "*before E"], grid: tuple[int, ...], antialias: bool = False
 ) -> Float[Array, "*after E"]:
-    """Positions of one grid for another; the same if they are alike.
+    """Position embeddings interpolated from one grid to another; unchanged if the grids are equal.
 
     Cubic convolution (Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing"),
-    which PyTorch calls bicubic: with a = -3/4 and edges repeated, by which ``transformers``
-    interpolates the positions of CLIP, SigLIP and DINOv2.
+    which PyTorch calls bicubic. With a = -3/4 and repeated edges it is the interpolation that
+    ``transformers`` uses for CLIP, SigLIP and DINOv2.
 
     Args:
-      table: positions on axes of any number.
-      grid: as many other sizes.
-      antialias: with a = -1/2 and, for a smaller grid, wider kernels, as for DINOv2 with registers.
+      table: position embeddings on a grid with any number of axes.
+      grid: the sizes of the new grid, one for each of these axes.
+      antialias: a = -1/2 and, if the new grid is smaller, wider kernels, as for DINOv2 with
+        registers.
     """
     for axis, sizes in enumerate(zip(table.shape[:-1], grid, strict=True)):
         if sizes[0] != sizes[1]:
@@ -60,9 +61,7 @@ def resized_positions(
 
 
 def interpolation_note(before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    """What a person should know of positions on one grid that are used on another; empty for
-    nothing.
-    """
+    """A note for the user if positions of one grid are used on another; otherwise empty."""
     if tuple(before) == tuple(after):
         return ""
     sizes = " to ".join(" x ".join(map(str, grid)) for grid in (before, after))
@@ -77,7 +76,7 @@ def _keys(distance: Float[np.ndarray, "*n"], a: float) -> Float[np.ndarray, "*n"
 
 
 def _cubic(before: int, after: int) -> Float[np.ndarray, "after before"]:
-    """The weights of points of a line in points between them."""
+    """The weights of the old points of a line in each new point."""
     places = (np.arange(after) + 0.5) * before / after - 0.5
     first = np.floor(places).astype(int) - 1
     weights = np.zeros((after, before))
@@ -88,7 +87,9 @@ def _cubic(before: int, after: int) -> Float[np.ndarray, "after before"]:
 
 
 def _antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
-    """The same with a kernel over as many points as fall on one, and none beyond the ends."""
+    """As ``_cubic``, with a kernel that is wider by before / after if there are fewer new points,
+    and with weights only on points that exist.
+    """
     scale = before / after
     places = (np.arange(after) + 0.5) * scale - 0.5
     distance = np.abs(places[:, None] - np.arange(before)) / max(1.0, scale)
@@ -97,21 +98,23 @@ def _antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
 
 
 def draw_kept(key: PRNGKeyArray, clips: int, cells: int, dropped: float) -> Int[Array, "B kept"]:
-    """The cells of each clip that are kept if a share is ``dropped``, in order; at least one."""
+    """The random cells of each clip that are kept if the share ``dropped`` is left out: their
+    numbers in rising order, at least one.
+    """
     kept = max(1, round(cells * (1 - dropped)))
     order = jnp.argsort(jax.random.uniform(key, (clips, cells)), axis=1)
     return jnp.sort(order[:, :kept], axis=1)
 
 
 def kept_only(x: Float[Array, "B T N E"], kept: Int[Array, "B kept"]) -> Float[Array, "B T kept E"]:
-    """The kept cells, the same ones at each step of time."""
+    """The kept cells of each clip, the same at each step of time."""
     return jnp.take_along_axis(x, kept[:, None, :, None], axis=2)
 
 
 def restored(
     x: Float[Array, "B T kept E"], kept: Int[Array, "B kept"], cells: int
 ) -> tuple[Float[Array, "B T N E"], Bool[Array, "B N"]]:
-    """The inverse of ``kept_only`` with zeros in other cells, and which cells are kept."""
+    """The inverse of ``kept_only``, with zeros in the other cells; and the mask of kept cells."""
     batch, time, _, width = x.shape
     clip = jnp.arange(batch)[:, None]
     whole = jnp.zeros((batch, cells, time, width), x.dtype).at[clip, kept].set(x.swapaxes(1, 2))

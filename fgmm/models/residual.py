@@ -1,4 +1,4 @@
-"""Residual networks over pictures, spectrograms and, with a temporal shift, clips.
+"""Residual networks over pictures and spectrograms, and, with a temporal shift, over clips.
 
 Version 1 is He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (arXiv
 1512.03385), in the form of torchvision's resnet18 and resnet50: normalisation after a convolution,
@@ -24,12 +24,12 @@ class ResidualBlock(nn.Module):
       width: channels of the 3x3 convolutions; a bottleneck's output has four times as many.
       stride: along both axes.
       bottleneck: 1x1, 3x3, 1x1 instead of 3x3, 3x3.
-      version: 1 or 2; see above.
+      version: 1 or 2; see the module.
       project: whether the shortcut is a convolution.
-      shift: one in so many channels is moved in time either way before the first convolution; 0
-        for no shift. The input is then [B,T,H,W,E].
-      temporal_padding: of the shift.
-      dtype: of the activations.
+      shift: before the first convolution, 1/shift of the channels move a frame back in time and
+        1/shift a frame on; the input is then [B,T,H,W,E]. 0 for no shift.
+      temporal_padding: padding of the shift.
+      dtype: dtype of the activations.
     """
 
     width: int
@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
 def conv2d(
     x: Array, width: int, kernel: int, stride: int, version: int, dtype: str, name: str
 ) -> Array:
-    """A square convolution without bias in the calling module, padded as its version has it."""
+    """A square convolution without bias in the calling module, with the padding of ``version``."""
     padding = "SAME" if version == 2 else [(kernel // 2, kernel // 2)] * 2
     return nn.Conv(
         width, (kernel, kernel), (stride, stride), padding, use_bias=False, dtype=dtype, name=name
@@ -92,13 +92,14 @@ def conv2d(
 
 
 class ResNet(nn.Module):
-    """A stem of stride 4, then a stage for each entry of ``blocks``; all after the first halve both
-    axes. Any size will do: it is rounded up at each stride.
+    """A stem of stride 4, then a stage for each entry of ``blocks``. Each stage after the first
+    halves both axes. Any size will do: it is rounded up at each stride.
 
     Attributes:
       blocks: residual blocks of each stage.
-      width: channels of the stem; each stage has twice the one before, times 4 in bottlenecks.
-      bottleneck, version, shift, temporal_padding, dtype: of ``ResidualBlock``.
+      width: channels of the stem and the first stage; each further stage has twice as many. With
+        bottlenecks the output of a stage has four times as many.
+      bottleneck, version, shift, temporal_padding, dtype: as in ``ResidualBlock``.
       remat: rules on the blocks ``layer1_0``, ``layer1_1``, ...; see ``layers.rematted``.
     """
 

@@ -13,11 +13,12 @@ def checked(spaces: Config, modalities: tuple[str, ...]) -> dict[str, dict[str, 
 
     Args:
       spaces: ``config.model.spaces``, with the defaults of ``Space`` filled in.
-      modalities: those that the model has encoders for.
+      modalities: the modalities that the model has encoders for.
 
     Raises:
-      ConfigError: an option is unknown, missing or wrong, or a space is reached through one that is
-        missing, that leads back, or that shares no modality with it.
+      ConfigError: an option is unknown, missing or wrong, a modality has no encoder, or a space is
+        reached through one that is missing, that leads back to it, or that shares no modality with
+        it.
     """
     complete = {name: _space(name, plain(entry), modalities) for name, entry in spaces.items()}
     for name in complete:
@@ -45,7 +46,7 @@ def _space(name: str, entry: dict[str, Any], modalities: tuple[str, ...]) -> dic
 
 
 def _hidden(key: str, given: Any, members: tuple[str, ...]) -> dict[str, int]:
-    """The widths of hidden layers by modality; one number is that of all."""
+    """The widths of hidden layers by modality; a single number holds for all."""
     widths = given if isinstance(given, Mapping) else dict.fromkeys(members, given)
     for modality, width in widths.items():
         if modality not in members:

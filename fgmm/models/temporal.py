@@ -4,9 +4,9 @@ Time is kept apart from space: a spatial convolution treats time as part of the 
 temporal convolution is a matrix product over shifted frames. XLA's 3-D convolutions are several
 times slower than either on a CPU. A convolution over both is a spatial one over shifted frames.
 
-An image is a clip of one frame whose temporal padding repeats the edge: every temporal kernel then
-acts as its sum over time, and the network is the one "deflated" for images by Alayrac et al. (arXiv
-2006.16228, section 3.3). Its output equals that for a clip that shows the image forever.
+An image is a clip of one frame whose temporal padding repeats the edge. Every temporal kernel then
+acts as its sum over time: this is the "deflated" network for images of Alayrac et al. (arXiv
+2006.16228, section 3.3). Its output is that for an endless clip of the image.
 """
 
 import flax.linen as nn
@@ -23,7 +23,7 @@ class ConvolutionalEncoder(BaseEncoder, kw_only=True):
     """The options of convolutional networks over frames.
 
     Attributes:
-      temporal_padding: of clips, ``"zeros"`` or ``"edge"``; that of images repeats the edge.
+      temporal_padding: ``"zeros"`` or ``"edge"``, for clips; images always have ``"edge"``.
       image_frames: frames to which an image is repeated ("inflation"); 1 for "deflation".
     """
 
@@ -32,14 +32,14 @@ class ConvolutionalEncoder(BaseEncoder, kw_only=True):
 
 
 def padding_of(frames: int, padding: str) -> str:
-    """The temporal padding of a clip of so many frames; an image repeats its edge."""
+    """The temporal padding of a clip: ``"edge"`` for an image, otherwise ``padding``."""
     return "edge" if frames == 1 else padding
 
 
 def repeated(
     frames: Float[Array, "B T H W 3"], length: int, dtype: str = "float32"
 ) -> Float[Array, "B t H W 3"]:
-    """Images as static clips of ``length`` frames; clips of several frames as they are."""
+    """Images as static clips of ``length`` frames; clips of several frames stay as they are."""
     frames = frames.astype(dtype)
     return jnp.repeat(frames, length, axis=1) if frames.shape[1] == 1 else frames
 
@@ -53,13 +53,13 @@ def shifted(
     x: Float[Array, "B T *space E"], kernel: int, stride: int = 1, padding: str = "zeros"
 ) -> Float[Array, "B t *space F"]:
     """The input of a temporal convolution at each step: ``kernel`` neighbouring frames,
-    concatenated along the channels.
+    concatenated along the channels, F = kernel · E.
 
     Args:
       x: a feature map.
-      kernel: frames; (kernel - 1) // 2 of them come before the centre.
-      stride: between the centres; t = ceil(T / stride).
-      padding: beyond both ends, one of ``PADDINGS``.
+      kernel: how many frames; (kernel - 1) // 2 of them come before the centre.
+      stride: frames from centre to centre; t = ceil(T / stride).
+      padding: padding at both ends, one of ``PADDINGS``.
     """
     low = (kernel - 1) // 2
     frames = x.shape[1]
@@ -70,7 +70,7 @@ def shifted(
 def temporal_shift(
     x: Float[Array, "B T H W E"], share: int = 8, padding: str = "zeros"
 ) -> Float[Array, "B T H W E"]:
-    """Moves one in ``share`` channels a frame back in time and as many a frame on (Lin et al.,
+    """Moves 1/share of the channels a frame back in time and as many a frame on (Lin et al.,
     "TSM: Temporal Shift Module for Efficient Video Understanding", arXiv 1811.08383, offline form).
     """
     part, frames = x.shape[-1] // share, x.shape[1]
@@ -85,9 +85,9 @@ class TemporalConv(nn.Module):
 
     Attributes:
       width: output channels.
-      stride: in frames.
-      padding: beyond both ends, one of ``PADDINGS``.
-      dtype: of the activations.
+      stride: stride in frames.
+      padding: padding at both ends, one of ``PADDINGS``.
+      dtype: dtype of the activations.
     """
 
     width: int

@@ -1,4 +1,4 @@
-"""What transformers over phrases, frames, pictures and spectrograms share.
+"""Parts that transformers over phrases, frames, pictures and spectrograms share.
 
 Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), with normalisation before each
 block.
@@ -16,7 +16,7 @@ from fgmm.models.layers import BaseEncoder, rematted
 
 
 def quick_gelu(x: Float[Array, "*rest E"]) -> Float[Array, "*rest E"]:
-    """x sigmoid(1.702 x), which OpenAI's CLIP has in the place of GELU (Hendrycks and Gimpel, arXiv
+    """x sigmoid(1.702 x), which OpenAI's CLIP uses instead of GELU (Hendrycks and Gimpel, arXiv
     1606.08415, section 2).
     """
     return x * jax.nn.sigmoid(1.702 * x)
@@ -30,7 +30,7 @@ def swiglu(x: Float[Array, "*rest EE"]) -> Float[Array, "*rest E"]:
     return jax.nn.silu(gate) * value
 
 
-# GELU itself, two approximations of it, and one that halves the channels.
+# GELU, two approximations of it, and SwiGLU, which halves the channels.
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "gelu_tanh": nn.gelu,
@@ -44,7 +44,11 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
 
     Attributes:
       dropout: share of each branch's elements set to 0 in training.
-      stochastic_depth: of the last block in training; 0 for the first, linear between.
+      stochastic_depth: rate of the last block in training; the rates of earlier blocks rise
+        linearly from 0.
+
+    Raises:
+      ValueError: ``width`` is not a multiple of 2 x ``heads``.
     """
 
     dropout: float = option(0.0, low=0, below=1)
@@ -62,11 +66,11 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
         train: bool,
         **form: Any,
     ) -> Float[Array, "M L E"]:
-        """The blocks ``block_0``, ``block_1``, ..., within the module's call.
+        """Applies the blocks ``block_0``, ``block_1``, ..., as layers of this module.
 
         Args:
           x: a sequence.
-          attend: which elements an element sees; all if None.
+          attend: a mask of the elements that each element attends to; None for all.
           train: whether dropout and stochastic depth act.
           form: further options of ``Block``.
         """
@@ -84,12 +88,12 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
 
 
 class PublishedTransformer(TransformerEncoder, kw_only=True):
-    """The options of transformers as CLIP and SigLIP have them: all layers have biases.
+    """The options of transformers like those of CLIP and SigLIP: all layers have biases.
 
     Attributes:
-      hidden: width between the two layers of a perceptron.
-      activation: between them, one of ``ACTIVATIONS``.
-      epsilon: of normalisations, added to the variance.
+      hidden: width of the hidden layer of a perceptron.
+      activation: activation of the hidden layer, one of ``ACTIVATIONS``.
+      epsilon: added to the variance in normalisations.
     """
 
     hidden: int = option(low=1)
@@ -97,7 +101,7 @@ class PublishedTransformer(TransformerEncoder, kw_only=True):
     epsilon: float = option(1e-5, above=0)
 
     def normalised(self, x: Float[Array, "M L E"], name: str) -> Float[Array, "M L E"]:
-        """A normalisation of this name, within the module's call."""
+        """Layer normalisation of ``x``, as a layer ``name`` of this module."""
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
 
     def through_blocks(
@@ -107,7 +111,7 @@ class PublishedTransformer(TransformerEncoder, kw_only=True):
         train: bool,
         **form: Any,
     ) -> Float[Array, "M L E"]:
-        """As of ``TransformerEncoder``, with the options of this class."""
+        """As in ``TransformerEncoder``, with the options of this class."""
         options = {"hidden": self.hidden, "activation": self.activation, "epsilon": self.epsilon}
         return super().through_blocks(x, attend, train, bias=True, **options, **form)
 
@@ -132,16 +136,16 @@ def self_attention(
     bias: bool = False,
     epsilon: float = 1e-6,
 ) -> Float[Array, "M L E"]:
-    """Normalisation and self-attention, as layers of the calling module.
+    """Layer normalisation and self-attention, as layers of the calling module.
 
     Args:
       x: a sequence.
-      heads: they divide E.
-      dtype: of the activations.
-      attend: which elements an element sees; all if None.
-      rotary: whether positions enter by ``rotate``.
-      bias: whether queries, keys and values have one.
-      epsilon: of the normalisation.
+      heads: attention heads; their number divides E.
+      dtype: dtype of the activations.
+      attend: a mask of the elements that each element attends to; None for all.
+      rotary: whether queries and keys are rotated by their positions; see ``rotate``.
+      bias: whether queries, keys and values have a bias.
+      epsilon: added to the variance in the normalisation.
     """
     width = x.shape[-1]
     y = nn.LayerNorm(epsilon=epsilon, dtype=dtype)(x)
@@ -162,14 +166,14 @@ def perceptron(
     activation: str = "gelu_tanh",
     epsilon: float = 1e-6,
 ) -> Float[Array, "*rest E"]:
-    """Normalisation and two layers, as layers of the calling module.
+    """Layer normalisation and two dense layers, as layers of the calling module.
 
     Args:
       x: features.
-      dtype: of the activations.
-      hidden: width between the layers, after the activation; 0 for four times that of ``x``.
-      activation: between them.
-      epsilon: of the normalisation.
+      dtype: dtype of the activations.
+      hidden: width of the hidden layer after the activation; 0 for four times the width of ``x``.
+      activation: activation of the hidden layer, one of ``ACTIVATIONS``.
+      epsilon: added to the variance in the normalisation.
     """
     width = x.shape[-1]
     hidden = (hidden or 4 * width) * (2 if activation == "swiglu" else 1)
@@ -179,12 +183,12 @@ def perceptron(
 
 
 class Residual(nn.Module):
-    """Adds a branch to the stream: with dropout of its elements and, by stochastic depth (Huang et
-    al., arXiv 1603.09382), without the whole branch for some members of the batch.
+    """Adds a branch to the stream, with dropout of its elements. Stochastic depth (Huang et al.,
+    arXiv 1603.09382) drops the whole branch for some members of the batch.
 
     Attributes:
       dropout: share of elements set to 0 in training.
-      stochastic_depth: share of the batch that goes without the branch in training.
+      stochastic_depth: probability that a member of the batch loses the branch in training.
     """
 
     dropout: float
@@ -204,7 +208,7 @@ class LayerScale(nn.Module):
     Transformers", arXiv 2103.17239, section 2).
 
     Attributes:
-      initial: value of all factors.
+      initial: initial value of all factors.
     """
 
     initial: float
@@ -219,13 +223,13 @@ class Block(nn.Module):
     """Self-attention and a perceptron, each with a residual connection.
 
     Attributes:
-      heads: attention heads; they divide the width.
-      rotary: whether positions enter by ``rotate``.
-      dropout, stochastic_depth: of ``Residual``.
-      dtype: of the activations.
-      bias, epsilon: of ``self_attention``.
-      hidden, activation: of ``perceptron``.
-      layer_scale: initial factors of both branches; 0 for none.
+      heads: attention heads; their number divides the width.
+      rotary: whether queries and keys are rotated by their positions; see ``rotate``.
+      dropout, stochastic_depth: as in ``Residual``.
+      dtype: dtype of the activations.
+      bias, epsilon: as in ``self_attention``.
+      hidden, activation: as in ``perceptron``.
+      layer_scale: initial value of ``LayerScale`` on both branches; 0 for no scale.
     """
 
     heads: int

@@ -1,17 +1,18 @@
 """Similarities on NVIDIA's Hopper devices: product, attention and reduction in one kernel.
 
 ``blockwise`` computes in blocks that pass through device memory; here a stays in registers and is
-never written to memory. Three kernels (``mosaic``) compute five products of the size of a, where
-three are needed: the forward kernel one, and the two backward kernels, one for each side, two each,
-because both compute a again. Every sum has a fixed order, so results are the same in every run.
+never written to memory. Three kernels (``mosaic``) compute five products of the size of a, although
+three would suffice: the forward kernel computes one; the two backward kernels, one for each side,
+compute two each, because both compute a again. Every sum has a fixed order, so results are the same
+in every run.
 
 Inputs are bfloat16. Products accumulate in float32, and all later arrays are float32, except ∂s/∂a,
 which is rounded to bfloat16 before it is multiplied with embeddings, as in ``blockwise``. Inputs in
 float32 are refused, because the device's products of float32 are slow or inexact: use
 ``blockwise``.
 
-The kernels compute weights over n, proportional to exp(a/τ) (logarithms are to base 2 there), and
-no pools. With z = a · log2(e)/τ the forward kernel returns max z and the sums for the mean and the
+The kernels do not pool. They compute weights over n, proportional to exp(a/τ), with logarithms to
+base 2. With z = a · log2(e)/τ the forward kernel returns max z and the sums for the mean and the
 variance of z under these weights. This module computes s and ∂s/∂τ from them:
 
 ========== ============================= =========================
@@ -22,7 +23,8 @@ logsumexp  Σ w a − τ · KL(w ‖ uniform)   −KL(w ‖ uniform)
 ========== ============================= =========================
 
 The backward kernels take three numbers for each clip and phrase, L, u and v, such that
-∂a = 2^h (u·h + v) with h = z − L: that is g·w for logsumexp and g·w(1 + (a − s)/τ) for softmax.
+∂a = 2^h (u·h + v) with h = z − L. This is g·w for logsumexp and g·w(1 + (a − s)/τ) for softmax,
+with g the gradient of s.
 """
 
 import functools
@@ -51,8 +53,8 @@ _FORWARD_MODE = (
 )
 
 _LN2 = math.log(2)
-# Below it KL(w ‖ uniform) is replaced by its limit for even weights, half the variance of a/τ: the
-# error is less than float32's rounding.
+# Below this KL(w ‖ uniform) is replaced by its limit for nearly uniform weights, half the variance
+# of a/τ: the error is less than float32's rounding.
 _SMALL_DIVERGENCE = 1e-5
 
 
@@ -74,8 +76,8 @@ def similarities(
     ``pooling.precision`` makes no difference: products of bfloat16 are exact in float32.
 
     Raises:
-      ValueError: an argument is not supported. If the program is not for CUDA, JAX raises a
-        ValueError or NotImplementedError when it compiles.
+      ValueError: an argument is not supported. If the program is not compiled for CUDA, JAX raises
+        a ValueError or NotImplementedError when it compiles.
     """
     reason = unsupported(x, y, pooling, block)
     if reason is None and not device_fits(unknown=True):
@@ -97,7 +99,7 @@ def similarities(
 
 
 def check_device() -> None:
-    """Raises a ValueError where the kernels cannot run on the default device."""
+    """Raises a ValueError if the kernels cannot run on the default device."""
     if not device_fits():
         raise ValueError(_REFUSAL + _other_device())
 
@@ -127,9 +129,9 @@ def unsupported(
 
 
 def device_fits(unknown: bool = False) -> bool:
-    """Whether the default device is a Hopper GPU; ``unknown`` if it is no GPU.
+    """Whether the default device is a Hopper GPU. If it is not a GPU at all, returns ``unknown``.
 
-    A program for CUDA can be compiled on a machine without a GPU. Pallas needs absl beside JAX.
+    A program for CUDA can be compiled on a machine without a GPU. Pallas needs absl besides JAX.
     """
     if importlib.util.find_spec("absl") is None:
         return False
@@ -219,7 +221,7 @@ def _flat_y(y, multiple):
 
 
 def _width(v):
-    """D padded as the kernels need it."""
+    """D, rounded up to a multiple of 64 for the kernels."""
     return _up(v.shape[-1], 64)
 
 

@@ -1,13 +1,13 @@
 """The three kernels of ``hopper``, in Pallas on its Mosaic GPU backend.
 
 All of them work on flat matrices: the rows of x are the local embeddings of one clip after another,
-the rows of y, Q of them, the phrases of one caption after another. Logarithms are to base 2, for
-which the device has an instruction: with z = a · scale + bias, scale being log2(e) / temperature,
-the attention weights over n are 2^z over its sum. ``bias`` is 0 for a valid row and ``NEVER`` for
-others.
+and the Q rows of y are the phrases of one caption after another. Logarithms are to base 2, for
+which the device has an instruction: with z = a · scale + bias and scale = log2(e) / temperature,
+the attention weights over n are 2^z divided by their sum. ``bias`` is 0 for a valid row and
+``NEVER`` for others.
 
-A thread block has two warpgroups that compute and one that fetches. Each of the two has 64 rows of
-one side, which stay in shared memory, and loops over all rows of the other side. Their product, a
+A thread block has two warpgroups that compute and one that fetches. Each computing warpgroup keeps
+64 rows of one side in shared memory and loops over all rows of the other side. Their product, a
 tile of a, stays in registers. Thread blocks share no sums, so results are the same in every run.
 
 The idioms are those of ``jax/experimental/pallas/ops/gpu``: ``hopper_matmul_mgpu.py`` for the
@@ -27,17 +27,17 @@ from jaxtyping import Array, BFloat16, Float32
 # As a bias it makes a weight 0, and no product with it is infinite.
 NEVER = -1e15
 
-# Rows of a warpgroup, by its matrix instruction.
+# Rows of a warpgroup, as its matrix instruction has them.
 ROWS = 64
 WARPGROUPS = 2
 TILE = WARPGROUPS * ROWS
 
-# The most rows of the other side in a step. More would not fit in shared memory twice.
+# The most rows of the other side in a step. Shared memory must hold the rows of two steps.
 STEP = 128
 
 # The layout of shared memory that the matrix instruction needs.
 _LAYOUT = (plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128))
-# Registers of a thread that fetches; the rest just suffices for the others.
+# Registers of each thread that fetches; the remaining ones just suffice for threads that compute.
 _MEMORY_REGISTERS = 24
 
 
@@ -51,11 +51,14 @@ def moments(
     """The maximum of each z[b,:,q], and the sums for its mean and variance.
 
     Args:
-      steps: the number of parts of n, each a multiple of 8 and at most ``STEP``.
+      x, bias: local embeddings and the bias of their rows, n padded to ``steps`` equal parts.
+      y: phrase embeddings, Q a multiple of ``TILE``.
+      scale: log2(e) / temperature.
+      steps: the number of parts of n; a part has a multiple of 8 rows, at most ``STEP``.
 
     Returns:
-      m = max z, Σ e, Σ e·d and Σ e·d² with d = z − m and e = 2^d. Relative to the maximum, the mean
-        and the variance have no cancellation, whether weights are sharp or even.
+      m = max z, Σ e, Σ e·d and Σ e·d² with d = z − m and e = 2^d. Taken relative to the maximum,
+      the mean and the variance suffer no cancellation, for sharp and for uniform weights.
     """
     B, n, D = x.shape
     Q, width = len(y), n // steps
@@ -77,7 +80,7 @@ def moments(
             z = a * scale + _along(1, bias_smem[0, :width], width)
             m = jnp.max(z, axis=1)
             if steps > 1:
-                # A clip starts with a maximum below all others.
+                # In its first step a clip starts with a maximum below all values.
                 going_on = (j > 0).astype(jnp.float32)
                 last = before[0] * going_on + NEVER * (1 - going_on)
                 m = jnp.maximum(m, last)
@@ -142,8 +145,10 @@ def gradient_of_x(
     """Σ_q ∂a[r,q] y_q, where ∂a = 2^h (u·h + v) with h = z − L.
 
     Args:
-      x, bias: rows, N of them a clip, and at least ``ROWS``.
-      curves: L, u and v of clip and phrase; ``clips_of(R, N)`` clips, zeros where there are none.
+      x, bias: R rows, N for each clip, with N at least ``ROWS``.
+      y, scale: as in ``moments``.
+      curves: L, u and v of each clip and phrase, for ``clips_of(R, N)`` clips; zeros for clips that
+        do not exist.
     """
     (R, D), Q = x.shape, len(y)
 
@@ -212,7 +217,7 @@ def gradient_of_y(
     curves: Float32[Array, "clips 3 Q"],
     N: int,
 ) -> BFloat16[Array, "Q D"]:
-    """Σ_r ∂a[r,q] x_r; otherwise as ``gradient_of_x``."""
+    """Σ_r ∂a[r,q] x_r; arguments as in ``gradient_of_x``."""
     (R, D), Q = x.shape, len(y)
     step_rows = STEP if N >= STEP else ROWS
 
@@ -274,9 +279,9 @@ def gradient_of_y(
 
 
 def clips_of(R: int, N: int) -> int:
-    """The number of clips that a backward kernel reads for R rows, possibly beyond the last.
+    """The number of clips that a backward kernel reads for R rows; the last ones may not exist.
 
-    The rows of a thread block are of three clips at most.
+    The rows of a thread block belong to at most three clips.
     """
     return (R - TILE) // N + 3
 
@@ -288,8 +293,8 @@ def _derivative(z, curves):
 
 
 def _of_clip(axis, boundary, curves):
-    """The curves of one clip where the index along ``axis`` is below ``boundary``, else of the
-    next.
+    """The curves of the first clip where the index along ``axis`` is below ``boundary``, otherwise
+    those of the next.
 
     Two clips are enough, because a clip has at least as many rows as a tile.
     """

@@ -1,1 +1,1 @@
-"""Terms of an objective, one a file, found by ``config.objective.terms.*.name``."""
+"""Terms of an objective, one per file, found by ``config.objective.terms.*.name``."""

@@ -1,4 +1,4 @@
-"""Contrast of single phrases, in which noisy ones may get less weight."""
+"""Contrast of single phrases, in which noisy phrases may get less weight."""
 
 import dataclasses
 import functools
@@ -18,21 +18,22 @@ WEIGHTS = ("uniform", "matched")
 class Term(PooledTerm):
     """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
 
-    Phrases have the same weight or, later in training, weights by their score in the matched pair:
-    β = (1 − α)·uniform + α·matched, α rising from 0 at ``anneal_start`` to 1 at ``anneal_end``.
+    The weights of phrases are uniform, or move in training to weights by their score in the matched
+    pair: β = (1 − α)·uniform + α·matched, with α rising from 0 at ``anneal_start`` to 1 at
+    ``anneal_end``.
 
-    With a null slot the matched weights of a clip's phrases sum to less than 1. The rest is
-    multiplied with the loss of guessing, the loss if all scores were equal. So the learned score of
-    the slot rises while the competing phrases are predicted worse than by guessing, and falls while
-    they are predicted better.
+    With a null slot the matched weights of a clip's phrases sum to less than 1. The rest of the
+    weight multiplies the loss of guessing, which is the loss if all scores were equal. So the
+    learned score of the slot rises while the phrases are predicted worse than by guessing, and
+    falls while they are predicted better.
 
     Attributes:
       weights: 'uniform' or 'matched'.
-      weights_temperature: of the softmax of matched weights.
+      weights_temperature: temperature of the softmax of matched weights.
       anneal_start, anneal_end: training steps; 0 and 0 for matched weights from the start.
       null_slot: whether matched weights have a null slot.
-      null_score: its initial score.
-      same_phrase_negatives: whether the same phrase narrated elsewhere is a negative.
+      null_score: initial score of the null slot.
+      same_phrase_negatives: whether an equal phrase of another clip is a negative.
     """
 
     weights: str = "uniform"

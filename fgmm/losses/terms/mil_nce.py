@@ -1,4 +1,4 @@
-"""Contrast of the bag of all phrases of a clip, of which some describe it."""
+"""Contrast of bags: all phrases of a clip, of which only some describe it."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ class Term(PooledTerm):
     positive is weighted by softmax_p(s/τ), so that the best of a bag has the most weight.
 
     Attributes:
-      count_positives_twice: as in the published code.
+      count_positives_twice: as in ``contrastive.mil_nce``.
     """
 
     count_positives_twice: bool = True
@@ -33,11 +33,11 @@ class Term(PooledTerm):
         return loss, {"top1": top1_accuracy(scores, axis_name), **self.temperatures(parameters)}
 
     def _pool_of_phrases(self, parameters):
-        # The log-sum-exp of a bag, as in the loss, but free of the bag's size.
+        # The log-sum-exp of a bag, as in the loss, but independent of the bag's size.
         return {"pool": "logsumexp", "temperature": self.current("temperature", parameters)}
 
     def phrase_weights(self, parameters, scores, *, step, gate=None):
-        """The shares of phrases in the bag, which are the weights of the gradient."""
+        """The share of each phrase in its bag, which is the weight of its gradient."""
         temperature = float(self.current("temperature", parameters))
         weights, _ = PhraseWeights.softmax(scores, temperature)
         return PhraseWeights(weights, f"shares of the bag, at temperature {temperature:.3g}")

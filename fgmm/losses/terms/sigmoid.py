@@ -14,7 +14,7 @@ class Term(ScoredTerm):
     """``contrastive.sigmoid`` on ``similarity.clip_similarity``. On coarse embeddings: SigLIP.
 
     Attributes:
-      bias: added to every logit; the initial one if it is learned.
+      bias: added to every logit; its initial value if it is learned.
       learn_bias: whether it is learned.
     """
 

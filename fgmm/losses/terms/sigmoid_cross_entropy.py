@@ -1,4 +1,4 @@
-"""Any number of classes a clip: the sigmoid cross entropy of a classifier."""
+"""The sigmoid cross entropy of a classifier: a clip has any number of classes."""
 
 import dataclasses
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""One class a clip: the softmax cross entropy of a classifier."""
+"""The softmax cross entropy of a classifier: a clip has one class."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ class Term(LabelTerm):
     """``supervised.softmax_cross_entropy``.
 
     Attributes:
-      label_smoothing: share of the target that all classes have alike.
+      label_smoothing: share of the target that is spread evenly over all classes.
     """
 
     label_smoothing: float = 0.0

@@ -1,4 +1,4 @@
-"""Contrast of each phrase's part of a clip with the other phrases of its caption."""
+"""Contrast of each phrase's part of its clip with the other phrases of the caption."""
 
 import dataclasses
 from typing import ClassVar

@@ -2,10 +2,10 @@
 
 Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021 (arXiv 2104.01778). By default
 positions are fixed, sine and cosine, so that any length will do, and there are no class tokens:
-heads pool the patches. With learned positions and its two tokens it is the published network, whose
-weights are brought in by ``python -m fgmm.convert``. Dropping patches in training follows Koutini
-et al., "Efficient Training of Audio Transformers with Patchout", 2022 (arXiv 2110.05069,
-unstructured form).
+heads pool the patches. With learned positions and two tokens it is the published network, whose
+weights ``python -m fgmm.convert`` converts. Dropping patches in training follows Koutini et al.,
+"Efficient Training of Audio Transformers with Patchout", 2022 (arXiv 2110.05069, unstructured
+form).
 """
 
 import flax.linen as nn
@@ -26,28 +26,30 @@ from fgmm.models.transformer import ACTIVATIONS, TransformerEncoder
 
 
 class Encoder(TransformerEncoder):
-    """A spectrogram to one feature a patch.
+    """From a spectrogram to one feature per patch.
 
-    Patches start every ``stride``; what remains at the end of either axis is ignored.
+    Patches start every ``stride``; a remainder at the end of an axis is ignored.
 
     Attributes:
-      width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B, which AST has.
-      patch, stride: of the patches in (time, frequency); they overlap where stride < patch.
-      positions: grid (time, frequency) of learned positions, which are interpolated to another;
-        empty for computed ones.
-      tokens: learned tokens beside the patches, whose mean is the coarse feature. AST has 2, for
-        the class and for distillation.
-      hidden: width between the two layers of a perceptron; 0 for four times ``width``.
-      activation: between them, one of ``ACTIVATIONS``.
-      bias: whether queries, keys and values have one.
-      epsilon: of normalisations, added to the variance.
+      width, depth, heads: 384, 12, 6 for ViT-S; 768, 12, 12 for ViT-B, as in AST.
+      patch, stride: size of the patches and distance between them, in (time, frequency). Patches
+        overlap if stride < patch.
+      positions: grid (time, frequency) of learned positions, which are interpolated to another
+        grid; empty for fixed positions.
+      tokens: number of learned tokens beside the patches. Their mean is the coarse feature. AST has
+        2, for the class and for distillation.
+      hidden: width of the hidden layer of a perceptron; 0 for four times ``width``.
+      activation: activation of the hidden layer, one of ``ACTIVATIONS``.
+      bias: whether queries, keys and values have a bias.
+      epsilon: added to the variance in normalisations.
       drop_token: share of the patches left out in training; their features are masked.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.
 
     Raises:
-      ValueError: ``positions`` are not two numbers.
+      ValueError: ``positions`` are neither empty nor two numbers of at least 1; or, when it is
+        called, the spectrogram is smaller than a patch.
     """
 
     width: int = option(768, low=1)
@@ -72,11 +74,11 @@ class Encoder(TransformerEncoder):
 
     @property
     def gives_coarse(self) -> bool:
-        """Whether it has a coarse feature of its own."""
+        """Whether the encoder has a coarse feature of its own."""
         return self.tokens > 0
 
     def grid(self, log_mel: tuple[int, ...]) -> tuple[int, int]:
-        """The patches of a spectrogram of this shape, in time and frequency."""
+        """The number of patches in time and frequency, for a spectrogram of this shape [B,T,F]."""
         time, frequency = (
             (size - patch) // stride + 1
             for size, patch, stride in zip(log_mel[1:], self.patch, self.stride, strict=True)
@@ -84,7 +86,7 @@ class Encoder(TransformerEncoder):
         return time, frequency
 
     def note(self, log_mel: tuple[int, ...]) -> str:
-        """What a person should know of spectrograms [B,T,F]; empty for nothing."""
+        """A note for the user about spectrograms of this shape [B,T,F]; often empty."""
         return interpolation_note(self.positions, self.grid(log_mel)) if self.positions else ""
 
     @nn.compact
@@ -132,7 +134,7 @@ class Encoder(TransformerEncoder):
     def _learned(
         self, grid: tuple[int, int]
     ) -> tuple[Float[Array, "time frequency E"], Float[Array, "tokens E"]]:
-        """The positions of patches, and the tokens with theirs, which computed ones have not."""
+        """The positions of patches, and the tokens, to which learned positions are added."""
         normal = nn.initializers.normal(0.02)
         first = jnp.zeros((0, self.width))
         if self.tokens:

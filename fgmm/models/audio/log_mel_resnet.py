@@ -1,5 +1,5 @@
-"""What the residual networks over log-mel spectrograms share; as MMV's audio encoder (Alayrac et
-al., arXiv 2006.16228, section 3.1), a picture's network on a picture of one channel.
+"""The base class of residual networks over log-mel spectrograms. As in MMV's audio encoder (Alayrac
+et al., arXiv 2006.16228, section 3.1), a spectrogram is treated as a picture with one channel.
 """
 
 from typing import ClassVar
@@ -14,16 +14,16 @@ from fgmm.models.residual import VERSIONS, ResNet
 
 
 class LogMelResNet(BaseEncoder):
-    """A spectrogram to a feature map of patches in time and frequency.
+    """From a spectrogram to a feature map of patches in time and frequency.
 
     Any size will do: it is rounded up at each stride.
 
     Attributes:
       blocks: residual blocks of each stage.
       width: channels of the stem.
-      version: of the residual network, 2 as MMV has it or 1 as torchvision's; see
+      version: of the residual network: 2 as in MMV, or 1 as in torchvision; see
         ``fgmm.models.residual``.
-      dtype: of the activations.
+      dtype: dtype of the activations.
       remat: rules on the blocks; see ``fgmm.models.layers.rematted``.
     """
 

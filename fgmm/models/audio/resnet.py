@@ -11,15 +11,15 @@ from fgmm.models.layers import BaseEncoder, ConvBlock2D, rematted
 
 
 class Encoder(BaseEncoder):
-    """A spectrogram to a feature map of ``widths[-1]`` channels.
+    """From a spectrogram to a feature map of ``widths[-1]`` channels.
 
-    A stem of one strided convolution, then one residual block a width; every stage after the first
-    halves time and frequency.
+    A stem of one strided convolution, then one residual block for each width. Every block after the
+    first halves time and frequency.
 
     Attributes:
       widths: channels of each stage.
-      stem_stride: of the stem in (time, frequency); its kernel is twice as wide, plus one.
-      dtype: of the activations.
+      stem_stride: stride of the stem in (time, frequency); its kernel is twice that, plus one.
+      dtype: dtype of the activations.
       remat: rules on the convolutions ``ConvBlock2D_0``, the stem, ``ConvBlock2D_1``, ...; see
         ``fgmm.models.layers.rematted``.
     """

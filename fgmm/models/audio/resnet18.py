@@ -5,8 +5,8 @@ from fgmm.models.audio.log_mel_resnet import LogMelResNet
 
 
 class Encoder(LogMelResNet):
-    """A spectrogram to the feature map of the last stage, 512 channels at strides (32, 32); with
-    the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_1``.
+    """From a spectrogram to the feature map of the last stage, 512 channels at strides (32, 32).
+    It has the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_1``.
     """
 
     blocks: tuple[int, ...] = option((2, 2, 2, 2), low=1)

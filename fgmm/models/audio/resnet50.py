@@ -5,8 +5,8 @@ from fgmm.models.audio.log_mel_resnet import LogMelResNet
 
 
 class Encoder(LogMelResNet):
-    """A spectrogram to the feature map of the last stage, 2,048 channels at strides (32, 32); with
-    the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_2``.
+    """From a spectrogram to the feature map of the last stage, 2,048 channels at strides (32, 32).
+    It has the options of ``LogMelResNet``, and blocks ``layer1_0`` to ``layer4_2``.
     """
 
     blocks: tuple[int, ...] = option((3, 4, 6, 3), low=1)

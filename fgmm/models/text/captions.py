@@ -1,4 +1,4 @@
-"""What transformers over whole captions share: tokens with learned positions, phrases as means."""
+"""The base class of transformers over whole captions, with learned positions."""
 
 from typing import ClassVar
 
@@ -12,14 +12,14 @@ from fgmm.models.transformer import PublishedTransformer
 
 
 class CaptionTransformer(PublishedTransformer, kw_only=True):
-    """The options of transformers over all tokens of a caption, with those that are in no phrase.
+    """The options of transformers over all tokens of a caption, including tokens in no phrase.
 
-    A phrase is the mean over its tokens of the normalised output.
+    The feature of a phrase is the mean of the normalised output over its tokens.
 
     Attributes:
-      vocabulary: ids of the tokenizer; set from the tokenizer, not by a config.
+      vocabulary: how many ids the tokenizer has; set from the tokenizer, not by a config.
       phrases: P; set from ``config.data.phrases``.
-      length: of the learned positions; the most tokens of a caption.
+      length: number of learned positions, which is the most tokens of a caption.
       gives_coarse: marks encoders with a coarse feature of their own.
     """
 
@@ -29,7 +29,7 @@ class CaptionTransformer(PublishedTransformer, kw_only=True):
     gives_coarse: ClassVar[bool] = True
 
     def embedded(self, tokens: Int32[Array, "M L"]) -> Float[Array, "M L E"]:
-        """Tokens with their positions added, within the module's call.
+        """Embedded tokens with their positions added, as layers of this module.
 
         Raises:
           ValueError: there are more tokens than positions.
@@ -45,7 +45,7 @@ class CaptionTransformer(PublishedTransformer, kw_only=True):
     def states(
         self, x: Float[Array, "M L E"], attend: Bool[Array, "M L L"] | None, train: bool
     ) -> Float[Array, "M L E"]:
-        """The normalised output of the blocks, within the module's call."""
+        """The normalised output of the blocks, as layers of this module."""
         return self.normalised(self.through_blocks(x, attend, train), "norm")
 
     def of_phrases(
@@ -54,6 +54,6 @@ class CaptionTransformer(PublishedTransformer, kw_only=True):
         coarse: Float[Array, "M E"],
         phrase_ids: Int32[Array, "B K L"],
     ) -> Tokens:
-        """States and the caption's own feature as the output of an encoder."""
+        """The output of the encoder, from states of tokens and the captions' coarse feature."""
         means = phrase_means(x, phrase_ids, self.phrases)
         return of_captions(*means, phrase_ids.shape[1], coarse)

@@ -1,9 +1,9 @@
 """The text tower of CLIP.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021
-(arXiv 2103.00020), section 2.4: a transformer with learned positions in which a token sees those
-before it. The state at the token that ends a caption is the feature of the caption. Published
-weights are brought in by ``python -m fgmm.convert``.
+(arXiv 2103.00020), section 2.4: a transformer with learned positions in which a token attends to
+itself and earlier tokens. The state at the token that ends a caption is the feature of the caption.
+``python -m fgmm.convert`` converts published weights.
 """
 
 import flax.linen as nn
@@ -17,16 +17,16 @@ from fgmm.models.transformer import ACTIVATIONS
 
 
 class Encoder(CaptionTransformer):
-    """Tokens to one feature a phrase, and the state at the end token as that of the caption.
+    """From tokens to one feature per phrase, and the state at the end token as the coarse feature.
 
-    What follows the end token is never seen, whatever the padding is. Defaults are those of
+    Tokens after the end token have no influence, so any padding will do. Defaults are those of
     OpenAI's ViT-B/16.
 
     Attributes:
       vocabulary, phrases, length: as in ``CaptionTransformer``.
-      width, depth, heads: 512, 12, 8 beside ViT-B, 768, 12, 12 beside ViT-L.
+      width, depth, heads: 512, 12, 8 in the model with ViT-B; 768, 12, 12 with ViT-L.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
-      end_token: the id of the token that ends a caption; the first one counts.
+      end_token: id of the token that ends a caption; its first occurrence counts.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.

@@ -1,11 +1,12 @@
-"""Words as a bag: each embedded, seen by one layer, and the largest of each feature kept.
+"""A bag of words: each word is embedded and passes one layer; phrases take the maximum.
 
 The text tower of MIL-NCE (Miech et al., CVPR 2020, arXiv 1912.06430, section 3.1; github.com/
-antoine77340/S3D_HowTo100M) with phrases as the unit. A linear head over the maximum of the phrases
-is its last layer: the maximum over a caption's phrases is that over its words.
+antoine77340/S3D_HowTo100M), but for each phrase. The maximum over a caption's phrases is the
+maximum over its words. So a linear head in a space with ``pool="max"`` is the last layer of the
+published tower.
 
 With ``hidden=0`` and ``pool="mean"`` a phrase is the mean of its words' embeddings, as in WordLlama
-(github.com/dleemiller/WordLlama), whose embeddings ``python -m fgmm.convert`` brings in.
+(github.com/dleemiller/WordLlama), whose embeddings ``python -m fgmm.convert`` converts.
 """
 
 import flax.linen as nn
@@ -20,19 +21,19 @@ from fgmm.models.text.phrase_pooling import means, of_captions, phrase_members
 
 
 class Encoder(BaseEncoder):
-    """Tokens to one feature a phrase, of ``hidden`` channels, or of ``width`` without that layer.
+    """From tokens to one feature per phrase, of ``hidden`` channels, or ``width`` if that is 0.
 
     Attributes:
-      vocabulary: ids of the tokenizer; set from the tokenizer, not by a config.
+      vocabulary: how many ids the tokenizer has; set from the tokenizer, not by a config.
       phrases: P; set from ``config.data.phrases``.
-      width: of a word's embedding.
-      hidden: of the layer with ReLU on every word; 0 for none.
+      width: width of a word's embedding.
+      hidden: width of the layer with ReLU on every word; 0 for no such layer.
       pool: over the words of a phrase, ``"max"`` or ``"mean"``.
-      padding_counts: whether the padding after a short caption takes part in each phrase, as in the
-        network of MIL-NCE.
+      padding_counts: whether all tokens in no phrase, padding included, count as words of each
+        phrase, as in the network of MIL-NCE.
       dropout: share of a word's embedding set to 0 in training.
-      dtype: of the activations.
-      remat: rules on its one block ``fc1``, the layer and the maximum; see
+      dtype: dtype of the activations.
+      remat: rules on its only block ``fc1``, the layer and the pool; see
         ``fgmm.models.layers.rematted``.
     """
 
@@ -68,8 +69,8 @@ class Encoder(BaseEncoder):
 
 
 def _largest(x: Float[Array, "M L E"], members: Bool[Array, "M P L"]) -> Float[Array, "M P E"]:
-    """The maximum over the members of each phrase, phrase by phrase, since all of them together
-    take P times the memory of ``x``.
+    """The maximum over the members of each phrase. It is computed phrase by phrase, because all
+    phrases at once would take P times the memory of ``x``.
     """
 
     @jax.checkpoint

@@ -16,16 +16,16 @@ from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
 
 
 class Encoder(TransformerEncoder):
-    """Tokens to one feature a phrase: the mean over its tokens of the transformer's output.
+    """From tokens to one feature per phrase: the mean of the transformer's output over its tokens.
 
     Attributes:
-      vocabulary: pieces of the tokenizer; set from the tokenizer, not by a config.
+      vocabulary: how many ids the tokenizer has; set from the tokenizer, not by a config.
       phrases: P; set from ``config.data.phrases``.
-      width: of a token.
-      depth: blocks.
-      heads: attention heads; they divide ``width``.
-      context: what a token attends to: its whole ``"caption"``, or its ``"phrase"`` alone, so that
-        a phrase is embedded without its neighbours.
+      width: width of a token.
+      depth: number of blocks.
+      heads: attention heads; twice their number divides ``width``.
+      context: what a token attends to: the phrases of its whole ``"caption"``, or only its own
+        ``"phrase"``, so that a phrase is embedded without its neighbours.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``Block_0``, ``Block_1``, ...; see
         ``fgmm.models.layers.rematted``.

@@ -1,9 +1,9 @@
 """The text tower of SigLIP.
 
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023 (arXiv 2303.15343): a
-transformer with learned positions in which all tokens see each other, padding included. The state
-at the last place, which is mostly padding, is the feature of the caption. Published weights are
-brought in by ``python -m fgmm.convert``.
+transformer with learned positions in which all tokens attend to each other, padding included. The
+state at the last position, which usually is padding, is the feature of the caption.
+``python -m fgmm.convert`` converts published weights.
 """
 
 import flax.linen as nn
@@ -16,14 +16,15 @@ from fgmm.models.transformer import ACTIVATIONS
 
 
 class Encoder(CaptionTransformer):
-    """Tokens to one feature a phrase, and the state at the last place as that of the caption.
+    """From tokens to one feature per phrase, and the state at the last position as the coarse
+    feature.
 
-    It was trained on captions padded to ``length``, so ``config.data.tokens`` should be that.
+    It was trained on captions padded to ``length``, so ``config.data.tokens`` should equal that.
     Defaults are those of SigLIP's ViT-B/16.
 
     Attributes:
       vocabulary, phrases, length: as in ``CaptionTransformer``.
-      width, depth, heads: 768, 12, 12 beside ViT-B, 1152, 27, 16 beside So400m.
+      width, depth, heads: 768, 12, 12 in the model with ViT-B; 1152, 27, 16 with So400m.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see

@@ -2,7 +2,7 @@
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021
 (arXiv 2103.00020): a vision transformer with a class token, learned positions, and a normalisation
-before its blocks. Published weights are brought in by ``python -m fgmm.convert``.
+before its blocks. ``python -m fgmm.convert`` converts published weights.
 """
 
 import flax.linen as nn
@@ -16,13 +16,13 @@ from fgmm.models.video.pictures import PictureTransformer
 
 
 class Encoder(PictureTransformer):
-    """Frames to one feature a patch, and the class token as the feature of a frame. Both are
+    """From frames to one feature per patch, and the class token as the feature of a frame. Both are
     normalised by the same layer. A clip's coarse feature is the mean over its frames.
 
     Defaults are those of OpenAI's ViT-B/16 for pictures of 224 x 224 pixels.
 
     Attributes:
-      width, depth, heads: 768, 12, 12 for ViT-B, 1024, 24, 16 for ViT-L.
+      width, depth, heads: 768, 12, 12 for ViT-B; 1024, 24, 16 for ViT-L.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
       patch, positions, temporal_depth: as in ``PictureTransformer``.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.

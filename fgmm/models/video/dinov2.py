@@ -1,9 +1,9 @@
 """DINOv2's image transformer, over frames one by one.
 
 Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023 (arXiv
-2304.07193): a vision transformer with a class token, learned positions and scaled branches; with
-registers (Darcet et al., arXiv 2309.16588) and SwiGLU where its options say so. Published weights
-are brought in by ``python -m fgmm.convert``.
+2304.07193): a vision transformer with a class token, learned positions and scaled branches, and
+optionally with registers (Darcet et al., arXiv 2309.16588) and SwiGLU. ``python -m fgmm.convert``
+converts published weights.
 """
 
 import flax.linen as nn
@@ -17,18 +17,18 @@ from fgmm.models.video.pictures import PictureTransformer
 
 
 class Encoder(PictureTransformer):
-    """Frames to one feature a patch, and the class token as the feature of a frame. Both are
+    """From frames to one feature per patch, and the class token as the feature of a frame. Both are
     normalised by the same layer. A clip's coarse feature is the mean over its frames.
 
-    Defaults are those of ViT-B/14, whose positions are of 518 x 518 pixels.
+    Defaults are those of ViT-B/14, whose positions are for pictures of 518 x 518 pixels.
 
     Attributes:
-      width, depth, heads: 384, 12, 6 for ViT-S, 1024, 24, 16 for ViT-L, 1536, 40, 24 for ViT-g.
+      width, depth, heads: 384, 12, 6 for ViT-S; 1024, 24, 16 for ViT-L; 1536, 40, 24 for ViT-g.
       hidden, activation, epsilon: as in ``PublishedTransformer``; ViT-g has 4096 and ``"swiglu"``.
       patch, positions, temporal_depth: as in ``PictureTransformer``.
-      registers: learned tokens beside the class token, whose features are left out.
-      antialias: how positions are interpolated to a smaller grid; see ``resized_positions``.
-      layer_scale: initial factors of the branches of a block.
+      registers: number of learned tokens beside the class token; their features are not returned.
+      antialias: how positions are interpolated; see ``resized_positions``.
+      layer_scale: initial value of ``LayerScale`` on the branches of a block.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.

@@ -1,13 +1,14 @@
-"""EfficientNet-Lite0, an image network, over frames one by one.
+"""EfficientNet-Lite0, an image network, applied to each frame.
 
 Tan and Le, "EfficientNet", ICML 2019 (arXiv 1905.11946), in the form for edge devices that its
-authors published as EfficientNet-Lite (tensorflow/tpu, ``efficientnet/lite``): no squeeze and
-excitation, ReLU6 instead of swish, stem and head of fixed width. Inverted residual blocks are those
-of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are named as in the state
-dict of the Python package ``efficientnet_lite_pytorch``, without the leading underscore:
-``_blocks.3._depthwise_conv.weight`` is the parameter ``blocks_3/depthwise_conv/kernel``.
+authors published as EfficientNet-Lite (tensorflow/tpu, ``efficientnet/lite``): no
+squeeze-and-excitation, ReLU6 instead of swish, stem and head of fixed width. Inverted residual
+blocks are those of Sandler et al., "MobileNetV2", CVPR 2018 (arXiv 1801.04381). Submodules are
+named as in the state dict of the Python package ``efficientnet_lite_pytorch``, without the leading
+underscore: ``_blocks.3._depthwise_conv.weight`` is the parameter
+``blocks_3/depthwise_conv/kernel``.
 
-Published weights take pixels as (x - 127) / 128.
+Published weights expect pixels as (x - 127) / 128.
 """
 
 import itertools
@@ -25,7 +26,7 @@ from fgmm.models.layers import BaseEncoder, BatchNorm, rematted
 
 
 class Stage(NamedTuple):
-    """Blocks of one width. The first has the stride, and all have the kernel."""
+    """Blocks of one width. All have the kernel; only the first has the stride."""
 
     blocks: int
     kernel: int
@@ -53,14 +54,14 @@ def depthwise_conv(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> Float[Array, "M h w E"]:
-    """As ``jax.lax.conv_general_dilated`` with a group a channel. On a CPU, where XLA is slow at
-    groups, it is the sum over the entries of the kernel of the picture shifted and scaled.
+    """As ``jax.lax.conv_general_dilated`` with one group for each channel. XLA on a CPU is slow at
+    groups. There the result is a sum of shifted pictures, each times an entry of the kernel.
 
     Args:
       x: pictures.
-      kernel: one for each channel.
+      kernel: a kernel for each channel.
       strides, padding: of rows and columns.
-      options: others of ``conv_general_dilated``.
+      options: further options of ``conv_general_dilated``.
     """
 
     def of_shifts(x, kernel):
@@ -97,17 +98,18 @@ def convolved(
     stride: int = 1,
     groups: int = 1,
 ) -> Float[Array, "B T h w F"]:
-    """A convolution without bias of every frame, normalised; within the module that calls it.
+    """A convolution of every frame, without bias, and a batch normalisation, as layers of the
+    calling module.
 
-    Its padding is TensorFlow's "SAME": for an even size at stride 2 only the far side is padded.
+    The padding is TensorFlow's "SAME": for an even size at stride 2 only the far side is padded.
 
     Args:
       conv, norm: names of the two submodules.
       width: output channels.
-      momentum: of the running statistics.
-      dtype: of the activations.
+      momentum: decay of the running statistics.
+      dtype: dtype of the activations.
       kernel, stride: along both axes.
-      groups: of channels: one, or as many as channels for a depthwise convolution.
+      groups: groups of channels: 1, or the number of channels for a depthwise convolution.
     """
     x = nn.Conv(
         width,
@@ -120,18 +122,18 @@ def convolved(
         conv_general_dilated=depthwise_conv if groups > 1 else None,
         name=conv,
     )(x)
-    # Epsilon is published; that of this package's other networks differs.
+    # The published epsilon; other networks of this package have another.
     return BatchNorm(momentum=momentum, epsilon=1e-3, dtype=dtype, name=norm)(x, mask, train)
 
 
 class Block(nn.Module):
-    """An inverted residual block: channels expanded, each convolved alone, and projected.
+    """An inverted residual block: channels are expanded, convolved one by one, and projected.
 
     Attributes:
-      stage: that it belongs to.
-      stride: of the block, 1 in all blocks of a stage but the first.
-      momentum: of the running statistics.
-      dtype: of the activations.
+      stage: the stage that the block belongs to.
+      stride: stride of the block: 1 in all but the first block of a stage.
+      momentum: decay of the running statistics.
+      dtype: dtype of the activations.
     """
 
     stage: Stage
@@ -158,17 +160,18 @@ class Block(nn.Module):
 
 
 class Encoder(BaseEncoder):
-    """Frames to the feature map before pooling, 1,280 channels at strides (1, 32, 32): T frames of
-    224 x 224 pixels give T x 7 x 7 local features.
+    """From frames to the feature map before pooling, 1,280 channels at strides (1, 32, 32): T
+    frames of 224 x 224 pixels give T x 7 x 7 local features.
 
     Any size will do: it is rounded up at each stride. Training has no stochastic depth.
 
     Attributes:
-      blocks: of each stage; fewer stages end the network earlier.
-      momentum: of the running statistics. The published one needs hundreds of steps.
-      norm: of the output, as of the encoder ``features``: ``"none"``, or ``"layer"`` for a learned
-        normalisation of every cell over its channels.
-      dtype: of the activations.
+      blocks: number of blocks of each stage; with fewer numbers the last stages are left out.
+      momentum: decay of the running statistics. With the published 0.99 they need hundreds of steps
+        to settle.
+      norm: normalisation of the output: ``"none"``, or ``"layer"`` for a learned normalisation of
+        every cell over its channels, as in the encoder ``features``.
+      dtype: dtype of the activations.
       remat: rules on the blocks ``blocks_0`` to ``blocks_15``; see ``fgmm.models.layers.rematted``.
     """
 

@@ -1,4 +1,4 @@
-"""Stored features of another model's frozen encoder as local features."""
+"""Local features that were stored, from the frozen encoder of another model."""
 
 from typing import ClassVar
 
@@ -11,13 +11,13 @@ from fgmm.models.layers import DTYPES
 
 
 class Encoder(nn.Module):
-    """Every cell of a stored feature map is a local feature, E channels as they are stored.
+    """Every cell of a stored feature map is a local feature, with the E stored channels.
 
     Attributes:
       norm: ``"none"``, or ``"layer"`` for a learned normalisation of every cell over its channels
         (Ba, Kiros, Hinton, arXiv 1607.06450).
-      dtype: of the features.
-      takes_features: marks encoders of features instead of pixels.
+      dtype: dtype of the features.
+      takes_features: marks encoders that take stored features instead of pixels.
     """
 
     norm: str = option("none", choices=("none", "layer"))

@@ -2,9 +2,9 @@
 
 After ``seqTransf`` of CLIP4Clip (Luo et al., arXiv 2104.08860, section 3.3; github.com/ArrowLuo/
 CLIP4Clip, modules/modeling.py): learned positions of frames, blocks, and a residual connection
-around all of them. There it follows the projection, and its blocks and positions start as copies of
-CLIP's text tower, so that zero-shot scores are not those of the mean over frames. Here it precedes
-the projection and the residual branch starts at zero, so that they are.
+around all of them. In CLIP4Clip it follows the projection, and its blocks and positions start as
+copies of CLIP's text tower, so zero-shot scores differ from those of the mean over frames. Here it
+precedes the projection, and the residual branch starts at zero, so these scores are equal.
 """
 
 import flax.linen as nn
@@ -12,16 +12,16 @@ from jaxtyping import Array, Float
 
 from fgmm.models.transformer import Block
 
-# As many as CLIP4Clip has: the length of CLIP's captions.
+# The most frames, as in CLIP4Clip: the length of CLIP's captions.
 POSITIONS = 77
 
 
 class FrameTransformer(nn.Module):
-    """Features of frames that know of each other and of their order.
+    """Lets the features of a clip's frames depend on each other and on their order.
 
     Attributes:
-      depth: blocks; CLIP4Clip has 4.
-      heads, hidden, activation, epsilon, dtype: as of ``PublishedTransformer``.
+      depth: number of blocks; CLIP4Clip has 4.
+      heads, hidden, activation, epsilon, dtype: as in ``PublishedTransformer``.
     """
 
     depth: int

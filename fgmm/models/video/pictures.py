@@ -1,4 +1,4 @@
-"""What transformers over single pictures share: frames one by one, patches, learned positions."""
+"""The base class of transformers over the single frames of a clip, with learned positions."""
 
 from typing import ClassVar
 
@@ -14,17 +14,17 @@ from fgmm.models.video.frame_transformer import FrameTransformer
 
 
 class PictureTransformer(PublishedTransformer, kw_only=True):
-    """The options of transformers that see a clip frame by frame: T frames give T x H' x W' local
+    """The options of transformers over the single frames of a clip: T frames give T x H' x W' local
     features.
 
-    Sizes must be multiples of ``patch``. For another grid than that of ``positions`` these are
-    interpolated.
+    Height and width must be multiples of ``patch``. If the grid of patches differs from
+    ``positions``, the learned positions are interpolated.
 
     Attributes:
       patch: height and width of a patch in pixels.
       positions: rows and columns of the learned positions.
-      temporal_depth: blocks of a transformer over the frames' coarse features, whose mean is that
-        of the clip; 0 for the mean of the features as they are. See ``FrameTransformer``.
+      temporal_depth: number of blocks of a transformer over the coarse features of frames, before
+        their mean becomes that of the clip; 0 for no such transformer. See ``FrameTransformer``.
       gives_coarse: marks encoders with a coarse feature of their own.
     """
 
@@ -34,17 +34,17 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
     gives_coarse: ClassVar[bool] = True
 
     def note(self, frames: tuple[int, ...]) -> str:
-        """What a person should know of clips [B,T,H,W,3]; empty for nothing."""
+        """A note for the user about clips of this shape [B,T,H,W,3]; often empty."""
         grid = (frames[2] // self.patch, frames[3] // self.patch)
         return interpolation_note(self.positions, grid)
 
     def patches(
         self, frames: Float[Array, "B T H W 3"], bias: bool
     ) -> tuple[Float[Array, "M N E"], tuple[int, int]]:
-        """The embedded patches of M = B·T pictures, and their grid; within the module's call.
+        """The embedded patches of M = B·T pictures, and their grid, as a layer of this module.
 
         Raises:
-          ValueError: patches do not fill the pictures.
+          ValueError: height or width is not a multiple of ``patch``.
         """
         height, width = frames.shape[2:4]
         if height % self.patch or width % self.patch:
@@ -64,7 +64,7 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
         table: Float[Array, "cells E"],
         antialias: bool = False,
     ) -> Float[Array, "M N E"]:
-        """Patches with their positions added, ``antialias`` as of ``resized_positions``."""
+        """Patches with their positions added; ``antialias`` as in ``resized_positions``."""
         learned = resized_positions(table.reshape(*self.positions, -1), grid, antialias)
         return x + learned.reshape(1, -1, self.width).astype(x.dtype)
 
@@ -75,11 +75,11 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
         grid: tuple[int, int],
         mask: Bool[Array, "B"],
     ) -> Tokens:
-        """Features of M = B·T pictures as those of B clips, within the module's call; the coarse
-        one is the mean over frames, in float32.
+        """The output of the encoder for B clips, from features of M = B·T pictures. The coarse
+        feature is the mean over frames, in float32.
 
         Raises:
-          ValueError: there are more frames than a transformer over them has positions for.
+          ValueError: there are more frames than ``FrameTransformer`` has positions for.
         """
         clips = mask.shape[0]
         tokens = Tokens.of_map(local.reshape(clips, -1, *grid, self.width), mask)

@@ -14,22 +14,22 @@ from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shi
 
 
 def middle_width(before: int, after: int) -> int:
-    """Channels between the two parts, so that both together have no more parameters than the 3x3x3
-    convolution they stand for (arXiv 1711.11248, section 3.5).
+    """Channels between the two parts of a split convolution, so that both together have no more
+    parameters than the 3x3x3 convolution that they replace (arXiv 1711.11248, section 3.5).
     """
     return 27 * before * after // (9 * before + 3 * after)
 
 
 class SplitConv(nn.Module):
-    """A spatial convolution, normalised, with ReLU, and a temporal one over three frames.
+    """A spatial convolution, a normalisation, ReLU, and a temporal convolution over three frames.
 
     Attributes:
-      middle: channels between them.
+      middle: channels between the two convolutions.
       width: output channels.
-      kernel: of the spatial convolution.
-      strides: of time and of space.
-      padding: of time, ``"zeros"`` or ``"edge"``.
-      dtype: of the activations.
+      kernel: rows and columns of the spatial convolution.
+      strides: strides of time and of space.
+      padding: padding of time, ``"zeros"`` or ``"edge"``.
+      dtype: dtype of the activations.
     """
 
     middle: int
@@ -63,8 +63,8 @@ class Block(nn.Module):
 
     Attributes:
       width: output channels.
-      stride: of time and space alike.
-      padding, dtype: of ``SplitConv``.
+      stride: stride of both time and space.
+      padding, dtype: as in ``SplitConv``.
     """
 
     width: int
@@ -93,12 +93,12 @@ class Block(nn.Module):
 
 
 class Encoder(ConvolutionalEncoder):
-    """Frames to the feature map of the last stage, 512 channels at strides (8, 16, 16).
+    """From frames to the feature map of the last stage, 512 channels at strides (8, 16, 16).
 
     Any size will do: it is rounded up at each stride.
 
     Attributes:
-      blocks: residual blocks of each stage; all stages after the first halve time and space.
+      blocks: residual blocks of each stage; every stage after the first halves time and space.
       width: channels of the stem and the first stage; each further stage has twice as many.
       temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``.
       remat: rules on the blocks ``layer1_0`` to ``layer4_1``; see ``fgmm.models.layers.rematted``.
@@ -113,7 +113,7 @@ class Encoder(ConvolutionalEncoder):
     ) -> Tokens:
         x = repeated(frames, self.image_frames, self.dtype)
         padding = padding_of(x.shape[1], self.temporal_padding)
-        # torchvision's stem has 45 channels in the middle, which no formula gives.
+        # torchvision's stem has 45 channels in the middle, which does not follow ``middle_width``.
         middle = max(1, 45 * self.width // 64)
         x = SplitConv(
             middle, self.width, padding, self.dtype, kernel=7, strides=(1, 2), name="stem"

@@ -14,12 +14,12 @@ from fgmm.models.temporal import TemporalConv
 
 
 class Block(nn.Module):
-    """Spatial 3x3 and temporal 3 convolution with a residual connection.
+    """A spatial 3x3 and a temporal convolution over 3 frames, with a residual connection.
 
     Attributes:
       width: output channels.
-      stride, temporal_stride: of the spatial and the temporal convolution.
-      dtype: of the activations.
+      stride, temporal_stride: stride of the spatial and of the temporal convolution.
+      dtype: dtype of the activations.
     """
 
     width: int
@@ -34,7 +34,7 @@ class Block(nn.Module):
         strides = (self.stride, self.stride)
         y = ConvBlock2D(self.width, stride=strides, dtype=self.dtype)(x, mask, train)
         y = TemporalConv(self.width, self.temporal_stride, dtype=self.dtype)(y, mask, train)
-        # Whether there is a projection must not depend on how many frames a clip has.
+        # Whether there is a projection must not depend on the number of frames.
         if x.shape[-1] != self.width or self.stride > 1 or self.temporal_stride > 1:
             x = x[:, :: self.temporal_stride, :: self.stride, :: self.stride]
             x = nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x)
@@ -43,17 +43,17 @@ class Block(nn.Module):
 
 
 class Encoder(BaseEncoder):
-    """Frames to a feature map of ``widths[-1]`` channels.
+    """From frames to a feature map of ``widths[-1]`` channels.
 
-    A stem of one strided convolution, then one stage a width; every stage after the first halves
-    rows and columns. An image is a clip of one frame.
+    A stem of one strided convolution, then one stage for each width; every stage after the first
+    halves rows and columns. An image is a clip of one frame.
 
     Attributes:
       widths: channels of each stage.
       blocks: residual blocks of each stage.
-      stem_stride: pixels between the stem's outputs; its kernel is twice as wide, less one.
-      temporal_strides: frame stride of each stage's first block; 1 or 2.
-      dtype: of the activations.
+      stem_stride: stride of the stem; its kernel is twice that, less one.
+      temporal_strides: stride in frames of each stage's first block.
+      dtype: dtype of the activations.
       remat: rules on the blocks ``Block_0``, ``Block_1``, ...; see
         ``fgmm.models.layers.rematted``.
     """

@@ -3,8 +3,8 @@
 Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018 (arXiv 1712.04851), in the form
 that Miech et al. trained on HowTo100M (MIL-NCE, arXiv 1912.06430; github.com/antoine77340/
 S3D_HowTo100M). Submodules are named as in their state dict: ``mixed_3b.conv_b1_b.conv2.weight`` is
-the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. Kernels have their axes in the order (H, W, T,
-in, out). T and in are one axis, and H and W are dropped where both are 1.
+the parameter ``mixed_3b/conv_b1_b/conv2/kernel``. The axes of a kernel are (H, W, T · in, out): T
+and in are one axis. If H = W = 1, these two axes are dropped.
 """
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ from fgmm.models.embeddings import Tokens
 from fgmm.models.layers import NORMS, max_pool, rematted
 from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shifted
 
-# Channels of a mixed block: b0, b1_a, b1_b, b2_a, b2_b, b3_b.
+# Channels of each mixed block: b0, b1_a, b1_b, b2_a, b2_b, b3_b.
 MIXED = {
     "mixed_3b": (64, 96, 128, 16, 32, 32),
     "mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -28,7 +28,7 @@ MIXED = {
     "mixed_5b": (256, 160, 320, 32, 128, 128),
     "mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-# Kernels of the max-pool before a block over (T, H, W), its strides.
+# The max-pool before a block: kernel and stride over (T, H, W).
 _POOLS = {
     "mixed_3b": ((1, 3, 3), (1, 2, 2)),
     "mixed_4b": ((3, 3, 3), (2, 2, 2)),
@@ -56,9 +56,10 @@ def space_to_depth(frames: Float[Array, "B T H W E"]) -> Float[Array, "B t h w F
 def pool(
     x: Float[Array, "B T H W E"], kernel: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Float[Array, "B t h w E"]:
-    """Max-pool, (kernel - stride) // 2 of padding before, as much as the last window needs behind.
+    """Max-pool over (T, H, W). Padding is (kernel - stride) // 2 at the start of an axis, and at
+    its end as much as the last window needs.
 
-    The published network pads with zeros; what it pools is never negative, so nothing changes.
+    The published network pads with zeros. Its inputs are never negative, so the result is the same.
     """
     for axis, (size, step) in enumerate(zip(kernel, stride, strict=True), start=1):
         if size > 1:
@@ -67,7 +68,9 @@ def pool(
 
 
 class SelfGating(nn.Module):
-    """Every channel times a sigmoid of the clip's mean features (arXiv 1712.04851, section 4.4)."""
+    """Multiplies each channel by a sigmoid of the clip's mean features, after a dense layer (arXiv
+    1712.04851, section 4.4).
+    """
 
     dtype: str
 
@@ -78,16 +81,16 @@ class SelfGating(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Convolutions, each normalised and followed by ReLU: a spatial one and, where it is separable,
-    a temporal one; else one over both.
+    """Convolutions, each normalised and followed by ReLU: if ``separable``, a spatial and a
+    temporal one, otherwise one over space and time.
 
     Attributes:
       width: output channels.
       kernel, stride: over (T, H, W).
       separable: whether the kernel is split.
-      padding: of time, ``"zeros"`` or ``"edge"``.
+      padding: padding of time, ``"zeros"`` or ``"edge"``.
       norm: a name in ``fgmm.models.layers.NORMS``.
-      dtype: of the activations.
+      dtype: dtype of the activations.
     """
 
     width: int
@@ -106,7 +109,7 @@ class SeparableConv(nn.Module):
         if time > 1 and not self.separable:
             x = shifted(x, time, self.stride[0], self.padding)
         if max(space) > 1:
-            # An even kernel is centred as "SAME" has it: less padding before than behind.
+            # An even kernel is centred as with "SAME": less padding at the start than at the end.
             around = [((size - 1) // 2, size // 2) for size in space]
             conv = nn.Conv(
                 self.width,
@@ -134,7 +137,7 @@ class Mixed(nn.Module):
     Attributes:
       widths: channels as in ``MIXED``.
       gated: whether every branch ends with ``SelfGating``.
-      padding, norm, dtype: of ``SeparableConv``.
+      padding, norm, dtype: as in ``SeparableConv``.
     """
 
     widths: tuple[int, int, int, int, int, int]
@@ -168,17 +171,17 @@ class Mixed(nn.Module):
 
 
 class Encoder(ConvolutionalEncoder):
-    """Frames to the feature map of the last mixed block, 1,024 channels at strides (8, 32, 32).
+    """From frames to the last mixed block's feature map, 1,024 channels at strides (8, 32, 32).
 
-    Any size that the stem can take will do (``space_to_depth`` needs even ones). Sizes are rounded
-    up at each stride, so that a clip shorter than a stride gives one cell.
+    Any size will do for the stem ``"7x7"``; ``"space_to_depth"`` needs even sizes. Sizes are
+    rounded up at each stride, so a clip shorter than a stride gives one cell.
 
     Attributes:
       stem: ``"space_to_depth"``, 2x4x4 over blocks of 2x2x2 pixels, or ``"7x7"``, 3x7x7.
-      width_multiplier: factor on every number of channels, rounded to multiples of 8.
+      width_multiplier: factor of all numbers of channels, which are rounded to multiples of 8.
       final_endpoint: the last block, a key of ``MIXED``; strides are (4, 16, 16) up to
         ``mixed_4f`` and (2, 8, 8) up to ``mixed_3c``.
-      gated: whether there is self-gating.
+      gated: whether there is self-gating (``SelfGating``).
       norm: ``"batch"`` or ``"group"`` normalisation.
       temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``.
       remat: rules on the blocks named as in ``MIXED``; see ``fgmm.models.layers.rematted``.

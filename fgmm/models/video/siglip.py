@@ -3,8 +3,8 @@
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023 (arXiv 2303.15343), and
 Tschannen et al., "SigLIP 2", 2025 (arXiv 2502.14786) at fixed sizes: a vision transformer with
 learned positions and without a class token, pooled by attention (Zhai et al., "Scaling Vision
-Transformers", arXiv 2106.04560, section 3.2). Published weights are brought in by
-``python -m fgmm.convert``.
+Transformers", arXiv 2106.04560, section 3.2). ``python -m fgmm.convert`` converts published
+weights.
 """
 
 import flax.linen as nn
@@ -23,9 +23,9 @@ class AttentionPooling(nn.Module):
     connection follows.
 
     Attributes:
-      heads: attention heads; they divide the width.
-      hidden, activation, epsilon: of the perceptron.
-      dtype: of the activations.
+      heads: attention heads; their number divides the width.
+      hidden, activation, epsilon: as in ``perceptron``.
+      dtype: dtype of the activations.
     """
 
     heads: int
@@ -51,13 +51,13 @@ class AttentionPooling(nn.Module):
 
 
 class Encoder(PictureTransformer):
-    """Frames to one feature a patch, and the pooled ones as the feature of a frame. A clip's coarse
-    feature is the mean over its frames.
+    """From frames to one feature per patch. The pooled patches are the feature of a frame, and a
+    clip's coarse feature is the mean over its frames.
 
     Defaults are those of SigLIP's ViT-B/16 for pictures of 224 x 224 pixels.
 
     Attributes:
-      width, depth, heads: 768, 12, 12 for ViT-B, 1152, 27, 16 for So400m.
+      width, depth, heads: 768, 12, 12 for ViT-B; 1152, 27, 16 for So400m.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
       patch, positions, temporal_depth: as in ``PictureTransformer``.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.

@@ -14,18 +14,18 @@ from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated
 
 
 class Encoder(ConvolutionalEncoder):
-    """Frames to the feature map of the last stage, 2,048 channels at strides (1, 32, 32).
+    """From frames to the feature map of the last stage, 2,048 channels at strides (1, 32, 32).
 
     Any size will do: it is rounded up at each stride.
 
     Attributes:
       blocks: residual blocks of each stage; (3, 4, 23, 3) makes it TSM-101.
       width: channels of the stem.
-      version: of the residual network, 2 as MMV has it or 1 as torchvision's resnet50; see
+      version: of the residual network: 2 as in MMV, or 1 as in torchvision's resnet50; see
         ``fgmm.models.residual``.
-      shift: one in so many channels moves a frame back, and one a frame on.
-      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``; an image whose edge is
-        repeated is not shifted.
+      shift: 1/shift of the channels move a frame back in time and 1/shift a frame on.
+      temporal_padding, image_frames, dtype: as in ``ConvolutionalEncoder``. The shift does not
+        change an image, since its edge is repeated.
       remat: rules on the blocks ``layer1_0`` to ``layer4_2``; see ``fgmm.models.layers.rematted``.
     """
 

@@ -1,8 +1,8 @@
 """VideoMAE's video transformer: attention over all tubelets of a clip.
 
 Tong et al., "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video
-Pre-Training", NeurIPS 2022 (arXiv 2203.12602), the encoder without masking. Published weights are
-brought in by ``python -m fgmm.convert``.
+Pre-Training", NeurIPS 2022 (arXiv 2203.12602), the encoder without masking.
+``python -m fgmm.convert`` converts published weights.
 """
 
 import math
@@ -19,25 +19,26 @@ from fgmm.models.temporal import repeated
 from fgmm.models.transformer import ACTIVATIONS, PublishedTransformer
 from fgmm.models.video.vivit import tubelets
 
-# Of the normalisation of the mean, which the published code leaves at PyTorch's default.
+# Epsilon in the normalisation of the mean: PyTorch's default, as in the published code.
 _EPSILON_OF_MEAN = 1e-5
 
 
 class Encoder(PublishedTransformer):
-    """Frames to one feature a tubelet, ``width`` channels at strides (tubelet, patch, patch), and
-    their mean as the coarse feature.
+    """From frames to a feature per tubelet, ``width`` channels at strides (tubelet, patch, patch).
+    Their mean is the coarse feature.
 
-    Sizes must be multiples of these strides; an image fills a tubelet. Positions are fixed, those
-    of a sequence of all tubelets. For another grid than that of ``positions`` they are
-    interpolated. Biases of keys are there, and change nothing.
+    Sizes must be multiples of these strides. An image is repeated to fill a tubelet. Positions are
+    fixed: those of one sequence of all tubelets. They are interpolated if the grid differs from
+    ``positions``. Keys have biases, which the published network lacks; they do not change the
+    attention.
 
     Attributes:
-      width, depth, heads: 768, 12, 12 for ViT-B, 1024, 24, 16 for ViT-L.
+      width, depth, heads: 768, 12, 12 for ViT-B; 1024, 24, 16 for ViT-L.
       hidden, activation, epsilon: as in ``PublishedTransformer``.
-      tubelet, patch: frames and pixels of a token.
-      positions: frames, rows and columns of the grid that it was trained with.
-      norm: what the last normalisation is of: all ``"features"``, as in pre-training, their
-        ``"mean"`` alone, as in fine-tuned classifiers, or ``"none"``.
+      tubelet, patch: length of a token in frames, and its height and width in pixels.
+      positions: the grid of tubelets in training: in time, rows and columns.
+      norm: what the last normalisation is applied to: all ``"features"``, as in pre-training; only
+        their ``"mean"``, as in fine-tuned classifiers; or ``"none"``.
       dropout, stochastic_depth, dtype: as in ``TransformerEncoder``.
       remat: rules on the blocks ``block_0``, ``block_1``, ...; see
         ``fgmm.models.layers.rematted``.
@@ -57,7 +58,7 @@ class Encoder(PublishedTransformer):
     gives_coarse: ClassVar[bool] = True
 
     def note(self, frames: tuple[int, ...]) -> str:
-        """What a person should know of clips [B,T,H,W,3]; empty for nothing."""
+        """A note for the user about clips of this shape [B,T,H,W,3]; often empty."""
         time = -(-frames[1] // self.tubelet)
         grid = (time, frames[2] // self.patch, frames[3] // self.patch)
         return interpolation_note(self.positions, grid)

@@ -1,10 +1,10 @@
 """A video vision transformer with factorised self-attention over tubelets.
 
 Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv 2103.15691), model 3: each block
-attends over the patches of a frame, then over the frames at a patch, so that there is a token for
-every cell of the grid. Positions are computed, not learned, so that any grid will do: sine and
-cosine in space, rotary in time. Rotary positions do not tell identical frames apart, so a static
-clip and an image have the same features.
+attends over the patches of a frame, then over the frames at a patch, so there is a token for every
+cell of the grid. Positions are fixed, not learned, so any grid will do: sine and cosine in space,
+rotary in time. Rotary positions change nothing among identical frames, so a static clip and an
+image have the same features.
 """
 
 import flax.linen as nn
@@ -28,10 +28,10 @@ from fgmm.models.transformer import (
 def tubelets(
     frames: Float[Array, "B T H W 3"], length: int, patch: int
 ) -> Float[Array, "B t h w E"]:
-    """The pixels of each box of ``length`` frames and ``patch`` x ``patch`` pixels.
+    """The pixels of each box of ``length`` frames and ``patch`` x ``patch`` pixels, as channels.
 
     Raises:
-      ValueError: the boxes do not fill the clip.
+      ValueError: frames, height or width are not multiples of the sizes of a box.
     """
     batch, time, height, width, colours = frames.shape
     if time % length or height % patch or width % patch:
@@ -48,9 +48,9 @@ class Block(nn.Module):
     """Attention over space, attention over time, a perceptron (arXiv 2103.15691, figure 5).
 
     Attributes:
-      heads: attention heads; they divide the width.
-      dropout, stochastic_depth: of ``Residual``.
-      dtype: of the activations.
+      heads: attention heads; their number divides the width.
+      dropout, stochastic_depth: as in ``Residual``.
+      dtype: dtype of the activations.
     """
 
     heads: int
@@ -62,7 +62,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B T N E"], mask: Bool[Array, "B"], train: bool
     ) -> Float[Array, "B T N E"]:
-        del mask  # No clip sees another.
+        del mask  # No clip attends to another.
         batch, time, cells, width = x.shape
         add = Residual(self.dropout, self.stochastic_depth)
         y = self_attention(x.reshape(batch * time, cells, width), self.heads, self.dtype)
@@ -74,13 +74,13 @@ class Block(nn.Module):
 
 
 class Encoder(TransformerEncoder):
-    """Frames to one feature a tubelet, ``width`` channels at strides (tubelet, patch, patch).
+    """From frames to a feature per tubelet, ``width`` channels at strides (tubelet, patch, patch).
 
-    Sizes must be multiples of these strides; an image fills a tubelet.
+    Sizes must be multiples of these strides. An image is repeated to fill a tubelet.
 
     Attributes:
-      width, depth, heads: 384, 12, 6 for ViT-S, 768, 12, 12 for ViT-B.
-      tubelet, patch: frames and pixels of a token.
+      width, depth, heads: 384, 12, 6 for ViT-S; 768, 12, 12 for ViT-B.
+      tubelet, patch: length of a token in frames, and its height and width in pixels.
       drop_token: share of the patches left out in training, the same ones in all frames of a clip;
         their features are masked.
       image_frames: frames to which an image is repeated; 1 for a single tubelet.
