@@ -332,8 +332,13 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
         )
         if modality == "video":
             _check_input(config, encoders[modality], shape)
-        if hasattr(encoders[modality], "end_token"):
-            _check_end(config, encoders[modality].end_token, tokenizer, shape)
+        end = getattr(encoders[modality], "end_token", None)
+        if end is not None and not tokenizer.gives(end, shape.tokens):
+            raise ConfigError(
+                f"model.text.end_token={end} is in no caption of data.tokens={shape.tokens} tokens "
+                f"of data.tokenizer={config.data.tokenizer!r}; set it to the token that ends every "
+                "caption, or take another text encoder"
+            )
     checked = spaces.checked(config.model.spaces, modalities)
     for name, space in checked.items():
         for modality in space["modalities"] if space["pool"] == "own" else ():
@@ -369,19 +374,6 @@ def _check_input(config: Config, encoder: nn.Module, shape: BatchShape) -> None:
         "of the features"
     )
     raise ConfigError(f"model.video.name={config.model.video.name!r} {given}")
-
-
-def _check_end(config: Config, end: int, tokenizer: Tokenizer, shape: BatchShape) -> None:
-    """Raises ConfigError unless captions end with the token whose state is their feature."""
-    segmenter = phrases.find(config.data.segmenter, "data.segmenter")
-    room = {"tokens": shape.tokens, "phrases": shape.phrases}
-    if end not in tokenizer.encode("the caption", segmenter=segmenter, **room)[0]:
-        raise ConfigError(
-            f"model.text.end_token={end} is in no caption of data.tokens={shape.tokens} tokens of "
-            f"data.tokenizer={config.data.tokenizer!r}, and model.text.name="
-            f"{config.model.text.name!r} reads captions there; set it to the token that ends every "
-            "caption, or take another text encoder"
-        )
 
 
 def _blank_parameters(
