@@ -24,20 +24,21 @@ from fgmm.config.option import described
 WRONG_COMMAND = 2
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Parses flags and runs ``main``.
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parses flags, runs ``main`` and exits with the code that it returns.
 
     A wrong command prints one line to standard error and exits with code 2.
 
     Args:
-      main: the program; takes the arguments that are not flags.
+      main: the program; takes the arguments that are not flags, and returns an exit code, or None
+        for 0.
     """
 
-    def checked(argv: list[str]) -> None:
+    def checked(argv: list[str]) -> int | None:
         if argv[1:]:
             fail(f"unexpected argument {argv[1]!r}; options are --name=value")
         try:
-            main(argv)
+            return main(argv)
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:

@@ -261,6 +261,12 @@ def test_a_program_that_is_interrupted_says_so_by_its_exit_code(number, code, re
     assert "Traceback" not in err
 
 
+def test_a_program_that_fails_says_so_by_its_exit_code(repository):
+    program = "from fgmm import command_line\ncommand_line.run(lambda argv: 1)\n"
+    process = subprocess.run([sys.executable, "-c", program], cwd=repository, timeout=60)
+    assert process.returncode == 1
+
+
 def test_where_programs_write_is_made_or_refused_first(repository, tmp_path):
     (tmp_path / "file").touch()
     for program, *arguments in (
