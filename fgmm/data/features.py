@@ -5,8 +5,8 @@
     python -m fgmm.data.features --weights=runs/efficientnet_lite0 \\
         --source=flickr8k:split=train --input=flickr8k.tar --output=flickr8k_features/train
 
-The run may have been trained or converted. Its encoder sees the clips as in evaluations: whole, in
-the size that the run has, nothing augmented. Local features are stored as float16, with captions,
+The run may have been trained or converted. Its encoder sees the clips as in evaluations: whole, at
+the size that the run uses, not augmented. Local features are stored as float16, with captions,
 labels and ids of the clips, without sound; the source and the encoder ``features`` train on them.
 If the source draws stretches of recordings, each recording has the stretch of evaluations.
 

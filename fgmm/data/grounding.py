@@ -50,12 +50,16 @@ def of_clip(clip: Clip, shape: BatchShape, segmenter: phrases_lib.Segmenter) -> 
     """``references`` of a clip, whose frames are read for their size; none without a grounding.
 
     Raises:
-      ConfigError: the picture is an encoded image.
+      ConfigError: the video is no function that returns frames.
     """
     if not clip.grounding:
         return []
-    if isinstance(clip.video, bytes):
-        raise ConfigError(f"clip {clip.clip_id}: boxes in encoded images are not supported")
+    if not callable(clip.video):
+        kind = "an encoded image" if isinstance(clip.video, bytes) else type(clip.video).__name__
+        raise ConfigError(
+            f"clip {clip.clip_id!r}: boxes in {kind} are not supported; use a source whose "
+            "video is a function that returns frames"
+        )
     return references(clip, clip.video().shape[1:3], shape, segmenter)
 
 

@@ -1,11 +1,13 @@
-"""A look at a corpus before training on it: ``python -m fgmm.data.inspect``; docs/data.md.
+"""Shows a corpus before training on it: ``python -m fgmm.data.inspect``; see docs/data.md.
 
-Random records and statistics of them, as one HTML file that needs nothing but a browser.
+Writes random records and their statistics as one HTML file, which needs nothing but a browser.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -173,13 +175,17 @@ def look(
 
 def _define_flags() -> None:
     flags.DEFINE_string(
-        "source", None, "The corpus: a file's name in fgmm/data/sources; NAME:option=value,..."
+        "source",
+        None,
+        "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,...",
     )
     flags.DEFINE_string("input", None, "Its folder, for a corpus that has one.")
     flags.DEFINE_string("output", None, "The HTML file to be written.")
     flags.DEFINE_integer("records", 24, "Clips to show.")
-    flags.DEFINE_integer("sample", 200, "Clips that the statistics are of.")
-    flags.DEFINE_integer("seed", 0, "Of the random choice.")
+    flags.DEFINE_integer(
+        "sample", 200, "Clips that the statistics are of; --records, if that is more."
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the random choice.")
     flags.DEFINE_string("segmenter", "function_words", "What finds the phrases of a caption.")
 
 
@@ -211,11 +217,13 @@ def main(argv: list[str]) -> None:
         seen=kept,
         statistics=statistics,
     )
-    partial = output.with_name(output.name + ".partial")
+    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}")
     try:
         partial.write_text(page, encoding="utf-8", errors="replace")
         os.replace(partial, output)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         sys.exit(f"error: --output={output} cannot be written: {error.strerror}")
     print(f"{statistics.clips} of {len(source)} clips looked at; written to {output}")
 

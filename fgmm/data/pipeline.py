@@ -27,6 +27,8 @@ from fgmm.data.text.tokenizers import Tokenizer
 Example = dict[str, np.ndarray | np.generic]
 Batch = dict[str, np.ndarray]
 
+# Clips that are looked at to judge whether a source that draws has pictures.
+_LOOKED_AT = 100
 # Arrays of a batch that stay on the host.
 HOST_ONLY = ("record", "problems")
 
@@ -87,12 +89,12 @@ class Assembler:
       shape: sizes of the batch.
       tokenizer, segmenter: of the text; unused without text.
       join_captions: join all captions of a clip into one.
-      cache: keep decoded frames in memory.
+      cache: keep decoded frames in memory; of a source that draws, those of pictures alone.
       time_limit: seconds for reading one modality of a clip, 0 for no limit; see ``deadline``.
 
     Raises:
-      ConfigError: ``cache`` is set and the source draws its clips, or a batch has no room for the
-        pictures or features of the source.
+      ConfigError: ``cache`` is set and the source draws stretches of recordings, or a batch has no
+        room for the pictures or features of the source.
     """
 
     source: Any
@@ -105,13 +107,17 @@ class Assembler:
 
     def __post_init__(self):
         self._frames: dict[int, np.ndarray] = {}
-        if self.cache and hasattr(self.source, "draw"):
+        if self.cache and self._draws and not _has_pictures(self.source):
             raise ConfigError(
                 "data.cache=True would keep one stretch of each recording that data.source draws "
                 "anew every time; set it to False"
             )
         if self.shape.frames:
             _check_features(getattr(self.source, "feature_shape", None), self.shape)
+
+    @property
+    def _draws(self) -> bool:
+        return hasattr(self.source, "draw")
 
     def __call__(self, record: int, rng: np.random.Generator | None = None) -> Example:
         """The example of clip ``record``; with a generator, random choices are drawn."""
@@ -145,7 +151,7 @@ class Assembler:
 
     def _write(self, record: int, rng, batch: Batch, row: int) -> None:
         """Reads a clip into a row of a batch. The row must be zero."""
-        draws = rng is not None and hasattr(self.source, "draw")
+        draws = rng is not None and self._draws
         clip = self.source.draw(record, rng) if draws else self.source[record]
         problems = dict.fromkeys(clip.problems, "")
         batch["record"][row] = record
@@ -204,7 +210,8 @@ class Assembler:
             video.fill(out, resizing)
         else:
             decode.fit_frames(video(), count, height, width, out, resizing)
-        if self.cache:
+        # A picture is the same whatever is drawn.
+        if self.cache and (isinstance(video, bytes) or not self._draws):
             self._frames[record] = out.copy()
 
     def _audio(self, out: np.ndarray, clip: Clip) -> None:
@@ -263,6 +270,11 @@ class Assembler:
             drawn = rng.choice(len(captions), self.shape.captions, replace=False)
             return [captions[i] for i in sorted(drawn)]
         return captions[: self.shape.captions]
+
+
+def _has_pictures(source: Any) -> bool:
+    """Whether any of the first clips is an encoded picture."""
+    return any(isinstance(source[i].video, bytes) for i in range(min(_LOOKED_AT, len(source))))
 
 
 def _check_features(stored: tuple[int, ...] | None, shape: BatchShape) -> None:

@@ -1,4 +1,4 @@
-"""Raw files to sharded ArrayRecord: ``python -m fgmm.data.prepare``; docs/data.md shows how.
+"""Turns raw files into sharded ArrayRecord: ``python -m fgmm.data.prepare``; see docs/data.md.
 
 Finished shards stay: the same command continues a run that was interrupted.
 """
@@ -134,21 +134,34 @@ def verify(output: pathlib.Path) -> Iterator[str]:
 
 def _define_flags() -> None:
     flags.DEFINE_string(
-        "source", None, "The corpus: a file's name in fgmm/data/sources; NAME:option=value,..."
+        "source",
+        None,
+        "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,...",
     )
     flags.DEFINE_string("input", None, "The folder of the corpus.")
     flags.DEFINE_string("output", None, "The folder to be written.")
-    flags.DEFINE_list("splits", [], "Splits to prepare; without it all that the source has.")
-    flags.DEFINE_integer("short_side", 0, "Shrink larger pictures to it, in pixels; 0: do not.")
-    flags.DEFINE_float("fps", 0.0, "Encode again at so many pictures a second; 0: do not.")
-    flags.DEFINE_float(
-        "gop_seconds", 0.0, "Encode again with key frames at most so far apart; 0: do not, or 1."
+    flags.DEFINE_list("splits", [], "Splits to prepare; all that the source has if it is left out.")
+    flags.DEFINE_integer(
+        "short_side", 0, "Shrink pictures to this shorter side, in pixels; 0: do not."
     )
-    flags.DEFINE_integer("audio_rate", 0, "Sound to mono of this rate, such as 16000; 0: do not.")
+    flags.DEFINE_float("fps", 0.0, "Encode again at this many pictures a second; 0: do not.")
     flags.DEFINE_float(
-        "piece_seconds", 0.0, "Cut what is encoded again into records about so long; 0: do not."
+        "gop_seconds",
+        0.0,
+        "Encode again with key frames at most this many seconds apart; 0: do not, or 1 where "
+        "pictures are encoded again for another reason.",
     )
-    flags.DEFINE_float("shard_megabytes", 256.0, "Of a shard, before anything is encoded again.")
+    flags.DEFINE_integer(
+        "audio_rate", 0, "Turn sound into mono of this rate, such as 16000; 0: do not."
+    )
+    flags.DEFINE_float(
+        "piece_seconds",
+        0.0,
+        "Cut what is encoded again into records of about this length; 0: do not.",
+    )
+    flags.DEFINE_float(
+        "shard_megabytes", 256.0, "Size of a shard, before anything is encoded again."
+    )
     flags.DEFINE_float("time_limit", 600.0, "Seconds for each recording; 0 for none.")
     flags.DEFINE_integer("workers", 0, "Processes; 0 for one on each core.")
     flags.DEFINE_bool("verify", False, "Write nothing; compare the shards with their checksums.")

@@ -84,7 +84,7 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{pattern!r} matches no file in {results}")
     first = runs[0]
     for run in runs[1:]:
-        changed = differences(first["config"], run["config"] | {"seed": first["config"]["seed"]})
+        changed = differences(_without_seed(first["config"]), _without_seed(run["config"]))
         if changed:
             raise ConfigError(
                 f"the runs of {pattern!r} differ by more than their seed: {changed[0]}"
@@ -92,6 +92,12 @@ def _runs(pattern: str, results: pathlib.Path) -> list[dict[str, Any]]:
         if _protocols(run) != _protocols(first):
             raise ConfigError(f"the runs of {pattern!r} were evaluated by different protocols")
     return runs
+
+
+def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without its seed, also in the names of the runs that it starts from."""
+    starts = json.dumps(config.get("init_from", {})).replace(f"seed{config['seed']}", "seed")
+    return {**config, "seed": 0, "init_from": json.loads(starts)}
 
 
 def _protocols(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

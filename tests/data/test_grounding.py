@@ -1,10 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgmm.config import ConfigError
 from fgmm.data import grounding
 from fgmm.data.media import decode
+from fgmm.data.media.stretch import Stretch
 from fgmm.data.schema import BatchShape, Caption, Clip, Grounding, Resizing
 from fgmm.data.sources.narrated_shapes import Source
 from fgmm.data.text import phrases
@@ -182,3 +186,13 @@ def test_times_of_captions_are_within_their_window():
     )
     found = grounding.times_of_captions(Clip("", captions=spoken), 4.0, 5)
     assert found == [(1, -1, ((0.0, 0.25),)), (3, -1, ((0.75, 1.0),)), (4, -1, ((0.25, 1.0),))]
+
+
+@pytest.mark.parametrize(
+    ("video", "kind"),
+    [(b"", "an encoded image"), (Stretch(b"", 0.0, 1.0), "Stretch"), (None, "NoneType")],
+)
+def test_boxes_need_frames(video, kind):
+    grounded = dataclasses.replace(clip(["a star"], [(0, 0, 6)]), video=video)
+    with pytest.raises(ConfigError, match=f"clip 'clip': boxes in {kind} are not supported"):
+        grounding.of_clip(grounded, shape(), phrases.whole)

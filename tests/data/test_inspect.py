@@ -118,6 +118,8 @@ def test_the_program(repository, tmp_path):
         return programs.run("fgmm.data.inspect", *arguments, cwd=repository)
 
     output = tmp_path / "page.html"
+    # Where another run would write, if names were not drawn.
+    (tmp_path / "page.html.partial").mkdir()
     ran = run("--source=narrated_shapes:split=validation", f"--output={output}", "--sample=3")
     assert ran.returncode == 0, ran.stderr
     assert output.read_text().count('alt="frames"') == 24

@@ -19,6 +19,7 @@ from fgmm.data.sources import video_folder
 from fgmm.data.stream import SharedArray, training_batches
 from fgmm.data.text import tokenizers
 from fgmm.data.text.tokenizers import Tokenizer
+from tests.data.pairs_fixture import picture
 from tests.data.video_fixture import FPS, numbered, write_video
 
 TOKENIZER = tokenizers.path_of("narrated_shapes")
@@ -81,6 +82,11 @@ class Source:
             captions=tuple(Caption(f"a red circle, number {word}") for word in "abc"),
         )
         return dataclasses.replace(clip, **self.changes.get(int(index), {}))
+
+
+class Drawing(Source):
+    def draw(self, index, rng):
+        return self[index]
 
 
 def assembler(source=None, **changes):
@@ -342,6 +348,16 @@ def test_cached_frames_are_decoded_once():
         maker(1)
         maker(1)
         assert len(calls) == expected
+
+
+def test_of_a_source_that_draws_pictures_alone_are_cached():
+    with pytest.raises(ConfigError, match=r"data\.cache=True would keep one stretch"):
+        assembler(Drawing(), cache=True)
+    maker = assembler(Drawing(changes={1: {"video": picture()}}), cache=True)
+    rng = np.random.default_rng(0)
+    for index in (1, 2):
+        maker(index, rng)
+    assert list(maker._frames) == [1]
 
 
 def test_evaluation_sees_every_clip_once_in_order():

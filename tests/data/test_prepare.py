@@ -1,6 +1,7 @@
 """From files to shards: read back by others, killed and continued, full disks, wrong commands."""
 
 import csv
+import dataclasses
 import importlib.util
 import io
 import json
@@ -257,13 +258,21 @@ def test_a_listed_video_that_is_missing_is_skipped(corpus, tmp_path):
 def test_another_request_is_refused(corpus, tmp_path):
     written(task_of(corpus, tmp_path))
     for options, message in [
-        ({"encoding": Encoding(short_side=32)}, "another encoding"),
-        ({"shard_megabytes": 1.0}, "another shard_megabytes"),
-        ({"source": "howto100m:validation=0.5"}, "another options"),
-        ({"splits": ["train"]}, "another splits"),
+        ({"encoding": Encoding(short_side=32)}, "begun with encoding="),
+        ({"shard_megabytes": 1.0}, r"begun with shard_megabytes=0\.001, not 1\.0; give what"),
+        ({"source": "howto100m:validation=0.5"}, "begun with options="),
+        ({"splits": ["train"]}, r"begun with splits=\['train', 'validation'\], not \['train'\]"),
     ]:
         with pytest.raises(ConfigError, match=message):
             prepare.prepare(task_of(corpus, tmp_path, **options))
+    task = task_of(corpus, tmp_path)
+    splits = task.plan.splits
+    shorter = splits | {"train": dataclasses.replace(splits["train"], listing="other")}
+    with pytest.raises(ConfigError, match="the list of recordings has changed since it was begun"):
+        settle(tmp_path, dataclasses.replace(task.plan, splits=shorter))
+    for number, message in ((-1.0, "at least 0"), (0.0, "greater than 0")):
+        with pytest.raises(ConfigError, match=f"--shard_megabytes={number} must be {message}"):
+            task_of(corpus, tmp_path, shard_megabytes=number)
 
 
 def test_two_programs_do_not_write_one_folder(corpus, tmp_path):
@@ -394,7 +403,7 @@ def test_pieces_are_counted_as_records(long_videos, tmp_path):
     (task.output / "finished" / f"{entry['file']}.json").unlink()
     assert written(task)["train"].records == 4
     other = {**PIECES, "encoding": Encoding(fps=10.0, audio_rate=16000, piece_seconds=3.0)}
-    with pytest.raises(ConfigError, match="another encoding"):
+    with pytest.raises(ConfigError, match="begun with encoding="):
         prepare.prepare(task_of(long_videos, task.output, **other))
 
 

@@ -69,6 +69,16 @@ def test_runs_of_a_row_differ_in_seed_alone(results):
         tables.fill(PAGE, results)
 
 
+def test_runs_of_a_row_start_from_runs_of_their_seeds(results):
+    for seed in (1, 2):
+        write(results, "start", seed, {}, init_from={"path": f"runs/a-seed{seed}"})
+    page = '<!-- table\nrows = [["a", "start-*.json"]]\ncolumns = []\n-->\n<!-- end -->'
+    assert "Seeds 1, 2" in tables.fill(page, results)
+    write(results, "start", 2, {}, init_from={"path": "runs/b-seed2"})
+    with pytest.raises(ConfigError, match="differ by more than their seed: init_from.path"):
+        tables.fill(page, results)
+
+
 def test_runs_of_a_row_were_asked_the_same(results):
     write(results, "coarse", 3, {"retrieval/r@10": 1.0}, clips=16)
     with pytest.raises(ConfigError, match=r"coarse-\*.*different protocols"):

@@ -30,8 +30,8 @@ class Transforms(TransformsSection):
         check_given(declared(type(self)), vars(self), key="transforms")
         if self.window < 2 or self.hop < 1:
             raise ConfigError(
-                f"transforms.mel_window={self.mel_window} s and mel_hop={self.mel_hop} s are less "
-                f"than two samples and one at {self.sample_rate} Hz"
+                "transforms.mel_window must be at least 2 samples and mel_hop at least 1: "
+                f"{self.mel_window} s and {self.mel_hop} s at {self.sample_rate} Hz"
             )
 
     @property

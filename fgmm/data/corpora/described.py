@@ -72,6 +72,7 @@ class RawFiles:
         for segment in listing.segments:
             self._segments[segment.name].append(segment)
         self.names = list(self._segments)
+        self._files = collections.Counter(own[0].group for own in self._segments.values())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,7 +90,9 @@ class RawFiles:
         )
         media = files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}")
         group = segments[0].group
-        return RawRecord(group or name, media, self._kind, tuple(said), group=group)
+        # A group of several files cannot name them all.
+        clip_id = group if group and self._files[group] == 1 else name
+        return RawRecord(clip_id, media, self._kind, tuple(said), group=group)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,8 @@ class DescribedSegments(FileSource):
 
     def raw(self) -> RawFiles:
         """The files as they lie on disk, for ``fgmm.data.prepare``."""
-        return RawFiles(self._listed, self.kind)
+        # A listing of its own, as that of the clips counts missing files already.
+        return RawFiles(self.listed(), self.kind)
 
     def open(self) -> None:
         """Reads the lists, and looks for the files."""

@@ -343,7 +343,10 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, _Member | str]]:
             if info.filename.endswith("/"):
                 continue
             if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
-                raise zipfile.BadZipFile(f"member {info.filename!r} is encrypted or not deflated")
+                raise zipfile.BadZipFile(
+                    f"member {info.filename!r} is encrypted, or compressed by a method other than "
+                    "deflate"
+                )
             if stat.S_ISLNK(info.external_attr >> 16):
                 target = archive.read(info)[:_LONGEST_LINK].decode("utf-8", "replace")
                 yield name, _target(path, name, posixpath.dirname(name), target)

@@ -135,7 +135,8 @@ class LabelledRecordings(FileSource):
 
     def raw(self) -> RawRecordings:
         """The recordings as they lie on disk, for ``fgmm.data.prepare``."""
-        return RawRecordings(self._listed, self.kind)
+        # A listing of its own, as that of the clips has counted what is left out already.
+        return RawRecordings(self.listed(), self.kind)
 
     def open(self) -> None:
         """Reads the lists, and the headers of the files."""
@@ -145,7 +146,7 @@ class LabelledRecordings(FileSource):
         if not self._recordings:
             raise ConfigError(
                 f"{str(self._listed.corpus.path)!r} has no readable recording "
-                f"({left_out(self.report) or 'none'})"
+                f"({left_out(self.report) or 'its lists are empty'})"
             )
 
     @property

@@ -77,16 +77,21 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
 
     Yields:
       The rows, and facts on them: ``ids`` and ``texts``, digests; and ``report``, which counts
-      rows without media as ``missing_file``; rows of another form, with text that is no UTF-8, or
-      with times that cannot be read or do not go forward as ``malformed_line``; captions without
-      words as ``empty_caption``; rows with the id of an earlier row of the list as
-      ``duplicate_id``.
+      rows without media, or a missing list, as ``missing_file``; rows of another form, with text
+      that is no UTF-8, or with times that cannot be read or do not go forward as
+      ``malformed_line``; captions without words as ``empty_caption``; rows with the id of an
+      earlier row of the list as ``duplicate_id``.
 
     Raises:
       ConfigError: the list cannot be read, lacks a column, or has one of a wrong type.
     """
     ending = os.path.splitext(path)[1].lower()
     report: collections.Counter[str] = collections.Counter()
+    if not os.path.exists(path):
+        report["missing_file"] += 1
+        batch = _Batch()
+        yield batch.columns, batch.facts(report)
+        return
     if ending == ".parquet":
         rows = _parquet(path, columns)
     elif ending == ".jsonl":
@@ -94,7 +99,7 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
     elif ending in (".csv", ".tsv"):
         rows = _separated(path, columns, report, "," if ending == ".csv" else "\t", quotes)
     else:
-        raise ConfigError(f"list {path!r} has no ending of {', '.join(ENDINGS)}; rename it")
+        raise ConfigError(f"list {path!r} must end in one of {', '.join(ENDINGS)}")
     batch = _Batch()
     for entry in _merged(_checked(rows, report), bool(columns.id), report):
         if batch.full:

@@ -15,6 +15,7 @@ import mmap
 import os
 import pathlib
 import re
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator
 
@@ -132,11 +133,13 @@ class JsonFile:
 
     def _store(self) -> None:
         """Writes the index as a whole, or not at all if it cannot be written there."""
-        unfinished = self._index.with_name(f"{self._index.name}.{os.getpid()}")
+        unfinished = self._index.with_name(f"{self._index.name}.{uuid.uuid4().hex}")
         with contextlib.suppress(OSError):
             with open(unfinished, "wb") as file:
                 np.save(file, np.concatenate([self._parts, self._state()]))
             os.replace(unfinished, self._index)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
     def _found_parts(self) -> np.ndarray:
         with open(self._path, "rb") as file:

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Iterator
 
+from fgmm.config import ConfigError
+
 # The ending of indexes, which lie beside the files of a corpus but are not among them.
 INDEX = ".index.arrow"
 # The innermost braces; ranges may be padded with zeros, as in a shell.
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-# Names that are taken from a pattern; more are a mistake, such as {0..99999999}, and are ignored.
+# Names that braces may stand for; more are a mistake, such as {0..99999999}.
 _MOST = 1_000_000
 
 
@@ -27,13 +29,19 @@ def named(path: str, endings: tuple[str, ...]) -> list[str]:
       path: of a file, of a folder, or a pattern with ``*``, ``?``, ``[...]``, ``{a,b}`` and
         ``{000..123}``. Files whose names are spelled out by braces alone need not exist.
       endings: of the files that are taken from a folder, at any depth.
+
+    Raises:
+      ConfigError: the braces stand for more than a million names.
     """
     if not is_pattern(path):
         return sorted(_below(path, endings)) if os.path.isdir(path) else [path]
-    found = (
-        sorted(glob.glob(name)) if glob.has_magic(name) else [name]
-        for name in itertools.islice(expanded(path), _MOST)
-    )
+    spelled = list(itertools.islice(expanded(path), _MOST + 1))
+    if len(spelled) > _MOST:
+        raise ConfigError(
+            f"root={path!r} stands for more than {_MOST} names; shorten the ranges in its braces, "
+            "or give a folder"
+        )
+    found = (sorted(glob.glob(name)) if glob.has_magic(name) else [name] for name in spelled)
     names = dict.fromkeys(itertools.chain.from_iterable(found))
     return [name for name in names if not name.endswith(INDEX)]
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,8 @@ def opened(
     Raises:
       ConfigError: no folder for the index can be written; or ``read`` raises it.
     """
-    key = hashlib.sha256("\0".join([_FORMAT, str(schema), *options, *paths]).encode()).hexdigest()
+    named = [*options, *map(os.path.abspath, paths)]
+    key = hashlib.sha256("\0".join([_FORMAT, str(schema), *named]).encode()).hexdigest()
     file = f"{name}-{key[:12]}{patterns.INDEX}"
     known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
     wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
@@ -111,7 +113,7 @@ def _write(
         kept[_file_of(facts)].append(number)
     indexed = {file for file, _, _ in kept}
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
     shown = tqdm.tqdm(wanted, desc="index", unit=" files", delay=3, disable=None)
     try:
         with pa.OSFile(str(unfinished), "wb") as out, pa.ipc.new_stream(out, schema) as stream:

@@ -37,6 +37,8 @@ _MAX_PIXELS = 1 << 26
 _OPENING_LIMIT = 1.0
 # A higher sample rate, in Hz, is taken for damage: no recorder makes it.
 _HIGHEST_RATE = 768_000
+# How many times lower the rate may become within a file; resampling damage could fill the memory.
+_GREATEST_FALL = 100
 # A file of fewer bytes a second is damaged; it would have nearly endless windows.
 _LEAST_BYTES_A_SECOND = 25
 # Seconds by which a seek is moved back, one after the other, while it ends after the moment.
@@ -51,8 +53,6 @@ _BROADCAST = ("mpeg", "mpegts")
 _OUT_OF_ORDER = 0.5
 # Seconds by which a stream may end before the time that the header gives.
 _EARLY_END = 0.5
-
-
 # Hashes of the paths or contents of files that took this process longer than _OPENING_LIMIT.
 _slow: set[int] = set()
 
@@ -264,24 +264,26 @@ def sound_parts(
     """The sound from ``moment``, in seconds, on; its channels are averaged.
 
     Yields:
-      The rate in Hz, the index of the first sample counted from the start of the file, and the
-      samples [s]. Parts follow each other without a gap unless the file has one.
+      The rate in Hz, to which later frames of another are resampled; the index of the first sample
+      from the start of the file; and the samples [s], without a gap unless the file has one.
 
     Raises:
-      BadInput: ``unreadable_audio``, the rate is above 768 kHz; ``too_slow``.
+      BadInput: ``unreadable_audio``, the rate is above 768 kHz, or falls to less than 1/100;
+        ``too_slow``.
     """
     # Interleaved channels: of eight or more separate planes, PyAV reads beyond the last.
-    to_floats = av.AudioResampler(format="flt")
+    converter = functools.cache(lambda *_: av.AudioResampler(format="flt", rate=rate))
     rate, cursor = 0, None
     for time, _, frame in _frames_from(container, stream, [moment]):
         rate = rate or frame.sample_rate
-        if rate > _HIGHEST_RATE:
-            raise BadInput("unreadable_audio", f"sound of {rate} Hz")
+        if rate > min(_HIGHEST_RATE, _GREATEST_FALL * frame.sample_rate):
+            raise BadInput("unreadable_audio", f"sound of {rate} Hz, then {frame.sample_rate} Hz")
         if cursor is None or abs(time * rate - cursor) > _JITTER * rate:
             cursor = round(time * rate)
         # The output of most decoders needs no conversion.
-        ready = frame.format.name == "fltp" and frame.layout.nb_channels <= 2
-        for part in [frame] if ready else to_floats.resample(frame):
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        ready = kind[::2] == ("fltp", rate) and frame.layout.nb_channels <= 2
+        for part in [frame] if ready else converter(*kind).resample(frame):
             samples = part.to_ndarray()
             if not ready:
                 samples = samples.reshape(-1, part.layout.nb_channels).T
@@ -375,10 +377,8 @@ def _packets(container) -> Iterator[av.Packet]:
         for packet in container.demux():
             deadline.check()
             if packet.dts is not None:
-                time, before = (
-                    packet.dts * packet.time_base,
-                    latest.get(packet.stream_index, -math.inf),
-                )
+                time = packet.dts * packet.time_base
+                before = latest.get(packet.stream_index, -math.inf)
                 if time < before - _OUT_OF_ORDER:
                     break
                 latest[packet.stream_index] = max(before, time)

@@ -1,1 +1,1 @@
-"""Raw files to sharded ArrayRecord: the parts of ``python -m fgmm.data.prepare``."""
+"""Turns raw files into sharded ArrayRecord: the parts of ``python -m fgmm.data.prepare``."""

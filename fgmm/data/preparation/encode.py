@@ -66,7 +66,10 @@ class Encoding:
                 raise ConfigError(f"--{key}={value} must be at least 0, and finite")
         for codec in ("libx264",) * self.pictures + ("aac", "flac") * bool(self.audio_rate):
             if codec not in av.codecs_available:
-                raise ConfigError(f"this build of PyAV has no encoder {codec}; install its wheel")
+                raise ConfigError(
+                    f"this build of PyAV has no encoder {codec}; install PyAV from its wheel: pip "
+                    "install av"
+                )
 
     @property
     def pictures(self) -> bool:

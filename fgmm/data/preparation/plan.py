@@ -111,10 +111,15 @@ def settle(output: pathlib.Path, plan: Plan) -> Plan:
         if field.name == "splits":
             before = {name: (split.records, split.listing) for name, split in before.items()}
             now = {name: (split.records, split.listing) for name, split in now.items()}
+            if before.keys() == now.keys() and before != now:
+                raise ConfigError(
+                    f"--output={output}: the list of recordings has changed since it was begun; "
+                    "restore the list, or give another folder"
+                )
+            before, now = sorted(before), sorted(now)
         if before != now:
-            shown = f" ({before!r}, now {now!r})" if field.name != "splits" else ""
             raise ConfigError(
-                f"--output={output} was begun with another {field.name}{shown}; give what it was "
-                "begun with, or another folder"
+                f"--output={output} was begun with {field.name}={before!r}, not {now!r}; give what "
+                "it was begun with, or another folder"
             )
     return begun

@@ -21,18 +21,21 @@ clips carry encoded pictures and no sound.
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fgmm import components
 from fgmm.config import ConfigError, variant
-from fgmm.data.schema import Caption
+from fgmm.data.schema import Caption, Clip
 
 KINDS = ("video", "audio", "image")
 # The split of a source without splits. TFDS reserves the name "all".
 WHOLE = "whole"
 # Clips that are looked at to judge whether a source without ``raw`` can be prepared.
 _LOOKED_AT = 100
+# A name, or module:Class, and options. What follows the first colon is no class if it has a ``=``.
+_CHOICE = re.compile(r"([^:]*(?::[^\W\d]\w*(?=:|$))?)(?::(.*))?", re.DOTALL)
 
 
 class RawRecord(NamedTuple):
@@ -64,27 +67,42 @@ class EncodedPictures:
         self.classes = getattr(source, "classes", {})
         first = [source[i] for i in range(min(_LOOKED_AT, len(source)))]
         pictures = any(isinstance(clip.video, bytes) for clip in first)
-        if not pictures or any(clip.audio is not None for clip in first):
-            raise ConfigError(
-                f"source {name!r} cannot be prepared: a record holds one file, and its clips are "
-                f"neither pictures without sound nor files that a method raw of the source names"
-            )
+        self._name = name
+        if not pictures:
+            raise self._refused()
+        for clip in first:
+            self._check(clip)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> RawRecord:
         clip = self._source[index]
+        self._check(clip)
         encoded = clip.video if isinstance(clip.video, bytes) else None
         if encoded is None and clip.video is not None:
             clip.video()  # raises BadInput for a picture that cannot be read
         return RawRecord(
-            clip.clip_id, encoded or b"", "image", clip.captions, clip.labels, clip.group
+            *(clip.clip_id, encoded or b"", "image", clip.captions, clip.labels, clip.group),
+            problems=dict.fromkeys(clip.problems, 1),
+        )
+
+    def _check(self, clip: Clip) -> None:
+        """Raises ConfigError for a clip with sound, which a record of a picture cannot hold."""
+        if clip.audio is not None:
+            raise self._refused(f" ({clip.clip_id!r} has sound)")
+
+    def _refused(self, found: str = "") -> ConfigError:
+        return ConfigError(
+            f"source {self._name!r} cannot be prepared: it has no method raw, and its clips are "
+            f"not pictures without sound{found}"
         )
 
 
 class SourceChoice(NamedTuple):
-    """A source as the command line names it: ``NAME`` or ``NAME:option=value,option=value``."""
+    """A source as the command line names it: ``NAME`` or ``NAME:option=value,option=value``, where
+    the name may also be ``module:Class``.
+    """
 
     name: str
     options: dict[str, Any]
@@ -101,7 +119,7 @@ def choose(text: str, *, raw: bool) -> SourceChoice:
     Raises:
       ConfigError: no such source, or an option that it does not have.
     """
-    name, _, rest = text.partition(":")
+    name, rest = _CHOICE.fullmatch(text).groups(default="")
     source = components.find("data.sources", name, key="--source")
     left_out = ("root", "split", *getattr(source, "of_clips", ())) if raw else ("root",)
     allowed = {
@@ -137,7 +155,7 @@ def open_raw(chosen: SourceChoice, root: str, split: str) -> Any:
     has_splits = "split" in components.options(source)
     _demand_there(source, root)
     if not has_splits and split != WHOLE:
-        raise ConfigError(f"--splits={split} is unknown; {chosen.name} has none but {WHOLE!r}")
+        raise ConfigError(f"--splits={split}: {chosen.name} has no splits; leave --splits out")
     given = {**chosen.options, "root": root}
     if has_splits:
         given["split"] = "" if split == WHOLE else split

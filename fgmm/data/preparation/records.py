@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
+from fgmm.config import ConfigError
 from fgmm.data.media import av_files, deadline, decode, joined
 from fgmm.data.preparation import pieces
 from fgmm.data.preparation.encode import Encoding, encoded
@@ -76,6 +77,7 @@ class RecordMaker:
           BadInput: the recording is left out: ``missing_file``; ``too_large`` for a record;
             ``too_slow``, not done in time; ``unreadable_video``, ``no_video``, ``unreadable_audio``
             or ``no_audio``, it does not hold what its kind should.
+          ConfigError: a label is below 0.
         """
         with deadline.within(self.time_limit):
             parts = _parts(_contents(raw), raw.kind)
@@ -253,6 +255,13 @@ def _demand_small(size: int) -> None:
 
 
 def _example(raw: RawRecord, data: bytes, examined: Findings) -> dict[str, Any]:
+    for name, label in raw.labels.items():
+        if min(label if isinstance(label, tuple) else (label,), default=0) < 0:
+            raise ConfigError(
+                f"recording {raw.clip_id!r}: label {name}={label} must be at least 0; its source "
+                "must leave out a label that is not there"
+            )
+
     def text(words: str) -> str:
         return words.encode("utf-8", "replace").decode()
 

@@ -160,7 +160,10 @@ def complete(
             for split, shard in plan.shards():
                 entry = finished(output, plan, split, shard)
                 if entry is None:
-                    raise OutputFailed(f"shard {plan.shard_name(split, shard)} has gone")
+                    raise OutputFailed(
+                        f"shard {plan.shard_name(split, shard)} has disappeared; run the same "
+                        "command again"
+                    )
                 rows.writerows([split, *row] for row in entry.pop("skipped"))
                 reports[split] += Report.from_dict(entry.pop("report"))
                 shards.append(entry)
@@ -279,7 +282,7 @@ def damage(output: pathlib.Path, entry: dict[str, Any], *, checksums: bool) -> s
         if size != entry["bytes"]:
             return f"{entry['file']} has {size} bytes instead of {entry['bytes']}"
         if checksums and checksum(path) != entry["sha256"]:
-            return f"{entry['file']} has been changed: its checksum is another"
+            return f"{entry['file']} has been changed: its checksum is not that of {MANIFEST}"
     except OSError as error:
         return f"{entry['file']} cannot be read: {error.strerror}"
     return None

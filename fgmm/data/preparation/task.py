@@ -78,18 +78,22 @@ def open_task(
     """
     chosen = raws.choose(source, raw=True)
     for key, value in {"time_limit": time_limit, "shard_megabytes": shard_megabytes}.items():
-        if value < 0 or (key == "shard_megabytes" and value == 0):
-            raise ConfigError(f"--{key}={value} must be greater than 0")
+        if value < 0:
+            raise ConfigError(f"--{key}={value} must be at least 0")
+    if not shard_megabytes:
+        raise ConfigError(f"--shard_megabytes={shard_megabytes} must be greater than 0")
     wanted = tuple(splits)
     opened = {}
     for split in wanted or raws.splits(chosen, root):
         if split == "all" or not re.fullmatch(r"\w+", split):
-            raise ConfigError(f"--splits={split} is no name that TFDS has for a split")
+            raise ConfigError(
+                f"--splits={split} must be letters, digits and underscores, and not 'all'"
+            )
         raw = raws.open_raw(chosen, root, split)
         if len(raw) or split in wanted:
             opened[split] = raw
     if not any(map(len, opened.values())):
-        raise ConfigError(f"--input={root} has no recording to prepare; {_left_out(opened)}")
+        raise ConfigError(f"--input={root} has no recording to prepare{_left_out(opened)}")
     if encoding.piece_seconds:
         _demand_cut(opened, encoding)
     plan = Plan(
@@ -136,4 +140,4 @@ def _classes(opened: dict[str, Any]) -> dict[str, list[str]]:
 
 def _left_out(opened: dict[str, Any]) -> str:
     reasons = [f"{reason} {n}" for raw in opened.values() for reason, n in raw.report.items()]
-    return "left out: " + (", ".join(reasons) or "nothing")
+    return f"; left out: {', '.join(reasons)}" if reasons else ""

@@ -16,7 +16,8 @@ options and the index alone, so that the data position of a run is one number.
 A source may also have:
 
 ``source.draw(index, rng) -> Clip``
-    The clip that training takes: what ``rng`` draws from a record, such as a stretch of it.
+    The clip that training takes: what ``rng`` draws from a record, such as a stretch of it. An
+    encoded picture is the same in every draw.
 ``source.classes: dict[str, tuple[str, ...]]``
     The names of the classes of each kind of label, by label.
 ``source.parts``

@@ -8,11 +8,13 @@ import collections
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from fgmm import remote
 from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.corpora import stored_features
@@ -45,6 +47,9 @@ class Source:
           ConfigError: the folder is missing, or a shard of it is missing or damaged.
         """
         check_options(self)
+        remote.refuse(self.root, "root")
+        # A shell does not expand ``~`` after ``=``.
+        object.__setattr__(self, "root", os.path.expanduser(self.root))
         for shard, clips in enumerate(self._listing.shards):
             path = self._listing.path(self._folder, shard)
             found = stored_features.record_count(path)

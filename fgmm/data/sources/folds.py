@@ -9,7 +9,7 @@ In a config, to train on four of five folds when the first one is the test part:
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Source:
 
     Attributes:
       classes, feature_shape: those of the other source, where it has them.
+      parts: those of the other source that have clips here, where it has some.
       report: what the other source left out, and ``no_label`` for its clips without the label.
     """
 
@@ -59,6 +60,8 @@ class Source:
             raise ConfigError(f"take={self.take!r} of folds={self.folds} holds no clip")
         if hasattr(self._source, "feature_shape"):
             object.__setattr__(self, "feature_shape", self._source.feature_shape)
+        if parts := getattr(self._source, "parts", ()):
+            object.__setattr__(self, "parts", self._within(parts))
         # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if hasattr(self._source, "draw"):
             object.__setattr__(self, "draw", self._draw)
@@ -78,6 +81,15 @@ class Source:
         fold = drawn_folds(found.strata, found.groups, self.folds, self.seed, name="folds")
         taken = np.isin(fold, [number - 1 for number in self.take])
         return np.flatnonzero((found.owner >= 0) & taken[found.owner])
+
+    def _within(self, parts: Sequence[Any]) -> tuple[Any, ...]:
+        """The parts of the other source, with the clips that are taken of each."""
+        ends = [np.searchsorted(self._records, (p.clips.start, p.clips.stop)) for p in parts]
+        taken = (
+            part._replace(clips=range(*map(int, own)))
+            for part, own in zip(parts, ends, strict=True)
+        )
+        return tuple(part for part in taken if part.clips)
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:

@@ -69,7 +69,7 @@ class Source(PairSource):
     split: str = option("train", help="Or a part of it: train[:90%], train[1000:2000].")
     media: str = option("image", help="The column of pictures, videos or sounds, or of paths.")
     caption: str = option("caption", help="The column of captions, or of lists of them.")
-    label: str = option("", help="A column of classes; empty: none.")
+    label: str = option("", help="A column of classes; a class below 0 is no label; empty: none.")
     configuration: str = option("", help="Of a dataset loaded by name that has several.")
     folder: str = option("", help="That paths are relative to; empty: the folder of the data.")
 
@@ -83,7 +83,15 @@ class Source(PairSource):
         """All splits that the dataset has."""
         if os.path.isdir(root):
             return _saved_splits(pathlib.Path(root)) or ("train",)
-        return tuple(_package(root).get_dataset_split_names(root))
+        try:
+            return tuple(_package(root).get_dataset_split_names(root))
+        except ConfigError:
+            raise
+        except Exception as error:  # it raises nearly anything: no network, several configurations
+            raise ConfigError(
+                f"root={root!r}: the package datasets cannot list its splits ({_one_line(error)}); "
+                "name them with --splits"
+            ) from error
 
     def listed(self) -> Dataset:
         """Finds the batches of the split's files."""
@@ -93,6 +101,11 @@ class Source(PairSource):
                 f"split={self.split!r} must be a name, or a part such as train[:90%] or train[5:10]"
             )
         if os.path.exists(self.root):
+            if self.configuration:
+                raise ConfigError(
+                    f"configuration={self.configuration!r} is of datasets loaded by name, and "
+                    f"root={self.root!r} is a folder; leave it out"
+                )
             return _saved(pathlib.Path(self.root), found[1])
         return _loaded(self.root, self.configuration, found[1])
 
@@ -152,7 +165,7 @@ class Source(PairSource):
         return of_file(
             *(name, path, contents, self.folder or self._listed.folder),
             tuple(Caption(text) for text in cleaned if text),
-            labels={} if label is None else {"label": label},
+            labels={} if label is None or label < 0 else {"label": label},
             problems=+problems,
         )
 
@@ -244,7 +257,7 @@ def _loaded(name: str, configuration: str, split: str) -> Dataset:
     except Exception as error:  # it raises nearly anything: no network, no such name or split
         raise ConfigError(
             f"root={name!r}, split={split!r}: the package datasets cannot load it "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
+            f"({_one_line(error)})"
         ) from error
     files = tuple(_open(pathlib.Path(file["filename"])) for file in loaded.cache_files)
     rows = sum(int(file.counts.sum()) for file in files)
@@ -255,6 +268,10 @@ def _loaded(name: str, configuration: str, split: str) -> Dataset:
         )
     folder = str(files[0].path.parent) if files else ""
     return Dataset(files, loaded.features.to_dict(), folder)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _package(name: str) -> Any:

@@ -71,8 +71,12 @@ def _only(corpus: files.Folder | files.Archive, root: str) -> str:
     """The one file of annotations; token files count where there is no JSON."""
     found = files.find(corpus, _JSON) or files.find(corpus, _TOKENS)[:1]
     if len(found) != 1:
-        what = f"are {', '.join(found)}" if found else f"is none of {', '.join(_JSON + _TOKENS)}"
-        raise ConfigError(f"root={root!r}: annotations must be set, as there {what}; {_LAYOUT}")
+        if found:
+            raise ConfigError(
+                f"root={root!r}: set annotations to one of {', '.join(found)}; {_LAYOUT}"
+            )
+        known = ", ".join(_JSON + _TOKENS)
+        raise ConfigError(f"root={root!r}: found none of {known}; set annotations; {_LAYOUT}")
     return found[0]
 
 

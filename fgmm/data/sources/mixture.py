@@ -64,8 +64,9 @@ class Source:
         """Opens the parts.
 
         Raises:
-          ConfigError: there is no part; a part cannot be opened or has no clip; a weight is not
-            above 0; or the parts do not all have pictures, or all stored features of one shape.
+          ConfigError: there is no part; a part cannot be opened, has no clip or holds a mixture; a
+            weight is not above 0; or the parts do not all have pictures, or all stored features of
+            one shape.
         """
         check_options(self)
         if not self.sources:
@@ -147,6 +148,8 @@ def _open(entry: Any, key: str, seconds: float) -> Any:
     if entry.get("name") == "mixture":
         raise ConfigError(f"{key}.name='mixture' cannot be a part of another; name its own parts")
     source = open_source(options, key, seconds)
+    if getattr(source, "parts", ()):
+        raise ConfigError(f"{key} holds a mixture, whose weights would be lost; name its own parts")
     if not len(source):
         raise ConfigError(f"{key} has no clip; leave it out")
     return source

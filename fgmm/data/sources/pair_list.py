@@ -63,8 +63,8 @@ class Source(IndexedPairs):
 
     def listed(self) -> ArrowBatches:
         """Finds the lists, and opens their index."""
-        paths = [path for path in patterns.named(self.root, lists.ENDINGS) if os.path.exists(path)]
-        if not paths:
+        paths = patterns.named(self.root, lists.ENDINGS)
+        if not any(map(os.path.exists, paths)):
             raise ConfigError(
                 f"root={self.root!r} names no list; give one, a folder of lists, or a pattern; "
                 f"endings: {', '.join(lists.ENDINGS)}"

@@ -61,6 +61,9 @@ class Source(FileSource):
 
     def open(self) -> None:
         """Reads the list of the shards, and checks that they exist and have their sizes."""
+        # A source has the method ``draw`` only if it draws: callers look whether it is there.
+        if not self.windows:
+            object.__setattr__(self, "draw", self._draw)
         if found := list(shards.damaged(self._folder, self._shards, checksums=self.verify)):
             more = f" (and {len(found) - 1} more shards)" if len(found) > 1 else ""
             raise ConfigError(f"root={self.root!r}: {found[0]}{more}; delete it and prepare again")
@@ -133,7 +136,7 @@ class Source(FileSource):
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Clip:
+    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
         """The clip of a recording around a narration that ``rng`` draws."""
         return self._clip(index, rng)
 

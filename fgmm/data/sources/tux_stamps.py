@@ -123,7 +123,7 @@ class Source(SplitByName):
     def members(self) -> Members:
         """The pictures of the stamps."""
         stamps = self._listed.stamps
-        names = ((stamp.stem, f"{stamp.stem}.png") for stamp in stamps)
+        names = ((stamp.stem, stamp.picture) for stamp in stamps)
         return Members(self._listed.corpus, names, (stamp.sentence for stamp in stamps))
 
     def __len__(self) -> int:

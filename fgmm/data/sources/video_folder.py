@@ -208,7 +208,8 @@ class Source(SplitByName):
 
     def raw(self) -> VideoList:
         """The videos as they lie on disk, for ``fgmm.data.prepare``."""
-        return self._listed
+        # A listing of its own, as that of the clips has counted what cannot be read already.
+        return self.listed()
 
     def listed(self) -> VideoList:
         """Reads the names of the files."""

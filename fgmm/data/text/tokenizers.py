@@ -2,6 +2,7 @@
 the ``tokenizer.json`` of a published model.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -374,11 +376,13 @@ def train(
             f"vocabulary_size={vocabulary_size} is too small for these captions: {remedy}"
         ) from error
     output = pathlib.Path(output)
-    partial = output.with_name(output.name + ".partial")
+    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(model.getvalue())
         partial.replace(output)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
     return Tokenizer(output)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fgmm.config import ConfigError
 from fgmm.data.augmentation.spectrogram import log_mel, mel_filters
 from fgmm.data.augmentation.transforms import Transforms, cropped
 from tests.data import log_mel_reference
@@ -89,3 +90,8 @@ def test_log_mel_is_that_of_librosa(name):
 def test_impossible_crops_are_refused():
     with pytest.raises(ValueError, match=r"crop_area=0\.0 must be above 0 and at most 1"):
         Transforms(sample_rate=8000, crop_area=0.0)
+
+
+def test_a_window_shorter_than_two_samples_is_refused():
+    with pytest.raises(ConfigError, match=r"least 1: 0\.0001 s and 0\.01 s at 8000 Hz"):
+        Transforms(sample_rate=8000, mel_window=0.0001, mel_hop=0.01)

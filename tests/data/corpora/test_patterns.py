@@ -1,5 +1,6 @@
 import pytest
 
+from fgmm.config import ConfigError
 from fgmm.data.corpora import patterns
 
 
@@ -59,3 +60,10 @@ def test_the_folder_of_a_pattern(folder, monkeypatch):
     assert patterns.folder_of(str(folder / "{a,b}" / "0.tar")) == str(folder)
     monkeypatch.chdir(folder)
     assert patterns.folder_of("{0..1}.tar") == str(folder)
+
+
+def test_more_names_than_a_corpus_has_are_refused(monkeypatch):
+    monkeypatch.setattr(patterns, "_MOST", 10)
+    assert len(patterns.named("{0..9}.tar", (".tar",))) == 10
+    with pytest.raises(ConfigError, match=r"root='{0\.\.99}\.tar' stands for more than 10 names"):
+        patterns.named("{0..99}.tar", (".tar",))

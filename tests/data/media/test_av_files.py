@@ -470,3 +470,27 @@ def test_a_file_that_is_slow_to_open_is_not_opened_again(video, monkeypatch):
         assert reason(av_files.read_frames, file, **window, count=2, size=32) == "too_slow"
         assert reason(av_files.read_sound, file, **window) == "too_slow"
     assert av_files.read_header(data + b"other").video
+
+
+@pytest.mark.parametrize("layouts", [("stereo", "stereo"), ("mono", "stereo")])
+def test_sound_whose_rate_changes_keeps_its_pitch(layouts):
+    data = b"".join(
+        tone(rate, layout) for rate, layout in zip((44_100, 22_050), layouts, strict=True)
+    )
+    for start in (0.2, 1.3):
+        samples, rate = av_files.read_sound(data, start=start, seconds=0.5)
+        spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+        assert np.argmax(spectrum) * rate / len(samples) == pytest.approx(1000, abs=5)
+
+
+def tone(rate, layout):
+    """An MP3 file of 1 kHz, 1 s long."""
+    wave = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)).astype(np.float32)
+    with av.open(out := io.BytesIO(), "w", format="mp3") as container:
+        stream = container.add_stream("libmp3lame", rate=rate, layout=layout)
+        channels = np.tile(wave, (stream.layout.nb_channels, 1))
+        frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+        frame.rate, frame.pts = rate, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return out.getvalue()

@@ -189,10 +189,15 @@ def test_what_makes_no_sense_is_refused_with_the_reason(roots, prepare, tmp_path
             "esc50",
             roots["esc50"],
             ["train"],
-            "--splits=train is unknown; esc50 has none but 'whole'",
+            "--splits=train: esc50 has no splits; leave --splits out",
         ),
         ("ucf101", roots["ucf101"], ["validation"], "split='validation' is unknown"),
-        ("ucf101", roots["ucf101"], ["all"], "--splits=all is no name that TFDS has"),
+        (
+            "ucf101",
+            roots["ucf101"],
+            ["all"],
+            "--splits=all must be letters, digits and underscores, and not 'all'",
+        ),
         ("ucf101:windows=3", roots["ucf101"], (), "variant 'windows=3' is unknown"),
         ("labelled_folder", roots["ucf101"], ["nope"], "has no video of split='nope'"),
     ]:

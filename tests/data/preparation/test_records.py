@@ -3,11 +3,13 @@ import time
 import numpy as np
 import pytest
 
+from fgmm.config import ConfigError
 from fgmm.data.preparation import records
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.preparation.records import RecordMaker, examine
 from fgmm.data.schema import BadInput, Caption
+from tests.data.pairs_fixture import picture
 from tests.data.video_fixture import FPS, RATE, numbered, sung, write_video
 
 PICTURES = [numbered(i) for i in range(FPS)]
@@ -86,3 +88,10 @@ def test_what_takes_too_long_is_interrupted(tmp_path):
     assert time.monotonic() - started < 5
     # And the clock is stopped.
     time.sleep(0.5)
+
+
+@pytest.mark.parametrize("label", [-1, (0, -2)])
+def test_a_label_below_0_is_refused(label):
+    raw = RawRecord("a", picture(), "image", labels={"kind": label})
+    with pytest.raises(ConfigError, match=r"recording 'a': label kind=.* must be at least 0"):
+        RecordMaker(Encoding(), 0.0)(raw)

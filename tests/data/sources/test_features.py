@@ -181,3 +181,10 @@ def test_a_damaged_record_is_masked(root):
     clip = fresh[4]
     assert isinstance(clip, Clip)
     assert clip.problems == ("missing_file",)
+
+
+def test_a_folder_below_the_home_folder_and_no_bucket(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(Source(root="~/features")) == 10
+    with pytest.raises(ConfigError, match="root=gs://bucket/features: gs:// is remote storage"):
+        Source(root="gs://bucket/features")

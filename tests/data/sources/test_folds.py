@@ -6,6 +6,7 @@ import pytest
 from fgmm.config import ConfigError
 from fgmm.data.opening import open_source
 from fgmm.data.sources import folds
+from fgmm.data.stream import order
 from tests.data import corpora_fixture
 
 COLOURS = {"name": "tests.eval.labelled_fixture", "recordings": 30, "groups": 10, "windows": 2}
@@ -72,3 +73,25 @@ def test_a_window_is_drawn_where_the_corpus_draws(tmp_path):
 def test_wrong_options_are_named(take, options, message):
     with pytest.raises(ConfigError, match=message):
         opened(take, **options)
+
+
+def test_the_parts_of_a_mixture_keep_their_weights():
+    few = {**COLOURS, "groups": 0, "windows": 1}
+    sources = {
+        "a": {**few, "recordings": 15, "weight": 3.0},
+        "b": {**few, "recordings": 30, "weight": 1.0},
+    }
+    mixed = {"name": "mixture", "sources": sources}
+    taken = opened((1, 2), source=mixed)
+    assert [part.weight for part in taken.parts] == [3.0, 1.0]
+    a, b = (part.clips for part in taken.parts)
+    assert (a.start, a.stop, b.stop) == (0, b.start, len(taken))
+    assert {taken[i].clip_id[0] for i in a} == {"a"}
+    assert {taken[i].clip_id[0] for i in b} == {"b"}
+    drawn = order(taken, seed=0)
+    assert sum(int(drawn[i]) in a for i in range(80)) == 60
+    # A part without a clip has no share.
+    unlabelled = {**sources["a"], "unlabelled": tuple(range(15))}
+    lone = opened((1,), source={**mixed, "sources": {**sources, "a": unlabelled}})
+    assert [part.clips for part in lone.parts] == [range(len(lone))]
+    assert not hasattr(opened((1,)), "parts")

@@ -143,6 +143,29 @@ def test_by_name_the_package_finds_the_files(saved, monkeypatch):
         Source(root="who/what")
 
 
+def test_a_class_below_0_is_no_label(tmp_path):
+    rows = [{**row, "label": -1} for row in rows_of(1)]
+    source = Source(root=str(write_saved(tmp_path / "one", rows, FEATURES)), label="label")
+    assert source[0].labels == {}
+    assert source.raw()[0].labels == {}
+
+
+def test_what_the_package_says_of_splits_is_one_line(monkeypatch):
+    def several(name):
+        raise ValueError("Config name is missing.\nPlease pick one: ['small', 'large']")
+
+    package = types.SimpleNamespace(get_dataset_split_names=several)
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    said = r"cannot list its splits \(ValueError: Config .*\. Please .*\); name them with --splits"
+    with pytest.raises(ConfigError, match=said):
+        raw.splits(raw.choose("hugging_face", raw=True), "who/what")
+
+
+def test_a_folder_has_no_configuration(saved):
+    with pytest.raises(ConfigError, match=r"configuration='small' is of .*; leave it out"):
+        Source(root=str(saved), configuration="small")
+
+
 def test_without_the_package_a_name_does_not_exist(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"'who/what' does not exist; .* 'fgmm\[datasets\]'"):

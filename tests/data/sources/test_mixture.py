@@ -205,3 +205,10 @@ def test_the_order_of_keys_does_not_matter():
     other = components.build("data.sources", config, key="data.source")
     assert_equal(take(3, source=other), take(3))
     assert collections.Counter(part.weight for part in other.parts) == {2.0: 1, 0.5: 2}
+
+
+def test_a_part_that_holds_a_mixture_is_refused():
+    inner = {"name": "mixture", "sources": SOURCES}
+    wrong = {"name": "wrong_captions", "share": 0.0, "source": inner}
+    with pytest.raises(ConfigError, match=r"sources\.a holds a mixture, whose weights would"):
+        opened(a=wrong, c=SOURCES["c"])

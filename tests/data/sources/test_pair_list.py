@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_bad_rows_are_counted(tmp_path):
     with pytest.raises(ConfigError, match=r"names no list; .* endings: .parquet, .csv"):
         opened(tmp_path / "none.csv")
     (tmp_path / "e.txt").touch()
-    with pytest.raises(ConfigError, match=r"has no ending of .parquet, .csv, .tsv, .jsonl"):
+    with pytest.raises(ConfigError, match=r"must end in one of .parquet, .csv, .tsv, .jsonl"):
         opened(tmp_path / "e.txt")
 
 
@@ -236,3 +237,32 @@ def test_the_index_knows_the_columns(tmp_path, monkeypatch):
     assert opened(path, caption="title")[0].captions == (Caption("a title"),)
     monkeypatch.setattr(row_index, "_write", None)
     assert opened(path)[0].captions != opened(path, caption="title")[0].captions
+
+
+def test_missing_lists_are_counted(tmp_path):
+    rows = write_pictures(tmp_path, 2)
+    write_list(tmp_path / "0.csv", rows[:1])
+    source = opened(tmp_path / "{0..2}.csv")
+    assert (len(source), source.report) == (1, {"missing_file": 2})
+    write_list(tmp_path / "2.csv", rows[1:])
+    source = opened(tmp_path / "{0..2}.csv")
+    assert (len(source), source.report) == (2, {"missing_file": 1})
+
+
+def test_a_relative_root_has_the_index_of_the_absolute_one(tmp_path, monkeypatch):
+    write_list(tmp_path / "a.csv", write_pictures(tmp_path, 2))
+    opened(tmp_path / "a.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(row_index, "_write", None)
+    assert len(opened("a.csv")) == 2
+
+
+def test_processes_of_one_number_do_not_write_one_file(tmp_path):
+    path = write_list(tmp_path / "a.csv", write_pictures(tmp_path, 2))
+    opened(path)
+    (index,) = tmp_path.glob("*.index.arrow")
+    index.unlink()
+    # Where another machine's process of this number would write.
+    index.with_name(f"{index.name}.{os.getpid()}").mkdir()
+    opened(path)
+    assert index.exists()

@@ -222,3 +222,11 @@ def test_what_is_missing_or_cut_is_said_when_it_is_opened(corpus, folder, tmp_pa
     (folder / "manifest.json").write_text("{")
     with pytest.raises(ConfigError, match=r"manifest\.json cannot be read"):
         opened(folder)
+
+
+def test_with_windows_nothing_is_drawn(folder):
+    assert hasattr(opened(folder), "draw")
+    source = opened(folder, windows=2)
+    assert not hasattr(source, "draw")
+    shape = BatchShape(2, 32, 32, 0, 4000, 1, 4, 0)
+    assert pipeline.Assembler(source, shape, None, "function_words", cache=True).cache

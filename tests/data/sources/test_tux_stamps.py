@@ -124,3 +124,7 @@ def test_endings_in_capitals(corpus):
     assert crow.captions == (Caption("A crow."),)
     assert read_image(crow.video, 8, 16).shape == (1, 8, 16, 3)
     assert np.abs(crow.audio().samples).max() > 0.1
+    before = source.fingerprint()
+    for path in corpus.rglob("crow.PNG"):
+        path.write_bytes(path.read_bytes() + b"more")
+    assert opened(corpus).fingerprint()["sizes"] != before["sizes"]

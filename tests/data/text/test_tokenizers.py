@@ -374,6 +374,8 @@ def test_a_folder_may_be_named_by_digits_or_below_the_home_folder(tmp_path, monk
     write_flickr8k(tmp_path / "2024", images=8, seed=0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    # Where another run would write, if names were not drawn.
+    (tmp_path / "a.model.partial").mkdir()
     for root in ("2024", "~/2024"):
         arguments = ["train", "--source=flickr8k", f"--option=root={root}"]
         sizes = ["--vocabulary_size=60", "--output=~/a.model"]
