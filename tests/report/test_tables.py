@@ -75,7 +75,7 @@ def test_runs_of_a_row_start_from_runs_of_their_seeds(results):
     page = '<!-- table\nrows = [["a", "start-*.json"]]\ncolumns = []\n-->\n<!-- end -->'
     assert "Seeds 1, 2" in tables.fill(page, results)
     write(results, "start", 2, {}, init_from={"path": "runs/b-seed2"})
-    with pytest.raises(ConfigError, match="differ by more than their seed: init_from.path"):
+    with pytest.raises(ConfigError, match=r"differ by more than their seed: init_from\.path"):
         tables.fill(page, results)
 
 
