@@ -259,7 +259,8 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         if name not in (*MODALITIES, *_OTHER_PARTS):
             allowed = ", ".join((*MODALITIES, *_OTHER_PARTS))
             raise ConfigError(f"model.{name} is unknown; allowed: {allowed}")
-    if not config.model.get("spaces") and not config.model.get("classifiers"):
+    config.model.spaces = config.model.get("spaces", {})
+    if not config.model.spaces and not config.model.get("classifiers"):
         raise ConfigError("model.spaces is empty; name at least one space")
     if "classifiers" in config.model.spaces:
         raise ConfigError("model.spaces.classifiers: no space can have that name; give another")

@@ -16,7 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.data.text import tokenizers
 from fgmm.experiment import build as experiments
 from fgmm.experiment import init_rules
-from fgmm.experiment.freezing import NOTHING
+from fgmm.experiment.freezing import Freezing
 from fgmm.train import checkpoint, init_from, loop
 from tests.shrunken import shrunken
 
@@ -128,7 +128,7 @@ def test_a_frozen_encoder_gives_in_training_what_it_gives_in_evaluation(pretrain
 
     def training(held):
         variables = {"params": state.params["model"], **state.statistics}
-        frozen = experiment.optimizer.frozen if held else NOTHING
+        frozen = experiment.optimizer.frozen if held else Freezing()
         with frozen.normalising():
             tokens, statistics = experiment.model.apply(
                 variables,
