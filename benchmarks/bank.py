@@ -6,7 +6,8 @@ The bank is written to the folder, in blocks of random unit vectors in float16, 
 that shape is there already. Then all searches run in turn for ``--rounds`` rounds, after one round
 that compiles and does not count; medians are printed. "product" reads the same rows and multiplies
 them with the phrases of the query, and does nothing else: no search that looks at every local
-embedding is faster. The last column is how much the peak memory of this process grew.
+embedding is faster. The last column is how much the peak memory of a process grows that opens the
+bank and does only that search, once.
 
     exact              every row by the fine score
     coarse             every row by the product of coarse embeddings
@@ -18,6 +19,7 @@ import functools
 import pathlib
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +47,7 @@ def parse_arguments():
     parser.add_argument("--pool", default="softmax")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="of the bank; by default one that is removed")
+    parser.add_argument("--alone", help="a search; prints only how much the peak memory grows")
     return parser.parse_args()
 
 
@@ -127,21 +130,30 @@ def main() -> None:
             "coarse": search,
             "coarse, then fine": lambda: search(score=score, shortlist=given.shortlist),
         }
-        report(given, kinds)
+        if given.alone:
+            before = peak_gib()
+            kinds[given.alone]()
+            print(peak_gib() - before)
+        else:
+            report(given, kinds, {kind: memory_alone(folder, kind) for kind in kinds})
 
 
-def report(given, kinds) -> None:
+def memory_alone(folder: pathlib.Path, kind: str) -> float:
+    """How much the peak memory grows with a search in a process of its own, in GiB."""
+    flags = [*sys.argv[1:], f"--folder={folder}", f"--alone={kind}"]
+    command = [sys.executable, __file__, *flags]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def report(given, kinds, memory) -> None:
     """Runs the searches in turn and prints medians."""
     seconds = {kind: [] for kind in kinds}
-    memory = {}
     for counted in [False] + [True] * given.rounds:
         for kind, run in kinds.items():
-            before, start = peak_gib(), time.perf_counter()
+            start = time.perf_counter()
             run()
             if counted:
                 seconds[kind].append(time.perf_counter() - start)
-            # The peak never falls, so only the first round of a search can raise it.
-            memory[kind] = max(memory.get(kind, 0.0), peak_gib() - before)
     print(
         f"{given.rows} rows x {given.local} x {given.width} float16, {given.queries} queries of "
         f"{given.phrases} phrases, pool {given.pool}, {jax.devices()[0].device_kind}"

@@ -42,12 +42,13 @@ COUNTS, SIZES = (16, 32), (112, 224)
 # The decoder's pictures are YUV 4:2:0.
 _BYTES_A_PIXEL = 1.5
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timings of each kind.", lower_bound=1)
-_QUICK = flags.DEFINE_bool("quick", False, "Short videos, one round, one kind with workers.")
-_CONSUMED = flags.DEFINE_float(
-    "clips_per_second_per_accelerator", 20.0, "What one accelerator trains on.", lower_bound=0.0
-)
-_ACCELERATORS = flags.DEFINE_integer("accelerators", 8, "Of a host.", lower_bound=1)
+
+def _flags() -> None:
+    flags.DEFINE_integer("rounds", 5, "Timings of each kind.", lower_bound=1)
+    flags.DEFINE_bool("quick", False, "Short videos, one round, one kind with workers.")
+    consumed = "clips_per_second_per_accelerator"
+    flags.DEFINE_float(consumed, 20.0, "What one accelerator trains on.", lower_bound=0.0)
+    flags.DEFINE_integer("accelerators", 8, "Of a host.", lower_bound=1)
 
 
 def write_video(path: pathlib.Path, height: int, width: int, seconds: float) -> None:
@@ -242,8 +243,8 @@ def with_workers(case: Case, workers: int, batches: int, batch_size: int) -> flo
 
 def main(argv) -> None:
     del argv
-    quick = _QUICK.value
-    rounds = 1 if quick else _ROUNDS.value
+    quick = flags.FLAGS.quick
+    rounds = 1 if quick else flags.FLAGS.rounds
     with tempfile.TemporaryDirectory() as folder:
         cases = []
         for name, (height, width) in RESOLUTIONS.items():
@@ -259,7 +260,8 @@ def main(argv) -> None:
 
 def report_assembly(cases: list[Case], rates: dict[Case, float], rounds: int) -> None:
     """Prints what else a clip takes, and how many cores a host needs."""
-    consumed, accelerators = _CONSUMED.value, _ACCELERATORS.value
+    options = flags.FLAGS
+    consumed, accelerators = options.clips_per_second_per_accelerator, options.accelerators
     print("\n| video | frames | px | copy into the batch | most memory beside it ", end="")
     print(f"| with sound, clips/s | cores for {accelerators} x {consumed:g} clips/s |")
     print("| --- " + "| ---: " * 6 + "|")
@@ -293,4 +295,5 @@ def report_workers(cases: list[Case], rounds: int, batches: int) -> None:
 
 
 if __name__ == "__main__":
+    _flags()
     command_line.run(main)

@@ -135,7 +135,7 @@ def training_step(name: str) -> Rows:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            yield {f"{clips}_clips": "more than its memory"}
+            yield {f"{clips}_clips": "does not fit into the device's memory"}
             continue
         seconds, flops = statistics.median(times), speed.step_flops(run.experiment)
         yield {

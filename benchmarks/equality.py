@@ -311,6 +311,8 @@ def main(argv):
     options = flags.FLAGS
     if options.worker is not None:
         return _work()
+    if unknown := [dtype for dtype in options.dtypes if dtype not in ALLOWED]:
+        command_line.fail(f"--dtypes={','.join(unknown)} is unknown; allowed: {', '.join(ALLOWED)}")
     start, rows = time.monotonic(), []
     result = {
         "made": provenance.here(),

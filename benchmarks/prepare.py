@@ -41,7 +41,7 @@ def listing(count: int) -> None:
         planned = plan.measured(opened, 256.0)
         seconds = time.process_time() - began
     # Linux counts in KiB. The memory of imports is included.
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print("| videos listed | processor seconds to plan | MB at most |\n| ---: | ---: | ---: |")
     print(f"| {planned.records:,} | {seconds:.1f} | {most:.0f} |\n")
 

@@ -316,7 +316,7 @@ def time_steps() -> list[dict]:
             # The larger program first: coarse terms alone fit where it does.
             fine = timed(name, clips, True)
             if fine is None:
-                print(f"{name}, {clips} clips: more than its memory", flush=True)
+                print(f"{name}, {clips} clips: does not fit into the device's memory", flush=True)
                 continue
             found = [fine, timed(name, clips, False)]
             rows += found
@@ -352,12 +352,16 @@ def main(argv):
 
 def _most_devices() -> int:
     """Simulated devices have to be asked for before JAX starts."""
-    given = [a.partition("=")[2] for a in sys.argv if a.startswith("--devices=")]
-    return max(map(int, (given or ["4,8"])[-1].split(",")))
+    return max(map(int, (command_line.given("devices") or "4,8").split(",")))
+
+
+def _simulates() -> bool:
+    """Whether no flag says to time steps on the device that is there."""
+    return not {"--device", "--device=true"} & set(sys.argv)
 
 
 if __name__ == "__main__":
-    if not any(argument.startswith("--device") and "=" not in argument for argument in sys.argv):
+    if _simulates():
         os.environ["XLA_FLAGS"] = (
             os.environ.get("XLA_FLAGS", "")
             + f" --xla_force_host_platform_device_count={_most_devices()}"

@@ -58,6 +58,7 @@ _ENTRIES = flags.DEFINE_integer("entries", 10_000_000, "Of a made-up corpus.", l
 _CLIPS = flags.DEFINE_integer(
     "clips", 200, "Pictures that are read in a round; 0 reads none.", lower_bound=0
 )
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timings of each kind.", lower_bound=1)
 _FOLDER = flags.DEFINE_string("folder", None, "For what is made up; a temporary one without it.")
 
 # Run in a process of its own.
@@ -278,7 +279,7 @@ def main(argv) -> None:
         report_opening(pathlib.Path(folder), _ENTRIES.value)
         if _CLIPS.value:
             (pathlib.Path(folder) / "read").mkdir()
-            report_reading(pathlib.Path(folder) / "read", _CLIPS.value, flags.FLAGS.rounds)
+            report_reading(pathlib.Path(folder) / "read", _CLIPS.value, _ROUNDS.value)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(
                 f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
             )
+    asked = bool(given(argument, "evaluate"))
+    if asked and "split" not in declared:
+        raise configs.ConfigError(
+            f"variant evaluate={variant.evaluate!r} names a split, and source={name!r} has none; "
+            "leave it out"
+        )
     config = configs.defaults()
     config.steps, config.batch_size = variant.steps, variant.batch
     entry = {"name": name, "root": variant.root}
@@ -102,7 +108,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 0.05
-    if variant.evaluate and declared.get("split") and variant.get("validation", 1):
+    if asked or (variant.evaluate and declared.get("split") and variant.get("validation", 1)):
         clips = "audio" if variant.kind == "audio" else "video"
         config.checkpoint.best_metric = f"validation/coarse/text_to_{clips}/r@10"
         config.evals.validation = {

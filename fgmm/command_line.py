@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the run failed; 2 the command or its config is wrong; 130 
 Ctrl-C and SIGTERM (training saves everything first).
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -23,21 +24,25 @@ from fgmm.config.option import described
 
 WRONG_COMMAND = 2
 
+# The spellings of the flag that ``define_config`` defines.
+_CONFIG = ("-config", "--config")
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Parses flags and runs ``main``.
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parses flags, runs ``main`` and exits with the code that it returns.
 
     A wrong command prints one line to standard error and exits with code 2.
 
     Args:
-      main: the program; takes the arguments that are not flags.
+      main: the program; takes the arguments that are not flags, and returns an exit code, or None
+        for 0.
     """
 
-    def checked(argv: list[str]) -> None:
+    def checked(argv: list[str]) -> int | None:
         if argv[1:]:
             fail(f"unexpected argument {argv[1]!r}; options are --name=value")
         try:
-            main(argv)
+            return main(argv)
         except ConfigError as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -158,11 +163,17 @@ def with_home(argv: Sequence[str]) -> list[str]:
 
 def _with_paths(argv: list[str]) -> list[str]:
     """The arguments with the name of the config file replaced by its path."""
-    if "config" not in flags.FLAGS or not (value := given("config", argv)):
+    if "config" not in flags.FLAGS:
         return argv
-    path = files.resolved(value)
-    spelled = {f"--config={value}": f"--config={path}", value: path}
-    return [argv[0], *(spelled.get(argument, argument) for argument in argv[1:])]
+    found = argv[:1]
+    for former, argument in itertools.pairwise(argv):
+        flag, _, value = argument.partition("=")
+        if flag in _CONFIG and value:
+            argument = f"{flag}={files.resolved(value)}"
+        elif former in _CONFIG and argument:
+            argument = files.resolved(argument)
+        found.append(argument)
+    return found
 
 
 def _explained(error: Exception, argv: list[str]) -> str:
@@ -178,14 +189,16 @@ def _explained(error: Exception, argv: list[str]) -> str:
 
 
 def given(flag: str, argv: Sequence[str] | None = None) -> str:
-    """The value of a flag as typed on the command line; empty if the flag is absent."""
+    """The value of a flag as typed on the command line; empty if the flag is absent. As in absl the
+    last one counts, with one dash or two.
+    """
     argv = sys.argv if argv is None else argv
-    for i, argument in enumerate(argv):
-        if argument.startswith(f"--{flag}="):
-            return argument.partition("=")[2]
-        if argument == f"--{flag}":
-            return argv[i + 1] if i + 1 < len(argv) else ""
-    return ""
+    found = ""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in (f"-{flag}", f"--{flag}"):
+            found = value if equals else following
+    return found
 
 
 def required(flag: str) -> Any:
@@ -203,7 +216,8 @@ def required(flag: str) -> Any:
 
 
 def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes the folder of an output file and checks that files can be written there.
+    """Makes the folder of an output file and checks that files can be written there. Errors name
+    the flag ``--output``.
 
     Call it before the slow computation of the output.
 
@@ -220,8 +234,12 @@ def file_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
+def folder_to_write(path: str | os.PathLike[str], flag: str = "--output") -> pathlib.Path:
     """Makes an output folder and checks that files can be written there; see ``file_to_write``.
+
+    Args:
+      path: the folder.
+      flag: the flag that names it, or a folder that it is in, for errors.
 
     Returns:
       ``path`` as a ``Path``.
@@ -229,7 +247,7 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ConfigError: ``path`` is remote storage, or cannot be made or written.
     """
-    remote.refuse(path, "--output")
+    remote.refuse(path, flag)
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -237,7 +255,7 @@ def folder_to_write(path: str | os.PathLike[str]) -> pathlib.Path:
             pass
     except OSError as error:
         raise ConfigError(
-            f"the folder {path} cannot be written ({error.strerror}); name another with --output"
+            f"the folder {path} cannot be written ({error.strerror}); name another with {flag}"
         ) from error
     return path
 

@@ -189,7 +189,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, option in options_of_entry(room, entry.get("name", ""), key).items():
             if name not in entry and option.default is not REQUIRED:
                 entry[name] = option.default
-    config.model.spaces = with_space_defaults(config.model.spaces)
+    config.model.spaces = with_space_defaults(config.model.get("spaces", {}))
     if "classifiers" in config.model:
         config.model.classifiers = with_classifier_defaults(config.model.classifiers)
     return config

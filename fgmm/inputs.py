@@ -53,7 +53,7 @@ def whole(given: Any, name: str) -> int:
     try:
         number = operator.index(None if isinstance(given, bool) else given)
     except TypeError:
-        raise TypeError(f"{name}={given!r} is no whole number, but {_kind(given)}") from None
+        raise TypeError(f"{name} must be an int; got {given!r} ({_kind(given)})") from None
     if number < 1:
         raise ValueError(f"{name}={given!r} must be at least 1")
     return number
@@ -144,7 +144,7 @@ def sounds(given: Any, name: str) -> Sequence | np.ndarray:
     """
     found = sequence(given, name, "[B,S], or a list of sounds [S]")
     if isinstance(found, np.ndarray):
-        several = found.ndim == 2 and 1 < found.shape[1] <= _MOST_CHANNELS < found.shape[0]
+        several = found.ndim == 2 and 0 < found.shape[1] <= _MOST_CHANNELS < found.shape[0]
         if found.ndim == 1 or several:
             raise ValueError(
                 f"{name} has shape {found.shape}, that of one sound; give a list, {name}=[...]"

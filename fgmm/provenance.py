@@ -33,7 +33,7 @@ def here() -> dict[str, Any]:
         "commit": commit(),
         "jax": jax.__version__,
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "cpu": f"{len(os.sched_getaffinity(0))} cores of {_cpu_model()}",
+        "cpu": f"{_cores()} cores of {_cpu_model()}",
         "processes": jax.process_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -134,6 +134,11 @@ def commit() -> str | None:
     if described.returncode or tracked.returncode:
         return None
     return described.stdout.strip()
+
+
+def _cores() -> int | None:
+    # macOS does not say which cores a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _cpu_model() -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -90,7 +91,7 @@ def load(
         return Model(*checkpoint.load(folder, str(step), weights), batch_size)
     except ConfigError as error:
         # Errors name flags, such as --step; the arguments here have the same names.
-        raise ConfigError(str(error).replace("--", "")) from error
+        raise ConfigError(re.sub(r"(?<![^\s(])--(?=\w)", "", str(error))) from error
     finally:
         logging.set_verbosity(before)
 
@@ -229,21 +230,24 @@ class Model:
             both, each divided by the temperature of its term. Evaluations rank by the level that
             ``experiment.objective.score`` names.
           term: the term that computes the fine similarity; empty for the first on these
-            modalities. ``coarse`` ignores it.
+            modalities. ``coarse`` has none.
 
         Raises:
-          ValueError: x and y differ in space or width, the level is unknown, or the objective has
-            no such term.
+          ValueError: x and y differ in space or width, the level is unknown, the objective has no
+            such term, or a term is named for ``coarse``.
           TypeError: x or y lacks local embeddings, which ``fine`` and ``sum`` need.
         """
         both = isinstance(x, Embedded) and isinstance(y, Embedded)
         if both and x.space != y.space:
             raise ValueError(f"x is in space {x.space!r}, y in {y.space!r}; embed both in one")
         if level == "coarse":
+            if term:
+                raise ValueError(f"term={term!r} belongs to the levels fine and sum; got 'coarse'")
             x, y = (v.coarse if isinstance(v, Embedded) else np.asarray(v) for v in (x, y))
             if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
                 raise ValueError(
-                    f"x and y have shapes {x.shape} and {y.shape}; not [X,D] and [Y,D]"
+                    f"x and y have shapes {x.shape} and {y.shape}; expected [X,D] and [Y,D] with "
+                    "the same D"
                 )
             return x @ y.T
         if level not in SCORES:

@@ -46,13 +46,19 @@ def configure(
       environ: the environment to change.
 
     Raises:
-      ConfigError: ``deterministic`` is True but XLA_FLAGS turns it off.
-      OSError: XLA_FLAGS names a file of flags, as XLA allows, that cannot be read.
+      ConfigError: ``deterministic`` is True but XLA_FLAGS turns it off; or XLA_FLAGS names a file
+        of flags, as XLA allows, that cannot be read.
     """
     flags = environ.get("XLA_FLAGS", "").strip()
     if flags and not flags.startswith("--"):
         # It is the name of a file. The file's contents replace it, so that flags can be appended.
-        flags = pathlib.Path(flags).read_text().strip()
+        try:
+            flags = pathlib.Path(flags).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"XLA_FLAGS={flags} cannot be read ({getattr(error, 'strerror', error)}); name a "
+                "file of flags, or give flags, which begin with --"
+            ) from error
     present = {name: value for name, _, value in (flag.partition("=") for flag in flags.split())}
 
     wanted = {}

@@ -20,7 +20,7 @@ usage() {
 # shellcheck source=launch/dry_run.sh
 . "$(dirname "$0")/dry_run.sh"
 count=${1:-}
-[[ $count =~ ^[1-9][0-9]*$ ]] || usage "the number of processes, '$count', is none"
+[[ $count =~ ^[1-9][0-9]*$ ]] || usage "N must be a whole number from 1, not '$count'"
 shift
 
 here=$PWD

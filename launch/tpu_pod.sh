@@ -22,9 +22,9 @@ usage() {
 
 stage=${1:-} name=${2:-}
 case $stage in
-setup | follow | stop) if [ $# -gt 2 ]; then usage "'$3' is too much for $stage"; fi ;;
+setup | follow | stop) if [ $# -gt 2 ]; then usage "$stage takes no argument '$3'"; fi ;;
 start) if [ $# -lt 3 ]; then usage "start needs the flags of fgmm.main"; fi ;;
-*) usage "'$stage' is none of its commands" ;;
+*) usage "unknown command '$stage'" ;;
 esac
 if [ -z "$name" ] || [[ $name = -* ]]; then usage "the name of the TPU is missing"; fi
 if [ -z "$dry_run" ] && ! command -v gcloud >/dev/null; then

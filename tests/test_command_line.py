@@ -9,6 +9,7 @@ from absl import flags
 
 from fgmm import command_line, components
 from fgmm.__main__ import programs as program_names
+from fgmm.config import ConfigError, files
 from tests import programs
 
 PROGRAM = "fgmm.main"
@@ -261,6 +262,12 @@ def test_a_program_that_is_interrupted_says_so_by_its_exit_code(number, code, re
     assert "Traceback" not in err
 
 
+def test_a_program_that_fails_says_so_by_its_exit_code(repository):
+    program = "from fgmm import command_line\ncommand_line.run(lambda argv: 1)\n"
+    process = subprocess.run([sys.executable, "-c", program], cwd=repository, timeout=60)
+    assert process.returncode == 1
+
+
 def test_where_programs_write_is_made_or_refused_first(repository, tmp_path):
     (tmp_path / "file").touch()
     for program, *arguments in (
@@ -282,3 +289,34 @@ def test_a_path_behind_an_equals_sign_may_begin_with_the_home_folder(monkeypatch
         *("program", "--workdir=/home/someone/runs", "--config=a.py:root=~/b", "~"),
         *("--text=a ~ b", "--x=/home/someone"),
     ]
+
+
+def test_only_the_name_of_the_config_file_is_replaced(monkeypatch):
+    values = flags.FlagValues()
+    command_line.define_config("", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    path = str(files.folder() / "quickstart.py")
+    for spelled, found in (
+        (["--config=quickstart"], [f"--config={path}"]),
+        (["-config=quickstart:noise=0.1"], [f"-config={path}:noise=0.1"]),
+        (["--config", "quickstart"], ["--config", path]),
+        (["-config", "quickstart"], ["-config", path]),
+    ):
+        argv = ["quickstart", *spelled, "--workdir", "quickstart", "--text=--config=x"]
+        expected = ["quickstart", *found, *argv[-3:]]
+        assert command_line._with_paths(argv) == expected
+
+
+def test_the_last_of_a_flag_given_twice_counts():
+    argv = ["program", "--config=a", "-config", "b", "--configs=c", "--config.x=1"]
+    assert command_line.given("config", argv) == "b"
+    assert command_line.given("config", [*argv, "-config=d"]) == "d"
+    assert command_line.given("workdir", argv) == ""
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_its_flag(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/x cannot be written .*; name another with --out$"):
+        command_line.folder_to_write(tmp_path / "file" / "x", "--out")
+    with pytest.raises(ConfigError, match=r"^--workdir=gs:"):
+        command_line.folder_to_write("gs://bucket/run", "--workdir")

@@ -175,6 +175,14 @@ def test_all_of_a_corpus_can_be_trained_on(name, argument):
     assert config.checkpoint.best_metric == ""
 
 
+def test_a_split_for_evaluation_that_is_asked_for():
+    get_config = importlib.import_module("configs.corpus").get_config
+    config = get_config("source=labelled_folder,split=train,evaluate=test")
+    assert config.evals.validation.source.split == "test"
+    with pytest.raises(configs.ConfigError, match="evaluate='test' names a split, and source="):
+        get_config("source=esc50,evaluate=test")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_run_of_thirty_steps_has_a_warmup_to_match(name, variants):
     get_config = importlib.import_module(f"configs.{name}").get_config

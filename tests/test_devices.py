@@ -21,3 +21,6 @@ def test_an_accelerator_that_is_not_there_is_named_and_no_checkpoint_blamed(tmp_
             "JAX_PLATFORMS='cuda': jax finds no such device (Unable to initialize backend 'cuda': "
             "no GPU); unset it"
         )
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(ConfigError, match=r"^JAX cannot start its backend \(Unable.*no GPU\); set"):
+        devices.check_available()

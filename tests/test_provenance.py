@@ -1,6 +1,7 @@
 """What a result says of its origin."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,11 @@ def test_a_process(repository):
     assert origin["devices"] == "8 x cpu"
     assert re.fullmatch(r"\d+ cores of .+", origin["cpu"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", origin["date"])
+
+
+def test_a_system_that_does_not_say_which_cores_a_process_may_use(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert provenance.here()["cpu"].startswith(f"{os.cpu_count()} cores of ")
 
 
 def test_changed_files_are_not_passed_off_as_a_commit(repository, tmp_path):

@@ -95,8 +95,11 @@ def test_a_file_of_flags_is_taken_in(jaxlib, tmp_path):
     path = tmp_path / "flags"
     path.write_text("--xla_a=1\n--xla_b\n")
     assert configured(str(path)).split() == ["--xla_a=1", "--xla_b", CPU_FLAG]
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(ConfigError, match=r"^XLA_FLAGS=.*absent cannot be read \(No such file"):
         configured(str(tmp_path / "absent"))
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"flags cannot be read \(.*codec"):
+        configured(str(path))
 
 
 PROGRAM = """

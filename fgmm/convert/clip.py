@@ -242,7 +242,7 @@ def _open_clip_towers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         unknown += [f"{section}.{name}" for name in given if name not in names and given[name]]
     if unknown:
         raise ConfigError(
-            f"this open_clip model has what CLIP's towers here have not: {', '.join(unknown)}"
+            f"options of this open_clip model that are not supported: {', '.join(unknown)}"
         )
     usual_text = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
     usual_vision = {"image_size": 224, "width": 768, "layers": 12, "patch_size": 16}

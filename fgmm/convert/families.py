@@ -34,7 +34,7 @@ def family_of(published: PublishedModel) -> ModuleType:
     kind = published.config.get("model_type") or published.config.get("architectures")
     what = f"model_type {kind!r}" if kind else f"arrays such as {next(iter(published.arrays))}"
     raise ConfigError(
-        f"--from={published.folder} has {what}, which is not there; allowed: "
+        f"--from={published.folder} has {what}, which is not supported; allowed: "
         + ", ".join(module.MODEL for module in known)
         + ", and S3D by fgmm.convert.s3d_howto100m"
     )

@@ -57,7 +57,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds {type(found).__name__}, not options by name")
+        raise ConfigError(f"{path} holds {type(found).__name__}, not a JSON object")
     return found
 
 

@@ -114,8 +114,8 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
     config = published.config
     if config["model_type"] == "siglip2":
         raise ConfigError(
-            f"--from={published.folder} is a SigLIP 2 of any aspect (NaFlex), which is not there; "
-            "those of a fixed size have model_type siglip"
+            f"--from={published.folder} is a SigLIP 2 for any aspect ratio (NaFlex), which is not "
+            "supported; use one of a fixed size, whose model_type is siglip"
         )
     vision, text = (towers.options_of(config, name) for name in ("vision_config", "text_config"))
     size, patch = vision.get("image_size", 224), vision.get("patch_size", 16)

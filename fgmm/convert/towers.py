@@ -1,6 +1,7 @@
 """What converters of towers share: the run of a published model, and conventions of its input."""
 
 import dataclasses
+import math
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -213,8 +214,8 @@ def _check_vocabulary(tokenizer, arrays: Mapping[str, np.ndarray], found: Descri
     rows = len(arrays[name]) if name in arrays and arrays[name].ndim else None
     if rows is not None and rows != tokenizer.vocabulary_size:
         raise ConfigError(
-            f"the tokenizer has {tokenizer.vocabulary_size} ids and {name} {rows} rows: it is that "
-            "of another model"
+            f"the tokenizer has {tokenizer.vocabulary_size} ids and {name} {rows} rows: they "
+            "belong to different models"
         )
 
 
@@ -382,20 +383,32 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     if not options:
         print(f"{name} is missing: pictures as the family has them, {usual}")
         return usual
+    for key in ("do_resize", "do_rescale"):
+        if not options.get(key, True):
+            raise ConfigError(f"{name}: {key}={options[key]!r} is not supported")
+    factor = options.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-4):
+        raise ConfigError(f"{name}: rescale_factor={factor!r} is not supported; allowed: 1/255")
+    if not options.get("do_normalize", True):
+        options = {**options, "image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
     size, resize, ratio, crop = options.get("size"), usual.resize, usual.ratio, usual.size
     if isinstance(size, Mapping):
         resize = "cover" if "shortest_edge" in size else "stretch"
-        if "shortest_edge" not in size and size.get("height") != size.get("width"):
-            raise ConfigError(f"{name}: size={size} is not square")
     crops = resize == "cover" and options.get("do_center_crop", True)
     if resize == "cover" and not crops:
         raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
     if resize == "cover" and "size" in options:
         shorter = size["shortest_edge"] if isinstance(size, Mapping) else size
-        crop = _edge(options.get("crop_size", shorter), name)
+        crop = _edge(options.get("crop_size", shorter), f"{name}: crop_size")
         ratio = shorter / crop
         if ratio < 1:
             raise ConfigError(f"{name}: crop_size={crop} is larger than size={shorter}")
+    if resize == "stretch":
+        ratio = 1.0
+    if resize == "stretch" and size:
+        crop, cut = _edge(size, f"{name}: size"), options.get("crop_size") or size
+        if options.get("do_center_crop") and _edge(cut, f"{name}: crop_size") != crop:
+            raise ConfigError(f"{name}: crop_size={cut} of size={size} is not supported")
     for key in ("image_mean", "image_std"):
         if key in options and np.shape(options[key]) != (3,):
             raise ConfigError(f"{name}: {key}={options[key]!r} must be three numbers")
@@ -412,16 +425,16 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     )
 
 
-def _edge(crop: Any, name: str) -> int:
-    """The size of the square that is cut out.
+def _edge(size: Any, key: str) -> int:
+    """Rows and columns of a square; ``key`` is where ``size`` stands.
 
     Raises:
-      ConfigError: they are not square.
+      ConfigError: it is not square.
     """
-    edges = {crop.get("height"), crop.get("width")} if isinstance(crop, Mapping) else {crop}
-    if len(edges) > 1 or not all(isinstance(edge, int) and edge > 0 for edge in edges):
-        raise ConfigError(f"{name}: crop_size={crop} is not square")
-    return edges.pop()
+    edges = [size.get("height"), size.get("width")] if isinstance(size, Mapping) else [size] * 2
+    if edges[0] != edges[1] or not isinstance(edges[0], int) or edges[0] < 1:
+        raise ConfigError(f"{key}={size} is not square")
+    return edges[0]
 
 
 def published_preprocessor(config: Any, size: int) -> dict[str, Any]:

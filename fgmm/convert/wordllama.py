@@ -61,8 +61,8 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
         known = PublishedTokenizer(path).vocabulary_size
         if known != len(words):
             raise ConfigError(
-                f"the tokenizer has {known} ids and {_WORDS} {len(words)} rows: it is that of "
-                "another model"
+                f"the tokenizer has {known} ids and {_WORDS} {len(words)} rows: they "
+                "belong to different models"
             )
         built = experiments.build(_config(words.shape[1]), path)
     blank, flag = built.abstract_state.params, f"--from={published.files[0]}"

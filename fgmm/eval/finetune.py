@@ -382,7 +382,7 @@ def main(argv: list[str]) -> None:
     experiment, state = checkpoint.load(workdir, given.step, given.weights)
     step, weights = int(state.step), checkpoint.weights_of(workdir, experiment, given.weights)
     label += binary.which_weights(experiment, given.weights)
-    folder = command_line.folder_to_write(given.trainings or workdir / label)
+    folder = command_line.folder_to_write(given.trainings or workdir / label, "--trainings")
     output = command_line.file_to_write(given.output or workdir / f"{label}-{step}.json")
     start = {"path": str(workdir), "step": str(step), "weights": given.weights}
     try:

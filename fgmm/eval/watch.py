@@ -49,7 +49,7 @@ class Results:
         from fgmm.train import metrics_writer
         from fgmm.train.events import EventFile
 
-        folder = command_line.folder_to_write(workdir / "watch")
+        folder = command_line.folder_to_write(workdir / "watch", "--workdir")
         stated, self._path = folder / f"{label}.json", folder / f"{label}.jsonl"
         # Compared below with what JSON returns, such as lists for tuples.
         protocol = json.loads(json.dumps(protocol))
@@ -64,7 +64,7 @@ class Results:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         self.steps = {json.loads(line)["step"] for line in lines}
         self._label = label
-        events = command_line.folder_to_write(workdir / "events")
+        events = command_line.folder_to_write(workdir / "events", "--workdir")
         # In TensorBoard a new event file hides the later steps of others in its folder, so each
         # protocol has a folder of its own.
         self._events = EventFile(events / f"watch_{label}", max(self.steps, default=0))

@@ -259,7 +259,8 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
         if name not in (*MODALITIES, *_OTHER_PARTS):
             allowed = ", ".join((*MODALITIES, *_OTHER_PARTS))
             raise ConfigError(f"model.{name} is unknown; allowed: {allowed}")
-    if not config.model.get("spaces") and not config.model.get("classifiers"):
+    config.model.spaces = config.model.get("spaces", {})
+    if not config.model.spaces and not config.model.get("classifiers"):
         raise ConfigError("model.spaces is empty; name at least one space")
     if "classifiers" in config.model.spaces:
         raise ConfigError("model.spaces.classifiers: no space can have that name; give another")
@@ -332,6 +333,13 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
         )
         if modality == "video":
             _check_input(config, encoders[modality], shape)
+        end = getattr(encoders[modality], "end_token", None)
+        if end is not None and not tokenizer.gives(end, shape.tokens):
+            raise ConfigError(
+                f"model.text.end_token={end} is in no caption of data.tokens={shape.tokens} tokens "
+                f"of data.tokenizer={config.data.tokenizer!r}; set it to the token that ends every "
+                "caption, or take another text encoder"
+            )
     checked = spaces.checked(config.model.spaces, modalities)
     for name, space in checked.items():
         for modality in space["modalities"] if space["pool"] == "own" else ():

@@ -53,8 +53,10 @@ _FIXED = {
 _DEFAULTS = {"adamw": {"b2": 0.98}}
 # The choices of options that are strings.
 _CHOICES = {"preconditioning": ("frobenius", "spectral", "aol", "schatten")}
-# Options that are decay rates; they lie from 0 to 1.
-_RATES = {"b1", "b2", "b3", "beta", "momentum", "decay", "decay_rate", "adam_b1", "adam_b2"}
+# Options that are decay rates; they lie from 0 to 1. The first are those of averages: at 1 an
+# average would never move, and to correct its bias would be to divide by zero.
+_OF_AVERAGES = {"b1", "b2", "b3", "beta", "decay", "adam_b1", "adam_b2"}
+_RATES = {"momentum", "decay_rate"}
 
 
 def declared(name: str) -> dict[str, Option]:
@@ -76,6 +78,7 @@ def declared(name: str) -> dict[str, Option]:
             default=default,
             low=0,
             high=1 if option in _RATES else None,
+            below=1 if option in _OF_AVERAGES else None,
             choices=_CHOICES.get(option, ()),
         )
         for option, default in (defaults | _DEFAULTS.get(name, {})).items()

@@ -130,6 +130,3 @@ def _fields_replaced(module: nn.Module, without: Mapping[str, Any]) -> Iterator[
     finally:
         for name, value in before.items():
             object.__setattr__(module, name, value)
-
-
-NOTHING = Freezing()

@@ -105,8 +105,8 @@ def with_labels(config: Config, shape: BatchShape, objective: Objective) -> Batc
     }
     if len(forms) > 1:
         raise ConfigError(
-            f"{names}: all take the labels data.label={label!r}, so their classifiers must have "
-            "the same classes, and their terms one class a clip or any number alike"
+            f"{names}: these terms share data.label={label!r}; their classifiers must list the "
+            "same classes, and the terms must be all softmax or all sigmoid cross entropy"
         )
     ((classes, several),) = forms
     return dataclasses.replace(shape, label=label, classes=len(classes), several=several)

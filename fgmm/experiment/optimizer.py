@@ -43,6 +43,7 @@ Rules = Sequence[tuple[str, float]]
 
 FROZEN = "frozen"
 _SCALE = "optimizer.learning_rate_scale"
+_DECAY = "optimizer.weight_decay"
 
 
 class Optimizer(NamedTuple):
@@ -57,6 +58,7 @@ class Optimizer(NamedTuple):
       frozen: the parameters and statistics that do not change.
       ema: decay of the moving average of parameters; 0 for none.
       scales: the rules of ``learning_rate_scale`` as the config gives them.
+      decay: the rules of ``weight_decay``.
     """
 
     init: Callable
@@ -66,6 +68,7 @@ class Optimizer(NamedTuple):
     frozen: Freezing
     ema: float
     scales: tuple[tuple[str, float | str], ...]
+    decay: tuple[tuple[str, float], ...]
 
     def average(self, average: Any, params: Any, step: Array) -> Any:
         """The moving average of the parameters after a step: ``d * average + (1 - d) * params``,
@@ -83,13 +86,17 @@ class Optimizer(NamedTuple):
         return jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
 
     def check_matches(self, params: Any, statistics: Mapping[str, Any]) -> None:
-        """Checks that every rule of ``learning_rate_scale`` matches something.
+        """Checks that every rule of ``learning_rate_scale`` and of ``weight_decay`` matches
+        something. Default rules need not.
 
         Raises:
-          ConfigError: a rule matches neither a parameter nor a statistic.
+          ConfigError: a rule matches no parameter or, for ``learning_rate_scale``, statistic.
         """
         trees = [params, *({"model": collection} for collection in statistics.values())]
         check_matches(self.scales, [path for tree in trees for path in paths_of(tree)], _SCALE)
+        usual = declared(OptimizerSection)["weight_decay"].default
+        given = [rule for rule in self.decay if rule not in usual]
+        check_matches(given, paths_of(params), _DECAY)
 
 
 def from_config(
@@ -112,7 +119,7 @@ def from_config(
         a rule is not (regex, value).
     """
     schedule = schedules.schedule(options["schedule"], options["learning_rate"], steps)
-    decay = checked_rules(options["weight_decay"], "optimizer.weight_decay", number, "number")
+    decay = checked_rules(options["weight_decay"], _DECAY, _decay, "number")
     scales = checked_rules(options["learning_rate_scale"], _SCALE, _scale, "number or 'frozen'")
     # A frozen rule needs a scale too: as the first match it must hide the rules after it.
     factors = tuple((regex, 1.0 if value == FROZEN else value) for regex, value in scales)
@@ -143,7 +150,8 @@ def from_config(
     else:
         chain = optax.chain(*parts, scale)
     return Optimizer(
-        chain.init, chain.update, schedule, options["clip_norm"], frozen, options["ema"], scales
+        *(chain.init, chain.update, schedule, options["clip_norm"], frozen, options["ema"]),
+        *(scales, decay),
     )
 
 
@@ -157,6 +165,12 @@ def own_options(options: Config) -> dict[str, Any]:
     section = declared(OptimizerSection)
     given = {name: value for name, value in options.items() if name not in section}
     return factories.checked(options["name"], given)
+
+
+def _decay(value: Any) -> float:
+    if number(value) < 0:
+        raise ValueError("it must be a number of at least 0")
+    return float(value)
 
 
 def _scale(value: Any) -> float | str:

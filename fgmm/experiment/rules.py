@@ -48,5 +48,6 @@ def check_matches(rules: Iterable[tuple[str, Any]], paths: Sequence[str], key: s
         if not any(re.fullmatch(regex, path) for path in paths):
             shown = ", ".join(paths[:: max(1, len(paths) // 4)][:4])
             raise ConfigError(
-                f"{key}: ({regex!r}, {value!r}) matches no whole path; paths are such as {shown}"
+                f"{key}: ({regex!r}, {value!r}) matches no path; the regex must match the whole "
+                f"path, such as {shown}"
             )

@@ -120,7 +120,8 @@ class Extraction:
                         yield serialised(clip, _halved(maps[row], clip), "")
                     else:
                         # A reason that came up in reading, before one that the source had noted.
-                        why = [*(set(reasons) - set(clip.problems)), *reasons][0]
+                        new = [reason for reason in reasons if reason not in clip.problems]
+                        why = [*new, *reasons][0]
                         yield serialised(clip, None, why)
                 progress.update(len(found))
 

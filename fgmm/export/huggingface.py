@@ -20,6 +20,7 @@ from fgmm.config import ConfigError
 from fgmm.convert.converted import given_back
 from fgmm.convert.families import families
 from fgmm.convert.towers import MODALITIES, SPACE, Layout, published_preprocessor
+from fgmm.data.text.tokenizers import PublishedTokenizer
 from fgmm.experiment.build import Experiment
 from fgmm.export.folder import Run
 
@@ -45,10 +46,11 @@ def check(run: Run) -> None:
     """Checks that the layout can hold everything that the run's coarse embeddings are made of.
 
     Raises:
-      ConfigError: the towers have no published layout, or it has no place for an array, an option
-        or the pictures of the run.
+      ConfigError: the towers have no published layout, or it has no place for an array, an option,
+        the tokenizer or the pictures of the run.
     """
     layout = _layout(run.experiment)
+    _check_tokenizer(run.experiment, layout)
     found = given_back(_chosen(run, layout).arrays, layout.take)
     if missing := [name for name in layout.scales if name not in found]:
         raise ConfigError(
@@ -77,6 +79,20 @@ def write(run: Run, folder: pathlib.Path) -> list[str]:
     named = {"image_processor_type": layout.processor, **pictures}
     _write_json(folder / "preprocessor_config.json", named)
     return _notes(experiment, left_out)
+
+
+def _check_tokenizer(experiment: Experiment, layout: Layout) -> None:
+    tokenizer, name = experiment.tokenizer, experiment.config.data.tokenizer
+    if not isinstance(tokenizer, PublishedTokenizer):
+        raise ConfigError(
+            f"{layout.model}'s layout has no place for data.tokenizer={name!r}, only for a "
+            f"tokenizer.json; {_OTHERWISE}"
+        )
+    if tokenizers.Tokenizer.from_buffer(tokenizer.model).padding is None:
+        raise ConfigError(
+            f"data.tokenizer={name!r} has no section padding, which {layout.model}'s layout needs; "
+            f"{_OTHERWISE}"
+        )
 
 
 def _notes(experiment: Experiment, left_out: list[str]) -> list[str]:
@@ -161,7 +177,9 @@ def _chosen(run: Run, layout: Layout) -> _Choice:
         elif encoder or coarse:
             raise ConfigError(f"{layout.model}'s layout has no place for {path}; {_OTHERWISE}")
         # A local projection that still equals the coarse one is not lost.
-        elif not np.array_equal(array, flat.get(path.replace("/local/", "/coarse/"), np.nan)):
+        elif "/local/" not in path or not np.array_equal(
+            array, flat.get(path.replace("/local/", "/coarse/"), np.nan)
+        ):
             left_out.add(f"{room}/{part}/{rest}" if room == "objective" else f"{room}/{part}")
     return _Choice(chosen, sorted(left_out))
 

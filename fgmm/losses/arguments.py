@@ -38,7 +38,7 @@ def jitted(*static: str) -> Callable[[Callable], Callable]:
                 given = signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(
-                    f"{function.__name__}: {error}; given by name are {', '.join(by_name)}"
+                    f"{function.__name__}: {error}; pass these by name: {', '.join(by_name)}"
                 ) from None
             check_arrays(signature, given.arguments)
             return compiled(*args, **kwargs)
@@ -68,6 +68,9 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
         values = value.values if isinstance(value, Scores) else value
         # If several layouts are annotated, the one with as many axes as the array is checked.
         axes = [kind.dim_str.split() for kind in kinds]
+        if isinstance(value, Scores) and value.candidates is not None:
+            # The C of other arguments counts captions.
+            axes = [["K" if axis == "C" else axis for axis in each] for each in axes]
         fitting = [each for each in axes if len(each) == getattr(values, "ndim", None)]
         _check_array(name, values, kinds[0].dtype, (fitting or axes)[0], sizes)
 

@@ -224,8 +224,9 @@ def matched_weights(
     Returns:
       β of the device's own captions; 0 for masked phrases.
     """
-    mask = _with_mask(s, mask)
+    given = s
     s, _, own, *_ = _whole(s, None, axis_name)
+    mask = _with_mask(given, mask)
     scores = s.astype(accumulation_dtype(s.dtype))
     scores = jax.lax.stop_gradient(_matched(scores, own[:, :, None]))
     if null_score is None:
@@ -322,8 +323,9 @@ def _pairs_of_bags(s, pairs, valid, mask, axis_name):
     """As ``_pairs`` for s [b,C,J]; also returns the mask of the candidates of this device's
     captions that count.
     """
-    mask = _with_mask(s, mask)
+    given = s
     s, pairs, own, known, counts = _whole(s, pairs, axis_name)
+    mask = _with_mask(given, mask)
     valid = both(both(known, valid), mask.any(1))
     mask &= valid[:, None]
     pairs = (pairs & valid[:, None])[:, :, None] & all_gather(mask, axis_name)[None]
@@ -337,9 +339,14 @@ def _whole(s, pairs, axis_name):
     """
     compared = known = counts = None
     if isinstance(s, Scores):
-        known = s.valid
-        s, compared, counts = s.of_all_captions(axis_name)
+        given = s
+        s, compared, counts = given.of_all_captions(axis_name)
+        known = given.valid
     own = _own(s, axis_name)
+    if pairs is not None and pairs.shape != own.shape:
+        raise ValueError(
+            f"pairs must be [b,C] with b, C = {own.shape[0]}, {own.shape[1]}; got {pairs.shape}"
+        )
     if compared is not None:
         known = both(known, (compared & own).any(1))
     pairs = both(compared, pairs)

@@ -216,7 +216,8 @@ class Objective:
             token and 0 for padding. For supervised terms ``labels`` [B] or [B,classes],
             ``labels_mask`` [B] and the mask [B] of the modality.
           step: the training step, from 0.
-          key: the random key of this step, the same on all devices; None if no term draws.
+          key: the random key of this step, the same on all devices; None if no term draws. All
+            terms get this key, so terms that draw alike choose the same negatives.
           axis_name, exchange: as in ``similarity.pooled_similarity``. With ``axis_name``,
             embeddings and batch are those of the device's own clips, and loss and metrics are
             those of all clips.

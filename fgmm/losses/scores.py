@@ -58,8 +58,9 @@ class Scores:
         if self.candidates is None:
             if self.y_valid is not None and self.y_valid.ndim == self.values.ndim:
                 raise ValueError(
-                    f"scores {self.values.shape} are of candidates that are given, which belong to "
-                    "no clip of the batch; contrast their values by a loss of your own"
+                    f"scores {self.values.shape} are of given candidates (y [b,K,P,D]), which are "
+                    "not captions of the batch; the losses cannot contrast them. Write a loss on "
+                    ".values"
                 )
             return self.values, None, None
         b = len(self.values)

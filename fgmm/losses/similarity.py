@@ -259,7 +259,9 @@ def _check_weights(direction, weighting, phrase_temperature, x_gate, y_gate):
     sides = {"y_to_x": 1, "x_to_y": 1, "symmetric": 2}[direction]
     gates = (x_gate is not None) + (y_gate is not None)
     if weighting == "softmax" and gates == sides:
-        raise ValueError("weighting 'softmax' needs a side without a gate; got gates of all")
+        raise ValueError(
+            "weighting 'softmax' has no effect: every weighed side has a gate; leave weighting out"
+        )
 
 
 @jitted()
@@ -322,7 +324,10 @@ class _Captions(NamedTuple):
         for name, of_phrases in (("y_mask", y_mask), ("y_gate", y_gate)):
             if of_phrases is not None and of_phrases.shape != y.shape[:-1]:
                 axes = "[b,K,P]" if y.ndim == 4 else "[c,P]"
-                raise ValueError(f"{name} must be {axes} as y is; got shape {of_phrases.shape}")
+                raise ValueError(
+                    f"{name} must have the first axes of y, {axes} = {y.shape[:-1]}; got shape "
+                    f"{of_phrases.shape}"
+                )
         weights = None if y_gate is None else gate_weights(y_gate, y_mask)
         if y.ndim == 3:
             mask = all_gather(y_mask, axis_name)
@@ -386,7 +391,9 @@ def _similarities(
         check_choice("implementation", implementation, tuple(IMPLEMENTATIONS))
     candidates, axis_name = captions.candidates, captions.axis_name
     if candidates is not None and implementation == "kernel":
-        raise ValueError("implementation 'kernel' has no candidates; pass 'blockwise' or None")
+        raise ValueError(
+            "candidates need implementation 'blockwise', 'dense' or None; got 'kernel'"
+        )
 
     def compute(operands, x_mask, y_mask):
         x, y = operands["x"], operands["y"]
@@ -415,7 +422,7 @@ def _similarities(
     if candidates is not None:
         check_choice("exchange", exchange, EXCHANGES)
         if exchange == "ring" and axis_name is not None:
-            raise ValueError("exchange 'ring' has no candidates; pass exchange='gather'")
+            raise ValueError("candidates need exchange 'gather'; got 'ring'")
         return compute(all_captions(operands, axis_name), x_mask, captions.mask)
     by_phrase = pooling.y_to_x and not pooling.weighs_phrases
     return with_all_captions(

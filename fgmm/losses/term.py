@@ -379,8 +379,8 @@ def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""
     Over the valid clips of all devices; a tie counts as wrong. With candidates, only compared pairs
     are rivals.
     """
-    valid = scores.valid
     s, compared, _ = scores.of_all_captions(axis_name)
+    valid = scores.valid
     own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
     own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)

@@ -63,20 +63,27 @@ def _shares(gates, mask):
 def segmented(tokens: Tokens, segments: int) -> Tokens:
     """An audio feature map averaged to at most ``segments`` stretches of time.
 
-    Step t of the T' time steps belongs to segment floor(t * segments / T').
+    Step t of the T' time steps belongs to segment floor(t * segments / T'). The mean is over the
+    valid features of a segment; a segment without any is masked.
 
     Returns:
       Tokens with local [B, segments, E] and grid (1, segments), like one caption of text.
     """
     time, frequency = tokens.grid
     segments = min(segments, time)
-    x = tokens.local.reshape(-1, time, frequency, tokens.local.shape[-1]).mean(axis=2)
+    x = jnp.where(tokens.mask[:, :, None], tokens.local, 0)
+    x = x.reshape(-1, time, frequency, x.shape[-1]).mean(axis=2)
     owner = jnp.arange(time) * segments // time
-    member = (owner[None, :] == jnp.arange(segments)[:, None]).astype(x.dtype)
-    x = jnp.einsum("pt,bte->bpe", member / member.sum(axis=1, keepdims=True), x)
-    mask = jnp.broadcast_to(jnp.any(tokens.mask, axis=-1)[:, None], x.shape[:2])
+    member = owner[None, :] == jnp.arange(segments)[:, None]
+    steps = member.sum(axis=1)
+    share = member.astype(x.dtype) / steps.astype(x.dtype)[:, None]
+    valid = tokens.mask.reshape(-1, time, frequency).sum(axis=2)
+    valid = jnp.einsum("pt,bt->bp", member.astype(valid.dtype), valid)
+    # The mean over all features, times their number over that of the valid ones: 1 if all are.
+    x = jnp.einsum("pt,bte->bpe", share, x)
+    x *= (steps[None] * frequency / jnp.maximum(valid, 1)).astype(x.dtype)[:, :, None]
     own = None if tokens.coarse is None else tokens.coarse[:, None]
-    return Tokens(x, mask, (1, segments), own)
+    return Tokens(x, valid > 0, (1, segments), own)
 
 
 class Head(nn.Module):

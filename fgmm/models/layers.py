@@ -227,8 +227,6 @@ class ConvBlock2D(nn.Module):
       width: output channels.
       kernel, stride: along both axes, or (rows, columns).
       activate: whether a ReLU follows.
-      symmetric: whether every side is padded with half of the kernel, as in PyTorch's networks.
-        Otherwise padding is "SAME", which for an even size and stride 2 pads only the far side.
       dtype: dtype of the activations.
     """
 
@@ -236,17 +234,15 @@ class ConvBlock2D(nn.Module):
     kernel: tuple[int, int] = (3, 3)
     stride: tuple[int, int] = (1, 1)
     activate: bool = True
-    symmetric: bool = False
     dtype: str = "float32"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "M *frames H W E"], mask: Bool[Array, "M"], train: bool
     ) -> Float[Array, "M *frames h w F"]:
-        padding = [(k // 2, k // 2) for k in self.kernel] if self.symmetric else "SAME"
-        x = nn.Conv(
-            self.width, self.kernel, self.stride, padding, use_bias=False, dtype=self.dtype
-        )(x)
+        x = nn.Conv(self.width, self.kernel, self.stride, "SAME", use_bias=False, dtype=self.dtype)(
+            x
+        )
         x = BatchNorm(dtype=self.dtype)(x, mask, train)
         return nn.relu(x) if self.activate else x
 

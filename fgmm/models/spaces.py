@@ -83,8 +83,8 @@ def _check_through(name: str, spaces: Mapping[str, Mapping[str, Any]]) -> None:
     shared = [modality for modality in space["modalities"] if modality in earlier]
     if not shared:
         raise ConfigError(
-            f"{key}.through={space['through']!r} has none of the modalities of {name}, "
-            f"{', '.join(space['modalities'])}; it has {', '.join(earlier)}"
+            f"{key}.through={space['through']!r} shares no modality with {name} "
+            f"({', '.join(space['modalities'])}); it has {', '.join(earlier)}"
         )
     if len({space["hidden"][modality] for modality in shared}) > 1:
         raise ConfigError(

@@ -4,7 +4,7 @@ Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), with norma
 block.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -47,17 +47,21 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
       stochastic_depth: rate of the last block in training; the rates of earlier blocks rise
         linearly from 0.
 
+      rotary: marks encoders with rotary positions, which turn pairs of a head's channels.
+
     Raises:
-      ValueError: ``width`` is not a multiple of 2 x ``heads``.
+      ValueError: ``width`` is not a multiple of ``heads``, or with ``rotary`` of 2 x ``heads``.
     """
 
     dropout: float = option(0.0, low=0, below=1)
     stochastic_depth: float = option(0.0, low=0, below=1)
+    rotary: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
+        factor, of = (2, "2 x ") if self.rotary else (1, "")
+        if self.width % (factor * self.heads):
+            raise ValueError(f"width={self.width} must be a multiple of {of}heads={self.heads}")
 
     def through_blocks(
         self,

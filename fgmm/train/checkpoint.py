@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
@@ -391,7 +392,8 @@ def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.Check
         raise ConfigError(f"--workdir={workdir} holds no finished checkpoint")
     if step != "latest" and step != "best" and not (step.isdigit() and int(step) in steps):
         raise ConfigError(
-            f"--step={step!r} is not there; allowed: latest, best, {', '.join(map(str, steps))}"
+            f"there is no checkpoint of --step={step!r}; allowed: latest, best, "
+            + ", ".join(map(str, steps))
         )
     chosen = (
         steps[-1] if step == "latest" else _best(manager, steps) if step == "best" else int(step)
@@ -402,11 +404,8 @@ def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.Check
 def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
     options = _restore_json(manager, steps[-1], "config")["checkpoint"]
     metric = options["best_metric"]
-    scores = {
-        step: metrics[metric]
-        for step in steps
-        if metric and metric in (metrics := manager.metrics(step) or {})
-    }
+    found = {step: (manager.metrics(step) or {}).get(metric, math.nan) for step in steps}
+    scores = {step: score for step, score in found.items() if not math.isnan(score)}
     if not scores:
         raise ConfigError(
             f"--step=best: no checkpoint has checkpoint.best_metric={metric!r}; use latest"
@@ -432,8 +431,8 @@ class WorkdirLock:
     Process 0 holds the lock; the others check that they see its file.
 
     Raises:
-      ConfigError: another live run has the lock, the workdir cannot be written, or a process does
-        not see it.
+      ConfigError: another live run has the lock, the workdir holds exported weights or cannot be
+        written, or a process does not see it.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -446,8 +445,8 @@ class WorkdirLock:
         with distributed.all_or_none():
             if not distributed.primary() and not _appears(path):
                 raise ConfigError(
-                    f"--workdir={workdir} is not what process 0 has by that name: it must lie on "
-                    "storage that all processes share"
+                    f"--workdir={workdir} is not the folder that process 0 locked; use storage "
+                    "that all processes share"
                 )
 
     def __enter__(self):
@@ -459,6 +458,8 @@ class WorkdirLock:
 
 
 def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
+    if not recovery.steps(workdir / FOLDER):
+        exported.refuse(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
@@ -471,7 +472,7 @@ def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
         holder = file.read().strip() or "unknown"
         file.close()
         raise ConfigError(
-            f"--workdir={workdir} is in use by a live process (pid {holder}): "
+            f"--workdir={workdir} is in use by a live process ({holder}): "
             "stop it or give another workdir"
         ) from error
     for name, is_kind, kind in _EXPECTED:
@@ -482,7 +483,7 @@ def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
                 "another workdir"
             )
     file.truncate(0)
-    file.write(str(os.getpid()))
+    file.write(f"{socket.gethostname()}, pid {os.getpid()}")
     file.flush()
     return file
 

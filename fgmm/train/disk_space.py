@@ -31,27 +31,30 @@ def full_disk_named(workdir: pathlib.Path, checkpoints: pathlib.Path) -> Iterato
     try:
         yield
     except Exception as error:
-        if not _is_full(error):
+        if (cause := _full(error)) is None:
             raise
         newest = next(iter(recovery.steps(checkpoints)), None)
         saved = "nothing was saved yet" if newest is None else f"step {newest} is saved"
-        there = next(
-            path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
-        )
+        file = getattr(cause, "filename", None)
+        known = isinstance(file, str)
+        path = pathlib.Path(file if known else workdir).absolute()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(there).free / 1e6
+        where = file if known else f"--workdir={workdir}"
         raise DiskFull(
-            f"no space left to write to on the disk of --workdir={workdir} ({free:.1f} MB free); "
+            f"no space left to write to on the disk of {where} ({free:.1f} MB free); "
             f"{saved}. Make space, or raise the quota, and start the same command again"
         ) from error
 
 
-def _is_full(error: BaseException | None) -> bool:
+def _full(error: BaseException | None) -> BaseException | None:
+    """The exception, or the cause of it, that says that a disk is full; None without one."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in _FULL:
-            return True
+            return error
         if any(words in str(error) for words in _WORDS):
-            return True
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None

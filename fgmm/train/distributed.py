@@ -78,8 +78,8 @@ def initialise(
         raise ConfigError(f"--{missing[0]} is missing; give --{', --'.join(given)} or none of them")
     if not missing and not 0 <= process_index < process_count:
         raise ConfigError(
-            f"--process_index={process_index} must be from 0 to --process_count={process_count} "
-            "less 1"
+            f"--process_index={process_index} must be from 0 to {process_count - 1} "
+            f"(--process_count={process_count})"
         )
     global _meeting_timeout
     _meeting_timeout = meeting_timeout
@@ -101,10 +101,14 @@ def initialise(
         if not missing or "should be defined" not in str(error):
             raise ConfigError(f"--coordinator_address={coordinator_address}: {error}") from error
     except RuntimeError as error:
-        raise ConfigError(
-            f"process {process_index} of {process_count} did not meet the others at "
-            f"{coordinator_address} within {start_timeout} s: {str(error).partition(chr(10))[0]}"
-        ) from error
+        who = (
+            "the processes that the environment names did not meet"
+            if missing
+            else f"process {process_index} of {process_count} did not meet the others at "
+            f"{coordinator_address}"
+        )
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"{who} within {start_timeout} s: {why}") from error
 
 
 def primary() -> bool:
@@ -137,8 +141,9 @@ def exchange(text: str) -> list[str]:
         if not missing:
             raise
         raise PeerFailed(
-            f"process {', '.join(map(str, missing))} of {jax.process_count()} did not come where "
-            f"the others wait within {_meeting_timeout} s (--meeting_timeout); look at what it does"
+            f"process {', '.join(map(str, missing))} of {jax.process_count()} did not reach the "
+            f"point where the others wait within {_meeting_timeout} s (--meeting_timeout); see its "
+            "output"
         ) from error
     said = _said(client, folder)
     return [said[index] for index in range(jax.process_count())]

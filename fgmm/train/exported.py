@@ -47,6 +47,15 @@ def is_exported(folder: pathlib.Path) -> bool:
     return (folder / WEIGHTS).exists() and (folder / CONFIG).exists()
 
 
+def refuse(workdir: pathlib.Path) -> None:
+    """Raises ConfigError if the folder for a new run has exported weights."""
+    if is_exported(workdir):
+        raise ConfigError(
+            f"--workdir={workdir} holds exported weights; give another workdir, and "
+            f"--config.init_from.path={workdir} to start with them"
+        )
+
+
 def named(params: Any, statistics: Any) -> dict[str, np.ndarray]:
     """Numpy arrays by their paths, such as ``batch_stats/encoders_video/BatchNorm_0/mean`` and
     ``params/model/encoders_text/block_0/Dense_0/kernel``.
@@ -102,7 +111,9 @@ def read(folder: pathlib.Path, step: str = "latest", weights: str = "") -> Saved
     if STEP not in header:
         raise ConfigError(f"--workdir={folder} was not written by fgmm.export; {_CONVERT}")
     if step not in ("latest", "best", header[STEP]):
-        raise ConfigError(f"--step={step!r} is not there; allowed: latest, best, {header[STEP]}")
+        raise ConfigError(
+            f"there is no checkpoint of --step={step!r}; allowed: latest, best, {header[STEP]}"
+        )
     if weights not in ("", header[KIND]):
         raise ConfigError(
             f"--weights={weights!r}: {folder} holds other weights; allowed: {header[KIND]}"

@@ -99,8 +99,8 @@ def too_few(source: Any, batch_size: int) -> list[str]:
     if not parts:
         found.append(("data.source", len(source), batch_size))
     return [
-        f"{what} has {clips} clips for the {taken} of a batch: clips come more than once in it and "
-        "are negatives of themselves; lower batch_size, or add clips"
+        f"{what} has {clips} clips for the {taken} of a batch: some clips come more than once in a "
+        "batch and count as negatives of themselves; lower batch_size, or add clips"
         for what, clips, taken in found
         if clips < taken
     ]

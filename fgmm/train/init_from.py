@@ -384,9 +384,9 @@ def _check_adapters_have_a_place(outcome: Plan) -> None:
     for what, path in outcome.outcomes:
         if what == "left over" and lora.is_adapter(path):
             raise ConfigError(
-                f"init_from: {path} is an adapter for which lora.rules has no rule: give those of "
-                "its run, or start from what python -m fgmm.export --format=safetensors writes of "
-                "that run, where adapters are merged"
+                f"init_from: {path} is an adapter, but lora.rules has no rule for it: copy "
+                "lora.rules from its run, or export that run with --format=safetensors, which "
+                "merges adapters"
             )
 
 
@@ -395,7 +395,7 @@ def _check_alpha(start: Start, given: Sequence[str], theirs: Config, ours: Confi
     if before != now and any(map(lora.is_adapter, given)):
         raise ConfigError(
             f"lora.alpha={now}, and the adapters of {start.key}.path={start.path} were trained "
-            f"with {before}: set that, or initialise them by {start.key}.rules"
+            f"with {before}: set lora.alpha to that value, or initialise them by {start.key}.rules"
         )
 
 

@@ -52,7 +52,8 @@ class LogSinks:
             closing.start()
             closing.join(CLOSING_SECONDS)
             if closing.is_alive():
-                _say(f"logger {name} has not ended in {CLOSING_SECONDS:.0f} s; it is left")
+                waited = f"has not ended in {CLOSING_SECONDS:.0f} s"
+                _say(f"logger {name} {waited}; the run ends without it")
         self._sinks.clear()
 
     def _open(self, name: str, logger: Any, run: Run) -> None:

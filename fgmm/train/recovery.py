@@ -24,12 +24,10 @@ class Recovery(NamedTuple):
     """The checkpoint to resume from.
 
     Attributes:
-      step: finished steps; None if there is no checkpoint.
-      contents: what was read of it.
+      contents: what was read of it; None if there is no checkpoint.
       damaged: the errors of damaged ones, by step.
     """
 
-    step: int | None
     contents: Any
     damaged: dict[int, str]
 
@@ -80,16 +78,14 @@ def newest_whole(
             damaged[step] = reasons[0]
             continue
         older = distributed.from_primary(lambda i=i: _unreadable(listed[i + 1 :], glance))
-        return Recovery(
-            step, contents, damaged | {int(old): reason for old, reason in older.items()}
-        )
+        return Recovery(contents, damaged | {int(old): why for old, why in older.items()})
     if damaged:
         reasons = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
         raise ConfigError(
             f"--workdir={folder.parent}: none of its checkpoints can be read ({reasons}). No "
             f"file was changed: restore their files, or move {folder} away to start again"
         )
-    return Recovery(None, None, damaged)
+    return Recovery(None, damaged)
 
 
 def _tried(read: Callable[[int], Any], step: int) -> tuple[Any, str]:

@@ -27,7 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fgmm.config import Config, ConfigError
 from fgmm.config.regex_rules import checked_rules
 from fgmm.experiment.build import Experiment
-from fgmm.experiment.rules import path_of, value_for
+from fgmm.experiment.rules import check_matches, path_of, paths_of, value_for
 from fgmm.train.mesh import everywhere
 
 _AXIS = "fsdp"
@@ -52,12 +52,14 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
     """The sharding of every array of the train state, as a tree like it; computes nothing.
 
     Raises:
-      ConfigError: a rule is wrong, or shards an axis that ``mesh.fsdp`` does not divide.
+      ConfigError: a rule is wrong, matches nothing, or shards an axis that ``mesh.fsdp`` does not
+        divide.
     """
     options = experiment.config.mesh
     rules = checked_rules(options.rules, "mesh.rules", _spec_of_rule, "spec")
     ways = mesh.shape.get(_AXIS, 1)
     state = experiment.abstract_state
+    check_matches(rules, paths_of(state.params), "mesh.rules")
     if ways == 1:
         return jax.tree.map(lambda _: everywhere(mesh), state)
     specs = {

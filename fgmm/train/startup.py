@@ -68,7 +68,7 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
         f"Python {platform.python_version()}",
     }
     inputs = jax.eval_shape(experiment.transforms, experiment.blank_batch(1))
-    for modality, name in (("video", "video"), ("audio", "log_mel")):
+    for modality, name in (("video", "video"), ("audio", "log_mel"), ("text", "tokens")):
         encoder = experiment.model.encoders.get(modality)
         if hasattr(encoder, "note") and (said := encoder.note(inputs[name].shape)):
             lines[modality] = said

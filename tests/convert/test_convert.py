@@ -14,7 +14,7 @@ import safetensors.numpy
 import tokenizers as library
 
 from fgmm.config import ConfigError
-from fgmm.convert import clip, published, published_tokenizers
+from fgmm.convert import clip, published, published_tokenizers, towers
 from fgmm.convert.families import family_of
 from fgmm.data.text import phrases, tokenizers
 from fgmm.train import checkpoint
@@ -201,8 +201,8 @@ def test_everything_that_is_wrong_with_arrays_is_listed(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model_type": "blip"}, r"has model_type 'blip', which is not there; allowed: AST, CL"),
-        ({"model_type": "siglip2"}, r"SigLIP 2 of any aspect \(NaFlex\), which is not there"),
+        ({"model_type": "blip"}, r"has model_type 'blip', which is not supported; allowed: AST"),
+        ({"model_type": "siglip2"}, r"SigLIP 2 for any aspect ratio \(NaFlex\), which is not"),
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act='relu' is unknown; allowed: quick"),
         ({"vision_config": [1]}, "vision_config=.* must hold options"),
     ],
@@ -216,7 +216,7 @@ def test_other_architectures(folder, options, message):
 def test_a_tokenizer_of_another_vocabulary(folder):
     vocabulary = folders.clip_vocabulary()
     (folder / "vocab.json").write_text(json.dumps(vocabulary | {"more": len(vocabulary)}))
-    with pytest.raises(ConfigError, match=r"has 521 ids and text_model.* 520 rows: it is that of"):
+    with pytest.raises(ConfigError, match=r"has 521 ids and text_model.* 520 rows: they belong"):
         converted(folder)
     (folder / "vocab.json").unlink()
     with pytest.raises(ConfigError, match=r"has no tokenizer: it needs tokenizer.json, or vocab"):
@@ -269,7 +269,7 @@ def test_a_state_dict_does_not_say_its_activation(folder, tmp_path):
     assert (video["width"], video["depth"], video["activation"]) == (32, 2, "gelu")
     assert (text["width"], text["depth"], text["length"]) == (16, 2, 20)
     config = OPEN_CLIP["model_cfg"]
-    with pytest.raises(ConfigError, match=r"towers here have not: vision_cfg.timm_model_name"):
+    with pytest.raises(ConfigError, match=r"that are not supported: vision_cfg.timm_model_name"):
         clip._open_clip_towers(config | {"vision_cfg": {"timm_model_name": "vit"}})
 
 
@@ -279,12 +279,33 @@ def test_a_state_dict_does_not_say_its_activation(folder, tmp_path):
         ({"resample": 1}, r"resample=1 is unknown; allowed: 2 \(bilinear\), 3 \(bicubic\)"),
         ({"size": {"shortest_edge": 9}, "do_center_crop": False}, "pictures of different sizes"),
         ({"image_mean": [0.5]}, "image_mean=.* must be three numbers"),
+        ({"do_resize": False}, "do_resize=False is not supported"),
+        ({"do_rescale": False}, "do_rescale=False is not supported"),
+        ({"rescale_factor": 1.0}, "rescale_factor=1.0 is not supported; allowed: 1/255"),
+        ({"size": {"height": 32, "width": 9}}, "size=.* is not square"),
+        ({"size": {"longest_edge": 32}}, "size=.* is not square"),
+        (
+            {"size": {"height": 36, "width": 36}, "do_center_crop": True, "crop_size": 32},
+            "crop_size=32 of size=.* is not supported",
+        ),
     ],
 )
 def test_pictures_that_no_option_describes(folder, options, message):
     (folder / "preprocessor_config.json").write_text(json.dumps(options))
     with pytest.raises(ConfigError, match=message):
         converted(folder)
+
+
+def test_pictures_as_a_file_says():
+    usual = towers.Pictures((0.5,) * 3, (0.2,) * 3, "cover", "bicubic", ratio=256 / 224, size=224)
+    published_files = {"do_resize": True, "do_rescale": True, "rescale_factor": 0.00392156862745098}
+    square = {"height": 518, "width": 518}
+    found = towers.preprocessor({**published_files, "size": square}, usual)
+    assert (found.resize, found.size, found.ratio) == ("stretch", 518, 1.0)
+    crops = {"do_center_crop": True, "crop_size": 518}
+    assert towers.preprocessor({"size": square, **crops}, usual) == found
+    found = towers.preprocessor({"do_normalize": False, "image_mean": [0.1] * 3}, usual)
+    assert (found.mean, found.spread) == ((0.0,) * 3, (1.0,) * 3)
 
 
 def test_tokenizers_say_how_captions_are_padded(tmp_path):
@@ -332,7 +353,7 @@ def test_other_families_are_found_out_too(tmp_path):
     with pytest.raises(ConfigError, match=r"--modality='text' is not in EfficientNet-Lite0; allo"):
         converted(tmp_path / "weights.npz", modality="text")
     np.savez(tmp_path / "weights.npz", other=np.zeros(3))
-    with pytest.raises(ConfigError, match=r"has arrays such as other, which is not there; allowed"):
+    with pytest.raises(ConfigError, match=r"has arrays such as other, which is not supported; al"):
         converted(tmp_path / "weights.npz")
 
 

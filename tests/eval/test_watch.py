@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
             raise ConfigError("a file of it is damaged")
         if step == "4":
             shutil.rmtree(workdir / "checkpoints" / "4")
-            raise ConfigError("--step='4' is not there")
+            raise ConfigError("there is no checkpoint of --step='4'")
         return types.SimpleNamespace(config=types.SimpleNamespace(steps=6)), int(step)
 
     monkeypatch.setattr(checkpoint, "load", load)

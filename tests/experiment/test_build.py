@@ -249,7 +249,7 @@ HEAD = {"modality": "video", "classes": ("a", "b")}
             {"kind": LABELS, "other": {"name": "sigmoid_cross_entropy", "classifier": "kind"}},
             {"kind": HEAD},
             "kind",
-            r"kind, objective\.terms\.other: all take the labels data\.label='kind'",
+            r"kind, objective\.terms\.other: these terms share data\.label='kind'",
         ),
     ],
 )
@@ -258,6 +258,19 @@ def test_labels_terms_and_classifiers_go_together(terms, heads, label, message):
     config.data.label, config.model.classifiers = label, heads
     config.objective.terms.update(terms)
     with pytest.raises(ConfigError, match=message):
+        experiments.build(config)
+
+
+def test_classifiers_need_no_spaces():
+    config = shrunken(quickstart.get_config()).unlock()
+    config.data.label = "kind"
+    config.model = {"video": small("video", "resnet2plus1d"), "classifiers": {"kind": HEAD}}
+    config.objective.terms, config.objective.score = {"kind": LABELS}, "sum"
+    config.evals, config.checkpoint.best_metric = {}, ""
+    for given in (config, components.complete(config)):
+        assert experiments.build(given).config.model.spaces.to_dict() == {}
+    del config.model.classifiers
+    with pytest.raises(ConfigError, match=r"model\.spaces is empty; name at least one space"):
         experiments.build(config)
 
 
@@ -347,3 +360,10 @@ def test_captions_longer_than_the_positions_of_a_text_tower():
     built = experiments.build(config)
     with pytest.raises(ConfigError, match=r"cannot take data.tokens=30"):
         built.with_room(tokens=30)
+
+
+def test_captions_that_lack_the_token_at_which_clip_reads_them():
+    config = config_of()
+    config.model.text = small("text", "clip", end_token=639)
+    with pytest.raises(ConfigError, match=r"model\.text\.end_token=639 is in no caption of data"):
+        experiments.build(components.complete(config))

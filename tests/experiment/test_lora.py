@@ -99,7 +99,7 @@ def test_the_first_rule_decides_and_rank_0_is_none():
         ((("(", 2),), "unterminated"),
         (((".*", 1.5),), "a rank is a whole number of at least 1, or 0 for no adapter"),
         (((".*", True),), "a rank is a whole number"),
-        (((".*/kernels", 2),), "matches no whole path; paths are such as model/encoders_text"),
+        (((".*/kernels", 2),), "matches no path; the regex must match the whole path, such as"),
         (((".*/dense/.*", 2),), r"matches model/.*/dense/bias \(12,\), which is no kernel; end"),
         (((".*embedding", 2),), r"matches model/.*/words/embedding \(9, 8\), which is no kernel"),
         (((".*/dense/kernel", 9),), "a larger rank than model/.*/dense/kernel, a matrix of 8 x 12"),

@@ -180,7 +180,10 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
     ("name", "changes", "message"),
     [
         ("lion", {"eps": 1e-8}, r"eps=1e-08 is unknown; allowed: b1, b2$"),
-        ("adamw", {"b1": 1.5}, "b1=1.5 must be from 0 to 1"),
+        ("adamw", {"b1": 1.5}, "b1=1.5 must be at least 0 and below 1"),
+        ("adamw", {"b1": 1.0}, "b1=1.0 must be at least 0 and below 1"),
+        ("muon", {"beta": 1.0}, "beta=1.0 must be at least 0 and below 1"),
+        ("sgd", {"momentum": 1.5}, "momentum=1.5 must be from 0 to 1"),
         ("sgd", {"momentum": "high"}, "momentum='high' is not of type float"),
         ("sgd", {"nesterov": 1}, "nesterov=1 is not of type bool"),
         ("muon", {"preconditioning": "x"}, "preconditioning='x' is unknown; allowed: frobenius"),
@@ -192,6 +195,7 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
             "weight_decay holds .*finite number",
         ),
         ("adamw", {"weight_decay": ((".*", float("nan")),)}, "weight_decay .*finite number"),
+        ("adamw", {"weight_decay": ((".*", -0.1),)}, "weight_decay .*number of at least 0$"),
         ("adamw", {"learning_rate_scale": ((".*", "x"),)}, ".*of at least 0, or 'frozen'"),
         ("adamw", {"learning_rate_scale": ((".*", -1.0),)}, ".*of at least 0, or 'frozen'"),
         ("adamw", {"learning_rate_scale": ((1, 1.0),)}, r".*\(regex, number or 'frozen'\)"),
@@ -220,7 +224,12 @@ def test_a_rule_that_matches_nothing_is_named_with_some_paths():
     with pytest.raises(ConfigError) as caught:
         check(("video", "frozen"))
     assert str(caught.value) == (
-        "optimizer.learning_rate_scale: ('video', 'frozen') matches no whole path; paths are such "
-        "as model/Embed_0/embedding, model/dense/bias, model/dense/kernel, "
+        "optimizer.learning_rate_scale: ('video', 'frozen') matches no path; the regex must match "
+        "the whole path, such as model/Embed_0/embedding, model/dense/bias, model/dense/kernel, "
         "model/BatchNorm_0/mean"
     )
+    made = optimizer.from_config(options(weight_decay=((".*/mean", 0.0), (".*", 0.1))), 10)
+    with pytest.raises(ConfigError, match=r"weight_decay: \('\.\*/mean', 0\.0\) matches no path"):
+        made.check_matches(PARAMS, statistics)
+    # A model need not have what the default rules name.
+    optimizer.from_config(options(), 10).check_matches({"kernel": jnp.ones(2)}, {})

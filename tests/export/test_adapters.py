@@ -109,7 +109,7 @@ def test_adapters_without_a_place_or_of_another_alpha_are_named(adapted, capsys)
     plain = config(adapted)
     plain.lora.rules = ()
     with pytest.raises(
-        ConfigError, match=r"^init_from: model/.*/lora_[ab] is an adapter for which lora.rules has"
+        ConfigError, match=r"^init_from: model/.*/lora_[ab] is an adapter, but lora.rules has no"
     ):
         init_from.read(experiments.build(plain))
     assert "left over" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Features computed by a run's encoder and stored, whatever interrupts it."""
 
+import collections
 import dataclasses
 
 import jax
@@ -12,6 +13,7 @@ from fgmm.config import ConfigError
 from fgmm.convert.converted import Conversion, write
 from fgmm.data.pipeline import Draw
 from fgmm.data.preparation.disk import OutputFailed, sole_writer
+from fgmm.data.schema import REASONS
 from fgmm.data.sources.features import Source
 from fgmm.experiment import build as experiments
 from fgmm.export import features
@@ -86,6 +88,15 @@ def test_stored_features_are_what_the_encoder_gives(written, run):
             np.testing.assert_allclose(clip.video.values, expected[index], rtol=2e-3, atol=1e-5)
     assert source[3].video.reason == "missing_file"
     assert source[6].video.reason == "unreadable_video"
+
+
+def test_of_several_reasons_the_first_is_stored(run, corpus, tmp_path, monkeypatch):
+    reasons = collections.Counter(reversed(REASONS))
+    monkeypatch.setattr(features.pipeline, "count_problems", lambda _: collections.Counter(reasons))
+    extraction = open_extraction(run, corpus, tmp_path / "output")
+    zeros = np.zeros((2, *extraction.listing.shape), np.float16)
+    dataclasses.replace(extraction, encode=lambda batch: zeros).write()
+    assert Source(root=str(extraction.output))[3].video.reason == REASONS[-1]
 
 
 def test_what_is_finished_stays(written, run, corpus, tmp_path):

@@ -1,5 +1,6 @@
 """A published folder that became a run becomes the same folder again; other runs are refused."""
 
+import copy
 import dataclasses
 import json
 
@@ -14,7 +15,7 @@ from configs import quickstart
 from fgmm.config import ConfigError, as_dict
 from fgmm.convert import published
 from fgmm.convert.families import family_of
-from fgmm.data.text import phrases
+from fgmm.data.text import phrases, tokenizers
 from fgmm.experiment import build as experiments
 from fgmm.export import huggingface
 from fgmm.export.__main__ import export
@@ -127,6 +128,31 @@ def test_what_has_no_place_is_said_or_refused(runs, tmp_path):
         match="SigLIP's layout has no place for model/heads_joint_video/coarse/kernel; --form",
     ):
         huggingface.check(moved)
+
+
+def test_gates_that_have_no_place_are_said(runs):
+    run = runs["clip"]
+    flat = flatten_dict(run.state.params, sep="/")
+    flat["model/gates_joint_video/logit/kernel"] = np.ones((32, 1), np.float32)
+    state = run.state.replace(params=unflatten_dict(flat, sep="/"))
+    gated = dataclasses.replace(run, state=state)
+    left_out = huggingface._chosen(gated, huggingface._layout(run.experiment)).left_out
+    assert left_out == ["model/gates_joint_video"]
+
+
+def test_a_tokenizer_that_has_no_place_is_refused(runs):
+    def with_tokenizer(tokenizer):
+        experiment = dataclasses.replace(runs["siglip"].experiment, tokenizer=tokenizer)
+        return dataclasses.replace(runs["siglip"], experiment=experiment)
+
+    spelling = tokenizers.load(tokenizers.path_of("narrated_shapes"))
+    with pytest.raises(ConfigError, match=r"no place for data\.tokenizer=.*, only for a tokenize"):
+        huggingface.check(with_tokenizer(spelling))
+    file = json.loads(runs["siglip"].experiment.tokenizer.model)
+    unpadded = copy.copy(runs["siglip"].experiment.tokenizer)
+    unpadded.__setstate__(json.dumps({**file, "padding": None}).encode())
+    with pytest.raises(ConfigError, match=r"has no section padding, which SigLIP's layout needs"):
+        huggingface.check(with_tokenizer(unpadded))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_weights_of_the_last_step(workdir, model, exported, tmp_path):
     np.testing.assert_array_equal(average[name], 2 * last[name])
     with pytest.raises(ConfigError, match=r"weights='ema': .* holds other weights; allowed: last"):
         fgmm.load(tmp_path / "last", weights="ema")
-    with pytest.raises(ConfigError, match="step='4' is not there; allowed: latest, best, 3"):
+    with pytest.raises(ConfigError, match="no checkpoint of step='4'; allowed: latest, best, 3"):
         fgmm.load(tmp_path / "last", step=4)
     # What is exported once more is still what it was.
     assert export(tmp_path / "last", tmp_path / "again", "safetensors", "best")

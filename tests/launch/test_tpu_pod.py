@@ -122,8 +122,16 @@ def test_the_dry_run_prints_what_gcloud_would_be_told(pod):
     assert not pathlib.Path(pod.bin / "gcloud.calls").exists()
 
 
-@pytest.mark.parametrize("arguments", [["start", "pod"], ["setup"], ["go", "pod"]])
-def test_a_wrong_command_is_named(pod, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["start", "pod"], "start needs the flags"),
+        (["setup"], "the name of the TPU is missing"),
+        (["go", "pod"], "unknown command 'go'"),
+        (["stop", "pod", "now"], "stop takes no argument 'now'"),
+    ],
+)
+def test_a_wrong_command_is_named(pod, arguments, message):
     done = pod(*arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith(f"error: {message}")

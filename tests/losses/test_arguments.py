@@ -129,7 +129,7 @@ def test_all_but_the_scores_is_given_by_name_in_one_order(contrast):
         for parameter in others
     ]
     assert places == sorted(places)
-    with pytest.raises(TypeError, match=f"{contrast.__name__}: too many .* by name are temp"):
+    with pytest.raises(TypeError, match=f"{contrast.__name__}: too many .* by name: temp"):
         contrast(scores_for(contrast), 0.1)
 
 

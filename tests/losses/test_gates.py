@@ -240,7 +240,7 @@ def test_a_gate_without_a_use_is_refused():
     with pytest.raises(ValueError, match="y_gate needs direction 'y_to_x' or 'symmetric'"):
         clip_similarity(x, y, pool="max", direction="x_to_y", y_gate=y_gate)
     softmax = {"weighting": "softmax", "phrase_temperature": 0.1}
-    with pytest.raises(ValueError, match="weighting 'softmax' needs a side without a gate"):
+    with pytest.raises(ValueError, match="weighting 'softmax' has no effect: every weighed side"):
         clip_similarity(x, y, pool="max", y_gate=y_gate, **softmax)
 
 

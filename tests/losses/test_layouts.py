@@ -14,6 +14,7 @@ from fgmm.losses import (
     fine_grained_nce,
     info_nce,
     matched_similarity,
+    matched_weights,
     mil_nce,
     pooled_similarity,
     sampled_phrases,
@@ -236,6 +237,21 @@ def test_contrasts_of_candidates_are_those_of_a_mask_and_of_eight_devices(dtype)
     check_equal(many, expected, 1e-10 if dtype == np.float64 else 1e-5)
 
 
+def test_scores_of_candidates_may_leave_out_pairs():
+    (x, y, *_), masks, candidates = inputs(np.float32)
+    allowed = np.random.default_rng(1).random((B, B)) < 0.5
+    few = np.where(np.take_along_axis(allowed, candidates % B, axis=1), candidates, -1)
+    few[:, 0] = candidates[:, 0]
+
+    def found(candidates, pairs):
+        s = pooled_similarity(x, y, *masks, pool="max", candidates=candidates)
+        return fine_grained_nce(s, temperature=0.2, pairs=pairs)
+
+    np.testing.assert_allclose(found(candidates, allowed), found(few, None), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"pairs must be \[b,C\] with b, C = 8, 8; got \(8, 5\)"):
+        found(candidates, allowed[:, :K])
+
+
 def test_nothing_valid_is_a_loss_of_zero():
     (x, y, *_), (x_mask, y_mask), candidates = inputs(np.float32)
     compute = jax.jit(jax.value_and_grad(losses_of_candidates, (0, 1)))
@@ -254,9 +270,10 @@ def test_options_that_exclude_each_other_are_named():
     options = {"pool": "max", "candidates": candidates}
     with pytest.raises(ValueError, match=r"candidates are numbers of captions y \[c,P,D\]; got y"):
         pooled_similarity(x, y[candidates % B], **options)
-    with pytest.raises(ValueError, match=r"y_mask must be \[b,K,P\] as y is; got shape \(8, 3\)"):
+    axes = r"y_mask must have the first axes of y, \[b,K,P\] = \(8, 5, 3\); got shape \(8, 3\)"
+    with pytest.raises(ValueError, match=axes):
         pooled_similarity(x, y[candidates % B], None, y_mask, pool="max")
-    with pytest.raises(ValueError, match="implementation 'kernel' has no candidates"):
+    with pytest.raises(ValueError, match="candidates need implementation 'blockwise', 'dense'"):
         pooled_similarity(x, y, **options, implementation="kernel")
     with pytest.raises(ValueError, match=r"candidates must be integers; got float32"):
         pooled_similarity(x, y, pool="max", candidates=np.float32(candidates))
@@ -272,9 +289,14 @@ def test_options_that_exclude_each_other_are_named():
     with pytest.raises(ValueError, match="mask must be bool; got int64: pass mask > 0"):
         sampled_phrases(np.ones((B, P), int), m=1, keys=clip_keys(jax.random.key(0), B))
     S = clip_similarity(x, y[candidates % B], pool="max")
-    with pytest.raises(ValueError, match="of candidates that are given"):
+    with pytest.raises(ValueError, match="of given candidates"):
         info_nce(S, temperature=0.1)
-    with pytest.raises(ValueError, match="exchange 'ring' has no candidates"):
+    s = pooled_similarity(x, y[candidates % B], np.ones((B, N), bool), pool="max")
+    for contrast in (mil_nce, fine_grained_nce, matched_weights):
+        for mask in (None, np.ones((B, P), bool)):
+            with pytest.raises(ValueError, match="of given candidates"):
+                contrast(s, temperature=0.1, mask=mask)
+    with pytest.raises(ValueError, match="candidates need exchange 'gather'; got 'ring'"):
         jax.vmap(
             lambda x, y, chosen: (
                 pooled_similarity(

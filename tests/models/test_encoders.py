@@ -193,6 +193,8 @@ def test_wrong_options_of_video_encoders(name, options, message):
         ("video", "r2plus1d18", {"blocks": ()}, r"blocks=\(\) must hold at least one number"),
         ("audio", "resnet18", {"blocks": (1, 0)}, r"blocks=\(1, 0\) must be at least 1"),
         ("video", "vivit", {"heads": 3}, "width=32 must be a multiple of 2 x heads=3"),
+        ("text", "phrase_transformer", {"heads": 32}, "must be a multiple of 2 x heads=32"),
+        ("text", "clip", {"heads": 3}, "width=32 must be a multiple of heads=3"),
         ("video", "vivit", {"drop_token": 1.0}, "drop_token=1.0 must be at least 0 and below 1"),
         (
             "video",
@@ -210,3 +212,16 @@ def test_wrong_options_of_video_encoders(name, options, message):
 def test_wrong_options(room, name, options, message):
     with pytest.raises(ValueError, match=message):
         build(room, name, **options)
+
+
+def test_only_rotary_positions_need_pairs_of_channels():
+    encoder = build("text", "clip", width=6, heads=2)
+    tokens = jnp.zeros((2, 1, 5), jnp.int32)
+    _, shape, _ = abstract(encoder, tokens, tokens)
+    assert shape[-1] == 6
+
+
+def test_siglip_says_that_captions_end_elsewhere():
+    encoder = build("text", "siglip")
+    assert encoder.note((1, 3, 64)) == ""
+    assert encoder.note((1, 3, 32)).startswith("the feature of a caption is the state at token 32;")

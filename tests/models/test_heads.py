@@ -41,6 +41,20 @@ def test_segments_of_audio_are_means_over_stretches_of_time():
     assert segmented(Tokens(local, mask, (6, 2)), 100).grid == (1, 6)
 
 
+def test_segments_are_means_over_valid_patches():
+    local = np.random.default_rng(0).standard_normal((2, 12, 3)).astype(np.float32)
+    mask = np.ones((2, 12), bool)
+    mask[0, [1, 2, 3, 4, 5, 8, 9]] = False
+    given = jnp.asarray(np.where(mask[:, :, None], local, np.nan))
+    segments = segmented(Tokens(given, jnp.asarray(mask), (6, 2)), 4)
+    # The steps of a segment: 0 and 1, 2, 3 and 4, 5.
+    np.testing.assert_array_equal(segments.mask, [[True, False, True, True], [True] * 4])
+    expected = [local[0, 0], np.zeros(3), local[0, [6, 7]].mean(0), local[0, [10, 11]].mean(0)]
+    np.testing.assert_allclose(segments.local[0], expected, rtol=1e-5)
+    expected = [local[1, cells].mean(0) for cells in (range(4), [4, 5], range(6, 10), [10, 11])]
+    np.testing.assert_allclose(segments.local[1], expected, rtol=1e-5)
+
+
 class Given(nn.Module):
     """In the place of an encoder: what comes in are the features."""
 

@@ -103,21 +103,6 @@ def test_normalisation_is_that_of_flax(dtype, tolerance, valid):
         jax.tree.map(close, outcome(ours, train), outcome(theirs, train))
 
 
-def test_symmetric_padding_pads_before_as_much_as_behind():
-    x = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-    mask = jnp.ones(1, bool)
-    first = {}
-    for symmetric in (False, True):
-        block = ConvBlock2D(1, stride=(2, 2), activate=False, symmetric=symmetric)
-        variables = block.init(jax.random.key(0), x, mask, False)
-        kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
-        variables = {**variables, "params": {**variables["params"], "Conv_0": {"kernel": kernel}}}
-        first[symmetric] = block.apply(variables, x, mask, False)[0, :, :, 0]
-    scale = 1 / np.sqrt(1 + 1e-5)
-    np.testing.assert_allclose(first[True], np.array([[0, 0], [0, 6]]) * scale, rtol=1e-5)
-    np.testing.assert_allclose(first[False], np.array([[1, 3], [9, 11]]) * scale, rtol=1e-5)
-
-
 def test_the_first_rule_that_matches_the_whole_name_holds():
     rules = (("mixed_4.", "everything_saveable"), ("mixed.*", "nothing_saveable"))
     assert rematted(ConvBlock2D, "mixed_4b", rules) is ConvBlock2D

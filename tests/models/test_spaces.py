@@ -42,7 +42,7 @@ def test_options_are_completed():
         (
             {},
             {"modalities": ("text",)},
-            r"vat\.through='va' has none of the modalities of vat, text; it has video, audio$",
+            r"vat\.through='va' shares no modality with vat \(text\); it has video, audio$",
         ),
         (
             {},

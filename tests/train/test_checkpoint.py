@@ -1,3 +1,6 @@
+import math
+import os
+
 import jax
 import ml_collections
 import numpy as np
@@ -56,6 +59,12 @@ def test_the_last_and_the_best_are_kept(tmp_path, experiment, state):
         assert loaded_experiment.config.to_dict() == experiment.config.to_dict()
 
 
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path, experiment, state):
+    saved(tmp_path, experiment, state, {1: math.nan, 2: 0.5})
+    _, loaded = checkpoint.load(tmp_path, "best")
+    assert int(loaded.step) == 2
+
+
 def test_small_arrays_on_many_devices_are_written_without_a_program_for_each(
     tmp_path, experiment, state
 ):
@@ -109,7 +118,7 @@ def test_a_folder_without_checkpoints_is_named(tmp_path, experiment, state):
     with pytest.raises(ConfigError, match="holds no finished checkpoint"):
         checkpoint.load(tmp_path)
     saved(tmp_path, experiment, state, {3: None})
-    with pytest.raises(ConfigError, match="--step='7' is not there; allowed: latest, best, 3"):
+    with pytest.raises(ConfigError, match="checkpoint of --step='7'; allowed: latest, best, 3"):
         checkpoint.load(tmp_path, "7")
     with pytest.raises(
         ConfigError, match=r"no checkpoint has checkpoint\.best_metric='retrieval/score'"
@@ -137,11 +146,22 @@ def test_a_save_is_due_by_steps_and_by_minutes(tmp_path, experiment, monkeypatch
     checkpoints.close()
 
 
-def test_the_lock_goes_with_its_process(tmp_path):
-    with (
-        checkpoint.WorkdirLock(tmp_path),
-        pytest.raises(ConfigError, match="is in use by a live process"),
+def test_a_run_does_not_start_on_exported_weights(tmp_path):
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ConfigError, match=r"holds exported weights; .* and --config.init_from.path="
     ):
+        checkpoint.WorkdirLock(tmp_path)
+    # What a run exported into its own folder stops nothing.
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    with checkpoint.WorkdirLock(tmp_path):
+        pass
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    holder = rf"is in use by a live process \(.+, pid {os.getpid()}\): stop it"
+    with checkpoint.WorkdirLock(tmp_path), pytest.raises(ConfigError, match=holder):
         checkpoint.WorkdirLock(tmp_path)
     with checkpoint.WorkdirLock(tmp_path):
         pass

@@ -24,6 +24,12 @@ def test_however_it_is_said(tmp_path, number):
         fails(tmp_path, ValueError(f"RESOURCE_EXHAUSTED: writing a file: {words}"))
 
 
+def test_the_disk_of_another_file_is_named(tmp_path):
+    other = str(tmp_path / "other" / "cache")
+    with pytest.raises(DiskFull, match=f"on the disk of {other} "):
+        fails(tmp_path / "run", RuntimeError("no"), cause=OSError(errno.ENOSPC, "full", other))
+
+
 def test_what_else_goes_wrong_is_left_as_it_is(tmp_path):
     with pytest.raises(OSError, match="Permission denied"):
         fails(tmp_path, OSError(errno.EACCES, "Permission denied"))

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from fgmm.config import ConfigError
+from fgmm.train import distributed
 from tests import compilation
 
 
@@ -138,7 +140,26 @@ def test_the_dry_run_prints_the_commands(repository):
         timeout=30,
     )
     assert wrong.returncode == 2
-    assert "the number of processes, 'none', is none" in wrong.stderr
+    assert "N must be a whole number from 1, not 'none'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("here:1", 4, 2), "process 2 of 4 did not meet the others at here:1 within 5 s: too late"),
+        ((), "the processes that the environment names did not meet within 5 s: too late"),
+        (("here:1", 4, 4), r"--process_index=4 must be from 0 to 3 \(--process_count=4\)"),
+    ],
+)
+def test_processes_that_do_not_meet_are_named(given, message, monkeypatch):
+    def never(*arguments, **options):
+        raise RuntimeError("too late\nfor all")
+
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", never)
+    monkeypatch.setattr(distributed.jax.config, "update", lambda *given: None)
+    monkeypatch.setattr(distributed, "_meeting_timeout", distributed.MEETING_TIMEOUT)
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        distributed.initialise(*given, meeting_timeout=5)
 
 
 @pytest.mark.long

@@ -80,7 +80,7 @@ def test_one_that_does_not_end_is_left(tmp_path, capsys, monkeypatch):
     sinks = LogSinks({"slow": Stuck()}, Run(tmp_path, {}, 0))
     sinks.close()
     stuck.set()
-    assert "logger slow has not ended in 0 s; it is left" in capsys.readouterr().out
+    assert "logger slow has not ended in 0 s; the run ends without it" in capsys.readouterr().out
 
 
 def test_the_writer_of_metrics_hands_them_on(tmp_path, told):

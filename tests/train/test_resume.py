@@ -114,7 +114,7 @@ def test_a_workdir_in_use_is_refused(start, tmp_path):
     second = start(tmp_path, "--config.steps=100000")
     output, _ = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert f"in use by a live process (pid {first.pid})" in output
+    assert f", pid {first.pid}): stop it or give another workdir" in output
     assert first.poll() is None
 
 

@@ -82,12 +82,18 @@ def test_the_first_rule_that_matches_decides():
         ((("model/.*", "data"),), "a spec is 'auto' or names '' or 'fsdp' for each axis"),
         ((("model/.*", ("fsdp", "fsdp")),), "one axis at most can be cut"),
         ((("model/.*bias", ("", "fsdp")),), "is for more axes than model/.* has"),
+        ((("model/.*Kernel", "auto"),), "matches no whole path; paths are such as model/"),
         (("model/.*",), r"each entry must be \(regex, spec\)"),
     ],
 )
 def test_wrong_rules_are_named(rules, message):
     with pytest.raises(ConfigError, match=f"mesh.rules.*{message}"):
         specs(fsdp=2, rules=rules)
+
+
+def test_a_rule_that_matches_nothing_is_named_without_fsdp():
+    with pytest.raises(ConfigError, match=r"mesh\.rules: .* matches no whole path"):
+        specs(fsdp=1, rules=(("model/.*Kernel", "auto"),))
 
 
 def test_an_axis_that_does_not_divide_is_named():

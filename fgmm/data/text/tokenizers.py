@@ -162,6 +162,11 @@ class Tokenizer:
         """
         return self._remembered(caption, segmenter, tokens, phrases)
 
+    def gives(self, token: int, tokens: int) -> bool:
+        """Whether a token is in an ordinary caption of at most so many tokens."""
+        room = {"segmenter": phrases_lib.whole, "tokens": tokens, "phrases": 1}
+        return token in self.encode("the caption", **room)[0]
+
     def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
         token_ids = np.zeros(tokens, np.int32)
         phrase_ids = np.zeros(tokens, np.int32)

@@ -4,6 +4,8 @@ Vaswani et al. 2017 (arXiv 1706.03762) with normalisation before each block and 
 (Su et al. 2021, arXiv 2104.09864).
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int32
@@ -37,6 +39,7 @@ class Encoder(TransformerEncoder):
     depth: int = option(2, low=1)
     heads: int = option(4, low=1)
     context: str = option("caption", choices=("caption", "phrase"))
+    rotary: ClassVar[bool] = True
 
     @nn.compact
     def __call__(

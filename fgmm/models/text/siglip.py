@@ -39,6 +39,15 @@ class Encoder(CaptionTransformer):
     epsilon: float = option(1e-6, above=0)
     length: int = option(64, low=1)
 
+    def note(self, tokens: tuple[int, ...]) -> str:
+        """A note for the user about captions of this shape [B,K,L]; often empty."""
+        if tokens[-1] == self.length:
+            return ""
+        return (
+            f"the feature of a caption is the state at token {tokens[-1]}; published weights were "
+            f"trained for token {self.length} (data.tokens={self.length})"
+        )
+
     @nn.compact
     def __call__(
         self, tokens: Int32[Array, "B K L"], phrase_ids: Int32[Array, "B K L"], train: bool

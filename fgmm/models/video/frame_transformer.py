@@ -17,7 +17,8 @@ POSITIONS = 77
 
 
 class FrameTransformer(nn.Module):
-    """Lets the features of a clip's frames depend on each other and on their order.
+    """Lets the features of a clip's frames depend on each other and on their order. As in CLIP4Clip
+    nothing is dropped in training.
 
     Attributes:
       depth: number of blocks; CLIP4Clip has 4.

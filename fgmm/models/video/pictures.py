@@ -24,7 +24,8 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
       patch: height and width of a patch in pixels.
       positions: rows and columns of the learned positions.
       temporal_depth: number of blocks of a transformer over the coarse features of frames, before
-        their mean becomes that of the clip; 0 for no such transformer. See ``FrameTransformer``.
+        their mean becomes that of the clip; 0 for no such transformer. It ignores ``dropout``,
+        ``stochastic_depth`` and ``remat``. See ``FrameTransformer``.
       gives_coarse: marks encoders with a coarse feature of their own.
     """
 

@@ -7,6 +7,8 @@ rotary in time. Rotary positions change nothing among identical frames, so a sta
 image have the same features.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -96,6 +98,7 @@ class Encoder(TransformerEncoder):
     patch: int = option(16, low=1)
     drop_token: float = option(0.0, low=0, below=1)
     image_frames: int = option(1, low=1)
+    rotary: ClassVar[bool] = True
 
     @nn.compact
     def __call__(
