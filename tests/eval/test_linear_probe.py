@@ -153,7 +153,7 @@ def test_a_test_source_with_other_classes_is_refused(experiment, monkeypatch):
         return dataclasses.replace(part, classes=other) if "test" in key else part
 
     monkeypatch.setattr(linear_probe, "open_labelled", opened)
-    with pytest.raises(ConfigError, match="has other classes than source, .*: .*mauve"):
+    with pytest.raises(ConfigError, match=r"has other classes than source, .*: .*mauve"):
         probe(test_source={**SOURCE, "seed": 1}).bind(experiment)
 
 
