@@ -333,13 +333,6 @@ def _model(config, modalities, tokenizer, shape) -> MultiModal:
         )
         if modality == "video":
             _check_input(config, encoders[modality], shape)
-        end = getattr(encoders[modality], "end_token", None)
-        if end is not None and not tokenizer.gives(end, shape.tokens):
-            raise ConfigError(
-                f"model.text.end_token={end} is in no caption of data.tokens={shape.tokens} tokens "
-                f"of data.tokenizer={config.data.tokenizer!r}; set it to the token that ends every "
-                "caption, or take another text encoder"
-            )
     checked = spaces.checked(config.model.spaces, modalities)
     for name, space in checked.items():
         for modality in space["modalities"] if space["pool"] == "own" else ():

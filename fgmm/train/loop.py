@@ -93,6 +93,7 @@ def train(
         meshes.check_batch_size(
             config.batch_size, mesh, accumulate=config.accumulate, grad_cache=config.grad_cache
         )
+        startup.check_end_token(experiment)
         blank = experiment.abstract_state
         experiment.optimizer.check_matches(blank.params, blank.statistics)
         shardings = sharding.of_state(experiment, mesh)

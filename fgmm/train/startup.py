@@ -76,6 +76,25 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     return "\n".join([*listed, counts.table(experiment.model, inputs)])
 
 
+def check_end_token(experiment: Experiment) -> None:
+    """Checks that captions have the token at which the text encoder reads them.
+
+    Runs that were trained without it still open.
+
+    Raises:
+      ConfigError: the tokenizer gives captions without this token.
+    """
+    end = getattr(experiment.model.encoders.get("text"), "end_token", None)
+    if end is None or experiment.tokenizer.gives(end, experiment.shape.tokens):
+        return
+    data = experiment.config.data
+    raise ConfigError(
+        f"model.text.end_token={end} is in no caption of data.tokens={data.tokens} tokens of "
+        f"data.tokenizer={data.tokenizer!r}; set it to the token that ends every caption, or take "
+        "another text encoder"
+    )
+
+
 def text_lines(assembler: Assembler, clips: int = 64) -> list[str]:
     """Lines on captions: the share of pieces that the tokenizer does not know and, if there are
     any, the share of phrases that have no room in a batch.

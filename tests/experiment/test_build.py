@@ -360,10 +360,3 @@ def test_captions_longer_than_the_positions_of_a_text_tower():
     built = experiments.build(config)
     with pytest.raises(ConfigError, match=r"cannot take data.tokens=30"):
         built.with_room(tokens=30)
-
-
-def test_captions_that_lack_the_token_at_which_clip_reads_them():
-    config = config_of()
-    config.model.text = small("text", "clip", end_token=639)
-    with pytest.raises(ConfigError, match=r"model\.text\.end_token=639 is in no caption of data"):
-        experiments.build(components.complete(config))

@@ -1,3 +1,4 @@
+import contextlib
 import re
 
 import flax
@@ -10,9 +11,11 @@ import fgmm
 from configs import quickstart
 from fgmm import components
 from fgmm import config as configs
+from fgmm.config import ConfigError
 from fgmm.experiment import build as experiments
 from fgmm.train import mesh as meshes
 from fgmm.train import sharding, startup
+from tests.models.small import small
 from tests.shrunken import shrunken
 
 
@@ -104,3 +107,12 @@ def test_phrases_that_do_not_fit_are_said():
 
 def test_nothing_is_said_where_all_phrases_fit():
     assert len(text_lines(phrases=64, tokens=512)) == 1
+
+
+def test_captions_that_lack_the_token_at_which_clip_reads_them():
+    config = shrunken(quickstart.get_config())
+    for end, message in ((9, None), (639, r"model\.text\.end_token=639 is in no caption of data")):
+        config.model.text = small("text", "clip", end_token=end)
+        experiment = experiments.build(components.complete(config))
+        with pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext():
+            startup.check_end_token(experiment)
