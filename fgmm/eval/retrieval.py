@@ -368,8 +368,11 @@ def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:
 
 
 def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[np.ndarray, Embeddings]]:
-    """Items with their places from the start of ``rows``, padded to a size that few galleries
-    differ in. Those with as many local embeddings come together, without room for more.
+    """Yields blocks of items, each with their places from the start of ``rows``.
+
+    Items with equally many local embeddings come together: a block has room for those of its
+    longest item, not of the longest of all. Blocks are padded to powers of two, at most ``size``
+    items, so that few shapes are compiled.
     """
     size = min(size, 1 << max(0, len(bank) - 1).bit_length())
     # The number of the last valid one, from 1 on.
