@@ -72,13 +72,14 @@ class Checkpoints:
         """Created after damaged checkpoints were moved away, by all processes together."""
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_BYTES)
         registry = ocp.type_handlers.create_type_handler_registry(
-            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+            (jax.Array, ocp.type_handlers.ArrayHandler(**cut)),
+            (np.ndarray, ocp.type_handlers.NumpyHandler()),
+            (np.number, ocp.type_handlers.ScalarHandler()),
         )
-        state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
         return ocp.CheckpointManager(
             self._folder,
             item_handlers={
-                "state": state,
+                "state": ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
                 "config": ocp.JsonCheckpointHandler(),
                 "position": ocp.JsonCheckpointHandler(),
             },
