@@ -72,7 +72,7 @@ class Checkpoints:
         """Created after damaged checkpoints were moved away, by all processes together."""
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_BYTES)
         registry = ocp.type_handlers.create_type_handler_registry(
-            (jax.Array, ocp.type_handlers.ArrayHandler(**cut)),
+            (jax.Array, arrays),
             (np.ndarray, ocp.type_handlers.NumpyHandler()),
             (np.number, ocp.type_handlers.ScalarHandler()),
         )
