@@ -119,6 +119,10 @@ def heads_and_text(
 
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}
     if variant.words:
+        if variant.tokenizer != VARIANTS["tokenizer"]:
+            raise configs.ConfigError(
+                f"variant words={variant.words!r} has a tokenizer of its own; leave tokenizer out"
+            )
         config.data.tokenizer = f"{variant.words}/{TOKENIZER}"
         width = config_of(variant.words).model.text.width
         config.model.text = {"name": "phrase_bag", "width": width}

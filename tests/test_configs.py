@@ -175,6 +175,12 @@ def test_all_of_a_corpus_can_be_trained_on(name, argument):
     assert config.checkpoint.best_metric == ""
 
 
+def test_words_come_with_their_tokenizer():
+    get_config = importlib.import_module("configs.flickr8k_features").get_config
+    with pytest.raises(configs.ConfigError, match="words='run' has a tokenizer of its own"):
+        get_config("words=run,tokenizer=mine.model")
+
+
 def test_a_split_for_evaluation_that_is_asked_for():
     get_config = importlib.import_module("configs.corpus").get_config
     config = get_config("source=labelled_folder,split=train,evaluate=test")

@@ -439,7 +439,7 @@ def mean_over_parts(
 ) -> dict[str, float]:
     """The mean over parts of the mean of each part's queries, and its 95% interval.
 
-    All parts have the same weight in every resample, but for parts that it lacks.
+    All parts have the same weight in every resample. A part without a query in it is left out.
 
     Args:
       name, outcomes, part: of the result, and of each query.

@@ -41,7 +41,7 @@ from fgmm.models.embeddings import Embeddings
 
 # Clips and captions whose similarity is computed at a time.
 _CLIPS, _CAPTIONS = 64, 256
-# The least room for local embeddings that is compiled; others are twice, four times, ... as large.
+# Items of a block are padded to this many local embeddings, or to twice, four times, ... as many.
 _ROOM = 4
 # Problems that say that a clip lacks a modality; all others say that it could not be read.
 _ABSENT = sum(1 << REASONS.index(name) for name in ("no_video", "no_audio", "silent_audio"))
