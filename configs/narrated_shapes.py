@@ -77,6 +77,13 @@ ARMS = {
         {"coarse": COARSE, "fine": GATED},
         pool="gate",
     ),
+    "gated_doubt": Arm(
+        "gated beside coarse, a share of captions wrong",
+        "fine",
+        "sum",
+        {"coarse": COARSE, "fine": GATED | {"wrong_share": 0.5}},
+        pool="gate",
+    ),
 }
 
 # ``gated_both`` with fewer negatives in its fine term. They need a batch of at least 32 clips.

@@ -57,6 +57,7 @@ def info_nce(
     s: Scores | Float[Array, "b C"],
     *,
     temperature: ScalarLike,
+    wrong_share: ScalarLike | None = None,
     pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
@@ -69,17 +70,22 @@ def info_nce(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
+      wrong_share: the share of captions that belong to another clip, in (0, 1): see
+        ``_with_wrong_share``. None means 0.
       pairs, valid, reduction, axis_name: see the module.
     """
     s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
-    logits = _logits(s, pairs, temperature)
-    positive = _matched(logits, own)
     negatives = pairs & ~own
-    logits = _counted(logits, counts, negatives)
-    row = _log_sum_exp(logits, negatives, axis=1)
-    column = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
-    loss = (_contrast(positive, row) + _contrast(positive, column)) / 2
-    return _reduced(loss, valid, reduction, axis_name)
+
+    def directions(logits):
+        positive = _matched(logits, own)
+        logits = _counted(logits, counts, negatives)
+        row = _log_sum_exp(logits, negatives, axis=1)
+        column = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
+        return _contrast(positive, row), _contrast(positive, column)
+
+    row, column = _with_wrong_share(directions, _logits(s, pairs, temperature), wrong_share)
+    return _reduced((row + column) / 2, valid, reduction, axis_name)
 
 
 @jitted("reduction", "axis_name")
@@ -158,6 +164,7 @@ def fine_grained_nce(
     mask: Bool[Array, "b P"] | None = None,
     weights: Float[Array, "b P"] | None = None,
     phrase_ids: Int[Array, "b P"] | None = None,
+    wrong_share: ScalarLike | None = None,
     pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
@@ -180,20 +187,26 @@ def fine_grained_nce(
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
         They are used as given, and gradients flow to them.
       phrase_ids: phrases with equal numbers are the same; None means that no two phrases are.
+      wrong_share: the share of phrases that belong to another clip, in (0, 1): see
+        ``_with_wrong_share``. None means 0.
       pairs, valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
     """
     s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
-    logits = _logits(s, pairs, temperature)
-    positive = _matched(logits, own)
-    negatives = pairs & ~own
-    logits = _counted(logits, counts, negatives)
+    others = negatives = pairs & ~own
     if phrase_ids is not None:
-        negatives &= ~_narrated(phrase_ids, mask, axis_name)
-    other_clips = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
-    other_phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
-    loss = (_contrast(positive, other_clips) + _contrast(positive, other_phrases)) / 2
+        negatives = others & ~_narrated(phrase_ids, mask, axis_name)
+
+    def directions(logits):
+        positive = _matched(logits, own)
+        logits = _counted(logits, counts, others)
+        clips = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
+        phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
+        return _contrast(positive, clips), _contrast(positive, phrases)
+
+    u, v = _with_wrong_share(directions, _logits(s, pairs, temperature), wrong_share)
+    loss = (u + v) / 2
     if weights is None:
-        weights = pool_weights(positive, mask, pool="mean", axis=1)
+        weights = pool_weights(loss, mask, pool="mean", axis=1)
     # Masked before it is multiplied, since the weight of an invalid clip may be NaN.
     loss = jnp.sum(jnp.where(mask, weights, 0) * loss, axis=1)
     return _reduced(loss, valid, reduction, axis_name)
@@ -410,6 +423,33 @@ def _log_sum_exp_of_column(logits, taking_part, axis, axis_name):
 def _contrast(positive, negatives, count=1):
     """−log( e^positive / (count · e^positive + e^negatives) )"""
     return jnp.logaddexp(negatives - positive, math.log(count))
+
+
+def _with_wrong_share(directions, logits, wrong_share):
+    """The losses of ``directions(logits)``, if a share ω of the pairs is wrong.
+
+    A loss −log p becomes −log((1 − ω) p + ω/M): the pair is wrong with probability ω, and then each
+    of the M entries of the softmax is as likely. The gradient is that of −log p times
+    (1 − ω) p / ((1 − ω) p + ω/M), the posterior probability that the pair is right. This is the
+    noise layer of Goldberger and Ben-Reuven, "Training deep neural-networks using a noise
+    adaptation layer", ICLR 2017, equation 3, with uniform noise.
+
+    Args:
+      directions: from logits to the losses −log p of both directions.
+      logits: of scores.
+      wrong_share: ω; None for the losses as they are.
+    """
+    losses = directions(logits)
+    if wrong_share is None:
+        return losses
+    share = jnp.asarray(wrong_share, logits.dtype)
+    right, wrong = jnp.log1p(-share), jnp.log(share)
+    # With equal scores the loss is log M.
+    guesses = directions(jnp.zeros_like(logits))
+    return tuple(
+        -jnp.logaddexp(right - loss, wrong - guess)
+        for loss, guess in zip(losses, guesses, strict=True)
+    )
 
 
 def _unit(vectors):

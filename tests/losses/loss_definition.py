@@ -107,11 +107,17 @@ def log_share(positives, all_of_them):
     return np.log(np.sum(np.exp(positives))) - np.log(np.sum(np.exp(all_of_them)))
 
 
-def info_nce(s, temperature, valid):
+def log_doubted(positive, all_of_them, wrong_share):
+    """The log-likelihood of a positive that is wrong with probability ``wrong_share``."""
+    share = np.exp(log_share(positive, all_of_them))
+    return np.log((1 - wrong_share) * share + wrong_share / len(all_of_them))
+
+
+def info_nce(s, temperature, valid, wrong_share=0.0):
     z, clips = s / temperature, np.flatnonzero(valid)
     losses = np.zeros(len(s))
     for i in clips:
-        row, column = log_share(z[i, i], z[i, clips]), log_share(z[i, i], z[clips, i])
+        row, column = (log_doubted(z[i, i], v, wrong_share) for v in (z[i, clips], z[clips, i]))
         losses[i] = -(row + column) / 2
     return losses
 
@@ -139,7 +145,7 @@ def mil_nce(s, mask, temperature, valid, count_positives_twice):
     return losses
 
 
-def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids):
+def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids, wrong_share=0.0):
     z = s / temperature
     clips = [i for i in range(len(s)) if valid[i] and mask[i].any()]
 
@@ -153,8 +159,8 @@ def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids):
             other_phrases = [
                 z[i, c, q] for c in clips for q in np.flatnonzero(mask[c]) if negative(i, c, q)
             ]
-            u = -log_share(z[i, i, p], [z[i, i, p], *other_clips])
-            v = -log_share(z[i, i, p], [z[i, i, p], *other_phrases])
+            u = -log_doubted(z[i, i, p], [z[i, i, p], *other_clips], wrong_share)
+            v = -log_doubted(z[i, i, p], [z[i, i, p], *other_phrases], wrong_share)
             losses[i] += weights[i, p] * (u + v) / 2
     return losses
 

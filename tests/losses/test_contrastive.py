@@ -115,6 +115,38 @@ def test_fine_grained_nce_is_as_defined(temperature, known):
     )
 
 
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
+def test_a_share_of_wrong_positives_is_as_defined(temperature):
+    options = {"valid": VALID}
+    given = np.array(temperature), np.array(0.3)
+    assert_as_defined(
+        lambda reduction, s, t, w: info_nce(
+            s, temperature=t, wrong_share=w, reduction=reduction, **options
+        ),
+        lambda s, t, w: definition.info_nce(s, t, VALID, w),
+        (scores(B, B), *given),
+        VALID,
+    )
+    weights, phrases = scores(B, P, seed=1) + 1, options | {"mask": MASK, "phrase_ids": PHRASE_IDS}
+    assert_as_defined(
+        lambda reduction, s, t, w: fine_grained_nce(
+            s, temperature=t, weights=weights, wrong_share=w, reduction=reduction, **phrases
+        ),
+        lambda s, t, w: definition.fine_grained_nce(s, MASK, t, weights, VALID, PHRASE_IDS, w),
+        (scores(B, B, P), *given),
+        VALID,
+    )
+
+
+def test_a_hopeless_positive_has_no_gradient_if_it_may_be_wrong():
+    s = jnp.where(jnp.eye(B, dtype=bool), -1.0, 1.0)
+    loss = functools.partial(info_nce, temperature=0.01)
+    assert jnp.abs(jax.grad(loss)(s)).max() > 1
+    doubted, gradient = jax.value_and_grad(functools.partial(loss, wrong_share=0.5))(s)
+    np.testing.assert_allclose(doubted, math.log(2 * B), rtol=1e-12)
+    assert jnp.abs(gradient).max() < 1e-10
+
+
 def test_fine_grained_nce_weighs_phrases_alike_by_default():
     s = scores(B, B, P)
     weights = MASK / MASK.sum(1, keepdims=True)

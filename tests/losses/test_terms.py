@@ -160,6 +160,23 @@ def test_the_null_slot_grows_while_phrases_fit_worse_than_guessing(sides):
     np.testing.assert_allclose(loss, guessing, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["info_nce", "fine_grained_nce"])
+def test_the_share_of_wrong_positives_is_learned(sides, name):
+    term = TERMS[name](wrong_share=0.25, pool="max", temperature=0.02)
+    parameters = term.init()
+
+    def slope(sign):
+        def loss(parameters):
+            return term(parameters, *matched_sides(sides, sign), step=0)
+
+        gradients, metrics = jax.grad(loss, has_aux=True)(parameters)
+        np.testing.assert_allclose(metrics["wrong_share"], 0.25, rtol=1e-6)
+        return gradients["wrong_share_logit"]
+
+    assert slope(sign=1) > 0  # descent lowers the share
+    assert slope(sign=-1) < 0
+
+
 def test_same_phrases_are_negatives_on_request_only(sides):
     x, y = sides
     ids = jnp.arange(B * P).reshape(B, P).at[2, 0].set(0)
@@ -236,6 +253,7 @@ def test_learned_weights_are_those_of_the_gates(sides):
             {"pool": "max", "learn_attention_temperature": True},
             "pool, with learn_attention_temperature, must be one of softmax, logsumexp; got 'max'",
         ),
+        ("info_nce", {"wrong_share": 1.0}, "wrong_share must be at least 0 and less than 1; got 1"),
         ("fine_grained_nce", {"weights": "idf"}, "weights must be one of uniform, matched"),
         ("fine_grained_nce", {"null_slot": True}, "null_slot and annealing belong to .*'matched'"),
         (

@@ -9,13 +9,14 @@ from fgmm.losses import contrastive
 from fgmm.losses.collectives import psum
 from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice, check_positive
-from fgmm.losses.term import PhraseWeights, PooledTerm, top1_accuracy
+from fgmm.losses.term import PhraseWeights, top1_accuracy
+from fgmm.losses.wrong_share import DoubtingTerm
 
 WEIGHTS = ("uniform", "matched")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Term(PooledTerm):
+class Term(DoubtingTerm):
     """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
 
     The weights of phrases are uniform, or move in training to weights by their score in the matched
@@ -69,11 +70,16 @@ class Term(PooledTerm):
         s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
+        doubt = self.doubt(parameters)
         contrast = functools.partial(
-            contrastive.fine_grained_nce, phrase_ids=phrase_ids, axis_name=axis_name
+            contrastive.fine_grained_nce, phrase_ids=phrase_ids, **doubt, axis_name=axis_name
         )
         scores = self.clip_scores(parameters, s, axis_name=axis_name)
-        metrics = {"top1": top1_accuracy(scores, axis_name), **self.temperatures(parameters)}
+        metrics = {
+            "top1": top1_accuracy(scores, axis_name),
+            **doubt,
+            **self.temperatures(parameters),
+        }
         if self.weights == "uniform":
             return contrast(s, temperature=temperature), metrics
 

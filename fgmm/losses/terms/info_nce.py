@@ -4,12 +4,15 @@ import dataclasses
 
 from fgmm.losses import contrastive
 from fgmm.losses.scored_term import ScoredTerm
+from fgmm.losses.wrong_share import DoubtingTerm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Term(ScoredTerm):
+class Term(ScoredTerm, DoubtingTerm):
     """``contrastive.info_nce`` on ``similarity.clip_similarity``. On coarse embeddings: CLIP."""
 
     def contrast(self, parameters, scores, axis_name):
         temperature = self.current("temperature", parameters)
-        return contrastive.info_nce(scores, temperature=temperature, axis_name=axis_name), {}
+        doubt = self.doubt(parameters)
+        loss = contrastive.info_nce(scores, temperature=temperature, **doubt, axis_name=axis_name)
+        return loss, doubt
