@@ -24,6 +24,12 @@ gives the losses [b] of the device's own clips. Only sums over the columns of s 
 devices. Without ``axis_name`` there is one device, and b is B: within a ``shard_map`` the negatives
 are then only those of the device. ``sharded`` says more about gradients and bytes.
 
+``wrong_share`` ω is the share of pairs that are wrong, in (0, 1); None means 0. Each −log p of a
+softmax over M entries becomes −log((1 − ω) p + ω/M): a pair is wrong with probability ω, and then
+every entry is as likely. The gradient is that of −log p times the posterior probability that the
+pair is right, (1 − ω) p / ((1 − ω) p + ω/M). It is the noise layer of Goldberger and Ben-Reuven,
+"Training deep neural-networks using a noise adaptation layer", ICLR 2017, with uniform noise.
+
 A softmax loss is computed as log(m + Σ exp(negatives − positive)), which stays exact if the loss is
 small; m is how often the positive counts in its own denominator, normally once.
 
@@ -70,8 +76,7 @@ def info_nce(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
-      wrong_share: the share of captions that belong to another clip, in (0, 1): see
-        ``_with_wrong_share``. None means 0.
+      wrong_share: the share of captions that belong to another clip; see the module.
       pairs, valid, reduction, axis_name: see the module.
     """
     s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
@@ -187,8 +192,7 @@ def fine_grained_nce(
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
         They are used as given, and gradients flow to them.
       phrase_ids: phrases with equal numbers are the same; None means that no two phrases are.
-      wrong_share: the share of phrases that belong to another clip, in (0, 1): see
-        ``_with_wrong_share``. None means 0.
+      wrong_share: the share of phrases that belong to another clip; see the module.
       pairs, valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
     """
     s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
@@ -426,18 +430,8 @@ def _contrast(positive, negatives, count=1):
 
 
 def _with_wrong_share(directions, logits, wrong_share):
-    """The losses of ``directions(logits)``, if a share ω of the pairs is wrong.
-
-    A loss −log p becomes −log((1 − ω) p + ω/M): the pair is wrong with probability ω, and then each
-    of the M entries of the softmax is as likely. The gradient is that of −log p times
-    (1 − ω) p / ((1 − ω) p + ω/M), the posterior probability that the pair is right. This is the
-    noise layer of Goldberger and Ben-Reuven, "Training deep neural-networks using a noise
-    adaptation layer", ICLR 2017, equation 3, with uniform noise.
-
-    Args:
-      directions: from logits to the losses −log p of both directions.
-      logits: of scores.
-      wrong_share: ω; None for the losses as they are.
+    """The losses −log p of both directions, which ``directions`` computes from logits, with
+    ``wrong_share`` as the module says.
     """
     losses = directions(logits)
     if wrong_share is None:
