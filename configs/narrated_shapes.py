@@ -77,11 +77,11 @@ ARMS = {
         {"coarse": COARSE, "fine": GATED},
         pool="gate",
     ),
-    "gated_doubt": Arm(
-        "gated beside coarse, a share of captions wrong",
+    "gated_noise_rate": Arm(
+        "gated beside coarse, learned noise rate",
         "fine",
         "sum",
-        {"coarse": COARSE, "fine": GATED | {"wrong_share": 0.5}},
+        {"coarse": COARSE, "fine": GATED | {"noise_rate": 0.5}},
         pool="gate",
     ),
 }

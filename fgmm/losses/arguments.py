@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Key
 
-from fgmm.losses.options import check_positive
+from fgmm.losses.options import check_positive, check_share
 from fgmm.losses.scores import Scores
 
 _KINDS = {Float: (jnp.floating, "floating point"), Int: (jnp.integer, "integers")}
@@ -53,7 +53,8 @@ def check_arrays(signature: inspect.Signature, arguments: Mapping[str, Any]) -> 
 
     Raises:
       ValueError: an argument is not an array, its dtype or its number of axes is not as annotated,
-        an axis has another size than in an earlier argument, or a temperature is not above 0.
+        an axis has another size than in an earlier argument, a temperature is not above 0,
+        or a noise rate is not above 0 and below 1.
     """
     sizes = {}
     for name, value in arguments.items():
@@ -83,8 +84,12 @@ def _check_scalar(name, value):
     if value is None or jnp.shape(value):
         got = "None" if value is None else f"shape {jnp.shape(value)}"
         raise ValueError(f"{name} must be a single number; got {got}")
-    if name.endswith("temperature") and not isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.core.Tracer):
+        return
+    if name.endswith("temperature"):
         check_positive(**{name: float(value)})
+    if name == "noise_rate":
+        check_share(noise_rate=float(value))
 
 
 def _check_array(name, value, kind, axes, sizes):

@@ -24,7 +24,7 @@ gives the losses [b] of the device's own clips. Only sums over the columns of s 
 devices. Without ``axis_name`` there is one device, and b is B: within a ``shard_map`` the negatives
 are then only those of the device. ``sharded`` says more about gradients and bytes.
 
-``wrong_share`` ω is the share of pairs that are wrong, in (0, 1); None means 0. Each −log p of a
+``noise_rate`` ω is the share of pairs that are wrong, in (0, 1); None means 0. Each −log p of a
 softmax over M entries becomes −log((1 − ω) p + ω/M): a pair is wrong with probability ω, and then
 every entry is as likely. The gradient is that of −log p times the posterior probability that the
 pair is right, (1 − ω) p / ((1 − ω) p + ω/M). It is the noise layer of Goldberger and Ben-Reuven,
@@ -63,7 +63,7 @@ def info_nce(
     s: Scores | Float[Array, "b C"],
     *,
     temperature: ScalarLike,
-    wrong_share: ScalarLike | None = None,
+    noise_rate: ScalarLike | None = None,
     pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
@@ -76,7 +76,7 @@ def info_nce(
     Args:
       s: scores of B clips and as many captions.
       temperature: τ, above 0, in the units of s.
-      wrong_share: the share of captions that belong to another clip; see the module.
+      noise_rate: the share of captions that belong to another clip; see the module.
       pairs, valid, reduction, axis_name: see the module.
     """
     s, pairs, own, valid, counts = _pairs(s, pairs, valid, axis_name)
@@ -89,7 +89,7 @@ def info_nce(
         column = _log_sum_exp_of_column(logits, negatives, 0, axis_name)
         return _contrast(positive, row), _contrast(positive, column)
 
-    row, column = _with_wrong_share(directions, _logits(s, pairs, temperature), wrong_share)
+    row, column = _with_noise(directions, _logits(s, pairs, temperature), noise_rate)
     return _reduced((row + column) / 2, valid, reduction, axis_name)
 
 
@@ -169,7 +169,7 @@ def fine_grained_nce(
     mask: Bool[Array, "b P"] | None = None,
     weights: Float[Array, "b P"] | None = None,
     phrase_ids: Int[Array, "b P"] | None = None,
-    wrong_share: ScalarLike | None = None,
+    noise_rate: ScalarLike | None = None,
     pairs: Bool[Array, "b C"] | None = None,
     valid: Bool[Array, "b"] | None = None,
     reduction: str = "mean",
@@ -192,7 +192,7 @@ def fine_grained_nce(
       weights: β, such as ``matched_weights``; None means uniform over the phrases of each clip.
         They are used as given, and gradients flow to them.
       phrase_ids: phrases with equal numbers are the same; None means that no two phrases are.
-      wrong_share: the share of phrases that belong to another clip; see the module.
+      noise_rate: the share of phrases that belong to another clip; see the module.
       pairs, valid, reduction, axis_name: see the module; a clip without valid phrases is not valid.
     """
     s, pairs, own, valid, mask, counts = _pairs_of_bags(s, pairs, valid, mask, axis_name)
@@ -207,7 +207,7 @@ def fine_grained_nce(
         phrases = _log_sum_exp(logits, negatives, axis=(1, 2))[:, None]
         return _contrast(positive, clips), _contrast(positive, phrases)
 
-    u, v = _with_wrong_share(directions, _logits(s, pairs, temperature), wrong_share)
+    u, v = _with_noise(directions, _logits(s, pairs, temperature), noise_rate)
     loss = (u + v) / 2
     if weights is None:
         weights = pool_weights(loss, mask, pool="mean", axis=1)
@@ -429,15 +429,15 @@ def _contrast(positive, negatives, count=1):
     return jnp.logaddexp(negatives - positive, math.log(count))
 
 
-def _with_wrong_share(directions, logits, wrong_share):
+def _with_noise(directions, logits, noise_rate):
     """The losses −log p of both directions, which ``directions`` computes from logits, with
-    ``wrong_share`` as the module says.
+    ``noise_rate`` as the module says.
     """
     losses = directions(logits)
-    if wrong_share is None:
+    if noise_rate is None:
         return losses
-    share = jnp.asarray(wrong_share, logits.dtype)
-    right, wrong = jnp.log1p(-share), jnp.log(share)
+    rate = jnp.asarray(noise_rate, logits.dtype)
+    right, wrong = jnp.log1p(-rate), jnp.log(rate)
     # With equal scores the loss is log M.
     guesses = directions(jnp.zeros_like(logits))
     return tuple(

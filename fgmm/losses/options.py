@@ -9,6 +9,13 @@ def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {value!r}")
 
 
+def check_share(**options: float) -> None:
+    """Raises ValueError unless every option is above 0 and below 1."""
+    for option, value in options.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{option} must be above 0 and below 1; got {value!r}")
+
+
 def check_positive(**options: float) -> None:
     """Raises ValueError unless every option is a finite number above 0."""
     for option, value in options.items():

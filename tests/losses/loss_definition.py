@@ -107,17 +107,17 @@ def log_share(positives, all_of_them):
     return np.log(np.sum(np.exp(positives))) - np.log(np.sum(np.exp(all_of_them)))
 
 
-def log_doubted(positive, all_of_them, wrong_share):
-    """The log-likelihood of a positive that is wrong with probability ``wrong_share``."""
+def log_noisy(positive, all_of_them, noise_rate):
+    """The log-likelihood of a positive that is wrong with probability ``noise_rate``."""
     share = np.exp(log_share(positive, all_of_them))
-    return np.log((1 - wrong_share) * share + wrong_share / len(all_of_them))
+    return np.log((1 - noise_rate) * share + noise_rate / len(all_of_them))
 
 
-def info_nce(s, temperature, valid, wrong_share=0.0):
+def info_nce(s, temperature, valid, noise_rate=0.0):
     z, clips = s / temperature, np.flatnonzero(valid)
     losses = np.zeros(len(s))
     for i in clips:
-        row, column = (log_doubted(z[i, i], v, wrong_share) for v in (z[i, clips], z[clips, i]))
+        row, column = (log_noisy(z[i, i], v, noise_rate) for v in (z[i, clips], z[clips, i]))
         losses[i] = -(row + column) / 2
     return losses
 
@@ -145,7 +145,7 @@ def mil_nce(s, mask, temperature, valid, count_positives_twice):
     return losses
 
 
-def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids, wrong_share=0.0):
+def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids, noise_rate=0.0):
     z = s / temperature
     clips = [i for i in range(len(s)) if valid[i] and mask[i].any()]
 
@@ -159,8 +159,8 @@ def fine_grained_nce(s, mask, temperature, weights, valid, phrase_ids, wrong_sha
             other_phrases = [
                 z[i, c, q] for c in clips for q in np.flatnonzero(mask[c]) if negative(i, c, q)
             ]
-            u = -log_doubted(z[i, i, p], [z[i, i, p], *other_clips], wrong_share)
-            v = -log_doubted(z[i, i, p], [z[i, i, p], *other_phrases], wrong_share)
+            u = -log_noisy(z[i, i, p], [z[i, i, p], *other_clips], noise_rate)
+            v = -log_noisy(z[i, i, p], [z[i, i, p], *other_phrases], noise_rate)
             losses[i] += weights[i, p] * (u + v) / 2
     return losses
 

@@ -116,12 +116,12 @@ def test_fine_grained_nce_is_as_defined(temperature, known):
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e3])
-def test_a_share_of_wrong_positives_is_as_defined(temperature):
+def test_the_noise_rate_is_as_defined(temperature):
     options = {"valid": VALID}
     given = np.array(temperature), np.array(0.3)
     assert_as_defined(
         lambda reduction, s, t, w: info_nce(
-            s, temperature=t, wrong_share=w, reduction=reduction, **options
+            s, temperature=t, noise_rate=w, reduction=reduction, **options
         ),
         lambda s, t, w: definition.info_nce(s, t, VALID, w),
         (scores(B, B), *given),
@@ -130,7 +130,7 @@ def test_a_share_of_wrong_positives_is_as_defined(temperature):
     weights, phrases = scores(B, P, seed=1) + 1, options | {"mask": MASK, "phrase_ids": PHRASE_IDS}
     assert_as_defined(
         lambda reduction, s, t, w: fine_grained_nce(
-            s, temperature=t, weights=weights, wrong_share=w, reduction=reduction, **phrases
+            s, temperature=t, weights=weights, noise_rate=w, reduction=reduction, **phrases
         ),
         lambda s, t, w: definition.fine_grained_nce(s, MASK, t, weights, VALID, PHRASE_IDS, w),
         (scores(B, B, P), *given),
@@ -138,13 +138,15 @@ def test_a_share_of_wrong_positives_is_as_defined(temperature):
     )
 
 
-def test_a_hopeless_positive_has_no_gradient_if_it_may_be_wrong():
+def test_a_hopeless_pair_has_no_gradient_if_it_may_be_wrong():
     s = jnp.where(jnp.eye(B, dtype=bool), -1.0, 1.0)
     loss = functools.partial(info_nce, temperature=0.01)
     assert jnp.abs(jax.grad(loss)(s)).max() > 1
-    doubted, gradient = jax.value_and_grad(functools.partial(loss, wrong_share=0.5))(s)
-    np.testing.assert_allclose(doubted, math.log(2 * B), rtol=1e-12)
+    noisy, gradient = jax.value_and_grad(functools.partial(loss, noise_rate=0.5))(s)
+    np.testing.assert_allclose(noisy, math.log(2 * B), rtol=1e-12)
     assert jnp.abs(gradient).max() < 1e-10
+    with pytest.raises(ValueError, match=r"noise_rate must be above 0 and below 1; got 1\.5"):
+        loss(s, noise_rate=1.5)
 
 
 def test_fine_grained_nce_weighs_phrases_alike_by_default():

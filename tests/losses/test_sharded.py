@@ -61,7 +61,7 @@ def inputs(dtype, clips=B, seed=0):
 def parameters(dtype):
     values = {"attention": 0.2, "phrases": 0.3, "contrast": 0.1, "bias": -2.0, "null": 0.1}
     names = (*POOLS, "matched", "given", "sigmoid", "mil_nce", "once", "info_nce", "local", "sparc")
-    names += ("doubted",)
+    names += ("noisy",)
     return {name: {k: jnp.asarray(v, dtype) for k, v in values.items()} for name in names}
 
 
@@ -125,10 +125,10 @@ def all_losses(parameters, given, masks, *, axis_name=None, exchange="gather", s
     )
     S = scores["max"]
     values["info_nce"] = info_nce(S, temperature=of["info_nce"], **across)
-    own = parameters["doubted"]
-    doubted = info_nce(S, temperature=own["contrast"], wrong_share=own["null"], **across)
-    values["doubted"] = doubted + fine_grained_nce(
-        s, temperature=own["phrases"], wrong_share=own["null"], phrase_ids=ids, **across
+    own = parameters["noisy"]
+    noisy = info_nce(S, temperature=own["contrast"], noise_rate=own["null"], **across)
+    values["noisy"] = noisy + fine_grained_nce(
+        s, temperature=own["phrases"], noise_rate=own["null"], phrase_ids=ids, **across
     )
     own = parameters["sigmoid"]
     values["sigmoid"] = sigmoid(S, temperature=own["contrast"], bias=own["bias"], **across)

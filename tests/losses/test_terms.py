@@ -161,8 +161,8 @@ def test_the_null_slot_grows_while_phrases_fit_worse_than_guessing(sides):
 
 
 @pytest.mark.parametrize("name", ["info_nce", "fine_grained_nce"])
-def test_the_share_of_wrong_positives_is_learned(sides, name):
-    term = TERMS[name](wrong_share=0.25, pool="max", temperature=0.02)
+def test_the_noise_rate_is_learned(sides, name):
+    term = TERMS[name](noise_rate=0.25, pool="max", temperature=0.02)
     parameters = term.init()
 
     def slope(sign, share):
@@ -170,12 +170,12 @@ def test_the_share_of_wrong_positives_is_learned(sides, name):
             return term(parameters, *matched_sides(sides, sign), step=0)
 
         gradients, metrics = jax.grad(loss, has_aux=True)(parameters)
-        np.testing.assert_allclose(metrics["wrong_share"], share, rtol=1e-6)
-        return gradients["wrong_share_logit"]
+        np.testing.assert_allclose(metrics["noise_rate"], share, rtol=1e-6)
+        return gradients["noise_rate_logit"]
 
     assert slope(sign=1, share=0.25) > 0  # descent lowers the share
     assert slope(sign=-1, share=0.25) < 0
-    parameters["wrong_share_logit"] = jnp.float32(100)
+    parameters["noise_rate_logit"] = jnp.float32(100)
     assert slope(sign=1, share=0.999) > 0  # it can come back
 
 
@@ -255,7 +255,7 @@ def test_learned_weights_are_those_of_the_gates(sides):
             {"pool": "max", "learn_attention_temperature": True},
             "pool, with learn_attention_temperature, must be one of softmax, logsumexp; got 'max'",
         ),
-        ("info_nce", {"wrong_share": 1.0}, "wrong_share must be 0, or from 0.001 to 0.999; got 1"),
+        ("info_nce", {"noise_rate": 1.0}, r"noise_rate must be 0, or from 0\.001 to 0\.999; got 1"),
         ("fine_grained_nce", {"weights": "idf"}, "weights must be one of uniform, matched"),
         ("fine_grained_nce", {"null_slot": True}, "null_slot and annealing belong to .*'matched'"),
         (

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from fgmm.losses import contrastive
 from fgmm.losses.collectives import psum
 from fgmm.losses.dense import pool_weights
+from fgmm.losses.noise_rate import NoisyTerm
 from fgmm.losses.options import check_choice, check_positive
 from fgmm.losses.term import PhraseWeights, top1_accuracy
-from fgmm.losses.wrong_share import DoubtingTerm
 
 WEIGHTS = ("uniform", "matched")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Term(DoubtingTerm):
+class Term(NoisyTerm):
     """``contrastive.fine_grained_nce`` on ``similarity.pooled_similarity``.
 
     The weights of phrases are uniform, or move in training to weights by their score in the matched
@@ -70,14 +70,14 @@ class Term(DoubtingTerm):
         s = self.pooled_similarity(parameters, x, y, axis_name=axis_name, exchange=exchange)
         temperature = self.current("temperature", parameters)
         phrase_ids = None if self.same_phrase_negatives else phrase_ids
-        doubt = self.doubt(parameters)
+        noise = self.noise(parameters)
         contrast = functools.partial(
-            contrastive.fine_grained_nce, phrase_ids=phrase_ids, **doubt, axis_name=axis_name
+            contrastive.fine_grained_nce, phrase_ids=phrase_ids, **noise, axis_name=axis_name
         )
         scores = self.clip_scores(parameters, s, axis_name=axis_name)
         metrics = {
             "top1": top1_accuracy(scores, axis_name),
-            **doubt,
+            **noise,
             **self.temperatures(parameters),
         }
         if self.weights == "uniform":
