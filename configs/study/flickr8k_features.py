@@ -28,6 +28,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
     - ``examples``: images seen in training; one epoch is 6,000.
     - ``captions``: how many captions of an image a step uses; several numbers joined by ``+``.
+    - ``words``: as in ``configs/flickr8k_features.py``.
     """
     variant = configs.variant(
         argument,
@@ -35,6 +36,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         arms="coarse_mean+coarse_gate+gated+gated_both",
         examples=36_000,
         captions="1",
+        words="",
     )
     if variant.part not in PARTS:
         raise configs.ConfigError(
@@ -46,7 +48,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
     grid = PARTS[variant.part] | {"arm": arms, "captions": captions, "seed": (0, 1, 2)}
-    grid["examples"] = variant.examples
+    grid |= {"examples": variant.examples, "words": variant.words}
     # Tuning has one share of wrong captions and half of the examples.
     tried = grid | {
         "examples": variant.examples // 2,
@@ -63,6 +65,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "rate": 1e-3,
                 "temperature_times": 1.0,
                 "captions": 1,
+                "words": "",
                 "wrong": 0.0,
                 "split": "dev",
                 "evaluations": 4,
@@ -77,7 +80,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                     tried | {"rate": (1e-3, 2e-3, 4e-3), "temperature_times": 1.0},
                     tried | {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
                 ],
-                "by": ("arm", "batch", "captions"),
+                "by": ("arm", "batch", "captions", "words"),
                 "chosen": ("rate", "temperature_times"),
                 "evaluations": (("retrieval", ""),),
             },
