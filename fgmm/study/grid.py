@@ -172,7 +172,9 @@ def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
     parts = [str(coordinates["arm"])]
     for axis, value in coordinates.items():
         if axis not in ("arm", "seed") and defaults.get(axis) != value:
-            parts.append(value if isinstance(value, str) else f"{axis}{value}")
+            # A value may be a path, and the name is that of a file.
+            text = value.replace("/", "_") if isinstance(value, str) else f"{axis}{value}"
+            parts.append(text)
     return "-".join([*parts, f"seed{coordinates['seed']}"])
 
 

@@ -46,6 +46,14 @@ def test_updates_are_examples_of_a_batch_and_no_cell_comes_twice(tmp_path):
     ]
 
 
+def test_a_path_among_the_values_is_part_of_the_name(tmp_path):
+    grids = [{"arm": "fine_arm", "examples": 32, "pairs": "runs/pairs", "seed": 0}]
+    changed = study(tmp_path, run={"grids": grids, "evaluations": ()})
+    del changed["tune"]
+    cells = grid.read(ml_collections.ConfigDict(changed)).run.cells
+    assert [cell.name for cell in cells] == ["fine_arm-runs_pairs-examples32-seed0"]
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
