@@ -55,7 +55,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         "wrong": 0.5,
         "split": "tune",
         "seed": 100,
-        "evaluations": 1,
     }
     return ml_collections.ConfigDict(
         {
@@ -68,7 +67,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "words": "",
                 "wrong": 0.0,
                 "split": "dev",
-                "evaluations": 4,
+                "evaluations": 1,
             },
             "arms": {
                 name: {key: getattr(ARMS[name], key) for key in ("title", "family", "score")}
