@@ -72,7 +72,7 @@ def terms(experiment: Experiment, pair: str, term: str = "") -> dict[str, str]:
     """
     found: dict[str, str] = {}
     silent = terms_without_map(experiment, pair, term)
-    for name in _on_pair(experiment, pair, term):
+    for name in on_pair(experiment, pair, term):
         if name not in silent:
             found.setdefault(KINDS[experiment.objective.terms[name].level], name)
     return dict(sorted(found.items()))
@@ -83,7 +83,7 @@ def terms_without_map(experiment: Experiment, pair: str, term: str = "") -> list
 
     Args and errors are those of ``terms``.
     """
-    entries = {name: experiment.objective.terms[name] for name in _on_pair(experiment, pair, term)}
+    entries = {name: experiment.objective.terms[name] for name in on_pair(experiment, pair, term)}
     return [
         name
         for name, entry in entries.items()
@@ -91,15 +91,19 @@ def terms_without_map(experiment: Experiment, pair: str, term: str = "") -> list
     ]
 
 
-def _on_pair(experiment: Experiment, pair: str, term: str) -> list[str]:
+def on_pair(experiment: Experiment, pair: str, term: str = "") -> list[str]:
+    """The names of the terms on a pair.
+
+    Args and errors are those of ``terms``.
+    """
     entries = experiment.objective.compared
-    on_pair = [name for name, entry in entries.items() if entry.pair == pair]
-    if not on_pair:
+    found = [name for name, entry in entries.items() if entry.pair == pair]
+    if not found:
         there = ", ".join(sorted({entry.pair for entry in entries.values()})) or "none"
         raise ConfigError(f"the checkpoint was trained without a term on {pair}; it has {there}")
-    if term and term not in on_pair:
-        raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(on_pair)}")
-    return [term] if term else on_pair
+    if term and term not in found:
+        raise ConfigError(f"term={term!r} is no term on {pair}; allowed: {', '.join(found)}")
+    return [term] if term else found
 
 
 def grounded(experiment: Experiment, entry: Config, *, captions: int, key: str) -> Assembler:

@@ -226,6 +226,7 @@ CORPORA = {
             "grounding": {"clips": 256, "noise": 0.0},
             # Half of its narration is about something else.
             "gates": {"clips": 256, "split": "validation", "noise": 0.5},
+            "gradients": {"clips": 256, "split": "validation", "noise": 0.5},
         },
         tuning={"split": "validation", "noise": 0.0},
         phrases=32,

@@ -2,11 +2,9 @@
 
 Protocol: every caption of a clip is embedded on its own, without augmentation. The gates of a fine
 term of the objective give each phrase a weight among all phrases of its clip, and each cell of the
-feature map a weight among all cells. A phrase is of one of three kinds. *refer*: it refers to an
-object of the clip. *rest*: another phrase of its caption does. *wrong*: no phrase of its caption
-does. A cell is *on* an object that is spoken of, in a frame that the cell covers, or *off*. For
-each kind, the result is its share of the weight, averaged over clips. Beside it stands its share of
-the phrases or cells, which is its weight if all weights are equal.
+feature map a weight among all cells. For each kind of phrase and cell (``fgmm.eval.kinds``), the
+result is its share of the weight, averaged over clips. Beside it stands its share of the phrases or
+cells, which is its weight if all weights are equal.
 """
 
 import collections
@@ -21,13 +19,10 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, metrics, passes, result_text
+from fgmm.eval import attention, kinds, metrics, passes, result_text
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import gate_weights
-
-PHRASES = ("refer", "rest", "wrong")
-CELLS = ("on", "off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +63,8 @@ class Evaluation:
                 },
                 "chance_weight": result[f"{side}/{kind}/uniform"],
             }
-            for side, kinds in (("phrases", PHRASES), ("cells", CELLS))
-            for kind in kinds
+            for side, of_side in (("phrases", kinds.PHRASES), ("cells", kinds.CELLS))
+            for kind in of_side
             if f"{side}/{kind}/weight" in result
         }
         lines = [result_text.table(rows, ["weight"])]
@@ -114,12 +109,12 @@ class _Gates:
                 references = grounding.of_clip(clip, self.assembler.shape, self.segmenter)
                 clips += 1
                 if maps.phrase_gates is not None:
-                    kinds = _kinds(references, maps.mask[row])
+                    by_kind = kinds.of_phrases(references, maps.mask[row])
                     gates = maps.phrase_gates[row]
-                    for name, share in _of_phrases(gates, maps.mask[row], kinds):
+                    for name, share in _of_phrases(gates, maps.mask[row], by_kind):
                         shares[name].append(share)
-                    known = kinds["refer"] | kinds["wrong"]
-                    refer += kinds["refer"][known].tolist()
+                    known = by_kind["refer"] | by_kind["wrong"]
+                    refer += by_kind["refer"][known].tolist()
                     logits += gates[known].tolist()
                     clip_of += [clips] * int(known.sum())
                 if maps.cell_gates is not None and references:
@@ -158,27 +153,15 @@ def _gated_term(experiment: Experiment, term: str) -> str:
     return term or gated[0]
 
 
-def _kinds(
-    references: list[grounding.Reference], mask: Bool[np.ndarray, "K P"]
-) -> dict[str, Bool[np.ndarray, "K P"]]:
-    """The valid phrases of each kind."""
-    refer = np.zeros_like(mask)
-    for reference in references:
-        refer[reference.caption, reference.phrase] = True
-    true = np.broadcast_to(refer.any(axis=1, keepdims=True), mask.shape)
-    kinds = {"refer": refer, "rest": true & ~refer, "wrong": ~true}
-    return {kind: chosen & mask for kind, chosen in kinds.items()}
-
-
 def _of_phrases(
     gates: Float[np.ndarray, "K P"],
     mask: Bool[np.ndarray, "K P"],
-    kinds: Mapping[str, Bool[np.ndarray, "K P"]],
+    by_kind: Mapping[str, Bool[np.ndarray, "K P"]],
 ) -> Iterator[tuple[str, float]]:
     # A softmax over the phrases of all captions of the clip.
     of_clip = gate_weights(jnp.asarray(gates.ravel()), jnp.asarray(mask.ravel()))
     weights = np.asarray(of_clip).reshape(mask.shape)
-    for kind, chosen in kinds.items():
+    for kind, chosen in by_kind.items():
         yield f"phrases/{kind}/weight", float(weights[chosen].sum())
         yield f"phrases/{kind}/uniform", float(chosen.sum() / mask.sum())
 
@@ -186,10 +169,7 @@ def _of_phrases(
 def _of_cells(
     weights: Float[np.ndarray, "T H W"], references: list[grounding.Reference]
 ) -> Iterator[tuple[str, float]]:
-    times, *space = weights.shape
-    frames = np.any([grounding.inside(reference, *space) for reference in references], axis=0)
-    on = grounding.over_time(frames, times)
-    for kind, chosen in zip(CELLS, (on, ~on), strict=True):
+    for kind, chosen in kinds.of_cells(references, weights.shape).items():
         yield f"cells/{kind}/weight", float(weights[chosen].sum())
         yield f"cells/{kind}/uniform", float(chosen.mean())
 

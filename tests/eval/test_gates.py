@@ -7,7 +7,7 @@ import pytest
 from configs import quickstart
 from fgmm.config import ConfigError
 from fgmm.data import grounding
-from fgmm.eval import gates
+from fgmm.eval import gates, kinds
 from fgmm.experiment import build as experiments
 from tests.shrunken import shrunken
 
@@ -44,12 +44,12 @@ def with_gate(state, modality, kernel):
 
 def test_without_training_every_kind_has_its_share_of_the_entries():
     result = result_of(state())
-    for side, kinds in (("phrases", gates.PHRASES), ("cells", gates.CELLS)):
-        for kind in kinds:
+    for side, of_side in (("phrases", kinds.PHRASES), ("cells", kinds.CELLS)):
+        for kind in of_side:
             uniform = result[f"{side}/{kind}/uniform"]
             assert result[f"{side}/{kind}/weight"] == pytest.approx(uniform, abs=1e-6)
             assert 0.01 < uniform < 0.99
-        assert sum(result[f"{side}/{kind}/uniform"] for kind in kinds) == pytest.approx(1)
+        assert sum(result[f"{side}/{kind}/uniform"] for kind in of_side) == pytest.approx(1)
     assert result["phrases/auc"] == 0.5
     assert result["clips"] == 13
 
@@ -60,7 +60,7 @@ def test_weights_of_phrases_are_those_of_all_captions_of_a_clip():
     kernel = jax.random.normal(jax.random.key(0), shape)
     turned = with_gate(state(), "text", kernel)
     evaluation = gates.Evaluation(source=SOURCE, batch_size=8).bind(built())
-    expected = {kind: [] for kind in gates.PHRASES}
+    expected = {kind: [] for kind in kinds.PHRASES}
     refers, wrongs = [], []
     for record in range(13):
         example = evaluation.assembler(record)
@@ -70,7 +70,7 @@ def test_weights_of_phrases_are_those_of_all_captions_of_a_clip():
         found = grounding.of_clip(clip, evaluation.assembler.shape, evaluation.segmenter)
         places = {(reference.caption, reference.phrase) for reference in found}
         true = {caption for caption, _ in places}
-        weight = dict.fromkeys(gates.PHRASES, 0.0)
+        weight = dict.fromkeys(kinds.PHRASES, 0.0)
         for caption, phrase in zip(*np.nonzero(text.mask[0]), strict=True):
             logit = float(text.gates[0, caption, phrase])
             if (caption, phrase) in places:
