@@ -29,7 +29,7 @@ PARTS = {
     "product": [
         BASE | {"batch": BATCHES, "noise": (0.0, 0.5, 0.75)},
         # As many examples as 480 updates of 32 take.
-        {"batch": BATCHES, "noise": 0.5, "examples": 15_360, "seed": (0, 1, 2)},
+        {"batch": BATCHES, "noise": (0.0, 0.5), "examples": 15_360, "seed": (0, 1, 2)},
     ],
     "plateau": [BASE | {"batch": BATCHES, "updates": 1920}],
 }
@@ -54,6 +54,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one. Not
       used by ``short``.
     - ``pairs``: of ``configs.narrated_shapes.PAIRS``, joined by ``+``. Not used by ``short``.
+    - ``tuned_on``: the one pair set that rates and temperatures of all pair sets are tuned on;
+      empty to tune for each pair set. Not used by ``short``.
     - ``fine``, ``coarse``: the two arms of ``short``, which are compared at a batch of 32.
     """
     variant = configs.variant(
@@ -61,6 +63,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         part="product",
         arms="all",
         pairs="video_text+audio_text+all",
+        tuned_on="",
         fine="gated_both",
         coarse="coarse_mean",
     )
@@ -109,7 +112,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             for grid in grids
             for batch in (grid["batch"] if isinstance(grid["batch"], tuple) else (grid["batch"],))
         }
-        tried = {"arm": arms, "pairs": pairs, "corpus": 1, "seed": 100, "evaluations": 1}
+        tried = {
+            "arm": arms,
+            "pairs": variant.tuned_on or pairs,
+            "corpus": 1,
+            "seed": 100,
+            "evaluations": 1,
+        }
         study["tune"] = {
             "grids": [
                 tried | {"batch": batch, "updates": updates, **tuned}
@@ -121,7 +130,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 )
             ],
             # A choice holds for all cells that agree on these axes.
-            "by": ("arm", "pairs", "batch"),
+            "by": ("arm", "batch") if variant.tuned_on else ("arm", "pairs", "batch"),
             "chosen": ("rate", "temperature_times"),
             "evaluations": (("retrieval", ""),),
         }
