@@ -76,7 +76,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             "run": {"grids": [grid], "evaluations": (("retrieval", ""),)},
             "tune": {
                 "grids": [
-                    tried | {"rate": (1e-3, 2e-3, 4e-3), "temperature_times": 1.0},
+                    tried | {"rate": (5e-4, 1e-3, 2e-3, 4e-3), "temperature_times": 1.0},
                     tried | {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
                 ],
                 "by": ("arm", "batch", "captions", "words"),
