@@ -27,7 +27,19 @@ from fgmm.train.checkpoint import TOKENIZER, config_of
 
 # The arms are compared on narrated shapes as well; that config lies beside this one.
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
-ARMS, CHEAPER_ARMS = _SHAPES["ARMS"], _SHAPES["CHEAPER_ARMS"]
+CHEAPER_ARMS = _SHAPES["CHEAPER_ARMS"]
+_BAG = {"name": "mil_nce", "level": "coarse", "temperature": 0.07}
+# MIL-NCE, which takes an image's captions as a bag of which some are right.
+BAG_ARMS = {
+    "coarse_bag": _SHAPES["ARMS"]["coarse_mean"]._replace(
+        title="MIL-NCE, mean pooling", terms={"coarse": _BAG}
+    ),
+    "gated_bag": _SHAPES["ARMS"]["gated_both"]._replace(
+        title="gated beside MIL-NCE, gated pooling",
+        terms=_SHAPES["ARMS"]["gated_both"].terms | {"coarse": _BAG},
+    ),
+}
+ARMS = _SHAPES["ARMS"] | BAG_ARMS
 IMAGES = 6000
 # The last of the training images, which rates and temperatures are tuned on.
 TUNING = 1000
@@ -55,7 +67,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``words``: the folder of WordLlama's converted embeddings; text starts from these and has
       their tokenizer. With "", words are learned from the captions alone.
     - ``start``: the folder of a run of this config that heads and text start from.
-    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``.
+    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``, or of
+      ``BAG_ARMS``, which need several ``captions``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
     - ``temperature_times``: factor of the arm's tuned temperature.

@@ -107,6 +107,7 @@ def variants(tmp_path_factory):
         "flickr8k_features": [
             f"root={stored},tokenizer={model}",
             f"root={stored},arm=coarse_mean,wrong=0.5,words={words}",
+            f"root={stored},tokenizer={model},arm=gated_bag,captions=2",
         ],
         "flickr8k_pretrained": [
             f"{on_pictures},blocks=1",

@@ -25,7 +25,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``part``: one of ``PARTS``.
-    - ``arms``: of ``configs.narrated_shapes.ARMS``, joined by ``+``; ``all`` for every one.
+    - ``arms``: of ``ARMS`` of that config, joined by ``+``; ``all`` for every one.
     - ``examples``: images seen in training; one epoch is 6,000.
     - ``captions``: how many captions of an image a step uses; several numbers joined by ``+``.
     - ``words``: as in ``configs/flickr8k_features.py``.
