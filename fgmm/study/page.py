@@ -84,7 +84,8 @@ def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
     for point, arms in points.items():
         by_pairs[dict(point).get("pairs", "")][point] = arms
     for pairs, of_pairs in by_pairs.items():
-        axes = ["batch", "noise", "updates"]
+        known = {axis for point in of_pairs for axis, _ in point}
+        axes = [axis for axis in ("batch", "noise", "updates") if axis in known]
         varying = comparison.varying(list(of_pairs))
         axes += [axis for axis in varying if axis not in (*axes, "examples")]
         head = [
@@ -278,6 +279,8 @@ def _figures(
         panels = _curves(
             {p: arms for p, arms in points.items() if dict(p).get("pairs", "") == pairs}
         )
+        if not any(len(line.x) > 1 for panel in panels for line in panel.lines):
+            continue
         name = f"curves_{pairs}".rstrip("_")
         figures.draw(
             panels,

@@ -60,6 +60,19 @@ def test_a_page(tmp_path):
             assert (tmp_path / "page_figures" / f"{name}.{ending}").stat().st_size > 5000
 
 
+def test_a_study_without_noise_whose_curves_are_points(tmp_path):
+    found = []
+    for one in made():
+        del one["coordinates"]["noise"]
+        one["curve"] = {name: values[-1:] for name, values in one["curve"].items()}
+        found.append(one)
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    coarse, _ = rows(tables, "32", "80")
+    assert coarse[2] == "coarse mean"
+    assert "curves" not in (tmp_path / "page.md").read_text()
+
+
 def test_the_page_of_the_short_study(tmp_path):
     study = grid.read(narrated_shapes.get_config("part=short"))
     found = []
