@@ -62,17 +62,21 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
         for name, caption in _figures(points, folder)
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(f"# Coarse against fine\n\n{_origin(found)}\n\n{tables}\n\n{pictures}\n")
+    title = f"Coarse against fine: {_experiments(found)}"
+    output.write_text(f"# {title}\n\n{_origin(found)}\n\n{tables}\n\n{pictures}\n")
     return tables
+
+
+def _experiments(found: Sequence[outcome.Result]) -> str:
+    return ", ".join(sorted({run["experiment"] for run in found}))
 
 
 def _origin(found: Sequence[outcome.Result]) -> str:
     starts = [start for run in found for start in run["trained"]["started"]]
     seeds = ", ".join(map(str, sorted({run["coordinates"]["seed"] for run in found})))
-    experiments = ", ".join(sorted({run["experiment"] for run in found}))
     spent = duration(sum(run["wall_seconds"] for run in found))
     return (
-        f"{len(found)} cells of {experiments}; seeds {seeds}; {spent} on one core each; "
+        f"{len(found)} cells of {_experiments(found)}; seeds {seeds}; {spent} on one core each; "
         f"{provenance.in_words(starts)}."
     )
 
