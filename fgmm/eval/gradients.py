@@ -57,7 +57,8 @@ class Evaluation:
 
         Raises:
           ConfigError: an option names something that is not there, no term compares video and text,
-            or the corpus is smaller than a batch or does not know what its phrases refer to.
+            a batch is too small for a term, or the corpus is smaller than a batch or does not know
+            what its phrases refer to.
         """
         return _Gradients(self, experiment)
 
@@ -94,6 +95,11 @@ class _Gradients:
                 f"gradients.source has {clips} clips, and a batch has {self.batch_size}; set "
                 "batch_size to fewer"
             )
+        for name in terms:
+            try:
+                experiment.objective.terms[name].term.check_batch(self.batch_size, "gather")
+            except ValueError as error:
+                raise ConfigError(f"gradients: term {name!r}: {error}") from error
         self.segmenter = phrases.find(self.assembler.segmenter)
         self._lengths = _lengths(experiment, terms)
 

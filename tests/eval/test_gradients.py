@@ -126,3 +126,11 @@ def test_the_table_has_the_share_of_the_entries_as_chance():
 def test_a_corpus_smaller_than_a_batch_is_refused():
     with pytest.raises(ConfigError, match="has 9 clips, and a batch has 10; set batch_size"):
         gradients.Evaluation(source=SOURCE, batch_size=10).bind(built(True))
+
+
+def test_a_batch_too_small_for_a_term_is_refused():
+    config = shrunken(quickstart.get_config("fine=gated"), pair="video_text")
+    config.objective.terms.fine_video_text.update(negatives="hardest", candidates=4)
+    experiment = experiments.build(config)
+    with pytest.raises(ConfigError, match=r"term 'fine_video_text': .*candidates"):
+        gradients.Evaluation(source=SOURCE, batch_size=2).bind(experiment)
