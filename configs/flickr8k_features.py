@@ -111,6 +111,8 @@ def heads_and_text(
     for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
+    if variant.arm in BAG_ARMS and variant.captions == 1:
+        raise configs.ConfigError(f"variant arm={variant.arm!r} needs captions above 1; got 1")
     arm = (ARMS | CHEAPER_ARMS)[variant.arm]
     config = configs.defaults()
     config.seed, config.batch_size = variant.seed, variant.batch

@@ -182,6 +182,12 @@ def test_words_come_with_their_tokenizer():
         get_config("words=run,tokenizer=mine.model")
 
 
+def test_a_bag_of_captions_has_more_than_one():
+    get_config = importlib.import_module("configs.flickr8k_features").get_config
+    with pytest.raises(configs.ConfigError, match="arm='coarse_bag' needs captions above 1"):
+        get_config("arm=coarse_bag")
+
+
 def test_a_split_for_evaluation_that_is_asked_for():
     get_config = importlib.import_module("configs.corpus").get_config
     config = get_config("source=labelled_folder,split=train,evaluate=test")

@@ -14,7 +14,8 @@ import ml_collections
 from fgmm import config as configs
 
 # In the checkout and in the package, the config of the cells is in the parent folder.
-ARMS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))["ARMS"]
+_CELL = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))
+ARMS, BAG_ARMS = _CELL["ARMS"], _CELL["BAG_ARMS"]
 PARTS = {
     "wrong": {"batch": 128, "wrong": (0.0, 0.25, 0.5, 0.75)},
     "batches": {"batch": (32, 128, 512), "wrong": (0.0, 0.5)},
@@ -25,7 +26,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants.
 
     - ``part``: one of ``PARTS``.
-    - ``arms``: of ``ARMS`` of that config, joined by ``+``; ``all`` for every one.
+    - ``arms``: of ``ARMS`` of ``configs/flickr8k_features.py``, joined by ``+``; ``all`` for
+      every one. Those of ``BAG_ARMS`` need ``captions`` above 1.
     - ``examples``: images seen in training; one epoch is 6,000.
     - ``captions``: how many captions of an image a step uses; several numbers joined by ``+``.
     - ``words``: as in ``configs/flickr8k_features.py``.
@@ -42,11 +44,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         raise configs.ConfigError(
             f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
         )
-    arms = tuple(ARMS) if variant.arms == "all" else tuple(variant.arms.split("+"))
-    for arm in arms:
-        if arm not in ARMS:
-            raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
+    usable = [arm for arm in ARMS if arm not in BAG_ARMS or min(captions) > 1]
+    arms = tuple(usable) if variant.arms == "all" else tuple(variant.arms.split("+"))
+    for arm in arms:
+        if arm not in usable:
+            raise configs.ConfigError(
+                f"arm {arm!r} is unknown with captions={variant.captions}; "
+                f"allowed: {', '.join(usable)}"
+            )
     grid = PARTS[variant.part] | {"arm": arms, "captions": captions, "seed": (0, 1, 2)}
     grid |= {"examples": variant.examples, "words": variant.words}
     # Tuning has one share of wrong captions and half of the examples.

@@ -14,7 +14,8 @@ import ml_collections
 from fgmm import config as configs
 
 # In the checkout and in the package, the config of the cells is in the parent folder.
-ARMS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))["ARMS"]
+_CELL = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "narrated_shapes.py"))
+ARMS, PAIRS = _CELL["ARMS"], _CELL["PAIRS"]
 BASE = {"batch": 32, "noise": 0.5, "updates": 480, "seed": (0, 1, 2)}
 BATCHES = (8, 32, 128)
 PARTS = {
@@ -84,6 +85,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for arm in arms:
         if arm not in ARMS:
             raise configs.ConfigError(f"arm {arm!r} is unknown; allowed: {', '.join(ARMS)}")
+    for found in (*pairs, *([variant.tuned_on] if variant.tuned_on else [])):
+        if found not in PAIRS:
+            raise configs.ConfigError(f"pair set {found!r} is unknown; allowed: {', '.join(PAIRS)}")
     study = {
         "experiment": "narrated_shapes",
         # The values where a grid gives none. The name of a cell tells the values that differ.

@@ -122,11 +122,7 @@ class _Gates:
                         shares[name].append(share)
         if not clips:
             raise ConfigError("gates.source: no clip has both pictures and words")
-        result = {"clips": float(clips)}
-        for name, of_clips in shares.items():
-            found = metrics.with_intervals({name: np.array(of_clips)})
-            # The share under equal weights needs no interval.
-            result |= {name: found[name]} if name.endswith("/uniform") else found
+        result = {"clips": float(clips)} | kinds.averaged(shares)
         if len(set(refer)) == 2:
             of_phrases = np.array(refer), np.array(logits), np.array(clip_of)
             result |= metrics.auc_summary("phrases/auc", *of_phrases)

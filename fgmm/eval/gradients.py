@@ -6,7 +6,7 @@ every term on video and text is differentiated with respect to the encoders' loc
 any head. The length of a feature's gradient, divided by the sum of the lengths of its clip and
 modality, is its share. For each kind of phrase and cell (``fgmm.eval.kinds``) the result is the sum
 of its shares, averaged over clips. Beside it stands its share of the phrases or cells, which is
-what it gets if all gradients are equally long. ``objective`` is the weighted sum of these terms.
+what it gets if all gradients are equally long. ``loss`` is the weighted sum of these terms.
 
 Captions are embedded one by one. If the run joins captions, those of a clip are joined before the
 heads, so all phrases have room. A last batch that is not full is left out.
@@ -25,14 +25,14 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data import grounding, pipeline
 from fgmm.data.text import phrases
-from fgmm.eval import attention, kinds, metrics, passes, result_text
+from fgmm.eval import attention, kinds, passes, result_text
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import Objective
 from fgmm.models.embeddings import Tokens
 
-# The weighted sum of the terms, among their names.
-ALL = "objective"
+# The weighted sum of the terms, among their names. No term may have this name.
+ALL = "loss"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +66,8 @@ class Evaluation:
         """The result as text: shares of the gradient beside shares of the phrases and cells."""
         rows: dict[str, dict[str, float]] = {}
         for name, value in result.items():
-            term, _, place = name.rpartition("/gradient/")
-            side, _, measure = place.partition("/")
-            kind, _, measure = measure.partition("/")
-            if term and measure.startswith("share"):
+            if name.count("/") == 3:
+                term, side, kind, measure = name.split("/")
                 row = rows.setdefault(f"{term}: {side}, {kind}", {})
                 row[measure] = value
                 row["chance_share"] = result[f"{side}/{kind}/uniform"]
@@ -123,11 +121,7 @@ class _Gradients:
                     shares[name].append(share)
         if not clips:
             raise ConfigError("gradients.source: no clip has both pictures and words")
-        result = {"clips": float(clips)}
-        for name, of_clips in shares.items():
-            found = metrics.with_intervals({name: np.array(of_clips)})
-            # The share of equally long gradients needs no interval.
-            result |= {name: found[name]} if name.endswith("/uniform") else found
+        result = {"clips": float(clips)} | kinds.averaged(shares)
         return result | {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
 
 
@@ -212,7 +206,7 @@ def _of_clip(
                 # A clip that a term leaves out, or has learned fully, has no gradient to share.
                 if total := float(of_term[side].sum()):
                     share = float(of_term[side][chosen].sum()) / total
-                    yield f"{term}/gradient/{side}/{kind}/share", share
+                    yield f"{term}/{side}/{kind}/share", share
 
 
 if __name__ == "__main__":

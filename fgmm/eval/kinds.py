@@ -5,12 +5,13 @@ phrase of its caption does. *wrong*: no phrase of its caption does. A cell is *o
 spoken of, in a frame that the cell covers, or *off*.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
 from fgmm.data import grounding
+from fgmm.eval import metrics
 
 PHRASES = ("refer", "rest", "wrong")
 CELLS = ("on", "off")
@@ -46,3 +47,17 @@ def of_cells(
     frames = np.any([grounding.inside(reference, *space) for reference in references], axis=0)
     on = grounding.over_time(frames, times)
     return dict(zip(CELLS, (on, ~on), strict=True))
+
+
+def averaged(shares: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The means over clips of shares, with their 95% intervals.
+
+    Args:
+      shares: one number for each clip, by name. A name that ends in ``/uniform`` is a share of the
+        entries, which needs no interval.
+    """
+    result = {}
+    for name, of_clips in shares.items():
+        found = metrics.with_intervals({name: np.array(of_clips)})
+        result |= {name: found[name]} if name.endswith("/uniform") else found
+    return result

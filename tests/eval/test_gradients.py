@@ -89,7 +89,7 @@ def test_shares_are_those_of_the_lengths_of_gradients(join):
             for kind, value in got.items():
                 of_kind[kind].append(value / sum(got.values()))
     for kind, values in of_kind.items():
-        share = result[f"objective/gradient/phrases/{kind}/share"]
+        share = result[f"loss/phrases/{kind}/share"]
         assert share == pytest.approx(np.mean(values), rel=1e-4)
         assert 0.01 < share < 0.99
 
@@ -97,20 +97,17 @@ def test_shares_are_those_of_the_lengths_of_gradients(join):
 def test_every_side_of_every_term_is_shared_out():
     _, result = evaluated(True)
     sides = (("phrases", kinds.PHRASES), ("cells", kinds.CELLS))
-    for term in ("coarse_video_text", "fine_video_text", "objective"):
+    for term in ("coarse_video_text", "fine_video_text", "loss"):
         for side, of_side in sides:
-            shares = [result[f"{term}/gradient/{side}/{kind}/share"] for kind in of_side]
+            shares = [result[f"{term}/{side}/{kind}/share"] for kind in of_side]
             assert sum(shares) == pytest.approx(1, abs=1e-5)
-    coarse, fine = (
-        result[f"{level}_video_text/gradient/cells/on/share"] for level in ("coarse", "fine")
-    )
+    coarse, fine = (result[f"{level}_video_text/cells/on/share"] for level in ("coarse", "fine"))
     assert coarse != fine
 
 
 def test_joining_changes_the_coarse_term():
     apart, joined = (
-        evaluated(join)[1]["coarse_video_text/gradient/phrases/refer/share"]
-        for join in (False, True)
+        evaluated(join)[1]["coarse_video_text/phrases/refer/share"] for join in (False, True)
     )
     assert abs(apart - joined) > 1e-4
 
@@ -118,7 +115,7 @@ def test_joining_changes_the_coarse_term():
 def test_the_table_has_the_share_of_the_entries_as_chance():
     _, result = evaluated(True)
     table = gradients.Evaluation(source=SOURCE, batch_size=4).table(result)
-    assert "objective: phrases, wrong" in table
+    assert "loss: phrases, wrong" in table
     assert "coarse_video_text: cells, on" in table
     assert "chance" in table
 

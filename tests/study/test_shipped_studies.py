@@ -55,6 +55,18 @@ def test_wrong_variants_are_named(name, argument, message):
         STUDIES[name].get_config(argument)
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        ("narrated_shapes", "tuned_on=video", "'video' is unknown; allowed: video_text"),
+        ("flickr8k_features", "arms=coarse_bag", "'coarse_bag' is unknown with captions=1"),
+    ],
+)
+def test_wrong_variants_of_one_study_are_named(name, argument, message):
+    with pytest.raises(ConfigError, match=message):
+        STUDIES[name].get_config(argument)
+
+
 def test_the_experiment_is_found_by_its_name_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     study = grid.read(STUDIES["narrated_shapes"].get_config("part=screen"))
