@@ -27,19 +27,7 @@ from fgmm.train.checkpoint import TOKENIZER, config_of
 
 # The arms are compared on narrated shapes as well; that config lies beside this one.
 _SHAPES = runpy.run_path(str(pathlib.Path(__file__).parent / "narrated_shapes.py"))
-CHEAPER_ARMS = _SHAPES["CHEAPER_ARMS"]
-_BAG = {"name": "mil_nce", "level": "coarse", "temperature": 0.07}
-# MIL-NCE, which takes an image's captions as a bag of which some are right.
-BAG_ARMS = {
-    "coarse_bag": _SHAPES["ARMS"]["coarse_mean"]._replace(
-        title="MIL-NCE, mean pooling", terms={"coarse": _BAG}
-    ),
-    "gated_bag": _SHAPES["ARMS"]["gated_both"]._replace(
-        title="gated beside MIL-NCE, gated pooling",
-        terms=_SHAPES["ARMS"]["gated_both"].terms | {"coarse": _BAG},
-    ),
-}
-ARMS = _SHAPES["ARMS"] | BAG_ARMS
+ARMS, CHEAPER_ARMS = _SHAPES["ARMS"], _SHAPES["CHEAPER_ARMS"]
 IMAGES = 6000
 # The last of the training images, which rates and temperatures are tuned on.
 TUNING = 1000
@@ -67,8 +55,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``words``: the folder of WordLlama's converted embeddings; text starts from these and has
       their tokenizer. With "", words are learned from the captions alone.
     - ``start``: the folder of a run of this config that heads and text start from.
-    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``, or of
-      ``BAG_ARMS``, which need several ``captions``.
+    - ``arm``: one of ``ARMS`` or ``CHEAPER_ARMS`` of ``configs/narrated_shapes.py``; those with
+      bags need several ``captions``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
     - ``temperature_times``: factor of the arm's tuned temperature.
@@ -111,9 +99,9 @@ def heads_and_text(
     for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")
-    if variant.arm in BAG_ARMS and variant.captions == 1:
-        raise configs.ConfigError(f"variant arm={variant.arm!r} needs captions above 1; got 1")
     arm = (ARMS | CHEAPER_ARMS)[variant.arm]
+    if arm.has_bags and variant.captions == 1:
+        raise configs.ConfigError(f"variant arm={variant.arm!r} needs captions above 1; got 1")
     config = configs.defaults()
     config.seed, config.batch_size = variant.seed, variant.batch
     config.steps = max(1, variant.examples // variant.batch)

@@ -20,6 +20,7 @@ PAIRS = {
 RETRIEVED = ("video_text", "audio_text")
 
 COARSE = {"name": "info_nce", "level": "coarse"}
+BAG = {"name": "mil_nce", "level": "coarse", "temperature": 0.07}
 FINE = {"name": "info_nce", "level": "fine", "attention_temperature": 0.1}
 SOFTMAX = FINE | {"pool": "softmax"}
 LOGSUMEXP = FINE | {"pool": "logsumexp"}
@@ -37,6 +38,8 @@ class Arm(NamedTuple):
       terms: of the objective, on every pair.
       tuned: the option that ``temperature_times`` multiplies, in all terms that set it.
       pool: of coarse embeddings.
+      has_bags: whether the captions of a clip stay apart, as a bag of which some are right. All
+        other arms take them joined, or one by one.
     """
 
     title: str
@@ -45,6 +48,7 @@ class Arm(NamedTuple):
     terms: dict[str, dict[str, Any]]
     tuned: str = "attention_temperature"
     pool: str = "mean"
+    has_bags: bool = False
 
     @property
     def has_gates(self) -> bool:
@@ -83,6 +87,22 @@ ARMS = {
         "sum",
         {"coarse": COARSE, "fine": GATED | {"noise_rate": 0.5}},
         pool="gate",
+    ),
+    "coarse_bag": Arm(
+        "MIL-NCE, mean pooling",
+        "coarse",
+        "coarse",
+        {"coarse": BAG},
+        "temperature",
+        has_bags=True,
+    ),
+    "gated_bag": Arm(
+        "gated beside MIL-NCE, gated pooling",
+        "fine",
+        "sum",
+        {"coarse": BAG, "fine": GATED},
+        pool="gate",
+        has_bags=True,
     ),
 }
 
@@ -143,7 +163,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config = configs.defaults()
     config.batch_size = variant.batch
     config.steps = variant.examples // variant.batch
-    config.data.update(height=48, width=48, join_captions=True, phrases=12, tokens=72)
+    config.data.update(height=48, width=48)
+    # A clip has three or four sentences.
+    room = (
+        {"captions": 4, "phrases": 6, "tokens": 32}
+        if arm.has_bags
+        else {"join_captions": True, "phrases": 12, "tokens": 72}
+    )
+    config.data.update(room)
     corpus = {"name": "narrated_shapes", "size": 48, "distractors": variant.clutter}
     config.data.source = {**corpus, "split": "train", "noise": variant.noise}
 
@@ -172,7 +199,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
                 "name": "retrieval",
                 "pair": pair,
                 "every": max(1, config.steps // variant.evaluations),
-                # Its captions are longer than the narration.
+                # All that is said of a clip is one query. It is longer than the narration.
+                "join_captions": True,
                 "phrases": 32,
                 "tokens": 128,
                 "source": {

@@ -99,7 +99,7 @@ def variants(tmp_path_factory):
             f"kind=image,source=flickr8k,root={corpus},tokenizer={model},evaluate=dev",
         ],
         "quickstart": [None, "fine=annealed", "fine=gated"],
-        "narrated_shapes": [None, "arm=gated_both"],
+        "narrated_shapes": [None, "arm=gated_both", "arm=gated_bag"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",

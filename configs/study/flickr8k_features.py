@@ -15,7 +15,7 @@ from fgmm import config as configs
 
 # In the checkout and in the package, the config of the cells is in the parent folder.
 _CELL = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))
-ARMS, BAG_ARMS = _CELL["ARMS"], _CELL["BAG_ARMS"]
+ARMS = _CELL["ARMS"]
 PARTS = {
     "wrong": {"batch": 128, "wrong": (0.0, 0.25, 0.5, 0.75)},
     "batches": {"batch": (32, 128, 512), "wrong": (0.0, 0.5)},
@@ -27,7 +27,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     - ``part``: one of ``PARTS``.
     - ``arms``: of ``ARMS`` of ``configs/flickr8k_features.py``, joined by ``+``; ``all`` for
-      every one. Those of ``BAG_ARMS`` need ``captions`` above 1.
+      every one. Those with bags need ``captions`` above 1.
     - ``examples``: images seen in training; one epoch is 6,000.
     - ``captions``: how many captions of an image a step uses; several numbers joined by ``+``.
     - ``words``: as in ``configs/flickr8k_features.py``.
@@ -45,7 +45,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
         )
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
-    usable = [arm for arm in ARMS if arm not in BAG_ARMS or min(captions) > 1]
+    usable = [name for name, arm in ARMS.items() if not arm.has_bags or min(captions) > 1]
     arms = tuple(usable) if variant.arms == "all" else tuple(variant.arms.split("+"))
     for arm in arms:
         if arm not in usable:

@@ -63,6 +63,7 @@ class Evaluation:
       term: name of the term whose similarity is the fine score; empty for the first fine term on
         the pair. Without a fine term there is only the coarse score.
       captions: the most captions of a clip; the first ones are taken.
+      join_captions: all captions of a clip are one query, as in a run that joins them.
       phrases, tokens: room for a caption; 0 for the room of training.
       shortlist: how many items, the best by the coarse score, are ranked again by the first score
         that is not coarse; 0 for none. Without a fine term it is not used.
@@ -79,6 +80,7 @@ class Evaluation:
     space: str = ""
     term: str = ""
     captions: int = option(5, low=1)
+    join_captions: bool = False
     phrases: int = option(0, low=0)
     tokens: int = option(0, low=0)
     shortlist: int = option(0, low=0)
@@ -166,12 +168,14 @@ class _Retrieval:
             "tokens": self.roomy.shape.tokens,
         }
         source = experiment.source(options.source, "retrieval.source")
-        captions = 1 if experiment.config.data.join_captions else options.captions
+        joined = options.join_captions or experiment.config.data.join_captions
+        captions = 1 if joined else options.captions
         self.assemblers = {}
         for modality in self.modalities:
             owner = self.roomy if modality == "text" else experiment
             sizes = {"captions": captions} if modality == "text" else {}
-            self.assemblers[modality] = owner.assembler(source, **_ALONE[modality], **sizes)
+            assembler = owner.assembler(source, **_ALONE[modality], **sizes)
+            self.assemblers[modality] = dataclasses.replace(assembler, join_captions=joined)
         self.source = source
         self._score = jax.jit(self._score_block)
         x, y = self.modalities

@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -90,6 +91,16 @@ def test_it_is_what_loops_over_clips_and_captions_give(experiment, state):
             assert result[f"{score}/text_to_video/r@{k}"] == pytest.approx((expected <= k).mean())
         assert result[f"{score}/text_to_video/mean_rank"] == pytest.approx(expected.mean())
         assert result[f"{score}/text_to_video/median_rank"] == pytest.approx(np.median(expected))
+
+
+def test_all_that_is_said_of_a_clip_is_one_query_if_asked_for(experiment, state):
+    joining = ml_collections.ConfigDict(experiment.config)
+    joining.data.join_captions = True
+    room = {"source": SOURCE, "batch_size": 8, "phrases": 16, "tokens": 96}
+    asked = retrieval.Evaluation(**room, captions=2, join_captions=True).bind(experiment)(state)
+    trained = retrieval.Evaluation(**room).bind(experiments.build(joining))(state)
+    assert asked["captions"] == asked["clips"] == 21
+    assert asked == trained
 
 
 class Damaged:
