@@ -14,7 +14,7 @@ import numpy as np
 from fgmm.study.grid import Value
 from fgmm.study.headline import reached
 from fgmm.study.intervals import Measurement
-from fgmm.study.outcome import Result
+from fgmm.study.outcome import RECALL, Result
 from fgmm.study.tuning import DIRECTIONS
 
 Point = tuple[tuple[str, Value], ...]
@@ -22,8 +22,10 @@ Point = tuple[tuple[str, Value], ...]
 Runs = list[Result]
 
 # The numbers that are compared: R@10 in each direction and its mean over both, by the score of the
-# arm; that mean by the coarse score; and the accuracy of the motion probe.
+# arm; that mean by the coarse score; that mean of the pairs that were retrieved as well; and the
+# accuracy of the motion probe.
 BOTH, COARSE_SCORE, PROBE = "both directions", "coarse score", "motion probe"
+OTHER_PAIRS = "other pairs"
 JUDGED = (*DIRECTIONS, PROBE)
 # Axes that do not count in a point; ``examples`` is replaced by the examples seen.
 _HIDDEN = ("arm", "seed", "corpus", "examples")
@@ -76,7 +78,7 @@ def measured(runs: Runs, number: str) -> Measurement | None:
 
     Args:
       runs: of the arm at the point.
-      number: one of ``JUDGED``, ``BOTH`` or ``COARSE_SCORE``.
+      number: one of ``JUDGED``, ``BOTH``, ``COARSE_SCORE`` or ``OTHER_PAIRS``.
     """
     values, queries = {}, {}
     for run in runs:
@@ -99,7 +101,20 @@ def _metrics(run: Result, number: str) -> list[str]:
         if number == COARSE_SCORE:
             names = [name.replace(f"/{run['arm']['score']}/", "/coarse/") for name in names]
         return names
+    if number == OTHER_PAIRS:
+        return [name for names in other_pairs(run).values() for name in names]
     return [run["judged"][number]] if number in run["judged"] else []
+
+
+def other_pairs(run: Result) -> dict[str, list[str]]:
+    """The recalls by the arm's score of the pairs that are not judged, by the pair."""
+    judged, _, _ = run["judged"][DIRECTIONS[0]].partition("/")
+    found = collections.defaultdict(list)
+    for name in run["metrics"]:
+        recall = RECALL.fullmatch(name)
+        if recall and recall["score"] == run["arm"]["score"] and recall["label"] != judged:
+            found[recall["label"].removeprefix("retrieval_")].append(name)
+    return dict(found)
 
 
 def _outcomes(run: Result, metric: str) -> np.ndarray | None:

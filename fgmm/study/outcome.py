@@ -32,7 +32,8 @@ Result = dict[str, Any]
 
 # Details of an evaluation that no table shows.
 _DETAILS = re.compile(r"_fold_|class_accuracy/|inverse_strength|chance_(median|mean)_rank")
-_RECALL = re.compile(r"(?P<label>[^/]+)/(?P<score>\w+)/(?P<direction>\w+)/r@10")
+# R@10 of one score and direction in one evaluation of retrieval.
+RECALL = re.compile(r"(?P<label>[^/]+)/(?P<score>\w+)/(?P<direction>\w+)/r@10")
 
 
 def gathered(
@@ -84,7 +85,7 @@ def base_config(experiment: str) -> dict[str, Any]:
 
 
 def _judged(metrics: Mapping[str, float], score: str, workdir: pathlib.Path) -> dict[str, str]:
-    recalls = [match for name in metrics if (match := _RECALL.fullmatch(name))]
+    recalls = [match for name in metrics if (match := RECALL.fullmatch(name))]
     by_text = {
         match["label"]: match["direction"]
         for match in recalls
@@ -137,7 +138,7 @@ def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | floa
     for line in lines:
         if line["step"] > 1:
             seconds += batch / line["clips_per_second"]
-        recalls = {name: value for name, value in line.items() if _RECALL.fullmatch(name)}
+        recalls = {name: value for name, value in line.items() if RECALL.fullmatch(name)}
         if recalls:
             curve["step"].append(line["step"])
             curve["seconds"].append(round(seconds, 1))

@@ -15,7 +15,7 @@ from absl import flags
 from fgmm import command_line, provenance
 from fgmm.config import ConfigError
 from fgmm.study import comparison, figures, outcome
-from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, PROBE, Point, Runs
+from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, OTHER_PAIRS, PROBE, Point, Runs
 from fgmm.study.headline import ByBatch, Headline, headline, rising
 from fgmm.study.intervals import Interval, Measurement, difference, interval
 from fgmm.study.schedule import duration
@@ -27,6 +27,10 @@ column "less best coarse" is the difference from the best coarse arm of the same
 seed and by query, with its interval. An interval of one seed holds the queries alone. "Fewer
 examples", "FLOPs" and "seconds": how many times fewer the arm takes to the highest point of that
 coarse arm's learning curve; – means that it does not reach it."""
+
+OTHERS = """\
+All columns are about pictures with words but the one that names another pair. It has R@10 of that
+pair, both directions, by the same score, and in brackets the difference from the same coarse arm."""
 
 RATIO = """\
 The ratio is B/b: fine training at a batch of b is at least as good as the best coarse arm over all
@@ -92,24 +96,33 @@ def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
         axes = [axis for axis in ("batch", "noise", "updates") if axis in known]
         varying = comparison.varying(list(of_pairs))
         axes += [axis for axis in varying if axis not in (*axes, "examples")]
+        others = _other_pairs(of_pairs)
         head = [
             *(*axes, "arm", "text to clip", "clip to text", "both", "less best coarse"),
-            *("coarse score", "motion probe"),
+            *("coarse score", *([", ".join(others)] if others else []), "motion probe"),
             *("fewer examples", "fewer FLOPs", "fewer seconds", "seeds"),
         ]
         rows = [
             [*(_value(dict(point).get(axis)) for axis in axes), *cells]
             for point, arms in of_pairs.items()
-            for cells in _rows(arms)
+            for cells in _rows(arms, bool(others))
         ]
-        parts.append(f"### {pairs or 'All'}\n\n{_markdown(head, rows, left=len(axes) + 1)}")
+        table = _markdown(head, rows, left=len(axes) + 1)
+        parts += [f"### {pairs or 'All'}", *([OTHERS] if others else []), table]
     return "\n\n".join(parts)
 
 
-def _rows(arms: Mapping[str, Runs]) -> list[list[str]]:
+def _other_pairs(points: Mapping[Point, Mapping[str, Runs]]) -> list[str]:
+    """The pairs that are retrieved beside the judged one, in some run."""
+    runs = [run for arms in points.values() for of_arm in arms.values() for run in of_arm]
+    return sorted({pair for run in runs for pair in comparison.other_pairs(run)})
+
+
+def _rows(arms: Mapping[str, Runs], others: bool) -> list[list[str]]:
     """A row for each arm at one point; coarse arms first, the best of each family first."""
     best = comparison.best_coarse(arms)
     both = {name: comparison.measured(runs, BOTH) for name, runs in arms.items()}
+    other = {name: comparison.measured(runs, OTHER_PAIRS) for name, runs in arms.items()}
     order = sorted(arms, key=lambda name: (comparison.family(arms[name]), -both[name].mean))
     rows = []
     for name in order:
@@ -124,12 +137,20 @@ def _rows(arms: Mapping[str, Runs]) -> list[list[str]]:
                 *(_share(comparison.measured(runs, number)) for number in (*JUDGED[:2], BOTH)),
                 _signed(less) if less else _DASH,
                 _share(comparison.measured(runs, COARSE_SCORE)),
+                *([_with_difference(other, name, best)] if others else []),
                 _share(comparison.measured(runs, PROBE)),
                 *(_times(times.get(unit)) for unit in ("examples", "flops", "seconds")),
                 str(len(runs)),
             ]
         )
     return rows
+
+
+def _with_difference(found: Mapping[str, Measurement | None], name: str, best: str | None) -> str:
+    """The number of one arm, and in brackets how far it is from that of the best coarse arm."""
+    of_arm, of_best = found[name], found.get(best) if best != name else None
+    less = difference(of_arm, of_best) if of_arm and of_best else None
+    return f"{_share(of_arm)} ({_signed(less)})" if less else _share(of_arm)
 
 
 def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:

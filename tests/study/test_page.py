@@ -60,6 +60,29 @@ def test_a_page(tmp_path):
             assert (tmp_path / "page_figures" / f"{name}.{ending}").stat().st_size > 5000
 
 
+def test_pairs_that_are_retrieved_beside_the_judged_one(tmp_path):
+    """Sound with words stands 0.2 above pictures with words."""
+    found = made()
+    for one in found:
+        for name in list(one["metrics"]):
+            if name.startswith("retrieval_video_text/"):
+                other = name.replace("video", "audio")
+                one["metrics"][other] = one["metrics"][name] + 0.2
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[8:11] == ["coarse score", "audio_text", "motion probe"]
+    coarse, fine = rows(tables, "32", "0.5", "80")
+
+    def mean(cell):
+        return float(cell.partition("%")[0])
+
+    assert mean(coarse[9]) == pytest.approx(mean(coarse[6]) + 20, abs=0.11)
+    assert mean(fine[9]) == pytest.approx(mean(fine[6]) + 20, abs=0.11)
+    assert "(" not in coarse[9]
+    assert f"({fine[7].partition(' ')[0]}" in fine[9], "the same lead as of pictures"
+
+
 def test_a_study_without_noise_whose_curves_are_points(tmp_path):
     found = []
     for one in made():
