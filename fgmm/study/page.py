@@ -30,7 +30,7 @@ coarse arm's learning curve; – means that it does not reach it."""
 
 OTHERS = """\
 All columns are about pictures with words but the one that names another pair. It has R@10 of that
-pair, both directions, by the same score, and in brackets the difference from the same coarse arm."""
+pair, both directions, by the same score; in brackets, the difference from the same coarse arm."""
 
 RATIO = """\
 The ratio is B/b: fine training at a batch of b is at least as good as the best coarse arm over all
