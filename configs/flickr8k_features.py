@@ -80,13 +80,20 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def heads_and_text(
-    variant: ml_collections.ConfigDict, images: Callable[..., dict[str, Any]]
+    variant: ml_collections.ConfigDict,
+    images: Callable[..., dict[str, Any]],
+    *,
+    clips: int = IMAGES,
+    tuning: int = TUNING,
+    trained_on: str = "train",
 ) -> ml_collections.ConfigDict:
     """The config without the video encoder and the sizes of its input.
 
     Args:
       variant: with the keys of ``VARIANTS``.
       images: the source of a split, or of a part of it from ``start`` to ``stop``.
+      clips: of the split ``train``; ``tuning`` of them, the last, are those of ``split=tune``.
+      trained_on: the split to train on, with the clips of ``train``.
 
     Raises:
       ConfigError: a variant is unknown or out of bounds.
@@ -106,10 +113,11 @@ def heads_and_text(
     config.seed, config.batch_size = variant.seed, variant.batch
     config.steps = max(1, variant.examples // variant.batch)
 
-    trained, ranked = images("train"), images(variant.split)
     if variant.split == "tune":
-        trained = images("train", stop=IMAGES - TUNING)
-        ranked = images("train", start=IMAGES - TUNING, stop=IMAGES)
+        trained = images(trained_on, stop=clips - tuning)
+        ranked = images("train", start=clips - tuning, stop=clips)
+    else:
+        trained, ranked = images(trained_on), images(variant.split)
     config.data.source = trained
     if variant.wrong:
         config.data.source = {

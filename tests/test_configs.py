@@ -84,7 +84,7 @@ def variants(tmp_path_factory):
     on_howto100m = f"root={narrated},tokenizer={model},validation=0.3"
     on_prepared = prepared_variants(tmp_path, narrated, model)
     stored = tmp_path / "stored"
-    for split in ("train", "dev"):
+    for split in ("train", "dev", "near"):
         write_features(stored / split, 16, (1, 7, 7, 1280))
     clip, network, words = converted_runs(tmp_path)
     on_pictures = f"root={corpus},tokenizer={model},weights={network}"
@@ -108,6 +108,10 @@ def variants(tmp_path_factory):
             f"root={stored},tokenizer={model}",
             f"root={stored},arm=coarse_mean,wrong=0.5,words={words}",
             f"root={stored},tokenizer={model},arm=gated_bag,captions=2",
+        ],
+        "storybook_features": [
+            f"root={stored},words={words}",
+            f"root={stored},tokenizer={model},arm=coarse_mean,captions=1",
         ],
         "flickr8k_pretrained": [
             f"{on_pictures},blocks=1",
@@ -180,6 +184,15 @@ def test_words_come_with_their_tokenizer():
     get_config = importlib.import_module("configs.flickr8k_features").get_config
     with pytest.raises(configs.ConfigError, match="words='run' has a tokenizer of its own"):
         get_config("words=run,tokenizer=mine.model")
+
+
+def test_pages_are_ranked_by_their_own_text():
+    get_config = importlib.import_module("configs.storybook_features").get_config
+    for captions, folder in ((1, "train"), (3, "near")):
+        config = get_config(f"captions={captions},split=tune")
+        trained, ranked = config.data.source, config.evals.retrieval.source
+        assert (trained.root, trained.stop) == (f"storybook_features/{folder}", 2290)
+        assert (ranked.root, ranked.start, ranked.stop) == ("storybook_features/train", 2290, 2590)
 
 
 def test_a_bag_of_captions_has_more_than_one():

@@ -8,6 +8,7 @@ reported results are on the official dev images, since the test images are not a
 
 import pathlib
 import runpy
+from typing import Any
 
 import ml_collections
 
@@ -45,35 +46,51 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
             f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
         )
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
-    usable = [name for name, arm in ARMS.items() if not arm.has_bags or min(captions) > 1]
+    grid = PARTS[variant.part] | {"captions": captions, "words": variant.words}
+    # Tuning has one share of wrong captions.
+    return study("flickr8k_features", variant, grid, {"wrong": 0.5}, batch=128, captions=1)
+
+
+def study(
+    experiment: str,
+    variant: ml_collections.ConfigDict,
+    grid: dict[str, Any],
+    tuned: dict[str, Any],
+    **defaults: Any,
+) -> ml_collections.ConfigDict:
+    """A study of heads and text on stored features.
+
+    Args:
+      experiment: the config of the cells.
+      variant: with the keys ``arms`` and ``examples``.
+      grid: the other axes, ``captions`` among them.
+      tuned: axes that have another value in tuning.
+      defaults: of the cells, where they are not those that all such studies have.
+
+    Raises:
+      ConfigError: an arm is unknown, or needs several captions.
+    """
+    fewest = min(grid["captions"])
+    usable = [name for name, arm in ARMS.items() if fewest > 1 or not arm.has_bags]
     arms = tuple(usable) if variant.arms == "all" else tuple(variant.arms.split("+"))
     for arm in arms:
         if arm not in usable:
             raise configs.ConfigError(
-                f"arm {arm!r} is unknown with captions={variant.captions}; "
-                f"allowed: {', '.join(usable)}"
+                f"arm {arm!r} is unknown with captions={fewest}; allowed: {', '.join(usable)}"
             )
-    grid = PARTS[variant.part] | {"arm": arms, "captions": captions, "seed": (0, 1, 2)}
-    grid |= {"examples": variant.examples, "words": variant.words}
-    # Tuning has one share of wrong captions and half of the examples.
-    tried = grid | {
-        "examples": variant.examples // 2,
-        "wrong": 0.5,
-        "split": "tune",
-        "seed": 100,
-    }
+    grid = grid | {"arm": arms, "examples": variant.examples, "seed": (0, 1, 2)}
+    tried = grid | {"examples": variant.examples // 2, "split": "tune", "seed": 100} | tuned
     return ml_collections.ConfigDict(
         {
-            "experiment": "flickr8k_features",
+            "experiment": experiment,
             "defaults": {
-                "batch": 128,
                 "rate": 1e-3,
                 "temperature_times": 1.0,
-                "captions": 1,
                 "words": "",
                 "wrong": 0.0,
                 "split": "dev",
                 "evaluations": 1,
+                **defaults,
             },
             "arms": {
                 name: {key: getattr(ARMS[name], key) for key in ("title", "family", "score")}

@@ -60,6 +60,7 @@ def test_wrong_variants_are_named(name, argument, message):
     [
         ("narrated_shapes", "tuned_on=video", "'video' is unknown; allowed: video_text"),
         ("flickr8k_features", "arms=coarse_bag", "'coarse_bag' is unknown with captions=1"),
+        ("storybook_features", "part=own,arms=gated_bag", "'gated_bag' is unknown with captions=1"),
     ],
 )
 def test_wrong_variants_of_one_study_are_named(name, argument, message):
