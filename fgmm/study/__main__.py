@@ -71,7 +71,7 @@ def _carried_out(
 def _chosen(study: Study, output: pathlib.Path, failed: list[str]) -> list[dict]:
     """Chooses from all results of tuning, of this command and of earlier ones, and writes it."""
     choices = tuning.choose(study.tune, _tuned(study, output), failed)
-    tuning.write(output / "results" / "choice.json", study.tune, choices)
+    tuning.write(output / "results" / tuning.CHOICE, study.tune, choices)
     return choices
 
 

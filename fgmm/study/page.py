@@ -7,6 +7,7 @@
 """
 
 import collections
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +15,7 @@ from absl import flags
 
 from fgmm import command_line, provenance
 from fgmm.config import ConfigError
-from fgmm.study import comparison, figures, outcome
+from fgmm.study import comparison, figures, outcome, tuning
 from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, OTHER_PAIRS, PROBE, Point, Runs
 from fgmm.study.headline import ByBatch, Headline, headline, rising
 from fgmm.study.intervals import Interval, Measurement, difference, interval
@@ -38,6 +39,11 @@ batches up to B. It counts only where coarse itself gains from b to B by more th
 the difference; elsewhere batch does not matter. In brackets: fine less that coarse arm, or the gain
 of coarse."""
 
+TUNING = """\
+R@10 of each cell that was tried, both directions, by the score of the arm; one seed, which is not
+reported, on the part of the corpus for tuning. The best has a star and is what the arm has above.
+A column is named by its {axes}."""
+
 _DASH = "–"
 _Y_LABEL = "R@10, both directions"
 
@@ -59,7 +65,8 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
     if not found:
         raise ConfigError(f"--results={results}: there is no run/*.json in it; run a study first")
     points = comparison.points(found)
-    tables = f"{_ratios(points)}\n\n{_comparisons(points)}"
+    parts = [_ratios(points), _comparisons(points), *_tuning(results / tuning.CHOICE)]
+    tables = "\n\n".join(parts)
     folder = output.with_name(f"{output.stem}_figures")
     pictures = "\n\n".join(
         f"![{caption}]({folder.name}/{name}.svg)\n\n{caption}."
@@ -170,6 +177,30 @@ def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:
     if not rows:
         table = "No fine arm shares a batch with a coarse arm that has a larger one as well."
     return f"## The ratio of batches\n\n{RATIO}\n\n{table}"
+
+
+def _tuning(path: pathlib.Path) -> list[str]:
+    """A table for each set of values that was tried, with a row for each group; see ``tuning``."""
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    axes = " and ".join(axis.replace("_", " ") for axis in found["chosen"])
+    tables = collections.defaultdict(list)
+    for choice in found["choices"]:
+        best = [choice["chosen"][axis] for axis in found["chosen"]]
+        columns = tuple(", ".join(map(_value, values)) for *values, _ in choice["tried"])
+        cells = [
+            f"{_percent(value)}{'*' if values == best else ''}"
+            for *values, value in choice["tried"]
+        ]
+        tables[columns].append([*map(_value, choice["at"]), *cells])
+    return [
+        f"## Tuning\n\n{TUNING.format(axes=axes)}",
+        *(
+            _markdown([*found["by"], *columns], rows, left=len(found["by"]))
+            for columns, rows in tables.items()
+        ),
+    ]
 
 
 # The runs that one rule compares, by arm and batch.
@@ -408,6 +439,10 @@ def _share(found: Measurement | None) -> str:
     of = interval(found)
     half = "" if of.half != of.half else f" ± {100 * of.half:.1f}"
     return f"{100 * of.mean:.1f}%{half}"
+
+
+def _percent(value: float | None) -> str:
+    return "failed" if value is None else f"{100 * value:.1f}%"
 
 
 def _signed(of: Interval) -> str:

@@ -15,6 +15,8 @@ from fgmm.study import outcome
 from fgmm.study.grid import Cell, Stage
 from fgmm.study.outcome import Result
 
+# The file of the choices, beside the results.
+CHOICE = "choice.json"
 METRIC = "mean of R@10 over both directions, by the score of the arm"
 DIRECTIONS = ("text to clip", "clip to text")
 

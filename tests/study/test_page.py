@@ -4,7 +4,7 @@ import pytest
 
 from configs.study import narrated_shapes
 from fgmm.config import ConfigError
-from fgmm.study import comparison, figures, grid, outcome, page
+from fgmm.study import comparison, figures, grid, outcome, page, tuning
 from tests.study.small import result, spread
 
 BATCHES = {8: 0.3, 32: 0.5, 128: 0.7}
@@ -81,6 +81,29 @@ def test_pairs_that_are_retrieved_beside_the_judged_one(tmp_path):
     assert mean(fine[9]) == pytest.approx(mean(fine[6]) + 20, abs=0.11)
     assert "(" not in coarse[9]
     assert f"({fine[7].partition(' ')[0]}" in fine[9], "the same lead as of pictures"
+
+
+def test_what_was_tried_in_tuning(tmp_path):
+    write(tmp_path, made())
+    tried = [[0.002, 1.0, 0.25], [0.004, 1.0, 0.5], [0.004, 2.0, None]]
+    choice = {
+        "metric": tuning.METRIC,
+        "by": ["arm", "batch"],
+        "chosen": ["rate", "temperature_times"],
+        "choices": [
+            {
+                "at": ["gated", 32],
+                "chosen": {"rate": 0.004, "temperature_times": 1.0},
+                "tried": tried,
+            }
+        ],
+    }
+    outcome.write(tmp_path / tuning.CHOICE, choice)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert "A column is named by its rate and temperature times." in tables
+    (head,) = rows(tables, "arm", "batch", "0.002, 1.0")
+    assert head[3:] == ["0.004, 1.0", "0.004, 2.0"]
+    assert rows(tables, "gated", "32") == [["gated", "32", "25.0%", "50.0%*", "failed"]]
 
 
 def test_a_study_without_noise_whose_curves_are_points(tmp_path):
