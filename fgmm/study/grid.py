@@ -29,11 +29,13 @@ class Cell:
       stage: "tune" or "run".
       name: of its files; it tells the arm, the values that differ from the defaults, and the seed.
       coordinates: the value on every axis.
+      defaults: of the study, by axis.
     """
 
     stage: str
     name: str
     coordinates: Coordinates
+    defaults: Coordinates = dataclasses.field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -118,9 +120,8 @@ def _stage(name: str, config: Mapping, arms: Mapping, left_out: Sequence[str]) -
     """Expands the grids of a stage. The axes ``left_out`` get their values later, by tuning."""
     entry = plain(config[name])
     _known(entry, _STAGE_KEYS, name, required=("grids", "evaluations"))
-    defaults = {
-        axis: value for axis, value in config.get("defaults", {}).items() if axis not in left_out
-    }
+    every = plain(config.get("defaults", {}))
+    defaults = {axis: value for axis, value in every.items() if axis not in left_out}
     cells: dict[tuple, Cell] = {}
     for grid in entry["grids"]:
         for coordinates in _expanded(plain(grid), defaults, name, left_out):
@@ -128,7 +129,7 @@ def _stage(name: str, config: Mapping, arms: Mapping, left_out: Sequence[str]) -
                 raise ConfigError(
                     f"{name}: arm={coordinates['arm']!r} is unknown; allowed: {', '.join(arms)}"
                 )
-            cell = Cell(name, _name(coordinates, defaults), coordinates)
+            cell = Cell(name, _name(coordinates, defaults), coordinates, every)
             cells.setdefault(tuple(sorted(coordinates.items())), cell)
     return Stage(
         cells=tuple(cells.values()),

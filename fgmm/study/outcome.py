@@ -197,12 +197,11 @@ def is_done(cell: Cell, path: pathlib.Path) -> bool:
     """Whether the file holds the result of this cell.
 
     A cell is not done if other values have been chosen for it since. An axis that was added to the
-    study later is not in the file and is not compared: the file is taken to have its default.
+    study later is not in the file, whose result is that of the axis's default.
 
     Raises:
       ConfigError: the file holds no result of a cell.
     """
     if not path.exists():
         return False
-    coordinates = read(path)["coordinates"]
-    return all(cell.coordinates.get(axis) == value for axis, value in coordinates.items())
+    return cell.defaults | read(path)["coordinates"] == cell.coordinates

@@ -6,6 +6,7 @@ its arm. A cell that failed, for instance because of too high a rate, is never c
 """
 
 import collections
+import dataclasses
 import json
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -75,7 +76,7 @@ def applied(cells: Sequence[Cell], stage: Stage, choices: Sequence[dict[str, Any
     """The cells with their chosen values on the tuned axes; cells without a choice are left out."""
     chosen = {tuple(choice["at"]): choice["chosen"] for choice in choices}
     return [
-        Cell(cell.stage, cell.name, cell.coordinates | chosen[cell.at(stage.by)])
+        dataclasses.replace(cell, coordinates=cell.coordinates | chosen[cell.at(stage.by)])
         for cell in cells
         if cell.at(stage.by) in chosen
     ]

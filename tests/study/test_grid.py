@@ -1,11 +1,13 @@
 """Grids, expanded and selected."""
 
+import dataclasses
+
 import ml_collections
 import pytest
 
 from fgmm.config import ConfigError
-from fgmm.study import grid, programs
-from tests.study.small import FAKE, study
+from fgmm.study import grid, outcome, programs
+from tests.study.small import DEFAULTS, FAKE, study
 
 
 def read(tmp_path, **changes):
@@ -132,3 +134,17 @@ def test_one_thread_a_cell():
     assert (environment["OMP_NUM_THREADS"], environment["HOME"]) == ("1", "h")
     flags = "--xla_cpu_multi_thread_eigen=true"
     assert programs.environment({"XLA_FLAGS": flags})["XLA_FLAGS"] == flags
+
+
+@pytest.mark.parametrize(("chosen", "done"), [(1.0, True), (2.0, False)])
+def test_an_axis_that_was_added_has_its_default_in_earlier_results(tmp_path, chosen, done):
+    earlier = read(tmp_path).run.cells[0]
+    coordinates = earlier.coordinates | {"rate": 0.004, "temperature_times": 1.0}
+    outcome.write(tmp_path / "cell.json", {"coordinates": coordinates, "judged": {}})
+    tune = study(tmp_path)["tune"] | {"chosen": ("rate", "temperature_times", "added")}
+    cell = read(tmp_path, defaults=DEFAULTS | {"added": 1.0}, tune=tune).run.cells[0]
+    assert cell.name == earlier.name
+    assert not outcome.is_done(cell, tmp_path / "cell.json"), "nothing is chosen yet"
+    values = cell.coordinates | {"rate": 0.004, "temperature_times": 1.0, "added": chosen}
+    whole = dataclasses.replace(cell, coordinates=values)
+    assert outcome.is_done(whole, tmp_path / "cell.json") is done
