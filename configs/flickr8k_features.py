@@ -40,6 +40,7 @@ VARIANTS = {
     "examples": 18_000,
     "rate": 1e-3,
     "temperature_times": 1.0,
+    "contrast_times": 1.0,
     "captions": 1,
     "wrong": 0.0,
     "seed": 0,
@@ -59,7 +60,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       bags need several ``captions``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
-    - ``temperature_times``: factor of the arm's tuned temperature.
+    - ``temperature_times``: factor of the arm's tuned temperature; ``contrast_times``: that of the
+      temperature of the loss, in all terms.
     - ``captions``: how many of an image's five captions a step sees at once; the scores of an image
       are means over them.
     - ``wrong``: share of the training captions that are taken from other images.
@@ -150,9 +152,9 @@ def heads_and_text(
 
     for name, term in arm.terms.items():
         entry = {"pair": "video_text", "space": "joint", **term}
-        if arm.tuned in entry:
-            entry[arm.tuned] *= variant.temperature_times
-        config.objective.terms[name] = entry
+        config.objective.terms[name] = arm.tempered(
+            entry, variant.temperature_times, variant.contrast_times
+        )
 
     config.objective.score = arm.score
     config.optimizer.learning_rate = variant.rate

@@ -19,9 +19,9 @@ PAIRS = {
 }
 RETRIEVED = ("video_text", "audio_text")
 
-COARSE = {"name": "info_nce", "level": "coarse"}
-BAG = {"name": "mil_nce", "level": "coarse", "temperature": 0.07}
-FINE = {"name": "info_nce", "level": "fine", "attention_temperature": 0.1}
+COARSE = {"name": "info_nce", "level": "coarse", "temperature": 0.07}
+BAG = COARSE | {"name": "mil_nce"}
+FINE = COARSE | {"level": "fine", "attention_temperature": 0.1}
 SOFTMAX = FINE | {"pool": "softmax"}
 LOGSUMEXP = FINE | {"pool": "logsumexp"}
 SYMMETRIC = LOGSUMEXP | {"direction": "symmetric"}
@@ -56,8 +56,14 @@ class Arm(NamedTuple):
         learned = any(term.get("weighting") == "learned" for term in self.terms.values())
         return learned or self.pool == "gate"
 
+    def tempered(self, entry: dict[str, Any], tuned: float, contrast: float) -> dict[str, Any]:
+        """The entry of a term with its tuned temperature and that of its loss multiplied."""
+        times = {"temperature": contrast}
+        times[self.tuned] = times.get(self.tuned, 1.0) * tuned
+        return entry | {name: entry[name] * by for name, by in times.items() if name in entry}
 
-ON_COARSE = {"coarse": COARSE | {"temperature": 0.07}}
+
+ON_COARSE = {"coarse": COARSE}
 ARMS = {
     "coarse_mean": Arm("coarse, mean pooling", "coarse", "coarse", ON_COARSE, "temperature"),
     "coarse_max": Arm("coarse, max pooling", "coarse", "coarse", ON_COARSE, "temperature", "max"),
@@ -129,7 +135,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``noise``: share of the narration that is about something else; ``clutter``: objects of a clip
       that nobody speaks of, in training and in retrieval.
     - ``width``: factor of the widths of all encoders.
-    - ``rate``: the learning rate; ``temperature_times``: factor of the arm's tuned temperature.
+    - ``rate``: the learning rate; ``temperature_times``: factor of the arm's tuned temperature;
+      ``contrast_times``: factor of the temperature of the loss, in all terms.
     - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
     - ``evaluations``: how often retrieval is measured, the end included.
     """
@@ -144,6 +151,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         width=1.0,
         rate=4e-3,
         temperature_times=1.0,
+        contrast_times=1.0,
         corpus=0,
         evaluations=8,
     )
@@ -186,9 +194,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for pair, weight in pairs.items():
         for name, term in arm.terms.items():
             entry = {"pair": pair, "space": "joint", "weight": weight, **term}
-            if arm.tuned in entry:
-                entry[arm.tuned] *= variant.temperature_times
-            config.objective.terms[f"{name}_{pair}"] = entry
+            config.objective.terms[f"{name}_{pair}"] = arm.tempered(
+                entry, variant.temperature_times, variant.contrast_times
+            )
 
     config.objective.score = arm.score
     config.optimizer.learning_rate = variant.rate
