@@ -40,7 +40,7 @@ VARIANTS = {
     "examples": 18_000,
     "rate": 1e-3,
     "temperature_times": 1.0,
-    "contrast_times": 1.0,
+    "coarse_times": 1.0,
     "captions": 1,
     "wrong": 0.0,
     "seed": 0,
@@ -60,8 +60,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       bags need several ``captions``.
     - ``batch``; ``examples``, images seen in training, each with ``captions`` of its captions;
       ``rate``, of learning.
-    - ``temperature_times``: factor of the arm's tuned temperature; ``contrast_times``: that of the
-      temperature of the loss, in all terms.
+    - ``temperature_times``: factor of the arm's tuned temperature; ``coarse_times``: that of the
+      temperature of coarse losses.
     - ``captions``: how many of an image's five captions a step sees at once; the scores of an image
       are means over them.
     - ``wrong``: share of the training captions that are taken from other images.
@@ -153,7 +153,7 @@ def heads_and_text(
     for name, term in arm.terms.items():
         entry = {"pair": "video_text", "space": "joint", **term}
         config.objective.terms[name] = arm.tempered(
-            entry, variant.temperature_times, variant.contrast_times
+            entry, variant.temperature_times, variant.coarse_times
         )
 
     config.objective.score = arm.score

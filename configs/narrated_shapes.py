@@ -56,9 +56,11 @@ class Arm(NamedTuple):
         learned = any(term.get("weighting") == "learned" for term in self.terms.values())
         return learned or self.pool == "gate"
 
-    def tempered(self, entry: dict[str, Any], tuned: float, contrast: float) -> dict[str, Any]:
-        """The entry of a term with its tuned temperature and that of its loss multiplied."""
-        times = {"temperature": contrast}
+    def tempered(self, entry: dict[str, Any], tuned: float, coarse: float) -> dict[str, Any]:
+        """The entry of a term with its tuned temperature multiplied, and with that of the loss if
+        the term is coarse.
+        """
+        times = {"temperature": coarse if entry["level"] == "coarse" else 1.0}
         times[self.tuned] = times.get(self.tuned, 1.0) * tuned
         return entry | {name: entry[name] * by for name, by in times.items() if name in entry}
 
@@ -136,7 +138,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       that nobody speaks of, in training and in retrieval.
     - ``width``: factor of the widths of all encoders.
     - ``rate``: the learning rate; ``temperature_times``: factor of the arm's tuned temperature;
-      ``contrast_times``: factor of the temperature of the loss, in all terms.
+      ``coarse_times``: factor of the temperature of coarse losses.
     - ``corpus``: seed of the corpus that retrieval is measured on: 1 to tune, 0 to report.
     - ``evaluations``: how often retrieval is measured, the end included.
     """
@@ -151,7 +153,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         width=1.0,
         rate=4e-3,
         temperature_times=1.0,
-        contrast_times=1.0,
+        coarse_times=1.0,
         corpus=0,
         evaluations=8,
     )
@@ -195,7 +197,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         for name, term in arm.terms.items():
             entry = {"pair": pair, "space": "joint", "weight": weight, **term}
             config.objective.terms[f"{name}_{pair}"] = arm.tempered(
-                entry, variant.temperature_times, variant.contrast_times
+                entry, variant.temperature_times, variant.coarse_times
             )
 
     config.objective.score = arm.score

@@ -17,6 +17,18 @@ from fgmm import config as configs
 # In the checkout and in the package, the config of the cells is in the parent folder.
 _CELL = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))
 ARMS = _CELL["ARMS"]
+# By family, the temperatures that are tried beside the rates; as many cells for each. That of the
+# loss is what ``temperature_times`` multiplies in coarse arms.
+TEMPERATURES = {
+    "coarse": (
+        {"rate": 2e-3, "temperature_times": (0.5, 2.0, 4.0)},
+        {"rate": 1e-3, "temperature_times": 2.0},
+    ),
+    "fine": (
+        {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
+        {"rate": (1e-3, 2e-3), "temperature_times": 0.5, "coarse_times": 2.0},
+    ),
+}
 PARTS = {
     "wrong": {"batch": 128, "wrong": (0.0, 0.25, 0.5, 0.75)},
     "batches": {"batch": (32, 128, 512), "wrong": (0.0, 0.5)},
@@ -86,6 +98,7 @@ def study(
             "defaults": {
                 "rate": 1e-3,
                 "temperature_times": 1.0,
+                "coarse_times": 1.0,
                 "words": "",
                 "wrong": 0.0,
                 "split": "dev",
@@ -99,11 +112,13 @@ def study(
             "run": {"grids": [grid], "evaluations": (("retrieval", ""),)},
             "tune": {
                 "grids": [
-                    tried | {"rate": (5e-4, 1e-3, 2e-3, 4e-3), "temperature_times": 1.0},
-                    tried | {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
+                    tried | {"arm": of_family, **values}
+                    for family, temperatures in TEMPERATURES.items()
+                    if (of_family := tuple(arm for arm in arms if ARMS[arm].family == family))
+                    for values in ({"rate": (5e-4, 1e-3, 2e-3, 4e-3)}, *temperatures)
                 ],
                 "by": ("arm", "batch", "captions", "words"),
-                "chosen": ("rate", "temperature_times"),
+                "chosen": ("rate", "temperature_times", "coarse_times"),
                 "evaluations": (("retrieval", ""),),
             },
         }
