@@ -255,13 +255,13 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
     Raises:
       ConfigError: a flag names a component or an option that is not there.
     """
-    lines = []
+    lines, known = [], {}
     with config.unlocked():
         _add_loggers(config, flags)
         for key, room in _entries_with_sources(config):
             entry, path = (at(config, key), f"{key}.") if key else (config, "")
             former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
-            options = options_of_entry(room, name, key)
+            known[key] = options = options_of_entry(room, name, key)
             if name != former:
                 left_out = _rename(entry, name, options_of_entry(room, former, key), options)
                 if left_out:
@@ -271,7 +271,7 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
                 if entry.get(option) is None:
                     entry[option] = _place_for(options[option])
     for key, value in flags.items():
-        _check_there(config, key, value)
+        _check_there(config, key, value, known)
     return lines
 
 
@@ -339,12 +339,18 @@ def _place_for(option: Option) -> Any:
     return ml_collections.config_dict.placeholder(kind)
 
 
-def _check_there(config: Config, key: str, value: str) -> None:
+def _check_there(
+    config: Config, key: str, value: str, known: Mapping[str, Mapping[str, Option]]
+) -> None:
+    """Raises ConfigError if a flag names neither a key of the config nor, in an entry whose key is
+    in ``known``, an option of the component.
+    """
     names = key.partition("[")[0].split(".")
-    for depth, name in enumerate(names, 1):
+    for depth, name in enumerate(names):
         if isinstance(config, Config) and name not in config:
-            where = ".".join(names[:depth])
-            raise ConfigError(f"config.{where}={value} is unknown; {allowed(name, sorted(config))}")
+            where = ".".join(names[: depth + 1])
+            could_be = sorted({*config, *known.get(".".join(names[:depth]), ())})
+            raise ConfigError(f"config.{where}={value} is unknown; {allowed(name, could_be)}")
         config = config[name] if isinstance(config, Config) else None
 
 

@@ -220,6 +220,13 @@ def test_options_of_a_protocol_need_not_stand_in_its_file(monkeypatch):
     assert (config.batch_size, config.source.noise, config.source.clips) == (8, 0.5, 1000)
 
 
+def test_an_option_that_does_not_stand_in_the_file_is_found_by_its_misspelling(monkeypatch):
+    protocol = "--config=configs/eval/retrieval.py:corpus=narrated_shapes"
+    for option, meant in (("exhaustiv", "exhaustive"), ("source.nois", "noise")):
+        with pytest.raises(flags.IllegalFlagValueError, match=rf"; did you mean {meant}\?"):
+            parsed(monkeypatch, protocol, f"--config.{option}=1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
