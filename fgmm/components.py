@@ -261,7 +261,11 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
         for key, room in _entries_with_sources(config):
             entry, path = (at(config, key), f"{key}.") if key else (config, "")
             former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
-            known[key] = options = options_of_entry(room, name, key)
+            options = options_of_entry(room, name, key)
+            if not key:
+                # A protocol stands alone, so it has no options of a place among evaluations.
+                options = {n: o for n, o in options.items() if n not in declared(_PLACES[room])}
+            known[key] = options
             if name != former:
                 left_out = _rename(entry, name, options_of_entry(room, former, key), options)
                 if left_out:
