@@ -69,14 +69,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``split``: of retrieval: ``tune`` for the last 1,000 training images, which are then not
       trained on; ``dev``, or ``test`` where there are features of it, to report.
     - ``evaluations``: how often retrieval is measured, the end included.
+    - ``shown``: how many images are one clip, with the captions of all of them, in training and in
+      retrieval; ``captions`` are then of all of them together. See the source ``slideshow``.
     """
-    variant = configs.variant(argument, root="flickr8k_features", **VARIANTS)
+    variant = configs.variant(argument, root="flickr8k_features", shown=1, **VARIANTS)
 
     def features(split: str, **part: int) -> dict[str, str | int]:
         return {"name": "features", "root": f"{variant.root}/{split}", **part}
 
-    config = heads_and_text(variant, features)
-    config.data.update(frames=1, height=7, width=7, features=1280)
+    config = heads_and_text(variant, features, shown=variant.shown)
+    config.data.update(frames=variant.shown, height=7, width=7, features=1280)
     config.model.video = {"name": "features", "norm": "layer"}
     return components.complete(config)
 
@@ -88,6 +90,7 @@ def heads_and_text(
     clips: int = IMAGES,
     tuning: int = TUNING,
     trained_on: str = "train",
+    shown: int = 1,
 ) -> ml_collections.ConfigDict:
     """The config without the video encoder and the sizes of its input.
 
@@ -96,6 +99,7 @@ def heads_and_text(
       images: the source of a split, or of a part of it from ``start`` to ``stop``.
       clips: of the split ``train``; ``tuning`` of them, the last, are those of ``split=tune``.
       trained_on: the split to train on, with the clips of ``train``.
+      shown: how many images are one clip.
 
     Raises:
       ConfigError: a variant is unknown or out of bounds.
@@ -120,6 +124,10 @@ def heads_and_text(
         ranked = images("train", start=clips - tuning, stop=clips)
     else:
         trained, ranked = images(trained_on), images(variant.split)
+    if shown > 1:
+        trained, ranked = (
+            {"name": "slideshow", "shown": shown, "source": part} for part in (trained, ranked)
+        )
     config.data.source = trained
     if variant.wrong:
         config.data.source = {
@@ -162,6 +170,7 @@ def heads_and_text(
     config.evals.retrieval = {
         "name": "retrieval",
         "every": max(1, config.steps // variant.evaluations),
+        "captions": 5 * shown,
         # Some captions are far longer than most.
         "phrases": 24,
         "tokens": 96,

@@ -107,7 +107,7 @@ def variants(tmp_path_factory):
         "flickr8k_features": [
             f"root={stored},tokenizer={model}",
             f"root={stored},arm=coarse_mean,wrong=0.5,words={words}",
-            f"root={stored},tokenizer={model},arm=gated_bag,captions=2",
+            f"root={stored},tokenizer={model},arm=gated_bag,captions=4,shown=2",
         ],
         "storybook_features": [
             f"root={stored},words={words}",

@@ -17,7 +17,6 @@ from fgmm.data.schema import (
     BatchShape,
     Caption,
     Clip,
-    FrameWriter,
     Resizing,
 )
 from fgmm.data.text import phrases
@@ -200,18 +199,9 @@ class Assembler:
         if record in self._frames:
             out[...] = self._frames[record]
             return
-        if clip.video is None:
-            raise BadInput("no_video", clip.clip_id)
-        video, (count, height, width) = clip.video, out.shape[:3]
-        resizing = self.shape.resizing
-        if isinstance(video, bytes):
-            decode.read_image(video, height, width, resizing, out)
-        elif isinstance(video, FrameWriter):
-            video.fill(out, resizing)
-        else:
-            decode.fit_frames(video(), count, height, width, out, resizing)
+        decode.fill_frames(out, clip.video, self.shape.resizing, clip.clip_id)
         # A picture is the same whatever is drawn.
-        if self.cache and (isinstance(video, bytes) or not self._draws):
+        if self.cache and (isinstance(clip.video, bytes) or not self._draws):
             self._frames[record] = out.copy()
 
     def _audio(self, out: np.ndarray, clip: Clip) -> None:

@@ -4,10 +4,10 @@ import io
 import math
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float16, Float32, Int, UInt8
 from PIL import Image
 
-from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
+from fgmm.data.schema import CROPPED, BadInput, FrameReader, FrameWriter, Resizing, Waveform
 
 # Formats that Pillow decodes by itself, in-process.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -183,6 +183,33 @@ def fit_frames(
             picture if fits else _fit(Image.fromarray(picture), height, width, resizing)
         )
     return out
+
+
+def fill_frames(
+    out: UInt8[np.ndarray, "T H W 3"] | Float16[np.ndarray, "T H W E"],
+    video: bytes | FrameWriter | FrameReader | None,
+    resizing: Resizing = CROPPED,
+    name: str = "",
+) -> None:
+    """Reads the pictures of a clip, in whatever form it has them.
+
+    Args:
+      out: written.
+      video: as in ``Clip.video``.
+      resizing: of pictures of another size.
+      name: of the clip, for errors.
+
+    Raises:
+      BadInput: ``no_video``, or what reading raises.
+    """
+    if video is None:
+        raise BadInput("no_video", name)
+    if isinstance(video, bytes):
+        read_image(video, *out.shape[1:3], resizing, out)
+    elif isinstance(video, FrameWriter):
+        video.fill(out, resizing)
+    else:
+        fit_frames(video(), *out.shape[:3], out, resizing)
 
 
 def fit_sound(waveform: Waveform, samples: int, rate: int) -> Float32[np.ndarray, "S"]:
