@@ -77,6 +77,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     def features(split: str, **part: int) -> dict[str, str | int]:
         return {"name": "features", "root": f"{variant.root}/{split}", **part}
 
+    if variant.shown <= 0:
+        raise configs.ConfigError(f"variant shown={variant.shown} must be above 0")
     config = heads_and_text(variant, features, shown=variant.shown)
     config.data.update(frames=variant.shown, height=7, width=7, features=1280)
     config.model.video = {"name": "features", "norm": "layer"}
@@ -124,10 +126,6 @@ def heads_and_text(
         ranked = images("train", start=clips - tuning, stop=clips)
     else:
         trained, ranked = images(trained_on), images(variant.split)
-    if shown > 1:
-        trained, ranked = (
-            {"name": "slideshow", "shown": shown, "source": part} for part in (trained, ranked)
-        )
     config.data.source = trained
     if variant.wrong:
         config.data.source = {
@@ -136,6 +134,10 @@ def heads_and_text(
             "share": variant.wrong,
             "seed": variant.seed,
         }
+    if shown > 1:
+        group = {"name": "slideshow", "shown": shown}
+        config.data.source = {**group, "source": config.data.source.to_dict()}
+        ranked = {**group, "source": ranked}
     config.data.update(captions=variant.captions, phrases=6, tokens=24, tokenizer=variant.tokenizer)
 
     config.model.text = {"name": "phrase_transformer", "width": 128, "context": "phrase"}

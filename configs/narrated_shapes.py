@@ -60,7 +60,7 @@ class Arm(NamedTuple):
         """The entry of a term with its tuned temperature multiplied, and with that of the loss if
         the term is coarse.
         """
-        times = {"temperature": coarse if entry["level"] == "coarse" else 1.0}
+        times = {"temperature": coarse if entry.get("level") == "coarse" else 1.0}
         times[self.tuned] = times.get(self.tuned, 1.0) * tuned
         return entry | {name: entry[name] * by for name, by in times.items() if name in entry}
 

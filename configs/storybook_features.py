@@ -28,8 +28,9 @@ _FEATURES = runpy.run_path(str(pathlib.Path(__file__).parent / "flickr8k_feature
 ARMS, CHEAPER_ARMS = _FEATURES["ARMS"], _FEATURES["CHEAPER_ARMS"]
 VARIANTS = _FEATURES["VARIANTS"] | {"batch": 32, "examples": 12_800, "captions": 3}
 PAGES = 2590
-# The last of the training pages, which rates and temperatures are tuned on.
-TUNING = 300
+# The last of the training pages, which are those of whole stories. Rates and temperatures are tuned
+# on them.
+TUNING = 297
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -37,10 +38,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     and ``dev`` of pages with their own text, and ``near`` of the training pages with three texts.
 
     - ``captions``: 1 for a page's own text, or how many of the three a step sees at once.
-    - ``split``: of retrieval, always by a page's own text: ``tune`` for the last 300 training
+    - ``split``: of retrieval, always by a page's own text: ``tune`` for the last 297 training
       pages, which are then not trained on, or ``dev``.
     """
     variant = configs.variant(argument, root="storybook_features", **VARIANTS)
+    if variant.split not in ("tune", "dev"):
+        raise configs.ConfigError(f"variant split={variant.split!r} is unknown; allowed: tune, dev")
+    if variant.captions > 3:
+        raise configs.ConfigError(f"variant captions={variant.captions} must be at most 3")
 
     def pages(split: str, **part: int) -> dict[str, str | int]:
         return {"name": "features", "root": f"{variant.root}/{split}", **part}
@@ -52,7 +57,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         tuning=TUNING,
         trained_on="train" if variant.captions == 1 else "near",
     )
-    # A quarter of the texts are longer; their last phrases are left out in training.
+    # A fifth of the texts are longer; their last phrases are left out in training.
     config.data.update(frames=1, height=7, width=7, features=1280, phrases=12, tokens=48)
     config.evals.retrieval.update(phrases=32, tokens=160)
     config.model.video = {"name": "features", "norm": "layer"}

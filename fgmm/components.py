@@ -224,10 +224,14 @@ def options_of_entry(room: str, name: str, key: str) -> dict[str, Option]:
     """The options of a component and of its place; those that follow from other keys have no
     default.
 
+    A protocol, whose key is empty, has no place among evaluations, and a source has one in a
+    mixture alone.
+
     Raises:
       ConfigError: there is no such component.
     """
-    place = declared(_place(room, name, key)) if room in _PLACES else {}
+    alone = not key or (room == "data.sources" and ".sources." not in key)
+    place = {} if alone or room not in _PLACES else declared(_place(room, name, key))
     if room == "optimizer":
         # Optimizers are functions of optax, not classes of a room.
         return importlib.import_module("fgmm.experiment.factories").declared(name) | place
@@ -261,11 +265,7 @@ def renamed(config: ml_collections.ConfigDict, flags: Mapping[str, str]) -> list
         for key, room in _entries_with_sources(config):
             entry, path = (at(config, key), f"{key}.") if key else (config, "")
             former, name = entry.get("name", ""), flags.get(f"{path}name", entry.get("name", ""))
-            options = options_of_entry(room, name, key)
-            if not key:
-                # A protocol stands alone, so it has no options of a place among evaluations.
-                options = {n: o for n, o in options.items() if n not in declared(_PLACES[room])}
-            known[key] = options
+            known[key] = options = options_of_entry(room, name, key)
             if name != former:
                 left_out = _rename(entry, name, options_of_entry(room, former, key), options)
                 if left_out:
@@ -299,10 +299,16 @@ def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
             sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
             yield from ((source, "data.sources") for source in sources)
         for source in sources:
-            if at(config, source).get("source"):
-                yield f"{source}.source", "data.sources"
-            parts = at(config, source).get("sources", {})
-            yield from ((f"{source}.sources.{part}", "data.sources") for part in parts)
+            yield from ((inner, "data.sources") for inner in _within(config, source))
+
+
+def _within(config: Config, source: str) -> Iterator[str]:
+    """The keys of the sources inside a source, at any depth."""
+    entry = at(config, source)
+    inner = [f"{source}.source"] if entry.get("source") else []
+    for key in (*inner, *(f"{source}.sources.{part}" for part in entry.get("sources", {}))):
+        yield key
+        yield from _within(config, key)
 
 
 def _rename(

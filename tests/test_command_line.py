@@ -227,6 +227,26 @@ def test_an_option_that_does_not_stand_in_the_file_is_found_by_its_misspelling(m
             parsed(monkeypatch, protocol, f"--config.{option}=1")
 
 
+def test_options_of_a_source_within_two_others(monkeypatch, tmp_path):
+    root = f"root={tmp_path},captions=10,shown=2,wrong=0.5"
+    config, _ = parsed(
+        monkeypatch,
+        f"--config=configs/flickr8k_features.py:{root}",
+        "--config.data.source.source.source.start=3",
+        "--config.data.source.source.seed=4",
+    )
+    outer = config.data.source
+    assert [outer.name, outer.source.name] == ["slideshow", "wrong_captions"]
+    assert (outer.source.seed, outer.source.source.start) == (4, 3)
+
+
+@pytest.mark.parametrize("option", ["data.source.weight", "data.source.weigt"])
+def test_a_source_that_is_no_part_has_no_weight(option, monkeypatch):
+    with pytest.raises(flags.IllegalFlagValueError, match="is unknown; allowed: ") as error:
+        parsed(monkeypatch, QUICKSTART, f"--config.{option}=1")
+    assert "did you mean weight" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,14 +17,18 @@ from fgmm import config as configs
 # In the checkout and in the package, the config of the cells is in the parent folder.
 _CELL = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "flickr8k_features.py"))
 ARMS = _CELL["ARMS"]
-# By family, the temperatures that are tried beside the rates; as many cells for each. That of the
-# loss is what ``temperature_times`` multiplies in coarse arms.
+# The temperatures that are tried beside the rates, as many cells for each arm. In coarse arms
+# ``temperature_times`` multiplies the temperature of the loss.
 TEMPERATURES = {
     "coarse": (
         {"rate": 2e-3, "temperature_times": (0.5, 2.0, 4.0)},
         {"rate": 1e-3, "temperature_times": 2.0},
     ),
     "fine": (
+        {"rate": 2e-3, "temperature_times": (0.25, 0.5, 2.0)},
+        {"rate": 1e-3, "temperature_times": 0.5},
+    ),
+    "fine beside coarse": (
         {"rate": 2e-3, "temperature_times": (0.5, 2.0)},
         {"rate": (1e-3, 2e-3), "temperature_times": 0.5, "coarse_times": 2.0},
     ),
@@ -112,10 +116,9 @@ def study(
             "run": {"grids": [grid], "evaluations": (("retrieval", ""),)},
             "tune": {
                 "grids": [
-                    tried | {"arm": of_family, **values}
-                    for family, temperatures in TEMPERATURES.items()
-                    if (of_family := tuple(arm for arm in arms if ARMS[arm].family == family))
-                    for values in ({"rate": (5e-4, 1e-3, 2e-3, 4e-3)}, *temperatures)
+                    tried | {"arm": arm, **values}
+                    for arm in arms
+                    for values in ({"rate": (5e-4, 1e-3, 2e-3, 4e-3)}, *_temperatures(arm))
                 ],
                 "by": ("arm", "batch", "captions", "words"),
                 "chosen": ("rate", "temperature_times", "coarse_times"),
@@ -123,3 +126,9 @@ def study(
             },
         }
     )
+
+
+def _temperatures(arm: str) -> tuple[dict[str, Any], ...]:
+    levels = {term.get("level") for term in ARMS[arm].terms.values()}
+    beside = " beside coarse" if ARMS[arm].family == "fine" and "coarse" in levels else ""
+    return TEMPERATURES[f"{ARMS[arm].family}{beside}"]

@@ -1,7 +1,7 @@
 """Coarse against fine where a text is about a part of a clip: four images of Flickr8k are one clip.
 
 A clip has the captions of its four images, 20 of them, and nothing says which is about which. The
-images, the captions and the features of ``configs/flickr8k_features.py`` are real, that four make a
+images, captions and features are real, those of ``configs/flickr8k_features.py``; that four make a
 clip is made up. Retrieval is among 250 such clips of the dev images.
 """
 
@@ -35,8 +35,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         raise configs.ConfigError(
             f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
         )
-    grid = {"batch": 32, "captions": (5 * SHOWN,), "words": variant.words, "shown": SHOWN}
+    grid = {"batch": 32, "captions": (5 * SHOWN,), "words": variant.words, **PARTS[variant.part]}
     return _FLICKR8K["study"](
-        *("flickr8k_features", variant, grid | PARTS[variant.part], {"wrong": 0.5}),
-        **{"batch": 32, "captions": 5 * SHOWN, "shown": SHOWN},
+        "flickr8k_features",
+        variant,
+        grid,
+        {"wrong": 0.5},
+        batch=32,
+        captions=5 * SHOWN,
+        shown=SHOWN,
     )

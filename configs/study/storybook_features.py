@@ -2,7 +2,7 @@
 
 The arms and all axes are those of ``configs/storybook_features.py``, which says how to make the
 features; the study looks for them in the folder in which it is started. Rates and temperatures are
-tuned on 300 of the training pages, which are then left out of training. No text is made wrong:
+tuned on 297 of the training pages, which are then left out of training. No text is made wrong:
 ``own`` has a page's text, and ``near`` those of the pages before and after as well.
 """
 

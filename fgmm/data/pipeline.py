@@ -113,6 +113,12 @@ class Assembler:
             )
         if self.shape.frames:
             _check_features(getattr(self.source, "feature_shape", None), self.shape)
+            least = getattr(self.source, "least_frames", 1)
+            if self.shape.frames < least:
+                raise ConfigError(
+                    f"data.frames={self.shape.frames} has no room for the {least} pictures that a "
+                    f"clip of the source shows; set it to {least} or a multiple"
+                )
 
     @property
     def _draws(self) -> bool:

@@ -9,11 +9,12 @@ are optional. *coarse, then NAME*: the best of the gallery by the coarse score a
 score; its cost is reported. *hubs corrected*: each score corrected by CSLS (``fgmm.eval.ranks``),
 which uses the statistics of this gallery and these queries.
 
-Ties go against the model. A clip may have several captions, and each is a query; equal captions are
-correct answers for each other's clips. Pictures, sounds and captions that exist but cannot be read
-count as failures: such a query has the worst rank, and such an item is never found. Clips that lack
-one side of the pair, such as sound, do not take part. Both are counted. Phrases of a caption that
-do not fit are left out, and their share is reported.
+Ties go against the model. A clip may have several captions, and each is a query, or with
+``join_captions`` all of them are one; equal captions are correct answers for each other's clips.
+Pictures, sounds and captions that exist but cannot be read count as failures: such a query has the
+worst rank, and such an item is never found. Clips that lack one side of the pair, such as sound, do
+not take part. Both are counted. Phrases of a caption that do not fit are left out, and their share
+is reported.
 """
 
 import collections
@@ -63,8 +64,9 @@ class Evaluation:
       term: name of the term whose similarity is the fine score; empty for the first fine term on
         the pair. Without a fine term there is only the coarse score.
       captions: the most captions of a clip; the first ones are taken.
-      join_captions: all captions of a clip are one query, as in a run that joins them.
-      phrases, tokens: room for a caption; 0 for the room of training.
+      join_captions: all captions of a clip are one query, as in a run that joins them; ``captions``
+        is then 1.
+      phrases, tokens: room for a caption; 0 for the room of training. A joined caption needs more.
       shortlist: how many items, the best by the coarse score, are ranked again by the first score
         that is not coarse; 0 for none. Without a fine term it is not used.
       exhaustive: rank the whole gallery by the fine score. Where False, there is the coarse score
@@ -159,7 +161,11 @@ class _Retrieval:
         # A shortlist is ranked by the first score that is not the coarse one.
         first = next((name for name in self.ranking.names if name != "coarse"), "")
         self.rerank = first if options.shortlist else ""
+        joined = options.join_captions or experiment.config.data.join_captions
+        captions = 1 if joined else options.captions
         self.protocol = dataclasses.asdict(options) | {
+            "join_captions": joined,
+            "captions": captions,
             "space": self.space,
             "term": fine,
             "scores": self.names,
@@ -168,8 +174,6 @@ class _Retrieval:
             "tokens": self.roomy.shape.tokens,
         }
         source = experiment.source(options.source, "retrieval.source")
-        joined = options.join_captions or experiment.config.data.join_captions
-        captions = 1 if joined else options.captions
         self.assemblers = {}
         for modality in self.modalities:
             owner = self.roomy if modality == "text" else experiment

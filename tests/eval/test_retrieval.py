@@ -97,10 +97,13 @@ def test_all_that_is_said_of_a_clip_is_one_query_if_asked_for(experiment, state)
     joining = ml_collections.ConfigDict(experiment.config)
     joining.data.join_captions = True
     room = {"source": SOURCE, "batch_size": 8, "phrases": 16, "tokens": 96}
-    asked = retrieval.Evaluation(**room, captions=2, join_captions=True).bind(experiment)(state)
-    trained = retrieval.Evaluation(**room).bind(experiments.build(joining))(state)
-    assert asked["captions"] == asked["clips"] == 21
-    assert asked == trained
+    asked = retrieval.Evaluation(**room, captions=2, join_captions=True).bind(experiment)
+    trained = retrieval.Evaluation(**room).bind(experiments.build(joining))
+    result = asked(state)
+    assert result["captions"] == result["clips"] == 21
+    assert result == trained(state)
+    for bound in (asked, trained):
+        assert (bound.protocol["join_captions"], bound.protocol["captions"]) == (True, 1)
 
 
 class Damaged:

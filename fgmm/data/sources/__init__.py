@@ -24,6 +24,8 @@ A source may also have:
     Corpora with weights, by which training draws; see ``mixture``.
 ``source.feature_shape``
     (T, H, W, E) of the stored features that its clips have instead of pictures; see ``features``.
+``source.least_frames``
+    T below which a batch would leave out pictures; see ``slideshow``.
 ``source.fingerprint()``
     What distinguishes the corpus from others; see ``fgmm.data.fingerprint``.
 ``source.raw()``

@@ -36,7 +36,7 @@ class Source:
     ``source.draw(i, rng)`` exists if the other source has it.
 
     Attributes:
-      classes, parts, feature_shape: those of the other source, where it has them.
+      classes, parts, feature_shape, least_frames: those of the other source, where it has them.
       report: what the other source left out.
     """
 
@@ -54,7 +54,7 @@ class Source:
         check_options(self)
         if len(self) < 2:
             raise ConfigError(f"source has {len(self)} clips; two are needed")
-        for name in ("parts", "feature_shape"):
+        for name in ("parts", "feature_shape", "least_frames"):
             if hasattr(self._source, name):
                 object.__setattr__(self, name, getattr(self._source, name))
         # A source has the method ``draw`` only if it draws: callers look whether it is there.

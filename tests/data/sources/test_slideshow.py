@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -5,9 +6,13 @@ import pytest
 
 from fgmm.config import ConfigError
 from fgmm.data import fingerprint
-from fgmm.data.schema import BadInput, Clip
+from fgmm.data.opening import open_source
+from fgmm.data.pipeline import Assembler
+from fgmm.data.schema import BadInput, BatchShape, Clip
 from fgmm.data.sources.slideshow import Source, _Shown
+from fgmm.data.sources.wrong_captions import Source as WrongCaptions
 from tests.data.features_fixture import CAPTIONS, feature_map, write_features
+from tests.data.video_fixture import write_howto100m
 
 CLIPS, SHAPE = 23, (1, 3, 3, 8)
 
@@ -60,7 +65,7 @@ def test_pictures_and_texts_are_in_the_same_order(entry):
             clip.video.frames(4, 32)
 
 
-@pytest.mark.parametrize(("frames", "parts"), [(6, (2, 2, 2)), (4, (2, 1, 1)), (2, (1, 1, 0))])
+@pytest.mark.parametrize(("frames", "parts"), [(6, (2, 2, 2)), (4, (2, 1, 1))])
 def test_pixels_share_the_frames(frames, parts):
     """Encoded pictures, frames and other writers, of other sizes."""
     grey = [np.full((2, 10, 12, 3), value, np.uint8) for value in (10, 20, 30)]
@@ -90,16 +95,51 @@ def test_a_clip_without_pictures_is_named():
         )
 
 
-def test_the_fingerprint_is_that_of_the_corpus(entry):
+def test_the_fingerprint_is_that_of_the_corpus(entry, tmp_path):
+    found = Source(source=entry, shown=2).fingerprint()
+    assert found == fingerprint.of_source(open_source(entry, "source", 2.0))
+    other = {"name": "features", "root": str(write_features(tmp_path / "other", 9, SHAPE))}
+    assert found != Source(source=other, shown=2).fingerprint()
+
+
+def test_a_source_that_draws_draws_each_clip(tmp_path):
+    entry = {"name": "howto100m", "root": str(write_howto100m(tmp_path / "howto100m", 4))}
     source = Source(source=entry, shown=2)
-    assert source.fingerprint() == fingerprint.of_source(source._source)
+    inner = open_source(entry, "source", 2.0)
+    drawn = source.draw(0, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    clips = [inner.draw(int(i), rng) for i in source._groups[0]]
+    assert drawn.clip_id == "+".join(clip.clip_id for clip in clips)
+    assert [c.text for c in drawn.captions] == [c.text for clip in clips for c in clip.captions]
+
+
+def test_a_batch_has_room_for_all_pictures(entry):
+    shape = BatchShape(
+        frames=2, height=3, width=3, samples=0, sample_rate=1, captions=1, phrases=1, tokens=0
+    )
+    pixels = dataclasses.replace(shape, height=8, width=8)
+    shapes = {"name": "narrated_shapes", "clips": 8}
+    for source in (
+        Source(source=shapes, shown=4),
+        WrongCaptions(source={"name": "slideshow", "shown": 4, "source": shapes}, share=0.5),
+    ):
+        with pytest.raises(ConfigError, match=r"data\.frames=2 has no room for the 4 pictures"):
+            Assembler(source, pixels, None, "function_words")
+    source = Source(source=shapes, shown=2)
+    assert Assembler(source, pixels, None, "function_words")(0)["video_mask"]
+
+
+def test_parts_with_weights_are_refused(entry):
+    mixture = {"name": "mixture", "sources": {"one": {**entry, "weight": 1.0}}}
+    with pytest.raises(ConfigError, match="make each part a slideshow"):
+        Source(source=mixture, shown=2)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"shown": 1}, "shown=1 must be at least 2"),
-        ({"shown": 24}, "shown=24 clips are to be one, and source has 23"),
+        ({"shown": 24}, "shown=24 clips are to be one, and source has 23; lower shown"),
         ({"shown": 2, "source": {"name": "gone"}}, "source.name='gone' is unknown"),
     ],
 )
