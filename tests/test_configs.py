@@ -99,7 +99,7 @@ def variants(tmp_path_factory):
             f"kind=image,source=flickr8k,root={corpus},tokenizer={model},evaluate=dev",
         ],
         "quickstart": [None, "fine=annealed", "fine=gated"],
-        "narrated_shapes": [None, "arm=gated_both", "arm=gated_bag"],
+        "narrated_shapes": [None, "arm=gated_both", "arm=gated_bag,pairs=all"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
@@ -184,6 +184,32 @@ def test_words_come_with_their_tokenizer():
     get_config = importlib.import_module("configs.flickr8k_features").get_config
     with pytest.raises(configs.ConfigError, match="words='run' has a tokenizer of its own"):
         get_config("words=run,tokenizer=mine.model")
+
+
+@pytest.mark.parametrize(
+    ("arm", "coarse", "fine"),
+    [("gated_both", (0.14, 0.1), (0.07, 0.05)), ("coarse_mean", (0.07, 0.1), None)],
+)
+def test_the_temperatures_of_an_arm(arm, coarse, fine):
+    """Of the loss and of attention, with half of the tuned one and twice that of coarse losses."""
+    get_config = importlib.import_module("configs.narrated_shapes").get_config
+    config = get_config(f"arm={arm},temperature_times=0.5,coarse_times=2.0")
+    found = {
+        entry.level: pytest.approx((entry.temperature, entry.attention_temperature))
+        for entry in config.objective.terms.values()
+    }
+    assert found == ({"coarse": coarse, "fine": fine} if fine else {"coarse": coarse})
+
+
+def test_slideshows_that_are_tuned_on_share_no_image_with_training():
+    get_config = importlib.import_module("configs.flickr8k_features").get_config
+    config = get_config("shown=4,captions=20,wrong=0.5,split=tune")
+    trained, ranked = config.data.source, config.evals.retrieval.source
+    assert [trained.name, trained.source.name] == ["slideshow", "wrong_captions"]
+    assert trained.source.source.stop == ranked.source.start == 5000
+    assert (config.data.frames, config.evals.retrieval.captions) == (4, 20)
+    with pytest.raises(configs.ConfigError, match="shown=0 must be above 0"):
+        get_config("shown=0")
 
 
 def test_pages_are_ranked_by_their_own_text():

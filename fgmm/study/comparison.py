@@ -30,7 +30,7 @@ JUDGED = (*DIRECTIONS, PROBE)
 # Axes that do not count in a point; ``examples`` is replaced by the examples seen.
 _HIDDEN = ("arm", "seed", "corpus", "examples")
 # Axes that do not count either where an arm has a single value of its own.
-_OF_AN_ARM = ("rate", "temperature_times")
+_OF_AN_ARM = ("rate", "temperature_times", "coarse_times")
 
 
 def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
@@ -39,7 +39,7 @@ def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
     A point also has ``examples``, the number seen in training, and ``updates``.
     """
     results = list(results)
-    settled = [axis for axis in _OF_AN_ARM if not _varies(axis, results)]
+    settled = [axis for axis in _OF_AN_ARM if not _varies(axis, results)] + _added(results)
     found: dict[Point, dict[str, Runs]] = collections.defaultdict(dict)
     for result in results:
         coordinates = result["coordinates"]
@@ -49,6 +49,18 @@ def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
         point = tuple(sorted(shown.items()))
         found[point].setdefault(coordinates["arm"], []).append(result)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def _added(results: Sequence[Result]) -> list[str]:
+    """The axes that some results lack and that have one value in all others.
+
+    They were added to the study later. Results without them are those of the default; see
+    ``outcome.is_done``.
+    """
+    found = [result["coordinates"] for result in results]
+    axes = sorted({axis for coordinates in found for axis in coordinates})
+    values = {axis: {c[axis] for c in found if axis in c} for axis in axes}
+    return [axis for axis in axes if len(values[axis]) == 1 and any(axis not in c for c in found)]
 
 
 def _varies(axis: str, results: Sequence[Result]) -> bool:

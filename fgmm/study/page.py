@@ -7,7 +7,6 @@
 """
 
 import collections
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +14,11 @@ from absl import flags
 
 from fgmm import command_line, provenance
 from fgmm.config import ConfigError
-from fgmm.study import comparison, figures, outcome, tuning
+from fgmm.study import comparison, figures, outcome, tuning, tuning_table
 from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, OTHER_PAIRS, PROBE, Point, Runs
 from fgmm.study.headline import ByBatch, Headline, headline, rising
 from fgmm.study.intervals import Interval, Measurement, difference, interval
+from fgmm.study.markdown import markdown_table
 from fgmm.study.schedule import duration
 
 METHOD = """\
@@ -30,19 +30,14 @@ examples", "FLOPs" and "seconds": how many times fewer the arm takes to the high
 coarse arm's learning curve; – means that it does not reach it."""
 
 OTHERS = """\
-All columns are about pictures with words but the one that names another pair. It has R@10 of that
-pair, both directions, by the same score; in brackets, the difference from the same coarse arm."""
+R@10 is of pictures with words. The column that names another pair has its R@10, both directions, by
+the same score; in brackets, the difference from the same coarse arm."""
 
 RATIO = """\
 The ratio is B/b: fine training at a batch of b is at least as good as the best coarse arm over all
 batches up to B. It counts only where coarse itself gains from b to B by more than the interval of
 the difference; elsewhere batch does not matter. In brackets: fine less that coarse arm, or the gain
 of coarse."""
-
-TUNING = """\
-R@10 of each cell that was tried, both directions, by the score of the arm; one seed, which is not
-reported, on the part of the corpus for tuning. The best has a star and is what the arm has above.
-A column is named by its {axes}."""
 
 _DASH = "–"
 _Y_LABEL = "R@10, both directions"
@@ -59,13 +54,15 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
       The tables, in Markdown.
 
     Raises:
-      ConfigError: there are no results.
+      ConfigError: there are no results, or a file is none.
     """
     found = outcome.read_all(results / "run")
     if not found:
         raise ConfigError(f"--results={results}: there is no run/*.json in it; run a study first")
     points = comparison.points(found)
-    parts = [_ratios(points), _comparisons(points), *_tuning(results / tuning.CHOICE)]
+    parts = [_ratios(points), _comparisons(points)]
+    if choices := tuning.read(results / tuning.CHOICE):
+        parts.append(tuning_table.make(choices))
     tables = "\n\n".join(parts)
     folder = output.with_name(f"{output.stem}_figures")
     pictures = "\n\n".join(
@@ -114,7 +111,7 @@ def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
             for point, arms in of_pairs.items()
             for cells in _rows(arms, bool(others))
         ]
-        table = _markdown(head, rows, left=len(axes) + 1)
+        table = markdown_table(head, rows, left=len(axes) + 1)
         parts += [f"### {pairs or 'All'}", *([OTHERS] if others else []), table]
     return "\n\n".join(parts)
 
@@ -129,7 +126,9 @@ def _rows(arms: Mapping[str, Runs], others: bool) -> list[list[str]]:
     """A row for each arm at one point; coarse arms first, the best of each family first."""
     best = comparison.best_coarse(arms)
     both = {name: comparison.measured(runs, BOTH) for name, runs in arms.items()}
-    other = {name: comparison.measured(runs, OTHER_PAIRS) for name, runs in arms.items()}
+    other = {}
+    if others:
+        other = {name: comparison.measured(runs, OTHER_PAIRS) for name, runs in arms.items()}
     order = sorted(arms, key=lambda name: (comparison.family(arms[name]), -both[name].mean))
     rows = []
     for name in order:
@@ -173,34 +172,10 @@ def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:
         for rule, comparable in rules(of_group).items()
         for cells in _ratio_rows(rule, comparable)
     ]
-    table = _markdown(head[:2] + others + head[2:], rows, left=4 + len(others))
+    table = markdown_table(head[:2] + others + head[2:], rows, left=4 + len(others))
     if not rows:
         table = "No fine arm shares a batch with a coarse arm that has a larger one as well."
     return f"## The ratio of batches\n\n{RATIO}\n\n{table}"
-
-
-def _tuning(path: pathlib.Path) -> list[str]:
-    """A table for each set of values that was tried, with a row for each group; see ``tuning``."""
-    if not path.exists():
-        return []
-    found = json.loads(path.read_text())
-    axes = " and ".join(axis.replace("_", " ") for axis in found["chosen"])
-    tables = collections.defaultdict(list)
-    for choice in found["choices"]:
-        best = [choice["chosen"][axis] for axis in found["chosen"]]
-        columns = tuple(", ".join(map(_value, values)) for *values, _ in choice["tried"])
-        cells = [
-            f"{_percent(value)}{'*' if values == best else ''}"
-            for *values, value in choice["tried"]
-        ]
-        tables[columns].append([*map(_value, choice["at"]), *cells])
-    return [
-        f"## Tuning\n\n{TUNING.format(axes=axes)}",
-        *(
-            _markdown([*found["by"], *columns], rows, left=len(found["by"]))
-            for columns, rows in tables.items()
-        ),
-    ]
 
 
 # The runs that one rule compares, by arm and batch.
@@ -441,10 +416,6 @@ def _share(found: Measurement | None) -> str:
     return f"{100 * of.mean:.1f}%{half}"
 
 
-def _percent(value: float | None) -> str:
-    return "failed" if value is None else f"{100 * value:.1f}%"
-
-
 def _signed(of: Interval) -> str:
     half = "" if of.half != of.half else f" ± {100 * of.half:.1f}"
     return f"{100 * of.mean:+.1f}{half}"
@@ -452,21 +423,6 @@ def _signed(of: Interval) -> str:
 
 def _times(times: float | None) -> str:
     return _DASH if times is None else f"{times:.1f}×"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """An aligned Markdown table; the first ``left`` columns hold words, the others numbers."""
-    widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(aligned)} |"
-
-    return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
 def main(argv: list[str]) -> None:

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from fgmm.config import ConfigError
 from fgmm.study import outcome
 from fgmm.study.grid import Cell, Stage
 from fgmm.study.outcome import Result
@@ -40,8 +41,8 @@ def choose(
     Returns:
       For each group ``at``, its values on ``by``; ``chosen``, the chosen value by axis;
       ``quality`` of the chosen cell; ``at_edge``, the axes on which the chosen value is the least
-      or the greatest of several that were tried; and ``tried``, the values and the quality of each
-      cell, with None for a cell that failed.
+      or the greatest of three or more that were tried; and ``tried``, the values and the quality of
+      each cell, with None for a cell that failed.
     """
     groups = collections.defaultdict(list)
     for cell in stage.cells:
@@ -99,6 +100,21 @@ def write(path: pathlib.Path, stage: Stage, choices: Sequence[dict[str, Any]]) -
     outcome.write(path, head | {"choices": [*kept, *choices]})
 
 
+def read(path: pathlib.Path) -> dict[str, Any] | None:
+    """The choices in a file, with the axes ``by`` and ``chosen``; None if there are none.
+
+    Raises:
+      ConfigError: the file holds no choices.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        return found if found["by"] and found["chosen"] and found["choices"] else None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} holds no choices of a study; remove it") from error
+
+
 def _at_edge(axis: str, best: Cell, cells: Sequence[Cell]) -> bool:
     values = sorted({cell.coordinates[axis] for cell in cells})
-    return len(values) > 1 and best.coordinates[axis] in (values[0], values[-1])
+    return len(values) > 2 and best.coordinates[axis] in (values[0], values[-1])

@@ -74,3 +74,11 @@ def test_an_arm_is_judged_by_the_pair_of_video_and_text():
         "text to clip": "retrieval_video_text/coarse/text_to_video/r@10",
         "clip to text": "retrieval_video_text/coarse/video_to_text/r@10",
     }
+
+
+def test_results_without_an_axis_that_was_added_later_are_at_the_same_point():
+    earlier = result("coarse_mean", "coarse", 0, 0.5)
+    later = result("gated", "fine", 0, 0.5, added=1.0)
+    (arms,) = comparison.points([earlier, later]).values()
+    assert set(arms) == {"coarse_mean", "gated"}
+    assert len(comparison.points([earlier, later, result("gated", "fine", 0, 0.5, added=2.0)])) == 3

@@ -83,27 +83,49 @@ def test_pairs_that_are_retrieved_beside_the_judged_one(tmp_path):
     assert f"({fine[7].partition(' ')[0]}" in fine[9], "the same lead as of pictures"
 
 
+CHOICES = {
+    "metric": tuning.METRIC,
+    "by": ["arm", "batch"],
+    "chosen": ["rate", "temperature_times", "coarse_times"],
+    "choices": [
+        {
+            "at": ["gated", 32],
+            "chosen": {"rate": 0.004, "temperature_times": 1.0, "coarse_times": 1.0},
+            "quality": 0.5,
+            "tried": [
+                [0.002, 1.0, 1.0, 0.25],
+                [0.004, 1.0, 1.0, 0.5],
+                [0.004, 1.0, 2.0, 0.5],
+                [0.004, 2.0, 1.0, None],
+            ],
+        }
+    ],
+}
+
+
 def test_what_was_tried_in_tuning(tmp_path):
     write(tmp_path, made())
-    tried = [[0.002, 1.0, 0.25], [0.004, 1.0, 0.5], [0.004, 2.0, None]]
-    choice = {
-        "metric": tuning.METRIC,
-        "by": ["arm", "batch"],
-        "chosen": ["rate", "temperature_times"],
-        "choices": [
-            {
-                "at": ["gated", 32],
-                "chosen": {"rate": 0.004, "temperature_times": 1.0},
-                "tried": tried,
-            }
-        ],
-    }
-    outcome.write(tmp_path / tuning.CHOICE, choice)
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES)
     tables = page.make(tmp_path, tmp_path / "page.md")
-    assert "A column is named by its rate and temperature times." in tables
-    (head,) = rows(tables, "arm", "batch", "0.002, 1.0")
-    assert head[3:] == ["0.004, 1.0", "0.004, 2.0"]
-    assert rows(tables, "gated", "32") == [["gated", "32", "25.0%", "50.0%*", "failed"]]
+    assert "Columns: rate, temperature times, coarse times." in tables
+    (head,) = rows(tables, "arm", "batch", "0.002, 1.0, 1.0")
+    assert head[3:] == ["0.004, 1.0, 1.0", "0.004, 1.0, 2.0", "0.004, 2.0, 1.0"]
+    (tried,) = rows(tables, "gated", "32", "25.0%")
+    assert tried[3:] == ["50.0%*", "50.0%", "failed"], "of equal cells the first is chosen"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"by": ["arm"]}'])
+def test_choices_that_cannot_be_read(tmp_path, text):
+    write(tmp_path, made())
+    (tmp_path / tuning.CHOICE).write_text(text)
+    with pytest.raises(ConfigError, match="holds no choices of a study; remove it"):
+        page.make(tmp_path, tmp_path / "page.md")
+
+
+def test_a_study_without_choices_has_no_part_on_tuning(tmp_path):
+    write(tmp_path, made())
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES | {"choices": []})
+    assert "Tuning" not in page.make(tmp_path, tmp_path / "page.md")
 
 
 def test_a_study_without_noise_whose_curves_are_points(tmp_path):

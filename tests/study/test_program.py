@@ -158,7 +158,7 @@ def test_a_signal_stops_the_programs_too(runner, number, expected):
 def test_a_new_choice_runs_its_cells_anew(runner, tmp_path):
     assert runner.run("--select=arm=fine_arm,seed=0")[0] == 0
     changed = study(tmp_path)
-    changed["tune"]["grids"][0]["rate"] = (0.002, 0.003)
+    changed["tune"]["grids"][0]["rate"] = (0.001, 0.002, 0.003)
     runner.write(changed)
     assert runner.run("--select=arm=fine_arm,seed=0")[0] == 0
     (result,) = runner.results("run").values()

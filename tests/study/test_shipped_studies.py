@@ -45,6 +45,22 @@ def test_every_cell_has_a_config(name, part):
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("name", ["flickr8k_features", "flickr8k_slideshow"])
+def test_no_training_is_tried_twice(name):
+    """Some arms have no coarse term, and others no attention."""
+    study = grid.read(STUDIES[name].get_config("arms=all"))
+    experiment = importlib.import_module(f"configs.{study.experiment}")
+    tried: dict[tuple, list[str]] = {}
+    for cell in study.tune.cells:
+        training = programs.of_cell(study, study.tune, cell, pathlib.Path("run"))[0]
+        (flag,) = [argument for argument in training if argument.startswith("--config=")]
+        config = experiment.get_config(flag.partition(":")[2])
+        tried.setdefault(cell.at(study.tune.by), []).append(str(config))
+    assert len({len(found) for found in tried.values()}) == 1
+    for at, found in tried.items():
+        assert len(set(found)) == len(found), at
+
+
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize(
     ("argument", "message"),
