@@ -60,11 +60,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         size=64,
         fine="info_nce",
     )
-    for key, allowed in (("fine", FINE), ("kind", KINDS)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, fine=FINE, kind=KINDS)
     asked = bool(given(argument, "evaluate"))
     if asked and "split" not in declared:
         raise configs.ConfigError(

@@ -26,10 +26,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         validation="dev",
         objective="fine",
     )
-    if variant.objective not in ("fine", "coarse"):
-        raise configs.ConfigError(
-            f"variant objective={variant.objective!r} is unknown; allowed: fine, coarse"
-        )
+    configs.check_choices(variant, objective=("fine", "coarse"))
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = 128

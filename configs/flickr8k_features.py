@@ -106,11 +106,7 @@ def heads_and_text(
     Raises:
       ConfigError: a variant is unknown or out of bounds.
     """
-    for key, allowed in (("arm", ARMS | CHEAPER_ARMS), ("split", ("tune", "dev", "test"))):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, arm=ARMS | CHEAPER_ARMS, split=("tune", "dev", "test"))
     for key in ("batch", "examples", "captions", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")

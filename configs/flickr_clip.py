@@ -53,11 +53,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         rate=5e-5,
         steps=0,
     )
-    for key, allowed in (("corpus", tuple(CORPORA)), ("fine", FINE)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, corpus=tuple(CORPORA), fine=FINE)
     name, train, validation, images = CORPORA[variant.corpus]
     # The published program fills up the last batch.
     epoch = -(-images * CAPTIONS // variant.batch)

@@ -50,11 +50,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         recipe="large",
         fine="mil_nce",
     )
-    for key, allowed in (("recipe", tuple(RECIPES)), ("fine", FINE), ("source", SOURCES)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, recipe=tuple(RECIPES), fine=FINE, source=SOURCES)
     recipe, published = RECIPES[variant.recipe], variant.fine == "none"
     files = {"captions": variant.captions, "validation": variant.validation}
     config = configs.defaults()

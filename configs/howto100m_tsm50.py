@@ -49,11 +49,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         steps=500_000,
         fine="mil_nce",
     )
-    for key, allowed in (("fine", FINE), ("source", SOURCES)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, fine=FINE, source=SOURCES)
     files = {"captions": variant.captions, "validation": variant.validation}
     config = configs.defaults()
     config.steps = variant.steps

@@ -59,11 +59,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         batch=128,
         steps=EPOCH * EPOCHS,
     )
-    for key, allowed in (("time", tuple(TIME)), ("fine", FINE)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, time=tuple(TIME), fine=FINE)
     config = config_of(variant.clip)
     config.steps, config.batch_size = variant.steps, variant.batch
     # Whole videos.

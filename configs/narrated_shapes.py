@@ -157,11 +157,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         corpus=0,
         evaluations=8,
     )
-    for key, allowed in (("arm", ARMS | CHEAPER_ARMS), ("pairs", PAIRS)):
-        if variant[key] not in allowed:
-            raise configs.ConfigError(
-                f"variant {key}={variant[key]!r} is unknown; allowed: {', '.join(allowed)}"
-            )
+    configs.check_choices(variant, arm=ARMS | CHEAPER_ARMS, pairs=PAIRS)
     for key in ("batch", "width", "evaluations"):
         if variant[key] <= 0:
             raise configs.ConfigError(f"variant {key}={variant[key]} must be above 0")

@@ -45,10 +45,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         size=64,
         fine="info_nce",
     )
-    if variant.fine not in FINE:
-        raise configs.ConfigError(
-            f"variant fine={variant.fine!r} is unknown; allowed: {', '.join(FINE)}"
-        )
+    configs.check_choices(variant, fine=FINE)
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = variant.batch

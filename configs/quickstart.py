@@ -27,10 +27,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     is the loss on local embeddings, one of ``FINE``, or ``none`` for the coarse terms alone.
     """
     variant = configs.variant(argument, noise=0.5, steps=1200, fine="info_nce")
-    if variant.fine not in (*FINE, "none"):
-        raise configs.ConfigError(
-            f"variant fine={variant.fine!r} is unknown; allowed: {', '.join(FINE)}, none"
-        )
+    configs.check_choices(variant, fine=(*FINE, "none"))
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = 32

@@ -42,8 +42,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       pages, which are then not trained on, or ``dev``.
     """
     variant = configs.variant(argument, root="storybook_features", **VARIANTS)
-    if variant.split not in ("tune", "dev"):
-        raise configs.ConfigError(f"variant split={variant.split!r} is unknown; allowed: tune, dev")
+    configs.check_choices(variant, split=("tune", "dev"))
     if variant.captions > 3:
         raise configs.ConfigError(f"variant captions={variant.captions} must be at most 3")
 

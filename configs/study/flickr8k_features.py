@@ -57,10 +57,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         captions="1",
         words="",
     )
-    if variant.part not in PARTS:
-        raise configs.ConfigError(
-            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
-        )
+    configs.check_choices(variant, part=PARTS)
     captions = tuple(int(number) for number in str(variant.captions).split("+"))
     grid = PARTS[variant.part] | {"captions": captions, "words": variant.words}
     # Tuning has one share of wrong captions.

@@ -31,10 +31,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     variant = configs.variant(
         argument, part="wrong", arms="coarse_mean+gated_both", examples=6000, words=""
     )
-    if variant.part not in PARTS:
-        raise configs.ConfigError(
-            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
-        )
+    configs.check_choices(variant, part=PARTS)
     grid = {"batch": 32, "captions": (5 * SHOWN,), "words": variant.words, **PARTS[variant.part]}
     return _FLICKR8K["study"](
         "flickr8k_features",

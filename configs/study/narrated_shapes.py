@@ -68,10 +68,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         fine="gated_both",
         coarse="coarse_mean",
     )
-    if variant.part not in (*PARTS, "short"):
-        raise configs.ConfigError(
-            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}, short"
-        )
+    configs.check_choices(variant, part=(*PARTS, "short"))
     arms = tuple(ARMS) if variant.arms == "all" else tuple(variant.arms.split("+"))
     pairs = tuple(variant.pairs.split("+"))
     if variant.part == "short":

@@ -37,10 +37,7 @@ PARTS = {
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``part``, one of ``PARTS``; ``arms``, of ``ARMS``, joined by ``+``."""
     variant = configs.variant(argument, part="flickr8k_features", arms="+".join(ARMS))
-    if variant.part not in PARTS:
-        raise configs.ConfigError(
-            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
-        )
+    configs.check_choices(variant, part=PARTS)
     arms = tuple(variant.arms.split("+"))
     for arm in arms:
         if arm not in ARMS:

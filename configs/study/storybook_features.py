@@ -31,9 +31,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     variant = configs.variant(
         argument, part="near", arms="coarse_mean+gated_both", examples=12_800, words=""
     )
-    if variant.part not in PARTS:
-        raise configs.ConfigError(
-            f"variant part={variant.part!r} is unknown; allowed: {', '.join(PARTS)}"
-        )
+    configs.check_choices(variant, part=PARTS)
     grid = {"batch": 32, "captions": PARTS[variant.part], "words": variant.words}
     return _FLICKR8K["study"]("storybook_features", variant, grid, {}, batch=32, captions=3)

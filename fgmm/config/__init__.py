@@ -16,13 +16,14 @@ from fgmm.config.option import (
     of_type,
 )
 from fgmm.config.sections import Classifier, Options, Space
-from fgmm.config.variants import variant
+from fgmm.config.variants import check_choices, variant
 
 __all__ = [
     "Config",
     "ConfigError",
     "as_dict",
     "at",
+    "check_choices",
     "check_keys",
     "completed",
     "defaults",

@@ -1,10 +1,12 @@
 """Variants of a config file: ``--config=configs/X.py:key=value,key=value``."""
 
+from collections.abc import Collection
 from typing import Any
 
 import ml_collections
 
 from fgmm.config.option import ConfigError
+from fgmm.config.option import allowed as in_words
 
 
 def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
@@ -27,6 +29,23 @@ def variant(argument: str | None, **allowed: Any) -> ml_collections.ConfigDict:
             )
         result[key] = _parsed(key, text, allowed[key])
     return ml_collections.ConfigDict(result)
+
+
+def check_choices(variant: ml_collections.ConfigDict, **choices: Collection[str]) -> None:
+    """Checks variants that have one of a few values.
+
+    Args:
+      variant: as from ``variant``.
+      choices: the values that are allowed, by key.
+
+    Raises:
+      ConfigError: a value is not allowed.
+    """
+    for key, values in choices.items():
+        if variant[key] not in values:
+            raise ConfigError(
+                f"variant {key}={variant[key]!r} is unknown; {in_words(variant[key], values)}"
+            )
 
 
 def given(argument: str | None, key: str) -> str:

@@ -24,3 +24,11 @@ def test_variants_are_parsed_by_the_type_of_their_default():
     with pytest.raises(ConfigError, match="must be true or false"):
         configs.variant("c=1", c=False)
     assert get_config("noise=0.25").data.source.noise == 0.25
+
+
+def test_a_variant_with_a_few_values():
+    found = variants.variant("fine=mil_nce", fine="info_nce", kind="video")
+    variants.check_choices(found, fine={"info_nce": 1, "mil_nce": 2}, kind=("video", "image"))
+    message = "variant fine='mil_nce' is unknown; allowed: info_nce, mil_ncc; did you mean mil_ncc"
+    with pytest.raises(ConfigError, match=message):
+        variants.check_choices(found, fine=("info_nce", "mil_ncc"))
