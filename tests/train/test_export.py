@@ -35,6 +35,7 @@ CASES = [
     ("flickr8k", "tokenizer={words}", 8, 2),
     ("flickr8k", "tokenizer={words},objective=coarse", 1, 1),
     ("flickr8k_features", "tokenizer={words}", 8, 2),
+    ("storybook_features", "tokenizer={words}", 8, 2),
     ("video_folder", "tokenizer={words}", 1, 1),
     ("video_folder", "tokenizer={words},fine=mil_nce", 8, 2),
     ("howto100m_s3d", "tokenizer={words}", 8, 2),
