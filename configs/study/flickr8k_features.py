@@ -58,10 +58,24 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         words="",
     )
     configs.check_choices(variant, part=PARTS)
-    captions = tuple(int(number) for number in str(variant.captions).split("+"))
+    captions = numbers(variant.captions)
     grid = PARTS[variant.part] | {"captions": captions, "words": variant.words}
     # Tuning has one share of wrong captions.
     return study("flickr8k_features", variant, grid, {"wrong": 0.5}, batch=128, captions=1)
+
+
+def numbers(text: str | int) -> tuple[int, ...]:
+    """What the variant ``captions`` says: whole numbers above 0, joined by ``+``.
+
+    Raises:
+      ConfigError: it says something else.
+    """
+    found = str(text).split("+")
+    if not all(number.isdecimal() and int(number) for number in found):
+        raise configs.ConfigError(
+            f"variant captions={text!r} must be whole numbers above 0, joined by +"
+        )
+    return tuple(map(int, found))
 
 
 def study(

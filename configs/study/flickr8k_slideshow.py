@@ -1,8 +1,9 @@
 """Coarse against fine where a text is about a part of a clip: four images of Flickr8k are one clip.
 
-A clip has the captions of its four images, 20 of them, and nothing says which is about which. The
-images, captions and features are real, those of ``configs/flickr8k_features.py``; that four make a
-clip is made up. Retrieval is among 250 such clips of the dev images.
+A clip has the captions of its four images, 20 of them, and nothing says which is about which. A
+step sees a few of them at once. The images, captions and features are real, those of
+``configs/flickr8k_features.py``; that four make a clip is made up. Retrieval is among 250 such
+clips of the dev images.
 """
 
 import pathlib
@@ -26,19 +27,30 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     - ``arms``: of ``ARMS`` of ``configs/narrated_shapes.py``, joined by ``+``; ``all`` for every
       one.
     - ``examples``: clips seen in training; one epoch is 1,500.
+    - ``captions``: how many of a clip's captions a step uses; several numbers joined by ``+``.
     - ``words``: as in ``configs/flickr8k_features.py``.
     """
     variant = configs.variant(
-        argument, part="wrong", arms="coarse_mean+gated_both", examples=6000, words=""
+        argument,
+        part="wrong",
+        arms="coarse_mean+gated_both",
+        examples=6000,
+        captions="8",
+        words="",
     )
     configs.check_choices(variant, part=PARTS)
-    grid = {"batch": 32, "captions": (5 * SHOWN,), "words": variant.words, **PARTS[variant.part]}
+    grid = {
+        "batch": 32,
+        "captions": _FLICKR8K["numbers"](variant.captions),
+        "words": variant.words,
+        **PARTS[variant.part],
+    }
     return _FLICKR8K["study"](
         "flickr8k_features",
         variant,
         grid,
         {"wrong": 0.5},
         batch=32,
-        captions=5 * SHOWN,
+        captions=8,
         shown=SHOWN,
     )

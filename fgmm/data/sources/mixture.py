@@ -53,6 +53,7 @@ class Source:
       classes: names of the classes, by label, for kinds of label that have the same names in every
         part that has them.
       feature_shape: of stored features, if the parts have these.
+      least_frames: the fewest frames that have room for a clip of each part.
       report: sums of what the parts left out.
     """
 
@@ -91,6 +92,10 @@ class Source:
     @functools.cached_property
     def _sources(self) -> list[Any]:
         return [_open(self.sources[name], f"sources.{name}", self.seconds) for name in self._names]
+
+    @property
+    def least_frames(self) -> int:
+        return max(getattr(source, "least_frames", 1) for source in self._sources)
 
     @functools.cached_property
     def parts(self) -> tuple[Part, ...]:

@@ -7,27 +7,24 @@ Each text is about a part of the pictures, and nothing says which, as in long na
     }}
 """
 
-import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Int, UInt8
 
 from fgmm.config import ConfigError
-from fgmm.config.option import check_options, option
-from fgmm.data.corpora.source import SECONDS
-from fgmm.data.fingerprint import Fingerprint, of_source
+from fgmm.config.option import option
+from fgmm.data.corpora.wrapped import WrappedSource
 from fgmm.data.media import decode
-from fgmm.data.opening import open_source
 from fgmm.data.schema import CROPPED, Caption, Clip, FrameReader, FrameWriter, Resizing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(WrappedSource):
     """Clips of another source in groups of ``shown``, drawn once by the seed. No clip is in two
     groups; those that are left over are in none.
 
@@ -36,19 +33,13 @@ class Source:
     There is no sound, no label and no grounding. If the pictures of one clip cannot be read, those
     of the group are masked.
 
-    ``source.draw(i, rng)`` exists if the other source has it.
-
     Attributes:
-      report: what the other source left out.
       feature_shape: of the other source, with ``shown`` times as many frames, where it has stored
         features.
-      least_frames: ``shown``.
+      least_frames: ``shown`` times that of the other source.
     """
 
-    source: Mapping = option(help="The corpus, as in config.data.source.")
     shown: int = option(low=2, help="How many of its clips are one.")
-    seed: int = option(0, low=0, help="Of the groups.")
-    seconds: float = option(2.0, low=0, help=f"{SECONDS} Of a source that says nothing else.")
 
     def __post_init__(self):
         """Opens the corpus.
@@ -57,7 +48,7 @@ class Source:
           ConfigError: it has fewer than ``shown`` clips, has parts with weights, or cannot be
             opened.
         """
-        check_options(self)
+        super().__post_init__()
         if hasattr(self._source, "parts"):
             raise ConfigError(
                 f"source.name={self.source['name']!r} has parts with weights, which groups do not "
@@ -70,13 +61,8 @@ class Source:
             )
         if shape := getattr(self._source, "feature_shape", None):
             object.__setattr__(self, "feature_shape", (self.shown * shape[0], *shape[1:]))
-        # A source has the method ``draw`` only if it draws: callers look whether it is there.
-        if hasattr(self._source, "draw"):
-            object.__setattr__(self, "draw", self._draw)
-
-    @functools.cached_property
-    def _source(self) -> Any:
-        return open_source(self.source, "source", self.seconds)
+        least = self.shown * getattr(self._source, "least_frames", 1)
+        object.__setattr__(self, "least_frames", least)
 
     @functools.cached_property
     def _groups(self) -> Int[np.ndarray, "clips shown"]:
@@ -84,18 +70,6 @@ class Source:
         order = np.random.default_rng(self.seed).permutation(len(self._source))
         whole = len(order) // self.shown * self.shown
         return order[:whole].reshape(-1, self.shown)
-
-    @property
-    def least_frames(self) -> int:
-        return self.shown
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._source.report
-
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the other source."""
-        return of_source(self._source)
 
     def __len__(self) -> int:
         return len(self._groups)

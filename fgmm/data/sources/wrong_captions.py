@@ -7,24 +7,18 @@ In a config::
     }}
 """
 
-import collections
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.config.option import check_options, option
-from fgmm.data.corpora.source import SECONDS
-from fgmm.data.fingerprint import Fingerprint, of_source
-from fgmm.data.opening import open_source
+from fgmm.config.option import option
+from fgmm.data.corpora.wrapped import WrappedSource
 from fgmm.data.schema import Caption, Clip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(WrappedSource):
     """The clips of another source. Every caption is replaced, with probability ``share``, by one of
     another clip; clip and caption are drawn uniformly.
 
@@ -33,17 +27,11 @@ class Source:
     the captions of a clip. If the other clip has no caption, the right one stays. The grounding of
     replaced captions is left out.
 
-    ``source.draw(i, rng)`` exists if the other source has it.
-
     Attributes:
-      classes, parts, feature_shape, least_frames: those of the other source, where it has them.
-      report: what the other source left out.
+      classes, parts: those of the other source, where it has them.
     """
 
-    source: Mapping = option(help="The corpus, as in config.data.source.")
     share: float = option(low=0, high=1, help="Of the captions, that are wrong.")
-    seed: int = option(0, low=0, help="Of what is drawn.")
-    seconds: float = option(2.0, low=0, help=f"{SECONDS} Of a source that says nothing else.")
 
     def __post_init__(self):
         """Opens the corpus.
@@ -51,31 +39,15 @@ class Source:
         Raises:
           ConfigError: it has fewer than two clips, or cannot be opened.
         """
-        check_options(self)
+        super().__post_init__()
         if len(self) < 2:
             raise ConfigError(f"source has {len(self)} clips; two are needed")
-        for name in ("parts", "feature_shape", "least_frames"):
-            if hasattr(self._source, name):
-                object.__setattr__(self, name, getattr(self._source, name))
-        # A source has the method ``draw`` only if it draws: callers look whether it is there.
-        if hasattr(self._source, "draw"):
-            object.__setattr__(self, "draw", self._draw)
-
-    @functools.cached_property
-    def _source(self) -> Any:
-        return open_source(self.source, "source", self.seconds)
+        if hasattr(self._source, "parts"):
+            object.__setattr__(self, "parts", self._source.parts)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         return getattr(self._source, "classes", {})
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._source.report
-
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the other source."""
-        return of_source(self._source)
 
     def __len__(self) -> int:
         return len(self._source)

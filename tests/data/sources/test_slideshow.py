@@ -9,6 +9,7 @@ from fgmm.data import fingerprint
 from fgmm.data.opening import open_source
 from fgmm.data.pipeline import Assembler
 from fgmm.data.schema import BadInput, BatchShape, Clip
+from fgmm.data.sources.mixture import Source as Mixture
 from fgmm.data.sources.slideshow import Source, _Shown
 from fgmm.data.sources.wrong_captions import Source as WrongCaptions
 from tests.data.features_fixture import CAPTIONS, feature_map, write_features
@@ -119,9 +120,13 @@ def test_a_batch_has_room_for_all_pictures(entry):
     )
     pixels = dataclasses.replace(shape, height=8, width=8)
     shapes = {"name": "narrated_shapes", "clips": 8}
+    pairs = {"name": "slideshow", "shown": 2, "source": shapes}
+    shows = {"name": "slideshow", "shown": 4, "source": shapes}
     for source in (
         Source(source=shapes, shown=4),
-        WrongCaptions(source={"name": "slideshow", "shown": 4, "source": shapes}, share=0.5),
+        Source(source=pairs, shown=2),
+        WrongCaptions(source=shows, share=0.5),
+        Mixture(sources={"one": shapes, "two": pairs, "four": shows}),
     ):
         with pytest.raises(ConfigError, match=r"data\.frames=2 has no room for the 4 pictures"):
             Assembler(source, pixels, None, "function_words")
