@@ -3,7 +3,7 @@
 The arms and all axes are those of ``configs/narrated_shapes.py``. The parts are ``screen``, all
 arms at the base point with one seed; ``star``, one axis at a time around the base point;
 ``product``, all combinations of batch and noise; ``plateau``, four times the updates at each batch;
-and ``short``, one coarse and one fine arm in six short cells.
+and ``short``, one coarse and one fine arm at the base point alone, without tuning.
 """
 
 import pathlib
@@ -42,9 +42,11 @@ TUNED = {
     128: (120, (1e-3, 2e-3, 4e-3, 8e-3)),
     256: (60, (1e-3, 2e-3, 4e-3, 8e-3)),
 }
-# The rates by family are those that tuning chose for the default arms.
-SHORT = {"batch": 32, "noise": 0.5, "updates": 240, "evaluations": 1, "seed": (0, 1, 2)}
-SHORT_RATES = {"fine": 4e-3, "coarse": 2e-3}
+# By family, what tuning chose for the default arms.
+SHORT = {
+    "fine": BASE | {"evaluations": 1, "rate": 4e-3, "temperature_times": 0.5},
+    "coarse": BASE | {"evaluations": 1, "rate": 2e-3},
+}
 MOTION = "eval/linear_probe:corpus=motion,size=48"
 
 
@@ -73,10 +75,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     pairs = tuple(variant.pairs.split("+"))
     if variant.part == "short":
         arms, pairs = (variant.coarse, variant.fine), ("video_text",)
-        grids = [
-            SHORT | {"arm": variant[family], "pairs": pairs, "rate": rate}
-            for family, rate in SHORT_RATES.items()
-        ]
+        grids = [grid | {"arm": variant[family], "pairs": pairs} for family, grid in SHORT.items()]
     else:
         grids = [grid | {"arm": arms, "pairs": pairs} for grid in PARTS[variant.part]]
     for arm in arms:
