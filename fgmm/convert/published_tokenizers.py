@@ -46,7 +46,7 @@ def read(folder: pathlib.Path, family: str) -> bytes:
             found = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
             _as_configured(found, _json(folder / "tokenizer_config.json"), family)
         elif merges.exists() and (path := folder / "vocab.json").exists():
-            lines = merges.read_text("utf-8").splitlines()
+            lines = merges.read_text("utf-8").split("\n")
             pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
             found = clip_words(_json(path), [tuple(pair) for pair in pairs])
         else:

@@ -83,8 +83,18 @@ def digest(texts: Iterable[str]) -> str:
     """A digest of texts and their order."""
     found = hashlib.sha256()
     for text in texts:
-        found.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        found.update(encoded(text) + b"\0")
     return found.hexdigest()[:16]
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a text in UTF-8. Names of files may hold bytes that are none, and texts of JSON
+    half a pair of surrogates.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def difference(

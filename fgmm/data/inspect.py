@@ -194,9 +194,9 @@ def main(argv: list[str]) -> None:
     del argv
     given = flags.FLAGS
     output = command_line.file_to_write(command_line.required("output"))
-    for name in ("records", "sample"):
-        if given[name].value < 1:
-            raise ConfigError(f"--{name}={given[name].value} must be at least 1")
+    for name, lowest in (("records", 1), ("sample", 1), ("seed", 0)):
+        if given[name].value < lowest:
+            raise ConfigError(f"--{name}={given[name].value} must be at least {lowest}")
     phrases.find(given.segmenter, "--segmenter")
     chosen = raws.choose(command_line.required("source"), raw=False)
     entry = {"name": chosen.name, **chosen.options} | ({"root": given.input} if given.input else {})

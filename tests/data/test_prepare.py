@@ -367,6 +367,17 @@ def test_pictures_are_prepared(tmp_path):
                     assert min(picture.size) == 16
 
 
+def test_another_list_of_pictures_is_refused(tmp_path):
+    root = flickr8k_fixture.write_flickr8k(tmp_path / "flickr", images=6, seed=1)
+    written(task_of(root, tmp_path / "out", "flickr8k", splits=["train"]))
+    lists = sorted(root.rglob("Flickr_8k.*Images.txt"))
+    train, dev = (next(path for path in lists if name in path.name) for name in ("train", "dev"))
+    names = train.read_text().split()
+    train.write_text("\n".join([*names[1:], *dev.read_text().split()[:1]]))
+    with pytest.raises(ConfigError, match="the list of recordings has changed since it was begun"):
+        written(task_of(root, tmp_path / "out", "flickr8k", splits=["train"]))
+
+
 @pytest.fixture(scope="module")
 def long_videos(tmp_path_factory):
     """Three videos in HowTo100M's layout: of 1 s, one that cannot be read, and one of 5 s."""

@@ -191,7 +191,7 @@ class Archive:
         if name not in self._members:
             raise FileNotFoundError(f"{self.path} has no member {name!r}")
         member = self._members[name]
-        data = os.pread(self._file, member.stored, member.offset)
+        data = _stretch(self._file, member.stored, member.offset)
         if len(data) < member.stored:
             raise OSError(f"{self.path} ends within its member {name!r}")
         if not member.deflated:
@@ -205,6 +205,15 @@ class Archive:
         if len(inflated) < member.size:
             raise OSError(f"{self.path}: member {name!r} is damaged (it is too short)")
         return inflated
+
+
+def _stretch(file: int, size: int, offset: int) -> bytes:
+    """Bytes of a file; fewer if it ends. One read has at most 2 GiB."""
+    parts = []
+    while size and (part := os.pread(file, size, offset)):
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return b"".join(parts)
 
 
 def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
@@ -267,6 +276,17 @@ def stems(
         if ending.lower() in endings and paths.setdefault(stem, path) != path:
             report["duplicate_id"] += 1
     return paths
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 has all letters of a text. Others stand for bytes of a name that is no UTF-8,
+    or are half a pair of surrogates.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def words(text: str) -> str:

@@ -6,6 +6,7 @@ import concurrent.futures
 import csv
 import dataclasses
 import functools
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
@@ -267,7 +268,8 @@ def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
     Raises:
       ConfigError: the file is missing, or no UTF-8.
     """
-    lines = map(str.strip, files.read_text(corpus, name).splitlines())
+    # Other signs that end lines for Python, such as U+2028, are part of the text.
+    lines = map(str.strip, files.read_text(corpus, name).split("\n"))
     return [line for line in lines if line]
 
 
@@ -292,7 +294,8 @@ def read_table(
     Raises:
       ConfigError: the file is missing, no UTF-8, no CSV, or lacks a column.
     """
-    reader = csv.DictReader(files.read_text(corpus, name).splitlines(), skipinitialspace=True)
+    text = io.StringIO(files.read_text(corpus, name), newline="")
+    reader = csv.DictReader(text, skipinitialspace=True)
     where = f"root={str(corpus.path)!r}: {name}"
     rows = []
     try:

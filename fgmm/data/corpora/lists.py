@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from fgmm.config import ConfigError
-from fgmm.data.corpora import narrations, row_index
+from fgmm.data.corpora import files, narrations, row_index
 from fgmm.data.corpora.arrow_batches import one_line
 from fgmm.data.corpora.source import place
 from fgmm.data.text.captions import without_markup
@@ -93,7 +93,7 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
         yield batch.columns, batch.facts(report)
         return
     if ending == ".parquet":
-        rows = _parquet(path, columns)
+        rows = _parquet(path, columns, report)
     elif ending == ".jsonl":
         rows = _json_lines(path, columns, report)
     elif ending in (".csv", ".tsv"):
@@ -183,7 +183,7 @@ def _merged(
         if same and (entry["path"], entry["id"]) == (current["path"], current["id"]):
             current["captions"] += entry["captions"]
             continue
-        if with_ids:
+        if with_ids and entry["id"]:
             key = narrations.digest(entry["id"])
             if key in known:
                 report["duplicate_id"] += 1
@@ -212,13 +212,7 @@ def _span(start: Any, end: Any) -> tuple[float, float] | None:
 
 def _is_text(value: Any) -> bool:
     """Whether a value is text, or a number that stands for it, of letters that UTF-8 has."""
-    if not isinstance(value, str):
-        return isinstance(value, int)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return files.is_utf8(value) if isinstance(value, str) else isinstance(value, int)
 
 
 def _separated(
@@ -241,9 +235,12 @@ def _separated(
                 elif fields:  # an empty line is not counted
                     report["malformed_line"] += 1
     except csv.Error as error:
+        remedy = (
+            "close the quotes around a field and double those within, or set quotes=False if they "
+            "are part of the text"
+        )
         raise ConfigError(
-            f"list {path!r}, line {lines.line_num}: {error}; close the quotes around a field and "
-            "double those within, or set quotes=False if they are part of the text"
+            f"list {path!r}, line {lines.line_num}: {error}; {remedy if quotes else 'shorten it'}"
         ) from error
     except OSError as error:
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
@@ -271,7 +268,7 @@ def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
 
 
-def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
+def _parquet(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
     """The rows of a Parquet file; other columns are not read."""
     done = 0
     try:
@@ -281,14 +278,31 @@ def _parquet(path: str, columns: Columns) -> Iterator[_Row]:
             wanted = list(columns.given().values())
             size = 256 if _holds_contents(schema.field(columns.media).type) else _ROWS
             for batch in file.iter_batches(size, columns=wanted):
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     done += 1
-                    yield {name: row[column] for name, column in columns.given().items()}
+                    if row is None:
+                        report["malformed_line"] += 1
+                    else:
+                        yield {name: row[column] for name, column in columns.given().items()}
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(
             f"list {path!r} cannot be read after row {done} ({one_line(error)}); it is damaged or "
             "cut off"
         ) from error
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[_Row | None]:
+    """The rows of a batch; None for those with text that is no UTF-8."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for number in range(len(batch)):
+        try:
+            yield batch.slice(number, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield None
 
 
 def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from fgmm.config import ConfigError
+from fgmm.data.corpora import files
 
 # The ending of indexes, which lie beside the files of a corpus but are not among them.
 INDEX = ".index.arrow"
@@ -80,8 +81,6 @@ def _choices(text: str) -> Iterator[str]:
 
 
 def _below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
-    for above, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(endings) and not name.startswith("."):
-                yield os.path.join(above, name)
+    for name in files.Folder(folder).names():
+        if name.lower().endswith(endings):
+            yield os.path.join(folder, name)

@@ -68,7 +68,7 @@ def opened(
     known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
     wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
     for index in known:
-        if list(dict.fromkeys(map(_file_of, index.facts))) == wanted:
+        if _files_of(index) == wanted:
             return index
     before = known[0] if known else None
     failure = None
@@ -97,6 +97,10 @@ def _stored(path: pathlib.Path) -> ArrowBatches | None:
 
 def _file_of(facts: Mapping[str, Any]) -> tuple[str, int, int]:
     return facts.get("file", ""), facts.get("size", -1), facts.get("modified", 0)
+
+
+def _files_of(index: ArrowBatches) -> list[tuple[str, int, int]]:
+    return list(dict.fromkeys(map(_file_of, index.facts)))
 
 
 def _write(
@@ -130,11 +134,27 @@ def _write(
                     batch, facts = _sorted(columns, schema)
                     noted = json.dumps({**state, **facts, **noted})
                     stream.write_batch(batch, custom_metadata={FACTS: noted})
-        os.replace(unfinished, target)
+        return _published(unfinished, target, wanted)
     finally:
         shown.close()
         with contextlib.suppress(OSError):
             os.remove(unfinished)
+
+
+def _published(
+    unfinished: pathlib.Path, target: pathlib.Path, wanted: Sequence[tuple[str, int, int]]
+) -> ArrowBatches:
+    """The index in its place. If another process has put the same index there meanwhile, that one
+    stays: worker processes that have opened it refuse an index that is written again.
+    """
+    try:
+        # Unlike a move, a link fails if there is a file.
+        os.link(unfinished, target)
+    except OSError:
+        there = _stored(target)
+        if there is not None and _files_of(there) == wanted:
+            return there
+        os.replace(unfinished, target)
     return ArrowBatches(target)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from fgmm import remote
 from fgmm.config.option import check_options, option
-from fgmm.data.fingerprint import Fingerprint, Members, of_members
+from fgmm.data.fingerprint import Fingerprint, Members, encoded, of_members
 from fgmm.data.preparation.raw import WHOLE
 
 SPLITS = ("train", "validation")
@@ -133,7 +133,7 @@ class SplitByName(FileSource):
 def place(name: str) -> float:
     """A number from 0 to 1 that depends on nothing but a file's name without its ending."""
     stem = os.path.splitext(name)[0]
-    digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(encoded(stem)).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

@@ -236,7 +236,7 @@ def _gathered(
                 past = member.offset_data + member.size
                 if past > end:
                     break
-                if member.isreg() and not member.issparse():
+                if member.isreg() and not member.issparse() and files.is_utf8(member.name):
                     key, ending = _key(member.name)
                     if ending in found[key]:
                         report["duplicate_id"] += 1

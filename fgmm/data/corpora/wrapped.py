@@ -27,7 +27,7 @@ class WrappedSource:
     """
 
     source: Mapping = option(help="The corpus, as in config.data.source.")
-    seed: int = option(0, low=0, help="Of what is drawn once.")
+    seed: int = option(0, low=0, high=2**32 - 1, help="Of what is drawn once.")
     seconds: float = option(2.0, low=0, help=f"{SECONDS} Of a source that says nothing else.")
 
     def __post_init__(self):

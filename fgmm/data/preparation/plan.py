@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fgmm.config import ConfigError
+from fgmm.data.fingerprint import encoded
 from fgmm.data.preparation.disk import write_json
 from fgmm.data.schema import BadInput
 
@@ -66,7 +67,7 @@ def measured(raw: Any, shard_megabytes: float) -> Split:
     count = len(raw)
     digest = hashlib.sha256()
     for index in range(count):
-        digest.update(listed_name(raw, index).encode("utf-8", "surrogateescape") + _SEPARATOR)
+        digest.update(encoded(listed_name(raw, index)) + _SEPARATOR)
     indices = range(0, count, max(1, count // _MEASURED))
     sizes = [_size(raw, index) for index in indices]
     total = sum(sizes) / max(1, len(sizes)) * count

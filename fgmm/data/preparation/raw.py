@@ -19,6 +19,7 @@ millions, no Python object is kept for each. A source without ``raw`` can be pre
 clips carry encoded pictures and no sound.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -72,6 +73,13 @@ class EncodedPictures:
             raise self._refused()
         for clip in first:
             self._check(clip)
+
+    @functools.cached_property
+    def names(self) -> list[str] | None:
+        """The names of the pictures; None of a source that knows them by its clips alone."""
+        members = getattr(self._source, "members", None)
+        names = [name for name, _ in members().names] if members else []
+        return names if names and len(names) == len(self) else None
 
     def __len__(self) -> int:
         return len(self._source)

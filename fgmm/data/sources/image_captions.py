@@ -62,6 +62,8 @@ class Source(images.CaptionedImages):
         paths = {}
         for name in captions:
             found = [name] if name in corpus else present.get(posixpath.basename(name), [name])
+            # The annotations may be in a folder that is not at the top.
+            found = [path for path in found if path.endswith(f"/{name}")] or found
             paths[name] = found[0]
             report["duplicate_id"] += len(found) - 1
         return images.ListedImages(corpus, paths, captions, +report)

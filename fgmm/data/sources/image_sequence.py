@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import functools
 import json
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -138,12 +138,15 @@ def _stories(
     for line in labelled.read_lines(corpus, _STORIES):
         try:
             story = json.loads(line)
+            name, split = story["id"], story["split"]
+            if not isinstance(name, str) or not isinstance(split, str):
+                raise TypeError
             pages = [_page(page, report) for page in story["pages"]]
-            if story["id"] in known:
+            if name in known:
                 report["duplicate_id"] += 1
                 continue
-            stories[story["split"]].append((story["id"], [page for page in pages if page]))
-            known.add(story["id"])
+            stories[split].append((name, [page for page in pages if page]))
+            known.add(name)
         except (ValueError, KeyError, TypeError, RecursionError):
             report["malformed_line"] += 1
     return corpus, stories
@@ -180,8 +183,8 @@ class _PagesShown:
         return out
 
 
-def _page(entry: dict, report: collections.Counter[str]) -> Page | None:
-    image, text = entry.get("image"), entry.get("text")
+def _page(entry: Any, report: collections.Counter[str]) -> Page | None:
+    image, text = (entry.get("image"), entry.get("text")) if isinstance(entry, dict) else ("", "")
     if isinstance(image, str) and image:
         return Page(image, without_markup(text) if isinstance(text, str) else "")
     report["malformed_line"] += 1

@@ -63,9 +63,10 @@ class Source(labelled.LabelledRecordings):
         if not table:
             raise ConfigError(f"root={self.root!r} has no {_TABLES[self.split][0]}; {_LAYOUT}")
         rows = labelled.read_table(corpus, table, _COLUMNS, report)
-        labels = {files.words(row["label"]) for row in rows}
-        for path in {path for places in found.values() for path in places[:1]} - {table}:
-            # Problems of the tables of other splits are counted when those are opened.
+        labels: set[str] = set()
+        for path in {path for places in found.values() for path in places[:1]} | {table}:
+            # A row without times names a class, too, so that splits agree. What is wrong in tables
+            # of other splits is counted when those are opened.
             uncounted: collections.Counter[str] = collections.Counter()
             others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
             labels |= {files.words(row["label"]) for row in others} - {""}

@@ -97,16 +97,22 @@ class Source(IndexedPairs):
         return of_file(row["id"], row["path"], row["contents"], self._above(batch), captions)
 
     def fingerprint(self) -> Fingerprint:
-        """As of ``IndexedPairs``; ``sizes`` are those of the media unless there are too many."""
+        """As of ``IndexedPairs``; ``sizes`` are those of the media unless there are too many, or
+        the lists hold them all.
+        """
         found = super().fingerprint()
         if len(self) > _FILES:
             return found
-        sizes = []
+        sizes, held = [], False
         for index in range(len(self)):
             batch, number = self._rows.find(index)
-            path = self._listed.row(batch, number, "path")["path"] or ""
-            sizes.append(str(files.state(os.path.join(self._above(batch), path))[0]))
-        return found | {"sizes": digest(sizes)}
+            path = self._listed.row(batch, number, "path")["path"]
+            if path:
+                above = os.path.expanduser(self._above(batch))
+                sizes.append(str(files.state(os.path.join(above, path))[0]))
+            else:
+                held = True
+        return found | {"sizes": digest([found["sizes"]] * held + sizes)}
 
     def _above(self, batch: int) -> str:
         """The folder that paths of a batch are relative to."""

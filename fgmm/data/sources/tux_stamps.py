@@ -150,7 +150,7 @@ def _sentence(
 ) -> str:
     """The sentence in a language, or an empty one. English is the first line, without a prefix."""
     try:
-        lines = corpus.read(name).decode("utf-8-sig").splitlines()
+        lines = corpus.read(name).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError):
         report["unreadable_captions"] += 1
         return ""

@@ -1,5 +1,6 @@
 import collections
 import io
+import os
 import pickle
 import stat
 import tarfile
@@ -256,6 +257,13 @@ def test_a_member_that_would_fill_the_memory_is_an_os_error(tmp_path, monkeypatc
     assert archive.read("b") == bytes(3000)
     with pytest.raises(OSError, match="'a' of 5000 bytes is too large"):
         archive.read("a")
+
+
+def test_a_member_of_more_than_one_read(tmp_path, monkeypatch):
+    """The system gives at most 2 GiB at a time."""
+    files, read = open_files(write_tar(tmp_path / "a.tar")), os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, offset: read(file, min(size, 7), offset))
+    assert files.read("deep/er/b.bin") == CONTENT["deep/er/b.bin"]
 
 
 def test_a_zip_file_with_a_member_without_a_name_is_opened(tmp_path):

@@ -67,3 +67,10 @@ def test_more_names_than_a_corpus_has_are_refused(monkeypatch):
     assert len(patterns.named("{0..9}.tar", (".tar",))) == 10
     with pytest.raises(ConfigError, match=r"root='{0\.\.99}\.tar' stands for more than 10 names"):
         patterns.named("{0..99}.tar", (".tar",))
+
+
+def test_linked_folders_are_read_once(folder):
+    (folder / "latest").symlink_to(folder / "a")
+    (folder / "a" / "itself").symlink_to(folder)
+    found = patterns.named(str(folder), (".tar",))
+    assert found == [str(folder / name) for name in ("a/0.tar", "a/1.tar", "b/0.tar", "odd[1].tar")]

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from fgmm.config import ConfigError
+from fgmm.data import fingerprint
 from fgmm.data.media.decode import read_image
 from fgmm.data.schema import BadInput, Caption
 from fgmm.data.sources import flickr8k
@@ -161,3 +162,25 @@ def test_images_that_are_listed_again_are_counted(coco, flickr, tmp_path):
 def test_annotations_may_end_in_capitals(coco):
     (coco / "dataset_coco.json").rename(coco / "Karpathy.JSON")
     assert len(Source(root=str(coco), annotations="Karpathy.JSON", split="train")) == 4
+
+
+def test_images_of_one_name_are_told_apart_below_another_folder(tmp_path):
+    images = []
+    for number, name in enumerate("ab"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "1.jpg").write_bytes(bytes([number]))
+        entry = {"filepath": name, "filename": "1.jpg", "split": "train"}
+        images.append(entry | {"sentences": [{"raw": name}]})
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": images}))
+    source = Source(root=str(tmp_path))
+    assert [source[i].video for i in range(2)] == [b"\0", b"\1"]
+    assert not source.report
+
+
+def test_half_a_letter_in_a_caption_stops_nothing(coco):
+    path = coco / "dataset_coco.json"
+    before = Source(root=str(coco)).fingerprint()
+    path.write_text(path.read_text().replace("One 0", "A dog \\ud83d"))
+    source = Source(root=str(coco))
+    assert source[0].captions[0].text == "A dog \ud83d ."
+    assert fingerprint.difference(before, source.fingerprint())

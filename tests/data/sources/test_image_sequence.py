@@ -127,3 +127,30 @@ def test_stories_whose_id_comes_again_are_counted(corpus):
     source = Source(root=str(corpus))
     assert len(source) == 7
     assert source.report == {"duplicate_id": 1}
+
+
+def test_signs_that_end_lines_elsewhere_are_part_of_a_text(corpus):
+    story = {
+        "id": "d",
+        "split": "dev",
+        "pages": [{"image": "x.png", "text": "one\u2028two\x85three"}],
+    }
+    with (corpus / "stories.jsonl").open("a") as file:
+        file.write(json.dumps(story, ensure_ascii=False) + "\n")
+    source = Source(root=str(corpus), split="dev")
+    assert source[3].captions == (Caption("one two three", 0.0, 1.0),)
+    assert not source.report
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pages": ["images/1.jpg"]}, {"split": 1}, {"id": ["d"]}, {"pages": 3}]
+)
+def test_stories_of_other_types_are_malformed(corpus, wrong):
+    story = {"id": "d", "split": "dev", "pages": [{"image": "x.png", "text": "x"}]} | wrong
+    with (corpus / "stories.jsonl").open("a") as file:
+        file.write(json.dumps(story) + "\n")
+    source = Source(root=str(corpus), split="dev")
+    assert len(source) == 3
+    assert source.report == {"malformed_line": 1}
+    with pytest.raises(ConfigError, match="allowed: dev, train"):
+        Source(root=str(corpus), split="none")

@@ -73,3 +73,12 @@ def test_a_table_that_is_no_csv_is_refused_with_its_line(corpus, tmp_path):
         file.write("x" * 200_000 + ",a,0,10,train\n")
     with pytest.raises(ConfigError, match=r"train\.csv, line \d+, is no CSV \(field larger"):
         Source(root=str(own))
+
+
+def test_a_class_whose_rows_have_no_times_counts_for_every_split(corpus, tmp_path):
+    own = shutil.copytree(corpus, tmp_path / "own")
+    with (own / "train.csv").open("a") as file:
+        file.write("abacus,abc,,,train\n")
+    splits = [Source(root=str(own), split=split) for split in ("train", "validation")]
+    assert splits[0].classes == splits[1].classes == {"action": ("abacus", *KINETICS)}
+    assert splits[0].report["malformed_line"] == 1

@@ -266,3 +266,59 @@ def test_processes_of_one_number_do_not_write_one_file(tmp_path):
     index.with_name(f"{index.name}.{os.getpid()}").mkdir()
     opened(path)
     assert index.exists()
+
+
+def test_processes_that_start_together_read_one_index(tmp_path, monkeypatch):
+    """Workers of the first process open the index when the second has made it, too."""
+    path, write = write_list(tmp_path / "a.csv", write_pictures(tmp_path, 2)), row_index._published
+    for start in range(2):
+        found = []
+
+        def other_first(*given, found=found):
+            monkeypatch.setattr(row_index, "_published", write)
+            found.append(opened(path))
+            return write(*given)
+
+        monkeypatch.setattr(row_index, "_published", other_first)
+        found.append(opened(path))
+        for source in found:
+            clip = by_name(pickle.loads(pickle.dumps(source)))["images/0.jpg"]
+            assert isinstance(clip.video, bytes), start
+        # The second time, there is an index of a list that has changed.
+        path.write_text(path.read_text() + "images/none.jpg,none\n")
+
+
+def test_the_fingerprint_of_a_list_that_holds_pictures_is_its_own(tmp_path):
+    rows = [{"jpg": picture(colour), "txt": colour} for colour in ("red", "blue")]
+    columns = {"media": "jpg", "caption": "txt"}
+    path = write_list(tmp_path / "held.parquet", rows)
+    before = opened(path, **columns).fingerprint()
+    for number in range(200):
+        (tmp_path / f"{number}.txt").write_text("beside it")
+    assert not fingerprint.difference(before, opened(path, **columns).fingerprint())
+    rows[1]["jpg"] = picture("blue", "WEBP")
+    write_list(path, rows)
+    assert fingerprint.difference(before, opened(path, **columns).fingerprint())
+
+
+def test_rows_without_an_id_are_named_by_their_paths(tmp_path):
+    rows = [{"id": name, "path": f"{name or i}.jpg"} for i, name in enumerate(("a", "", "", "a"))]
+    write_list(tmp_path / "a.csv", [row | {"caption": "x"} for row in rows])
+    source = opened(tmp_path / "a.csv", id="id")
+    assert sorted(by_name(source)) == ["1.jpg", "2.jpg", "a"]
+    assert source.report == {"duplicate_id": 1}
+
+
+def test_texts_of_parquet_that_are_no_utf8_are_counted(tmp_path):
+    texts = pa.array([b"fine", b"caf\xe9", b"fine too"], pa.binary()).view(pa.string())
+    table = pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], "caption": texts})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    source = opened(tmp_path / "a.parquet")
+    assert sorted(by_name(source)) == ["a.jpg", "c.jpg"]
+    assert source.report == {"malformed_line": 1}
+
+
+def test_a_field_that_is_too_long_is_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text("path,caption\na.jpg," + 140_000 * "x")
+    with pytest.raises(ConfigError, match=r"larger than field limit .*; shorten it"):
+        opened(tmp_path / "a.csv", quotes=False)

@@ -250,6 +250,13 @@ def test_bad_members_are_counted(tmp_path):
     assert problems == expected
 
 
+def test_names_that_are_no_utf8_are_counted(tmp_path):
+    members = {"a.jpg": picture("red"), "caf\udce9.jpg": picture("blue")}
+    source = opened(write_shard(tmp_path / "odd.tar", members))
+    assert list(by_name(source)) == ["odd/a"]
+    assert source.report == {"malformed_line": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
