@@ -12,6 +12,7 @@ import ml_collections
 
 from fgmm import components
 from fgmm import config as configs
+from fgmm.config.optimizer import UNDECAYED
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -50,7 +51,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 1 / 15
-    config.optimizer.weight_decay = ((".*(bias|scale|temperature.*|null.*)$", 0.0), (".*", 0.1))
+    config.optimizer.weight_decay = ((UNDECAYED, 0.0), (".*", 0.1))
     if variant.validation:
         config.checkpoint.best_metric = f"{variant.validation}/coarse/text_to_video/r@10"
         config.evals[variant.validation] = {

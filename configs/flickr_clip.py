@@ -25,6 +25,7 @@ import ml_collections
 
 from fgmm import components
 from fgmm import config as configs
+from fgmm.config.optimizer import UNDECAYED
 from fgmm.train.checkpoint import config_of
 
 # By corpus: its source, the splits of training and evaluation, and the number of training images.
@@ -77,8 +78,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.update(learning_rate=variant.rate, b1=0.9, b2=0.98, eps=1e-6, clip_norm=0.0)
     # As a share of the steps, so that a short run has a short warmup.
     config.optimizer.schedule.update(name="cosine", warmup=min(0.25, 100 / config.steps))
-    undecayed = ".*(bias|scale|temperature.*|null.*)"
-    config.optimizer.weight_decay = ((undecayed, 0.0), (".*", 0.001))
+    config.optimizer.weight_decay = ((UNDECAYED, 0.0), (".*", 0.001))
     if variant.rank:
         config.lora.update(
             rules=(("model/encoders_.*/block_.*/kernel", variant.rank),), alpha=2.0 * variant.rank

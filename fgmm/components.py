@@ -297,7 +297,9 @@ def _entries_with_sources(config: Config) -> Iterator[tuple[str, str]]:
         sources = [key] if room == "data.sources" else []
         if room == "eval":
             sources = [f"{path}{name}" for name in ("source", "test_source") if entry.get(name)]
-            yield from ((source, "data.sources") for source in sources)
+            for source in sources:
+                _check_entry(config, source)
+                yield source, "data.sources"
         for source in sources:
             yield from ((inner, "data.sources") for inner in _within(config, source))
 
@@ -307,6 +309,7 @@ def _within(config: Config, source: str) -> Iterator[str]:
     entry = at(config, source)
     inner = [f"{source}.source"] if entry.get("source") else []
     for key in (*inner, *(f"{source}.sources.{part}" for part in entry.get("sources", {}))):
+        _check_entry(config, key)
         yield key
         yield from _within(config, key)
 
@@ -365,7 +368,11 @@ def _check_there(
 
 
 def entries(config: Config) -> list[tuple[str, str]]:
-    """The keys of an experiment's config that name components, each with its room."""
+    """The keys of an experiment's config that name components, each with its room.
+
+    Raises:
+      ConfigError: what stands at such a key is no dict.
+    """
     found = [("data.source", "data.sources"), ("optimizer", "optimizer")]
     for modality in ("video", "audio", "text"):
         if modality in config["model"]:
@@ -373,7 +380,16 @@ def entries(config: Config) -> list[tuple[str, str]]:
     found += [(f"objective.terms.{name}", "losses.terms") for name in config["objective"]["terms"]]
     found += [(f"evals.{name}", "eval") for name in config["evals"]]
     found += [(f"loggers.{name}", "train.loggers") for name in config.get("loggers", {})]
+    for key, _ in found:
+        _check_entry(config, key)
     return found
+
+
+def _check_entry(config: Config, key: str) -> None:
+    """Raises ConfigError if there is no entry at a full key."""
+    if not isinstance(entry := at(config, key), Config):
+        given = f'"{entry}"' if isinstance(entry, str) else "..."
+        raise ConfigError(f'{key}={entry!r} must be a dict of keys, such as {{"name": {given}}}')
 
 
 def _frozen(value: Any) -> Any:

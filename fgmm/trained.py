@@ -43,7 +43,7 @@ class Embedded:
       grid: the extent of the feature map: ``(T', H', W')`` for video, ``(T', F')`` for audio and
         ``(P,)`` for text; N is its product.
       segments: of audio only: its time segments, which take the place of phrases when it is
-        compared with video: local [B,P,D], mask and gates.
+        compared with video: local [B,P,D], mask, gates and coarse [B,D].
       gates: logits of the learned weights of ``local``; None in a space without gates.
     """
 
@@ -225,7 +225,8 @@ class Model:
 
         Args:
           x, y: results of ``embed_*``; ``fine`` and ``sum`` need those with ``local=True``.
-          level: ``"coarse"``, the product of coarse embeddings; ``"fine"``, the similarity of local
+          level: ``"coarse"``, the product of coarse embeddings, beside video those of the segments
+            of audio, as in training, which need ``local=True``; ``"fine"``, the similarity of local
             and phrase embeddings as a term of the objective computes it; or ``"sum"``, the sum of
             both, each divided by the temperature of its term. Evaluations rank by the level that
             ``experiment.objective.score`` names.
@@ -243,7 +244,7 @@ class Model:
         if level == "coarse":
             if term:
                 raise ValueError(f"term={term!r} belongs to the levels fine and sum; got 'coarse'")
-            x, y = (v.coarse if isinstance(v, Embedded) else np.asarray(v) for v in (x, y))
+            x, y = _coarse(x, beside=y), _coarse(y, beside=x)
             if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
                 raise ValueError(
                     f"x and y have shapes {x.shape} and {y.shape}; expected [X,D] and [Y,D] with "
@@ -280,7 +281,8 @@ class Model:
         ranking = pairs.Ranking.of(self.experiment, pair, clips.space, term, name="similarity")
         if not ranking.coarse:
             raise ValueError(f"the objective has no coarse term on {pair}: there is no sum")
-        coarse, parameters = clips.coarse @ captions.coarse.T, self.state.params["objective"]
+        coarse = clips.coarse @ _coarse(captions, beside=clips).T
+        parameters = self.state.params["objective"]
         return np.asarray(ranking.scores(parameters, coarse, fine)["sum"])
 
     def _score(self, term: str, clips: Side, captions: Side) -> np.ndarray:
@@ -373,6 +375,7 @@ class Model:
     def _embedded(self, modality: str, space: str, found: Any) -> Embedded:
         own, segments = found[modality], found.get(f"{modality}_segments")
         side = _of_only_caption(own) if modality == "text" else own
+        parts = None if segments is None else _of_only_caption(segments)
         return Embedded(
             modality=modality,
             space=space,
@@ -381,7 +384,7 @@ class Model:
             mask=side.mask,
             gates=side.gates,
             grid=self._grid(modality),
-            segments=None if segments is None else Side.of(_of_only_caption(segments)),
+            segments=None if parts is None else Side.of(parts)._replace(coarse=parts.coarse),
         )
 
     def _grid(self, modality: str) -> tuple[int, ...]:
@@ -406,6 +409,15 @@ class Model:
                 f"space={space!r} has no {modality}; allowed: {', '.join(allowed) or 'none'}"
             )
         return space or max(allowed, key=lambda name: len(self.spaces[name]))
+
+
+def _coarse(x: Any, *, beside: Any) -> np.ndarray:
+    """The coarse embeddings of one side of a comparison."""
+    if not isinstance(x, Embedded):
+        return np.asarray(x)
+    if x.segments is not None and isinstance(beside, Embedded) and beside.modality == "video":
+        return x.segments.coarse
+    return x.coarse
 
 
 def _of_only_caption(embeddings: Embeddings) -> Embeddings:

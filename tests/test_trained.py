@@ -33,7 +33,7 @@ def workdir(tmp_path_factory):
     config.data.frames, config.data.height = 2, 12
     config.evals.retrieval.source.clips = CLIPS
     # A second space, without text.
-    config.model.spaces.fine = {"modalities": ("video", "audio"), "width": 4}
+    config.model.spaces.fine = {"modalities": ("video", "audio"), "width": 4, "pool": "max"}
     config.objective.terms.fine_video_audio.space = "fine"
     experiment = experiments.build(config)
     state = jax.jit(experiment.init)(0)
@@ -99,6 +99,26 @@ def test_embeddings_are_those_of_evaluations(model, clips, frames, texts):
     np.testing.assert_allclose(found["audio"].segments[0], segments.local[:, 0], atol=1e-5)
     fine = model.embed_video(list(frames), space="fine")
     np.testing.assert_allclose(fine, expected["fine"]["video"].coarse, atol=1e-5)
+
+
+def test_sound_and_pictures_are_compared_by_the_coarse_embeddings_of_segments(model, clips, frames):
+    """With max pooling, those of the segments are not those of the patches."""
+    sounds = [clip.audio() for clip in clips]
+    options = {"space": "fine", "local": True}
+    x = model.embed_video(frames, **options)
+    y = model.embed_audio([s.samples for s in sounds], rate=sounds[0].rate, **options)
+    evaluation = retrieval.Evaluation(
+        source=model.experiment.config.evals.retrieval.source.to_dict(),
+        pair="video_audio",
+        space="fine",
+    )
+    bound = evaluation.bind(model.experiment)
+    gallery, _ = bound._gallery(model.state)
+    everything = slice(0, CLIPS), slice(0, CLIPS)
+    coarse = bound._tile(model.state.params["objective"], gallery, *everything)["coarse"]
+    np.testing.assert_allclose(model.similarity(x, y), coarse, atol=1e-5)
+    np.testing.assert_allclose(model.similarity(y, x), coarse.T, atol=1e-5)
+    assert np.abs(x.coarse @ y.coarse.T - coarse).max() > 1e-3
 
 
 def test_similarities_are_those_of_retrieval(model, frames, texts, monkeypatch):

@@ -108,25 +108,27 @@ def _with_defaults(section: type, given: Config) -> dict[str, Any]:
     return result
 
 
-def with_space_defaults(spaces: Config) -> dict[str, dict[str, Any]]:
+def with_space_defaults(spaces: Any) -> dict[str, dict[str, Any]]:
     """The spaces of a model with the defaults of ``fgmm.config.sections.Space``.
 
     Raises:
-      ConfigError: an entry is not a dict.
+      ConfigError: they, or an entry, are not a dict.
     """
     return _entries_with_defaults(Space, spaces, "model.spaces")
 
 
-def with_classifier_defaults(classifiers: Config) -> dict[str, dict[str, Any]]:
+def with_classifier_defaults(classifiers: Any) -> dict[str, dict[str, Any]]:
     """The classifiers of a model with the defaults of ``fgmm.config.sections.Classifier``.
 
     Raises:
-      ConfigError: an entry is not a dict.
+      ConfigError: they, or an entry, are not a dict.
     """
     return _entries_with_defaults(Classifier, classifiers, "model.classifiers")
 
 
-def _entries_with_defaults(section: type, given: Config, key: str) -> dict[str, dict[str, Any]]:
+def _entries_with_defaults(section: type, given: Any, key: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(given, Config):
+        raise ConfigError(f"{key}={given!r} must be a dict of entries")
     for name, entry in given.items():
         if not isinstance(entry, Config):
             raise ConfigError(f"{key}.{name}={entry!r} must be a dict of keys")

@@ -4,6 +4,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from fgmm.config.optimizer import UNDECAYED
+
+# The rule of weight decay in earlier defaults and configs.
+_UNDECAYED = (".*(bias|scale|temperature.*|null.*)$", ".*(bias|scale|temperature.*|null.*)")
 # Options of earlier sources; sizes in ``data`` replace them.
 _SIZES = ("size", "fps", "frames")
 # Sources that render their clips: they keep options of these names.
@@ -26,6 +30,7 @@ def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
     _name_optimizer(saved)
     _freeze_by_optimizer(saved)
     _pixels_by_channel(saved)
+    _name_undecayed(saved)
     return _one_length_of_windows(saved)
 
 
@@ -122,6 +127,14 @@ def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
     )
     options = saved.setdefault("optimizer", {})
     options["learning_rate_scale"] = (*frozen, *options.get("learning_rate_scale", ()))
+
+
+def _name_undecayed(saved: dict[str, Any]) -> None:
+    """Adds class tokens and noise rates to the parameters that have no weight decay."""
+    rules = saved.get("optimizer", {}).get("weight_decay", ())
+    found = [(UNDECAYED if regex in _UNDECAYED else regex, value) for regex, value in rules]
+    if found:
+        saved["optimizer"]["weight_decay"] = tuple(found)
 
 
 def _pixels_by_channel(saved: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from fgmm.config.option import option
 
 SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
 
-# Parameters without weight decay by default: biases, scales, temperatures and null slots.
-_UNDECAYED = ".*(bias|scale|temperature.*|null.*)$"
+# Parameters without weight decay by default: vectors, temperatures and noise rates.
+UNDECAYED = ".*(bias|scale|class_token|temperature.*|null.*|noise_rate.*)$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OptimizerSection:
     learning_rate: float = option(1e-3, low=0.0, help="At the peak of the schedule.")
     schedule: ScheduleSection = option()
     clip_norm: float = option(1.0, low=0.0, help="Global norm of gradients; 0 for no limit.")
-    weight_decay: tuple = option(((_UNDECAYED, 0.0), (".*", 0.01)), help="(regex, number).")
+    weight_decay: tuple = option(((UNDECAYED, 0.0), (".*", 0.01)), help="(regex, number).")
     learning_rate_scale: tuple = option((), help='(regex, number or "frozen"); 1 without a rule.')
     layer_decay: float = option(
         1.0, above=0.0, high=1.0, help="Learning rate of a layer over that of the next; 1 for none."

@@ -38,12 +38,12 @@ def schedule(options: Config, peak: float | int, steps: int) -> optax.Schedule:
     if warmup >= steps:
         raise ConfigError(f"{key}.warmup={options['warmup']} must be below steps={steps}")
     cooldown = steps_of(options["cooldown"], steps, f"{key}.cooldown")
-    if cooldown and name in _DECAYING:
+    if options["cooldown"] and name in _DECAYING:
         raise ConfigError(
             f"{key}.cooldown={options['cooldown']} must be 0 for {name}, which comes down to "
             f"{key}.end by itself; constant and rsqrt have a cooldown"
         )
-    if end and not cooldown and name not in _DECAYING:
+    if end and not options["cooldown"] and name not in _DECAYING:
         raise ConfigError(f"{key}.end={end} needs {key}.cooldown: {name} has no end of its own")
     if warmup + cooldown > steps:
         raise ConfigError(

@@ -170,7 +170,8 @@ class Finder:
             raise ValueError(f"items={items!r} is unknown; allowed: {', '.join(self.items)}")
         bank = self._banks[side_of(items, asked)]
         side = query.segments if side_of(asked, items) == "audio_segments" else Side.of(query)
-        embeddings = Embeddings(side.local, side.mask, query.coarse, side.gate)
+        coarse = query.coarse if side.coarse is None else side.coarse
+        embeddings = Embeddings(side.local, side.mask, coarse, side.gate)
         score = self._scoring.of(asked, items)
         shortlist = min(SHORTLIST, len(bank)) if score else 0
         found = bank.search(embeddings, min(count, len(bank)), score=score, shortlist=shortlist)

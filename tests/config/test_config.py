@@ -1,4 +1,5 @@
 import importlib
+import re
 
 import ml_collections
 import pytest
@@ -127,3 +128,25 @@ def test_a_saved_config_gains_the_keys_that_are_new():
         **{"bias": False, "unit_length": True, "dtype": "float32", "through": ""},
     }
     assert "grad_cache" not in saved
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.video", "s3d", 'must be a dict of keys, such as {"name": "s3d"}'),
+        ("objective.terms.x", 3, "must be a dict of keys, such as"),
+        ("evals.x", "retrieval", 'must be a dict of keys, such as {"name": "retrieval"}'),
+        ("evals.x", {"name": "retrieval", "source": "esc50"}, "must be a dict of keys, such as"),
+        ("loggers.x", ("wandb",), "must be a dict of keys"),
+        ("data.source", {"name": "folds", "source": "esc50"}, "must be a dict of keys, such as"),
+        ("model.classifiers", 3, "must be a dict of entries"),
+    ],
+)
+def test_an_entry_that_is_no_dict_is_named(key, value, message):
+    config = configs.plain(quickstart())
+    *above, name = key.split(".")
+    configs.at(config, ".".join(above))[name] = value
+    with pytest.raises(ConfigError, match=rf"^{key}.*{re.escape(message)}"):
+        list(
+            components._entries_with_sources(components.complete(ml_collections.ConfigDict(config)))
+        )

@@ -5,6 +5,7 @@ import pytest
 from configs import quickstart
 from fgmm import config as configs
 from fgmm.config.earlier_keys import brought_over
+from fgmm.config.optimizer import UNDECAYED
 from fgmm.experiment import optimizer
 
 EARLIER = {
@@ -36,6 +37,12 @@ def test_a_run_with_an_earlier_optimizer_goes_on():
         "optimizer.b2: 0.999 -> 0.98",
         "optimizer.schedule.end: 0.1 -> 0.0",
     ]
+
+
+def test_the_rule_of_what_has_no_decay_is_that_of_today():
+    rules = [[".*(bias|scale|temperature.*|null.*)", 0.0], [".*kernel", 0.2], [".*", 0.001]]
+    found = configs.with_new_keys(earlier(weight_decay=rules))["optimizer"]["weight_decay"]
+    assert found == ((UNDECAYED, 0.0), (".*kernel", 0.2), (".*", 0.001))
 
 
 def test_configs_of_today_stay_as_they_are():

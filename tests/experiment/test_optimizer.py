@@ -130,6 +130,18 @@ def test_learning_rate_and_decay_follow_their_rules():
     np.testing.assert_array_equal(updates["model"]["Embed_0"]["embedding"], np.ones((5, 2)))
 
 
+def test_vectors_temperatures_and_noise_rates_have_no_decay_by_default():
+    made = optimizer.from_config(options("sgd"), 10)
+    params = {
+        "model": {"class_token": jnp.ones(4), "norm": {"scale": jnp.ones(4)}},
+        "objective": {"fine": {"noise_rate_logit": jnp.ones(()), "temperature": jnp.ones(())}},
+        "kernel": jnp.ones((2, 2)),
+    }
+    updates, _ = made.update(jax.tree.map(jnp.zeros_like, params), made.init(params), params)
+    assert float(updates.pop("kernel").min()) > 0
+    assert not any(np.any(update) for update in jax.tree.leaves(updates))
+
+
 def test_scales_by_layer_and_by_rule_are_multiplied():
     layers = {"encoders_video": [["model/Embed_0"], ["model/dense", "model/densely"]]}
     ours = optimizer.from_config(
@@ -184,6 +196,7 @@ def test_every_option_of_optax_can_be_said_or_is_a_rule(name):
         ("adamw", {"b1": 1.0}, "b1=1.0 must be at least 0 and below 1"),
         ("muon", {"beta": 1.0}, "beta=1.0 must be at least 0 and below 1"),
         ("sgd", {"momentum": 1.5}, "momentum=1.5 must be from 0 to 1"),
+        ("adamw", {"eps": 0.0}, "eps=0.0 must be above 0"),
         ("sgd", {"momentum": "high"}, "momentum='high' is not of type float"),
         ("sgd", {"nesterov": 1}, "nesterov=1 is not of type bool"),
         ("muon", {"preconditioning": "x"}, "preconditioning='x' is unknown; allowed: frobenius"),

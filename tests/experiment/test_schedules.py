@@ -42,6 +42,8 @@ def test_a_cooldown_is_a_line_over_the_last_steps():
     assert values(made, 10, 80, 90, 95, 100) == [0.4, 0.4, 0.2, 0.1, 0.0]
     made = schedule(name="constant", cooldown=20, end=0.5)
     assert values(made, 80, 90, 100) == [0.4, 0.3, 0.2]
+    # A share that is no whole step of a short run.
+    assert values(schedule(2, name="constant", cooldown=0.2, end=0.1), 0, 2) == [0.4, 0.4]
     made = schedule(name="rsqrt", warmup=25, cooldown=50)
     assert values(made, 25, 50, 100) == [0.4, 0.4 * 0.5**0.5, 0.0]
     assert values(made, 75) == [0.4 * (1 / 3) ** 0.5 / 2]
@@ -70,6 +72,7 @@ def test_steps_as_they_are_or_as_a_share(value, steps, expected):
         ({"warmup": 100}, "warmup=100 must be below steps=100"),
         ({"warmup": 1.5}, "warmup=1.5 must be whole steps, or a share of steps below 1"),
         ({"cooldown": 5}, "cooldown=5 must be 0 for cosine"),
+        ({"cooldown": 1e-3}, "cooldown=0.001 must be 0 for cosine"),
         ({"name": "rsqrt", "end": 0.1}, "end=0.1 needs optimizer.schedule.cooldown"),
         (
             {"name": "constant", "warmup": 0.5, "cooldown": 60},
