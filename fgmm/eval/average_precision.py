@@ -60,12 +60,14 @@ def mean_average_precision(
     *,
     what: str = "average_precision",
     seed: int = 0,
+    samples: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """The mean over classes, and over parts, with its 95% interval and its chance level.
 
     Each test part may have been scored by another network, so scores are compared only within a
     part. The interval is a percentile bootstrap over the queries of each part, as in
-    ``metrics.bootstrap_interval``. A class that a resample lacks is left out of its mean.
+    ``metrics.bootstrap_interval``. Parts with the same queries are resampled alike. A class that a
+    resample lacks is left out of its mean.
 
     Args:
       parts: for each part, the scores of each class for each query (higher is better), and which
@@ -73,6 +75,7 @@ def mean_average_precision(
       classes: names of the classes.
       what: prefix of the figures of single classes.
       seed: of the resampling.
+      samples: for each part, the number of its set of queries; by default each has its own.
 
     Returns:
       ``mAP``, ``mAP_low``, ``mAP_high``; ``chance_mAP``, the mean over classes of the share of
@@ -83,7 +86,8 @@ def mean_average_precision(
       ValueError: in one of the parts, no query has any class.
     """
     means, chances, by_class = [], [], {}
-    for number, (scores, labels) in enumerate(parts):
+    numbers = range(len(parts)) if samples is None else samples
+    for number, (scores, labels) in zip(numbers, parts, strict=True):
         there = np.flatnonzero(labels.any(axis=0))
         if not there.size:
             raise ValueError("no query has a class to rank by")

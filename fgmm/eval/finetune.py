@@ -101,6 +101,12 @@ class Evaluation:
                 f"folds={self.folds} with splits={self.splits!r}: give at least two folds, or "
                 "folds=0 for official splits"
             )
+        sources = [dict(entry) | {"windows": 0} for entry in (self.source, self.test_source)]
+        if not self.folds and sources[0] == sources[1]:
+            raise ConfigError(
+                "finetune: test_source names the recordings of source, which are trained on; name "
+                "others, or set folds"
+            )
         if self.validation and self.folds < 3:
             raise ConfigError(f"validation=True needs at least three folds; got folds={self.folds}")
 

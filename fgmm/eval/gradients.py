@@ -105,6 +105,12 @@ class _Gradients:
         shares: dict[str, list[float]] = collections.defaultdict(list)
         problems: collections.Counter[str] = collections.Counter()
         clips = 0
+        mesh = passes.mesh_of(state)
+        if mesh is not None and self.batch_size % mesh.size:
+            raise ConfigError(
+                f"gradients.batch_size={self.batch_size} must be a multiple of the {mesh.size} "
+                "devices; all clips of a batch are compared with each other"
+            )
         for batch, found, count in passes.batches(
             self.assembler, self.batch_size, state, self._lengths
         ):

@@ -14,7 +14,7 @@ class; and ``untrained``, the same for the network before its first step.
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,7 @@ class _LinearProbe:
                     f"linear_probe.test_source shares groups with source: "
                     f"{', '.join(sorted(shared))}; name clips of other groups"
                 )
+            _check_apart(options, first.names, other.names)
             # One more fold, which no classifier is fitted to.
             self.fold = np.append(self.fold, np.full(len(other.labels), options.folds))
             self.tests = [options.folds]
@@ -255,3 +256,14 @@ if __name__ == "__main__":
     from fgmm.eval import binary
 
     binary.run("linear_probe")
+
+
+def _check_apart(options: Evaluation, fitted: Iterable[str], tested: Iterable[str]) -> None:
+    """Raises ConfigError if recordings of one corpus are fitted to and tested on."""
+    entries = [dict(entry) for entry in (options.source, options.test_source)]
+    one_corpus = all(entries[0].get(key) == entries[1].get(key) for key in ("name", "root", "seed"))
+    if one_corpus and (shared := sorted({*fitted} & {*tested})):
+        raise ConfigError(
+            f"linear_probe.test_source shares {len(shared)} recordings with source, such as "
+            f"{shared[0]!r}; name other recordings"
+        )

@@ -247,7 +247,8 @@ class Alignment:
         top = transforms.sample_rate / 2
         low, high = mel(LOWEST[transforms.mel_filterbank]), mel(top)
         share = (mel(np.array(_TICKS_HZ)) - low) / (high - low)
-        bands = share * (transforms.mel_bands + 1) - 0.5
+        # The middle of band k is the point k + 1 of the filters' ends, the first of which is 0.
+        bands = share * (transforms.mel_bands + 1) - 1
         return [
             (band, f"{hz / 1000:g} kHz")
             for hz, band in zip(_TICKS_HZ, bands.tolist(), strict=True)

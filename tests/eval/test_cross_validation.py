@@ -1,5 +1,7 @@
 """Numbers of several networks, against loops and scikit-learn."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, recall_score, top_k_accuracy_score
@@ -65,6 +67,19 @@ def test_parts_of_any_size_weigh_alike_in_the_interval():
     result = summary(networks)
     for name in ("accuracy@1", "accuracy@5"):
         assert [result[f"{name}{end}"] for end in ("", "_low", "_high")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_more_networks_that_agree_are_no_more_recordings(several):
+    """Networks of several seeds test the same recordings; an interval is over these."""
+    one = network("x", 0, 40)
+    if several:
+        labels = np.random.default_rng(0).random(one.scored.scores.shape) < 0.3
+        one = one._replace(scored=dataclasses.replace(one.scored, labels=labels))
+    single, more = summary([one]), summary([one._replace(seed=seed) for seed in range(4)])
+    for name in ("mAP", "part/x", "class/a") if several else ("accuracy@1", "part/x"):
+        ends = [name, f"{name}_low", f"{name}_high"]
+        assert [more[end] for end in ends] == pytest.approx([single[end] for end in ends])
 
 
 def test_what_training_never_saw_stays_in_the_test_and_is_counted():

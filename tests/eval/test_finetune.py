@@ -213,6 +213,13 @@ def test_parts_for_choosing_a_recipe_leave_the_test_part_out():
     assert taken == [((3, 4), (2,)), ((1, 4), (3,)), ((1, 2), (4,)), ((2, 3), (1,))]
 
 
+def test_one_list_is_not_both_trained_on_and_tested_on():
+    shapes = {"name": "narrated_shapes", "split": "motion", "windows": 0}
+    with pytest.raises(ConfigError, match="test_source names the recordings of source"):
+        protocol(folds=0, source=shapes, test_source=shapes | {"windows": 3})
+    protocol(folds=0, source=shapes | {"split": "train"}, test_source=shapes)
+
+
 def test_official_splits_are_those_of_the_sources():
     entry = importlib.import_module("configs.eval.finetune").get_config("corpus=ucf101,root=u")
     given = components.build("eval", configs.plain(entry), key="finetune")

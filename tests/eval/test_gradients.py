@@ -12,6 +12,7 @@ from fgmm.config import ConfigError
 from fgmm.data import grounding
 from fgmm.eval import gradients, kinds
 from fgmm.experiment import build as experiments
+from fgmm.train import mesh as meshes
 from tests.shrunken import shrunken
 
 SOURCE = {
@@ -123,6 +124,13 @@ def test_the_table_has_the_share_of_the_entries_as_chance():
 def test_a_corpus_smaller_than_a_batch_is_refused():
     with pytest.raises(ConfigError, match="has 9 clips, and a batch has 10; set batch_size"):
         gradients.Evaluation(source=SOURCE, batch_size=10).bind(built(True))
+
+
+def test_a_batch_that_devices_do_not_share_evenly_is_refused():
+    evaluation, _ = evaluated(True)
+    on_mesh = jax.device_put(state(True), meshes.everywhere(meshes.make_mesh(jax.devices()[:3])))
+    with pytest.raises(ConfigError, match="batch_size=4 must be a multiple of the 3 devices"):
+        evaluation(on_mesh)
 
 
 def test_a_batch_too_small_for_a_term_is_refused():

@@ -144,6 +144,9 @@ def test_a_test_source_is_the_only_test(experiment, state):
     groups = {**SOURCE, "groups": 7}
     with pytest.raises(ConfigError, match="shares groups with source: 0, 1, 2, 3, 4, 5, 6; name"):
         probe(groups, test_source=groups).bind(experiment)
+    again = {**SOURCE, "recordings": 12}
+    with pytest.raises(ConfigError, match="shares 12 recordings with source, such as"):
+        probe(test_source=again).bind(experiment)
 
 
 def test_a_test_source_with_other_classes_is_refused(experiment, monkeypatch):

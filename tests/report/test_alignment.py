@@ -5,6 +5,7 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,6 +43,19 @@ def state_of(argument=None):
 def sheets_of(argument=None):
     aligned = alignment.Alignment(built(argument), state_of(argument), SOURCE)
     return list(aligned.sheets(3))
+
+
+def test_pitches_are_at_the_bands_that_hear_them_most():
+    aligned = alignment.Alignment(built(), state_of(), SOURCE)
+    transforms = aligned.experiment.transforms
+    seconds = np.arange(transforms.sample_rate) / transforms.sample_rate
+    ticks = aligned._mel_ticks()
+    assert len(ticks) >= 2
+    for place, label in ticks:
+        hertz = 1000 * float(label.removesuffix(" kHz"))
+        tone = np.sin(2 * np.pi * hertz * seconds).astype(np.float32)
+        heard = np.asarray(transforms._spectrogram(jnp.asarray(tone[None])))[0].mean(axis=0)
+        assert abs(np.argmax(heard) - place) <= 0.51
 
 
 def test_every_phrase_of_the_first_captions_has_a_strip():
