@@ -5,12 +5,13 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
 from fgmm import command_line, components, xla_flags
-from fgmm.config import ConfigError, as_dict, variants
+from fgmm.config import ConfigError, as_dict, differences, variants
 
 
 def run(name: str) -> None:
@@ -62,6 +63,8 @@ def _evaluate(name: str) -> None:
         # Printed before it is written, since writing may fail.
         print(evaluation.table(result), flush=True)
         batch_size = experiment.config.batch_size
+        for line in differences_from(outputs[label], as_dict(bound.protocol)):
+            print(line)
         write(
             outputs[label],
             {
@@ -150,6 +153,22 @@ def _outputs(workdir: pathlib.Path, labels: list[str], end: str) -> dict[str, pa
         return {labels[0]: command_line.file_to_write(given)}
     folder = pathlib.Path(given or workdir)
     return {label: command_line.file_to_write(folder / f"{label}{end}.json") for label in labels}
+
+
+def differences_from(path: pathlib.Path, protocol: Mapping[str, Any]) -> list[str]:
+    """A line if a file holds a result of another protocol, with the first keys that differ."""
+    try:
+        before = json.loads(path.read_text())["protocol"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    found = differences(before, protocol)
+    if not found:
+        return []
+    more = f"; and {len(found) - 3} more" if found[3:] else ""
+    return [
+        f"{path} held a result of another protocol ({'; '.join(found[:3])}{more}); it is replaced. "
+        "Give each an --output of its own to keep both"
+    ]
 
 
 def check_name(config: Any, name: str) -> None:

@@ -120,6 +120,20 @@ def test_the_best_and_another_protocol(repository, run_of_training):
     assert report["step"] == best
 
 
+def test_a_result_of_another_protocol_is_replaced_with_a_word(tmp_path):
+    path = tmp_path / "retrieval_flickr8k-3.json"
+    now = {"source": {"name": "flickr8k", "split": "test"}, "captions": 5, "folds": (1, 2)}
+    assert binary.differences_from(path, now) == []
+    binary.write(path, {"protocol": now})
+    assert binary.differences_from(path, now) == []
+    before = {**now, "source": {"name": "flickr8k", "split": "dev"}}
+    binary.write(path, {"protocol": before})
+    (line,) = binary.differences_from(path, now)
+    assert "another protocol (source.split: 'dev' -> 'test'); it is replaced" in line
+    path.write_text("[]")
+    assert binary.differences_from(path, now) == []
+
+
 def test_the_outcome_of_every_query(repository, run_of_training, tmp_path):
     for label, metric, outcome, found in (
         ("retrieval", "coarse/text_to_video/r@10", "coarse/text_to_video/rank", range(1, 11)),
