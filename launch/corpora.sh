@@ -8,7 +8,16 @@ set -euo pipefail
 trap 'exit 130' INT
 # shellcheck source=launch/dry_run.sh
 . "$(dirname "$0")/dry_run.sh"
-data=$(realpath "${1:?a folder with the archives}") folder=$(realpath -m "${2:-runs/corpora}")
+if [ $# -lt 1 ] || [ $# -gt 2 ] || [[ $1 = -* ]]; then
+    echo "error: use: bash launch/corpora.sh [--dry-run] DATA [DIR]" >&2
+    exit 2
+fi
+if [ ! -d "$1" ]; then
+    echo "error: DATA=$1 is no folder; give the one with the archives" >&2
+    exit 2
+fi
+data=$(realpath "$1")
+folder=$(realpath -m "${2:-runs/corpora}")
 steps=${STEPS:-60}
 cd "$(dirname "$0")/.."
 . launch/environment.sh

@@ -5,6 +5,10 @@ set -euo pipefail
 trap 'exit 130' INT
 # shellcheck source=launch/dry_run.sh
 . "$(dirname "$0")/dry_run.sh"
+if [ $# -gt 1 ] || [[ ${1:-} = -* ]]; then
+    echo "error: use: bash launch/quickstart.sh [--dry-run] [DIR]" >&2
+    exit 2
+fi
 workdir=$(realpath -m "${1:-runs/quickstart}")
 cd "$(dirname "$0")/.."
 . launch/environment.sh

@@ -24,6 +24,6 @@ cd "$(dirname "$0")/.."
 failed=0
 run "$PYTHON" -m fgmm.study --config="$config" --output="$folder" "$@" || failed=$?
 # Some cells may have failed; the page then shows the others.
-if [ "$failed" -gt 1 ]; then exit "$failed"; fi
+if [ "$failed" -gt 1 ] || [[ " $* " = *" --dry_run "* ]]; then exit "$failed"; fi
 run "$PYTHON" -m fgmm.study.page --results="$folder/results" --output="$folder/page.md"
 exit "$failed"

@@ -63,7 +63,9 @@ def training_batches(
       process, processes: the index of this process, and how many there are.
       workers: worker processes; with 0, this process reads.
       threads: reading threads of each worker, or of this process.
-      prefetch: batches read ahead; divided among the workers, with at least one each.
+      prefetch: batches read ahead, divided among the workers, with at least one each. A worker
+        holds ``2 * max(1, prefetch // workers) + 3``, in its queue, in the one of this process, and
+        between them.
 
     Raises:
       ConfigError: the source has no clip.

@@ -7,7 +7,7 @@ items by the coarse score and ranks only these by the given score::
 
     bank = Bank.open(folder)
     found = bank.search(queries, k=10, score=score, shortlist=200)
-    names = [bank.ids[row] for row in found.rows[0]]
+    names = [bank.ids[row] for row in found.rows[0] if row >= 0]
 
 ``score(items, queries)`` maps two ``Embeddings`` to scores [m,Q], such as the function that
 ``pairs.Ranking.score_function`` returns, with its parameters bound. One more axis here: Q queries.

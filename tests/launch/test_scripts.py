@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -102,3 +103,22 @@ def test_the_dry_run_of_the_trial_of_slurm():
     assert commands[0] == ["apt-get", "update", "-q"]
     assert commands[-1][:3] == ["sbatch", "--parsable", "--ntasks-per-node=2"]
     assert "--config.steps=7" in commands[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["quickstart.sh", "--help"], r"use: bash launch/quickstart\.sh \[--dry-run\] \[DIR\]"),
+        (["quickstart.sh", "out", "--dry-run"], r"use: bash launch/quickstart\.sh"),
+        (["corpora.sh"], r"use: bash launch/corpora\.sh \[--dry-run\] DATA \[DIR\]"),
+        (["corpora.sh", "--dry-run", "nowhere/data"], "DATA=nowhere/data is no folder"),
+    ],
+)
+def test_wrong_arguments_are_one_line(command, said):
+    script, *arguments = command
+    done = subprocess.run(
+        ["bash", str(LAUNCH / script), *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: {said}.*\n", done.stderr)
+    assert not done.stdout

@@ -122,6 +122,13 @@ def test_a_run_that_was_stopped_is_requeued(stopped, slurm):
     assert "stopped before training was finished, saved: requeued" in output
 
 
+def test_the_workdir_may_be_below_the_home_folder(slurm):
+    slurm.checkpoint(100)
+    code, _ = slurm.run("--workdir=~/run", HOME=str(slurm.workdir.parent))
+    assert code == 0
+    assert slurm.calls("scontrol") == []
+
+
 def test_a_wrong_command_is_not_requeued(slurm):
     code, output = slurm.run(code=2)
     assert code == 2, output

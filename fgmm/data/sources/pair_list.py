@@ -9,7 +9,7 @@
     narrated.tsv                 path, caption, start and end in seconds: of one video, row by row
     parts/*.parquet              paths, or the contents of files; several lists are one corpus
 
-    pairs-1f0c....index.arrow    made once
+    pair_list-1f0c....index.arrow  made once
 """
 
 import dataclasses
