@@ -62,7 +62,8 @@ def _carried_out(
     """Tunes and runs the cells; returns the names of those that failed or were not tuned."""
     failed = schedule.run("tune", tune) if tune else []
     if study.tune:
-        wanted, run = run, tuning.applied(run, study.tune, _chosen(study, output, failed))
+        untuned = failed if tune else tuning.failed(_choice(output), study.tune)
+        wanted, run = run, tuning.applied(run, study.tune, _chosen(study, output, untuned))
         ready = {cell.name for cell in run}
         failed += [f"{cell.name} (not tuned)" for cell in wanted if cell.name not in ready]
     return failed + schedule.run("run", run)
@@ -71,8 +72,12 @@ def _carried_out(
 def _chosen(study: Study, output: pathlib.Path, failed: list[str]) -> list[dict]:
     """Chooses from all results of tuning, of this command and of earlier ones, and writes it."""
     choices = tuning.choose(study.tune, _tuned(study, output), failed)
-    tuning.write(output / "results" / tuning.CHOICE, study.tune, choices)
+    tuning.write(_choice(output), study.tune, choices)
     return choices
+
+
+def _choice(output: pathlib.Path) -> pathlib.Path:
+    return output / "results" / tuning.CHOICE
 
 
 def _tuned(study: Study, output: pathlib.Path) -> dict[str, outcome.Result]:
@@ -98,7 +103,8 @@ def _plan(
 ) -> str:
     """The cells with their state, and the time that is left, as text."""
     if study.tune:
-        choices = tuning.choose(study.tune, _tuned(study, output))
+        failed = tuning.failed(_choice(output), study.tune)
+        choices = tuning.choose(study.tune, _tuned(study, output), failed)
         chosen = {cell.name: cell for cell in tuning.applied(run, study.tune, choices)}
         # A cell without a choice has no values on the tuned axes. It is not done, since an earlier
         # result may be of another choice.

@@ -29,8 +29,9 @@ class Runner:
             f"    return ml_collections.ConfigDict({content!r})\n"
         )
 
-    def plan(self, sleep=0.0, failing=()):
-        self._plan.write_text(json.dumps({"sleep": sleep, "failing": failing}))
+    def plan(self, sleep=0.0, failing=(), diverging=()):
+        plan = {"sleep": sleep, "failing": failing, "diverging": diverging}
+        self._plan.write_text(json.dumps(plan))
 
     def start(self, *flags):
         return subprocess.Popen(
@@ -119,6 +120,23 @@ def test_a_failing_cell_does_not_stop_the_others(runner):
     code, _, err = runner.run()
     assert code == 0, err
     assert len(runner.results("run")) == 4
+
+
+def test_a_choice_without_a_failed_cell_holds_in_later_commands(runner):
+    runner.plan(diverging=[0.008])
+    part = "arm=fine_arm,seed=0"
+    code, _, err = runner.run(f"--select={part}")
+    assert code == 1
+    assert "1 cells failed: fine_arm-rate0.008-examples32-seed100" in err
+    choice = runner.output / "results/choice.json"
+    (before,) = json.loads(choice.read_text())["choices"]
+    assert before["tried"][2] == [0.008, 1.0, None]
+    code, out, _ = runner.run(f"--select={part}", "--dry_run")
+    assert "run fine_arm-examples32-seed0 (done)" in out
+    code, _, err = runner.run("--select=stage=run,arm=fine_arm")
+    assert code == 0, err
+    assert list(runner.results("run")) == [f"fine_arm-examples32-seed{seed}" for seed in (0, 1)]
+    assert json.loads(choice.read_text())["choices"] == [before]
 
 
 def test_a_kill_in_the_middle_and_a_restart(runner):
