@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,25 @@ def test_a_signal_stops_the_programs_too(runner, number, expected):
     assert process.returncode == expected
     assert not pathlib.Path(f"/proc/{child}").exists()
     assert "goes on from here" in err
+
+
+def test_two_commands_do_not_share_a_folder(runner):
+    runner.plan(sleep=60)
+    process = runner.start("--select=arm=fine_arm")
+    runner.wait_for("work/tune/*/starts")
+    code, out, err = runner.run("--select=arm=coarse_arm")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        rf"error: --output={runner.output} is in use by a live process "
+        rf"\(.+, pid {process.pid}\): stop it or give another output\n",
+        err,
+    )
+    assert runner.run("--dry_run")[0] == 0
+    process.kill()
+    process.communicate()
+    runner.plan()
+    code, _, err = runner.run("--select=arm=fine_arm,seed=0")
+    assert code == 0, err
 
 
 def test_a_new_choice_runs_its_cells_anew(runner, tmp_path):
