@@ -76,8 +76,19 @@ def _varies(axis: str, results: Sequence[Result]) -> bool:
 
 def _order(point: Point) -> list[tuple]:
     at = dict(point)
-    first = [(str(at.pop("pairs", "")),), (at.pop("noise", 0),), (at.pop("batch", 0),)]
-    return [*first, *((str(type(value)), value) for _, value in sorted(at.items()))]
+    first = [at.pop("pairs", ""), at.pop("noise", 0), at.pop("batch", 0)]
+    others = [(axis, *_sortable(value)) for axis, value in sorted(at.items())]
+    return [*map(_sortable, first), *others]
+
+
+def _sortable(value: Value) -> tuple[bool, Value]:
+    """Numbers come before text."""
+    return (True, str(value)) if not is_number(value) else (False, value)
+
+
+def is_number(value: object) -> bool:
+    """Whether the value on an axis is a number."""
+    return isinstance(value, int | float)
 
 
 def without(point: Point, *axes: str) -> Point:
@@ -167,26 +178,35 @@ def curve(runs: Runs) -> dict[str, list[int | float]]:
 
     Returns:
       ``step``, ``examples``, ``flops``, ``seconds`` and ``value``, the mean of R@10 over both
-      directions by the arm's score, at each evaluation that all seeds have.
+      directions by the arm's score, at each evaluation at which all seeds have it. All are empty if
+      the runs have no such evaluation inside training.
     """
-    steps = sorted(set.intersection(*(set(run["curve"]["step"]) for run in runs)))
+    by_step = [_by_step(run) for run in runs]
+    steps = sorted(set.intersection(*map(set, by_step)))
 
-    def mean(of) -> list[float]:
-        return [
-            float(np.mean([of(run, run["curve"]["step"].index(s)) for run in runs])) for s in steps
-        ]
-
-    def value(run: Result, at: int) -> float:
-        return float(np.mean([run["curve"][run["judged"][way]][at] for way in DIRECTIONS]))
+    def mean(column: int) -> list[float]:
+        return [float(np.mean([found[step][column] for found in by_step])) for step in steps]
 
     one: Any = runs[0]
     return {
         "step": steps,
         "examples": [step * one["examples"] / one["updates"] for step in steps],
         "flops": [step * one["flops"] / one["updates"] for step in steps],
-        "seconds": mean(lambda run, at: run["curve"]["seconds"][at]),
-        "value": mean(value),
+        "seconds": mean(0),
+        "value": mean(1),
     }
+
+
+def _by_step(run: Result) -> dict[int, tuple[float, float]]:
+    """Seconds and the mean of R@10 over both directions at each step that has both."""
+    curve = run["curve"]
+    of_ways = [curve.get(run["judged"][way], []) for way in DIRECTIONS]
+    if any(len(values) != len(curve["step"]) for values in of_ways):
+        # Which steps the values are of is not known.
+        return {}
+    values = np.mean(of_ways, axis=0)
+    points = zip(curve["step"], curve["seconds"], values, strict=True)
+    return {step: (seconds, value) for step, seconds, value in points if not np.isnan(value)}
 
 
 def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
@@ -200,10 +220,10 @@ def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
 
     Returns:
       The factor for ``examples``, ``flops`` and ``seconds``; None if the arm does not reach the
-      point, or the unit was not counted.
+      point, the other arm has no curve, or the unit was not counted.
     """
     own, other = curve(runs), curve(best)
-    target = max(other["value"])
+    target = max(other["value"], default=float("inf"))
     found = {}
     for unit in ("examples", "flops", "seconds"):
         mine = reached(own[unit], own["value"], target)

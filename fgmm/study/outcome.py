@@ -12,7 +12,7 @@ Its keys:
 - ``wall_seconds`` of all programs together;
 - ``updates``, ``examples`` and ``flops`` of training;
 - ``metrics`` by name, and ``judged``, the names of those by which the arm is judged;
-- ``curve``, R@10 at the evaluations inside training;
+- ``curve``, R@10 at the evaluations inside training, NaN at those that do not give it;
 - ``by_query``, for each query its rank or whether it was right, and for captions the clip of each.
 """
 
@@ -129,21 +129,21 @@ def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
 
 
 def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | float]]:
-    """Step, seconds of training and R@10 at each evaluation.
+    """Step, seconds of training and R@10 at each evaluation; NaN where an evaluation lacks it.
 
     As in ``fgmm.provenance``, the time of the first step, which compiles, is not counted.
     """
     curve: dict[str, list[int | float]] = {"step": [], "seconds": []}
+    names = dict.fromkeys(name for line in lines for name in line if RECALL.fullmatch(name))
     seconds = 0.0
     for line in lines:
         if line["step"] > 1:
             seconds += batch / line["clips_per_second"]
-        recalls = {name: value for name, value in line.items() if RECALL.fullmatch(name)}
-        if recalls:
+        if any(name in line for name in names):
             curve["step"].append(line["step"])
             curve["seconds"].append(round(seconds, 1))
-            for name, value in recalls.items():
-                curve.setdefault(name, []).append(round(value, 6))
+            for name in names:
+                curve.setdefault(name, []).append(round(line.get(name, float("nan")), 6))
     return curve
 
 

@@ -188,11 +188,13 @@ def rules(points: Mapping[Point, Mapping[str, Runs]]) -> dict[str, Comparable]:
     A rule is left out if no arm has several batches by it.
 
     Args:
-      points: points that differ only in batch, updates and examples.
+      points: points that differ only in batch, updates and examples. Those without a batch do not
+        count.
 
     Returns:
       By rule: each number of updates, each number of examples, and ``plateau``.
     """
+    points = {point: arms for point, arms in points.items() if "batch" in dict(point)}
     found: dict[str, Comparable] = {}
     for unit in ("updates", "examples"):
         for amount in sorted({dict(point)[unit] for point in points}):
@@ -332,7 +334,7 @@ def _logarithmic(axis: str, panels: Sequence[figures.Panel]) -> bool:
 def _panels(
     points: Mapping[Point, Mapping[str, Runs]], axis: str, at_equal: str
 ) -> list[figures.Panel]:
-    """A panel for each group of points that differ on one axis.
+    """A panel for each group of points that differ on one axis; none if a value on it is text.
 
     Args:
       points: the runs.
@@ -342,9 +344,13 @@ def _panels(
     dependent = {"updates", "examples"} - {at_equal}
     groups = collections.defaultdict(lambda: collections.defaultdict(dict))
     for point, arms in points.items():
+        if axis not in (at := dict(point)):
+            continue
+        if not comparison.is_number(at[axis]):
+            return []
         group = comparison.without(point, axis, *dependent)
         for name, runs in arms.items():
-            groups[group][name][dict(point)[axis]] = runs
+            groups[group][name][at[axis]] = runs
     shown = {
         group: arms for group, arms in groups.items() if any(len(by) > 1 for by in arms.values())
     }

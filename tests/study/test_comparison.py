@@ -82,3 +82,38 @@ def test_results_without_an_axis_that_was_added_later_are_at_the_same_point():
     (arms,) = comparison.points([earlier, later]).values()
     assert set(arms) == {"coarse_mean", "gated"}
     assert len(comparison.points([earlier, later, result("gated", "fine", 0, 0.5, added=2.0)])) == 3
+
+
+def test_evaluations_at_different_steps_stay_at_their_steps():
+    """One is made after each step, the other, which is judged, after every second one."""
+    lines = [
+        {
+            "step": step,
+            "clips_per_second": 1.0,
+            **{f"every/fine/{way}/r@10": 0.9 for way in RANKS},
+            **{f"second/fine/{way}/r@10": step / 10 for way in RANKS if step % 2 == 0},
+        }
+        for step in range(1, 5)
+    ]
+    found = outcome._curve(lines, 1)
+    assert found["step"] == [1, 2, 3, 4]
+    np.testing.assert_equal(found["second/fine/text_to_video/r@10"], [np.nan, 0.2, np.nan, 0.4])
+    text, clip = (f"second/fine/{way}/r@10" for way in RANKS)
+    run = {
+        "curve": json.loads(json.dumps(found)),
+        "judged": {"text to clip": text, "clip to text": clip},
+        **{"examples": 4, "updates": 4, "flops": 4},
+    }
+    curve = comparison.curve([run])
+    assert (curve["step"], curve["seconds"], curve["value"]) == ([2, 4], [1.0, 3.0], [0.2, 0.4])
+    # In results of earlier versions the steps of these values are not known.
+    found[text] = [0.2, 0.4]
+    assert comparison.curve([run | {"curve": found}])["value"] == []
+
+
+def test_nothing_is_saved_against_an_arm_without_a_curve():
+    with_curve, without = result("gated", "fine", 0, 0.5), result("coarse_mean", "coarse", 0, 0.5)
+    without["curve"] = {"step": [], "seconds": []}
+    none = {"examples": None, "flops": None, "seconds": None}
+    assert comparison.savings([with_curve], [without]) == none
+    assert comparison.savings([without], [with_curve]) == none

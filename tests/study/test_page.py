@@ -141,6 +141,65 @@ def test_a_study_without_noise_whose_curves_are_points(tmp_path):
     assert "curves" not in (tmp_path / "page.md").read_text()
 
 
+@pytest.mark.parametrize("words", [("own", "near"), ("", "near"), (5, "near"), (5, 0.5, "")])
+def test_an_axis_of_text_is_in_the_tables_alone(tmp_path, words):
+    found = [one for word in words for one in made()]
+    for number, one in enumerate(found):
+        one["coordinates"]["words"] = words[number * len(words) // len(found)]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[3] == "words"
+    of_fine = [cells[3] for cells in rows(tables, "32", "0.5", "80") if cells[4] == "gated"]
+    assert sorted(of_fine) == sorted(map(str, words))
+    drawn = {path.stem for path in (tmp_path / "page_figures").iterdir()}
+    assert "batch_at_equal_updates" in drawn
+    assert "words" not in drawn
+
+
+def test_noise_may_be_a_number_or_text(tmp_path):
+    found = [*made(noise=0.5), *made(noise="half")]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert len(rows(tables, "32", "half", "80")) == 2
+
+
+def test_a_study_without_batches(tmp_path):
+    found = [one for one in made() if one["coordinates"]["batch"] == 32]
+    for one in found:
+        del one["coordinates"]["batch"]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert "No fine arm shares a batch" in tables
+    assert len(rows(tables, "0.5", "80")) == 2
+
+
+def no_evaluation(one):
+    one["curve"] = {"step": [], "seconds": []}
+
+
+def another_label(one):
+    """The evaluation after training has a config of its own, and so a label of its own."""
+    names = {name: name.replace("video_text", "other") for name in one["metrics"]}
+    one["metrics"] = {names[name]: value for name, value in one["metrics"].items()}
+    one["judged"] = {way: names[name] for way, name in one["judged"].items()}
+
+
+@pytest.mark.parametrize("change", [no_evaluation, another_label])
+@pytest.mark.parametrize("changed", [("coarse_mean",), ("gated",), ("coarse_mean", "gated")])
+def test_arms_without_a_learning_curve(tmp_path, change, changed):
+    found = made()
+    for one in found:
+        if one["coordinates"]["arm"] in changed:
+            change(one)
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    _, fine = rows(tables, "32", "0.5", "80")
+    assert fine[10:13] == ["–", "–", "–"]
+    drawn = "curves_video_text.svg" in (tmp_path / "page.md").read_text()
+    assert drawn == (len(changed) == 1)
+
+
 def test_the_page_of_the_short_study(tmp_path):
     study = grid.read(narrated_shapes.get_config("part=short"))
     found = []
