@@ -41,8 +41,8 @@ def choose(
     Returns:
       For each group ``at``, its values on ``by``; ``chosen``, the chosen value by axis;
       ``quality`` of the chosen cell; ``at_edge``, the axes on which the chosen value is the least
-      or the greatest of three or more that were tried; and ``tried``, the values and the quality of
-      each cell, with None for a cell that failed.
+      or the greatest of three or more numbers that were tried; and ``tried``, the values and the
+      quality of each cell, with None for a cell that failed.
     """
     groups = collections.defaultdict(list)
     for cell in stage.cells:
@@ -136,5 +136,8 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _at_edge(axis: str, best: Cell, cells: Sequence[Cell]) -> bool:
-    values = sorted({cell.coordinates[axis] for cell in cells})
+    found = {cell.coordinates[axis] for cell in cells}
+    if any(isinstance(value, str) for value in found):
+        return False
+    values = sorted(found)
     return len(values) > 2 and best.coordinates[axis] in (values[0], values[-1])
