@@ -3,6 +3,7 @@
 Its keys:
 
 - ``stage`` and ``coordinates`` of the cell;
+- ``defaults`` of the study, by axis;
 - ``arm``, with title, family and score;
 - ``chosen``, the axes that were tuned;
 - ``experiment``, the config file, and ``differences``, the values of the trained config that differ
@@ -57,6 +58,7 @@ def gathered(
     return {
         "stage": cell.stage,
         "coordinates": cell.coordinates,
+        "defaults": cell.defaults,
         "arm": arm,
         "chosen": study.tune.chosen if study.tune else (),
         "experiment": study.experiment,
@@ -171,7 +173,7 @@ def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: pathlib.Path) -> Result:
-    """The result in a file.
+    """The result in a file, and ``name``, that of the cell.
 
     Raises:
       ConfigError: the file holds no result of a cell.
@@ -179,6 +181,7 @@ def read(path: pathlib.Path) -> Result:
     try:
         result = json.loads(path.read_text())
         result["coordinates"]["arm"], result["judged"]
+        result["name"] = path.stem
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no result of a cell; remove it") from error
     return result

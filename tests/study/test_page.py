@@ -157,6 +157,33 @@ def test_an_axis_of_text_is_in_the_tables_alone(tmp_path, words):
     assert "words" not in drawn
 
 
+@pytest.mark.parametrize("smoothing", [(0.1,), (0.1, 0.2)])
+@pytest.mark.parametrize("says_default", [True, False])
+def test_an_axis_that_was_added_has_rows_of_its_own(tmp_path, smoothing, says_default):
+    found = made()
+    for value in smoothing:
+        for one in made():
+            one["coordinates"]["smoothing"] = value
+            one["metrics"] = dict.fromkeys(one["metrics"], 0.01)
+            found.append(one | ({"defaults": {"smoothing": 0.0}} if says_default else {}))
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[3] == "smoothing"
+    of_fine = {
+        cells[3]: (cells[7], cells[-1])
+        for cells in rows(tables, "32", "0.5", "80")
+        if cells[4] == "gated"
+    }
+    default = of_fine.pop("0.0" if says_default else "–")
+    assert default[0].startswith("5")
+    assert default[1] == "3"
+    assert set(of_fine) == set(map(str, smoothing))
+    for both, seeds in of_fine.values():
+        assert both.startswith("1.0%")
+        assert seeds == "3"
+
+
 def test_noise_may_be_a_number_or_text(tmp_path):
     found = [*made(noise=0.5), *made(noise="half")]
     write(tmp_path, found)

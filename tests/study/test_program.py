@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.study.small import study
+from tests.study.small import DEFAULTS, study
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -84,6 +84,7 @@ def test_it_tunes_then_runs_and_does_nothing_twice(runner):
     assert len(results) == 4
     result = results["fine_arm-examples32-seed1"]
     assert result["coordinates"]["rate"] == 0.004
+    assert result["defaults"] == DEFAULTS
     assert (result["updates"], result["examples"]) == (8, 32)
     assert result["flops"] == 8 * 4 * 1000
     assert result["metrics"]["retrieval/fine/text_to_video/r@10"] == pytest.approx(0.6)
