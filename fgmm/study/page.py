@@ -39,6 +39,10 @@ batches up to B. It counts only where coarse itself gains from b to B by more th
 the difference; elsewhere batch does not matter. In brackets: fine less that coarse arm, or the gain
 of coarse."""
 
+OTHER_VALUES = """\
+**Cells without the values that tuning chose:** {names}. The rows with them do not hold; run the
+study again."""
+
 _DASH = "–"
 _Y_LABEL = "R@10, both directions"
 
@@ -63,6 +67,8 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
     parts = [_ratios(points), _comparisons(points)]
     if choices := tuning.read(results / tuning.CHOICE):
         parts.append(tuning_table.make(choices))
+        if names := tuning_table.other_values(found, choices):
+            parts.insert(0, OTHER_VALUES.format(names=", ".join(names)))
     tables = "\n\n".join(parts)
     folder = output.with_name(f"{output.stem}_figures")
     pictures = "\n\n".join(

@@ -114,6 +114,38 @@ def test_what_was_tried_in_tuning(tmp_path):
     assert tried[3:] == ["50.0%*", "50.0%", "failed"], "of equal cells the first is chosen"
 
 
+def test_cells_with_other_values_than_the_chosen_ones_are_named(tmp_path):
+    found = made()
+    for one in found:
+        one["coordinates"]["rate"] = {0: 0.004, 1: 0.002, 2: 0.004}[one["coordinates"]["seed"]]
+    write(tmp_path, found)
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES)
+    at_32 = [
+        number
+        for number, one in enumerate(found)
+        if (one["coordinates"]["arm"], one["coordinates"]["batch"]) == ("gated", 32)
+    ]
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert tables.startswith(f"**Cells without the values that tuning chose:** {at_32[1]}. The")
+    found[at_32[1]]["coordinates"]["rate"] = 0.004
+    write(tmp_path, found)
+    assert "without the values" not in page.make(tmp_path, tmp_path / "page.md")
+
+
+def test_an_earlier_result_has_the_default_of_a_tuned_axis(tmp_path):
+    found = made()
+    found.append(result("other", "fine", 0, 0.5, coarse_times=1.0))
+    found[-1]["defaults"] = {"coarse_times": 1.0}
+    write(tmp_path, found)
+    at_32 = CHOICES["choices"][0]
+    twice = at_32 | {"chosen": at_32["chosen"] | {"coarse_times": 2.0}}
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES | {"choices": [twice]})
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    numbers = [n for n, one in enumerate(found) if one["coordinates"]["batch"] == 32]
+    of_gated = [str(n) for n in numbers if found[n]["coordinates"]["arm"] == "gated"]
+    assert f"chose:** {', '.join(sorted(of_gated))}. The rows" in tables
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"by": ["arm"]}'])
 def test_choices_that_cannot_be_read(tmp_path, text):
     write(tmp_path, made())
