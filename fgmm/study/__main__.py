@@ -2,7 +2,7 @@
 
 Tuning comes first; its choice is written to ``DIR/results/choice.json``. Results of cells are
 ``DIR/results/{tune,run}/NAME.json``. Finished cells are not run again, so the same command
-continues after a kill at any moment.
+continues after a kill at any moment. One command at a time works in ``DIR``.
 
 Exit codes: 0 all cells are done; 1 some cells failed or were not tuned; 2 the command or the config
 is wrong; 130 and 143 stopped by Ctrl-C or SIGTERM.
@@ -14,7 +14,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from fgmm import command_line
+from fgmm import command_line, folder_lock
 from fgmm.config import ConfigError, files
 from fgmm.interruption import Interrupted
 from fgmm.study import grid, outcome, programs, tuning
@@ -32,26 +32,28 @@ def main(argv: list[str]) -> None:
     if not pathlib.Path(files.resolved(study.experiment, "experiment")).exists():
         raise ConfigError(f"experiment={study.experiment!r}: there is no such file")
     tune, run = grid.select(study, flags.FLAGS.select)
-    estimate = Estimate(
-        result for stage in ("tune", "run") for result in outcome.read_all(_results(output, stage))
-    )
     if flags.FLAGS.dry_run:
-        print(_plan(study, output, tune, run, estimate, jobs))
+        print(_plan(study, output, tune, run, jobs))
         return
-    schedule = Schedule(
-        *(study, output), jobs=jobs, estimate=estimate, keep=flags.FLAGS.keep, say=ProgressLine()
-    )
-    try:
-        failed = _carried_out(study, schedule, output, tune, run)
-    except Interrupted as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_code)
-    print(file=sys.stderr)
-    if flags.FLAGS.page:
-        # SciPy and matplotlib take seconds to import.
-        from fgmm.study import page
+    with folder_lock.locked(output, "--output"):
+        schedule = Schedule(
+            *(study, output),
+            jobs=jobs,
+            estimate=_estimate(output),
+            keep=flags.FLAGS.keep,
+            say=ProgressLine(),
+        )
+        try:
+            failed = _carried_out(study, schedule, output, tune, run)
+        except Interrupted as stopped:
+            print(f"\n{stopped}", file=sys.stderr)
+            sys.exit(stopped.exit_code)
+        print(file=sys.stderr)
+        if flags.FLAGS.page:
+            # SciPy and matplotlib take seconds to import.
+            from fgmm.study import page
 
-        page.make(output / "results", pathlib.Path(flags.FLAGS.page))
+            page.make(output / "results", pathlib.Path(flags.FLAGS.page))
     if failed:
         sys.exit(f"error: {len(failed)} cells failed: {', '.join(failed)}")
 
@@ -62,7 +64,8 @@ def _carried_out(
     """Tunes and runs the cells; returns the names of those that failed or were not tuned."""
     failed = schedule.run("tune", tune) if tune else []
     if study.tune:
-        wanted, run = run, tuning.applied(run, study.tune, _chosen(study, output, failed))
+        untuned = failed if tune else tuning.failed(_choice(output), study.tune)
+        wanted, run = run, tuning.applied(run, study.tune, _chosen(study, output, untuned))
         ready = {cell.name for cell in run}
         failed += [f"{cell.name} (not tuned)" for cell in wanted if cell.name not in ready]
     return failed + schedule.run("run", run)
@@ -71,8 +74,12 @@ def _carried_out(
 def _chosen(study: Study, output: pathlib.Path, failed: list[str]) -> list[dict]:
     """Chooses from all results of tuning, of this command and of earlier ones, and writes it."""
     choices = tuning.choose(study.tune, _tuned(study, output), failed)
-    tuning.write(output / "results" / tuning.CHOICE, study.tune, choices)
+    tuning.write(_choice(output), study.tune, choices)
     return choices
+
+
+def _choice(output: pathlib.Path) -> pathlib.Path:
+    return output / "results" / tuning.CHOICE
 
 
 def _tuned(study: Study, output: pathlib.Path) -> dict[str, outcome.Result]:
@@ -88,17 +95,17 @@ def _results(output: pathlib.Path, stage: str) -> pathlib.Path:
     return Places.of(output, stage).results
 
 
-def _plan(
-    study: Study,
-    output: pathlib.Path,
-    tune: list[Cell],
-    run: list[Cell],
-    estimate: Estimate,
-    jobs: int,
-) -> str:
+def _estimate(output: pathlib.Path) -> Estimate:
+    return Estimate(
+        result for stage in ("tune", "run") for result in outcome.read_all(_results(output, stage))
+    )
+
+
+def _plan(study: Study, output: pathlib.Path, tune: list[Cell], run: list[Cell], jobs: int) -> str:
     """The cells with their state, and the time that is left, as text."""
     if study.tune:
-        choices = tuning.choose(study.tune, _tuned(study, output))
+        failed = tuning.failed(_choice(output), study.tune)
+        choices = tuning.choose(study.tune, _tuned(study, output), failed)
         chosen = {cell.name: cell for cell in tuning.applied(run, study.tune, choices)}
         # A cell without a choice has no values on the tuned axes. It is not done, since an earlier
         # result may be of another choice.
@@ -109,7 +116,7 @@ def _plan(
         if not done:
             left.append(cell)
         lines.append(f"{cell.stage} {cell.name}{' (done)' if done else ''}")
-    seconds = estimate.seconds(left, jobs)
+    seconds = _estimate(output).seconds(left, jobs)
     time = (
         "nothing has ended yet, so there is no estimate"
         if seconds is None

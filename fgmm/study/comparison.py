@@ -6,12 +6,13 @@ arm has one of its own.
 """
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fgmm.study.grid import Value
+from fgmm.config import ConfigError
+from fgmm.study.grid import Coordinates, Value
 from fgmm.study.headline import reached
 from fgmm.study.intervals import Measurement
 from fgmm.study.outcome import RECALL, Result
@@ -36,26 +37,79 @@ _OF_AN_ARM = ("rate", "temperature_times", "coarse_times")
 def points(results: Iterable[Result]) -> dict[Point, dict[str, Runs]]:
     """The runs of each arm at each point.
 
-    A point also has ``examples``, the number seen in training, and ``updates``.
+    A point also has ``examples``, the number seen in training, and ``updates``. On an axis that a
+    result lacks it has the default; see ``defaults``.
+
+    Raises:
+      ConfigError: as ``defaults``.
     """
     results = list(results)
-    settled = [axis for axis in _OF_AN_ARM if not _varies(axis, results)] + _added(results)
+    # Tuned axes do not count, so they stay as they are.
+    tuned = {axis for result in results for axis in result["chosen"]}
+    filled = {axis: value for axis, value in defaults(results).items() if axis not in tuned}
+    results = [run | {"coordinates": filled | run["coordinates"]} for run in results]
+    settled = _settled(results)
     found: dict[Point, dict[str, Runs]] = collections.defaultdict(dict)
     for result in results:
-        coordinates = result["coordinates"]
-        hidden = {*_HIDDEN, *settled, *result["chosen"]}
-        shown = {axis: value for axis, value in coordinates.items() if axis not in hidden}
-        shown |= {"updates": result["updates"], "examples": result["examples"]}
-        point = tuple(sorted(shown.items()))
-        found[point].setdefault(coordinates["arm"], []).append(result)
-    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+        at = found[_point(result, settled)]
+        at.setdefault(result["coordinates"]["arm"], []).append(result)
+    axes = sorted({axis for point in found for axis, _ in point} - {"pairs", "noise", "batch"})
+    return dict(sorted(found.items(), key=lambda item: _order(item[0], axes)))
+
+
+def defaults(results: Sequence[Result]) -> Coordinates:
+    """The defaults of the axes that some results lack, from the results that say them.
+
+    These axes were added to the study later, and a result without one is that of its default; see
+    ``outcome.is_done``. Results of earlier versions say no defaults.
+
+    Raises:
+      ConfigError: results say different defaults of such an axis.
+    """
+    found: Coordinates = {}
+    for axis in sorted({axis for result in results for axis in result.get("defaults", {})}):
+        lacking = [one for one in results if axis not in one["coordinates"]]
+        saying = [one for one in results if isinstance(one.get("defaults", {}).get(axis), Value)]
+        for one in saying if lacking else []:
+            value = one["defaults"][axis]
+            if found.setdefault(axis, value) != value:
+                raise ConfigError(
+                    f"{lacking[0]['name']} has no value on the axis {axis!r}, whose default is "
+                    f"{found[axis]!r} in {saying[0]['name']} and {value!r} in {one['name']}; "
+                    "remove the result without a value and run the study again"
+                )
+    return found
+
+
+def _point(result: Result, settled: Collection[str]) -> Point:
+    hidden = {*_HIDDEN, *settled, *result["chosen"]}
+    shown = {axis: v for axis, v in result["coordinates"].items() if axis not in hidden}
+    shown |= {"updates": result["updates"], "examples": result["examples"]}
+    return tuple(sorted(shown.items()))
+
+
+def _settled(results: Sequence[Result]) -> set[str]:
+    """The axes that do not count: those of an arm, and those that were added later.
+
+    An axis counts nevertheless if two runs of an arm and a seed would share a point without it.
+    """
+    axes = {*_OF_AN_ARM, *_added(results)}
+    alike = collections.defaultdict(list)
+    for result in results:
+        at = result["coordinates"]
+        alike[_point(result, axes), at["arm"], at["seed"]].append(at)
+    return {
+        axis
+        for axis in axes
+        if all(len({at.get(axis) for at in found}) == 1 for found in alike.values())
+    }
 
 
 def _added(results: Sequence[Result]) -> list[str]:
     """The axes that some results lack and that have one value in all others.
 
-    They were added to the study later. Results without them are those of the default; see
-    ``outcome.is_done``.
+    They were added to the study later, and no result says their default. Results without them are
+    taken for those of that value.
     """
     found = [result["coordinates"] for result in results]
     axes = sorted({axis for coordinates in found for axis in coordinates})
@@ -63,21 +117,22 @@ def _added(results: Sequence[Result]) -> list[str]:
     return [axis for axis in axes if len(values[axis]) == 1 and any(axis not in c for c in found)]
 
 
-def _varies(axis: str, results: Sequence[Result]) -> bool:
-    """Whether two results differ on this axis alone."""
-    seen: dict[Point, Value | None] = {}
-    for result in results:
-        others = tuple(sorted((a, v) for a, v in result["coordinates"].items() if a != axis))
-        value = result["coordinates"].get(axis)
-        if seen.setdefault(others, value) != value:
-            return True
-    return False
-
-
-def _order(point: Point) -> list[tuple]:
+def _order(point: Point, axes: Sequence[str]) -> list[tuple]:
+    """Sorts by pairs, noise and batch, and then by the other axes."""
     at = dict(point)
-    first = [(str(at.pop("pairs", "")),), (at.pop("noise", 0),), (at.pop("batch", 0),)]
-    return [*first, *((str(type(value)), value) for _, value in sorted(at.items()))]
+    first = [at.get("pairs", ""), at.get("noise", 0), at.get("batch", 0)]
+    others = [(axis in at, *_sortable(at.get(axis, 0))) for axis in axes]
+    return [*map(_sortable, first), *others]
+
+
+def _sortable(value: Value) -> tuple[bool, Value]:
+    """Numbers come before text."""
+    return (True, str(value)) if not is_number(value) else (False, value)
+
+
+def is_number(value: object) -> bool:
+    """Whether the value on an axis is a number."""
+    return isinstance(value, int | float)
 
 
 def without(point: Point, *axes: str) -> Point:
@@ -91,13 +146,23 @@ def measured(runs: Runs, number: str) -> Measurement | None:
     Args:
       runs: of the arm at the point.
       number: one of ``JUDGED``, ``BOTH``, ``COARSE_SCORE`` or ``OTHER_PAIRS``.
+
+    Raises:
+      ConfigError: two runs have one seed.
     """
-    values, queries = {}, {}
+    of_seed: dict[int, Result] = {}
     for run in runs:
+        other = of_seed.setdefault(int(run["coordinates"]["seed"]), run)
+        if other is not run:
+            raise ConfigError(
+                f"the cells {other['name']} and {run['name']} are runs of one arm and seed at one "
+                "point of the grid; remove the result of one"
+            )
+    values, queries = {}, {}
+    for seed, run in of_seed.items():
         names = _metrics(run, number)
         if not names or any(name not in run["metrics"] for name in names):
             return None
-        seed = int(run["coordinates"]["seed"])
         values[seed] = float(np.mean([run["metrics"][name] for name in names]))
         outcomes = [_outcomes(run, name) for name in names]
         if all(o is not None for o in outcomes) and len({len(o) for o in outcomes}) == 1:
@@ -167,26 +232,35 @@ def curve(runs: Runs) -> dict[str, list[int | float]]:
 
     Returns:
       ``step``, ``examples``, ``flops``, ``seconds`` and ``value``, the mean of R@10 over both
-      directions by the arm's score, at each evaluation that all seeds have.
+      directions by the arm's score, at each evaluation at which all seeds have it. All are empty if
+      the runs have no such evaluation inside training.
     """
-    steps = sorted(set.intersection(*(set(run["curve"]["step"]) for run in runs)))
+    by_step = [_by_step(run) for run in runs]
+    steps = sorted(set.intersection(*map(set, by_step)))
 
-    def mean(of) -> list[float]:
-        return [
-            float(np.mean([of(run, run["curve"]["step"].index(s)) for run in runs])) for s in steps
-        ]
-
-    def value(run: Result, at: int) -> float:
-        return float(np.mean([run["curve"][run["judged"][way]][at] for way in DIRECTIONS]))
+    def mean(column: int) -> list[float]:
+        return [float(np.mean([found[step][column] for found in by_step])) for step in steps]
 
     one: Any = runs[0]
     return {
         "step": steps,
         "examples": [step * one["examples"] / one["updates"] for step in steps],
         "flops": [step * one["flops"] / one["updates"] for step in steps],
-        "seconds": mean(lambda run, at: run["curve"]["seconds"][at]),
-        "value": mean(value),
+        "seconds": mean(0),
+        "value": mean(1),
     }
+
+
+def _by_step(run: Result) -> dict[int, tuple[float, float]]:
+    """Seconds and the mean of R@10 over both directions at each step that has both."""
+    curve = run["curve"]
+    of_ways = [curve.get(run["judged"][way], []) for way in DIRECTIONS]
+    if any(len(values) != len(curve["step"]) for values in of_ways):
+        # Which steps the values are of is not known.
+        return {}
+    values = np.mean(of_ways, axis=0)
+    points = zip(curve["step"], curve["seconds"], values, strict=True)
+    return {step: (seconds, value) for step, seconds, value in points if not np.isnan(value)}
 
 
 def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
@@ -200,10 +274,10 @@ def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
 
     Returns:
       The factor for ``examples``, ``flops`` and ``seconds``; None if the arm does not reach the
-      point, or the unit was not counted.
+      point, the other arm has no curve, or the unit was not counted.
     """
     own, other = curve(runs), curve(best)
-    target = max(other["value"])
+    target = max(other["value"], default=float("inf"))
     found = {}
     for unit in ("examples", "flops", "seconds"):
         mine = reached(own[unit], own["value"], target)

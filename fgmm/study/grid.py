@@ -17,6 +17,8 @@ Coordinates = dict[str, Value]
 
 _STAGE_KEYS = ("grids", "evaluations", "by", "chosen")
 _STUDY_KEYS = ("experiment", "defaults", "arms", "tune", "run", "trainer")
+# The axes that have no default.
+_OWN_AXES = ("arm", "examples", "seed")
 _ARM_KEYS = {"title", "family", "score"}
 FAMILIES = ("coarse", "fine")
 
@@ -89,8 +91,8 @@ def read(config: Config) -> Study:
     """The study that a config describes.
 
     Raises:
-      ConfigError: a key, an axis or an arm is unknown or missing, or nothing is tuned for a cell
-        of ``run``.
+      ConfigError: a key, an axis or an arm is unknown or missing, two cells have one name, or
+        nothing is tuned for a cell of ``run``.
     """
     config = plain(config)
     _known(config, _STUDY_KEYS, "the study", required=("experiment", "arms", "run"))
@@ -105,6 +107,10 @@ def read(config: Config) -> Study:
         tune = _stage("tune", config, arms, left_out=())
         if not tune.by or not tune.chosen:
             raise ConfigError("tune needs by, the axes of a choice, and chosen, what is chosen")
+        defaults = plain(config.get("defaults", {}))
+        agreeing = [axis for axis in (*defaults, *_OWN_AXES) if axis not in tune.chosen]
+        _axes("tune.chosen", tune.chosen, allowed=defaults)
+        _axes("tune.by", tune.by, allowed=agreeing)
     run = _stage("run", config, arms, left_out=tune.chosen if tune else ())
     if tune:
         tuned = {cell.at(tune.by) for cell in tune.cells}
@@ -131,6 +137,7 @@ def _stage(name: str, config: Mapping, arms: Mapping, left_out: Sequence[str]) -
                 )
             cell = Cell(name, _name(coordinates, defaults), coordinates, every)
             cells.setdefault(tuple(sorted(coordinates.items())), cell)
+    _names_differ(name, cells.values())
     return Stage(
         cells=tuple(cells.values()),
         evaluations=tuple((program, protocol) for program, protocol in entry["evaluations"]),
@@ -142,7 +149,7 @@ def _stage(name: str, config: Mapping, arms: Mapping, left_out: Sequence[str]) -
 def _expanded(
     grid: Mapping[str, Any], defaults: Coordinates, stage: str, left_out: Sequence[str]
 ) -> Iterable[Coordinates]:
-    allowed = {"arm", "seed", "examples", "updates", *defaults}
+    allowed = {*_OWN_AXES, "updates", *defaults}
     for axis in grid:
         if axis not in allowed:
             why = "is tuned" if axis in left_out else "is unknown"
@@ -165,7 +172,7 @@ def _expanded(
                 raise ConfigError(f"{stage}: 'updates' needs the axis 'batch'")
             coordinates["examples"] = coordinates.pop("updates") * coordinates["batch"]
         # In a fixed order, whatever that of the grid, since the names of cells depend on it.
-        yield {axis: coordinates[axis] for axis in (*defaults, "arm", "examples", "seed")}
+        yield {axis: coordinates[axis] for axis in (*defaults, *_OWN_AXES)}
 
 
 def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
@@ -177,6 +184,23 @@ def _name(coordinates: Coordinates, defaults: Coordinates) -> str:
             text = value.replace("/", "_") if isinstance(value, str) else f"{axis}{value}"
             parts.append(text)
     return "-".join([*parts, f"seed{coordinates['seed']}"])
+
+
+def _names_differ(stage: str, cells: Iterable[Cell]) -> None:
+    """Checks that no two cells have one name, since the name is that of the result file."""
+    named: dict[str, Cell] = {}
+    for cell in cells:
+        other = named.setdefault(cell.name, cell)
+        axes = [a for a, value in cell.coordinates.items() if other.coordinates[a] != value]
+        if axes:
+            one, two = (
+                ", ".join(f"{axis}={value!r}" for axis, value in zip(axes, c.at(axes), strict=True))
+                for c in (other, cell)
+            )
+            raise ConfigError(
+                f"{stage}: the cells with {one} and with {two} have one name, {cell.name!r}, and "
+                "so one result file; give an axis other values"
+            )
 
 
 def select(study: Study, text: str) -> tuple[list[Cell], list[Cell]]:
@@ -240,6 +264,14 @@ def _equal(value: Value, text: str) -> bool:
         return value == float(text)
     except ValueError:
         return False
+
+
+def _axes(key: str, axes: Sequence[str], allowed: Iterable[str]) -> None:
+    for axis in axes:
+        if axis not in allowed:
+            raise ConfigError(
+                f"{key}: {axis!r} is none of the axes allowed there: {', '.join(allowed)}"
+            )
 
 
 def _known(entry: Mapping, allowed: Sequence[str], where: str, required: Sequence[str]) -> None:

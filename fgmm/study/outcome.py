@@ -3,6 +3,7 @@
 Its keys:
 
 - ``stage`` and ``coordinates`` of the cell;
+- ``defaults`` of the study, by axis;
 - ``arm``, with title, family and score;
 - ``chosen``, the axes that were tuned;
 - ``experiment``, the config file, and ``differences``, the values of the trained config that differ
@@ -12,7 +13,7 @@ Its keys:
 - ``wall_seconds`` of all programs together;
 - ``updates``, ``examples`` and ``flops`` of training;
 - ``metrics`` by name, and ``judged``, the names of those by which the arm is judged;
-- ``curve``, R@10 at the evaluations inside training;
+- ``curve``, R@10 at the evaluations inside training, NaN at those that do not give it;
 - ``by_query``, for each query its rank or whether it was right, and for captions the clip of each.
 """
 
@@ -57,6 +58,7 @@ def gathered(
     return {
         "stage": cell.stage,
         "coordinates": cell.coordinates,
+        "defaults": cell.defaults,
         "arm": arm,
         "chosen": study.tune.chosen if study.tune else (),
         "experiment": study.experiment,
@@ -129,21 +131,21 @@ def _step_flops(lines: list[dict[str, Any]], batch: int) -> int:
 
 
 def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | float]]:
-    """Step, seconds of training and R@10 at each evaluation.
+    """Step, seconds of training and R@10 at each evaluation; NaN where an evaluation lacks it.
 
     As in ``fgmm.provenance``, the time of the first step, which compiles, is not counted.
     """
     curve: dict[str, list[int | float]] = {"step": [], "seconds": []}
+    names = dict.fromkeys(name for line in lines for name in line if RECALL.fullmatch(name))
     seconds = 0.0
     for line in lines:
         if line["step"] > 1:
             seconds += batch / line["clips_per_second"]
-        recalls = {name: value for name, value in line.items() if RECALL.fullmatch(name)}
-        if recalls:
+        if any(name in line for name in names):
             curve["step"].append(line["step"])
             curve["seconds"].append(round(seconds, 1))
-            for name, value in recalls.items():
-                curve.setdefault(name, []).append(round(value, 6))
+            for name in names:
+                curve.setdefault(name, []).append(round(line.get(name, float("nan")), 6))
     return curve
 
 
@@ -171,7 +173,7 @@ def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: pathlib.Path) -> Result:
-    """The result in a file.
+    """The result in a file, and ``name``, that of the cell.
 
     Raises:
       ConfigError: the file holds no result of a cell.
@@ -179,6 +181,7 @@ def read(path: pathlib.Path) -> Result:
     try:
         result = json.loads(path.read_text())
         result["coordinates"]["arm"], result["judged"]
+        result["name"] = path.stem
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no result of a cell; remove it") from error
     return result

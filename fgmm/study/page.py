@@ -39,6 +39,10 @@ batches up to B. It counts only where coarse itself gains from b to B by more th
 the difference; elsewhere batch does not matter. In brackets: fine less that coarse arm, or the gain
 of coarse."""
 
+OTHER_VALUES = """\
+**Cells without the values that tuning chose:** {names}. The rows with them do not hold; run the
+study again."""
+
 _DASH = "–"
 _Y_LABEL = "R@10, both directions"
 
@@ -63,6 +67,8 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
     parts = [_ratios(points), _comparisons(points)]
     if choices := tuning.read(results / tuning.CHOICE):
         parts.append(tuning_table.make(choices))
+        if names := tuning_table.other_values(found, choices):
+            parts.insert(0, OTHER_VALUES.format(names=", ".join(names)))
     tables = "\n\n".join(parts)
     folder = output.with_name(f"{output.stem}_figures")
     pictures = "\n\n".join(
@@ -188,11 +194,13 @@ def rules(points: Mapping[Point, Mapping[str, Runs]]) -> dict[str, Comparable]:
     A rule is left out if no arm has several batches by it.
 
     Args:
-      points: points that differ only in batch, updates and examples.
+      points: points that differ only in batch, updates and examples. Those without a batch do not
+        count.
 
     Returns:
       By rule: each number of updates, each number of examples, and ``plateau``.
     """
+    points = {point: arms for point, arms in points.items() if "batch" in dict(point)}
     found: dict[str, Comparable] = {}
     for unit in ("updates", "examples"):
         for amount in sorted({dict(point)[unit] for point in points}):
@@ -332,7 +340,7 @@ def _logarithmic(axis: str, panels: Sequence[figures.Panel]) -> bool:
 def _panels(
     points: Mapping[Point, Mapping[str, Runs]], axis: str, at_equal: str
 ) -> list[figures.Panel]:
-    """A panel for each group of points that differ on one axis.
+    """A panel for each group of points that differ on one axis; none if a value on it is text.
 
     Args:
       points: the runs.
@@ -342,9 +350,13 @@ def _panels(
     dependent = {"updates", "examples"} - {at_equal}
     groups = collections.defaultdict(lambda: collections.defaultdict(dict))
     for point, arms in points.items():
+        if axis not in (at := dict(point)):
+            continue
+        if not comparison.is_number(at[axis]):
+            return []
         group = comparison.without(point, axis, *dependent)
         for name, runs in arms.items():
-            groups[group][name][dict(point)[axis]] = runs
+            groups[group][name][at[axis]] = runs
     shown = {
         group: arms for group, arms in groups.items() if any(len(by) > 1 for by in arms.values())
     }

@@ -41,8 +41,8 @@ def choose(
     Returns:
       For each group ``at``, its values on ``by``; ``chosen``, the chosen value by axis;
       ``quality`` of the chosen cell; ``at_edge``, the axes on which the chosen value is the least
-      or the greatest of three or more that were tried; and ``tried``, the values and the quality of
-      each cell, with None for a cell that failed.
+      or the greatest of three or more numbers that were tried; and ``tried``, the values and the
+      quality of each cell, with None for a cell that failed.
     """
     groups = collections.defaultdict(list)
     for cell in stage.cells:
@@ -88,16 +88,36 @@ def write(path: pathlib.Path, stage: Stage, choices: Sequence[dict[str, Any]]) -
 
     They stay only if they were made by the same metric and on the same axes.
     """
-    head = {"metric": METRIC, "by": list(stage.by), "chosen": list(stage.chosen)}
+    groups = [choice["at"] for choice in choices]
+    kept = [choice for choice in _earlier(path, stage) if choice["at"] not in groups]
+    outcome.write(path, _head(stage) | {"choices": [*kept, *choices]})
+
+
+def failed(path: pathlib.Path, stage: Stage) -> list[str]:
+    """The names of the cells that had failed when the choices in a file were made.
+
+    There are none if they were made by another metric or on other axes.
+    """
+    tried = [(choice["at"], one) for choice in _earlier(path, stage) for one in choice["tried"]]
+    return [
+        cell.name
+        for cell in stage.cells
+        if (list(cell.at(stage.by)), [*cell.at(stage.chosen), None]) in tried
+    ]
+
+
+def _head(stage: Stage) -> dict[str, Any]:
+    return {"metric": METRIC, "by": list(stage.by), "chosen": list(stage.chosen)}
+
+
+def _earlier(path: pathlib.Path, stage: Stage) -> list[dict[str, Any]]:
+    """The choices in a file; none if they were made by another metric or on other axes."""
     try:
         earlier = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
-        earlier = {}
-    kept = []
-    if {key: earlier.get(key) for key in head} == head:
-        groups = [choice["at"] for choice in choices]
-        kept = [choice for choice in earlier["choices"] if choice["at"] not in groups]
-    outcome.write(path, head | {"choices": [*kept, *choices]})
+        return []
+    head = _head(stage)
+    return earlier["choices"] if {key: earlier.get(key) for key in head} == head else []
 
 
 def read(path: pathlib.Path) -> dict[str, Any] | None:
@@ -116,5 +136,8 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _at_edge(axis: str, best: Cell, cells: Sequence[Cell]) -> bool:
-    values = sorted({cell.coordinates[axis] for cell in cells})
+    found = {cell.coordinates[axis] for cell in cells}
+    if any(isinstance(value, str) for value in found):
+        return False
+    values = sorted(found)
     return len(values) > 2 and best.coordinates[axis] in (values[0], values[-1])

@@ -1,10 +1,12 @@
 """What was tried in tuning, as tables of a study's page."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fgmm.study import comparison
 from fgmm.study.markdown import markdown_table
+from fgmm.study.outcome import Result
 
 METHOD = """\
 R@10 of each cell that was tried, both directions, by the score of the arm; one seed, on data for
@@ -34,6 +36,24 @@ def make(choices: Mapping[str, Any]) -> str:
             *(markdown_table([*by, *columns], rows, len(by)) for columns, rows in tables.items()),
         ]
     )
+
+
+def other_values(results: Sequence[Result], choices: Mapping[str, Any]) -> list[str]:
+    """The names of tuned cells whose values are not those that are chosen for them.
+
+    Args:
+      results: of the stage "run".
+      choices: as above.
+    """
+    chosen = {tuple(choice["at"]): choice["chosen"] for choice in choices["choices"]}
+    defaults = comparison.defaults(results)
+    names = []
+    for result in results:
+        at = defaults | result["coordinates"]
+        wanted = chosen.get(tuple(at.get(axis) for axis in choices["by"]), {})
+        if result["chosen"] and any(at.get(axis, v) != v for axis, v in wanted.items()):
+            names.append(result["name"])
+    return names
 
 
 def _percent(value: float | None) -> str:

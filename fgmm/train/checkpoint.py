@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import math
 import os
 import pathlib
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
@@ -19,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fgmm import devices, remote
+from fgmm import devices, folder_lock, remote
 from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
@@ -442,7 +440,7 @@ class WorkdirLock:
         with distributed.all_or_none():
             remote.refuse(workdir, "--workdir")
             if distributed.primary():
-                self._file = _locked(workdir, path)
+                self._file = _locked(workdir)
         with distributed.all_or_none():
             if not distributed.primary() and not _appears(path):
                 raise ConfigError(
@@ -458,24 +456,10 @@ class WorkdirLock:
             self._file.close()
 
 
-def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
+def _locked(workdir: pathlib.Path) -> TextIO:
     if not recovery.steps(workdir / FOLDER):
         exported.refuse(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise ConfigError(
-            f"--workdir={workdir} is in use by a live process ({holder}): "
-            "stop it or give another workdir"
-        ) from error
+    file = folder_lock.locked(workdir, "--workdir")
     for name, is_kind, kind in _EXPECTED:
         if (workdir / name).exists() and not is_kind(workdir / name):
             file.close()
@@ -483,9 +467,6 @@ def _locked(workdir: pathlib.Path, path: pathlib.Path) -> TextIO:
                 f"--workdir={workdir}: {name} is no {kind}, as a run has it; move it away or give "
                 "another workdir"
             )
-    file.truncate(0)
-    file.write(f"{socket.gethostname()}, pid {os.getpid()}")
-    file.flush()
     return file
 
 

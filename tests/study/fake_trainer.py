@@ -3,8 +3,8 @@
     python -m tests.study.fake_trainer --workdir=DIR --config=FILE:arm=...,batch=... --config.seed=0
     python -m tests.study.fake_trainer --workdir=DIR [--by_query]
 
-The file ``FAKE_TRAINER`` of the environment holds what is to go wrong: arms that fail, and seconds
-that training sleeps in the middle.
+The file ``FAKE_TRAINER`` of the environment holds what is to go wrong: arms and rates that fail,
+and seconds that training sleeps in the middle.
 """
 
 import json
@@ -30,6 +30,8 @@ def train(workdir: pathlib.Path, variants: dict[str, str], seed: int) -> None:
         print(os.getpid(), sorted(os.sched_getaffinity(0)), file=starts)
     if variants["arm"] in plan["failing"]:
         sys.exit("error: this arm always fails")
+    if float(variants["rate"]) in plan["diverging"]:
+        sys.exit("error: this rate is too high")
     time.sleep(plan["sleep"])
     final = score(variants["arm"], float(variants["rate"]))
     with open(workdir / "metrics.jsonl", "w") as file:

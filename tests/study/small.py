@@ -71,6 +71,7 @@ def result(
     start = {"commit": "abc", "cpu": "1 core", "devices": "1 x cpu", "jax": "1", "date": "today"}
     curve = [round(value * min(1, step / updates / rise), 6) for step in steps]
     return {
+        "name": f"{arm}-batch{batch}-noise{noise}-updates{updates}-seed{seed}",
         "stage": "run",
         "coordinates": {
             **{"arm": arm, "pairs": "video_text", "batch": batch, "noise": noise, "seed": seed},

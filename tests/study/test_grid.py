@@ -75,6 +75,41 @@ def test_what_is_wrong_is_named(tmp_path, run, message):
         read(tmp_path, run={"grids": [run], "evaluations": ()})
 
 
+@pytest.mark.parametrize(
+    ("grids", "message"),
+    [
+        (
+            [{"words": "near"}, {"pictures": "near"}],
+            "run: the cells with pictures='own', words='near' and with pictures='near', words='own'"
+            " have one name, 'fine_arm-near-examples32-seed0'",
+        ),
+        ([{"words": ("p/q", "p_q")}], "with words='p/q' and with words='p_q' have one name"),
+    ],
+)
+def test_two_cells_with_one_name(tmp_path, grids, message):
+    whole = [{"arm": "fine_arm", "examples": 32, "seed": 0, **grid} for grid in grids]
+    with pytest.raises(ConfigError, match=message):
+        read(
+            tmp_path,
+            defaults=DEFAULTS | {"words": "own", "pictures": "own"},
+            run={"grids": whole, "evaluations": ()},
+        )
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ({"by": ("arm", "batsh")}, "tune.by: 'batsh' is none of .* there: .*batch, .*arm, "),
+        ({"by": ("arm", "rate")}, "tune.by: 'rate' is none of"),
+        ({"chosen": ("rate", "ratte")}, "tune.chosen: 'ratte' is none of .* there: .*rate"),
+        ({"chosen": ("examples",)}, "tune.chosen: 'examples' is none of"),
+    ],
+)
+def test_wrong_axes_of_tuning(tmp_path, tune, message):
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, tune=study(tmp_path)["tune"] | tune)
+
+
 def test_an_unknown_key_and_a_wrong_family(tmp_path):
     with pytest.raises(ConfigError, match="'grid' is unknown"):
         read(tmp_path, run={"grid": [], "grids": [], "evaluations": ()})

@@ -114,6 +114,38 @@ def test_what_was_tried_in_tuning(tmp_path):
     assert tried[3:] == ["50.0%*", "50.0%", "failed"], "of equal cells the first is chosen"
 
 
+def test_cells_with_other_values_than_the_chosen_ones_are_named(tmp_path):
+    found = made()
+    for one in found:
+        one["coordinates"]["rate"] = {0: 0.004, 1: 0.002, 2: 0.004}[one["coordinates"]["seed"]]
+    write(tmp_path, found)
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES)
+    at_32 = [
+        number
+        for number, one in enumerate(found)
+        if (one["coordinates"]["arm"], one["coordinates"]["batch"]) == ("gated", 32)
+    ]
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert tables.startswith(f"**Cells without the values that tuning chose:** {at_32[1]}. The")
+    found[at_32[1]]["coordinates"]["rate"] = 0.004
+    write(tmp_path, found)
+    assert "without the values" not in page.make(tmp_path, tmp_path / "page.md")
+
+
+def test_an_earlier_result_has_the_default_of_a_tuned_axis(tmp_path):
+    found = made()
+    found.append(result("other", "fine", 0, 0.5, coarse_times=1.0))
+    found[-1]["defaults"] = {"coarse_times": 1.0}
+    write(tmp_path, found)
+    at_32 = CHOICES["choices"][0]
+    twice = at_32 | {"chosen": at_32["chosen"] | {"coarse_times": 2.0}}
+    outcome.write(tmp_path / tuning.CHOICE, CHOICES | {"choices": [twice]})
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    numbers = [n for n, one in enumerate(found) if one["coordinates"]["batch"] == 32]
+    of_gated = [str(n) for n in numbers if found[n]["coordinates"]["arm"] == "gated"]
+    assert f"chose:** {', '.join(sorted(of_gated))}. The rows" in tables
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"by": ["arm"]}'])
 def test_choices_that_cannot_be_read(tmp_path, text):
     write(tmp_path, made())
@@ -139,6 +171,92 @@ def test_a_study_without_noise_whose_curves_are_points(tmp_path):
     coarse, _ = rows(tables, "32", "80")
     assert coarse[2] == "coarse mean"
     assert "curves" not in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.parametrize("words", [("own", "near"), ("", "near"), (5, "near"), (5, 0.5, "")])
+def test_an_axis_of_text_is_in_the_tables_alone(tmp_path, words):
+    found = [one for word in words for one in made()]
+    for number, one in enumerate(found):
+        one["coordinates"]["words"] = words[number * len(words) // len(found)]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[3] == "words"
+    of_fine = [cells[3] for cells in rows(tables, "32", "0.5", "80") if cells[4] == "gated"]
+    assert sorted(of_fine) == sorted(map(str, words))
+    drawn = {path.stem for path in (tmp_path / "page_figures").iterdir()}
+    assert "batch_at_equal_updates" in drawn
+    assert "words" not in drawn
+
+
+@pytest.mark.parametrize("smoothing", [(0.1,), (0.1, 0.2)])
+@pytest.mark.parametrize("says_default", [True, False])
+def test_an_axis_that_was_added_has_rows_of_its_own(tmp_path, smoothing, says_default):
+    found = made()
+    for value in smoothing:
+        for one in made():
+            one["coordinates"]["smoothing"] = value
+            one["metrics"] = dict.fromkeys(one["metrics"], 0.01)
+            found.append(one | ({"defaults": {"smoothing": 0.0}} if says_default else {}))
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[3] == "smoothing"
+    of_fine = {
+        cells[3]: (cells[7], cells[-1])
+        for cells in rows(tables, "32", "0.5", "80")
+        if cells[4] == "gated"
+    }
+    default = of_fine.pop("0.0" if says_default else "–")
+    assert default[0].startswith("5")
+    assert default[1] == "3"
+    assert set(of_fine) == set(map(str, smoothing))
+    for both, seeds in of_fine.values():
+        assert both.startswith("1.0%")
+        assert seeds == "3"
+
+
+def test_noise_may_be_a_number_or_text(tmp_path):
+    found = [*made(noise=0.5), *made(noise="half")]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert len(rows(tables, "32", "half", "80")) == 2
+
+
+def test_a_study_without_batches(tmp_path):
+    found = [one for one in made() if one["coordinates"]["batch"] == 32]
+    for one in found:
+        del one["coordinates"]["batch"]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert "No fine arm shares a batch" in tables
+    assert len(rows(tables, "0.5", "80")) == 2
+
+
+def no_evaluation(one):
+    one["curve"] = {"step": [], "seconds": []}
+
+
+def another_label(one):
+    """The evaluation after training has a config of its own, and so a label of its own."""
+    names = {name: name.replace("video_text", "other") for name in one["metrics"]}
+    one["metrics"] = {names[name]: value for name, value in one["metrics"].items()}
+    one["judged"] = {way: names[name] for way, name in one["judged"].items()}
+
+
+@pytest.mark.parametrize("change", [no_evaluation, another_label])
+@pytest.mark.parametrize("changed", [("coarse_mean",), ("gated",), ("coarse_mean", "gated")])
+def test_arms_without_a_learning_curve(tmp_path, change, changed):
+    found = made()
+    for one in found:
+        if one["coordinates"]["arm"] in changed:
+            change(one)
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    _, fine = rows(tables, "32", "0.5", "80")
+    assert fine[10:13] == ["–", "–", "–"]
+    drawn = "curves_video_text.svg" in (tmp_path / "page.md").read_text()
+    assert drawn == (len(changed) == 1)
 
 
 def test_the_page_of_the_short_study(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from tests.study.small import study
+from tests.study.small import DEFAULTS, study
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -29,8 +30,9 @@ class Runner:
             f"    return ml_collections.ConfigDict({content!r})\n"
         )
 
-    def plan(self, sleep=0.0, failing=()):
-        self._plan.write_text(json.dumps({"sleep": sleep, "failing": failing}))
+    def plan(self, sleep=0.0, failing=(), diverging=()):
+        plan = {"sleep": sleep, "failing": failing, "diverging": diverging}
+        self._plan.write_text(json.dumps(plan))
 
     def start(self, *flags):
         return subprocess.Popen(
@@ -82,6 +84,7 @@ def test_it_tunes_then_runs_and_does_nothing_twice(runner):
     assert len(results) == 4
     result = results["fine_arm-examples32-seed1"]
     assert result["coordinates"]["rate"] == 0.004
+    assert result["defaults"] == DEFAULTS
     assert (result["updates"], result["examples"]) == (8, 32)
     assert result["flops"] == 8 * 4 * 1000
     assert result["metrics"]["retrieval/fine/text_to_video/r@10"] == pytest.approx(0.6)
@@ -121,6 +124,23 @@ def test_a_failing_cell_does_not_stop_the_others(runner):
     assert len(runner.results("run")) == 4
 
 
+def test_a_choice_without_a_failed_cell_holds_in_later_commands(runner):
+    runner.plan(diverging=[0.008])
+    part = "arm=fine_arm,seed=0"
+    code, _, err = runner.run(f"--select={part}")
+    assert code == 1
+    assert "1 cells failed: fine_arm-rate0.008-examples32-seed100" in err
+    choice = runner.output / "results/choice.json"
+    (before,) = json.loads(choice.read_text())["choices"]
+    assert before["tried"][2] == [0.008, 1.0, None]
+    code, out, _ = runner.run(f"--select={part}", "--dry_run")
+    assert "run fine_arm-examples32-seed0 (done)" in out
+    code, _, err = runner.run("--select=stage=run,arm=fine_arm")
+    assert code == 0, err
+    assert list(runner.results("run")) == [f"fine_arm-examples32-seed{seed}" for seed in (0, 1)]
+    assert json.loads(choice.read_text())["choices"] == [before]
+
+
 def test_a_kill_in_the_middle_and_a_restart(runner):
     runner.plan(sleep=60)
     process = runner.start("--select=arm=fine_arm,seed=0")
@@ -153,6 +173,25 @@ def test_a_signal_stops_the_programs_too(runner, number, expected):
     assert process.returncode == expected
     assert not pathlib.Path(f"/proc/{child}").exists()
     assert "goes on from here" in err
+
+
+def test_two_commands_do_not_share_a_folder(runner):
+    runner.plan(sleep=60)
+    process = runner.start("--select=arm=fine_arm")
+    runner.wait_for("work/tune/*/starts")
+    code, out, err = runner.run("--select=arm=coarse_arm")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        rf"error: --output={runner.output} is in use by a live process "
+        rf"\(.+, pid {process.pid}\): stop it or give another output\n",
+        err,
+    )
+    assert runner.run("--dry_run")[0] == 0
+    process.kill()
+    process.communicate()
+    runner.plan()
+    code, _, err = runner.run("--select=arm=fine_arm,seed=0")
+    assert code == 0, err
 
 
 def test_a_new_choice_runs_its_cells_anew(runner, tmp_path):
