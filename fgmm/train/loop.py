@@ -381,6 +381,7 @@ class _Run:
         if evaluator.table is not None:
             table = evaluator.table(found)
             self.writer.message(f"{name}, step {self.step}\n{table}")
+        self.checkpoints.kept.check(name, scores)
         self.line |= scores
         self.due.remove(name)
         self.watchdog.alive()

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from fgmm import components
+from fgmm.config import ConfigError
 from fgmm.experiment import build as experiments
 from fgmm.experiment.evaluator import Evaluator
 from fgmm.interruption import Interrupted
@@ -156,3 +157,19 @@ def test_one_that_is_gone_from_the_config_is_not_missed(experiment, expected, tm
     trained(experiment, tmp_path, {})
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
     assert "evaluations" not in position(tmp_path, 3)
+
+
+def test_a_best_metric_that_is_no_number_of_its_evaluation(tmp_path):
+    evaluators = {"retrieval": Evaluator(2, Counting())}
+    with pytest.raises(ConfigError) as error:
+        trained(built("retrieval/acuracy"), tmp_path, evaluators)
+    assert str(error.value) == (
+        "checkpoint.best_metric='retrieval/acuracy' is no number of the evaluation 'retrieval'; it "
+        "reports retrieval/accuracy. The state is saved: start again with one of these, or with "
+        "--config.checkpoint.best_metric= to keep no best checkpoint"
+    )
+    assert recovery.steps(tmp_path / "checkpoints") == [2]
+    trained(built("retrieval/accuracy"), tmp_path, evaluators)
+    _, best = checkpoint.load(tmp_path, "best")
+    assert int(best.step) == 2
+    assert [line.get("retrieval/accuracy") for line in lines(tmp_path)] == [None, 1 / 2, 1 / 3]

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from fgmm.config import ConfigError
 from fgmm.train.kept import Kept
 
 
@@ -31,3 +32,19 @@ def test_scores_that_come_later_count():
     assert found.steps(SAVED) == {3, 4, 5}
     found.add(3, {"val/loss": math.nan})
     assert found.steps(SAVED) == {2, 4, 5}
+
+
+def test_a_number_that_is_not_there_is_named_with_those_that_are():
+    scores = {f"val/r@{n}": 0.0 for n in range(10)} | {"val/losses": 0.0}
+    with pytest.raises(ConfigError, match=r"reports val/losses, val/r@0, .+ and 1 more") as error:
+        kept().check("val", scores)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="it reports none"):
+        kept().check("val", {})
+
+
+def test_a_number_that_was_there_may_be_missing_later():
+    found = kept()
+    found.check("other", {"other/x": 1.0})
+    found.check("val", {"val/loss": 1.0})
+    found.check("val", {"val/x": 1.0})
