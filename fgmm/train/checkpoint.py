@@ -4,18 +4,16 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fgmm import devices, folder_lock, remote
 from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
@@ -24,6 +22,7 @@ from fgmm.experiment.state import TrainState, check_weights
 from fgmm.train import distributed, exported, recovery
 from fgmm.train.continuing import check_config
 from fgmm.train.exported import SavedState
+from fgmm.train.kept import Kept, ranked
 
 TOKENIZER = "tokenizer.model"
 FOLDER = "checkpoints"
@@ -46,7 +45,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: pathlib.Path, experiment: Experiment, options: Config):
-        self._options = options
+        self._options, self.kept = options, Kept(options)
         self._experiment = experiment
         self._config = as_dict(experiment.config)
         self._last_save = time.monotonic()
@@ -84,9 +83,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 # A kill during a save leaves a temporary folder behind.
                 cleanup_tmp_directories=True,
-                preservation_policy=_preserved(self._options, self._score),
-                # Only with this does Orbax store metrics, which tell the best step after a restart.
-                best_fn=self._score,
+                preservation_policy=self.kept,
             ),
         )
 
@@ -128,13 +125,7 @@ class Checkpoints:
             return True
         return bool(minutes) and time.monotonic() - self._last_save >= 60 * minutes
 
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        position: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
+    def save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
         """Waits for an earlier write, starts to write a checkpoint and returns.
 
         It writes nothing if ``step`` is the last step saved.
@@ -143,7 +134,6 @@ class Checkpoints:
           step: finished steps.
           state: after these steps.
           position: of the data: ``next_step``, and what else must be known to continue; JSON.
-          metrics: of an evaluation of this state, by which the best checkpoints are kept.
         """
         if self.latest == step:
             return
@@ -154,10 +144,40 @@ class Checkpoints:
                 config=ocp.args.JsonSave(self._config),
                 position=ocp.args.JsonSave(dict(position)),
             ),
-            metrics=self._of_interest(metrics),
             force=True,
         )
         self._last_save = time.monotonic()
+
+    def amend(self, position: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+        """Replaces the position of the last checkpoint and adds scores, once it is written.
+
+        Process 0 does it, and no process waits for another.
+
+        Args:
+          position: as in ``save``.
+          scores: of evaluations of its state, among other numbers.
+        """
+        self.wait()
+        folder, stored = self._folder / str(self.latest), self.kept.add(self.latest, scores)
+        if distributed.primary():
+            if stored is not None:
+                _write_json(folder / "metrics" / "metrics", stored)
+            # A start may have another ``best_metric`` than the one that saved the state.
+            _write_json(folder / "config" / "metadata", self._config)
+            _write_json(folder / "position" / "metadata", dict(position))
+
+    def remove_surplus(self) -> None:
+        """Removes checkpoints that are not among the best since scores were added.
+
+        Every process has to call it.
+        """
+
+        def surplus() -> list[int]:
+            saved = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+            return sorted(saved.keys() - self.kept.steps(saved))
+
+        for step in distributed.from_primary(surplus):
+            self._manager.delete(step)
 
     def wait(self) -> None:
         """Returns once everything is written."""
@@ -170,31 +190,13 @@ class Checkpoints:
             self.wait()
             self._manager.close()
 
-    def _score(self, metrics: Mapping[str, float]) -> float:
-        """The number by which checkpoints are compared; higher is better."""
-        value = metrics.get(self._options["best_metric"], math.nan)
-        if math.isnan(value):
-            return -math.inf
-        return -value if self._options["best_mode"] == "min" else value
 
-    def _of_interest(self, metrics: Mapping[str, float] | None) -> dict[str, float] | None:
-        name = self._options["best_metric"]
-        return {name: float(metrics[name])} if metrics and name in metrics else None
-
-
-def _preserved(
-    options: Config, score: Callable[[Mapping[str, float]], float]
-) -> preservation_policy.AnyPreservationPolicy:
-    policies = [preservation_policy.LatestN(options["keep_last"])]
-    if options["best_metric"] and options["keep_best"]:
-        policies.append(
-            preservation_policy.BestN(
-                get_metric_fn=score,
-                n=options["keep_best"],
-                keep_checkpoints_without_metrics=False,
-            )
-        )
-    return preservation_policy.AnyPreservationPolicy(policies)
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes an item of a finished checkpoint, where and as Orbax does, all of it or nothing."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content))
+    os.replace(partial, path)
 
 
 def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
@@ -402,15 +404,13 @@ def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.Check
 
 def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
     options = _restore_json(manager, steps[-1], "config")["checkpoint"]
-    metric = options["best_metric"]
-    found = {step: (manager.metrics(step) or {}).get(metric, math.nan) for step in steps}
-    scores = {step: score for step, score in found.items() if not math.isnan(score)}
-    if not scores:
+    best = ranked(options, {step: manager.metrics(step) for step in steps})
+    if not best:
         raise ConfigError(
-            f"--step=best: no checkpoint has checkpoint.best_metric={metric!r}; use latest"
+            f"--step=best: no checkpoint has checkpoint.best_metric={options['best_metric']!r}; "
+            "use latest"
         )
-    sign = -1 if options["best_mode"] == "min" else 1
-    return max(scores, key=lambda step: (sign * scores[step], step))
+    return best[-1]
 
 
 # What a run makes in its folder.

@@ -46,6 +46,9 @@ from fgmm.train.speed import Speed, peak_flops, step_flops
 from fgmm.train.step import make_train_step
 from fgmm.train.watchdog import Watchdog
 
+# The key of the evaluations in a checkpoint's position that its step still lacks.
+_UNFINISHED = "evaluations"
+
 
 class Diverged(RuntimeError):
     """Too many updates in a row were not finite; the last good state is saved."""
@@ -115,7 +118,8 @@ def train(
         restored = checkpoints.restore(shardings)
         watchdog.alive()
         with distributed.all_or_none():
-            state, step, problems = _start(experiment, workdir, restored, shardings, fingerprint)
+            state, position = _start(experiment, workdir, restored, shardings, fingerprint)
+        step, unfinished = position["next_step"], position.get(_UNFINISHED)
         watchdog.alive()
         distributed.say(startup.summary(experiment, mesh, state))
         too_few = feed.too_few(source, config.batch_size // config.accumulate)
@@ -124,20 +128,24 @@ def train(
         speed = _speed(experiment, mesh)
         writer = NoWriter()
         if distributed.primary():
-            sinks = log_sinks.LogSinks(loggers, Run(workdir, config, step))
-            writer = MetricsWriter(workdir, step, config.steps, speed, config.progress, sinks)
+            written = step - 1 if unfinished else step
+            sinks = log_sinks.LogSinks(loggers, Run(workdir, config, written))
+            writer = MetricsWriter(workdir, written, config.steps, speed, config.progress, sinks)
         stack.enter_context(contextlib.closing(writer))
         stack.enter_context(contextlib.closing(trace))
         run = _Run(experiment, source, evaluators, mesh, checkpoints, writer, workdir)
-        run.speed, run.trace = speed, trace
-        run.state, run.step, run.problems = state, step, problems
+        run.speed, run.trace, run.interruption = speed, trace, interruption
+        run.state, run.step = state, step
+        run.problems = collections.Counter(position["problems"])
         run.first = step
         run.fingerprint = fingerprint
         if step:
             writer.message(f"continuing from step {step}")
         stack.callback(run.report_problems)
         run.watchdog = watchdog
-        run.until_done(interruption)
+        if unfinished:
+            run.make_up(unfinished)
+        run.until_done()
         return run.state
 
 
@@ -147,8 +155,8 @@ def _start(
     restored: tuple[TrainState, Mapping[str, Any]] | None,
     shardings: TrainState,
     fingerprint: Fingerprint,
-):
-    """The state to start from, its finished steps, and the bad input counted so far."""
+) -> tuple[TrainState, Mapping[str, Any]]:
+    """The state to start from, and its position; see ``_Run._position``."""
     if restored is None:
         given = init_from.read(experiment)
         if given is not None:
@@ -157,13 +165,13 @@ def _start(
         state = experiment.initial_state(shardings)
         if given is not None:
             state = jax.device_put(given.fill(state), shardings)
-        return state, 0, collections.Counter()
+        return state, {"next_step": 0, "problems": {}}
     state, position = restored
     if position["next_step"] < experiment.config.steps:
         accept = experiment.config.data.accept_changes
         corpus.check_unchanged(position, fingerprint, workdir, accept)
     _note_start(workdir, position["next_step"])
-    return state, position["next_step"], collections.Counter(position["problems"])
+    return state, position
 
 
 def _note_start(workdir: pathlib.Path, step: int, **origin: Any) -> None:
@@ -208,36 +216,59 @@ class _Run:
         self.feed = Feed(experiment.objective, experiment.tokenizer)
         self.stopping, self.save_due = None, False
         self.pending: _Step | None = None
+        # The evaluations that are due after this step and have no result, and the step's metrics.
+        self.due: list[str] = []
+        self.line: dict[str, float] = {}
 
-    def until_done(self, interruption: Interruption) -> None:
+    def make_up(self, unfinished: Mapping[str, Any]) -> None:
+        """Runs the evaluations that the restored step lacks.
+
+        Args:
+          unfinished: the names of evaluations as ``due``, and the metrics of the step as ``line``.
+        """
+        # An evaluation may be gone from the config.
+        self.due = [name for name in unfinished["due"] if name in self.evaluators]
+        self.line = dict(unfinished["line"])
+        if self.due:
+            self.writer.message(f"step {self.step} is still to be evaluated: {', '.join(self.due)}")
+        self._listen()
+        self._evaluate()
+
+    def until_done(self) -> None:
         """Runs all steps that are left, or stops after one, and saves.
 
         Raises:
-          Interrupted: a process got a signal before the last step.
+          Interrupted: a process got a signal before the last step, or before its evaluations.
           Diverged: too many updates in a row were not finite.
         """
         with self._batches() as batches:
             while self.step < self.config.steps and not self.stopping:
-                self._one_step(batches, interruption)
+                self._one_step(batches)
         self._finish_reports()
         self._save()
         self.checkpoints.wait()
-        if self.stopping and self.step < self.config.steps:
+        if self.stopping and (self.due or self.step < self.config.steps):
+            left = f", still to be evaluated ({', '.join(self.due)})" if self.due else ""
             raise Interrupted(
                 self.stopping,
-                f"stopped at step {self.step} of {self.config.steps}, saved. To continue, start "
-                "the same command again.",
+                f"stopped at step {self.step} of {self.config.steps}, saved{left}. To continue, "
+                "start the same command again.",
             )
 
-    def _one_step(self, batches: Prefetch, interruption: Interruption) -> None:
+    def _one_step(self, batches: Prefetch) -> None:
         self.trace.follow(self.step, self.pending and self.pending.metrics)
         with self.speed.waiting():
             batch, device_batch = next(batches)
         # Started before the step, so that reading the sum afterwards does not wait for the step.
-        told = self._tell(batch, interruption)
+        told = self._tell(batch)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             self.state, metrics = self.train_step(self.state, device_batch)
         self.step += 1
+        self.due = [
+            name
+            for name, evaluator in self.evaluators.items()
+            if evaluator.due(self.step, self.config.steps)
+        ]
         fed, problems = self._hear(told)
         previous = self.pending
         self.pending = _Step(self.step, metrics, fed, problems, batch["record"])
@@ -245,12 +276,17 @@ class _Run:
             self._report(previous)
         else:
             self._report_starved()
-        self._evaluate_and_save()
+        if self.due:
+            self._evaluate_pending()
+        elif self.save_due:
+            self._finish_reports()
+            with self.speed.paused():
+                self._save()
 
-    def _tell(self, batch: Mapping[str, Any], interruption: Interruption) -> Any:
+    def _tell(self, batch: Mapping[str, Any]) -> Any:
         """Starts the sum over processes: requests to stop or save, fed counts and bad input."""
         found = pipeline.count_problems(batch["problems"])
-        stop = [interruption.number == number for number in NUMBERS]
+        stop = [self.interruption.number == number for number in NUMBERS]
         wishes = [*stop, self.checkpoints.due(self.step + 1)]
         problems = [found[reason] for reason in REASONS]
         return self.sum(np.array([*wishes, *batch["fed"], *problems], np.int32))
@@ -308,40 +344,59 @@ class _Run:
 
         return Prefetch(batches, put, data.device_prefetch)
 
-    def _evaluate_and_save(self) -> None:
-        due = {
-            name: evaluator
-            for name, evaluator in self.evaluators.items()
-            if evaluator.due(self.step, self.config.steps)
-        }
-        if due or self.save_due:
-            scores = self._evaluate(due)
-            self._finish_reports(scores)
-            with self.speed.paused():
-                self._save(scores)
+    def _evaluate_pending(self) -> None:
+        done, self.pending = self.pending, None
+        self.line = self._line(done)
+        self._evaluate()
+        self._check_finite(done, self.line)
 
-    def _evaluate(self, due: Mapping[str, Evaluator]) -> dict[str, float]:
-        jax.block_until_ready(self.pending.metrics)
-        if not due:
-            return {}
-        state = meshes.replicated(self.state.with_weights(), self.mesh)
-        scores = {}
-        try:
-            with self.speed.paused():
-                for name, evaluator in due.items():
-                    found = self._result(evaluator, state)
-                    if evaluator.table is not None:
-                        table = evaluator.table(found)
-                        self.writer.message(f"{name}, step {self.step}\n{table}")
-                    scores |= {f"{name}/{metric}": value for metric, value in found.items()}
-                    self.watchdog.alive()
-                return scores
-        except Exception:
-            # A failed evaluation must not lose the training since the last save. All processes get
-            # here, because ``all_or_none`` raises on each of them.
-            self._finish_reports()
+    def _evaluate(self) -> None:
+        """Runs the evaluations that are due and writes the line of the step, with their scores.
+
+        The state is saved first, so that whatever ends an evaluation loses no training. If a stop
+        is asked for, the evaluations that are left stay due.
+        """
+        with self.speed.paused():
             self._save()
-            raise
+            try:
+                if self.due and not self.stopping:
+                    self._evaluate_due()
+            except Exception:
+                # It waits for no other process, since one that does not answer may be the cause.
+                self._note_scores()
+                raise
+            self._note_scores()
+            self.checkpoints.remove_surplus()
+
+    def _evaluate_due(self) -> None:
+        state = meshes.replicated(self.state.with_weights(), self.mesh)
+        while self.due and not self.stopping:
+            self._evaluate_one(self.due[0], state)
+            self._listen()
+
+    def _evaluate_one(self, name: str, state: TrainState) -> None:
+        evaluator = self.evaluators[name]
+        found = self._result(evaluator, state)
+        scores = {f"{name}/{metric}": value for metric, value in found.items()}
+        if evaluator.table is not None:
+            table = evaluator.table(found)
+            self.writer.message(f"{name}, step {self.step}\n{table}")
+        self.checkpoints.kept.check(name, scores)
+        self.line |= scores
+        self.due.remove(name)
+        self.watchdog.alive()
+
+    def _listen(self) -> None:
+        """Asks all processes whether one got a signal; between steps ``_tell`` does so."""
+        mine = int(self.interruption.number or 0)
+        asked = {int(number) for number in distributed.exchange(str(mine))}
+        self.stopping = next((number for number in NUMBERS if number in asked), None)
+
+    def _note_scores(self) -> None:
+        self.writer.write(self.step, self.line)
+        # A start must not find the checkpoint complete and its line missing.
+        self.writer.flush()
+        self.checkpoints.amend(self._position(), self.line)
 
     def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
         """The numbers of an evaluation, from process 0. All processes run it and share the work."""
@@ -349,26 +404,32 @@ class _Run:
             found = {metric: float(value) for metric, value in evaluator.run(state).items()}
         return distributed.from_primary(lambda: found)
 
-    def _finish_reports(self, scores: Mapping[str, float] = {}) -> None:
+    def _finish_reports(self) -> None:
         if self.pending is not None:
             pending, self.pending = self.pending, None
-            self._report(pending, scores)
+            self._report(pending)
 
-    def _report(self, done: _Step, scores: Mapping[str, float] = {}) -> None:
-        metrics = self._write(done, scores)
+    def _report(self, done: _Step) -> None:
+        self._write(done)
         self.watchdog.alive()
-        if metrics["nonfinite_run"] >= self.config.patience_nonfinite:
-            self._give_up(done, metrics)
+        self._check_finite(done, self.line)
 
-    def _write(self, done: _Step, scores: Mapping[str, float] = {}) -> dict[str, float]:
-        """Writes the metrics of a step and returns them; waits for the device if necessary."""
+    def _write(self, done: _Step) -> None:
+        self.line = self._line(done)
+        self.writer.write(done.number, self.line)
+
+    def _line(self, done: _Step) -> dict[str, float]:
+        """The metrics of a step; waits for the device if necessary."""
         metrics = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         self.problems += done.problems
         counts = {f"bad_input/{reason}": n for reason, n in sorted(self.problems.items())}
         counts |= {f"left_out/{reason}": n for reason, n in sorted(self.source.report.items())}
         counts |= self.feed.metrics(done.fed)
-        self.writer.write(done.number, {**metrics, **counts, **scores})
-        return metrics
+        return {**metrics, **counts, **self.speed.finished(done.number)}
+
+    def _check_finite(self, done: _Step, line: Mapping[str, float]) -> None:
+        if line["nonfinite_run"] >= self.config.patience_nonfinite:
+            self._give_up(done, line)
 
     def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
         if self.pending is not None:
@@ -384,11 +445,21 @@ class _Run:
             "lower optimizer.learning_rate."
         )
 
-    def _save(self, scores: Mapping[str, float] | None = None) -> None:
+    def _save(self) -> None:
         self.writer.flush()
+        self.checkpoints.save(self.step, self.state, self._position())
+
+    def _position(self) -> dict[str, Any]:
+        """What a start must know beside the state.
+
+        Until a step has all its evaluations, its metrics are there too: its line may be missing
+        from ``metrics.jsonl``, or lack their scores.
+        """
         position = {
             "next_step": self.step,
             "problems": dict(self.problems),
             corpus.KEY: self.fingerprint,
         }
-        self.checkpoints.save(self.step, self.state, position, scores)
+        if self.due:
+            position[_UNFINISHED] = {"due": list(self.due), "line": dict(self.line)}
+        return position

@@ -28,7 +28,7 @@ class MetricsWriter:
       workdir: of the run.
       restored_step: finished steps of the state that the run starts from.
       total: steps of the whole run.
-      speed: of the steps, written with their metrics.
+      speed: of the steps, for what is shown.
       progress: whether to show on standard error how far the run is: in a terminal as a bar, in a
         file as a line for the first step, the last, and one every ``LINE_SECONDS``.
       sinks: further places for the same metrics.
@@ -62,8 +62,7 @@ class MetricsWriter:
         self._speed, self._sinks = speed, sinks
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the line of a finished step and moves the progress bar."""
-        metrics = {**metrics, **self._speed.finished(step)}
+        """Writes the line of a finished step, its speed included, and moves the progress bar."""
         line = {"step": step, **metrics}
         finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
         self._file.write(json.dumps(finite) + "\n")

@@ -181,6 +181,8 @@ class Speed:
 
     def __str__(self) -> str:
         """The speed of the last steps, as text."""
+        if not self._steps:
+            return "no step yet"
         rates = self._rates(*self._smooth)
         work = ""
         if "flop_utilisation" in rates:

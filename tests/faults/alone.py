@@ -79,8 +79,9 @@ def _note_starts(trials: list[Trial], last: int) -> None:
     starts = [int(trial.noted) for trial in trials[1:]] + [last]
     for trial, step in zip(trials, starts, strict=True):
         trial.continued_from, trial.noted = step, ""
-        # The metrics of what is saved are on disk before it is; a save in progress may be lost.
-        assert step <= trial.at_step
+        # The metrics of what is saved are on disk before it is, but those of a step that is being
+        # evaluated, which its checkpoint holds; a save in progress may be lost.
+        assert step <= trial.at_step + (trial.moment == "while it evaluates")
         assert step >= SAVED_EVERY * (trial.at_step // SAVED_EVERY - 2)
 
 

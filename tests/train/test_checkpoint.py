@@ -40,8 +40,10 @@ def state(experiment):
 def saved(workdir, experiment, state, scores):
     checkpoints = checkpoint.Checkpoints(workdir, experiment, experiment.config.checkpoint)
     for step, score in scores.items():
-        metrics = None if score is None else {"retrieval/score": score}
-        checkpoints.save(step, state.replace(step=state.step + step), {"next_step": step}, metrics)
+        checkpoints.save(step, state.replace(step=state.step + step), {"next_step": step})
+        if score is not None:
+            checkpoints.amend({"next_step": step}, {"retrieval/score": score})
+            checkpoints.remove_surplus()
     checkpoints.close()
 
 

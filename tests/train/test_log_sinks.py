@@ -87,7 +87,7 @@ def test_the_writer_of_metrics_hands_them_on(tmp_path, told):
     sinks = LogSinks({"mine": Remembering()}, Run(tmp_path, {}, 0))
     speed = Speed(batch_size=4, total=2, flops=lambda: 8e9, peak=None)
     writer = metrics_writer.MetricsWriter(tmp_path, 0, 2, speed, False, sinks)
-    writer.write(1, {"loss": 1.0})
+    writer.write(1, {"loss": 1.0, **speed.finished(1)})
     writer.close()
     (_, (_, step, metrics), ended) = told
     assert {"step": step, **metrics} == json.loads((tmp_path / "metrics.jsonl").read_text())

@@ -22,7 +22,7 @@ def write(tmp_path):
         clock = speed.Speed(batch_size=4, total=10, flops=lambda: 8e9, peak=None)
         writer = MetricsWriter(tmp_path, restored, total=10, speed=clock, progress=False)
         for step in steps:
-            writer.write(step, {"loss": step / 2, "other": float("nan")})
+            writer.write(step, {"loss": step / 2, "other": float("nan"), **clock.finished(step)})
         writer.close()
         return read(tmp_path / "metrics.jsonl")
 
@@ -43,7 +43,7 @@ def test_the_progress_line_says_how_it_goes(tmp_path, capsys, monkeypatch):
     clock = speed.Speed(batch_size=4, total=4, flops=lambda: 8e9, peak=None)
     writer = MetricsWriter(tmp_path, 1, total=4, speed=clock, progress=True)
     for step in (2, 3, 4):
-        writer.write(step, {"loss": 1.25})
+        writer.write(step, {"loss": 1.25, **clock.finished(step)})
     writer.close()
     last = capsys.readouterr().err.rpartition("\r")[2]
     assert "| 4/4 [" in last
@@ -58,7 +58,7 @@ def test_in_a_file_there_are_plain_lines_now_and_then(tmp_path, capsys, monkeypa
     writer = MetricsWriter(tmp_path, 0, total=5, speed=clock, progress=True)
     for step, seconds in ((1, 0.0), (2, 10.0), (3, 31.0), (4, 40.0), (5, 45.0)):
         now[0] = seconds
-        writer.write(step, {"loss": step / 2})
+        writer.write(step, {"loss": step / 2, **clock.finished(step)})
     writer.close()
     printed = capsys.readouterr().err
     assert "\r" not in printed

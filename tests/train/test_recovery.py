@@ -35,7 +35,8 @@ def whole(tmp_path_factory, experiment, states):
     checkpoints = checkpoint.Checkpoints(workdir, experiment, experiment.config.checkpoint)
     for step in (1, 2):
         position = {"next_step": step, "problems": {}}
-        checkpoints.save(step, states[step], position, {SCORE: step / 10})
+        checkpoints.save(step, states[step], position)
+        checkpoints.amend(position, {SCORE: step / 10})
     checkpoints.close()
     return workdir
 

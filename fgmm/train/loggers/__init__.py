@@ -20,8 +20,8 @@ class Run(NamedTuple):
     Attributes:
       workdir: its folder.
       config: its resolved config.
-      step: finished steps that this start continues from. After a kill, the sink gets the steps
-        after these a second time.
+      step: finished steps whose metrics are written. After a kill, or an evaluation that failed,
+        the sink gets the steps after these a second time.
     """
 
     workdir: pathlib.Path
