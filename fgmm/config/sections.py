@@ -115,7 +115,9 @@ class DataSection:
         help="Worker processes; 0 reads in threads of the main process.",
     )
     threads: int = option(2, low=1, operational=True, help="Reading threads of a process.")
-    prefetch: int = option(4, low=1, operational=True, help="Batches read ahead; each worker holds five or more.")
+    prefetch: int = option(
+        4, low=1, operational=True, help="Batches read ahead; each worker holds five or more."
+    )
     device_prefetch: int = option(
         2, low=1, operational=True, help="Batches on the device ahead of the step that takes them."
     )
