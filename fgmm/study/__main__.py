@@ -14,7 +14,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from fgmm import command_line, folder_lock
+from fgmm import command_line, folder_lock, remote
 from fgmm.config import ConfigError, files
 from fgmm.interruption import Interrupted
 from fgmm.study import grid, outcome, programs, tuning
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     del argv
     study = grid.read(command_line.required("config"))
     output = pathlib.Path(command_line.required("output"))
+    remote.refuse(output, "--output")
     jobs = flags.FLAGS.jobs or len(programs.cores())
     if not pathlib.Path(files.resolved(study.experiment, "experiment")).exists():
         raise ConfigError(f"experiment={study.experiment!r}: there is no such file")

@@ -210,3 +210,11 @@ def test_a_wrong_command_is_one_line(runner):
     code, _, err = runner.run("--select=arm=nobody")
     assert code == 2
     assert err == "error: --select=arm=nobody: no cell of the study fits; see --dry_run\n"
+
+
+def test_results_are_not_written_to_remote_storage(repository):
+    config = "--config=configs/study/narrated_shapes.py:part=short"
+    command = [sys.executable, "-m", "fgmm.study", config, "--output=gs://bucket/x", "--dry_run"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: --output=gs:/+bucket/x: gs:// is remote storage.*\n", done.stderr)
