@@ -8,7 +8,7 @@
 
 import collections
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
 
@@ -77,7 +77,7 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     title = f"Coarse against fine: {_experiments(found)}"
-    output.write_text(f"# {title}\n\n{_origin(found)}\n\n{tables}\n\n{pictures}\n")
+    output.write_text(f"# {title}\n\n{_origin(found)}{_shared(points)}\n\n{tables}\n\n{pictures}\n")
     return tables
 
 
@@ -93,6 +93,15 @@ def _origin(found: Sequence[outcome.Result]) -> str:
         f"{len(found)} cells of {_experiments(found)}; seeds {seeds}; {spent} on one core each; "
         f"{provenance.in_words(starts)}."
     )
+
+
+def _shared(points: Iterable[Point]) -> str:
+    """A sentence on the axes that have one value in all cells; empty if there is none."""
+    first, *others = map(set, points)
+    names = [
+        f"{axis}={value}" for axis, value in sorted(first.intersection(*others)) if value != ""
+    ]
+    return f" All have {', '.join(names)}." if names else ""
 
 
 def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:

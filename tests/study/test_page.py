@@ -1,5 +1,7 @@
 """The page of results that are made up."""
 
+import re
+
 import pytest
 
 from configs.study import narrated_shapes
@@ -42,6 +44,7 @@ def test_a_page(tmp_path):
     text = (tmp_path / "page.md").read_text()
     assert tables in text
     assert "36 cells of narrated_shapes; seeds 0, 1, 2; 36 min on one core" in text
+    assert re.search(r"\. All have [a-z]+=\S+(, [a-z]+=\S+)*\.\n", text)
     coarse, fine = rows(tables, "32", "0.5", "80")
     assert coarse[3] == "coarse mean"
     assert coarse[7] == "–", "it is the best coarse arm itself"
