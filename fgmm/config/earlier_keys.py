@@ -7,7 +7,10 @@ from typing import Any
 from fgmm.config.optimizer import UNDECAYED
 
 # The rule of weight decay in earlier defaults and configs.
-_UNDECAYED = (".*(bias|scale|temperature.*|null.*)$", ".*(bias|scale|temperature.*|null.*)")
+_FORMER_RULES = (
+    ".*(bias|scale|temperature.*|null.*)$",
+    ".*(bias|scale|temperature.*|null.*)",
+)
 # Options of earlier sources; sizes in ``data`` replace them.
 _SIZES = ("size", "fps", "frames")
 # Sources that render their clips: they keep options of these names.
@@ -132,7 +135,7 @@ def _freeze_by_optimizer(saved: dict[str, Any]) -> None:
 def _name_undecayed(saved: dict[str, Any]) -> None:
     """Adds class tokens and noise rates to the parameters that have no weight decay."""
     rules = saved.get("optimizer", {}).get("weight_decay", ())
-    found = [(UNDECAYED if regex in _UNDECAYED else regex, value) for regex, value in rules]
+    found = [(UNDECAYED if regex in _FORMER_RULES else regex, value) for regex, value in rules]
     if found:
         saved["optimizer"]["weight_decay"] = tuple(found)
 

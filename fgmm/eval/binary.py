@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from fgmm import command_line, components, xla_flags
+from fgmm import atomic, command_line, components, xla_flags
 from fgmm.config import ConfigError, as_dict, differences, variants
 
 
@@ -216,6 +216,4 @@ def label_of(config: str) -> str:
 
 def write(path: pathlib.Path, report: dict[str, Any]) -> None:
     """Writes a JSON file atomically: whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, path)
+    atomic.write_text(path, json.dumps(report, indent=2) + "\n")

@@ -76,9 +76,8 @@ def declared(name: str) -> dict[str, Option]:
         option: Option(
             type=float | None if default is None else type(default),
             default=default,
-            # Without it, an update where all gradients were 0 would be 0 / 0.
-            above=0 if (divides := option == "eps" and bool(default)) else None,
-            low=None if divides else 0,
+            # Without eps, an update where all gradients were 0 would be 0 / 0.
+            **({"above": 0} if option == "eps" and default else {"low": 0}),
             high=1 if option in _RATES else None,
             below=1 if option in _OF_AVERAGES else None,
             choices=_CHOICES.get(option, ()),

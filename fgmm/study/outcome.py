@@ -18,13 +18,13 @@ Its keys:
 """
 
 import json
-import os
 import pathlib
 import re
 import runpy
 from collections.abc import Mapping
 from typing import Any
 
+from fgmm import atomic
 from fgmm.config import ConfigError, as_dict, files, flat
 from fgmm.report.result import gather
 from fgmm.study.grid import Cell, Study
@@ -167,9 +167,7 @@ def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file atomically, with a line for each key; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    os.replace(partial, path)
+    atomic.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read(path: pathlib.Path) -> Result:

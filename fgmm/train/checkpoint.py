@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fgmm import devices, folder_lock, remote
+from fgmm import atomic, devices, folder_lock, remote
 from fgmm.config import Config, ConfigError, as_dict, tuples, with_new_keys
 from fgmm.experiment.build import Experiment, build
 from fgmm.experiment.state import TrainState, check_weights
@@ -194,9 +194,7 @@ class Checkpoints:
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes an item of a finished checkpoint, where and as Orbax does, all of it or nothing."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, path)
+    atomic.write_text(path, json.dumps(content))
 
 
 def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import tqdm
 
+from fgmm import atomic
 from fgmm.train.events import EventFile
 from fgmm.train.log_sinks import LogSinks
 from fgmm.train.speed import Speed
@@ -127,6 +128,4 @@ def cut_back(path: pathlib.Path, step: int) -> None:
                 continue
             if entry["step"] <= step and line.endswith("\n"):
                 kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
+    atomic.write_text(path, "".join(kept))

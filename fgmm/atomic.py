@@ -1,0 +1,15 @@
+"""Files that are written as a whole or not at all."""
+
+import os
+import pathlib
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file by a text. Whoever opens it meanwhile finds the former one, or none.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
