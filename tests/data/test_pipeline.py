@@ -327,6 +327,37 @@ def test_captions_are_drawn_at_random_in_training_and_the_first_ones_else():
     assert drawn == set(itertools.combinations(texts, 2))
 
 
+def test_a_batch_has_its_clips_as_each_is_alone():
+    """Clips are found some ahead of their decoding, with the generator of each."""
+    order = []
+
+    class Told(Drawing):
+        def draw(self, index, rng):
+            order.append(("found", index))
+            start = rng.integers(100)
+
+            def read():
+                order.append(("decoded", index))
+                return np.full((2, 4, 4, 3), start, np.uint8)
+
+            return dataclasses.replace(self[index], video=read)
+
+    maker = assembler(Told(40, changes={5: {"audio": None}, 20: {"captions": ()}}))
+    drawn = [pipeline.Draw(i, np.random.Philox(i).state) for i in range(40)]
+    batch = maker.batch(drawn)
+    ahead = [kind for kind, _ in order].index("decoded")
+    assert 1 < ahead < len(drawn)
+    assert [i for kind, i in order if kind == "decoded"] == list(range(40))
+    for i, draw in enumerate(drawn):
+        one = maker(draw.record, np.random.Generator(np.random.Philox(i)))
+        assert one.keys() == batch.keys()
+        for name, array in one.items():
+            np.testing.assert_array_equal(batch[name][i], array, err_msg=f"{name} of {i}")
+    # The sound of the first is silence.
+    assert np.flatnonzero(batch["problems"]).tolist() == [0, 5, 20]
+    assert len(np.unique(batch["video"][:, 0, 0, 0, 0])) > 20
+
+
 def test_joined_captions_are_one():
     maker = assembler(join_captions=True)
     captions = [Caption("one.", 0.0, 1.0), Caption("two", 1.0, 3.0)]
