@@ -28,8 +28,8 @@ PARTS = {
     ),
     "narrated_shapes": (
         {"corpus": 0, "noise": 0.5, "pairs": "video_text", "width": 0.5},
-        {"updates": 240},
-        {"updates": 60, "corpus": 1, "rate": (2e-3, 4e-3, 8e-3)},
+        {"updates": 160},
+        {"updates": 60, "corpus": 1, "rate": (4e-3, 8e-3)},
     ),
 }
 
