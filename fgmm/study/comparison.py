@@ -263,6 +263,37 @@ def _by_step(run: Result) -> dict[int, tuple[float, float]]:
     return {step: (seconds, value) for step, seconds, value in points if not np.isnan(value)}
 
 
+def least_cost(arms: Mapping[str, Runs], unit: str) -> int | float:
+    """What the cheapest arm with a learning curve cost by its end, a mean over seeds.
+
+    Args:
+      arms: the runs of each arm.
+      unit: "flops" or "seconds".
+
+    Returns:
+      Infinity if no arm has a curve.
+    """
+    ends = [max(found) for runs in arms.values() if (found := curve(runs)[unit])]
+    return min(ends, default=np.inf)
+
+
+def at_cost(runs: Runs, unit: str, cost: int | float) -> Measurement | None:
+    """The mean of R@10 over both directions at a cost of training, by seed.
+
+    It is on the learning curve of the seed, which is straight between evaluations, and level after
+    the last. None if a seed has no curve, or no evaluation at that cost or below.
+    """
+    values = {}
+    for run in runs:
+        found = curve([run])
+        if not found[unit] or found[unit][0] > cost:
+            return None
+        values[int(run["coordinates"]["seed"])] = float(
+            np.interp(cost, found[unit], found["value"])
+        )
+    return Measurement(values)
+
+
 def savings(runs: Runs, best: Runs) -> dict[str, int | float | None]:
     """How many times fewer examples, FLOPs and seconds one arm needs than another.
 

@@ -3,7 +3,8 @@
     python -m fgmm.study.page --results=DIR --output=PAGE.md
 
 ``DIR`` is the folder ``results`` of a study. The figures are written beside the page, into
-``PAGE_figures``. The tables are also printed.
+``PAGE_figures``. The tables are also printed. Arms are compared with the best coarse one, or with
+the arm that ``--baseline`` names, at the end and at equal FLOPs, or seconds by ``--equal=seconds``.
 """
 
 import collections
@@ -14,57 +15,68 @@ from absl import flags
 
 from fgmm import command_line, provenance
 from fgmm.config import ConfigError
-from fgmm.study import comparison, figures, outcome, tuning, tuning_table
+from fgmm.study import comparison, figures, outcome, ratio_table, tuning, tuning_table
 from fgmm.study.comparison import BOTH, COARSE_SCORE, JUDGED, OTHER_PAIRS, PROBE, Point, Runs
-from fgmm.study.headline import ByBatch, Headline, headline, rising
-from fgmm.study.intervals import Interval, Measurement, difference, interval
-from fgmm.study.markdown import markdown_table
+from fgmm.study.intervals import Measurement, difference, interval
+from fgmm.study.markdown import DASH, factor, markdown_table, percent, plain, signed_points
 from fgmm.study.schedule import duration
 
 METHOD = """\
 R@10 is that of the score of each arm. A number is the mean over seeds ± half of its 95% interval,
 which holds two sources of chance: the seeds (Student's interval) and the queries (bootstrap). The
-column "less best coarse" is the difference from the best coarse arm of the same rows, paired by
+column "less {baseline}" is the difference from {the_baseline} of the same rows, paired by
 seed and by query, with its interval. An interval of one seed holds the queries alone. "Fewer
 examples", "FLOPs" and "seconds": how many times fewer the arm takes to the highest point of that
-coarse arm's learning curve; – means that it does not reach it."""
+arm's learning curve; – means that it does not reach it. "At equal {unit}" is R@10, both
+directions, when the cheapest arm of the same rows has ended: the learning curve at that point,
+straight between evaluations; its interval holds the seeds alone. Seconds are of training, and
+depend on what else the machine did."""
 
 OTHERS = """\
 R@10 is of pictures with words. The column that names another pair has its R@10, both directions, by
-the same score; in brackets, the difference from the same coarse arm."""
-
-RATIO = """\
-The ratio is B/b: fine training at a batch of b is at least as good as the best coarse arm over all
-batches up to B. It counts only where coarse itself gains from b to B by more than the interval of
-the difference; elsewhere batch does not matter. In brackets: fine less that coarse arm, or the gain
-of coarse."""
+the same score; in brackets, the difference from the same arm."""
 
 OTHER_VALUES = """\
 **Cells without the values that tuning chose:** {names}. The rows with them do not hold; run the
 study again."""
 
-_DASH = "–"
 _Y_LABEL = "R@10, both directions"
 
 
-def make(results: pathlib.Path, output: pathlib.Path) -> str:
+def make(
+    results: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    title: str = "",
+    baseline: str = "",
+    unit: str = "FLOPs",
+) -> str:
     """Writes the page and its figures.
 
     Args:
       results: the folder ``results`` of a study.
       output: the Markdown file.
+      title: of the page; by default it says what is compared, and on which experiment.
+      baseline: the arm that others are compared with, by its name; by default the best coarse one
+        at each point.
+      unit: "FLOPs" or "seconds", at which arms are also compared.
 
     Returns:
       The tables, in Markdown.
 
     Raises:
-      ConfigError: there are no results, or a file is none.
+      ConfigError: there are no results, or a file is none, or no result is of the baseline.
     """
     found = outcome.read_all(results / "run")
     if not found:
         raise ConfigError(f"--results={results}: there is no run/*.json in it; run a study first")
+    titles = {run["coordinates"]["arm"]: run["arm"]["title"] for run in found}
+    if baseline and baseline not in titles:
+        raise ConfigError(f"--baseline={baseline} is no arm of {results}; arms: {sorted(titles)}")
     points = comparison.points(found)
-    parts = [_ratios(points), _comparisons(points)]
+    parts = [_comparisons(points, baseline, titles.get(baseline, ""), unit)]
+    if any(run["arm"]["family"] == "coarse" for run in found):
+        parts.insert(0, ratio_table.make(points))
     if choices := tuning.read(results / tuning.CHOICE):
         parts.append(tuning_table.make(choices))
         if names := tuning_table.other_values(found, choices):
@@ -76,8 +88,10 @@ def make(results: pathlib.Path, output: pathlib.Path) -> str:
         for name, caption in _figures(points, folder)
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Coarse against fine: {_experiments(found)}"
-    output.write_text(f"# {title}\n\n{_origin(found)}{_shared(points)}\n\n{tables}\n\n{pictures}\n")
+    heading = title or f"Coarse against fine: {_experiments(found)}"
+    output.write_text(
+        f"# {heading}\n\n{_origin(found)}{_shared(points)}\n\n{tables}\n\n{pictures}\n"
+    )
     return tables
 
 
@@ -104,9 +118,14 @@ def _shared(points: Iterable[Point]) -> str:
     return f" All have {', '.join(names)}." if names else ""
 
 
-def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
+def _comparisons(
+    points: Mapping[Point, Mapping[str, Runs]], baseline: str, its_title: str, unit: str
+) -> str:
     """A table for each set of pairs, with a row for each arm at each point."""
-    parts = ["## Arms at every point", METHOD]
+    named = its_title or "best coarse"
+    the_baseline = f"the arm *{its_title}*" if its_title else "the best coarse arm"
+    method = METHOD.format(baseline=named, the_baseline=the_baseline, unit=unit)
+    parts = ["## Arms at every point", method]
     by_pairs = collections.defaultdict(dict)
     for point, arms in points.items():
         by_pairs[dict(point).get("pairs", "")][point] = arms
@@ -117,14 +136,14 @@ def _comparisons(points: Mapping[Point, Mapping[str, Runs]]) -> str:
         axes += [axis for axis in varying if axis not in (*axes, "examples")]
         others = _other_pairs(of_pairs)
         head = [
-            *(*axes, "arm", "text to clip", "clip to text", "both", "less best coarse"),
+            *(*axes, "arm", "text to clip", "clip to text", "both", f"less {named}"),
             *("coarse score", *([", ".join(others)] if others else []), "motion probe"),
-            *("fewer examples", "fewer FLOPs", "fewer seconds", "seeds"),
+            *("fewer examples", "fewer FLOPs", "fewer seconds", f"at equal {unit}", "seeds"),
         ]
         rows = [
-            [*(_value(dict(point).get(axis)) for axis in axes), *cells]
+            [*(plain(dict(point).get(axis)) for axis in axes), *cells]
             for point, arms in of_pairs.items()
-            for cells in _rows(arms, bool(others))
+            for cells in _rows(arms, baseline, unit.lower(), bool(others))
         ]
         table = markdown_table(head, rows, left=len(axes) + 1)
         parts += [f"### {pairs or 'All'}", *([OTHERS] if others else []), table]
@@ -137,9 +156,12 @@ def _other_pairs(points: Mapping[Point, Mapping[str, Runs]]) -> list[str]:
     return sorted({pair for run in runs for pair in comparison.other_pairs(run)})
 
 
-def _rows(arms: Mapping[str, Runs], others: bool) -> list[list[str]]:
+def _rows(arms: Mapping[str, Runs], baseline: str, unit: str, others: bool) -> list[list[str]]:
     """A row for each arm at one point; coarse arms first, the best of each family first."""
     best = comparison.best_coarse(arms)
+    if baseline:
+        best = baseline if baseline in arms else None
+    cost = comparison.least_cost(arms, unit)
     both = {name: comparison.measured(runs, BOTH) for name, runs in arms.items()}
     other = {}
     if others:
@@ -155,12 +177,13 @@ def _rows(arms: Mapping[str, Runs], others: bool) -> list[list[str]]:
         rows.append(
             [
                 runs[0]["arm"]["title"],
-                *(_share(comparison.measured(runs, number)) for number in (*JUDGED[:2], BOTH)),
-                _signed(less) if less else _DASH,
-                _share(comparison.measured(runs, COARSE_SCORE)),
+                *(percent(comparison.measured(runs, number)) for number in (*JUDGED[:2], BOTH)),
+                signed_points(less) if less else DASH,
+                percent(comparison.measured(runs, COARSE_SCORE)),
                 *([_with_difference(other, name, best)] if others else []),
-                _share(comparison.measured(runs, PROBE)),
-                *(_times(times.get(unit)) for unit in ("examples", "flops", "seconds")),
+                percent(comparison.measured(runs, PROBE)),
+                *(factor(times.get(unit)) for unit in ("examples", "flops", "seconds")),
+                percent(comparison.at_cost(runs, unit, cost)),
                 str(len(runs)),
             ]
         )
@@ -168,136 +191,10 @@ def _rows(arms: Mapping[str, Runs], others: bool) -> list[list[str]]:
 
 
 def _with_difference(found: Mapping[str, Measurement | None], name: str, best: str | None) -> str:
-    """The number of one arm, and in brackets how far it is from that of the best coarse arm."""
+    """The number of one arm, and in brackets how far it is from that of the baseline."""
     of_arm, of_best = found[name], found.get(best) if best != name else None
     less = difference(of_arm, of_best) if of_arm and of_best else None
-    return f"{_share(of_arm)} ({_signed(less)})" if less else _share(of_arm)
-
-
-def _ratios(points: Mapping[Point, Mapping[str, Runs]]) -> str:
-    """The table of ratios of batches, with a row for each fine arm, batch and rule."""
-    head = ["pairs", "noise", "rule", "arm", "b", *JUDGED, "all of them"]
-    groups = collections.defaultdict(dict)
-    for point, arms in points.items():
-        groups[comparison.without(point, "batch", "updates", "examples")][point] = arms
-    others = [axis for axis in comparison.varying(list(groups)) if axis not in ("pairs", "noise")]
-    rows = [
-        [*(_value(dict(group).get(axis)) for axis in ("pairs", "noise", *others)), *cells]
-        for group, of_group in groups.items()
-        for rule, comparable in rules(of_group).items()
-        for cells in _ratio_rows(rule, comparable)
-    ]
-    table = markdown_table(head[:2] + others + head[2:], rows, left=4 + len(others))
-    if not rows:
-        table = "No fine arm shares a batch with a coarse arm that has a larger one as well."
-    return f"## The ratio of batches\n\n{RATIO}\n\n{table}"
-
-
-# The runs that one rule compares, by arm and batch.
-Comparable = dict[str, dict[int, Runs]]
-
-
-def rules(points: Mapping[Point, Mapping[str, Runs]]) -> dict[str, Comparable]:
-    """The runs that each rule compares; see ``fgmm.study.headline`` for the rules.
-
-    A rule is left out if no arm has several batches by it.
-
-    Args:
-      points: points that differ only in batch, updates and examples. Those without a batch do not
-        count.
-
-    Returns:
-      By rule: each number of updates, each number of examples, and ``plateau``.
-    """
-    points = {point: arms for point, arms in points.items() if "batch" in dict(point)}
-    found: dict[str, Comparable] = {}
-    for unit in ("updates", "examples"):
-        for amount in sorted({dict(point)[unit] for point in points}):
-            rule = found.setdefault(f"{amount:,} {unit}", collections.defaultdict(dict))
-            for point, arms in points.items():
-                if dict(point)[unit] == amount:
-                    for name, runs in arms.items():
-                        rule[name][dict(point)["batch"]] = runs
-    found["plateau"] = _plateau(points)
-    return {
-        rule: comparable
-        for rule, comparable in found.items()
-        if any(len(by_batch) > 1 for by_batch in comparable.values())
-    }
-
-
-def _plateau(points: Mapping[Point, Mapping[str, Runs]]) -> Comparable:
-    longest: Comparable = collections.defaultdict(dict)
-    for point, arms in sorted(points.items(), key=lambda item: dict(item[0])["examples"]):
-        for name, runs in arms.items():
-            longest[name][dict(point)["batch"]] = runs
-    short = [
-        batch
-        for by_batch in longest.values()
-        for batch, runs in by_batch.items()
-        if comparison.family(runs) == "coarse" and rising(comparison.curve(runs)["value"])
-    ]
-    limit = min(short, default=float("inf"))
-    return {
-        name: {
-            batch: runs
-            for batch, runs in by_batch.items()
-            if batch < limit or comparison.family(runs) == "fine"
-        }
-        for name, by_batch in longest.items()
-    }
-
-
-def _ratio_rows(rule: str, comparable: Comparable) -> list[list[str]]:
-    rows = []
-    coarse = _of_family(comparable, "coarse")
-    for by_batch in _of_family(comparable, "fine").values():
-        for batch, runs in sorted(by_batch.items()):
-            found = {
-                number: headline(
-                    _by_batch(by_batch, number),
-                    {other: _by_batch(runs_of, number) for other, runs_of in coarse.items()},
-                    batch,
-                )
-                for number in JUDGED
-            }
-            if any(found.values()):
-                title = runs[0]["arm"]["title"]
-                cells = [_verdict(found[number]) for number in JUDGED]
-                rows.append([rule, title, str(batch), *cells, _together(found)])
-    return rows
-
-
-def _of_family(comparable: Comparable, family: str) -> Comparable:
-    return {
-        name: by_batch
-        for name, by_batch in comparable.items()
-        if any(comparison.family(runs) == family for runs in by_batch.values())
-    }
-
-
-def _by_batch(by_batch: Mapping[int, Runs], number: str) -> ByBatch:
-    found: dict[int, Measurement | None] = {
-        batch: comparison.measured(runs, number) for batch, runs in by_batch.items()
-    }
-    return {batch: value for batch, value in found.items() if value is not None}
-
-
-def _verdict(found: Headline | None) -> str:
-    if found is None:
-        return _DASH
-    if found.ratio is not None:
-        return f"{found.ratio:g} ({_signed(found.lead)})"
-    number = found.lead if found.matters else found.gain
-    return f"{found.verdict} ({_signed(number) if number else _DASH})"
-
-
-def _together(found: Mapping[str, Headline | None]) -> str:
-    """The least ratio of all numbers that were measured; a dash if one of them has no ratio."""
-    measured = [one for one in found.values() if one is not None]
-    if any(one.ratio is None for one in measured):
-        return _DASH
-    return f"{min(one.ratio for one in measured):g}"
+    return f"{percent(of_arm)} ({signed_points(less)})" if less else percent(of_arm)
 
 
 def _figures(
@@ -415,7 +312,7 @@ def _titles(points: Sequence[Point]) -> dict[Point, str]:
     for point in points:
         at = dict(point)
         words = [
-            at[axis] if axis == "pairs" else f"{axis} {_value(at[axis])}"
+            at[axis] if axis == "pairs" else f"{axis} {plain(at[axis])}"
             for axis in axes
             if axis in at
         ]
@@ -423,39 +320,20 @@ def _titles(points: Sequence[Point]) -> dict[Point, str]:
     return titles
 
 
-def _value(value: object) -> str:
-    if value is None:
-        return _DASH
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _share(found: Measurement | None) -> str:
-    if found is None:
-        return _DASH
-    of = interval(found)
-    half = "" if of.half != of.half else f" ± {100 * of.half:.1f}"
-    return f"{100 * of.mean:.1f}%{half}"
-
-
-def _signed(of: Interval) -> str:
-    half = "" if of.half != of.half else f" ± {100 * of.half:.1f}"
-    return f"{100 * of.mean:+.1f}{half}"
-
-
-def _times(times: float | None) -> str:
-    return _DASH if times is None else f"{times:.1f}×"
-
-
 def main(argv: list[str]) -> None:
     """Makes the page and prints its tables."""
     del argv
     results = pathlib.Path(command_line.required("results"))
     output = command_line.file_to_write(command_line.required("output"))
-    print(make(results, output))
+    given = flags.FLAGS
+    print(make(results, output, title=given.title, baseline=given.baseline, unit=given.equal))
     print(f"\nwritten to {output}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("results", None, "The folder 'results' of a study.")
     flags.DEFINE_string("output", None, "The Markdown file.")
+    flags.DEFINE_string("title", "", "Of the page.")
+    flags.DEFINE_string("baseline", "", "The arm to compare with; by default the best coarse one.")
+    flags.DEFINE_enum("equal", "FLOPs", ["FLOPs", "seconds"], "At which arms are also compared.")
     command_line.run(main)

@@ -6,7 +6,7 @@ import pytest
 
 from configs.study import narrated_shapes
 from fgmm.config import ConfigError
-from fgmm.study import comparison, figures, grid, outcome, page, tuning
+from fgmm.study import comparison, figures, grid, outcome, page, ratio_table, tuning
 from tests.study.small import result, spread
 
 BATCHES = {8: 0.3, 32: 0.5, 128: 0.7}
@@ -272,7 +272,7 @@ def test_the_page_of_the_short_study(tmp_path):
         found.append(of_cell | {"coordinates": coordinates, "arm": arm, "chosen": []})
     write(tmp_path, found)
     coarse, fine = rows(page.make(tmp_path, tmp_path / "page.md"), "32", "0.5", "80")
-    assert coarse[7:] == ["–", "50.0% ± 9.8", "–", "–", "–", "–", "3"]
+    assert coarse[7:] == ["–", "50.0% ± 9.8", "–", "–", "–", "–", "50.0% ± 0.0", "3"]
     assert fine[7].startswith("+10.0 ± ")
     assert fine[10:12] == ["1.2×", "1.2×"], "0.5 of 0.6 is reached after 5/6 of the clips"
 
@@ -299,11 +299,13 @@ def test_the_ratio_on_the_page(tmp_path):
 
 def test_a_plateau_counts_only_where_it_is_one(tmp_path):
     points = comparison.points(made(coarse_rise=0.5))
-    assert set(page.rules(points)["plateau"]["coarse_mean"]) == set(BATCHES)
+    assert set(ratio_table.rules(points)["plateau"]["coarse_mean"]) == set(BATCHES)
     # Coarse is still rising everywhere, so there is none.
-    assert page.rules(comparison.points(made(coarse_rise=1.0)))["plateau"]["coarse_mean"] == {}
+    assert (
+        ratio_table.rules(comparison.points(made(coarse_rise=1.0)))["plateau"]["coarse_mean"] == {}
+    )
     longer = [*made(coarse_rise=1.0), *made(updates=160, coarse_rise=0.5)]
-    plateau = page.rules(comparison.points(longer))["plateau"]
+    plateau = ratio_table.rules(comparison.points(longer))["plateau"]
     assert plateau["coarse_mean"][8][0]["updates"] == 160
 
 
@@ -316,6 +318,46 @@ def test_how_many_times_fewer_examples():
     assert saved["seconds"] == pytest.approx(1), "half the steps, each twice as long"
     worse = [result("gated", "fine", 0, 0.4)]
     assert comparison.savings(worse, coarse)["examples"] is None
+
+
+def test_at_equal_cost():
+    """Coarse takes 80 seconds and fine 160; at 80 fine is half way up its straight curve."""
+    coarse = [result("coarse_mean", "coarse", seed, 0.5) for seed in range(2)]
+    fine = [result("gated", "fine", seed, 0.6 + 0.2 * seed, speed=0.5) for seed in range(2)]
+    arms = {"coarse_mean": coarse, "gated": fine}
+    assert comparison.least_cost(arms, "seconds") == 80
+    assert comparison.least_cost(arms, "flops") == coarse[0]["flops"]
+    found = comparison.at_cost(fine, "seconds", 80)
+    assert found.values == pytest.approx({0: 0.3, 1: 0.4})
+    assert comparison.at_cost(fine, "seconds", 85).values[0] == pytest.approx(0.6 * 85 / 160)
+    level = comparison.at_cost(fine, "seconds", 1000)
+    assert level.values[1] == pytest.approx(0.8), "level after the end"
+    assert comparison.at_cost(fine, "seconds", 19) is None, "before the first evaluation"
+    assert comparison.at_cost(fine, "flops", fine[0]["flops"] / 4).mean == pytest.approx(0.7 / 4)
+    for one in coarse:
+        no_evaluation(one)
+    assert comparison.least_cost(arms, "seconds") == 160
+    assert comparison.at_cost(coarse, "seconds", 80) is None
+
+
+def test_arms_are_compared_with_the_baseline(tmp_path):
+    """Without a coarse arm there is nothing to say of the ratio of batches."""
+    found = [result("gated", "fine", seed, 0.5 + 0.01 * seed) for seed in range(3)]
+    found += [result("hardest", "fine", seed, 0.4 + 0.01 * seed) for seed in range(3)]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md", title="Fewer negatives", baseline="gated")
+    assert (tmp_path / "page.md").read_text().startswith("# Fewer negatives\n")
+    assert "ratio of batches" not in tables
+    assert "the difference from the arm *gated* of the same rows" in tables
+    (head,) = rows(tables, "batch", "noise", "updates")
+    assert head[7] == "less gated"
+    gated, hardest = rows(tables, "32", "0.5", "80")
+    assert (gated[7], hardest[7][:5]) == ("–", "-10.0")
+    with pytest.raises(ConfigError, match=r"--baseline=gate is no arm .*\['gated', 'hardest'\]"):
+        page.make(tmp_path, tmp_path / "page.md", baseline="gate")
+    none = page.make(tmp_path, tmp_path / "page.md", unit="seconds")
+    assert "at equal seconds" in none
+    assert [cells[7] for cells in rows(none, "32", "0.5", "80")] == ["–", "–"]
 
 
 def test_an_axis_with_a_zero_is_not_logarithmic():
