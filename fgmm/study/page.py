@@ -9,6 +9,7 @@ the arm that ``--baseline`` names, at the end and at equal FLOPs, or seconds by 
 
 import collections
 import pathlib
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
@@ -26,8 +27,8 @@ R@10 is that of the score of each arm. A number is the mean over seeds ± half o
 which holds two sources of chance: the seeds (Student's interval) and the queries (bootstrap). The
 column "less {baseline}" is the difference from {the_baseline} of the same rows, paired by
 seed and by query, with its interval. An interval of one seed holds the queries alone. "Fewer
-examples", "FLOPs" and "seconds": how many times fewer the arm takes to the highest point of that
-arm's learning curve; – means that it does not reach it. "At equal {unit}" is R@10, both
+examples", "FLOPs" and "seconds": how many times fewer the arm takes to the highest point of the
+learning curve of {the_baseline}; – means that it does not reach it. "At equal {unit}" is R@10, both
 directions, when the cheapest arm of the same rows has ended: the learning curve at that point,
 straight between evaluations; its interval holds the seeds alone. Seconds are of training, and
 depend on what else the machine did."""
@@ -125,7 +126,7 @@ def _comparisons(
     named = its_title or "best coarse"
     the_baseline = f"the arm *{its_title}*" if its_title else "the best coarse arm"
     method = METHOD.format(baseline=named, the_baseline=the_baseline, unit=unit)
-    parts = ["## Arms at every point", method]
+    parts = ["## Arms at every point", textwrap.fill(method, 100)]
     by_pairs = collections.defaultdict(dict)
     for point, arms in points.items():
         by_pairs[dict(point).get("pairs", "")][point] = arms
