@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from fgmm.losses import similarity
-from fgmm.losses.collectives import AxisName, first_clip
+from fgmm.losses.collectives import AxisName
 from fgmm.losses.negatives import (
     check_candidates,
     clip_keys,
@@ -206,21 +206,18 @@ class ScoredTerm(PooledTerm):
         return dataclasses.replace(scores, counts=counts)
 
     def _of_sampled_phrases(self, parameters, x, y, keys, across):
-        """Scores of clips with all phrases of their own and some phrases of other captions."""
+        """Scores of clips with some phrases of every caption.
+
+        A clip's own caption has no more phrases than the others. With more of them a pool over
+        phrases would give it a higher score whatever they say.
+        """
         m = min(self.sampled_phrases, y.mask.shape[1])
         drawn = sampled_phrases(y.mask, m=m, keys=keys)
         local = jnp.take_along_axis(y.local, drawn[:, :, None], axis=1)
         mask, gate = (
             v if v is None else jnp.take_along_axis(v, drawn, axis=1) for v in (y.mask, y.gate)
         )
-        others = self.score(parameters, x, Side(local, mask, gate=gate), **across)
-        # The clip's own caption as its only given candidate: [B,1,P,D].
-        own_y = Side(*(v if v is None else v[:, None] for v in (y.local, y.mask, None, y.gate)))
-        own = self.score(parameters, x, own_y).values
-        b, C = others.values.shape
-        numbers = first_clip(b, across["axis_name"]) + jnp.arange(b)
-        matched = numbers[:, None] == jnp.arange(C)[None]
-        return dataclasses.replace(others, values=jnp.where(matched, own, others.values))
+        return self.score(parameters, x, Side(local, mask, gate=gate), **across)
 
     @property
     def gated_sides(self):

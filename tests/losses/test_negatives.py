@@ -243,6 +243,20 @@ def test_eight_devices_compute_what_one_does_and_nothing_valid_is_zero():
         assert not any(np.any(gradient) for gradient in jax.tree.leaves(gradients))
 
 
+def test_a_clips_own_caption_has_no_more_phrases_than_others():
+    """Clips that are alike have one score with a caption, whosever it is.
+
+    A pool over more phrases would be higher, and tell a clip's own caption whatever it says.
+    """
+    rng = np.random.default_rng(0)
+    clip, phrases = (rng.normal(size=size).astype(np.float32) for size in ((1, N, D), (B, P, D)))
+    x = Side(*map(jnp.asarray, (np.repeat(clip, B, 0), np.ones((B, N), bool))))
+    y = Side(*map(jnp.asarray, (phrases, np.ones((B, P), bool))))
+    term = info_nce.Term(**POOLING, direction="symmetric", negatives="sampled", sampled_phrases=2)
+    S = term.compared(term.init(), x, y, key=jax.random.key(0)).values
+    np.testing.assert_allclose(S, jnp.broadcast_to(S[:1], S.shape), rtol=1e-5)
+
+
 def test_as_many_candidates_as_captions_are_all():
     heads, batch = inputs(np.float32)
     of_as_many = jax.jit(objective(B, K * P))
