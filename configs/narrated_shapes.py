@@ -118,7 +118,10 @@ ARMS = {
 FEWER_NEGATIVES = {
     "gated_hardest": ("the 32 hardest captions", {"negatives": "hardest", "candidates": 32}),
     "gated_importance": ("32 drawn captions", {"negatives": "importance", "candidates": 32}),
-    "gated_sampled": ("a phrase of each caption", {"negatives": "sampled", "sampled_phrases": 1}),
+    "gated_sampled": (
+        "three phrases of each caption",
+        {"negatives": "sampled", "sampled_phrases": 3},
+    ),
 }
 CHEAPER_ARMS = {
     name: ARMS["gated_both"]._replace(
