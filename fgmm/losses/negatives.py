@@ -49,6 +49,10 @@ def hardest_candidates(
     for the clip. The second half has, among the remaining captions, the highest
     S[b,c] − τ log Σ_b' e^{S[b',c]/τ}: for these captions the clip is hard among all clips.
 
+    Choose so only with coarse scores that have learned. A clip's own caption is the one candidate
+    that no score has chosen. While scores depend on captions more than on clips, a loss goes down by
+    telling the chosen captions from others, whatever the clip shows (docs/losses.md, Negatives).
+
     Args:
       scores: coarse scores.
       k: candidates of a clip, its own caption included.

@@ -46,11 +46,11 @@ class ScoredTerm(PooledTerm):
       phrase_temperature: of weights 'softmax', on either side.
       negatives: what a clip is compared with in training: 'all' captions; 'hardest', the captions
         with the highest coarse scores; 'importance', captions drawn by coarse scores; or 'sampled',
-        random phrases of every other caption. See ``negatives``.
+        random phrases of every caption. See ``negatives``.
       candidates: for 'hardest' and 'importance': how many captions a clip is compared with, its own
         included.
-      sampled_phrases: for 'sampled': how many phrases of each other caption; all of its phrases if
-        it has fewer.
+      sampled_phrases: for 'sampled': how many phrases of each caption; all of its phrases if it has
+        fewer.
     """
 
     direction: str = "y_to_x"
