@@ -50,8 +50,8 @@ def hardest_candidates(
     S[b,c] − τ log Σ_b' e^{S[b',c]/τ}: for these captions the clip is hard among all clips.
 
     Choose so only with coarse scores that have learned. A clip's own caption is the one candidate
-    that no score has chosen. While scores depend on captions more than on clips, a loss goes down by
-    telling the chosen captions from others, whatever the clip shows (docs/losses.md, Negatives).
+    that no score has chosen. While scores depend on captions more than on clips, a loss goes down
+    by telling the chosen captions from others, whatever the clip shows (docs/losses.md, Negatives).
 
     Args:
       scores: coarse scores.
