@@ -28,9 +28,9 @@ Batch = dict[str, np.ndarray]
 
 # Clips that are looked at to judge whether a source that draws has pictures.
 _LOOKED_AT = 100
-# Clips that are found before the first of them is decoded. What finds a clip is run from the
-# processor's caches then; between decodings it takes two to three times as long. The encoded
-# pictures of as many clips are in memory.
+# Clips that are found before the first of them is decoded. The code that finds clips then stays in
+# the processor's caches; between decodings it takes two to three times as long. Their encoded
+# pictures are in memory together.
 _DESCRIBED = 16
 # Arrays of a batch that stay on the host.
 HOST_ONLY = ("record", "problems")

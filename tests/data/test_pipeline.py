@@ -331,7 +331,7 @@ def test_a_batch_has_its_clips_as_each_is_alone():
     """Clips are found some ahead of their decoding, with the generator of each."""
     order = []
 
-    class Told(Drawing):
+    class Logging(Drawing):
         def draw(self, index, rng):
             order.append(("found", index))
             start = rng.integers(100)
@@ -342,7 +342,7 @@ def test_a_batch_has_its_clips_as_each_is_alone():
 
             return dataclasses.replace(self[index], video=read)
 
-    maker = assembler(Told(40, changes={5: {"audio": None}, 20: {"captions": ()}}))
+    maker = assembler(Logging(40, changes={5: {"audio": None}, 20: {"captions": ()}}))
     drawn = [pipeline.Draw(i, np.random.Philox(i).state) for i in range(40)]
     batch = maker.batch(drawn)
     ahead = [kind for kind, _ in order].index("decoded")
