@@ -34,7 +34,7 @@ TEMPERATURES = {
     ),
 }
 PARTS = {
-    "wrong": {"batch": 128, "wrong": (0.0, 0.25, 0.5, 0.75)},
+    "wrong": {"batch": 32, "wrong": (0.0, 0.25, 0.5, 0.75)},
     "batches": {"batch": (32, 128, 512), "wrong": (0.0, 0.5)},
 }
 
