@@ -15,8 +15,12 @@ from fgmm import components
 from fgmm import config as configs
 from fgmm.config.variants import given
 
-# The fine term by name, and how many captions a clip draws from those near it.
-FINE = {"info_nce": 1, "mil_nce": 4}
+# The fine terms by name, and how many captions a clip draws from those near it.
+FINE = {
+    "gated": (configs.GATED_TERM, 1),
+    "info_nce": ({"name": "info_nce"}, 1),
+    "mil_nce": ({"name": "mil_nce"}, 4),
+}
 # The pairs that files of a kind are trained on, with their weights.
 KINDS = {
     "video": {"video_text": 1.0, "video_audio": 0.5, "audio_text": 0.5},
@@ -35,8 +39,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``source`` and its options, ``root`` among them; ``kind`` of the files, ``video``,
     ``image`` or ``audio``; ``evaluate``, the split for evaluation, empty for none; ``tokenizer``,
     ``steps`` and ``batch``; ``length`` in seconds and ``fps`` of a window, and ``size`` of its
-    pictures; ``fine`` is the loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of
-    captions spoken nearby.
+    pictures; ``fine`` is the loss on local embeddings: ``gated``, which learns what to turn down,
+    ``info_nce``, or ``mil_nce`` with a bag of captions spoken nearby.
     """
     name = given(argument, "source") or "video_folder"
     source = components.find("data.sources", name, key="variant source")
@@ -58,7 +62,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         length=2.0,
         fps=4.0,
         size=64,
-        fine="info_nce",
+        fine="gated",
     )
     configs.check_choices(variant, fine=FINE, kind=KINDS)
     asked = bool(given(argument, "evaluate"))
@@ -71,7 +75,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.steps, config.batch_size = variant.steps, variant.batch
     entry = {"name": name, "root": variant.root}
     entry |= {option: variant[option] for option, default in declared.items()}
-    bag, near = FINE[variant.fine], {}
+    (fine, bag), near = FINE[variant.fine], {}
     if "candidates" in declared:
         if not given(argument, "candidates"):
             entry["candidates"] = min(1, declared["candidates"])
@@ -97,10 +101,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         still = modality == "video" and not moving
         config.model[modality] = ENCODERS["image" if still else modality]
     config.model.spaces.joint.modalities = tuple(m for m in ("video", "audio", "text") if m in used)
+    if variant.fine == "gated":
+        config.model.spaces.joint.update(configs.GATED_SPACE)
     for pair, weight in pairs.items():
         common = {"pair": pair, "space": "joint", "weight": weight}
         config.objective.terms[f"coarse_{pair}"] = {**common, "name": "info_nce", "level": "coarse"}
-        config.objective.terms[f"fine_{pair}"] = {**common, "name": variant.fine, "level": "fine"}
+        config.objective.terms[f"fine_{pair}"] = {**common, **fine, "level": "fine"}
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 0.05

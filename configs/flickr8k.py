@@ -17,7 +17,8 @@ from fgmm.config.optimizer import UNDECAYED
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``tokenizer`` and ``steps``; ``validation`` is the split for evaluation,
-    empty for none; ``objective`` is ``fine`` (beside a coarse term) or ``coarse`` alone.
+    empty for none; ``objective`` is ``gated`` or ``fine``, softmax attention, beside a coarse
+    term, or ``coarse`` alone.
     """
     variant = configs.variant(
         argument,
@@ -25,9 +26,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         tokenizer="flickr8k.model",
         steps=3000,
         validation="dev",
-        objective="fine",
+        objective="gated",
     )
-    configs.check_choices(variant, objective=("fine", "coarse"))
+    configs.check_choices(variant, objective=("gated", "fine", "coarse"))
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = 128
@@ -46,7 +47,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     common = {"name": "info_nce", "pair": "video_text", "space": "joint"}
     config.objective.terms.coarse = {**common, "level": "coarse"}
-    if variant.objective == "fine":
+    if variant.objective == "gated":
+        config.model.spaces.joint.update(configs.GATED_SPACE)
+        config.objective.terms.fine = {**common, **configs.GATED_TERM, "level": "fine"}
+    elif variant.objective == "fine":
         config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
 
     config.optimizer.learning_rate = 1e-3

@@ -29,7 +29,7 @@ RECIPES = {
     "small": {"frames": 16, "batch": 512, "steps": 500_000},
 }
 SECONDS = 3.2
-FINE = ("mil_nce", "none")
+FINE = ("gated", "mil_nce", "none")
 SOURCES = ("howto100m", "prepared")
 
 
@@ -37,8 +37,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``captions`` (a folder in it or ``raw_caption.json``), ``tokenizer``, a
     SentencePiece model or MIL-NCE's list of words; ``validation`` is the share of videos kept for
     evaluation, 0 for none; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of
-    the corpus, validation included; ``recipe`` is ``large`` or ``small``; ``fine`` adds ``mil_nce``
-    on cells and phrases or ``none``.
+    the corpus, validation included; ``recipe`` is ``large`` or ``small``; ``fine`` adds a
+    term on cells and phrases, ``gated`` or ``mil_nce``, or ``none``.
     """
     variant = configs.variant(
         argument,
@@ -48,7 +48,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         tokenizer="howto100m.model",
         validation=0.001,
         recipe="large",
-        fine="mil_nce",
+        fine="gated",
     )
     configs.check_choices(variant, recipe=tuple(RECIPES), fine=FINE, source=SOURCES)
     recipe, published = RECIPES[variant.recipe], variant.fine == "none"
@@ -96,6 +96,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.objective.terms.coarse = {**common, "level": "coarse"}
     if published:
         config.objective.terms.coarse.update(temperature=1.0, learn_temperature=False)
+    elif variant.fine == "gated":
+        config.model.spaces.joint.update(configs.GATED_SPACE)
+        config.objective.terms.fine = {**common, **configs.GATED_TERM, "level": "fine"}
     else:
         config.objective.terms.fine = {**common, "level": "fine", "pool": "softmax"}
 

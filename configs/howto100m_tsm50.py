@@ -22,7 +22,7 @@ from fgmm import components
 from fgmm import config as configs
 
 SECONDS, FPS = 3.2, 10.0
-FINE = ("mil_nce", "none")
+FINE = ("gated", "mil_nce", "none")
 SOURCES = ("howto100m", "prepared")
 # Section 4.1: on HowTo100M video and text count ten times as much as video and audio.
 WEIGHTS = {"video_text": 1.0, "video_audio": 0.1}
@@ -36,7 +36,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     SentencePiece model or a list of words; ``validation`` is the share of videos kept for
     evaluation, 0 for none; with ``source=prepared`` the root is what ``fgmm.data.prepare`` made of
     the corpus, validation included; ``batch`` and ``steps``; ``fine`` adds terms on cells, phrases
-    and segments of sound (``mil_nce``) or ``none``.
+    and segments of sound, ``gated`` or ``mil_nce``, or ``none``.
     """
     variant = configs.variant(
         argument,
@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         validation=0.001,
         batch=4096,
         steps=500_000,
-        fine="mil_nce",
+        fine="gated",
     )
     configs.check_choices(variant, fine=FINE, source=SOURCES)
     files = {"captions": variant.captions, "validation": variant.validation}
@@ -98,6 +98,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         },
     }
 
+    if variant.fine == "gated":
+        for space in config.model.spaces.values():
+            space.update(configs.GATED_SPACE)
     terms = {"video_text": "mil_nce", "video_audio": "info_nce"}
     for pair, term in terms.items():
         common = {"name": term, "pair": pair, "space": SPACES[pair], "weight": WEIGHTS[pair]}
@@ -105,8 +108,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         common |= {"temperature": 0.07, "learn_temperature": False}
         config.objective.terms[f"coarse_{pair}"] = {**common, "level": "coarse"}
         if variant.fine != "none":
-            fine = {**common, "level": "fine", "pool": "softmax"}
-            config.objective.terms[f"fine_{pair}"] = fine
+            fine = configs.GATED_TERM if variant.fine == "gated" else {"pool": "softmax"}
+            config.objective.terms[f"fine_{pair}"] = {**common, **fine, "level": "fine"}
 
     # Adam, 0.002, 5,000 steps of warmup, half a period of the cosine (section 4.1).
     config.optimizer.update(learning_rate=2e-3, b2=0.999, clip_norm=0.0)

@@ -19,8 +19,12 @@ import ml_collections
 from fgmm import components
 from fgmm import config as configs
 
-# The fine term by name, and how many captions a clip draws from those near it.
-FINE = {"info_nce": 1, "mil_nce": 4}
+# The fine terms by name, and how many captions a clip draws from those near it.
+FINE = {
+    "gated": (configs.GATED_TERM, 1),
+    "info_nce": ({"name": "info_nce"}, 1),
+    "mil_nce": ({"name": "mil_nce"}, 4),
+}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -28,8 +32,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     folder that is given as ``FOLDER@SPLIT``; ``weights`` of several folders, joined by ``+``, all
     equal if empty; ``validation``, the split of the first folder for evaluation, empty for none;
     ``tokenizer``, ``steps`` and ``batch``; ``seconds`` and ``fps`` of a window and ``size`` of its
-    pictures; ``fine`` is the loss on local embeddings: ``info_nce``, or ``mil_nce`` with a bag of
-    captions spoken nearby.
+    pictures; ``fine`` is the loss on local embeddings: ``gated``, which learns what to turn down,
+    ``info_nce``, or ``mil_nce`` with a bag of captions spoken nearby.
     """
     variant = configs.variant(
         argument,
@@ -43,13 +47,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         seconds=2.0,
         fps=4.0,
         size=64,
-        fine="info_nce",
+        fine="gated",
     )
     configs.check_choices(variant, fine=FINE)
     config = configs.defaults()
     config.steps = variant.steps
     config.batch_size = variant.batch
-    parts = _parts(variant, {"candidates": FINE[variant.fine]})
+    fine, bag = FINE[variant.fine]
+    parts = _parts(variant, {"candidates": bag})
     first = next(iter(parts.values()))
     config.data.source = first if len(parts) == 1 else {"name": "mixture", "sources": parts}
     config.data.update(
@@ -58,7 +63,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         height=variant.size,
         width=variant.size,
         sample_rate=16000,
-        captions=FINE[variant.fine],
+        captions=bag,
         phrases=8,
         tokens=48,
     )
@@ -69,10 +74,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
     config.model.text = {"name": "phrase_transformer", "width": 64}
 
+    if variant.fine == "gated":
+        config.model.spaces.joint.update(configs.GATED_SPACE)
     for pair, weight in (("video_text", 1.0), ("video_audio", 0.5), ("audio_text", 0.5)):
         common = {"pair": pair, "space": "joint", "weight": weight}
         config.objective.terms[f"coarse_{pair}"] = {**common, "name": "info_nce", "level": "coarse"}
-        config.objective.terms[f"fine_{pair}"] = {**common, "name": variant.fine, "level": "fine"}
+        config.objective.terms[f"fine_{pair}"] = {**common, **fine, "level": "fine"}
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup = 0.05

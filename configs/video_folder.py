@@ -23,9 +23,10 @@ _CORPUS = runpy.run_path(str(pathlib.Path(__file__).parent / "corpus.py"))
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     """Variants: ``root``, ``tokenizer``, ``steps``; ``validation`` is the share of videos kept for
     evaluation, 0 to train on all without one; ``seconds`` and ``fps`` of a window and ``size`` of
-    its pictures; ``fine`` is the loss on local embeddings: ``info_nce`` with a caption spoken in
-    the window, or ``mil_nce`` with a bag of captions spoken nearby, for narration out of step with
-    the pictures; ``language`` is that of captions with one in their names, ``NAME.en.vtt``.
+    its pictures; ``fine`` is the loss on local embeddings: ``gated``, which learns what to turn
+    down, or ``info_nce``, each with a caption spoken in the window, or ``mil_nce`` with a bag of
+    captions spoken nearby, for narration out of step with the pictures; ``language`` is that of
+    captions with one in their names, ``NAME.en.vtt``.
     """
     variant = configs.variant(
         argument,
@@ -36,7 +37,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
         seconds=2.0,
         fps=4.0,
         size=64,
-        fine="info_nce",
+        fine="gated",
         language="",
     ).to_dict()
     given = {"source": "video_folder", "length": variant.pop("seconds"), **variant}

@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 from fgmm.config.earlier_keys import brought_over
+from fgmm.config.gated import GATED_SPACE, GATED_TERM
 from fgmm.config.option import (
     REQUIRED,
     Config,
@@ -19,6 +20,8 @@ from fgmm.config.sections import Classifier, Options, Space
 from fgmm.config.variants import check_choices, variant
 
 __all__ = [
+    "GATED_SPACE",
+    "GATED_TERM",
     "Config",
     "ConfigError",
     "as_dict",
