@@ -26,7 +26,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.steps = variant.steps
     config.batch_size = 32
     config.data.source = {"name": "narrated_shapes", "split": "train", "noise": variant.noise}
-    config.data.update(join_captions=True, phrases=8, tokens=48)
+    config.data.update(join_captions=True, phrases=12, tokens=72)
 
     config.model.video = {"name": "resnet2plus1d", "widths": (32, 64), "temporal_strides": (1, 2)}
     config.model.audio = {"name": "resnet", "widths": (16, 32, 64), "stem_stride": (4, 2)}
