@@ -28,7 +28,7 @@ CLIPS = 6
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """Of a run of three steps, so to say."""
-    config = shrunken(quickstart.get_config(), steps=3)
+    config = shrunken(quickstart.get_config("fine=info_nce"), steps=3)
     # Clips have more frames and are larger than the model takes.
     config.data.frames, config.data.height = 2, 12
     config.evals.retrieval.source.clips = CLIPS

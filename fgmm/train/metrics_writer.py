@@ -75,8 +75,9 @@ class MetricsWriter:
         self._bar.set_postfix_str(state, refresh=False)
         if self._lines and (time.monotonic() >= self._next_line or step == self._total):
             self._next_line = time.monotonic() + LINE_SECONDS
-            left = datetime.timedelta(seconds=round(metrics["seconds_left"]))
-            line = f"step {step} of {self._total}, {state}, {left} left"
+            line = f"step {step} of {self._total}, {state}"
+            if "seconds_left" in metrics:
+                line += f", {datetime.timedelta(seconds=round(metrics['seconds_left']))} left"
             print(line, file=sys.stderr, flush=True)
 
     def message(self, text: str) -> None:

@@ -6,7 +6,8 @@ flops_per_second    model FLOPs, over all devices, from the second step on: see 
 flop_utilisation    ``flops_per_second`` over the peak of the devices in bfloat16; only for devices
                     in ``PEAK_FLOPS``
 data_wait           share of the time that the loop waited for a batch
-seconds_left        at the speed of the last steps, without evaluations and saves
+seconds_left        at the speed of the last steps, without evaluations and saves; from the second
+                    step on
 device_peak_bytes   peak memory in use on the first device, if its backend reports it,
 host_peak_bytes     otherwise the peak resident memory of the process
 =================== ==============================================================================
@@ -163,8 +164,10 @@ class Speed:
             for old, new in zip(self._smooth, (seconds, waited), strict=True)
         )
         self._steps += 1
-        left = (self._total - step) * self._smooth[0]
-        return {**self._rates(seconds, waited), "seconds_left": left, **memory()}
+        rates = self._rates(seconds, waited)
+        if self._steps > 1:
+            rates["seconds_left"] = (self._total - step) * self._smooth[0]
+        return {**rates, **memory()}
 
     @functools.cached_property
     def _flops(self) -> float:
@@ -183,18 +186,18 @@ class Speed:
         """The speed of the last steps, as text."""
         if not self._steps:
             return "no step yet"
+        ((where, peak),) = memory().items()
+        in_use = f"{peak / 2**30:.1f} GiB {where.partition('_')[0]}"
+        if self._steps == 1:
+            return f"{self._smooth[0]:.0f} s with compilation, {in_use}"
         rates = self._rates(*self._smooth)
         work = ""
         if "flop_utilisation" in rates:
             work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s, "
         elif "flops_per_second" in rates:
             work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s, "
-        ((where, peak),) = memory().items()
-        return (
-            f"{rates['clips_per_second']:.0f} clips/s, {work}"
-            f"{rates['data_wait']:.0%} data wait, "
-            f"{peak / 2**30:.1f} GiB {where.partition('_')[0]}"
-        )
+        speed = f"{rates['clips_per_second']:.0f} clips/s, {work}{rates['data_wait']:.0%} data wait"
+        return f"{speed}, {in_use}"
 
 
 def memory() -> dict[str, int]:

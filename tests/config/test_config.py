@@ -76,10 +76,10 @@ def test_complete_writes_the_defaults_of_every_component():
     assert config.model.text.depth == 2
     assert config.data.source.distractors == 1
     assert config.evals.retrieval.captions == 5
-    assert config.objective.terms.fine_video_text.direction == "y_to_x"
+    assert config.objective.terms.coarse_video_text.direction == "y_to_x"
     assert config.objective.terms.coarse_video_text.weight == 1.0
     assert config.evals.retrieval.every == 0
-    assert config.model.spaces.joint.pool == "mean"
+    assert config.model.spaces.joint.hidden == 0
 
 
 def test_complete_needs_a_known_name():
@@ -101,7 +101,7 @@ def test_differences_leave_out_what_does_not_change_a_run():
     current.model.text.width = 8
     assert configs.differences(saved, current) == [
         "model.text.width: 64 -> 8",
-        "optimizer.learning_rate: 0.002 -> 1.0",
+        "optimizer.learning_rate: 0.004 -> 1.0",
     ]
 
 

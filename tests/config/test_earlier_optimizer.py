@@ -22,13 +22,13 @@ EARLIER = {
 
 
 def earlier(rules=(), **changes):
-    saved = configs.as_dict(quickstart.get_config())
+    saved = configs.as_dict(quickstart.get_config("fine=info_nce"))
     saved["init_from"] = {"path": "a", "step": "latest", "rules": [list(rule) for rule in rules]}
     return {**saved, "optimizer": {**EARLIER, **changes}}
 
 
 def test_a_run_with_an_earlier_optimizer_goes_on():
-    current = quickstart.get_config()
+    current = quickstart.get_config("fine=info_nce")
     current.init_from.path = "a"
     current.optimizer.schedule.warmup = 100
     assert configs.differences(configs.with_new_keys(earlier()), current) == []
@@ -46,8 +46,8 @@ def test_the_rule_of_what_has_no_decay_is_that_of_today():
 
 
 def test_configs_of_today_stay_as_they_are():
-    current = configs.plain(quickstart.get_config())
-    assert brought_over(configs.plain(quickstart.get_config())) == current
+    current = configs.plain(quickstart.get_config("fine=info_nce"))
+    assert brought_over(configs.plain(quickstart.get_config("fine=info_nce"))) == current
 
 
 @pytest.mark.parametrize(

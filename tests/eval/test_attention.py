@@ -13,9 +13,9 @@ from tests.shrunken import shrunken
 
 
 @functools.cache
-def built(argument=None, **changes):
+def built(argument="fine=info_nce", **changes):
     config = shrunken(quickstart.get_config(argument))
-    config.data.update(join_captions=False, captions=3, segmenter="function_words")
+    config.data.update(join_captions=False, captions=3, phrases=8, segmenter="function_words")
     for key, value in changes.items():
         section, _, option = key.partition("__")
         if section == "space":
@@ -30,7 +30,7 @@ def built(argument=None, **changes):
 
 
 @functools.cache
-def state_of(argument=None):
+def state_of(argument="fine=info_nce"):
     """The same for all pools, which have no parameters."""
     return jax.jit(built(argument).init)(3)
 
@@ -130,7 +130,7 @@ def test_terms_by_kind():
     assert attention.terms(built("fine=none"), "audio_text") == {"cam": "coarse_audio_text"}
     with pytest.raises(ConfigError, match="no term on video_text; allowed: coarse_video_text, fin"):
         attention.terms(experiment, "video_text", "fine_audio_text")
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=info_nce"))
     del config.objective.terms["fine_video_text"]
     del config.objective.terms["coarse_video_text"]
     with pytest.raises(ConfigError, match="without a term on video_text; it has audio_text, video"):

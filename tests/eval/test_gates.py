@@ -104,7 +104,7 @@ def test_the_table_has_the_share_of_the_entries_as_chance():
 @pytest.mark.parametrize(
     ("argument", "term", "message"),
     [
-        (None, "", "no term on video and text has learned weights; set weighting"),
+        ("fine=info_nce", "", "no term on video and text has learned weights; set weighting"),
         ("fine=gated", "coarse_video_text", "allowed: fine_video_text"),
     ],
 )

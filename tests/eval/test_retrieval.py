@@ -27,7 +27,7 @@ SOURCE = {
 
 @pytest.fixture(scope="module")
 def experiment():
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=info_nce"))
     config.data.join_captions = False
     return experiments.build(components.complete(config))
 
@@ -170,9 +170,9 @@ def test_gates_weigh_the_fine_score_whatever_the_gallery():
     gallery, _ = bound._gallery(state)
     clips, texts = (side.rows(slice(None)) for side in (gallery.x, gallery.y))
     a = np.einsum("bnd,cpd->bcnp", clips.local, texts.local)
-    there = 0.1 * np.log(np.exp(a / 0.1).mean(2))
+    there = 0.05 * np.log(np.exp(a / 0.05).mean(2))
     mask = texts.mask[None, :, None]
-    back = 0.1 * np.log(np.where(mask, np.exp(a / 0.1), 0).sum(3) / mask.sum(3))
+    back = 0.05 * np.log(np.where(mask, np.exp(a / 0.05), 0).sum(3) / mask.sum(3))
     gamma = np.exp(clips.gates) / np.exp(clips.gates).sum(1, keepdims=True)
     beta = np.where(texts.mask, np.exp(texts.gates), 0)
     beta /= beta.sum(1, keepdims=True)
@@ -225,7 +225,7 @@ def test_the_table_has_chance_beside_every_score(experiment, state):
 
 @pytest.mark.parametrize("score", ["sum", "fine", "coarse"])
 def test_the_score_of_the_objective_comes_first(state, score):
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=info_nce"))
     config.data.join_captions = False
     config.objective.score = score
     experiment = experiments.build(components.complete(config))
@@ -249,7 +249,7 @@ def test_the_sum_divides_each_score_by_its_temperature(experiment, state):
 
 
 def test_a_pair_without_coarse_term_ranks_by_the_fine_score(state):
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=info_nce"))
     config.data.join_captions = False
     del config.objective.terms["coarse_video_text"]
     experiment = experiments.build(components.complete(config))
@@ -359,7 +359,7 @@ def test_pictures_and_sounds_find_each_other(experiment, state):
 
 
 def test_a_checkpoint_without_the_modality_is_one_clear_error():
-    config = shrunken(quickstart.get_config(), pair="video_text")
+    config = shrunken(quickstart.get_config("fine=info_nce"), pair="video_text")
     built = experiments.build(components.complete(config))
     with pytest.raises(ConfigError, match="retrieval: the checkpoint has no audio encoder"):
         retrieval.Evaluation(source=SOURCE, pair="video_audio").bind(built)

@@ -16,7 +16,7 @@ TEMPLATES = ("a {} circle", "now the big {} square, is moving left")
 
 @pytest.fixture(scope="module")
 def experiment():
-    return experiments.build(shrunken(quickstart.get_config()))
+    return experiments.build(shrunken(quickstart.get_config("fine=info_nce")))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_corpus_with_nothing_to_see_is_one_clear_error(experiment, state):
 
 
 def test_a_checkpoint_without_text_is_one_clear_error():
-    config = shrunken(quickstart.get_config())
+    config = shrunken(quickstart.get_config("fine=info_nce"))
     config.model.spaces.joint.modalities = ("video", "audio")
     del config.model.text
     for name in list(config.objective.terms):

@@ -25,7 +25,7 @@ VIDEO = "model/encoders_video/.*"
 
 def small(**init):
     """Video and text, a coarse term, three steps."""
-    config = shrunken(quickstart.get_config(), steps=3, pair="video_text")
+    config = shrunken(quickstart.get_config("fine=info_nce"), steps=3, pair="video_text")
     config.seed, config.evals = 1, {}
     config.checkpoint.best_metric = ""
     terms = config.objective.terms
@@ -46,7 +46,7 @@ def trained(config, workdir):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """The folder of a run of two steps that also has audio, which `small` does not have."""
-    config = shrunken(quickstart.get_config(), steps=2)
+    config = shrunken(quickstart.get_config("fine=info_nce"), steps=2)
     experiment = experiments.build(components.complete(config))
     state = jax.jit(experiment.init)(0)
     statistics = jax.tree.map(lambda x: x + 0.25, state.statistics)

@@ -59,6 +59,10 @@ class Stretch:
     start: float | None
     seconds: float
     share: float = 0.5
+    # The duration of the recording, once it is known: pictures and sound both need it.
+    _durations: list[float] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
         """Writes T pictures at equal distances, as ``av_files.fill_frames``."""
@@ -81,7 +85,9 @@ class Stretch:
         media = self.recording if known else self.recording.media(reason)
         if self.start is not None:
             return media, {"start": self.start, "seconds": self.seconds}
-        duration = av_files.read_header(media, reason).duration
+        if not self._durations:
+            self._durations.append(av_files.read_header(media, reason).duration)
+        duration = self._durations[0]
         seconds = self.seconds or duration
         return media, {"start": share_start(duration, seconds, self.share), "seconds": seconds}
 

@@ -70,6 +70,16 @@ def test_a_whole_recording(video):
     assert len(stretch.sound().samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
 
 
+def test_the_header_is_read_once_for_pictures_and_sound(video, monkeypatch):
+    read, read_header = [], av_files.read_header
+    monkeypatch.setattr(av_files, "read_header", lambda *of: read.append(of) or read_header(*of))
+    stretch = Stretch(recording_of(video), None, 2.0)
+    filled(stretch, 4)
+    stretch.sound()
+    assert len(read) == 1
+    assert stretch == Stretch(recording_of(video), None, 2.0)
+
+
 def test_recordings_of_folders_and_archives_are_the_same(video, tmp_path):
     archive = tmp_path / "a.tar"
     with tarfile.open(archive, "w") as packed:
