@@ -77,7 +77,7 @@ def test_the_header_is_read_once_for_pictures_and_sound(video, monkeypatch):
     filled(stretch, 4)
     stretch.sound()
     assert len(read) == 1
-    assert stretch == Stretch(recording_of(video), None, 2.0)
+    assert stretch == Stretch(stretch.recording, None, 2.0)
 
 
 def test_recordings_of_folders_and_archives_are_the_same(video, tmp_path):
