@@ -104,14 +104,6 @@ ARMS = {
         "temperature",
         has_bags=True,
     ),
-    "gated_bag": Arm(
-        "gated beside MIL-NCE, gated pooling",
-        "fine",
-        "sum",
-        {"coarse": BAG, "fine": GATED},
-        pool="gate",
-        has_bags=True,
-    ),
 }
 
 # ``gated_both`` with fewer negatives in its fine term. They need a batch of at least 32 clips.

@@ -99,7 +99,7 @@ def variants(tmp_path_factory):
             f"kind=image,source=flickr8k,root={corpus},tokenizer={model},evaluate=dev",
         ],
         "quickstart": [None, "fine=annealed", "fine=gated"],
-        "narrated_shapes": [None, "arm=gated_both", "arm=gated_bag,pairs=all"],
+        "narrated_shapes": [None, "arm=gated_both", "arm=coarse_bag,pairs=all"],
         "flickr8k": [
             f"root={corpus},tokenizer={model}",
             f"root={corpus},tokenizer={model},objective=coarse",
@@ -107,7 +107,7 @@ def variants(tmp_path_factory):
         "flickr8k_features": [
             f"root={stored},tokenizer={model}",
             f"root={stored},arm=coarse_mean,wrong=0.5,words={words}",
-            f"root={stored},tokenizer={model},arm=gated_bag,captions=4,shown=2",
+            f"root={stored},tokenizer={model},arm=coarse_bag,captions=4,shown=2",
         ],
         "storybook_features": [
             f"root={stored},words={words}",
