@@ -35,7 +35,7 @@ VIDEO_FOLDER = "--config=configs/video_folder.py:tokenizer=narrated_shapes"
         ((QUICKSTART, "--process_count=x"), "error: --process_count=x: invalid literal for int"),
         ((QUICKSTART, "--config.batch_size=x"), "--config.batch_size=x: invalid literal for int"),
         ((f"{QUICKSTART}:noise=x",), "variant noise='x' is not of type float"),
-        ((f"{QUICKSTART}:noize=0.1",), "variant 'noize=0.1' is unknown; allowed: fine=info_nce"),
+        ((f"{QUICKSTART}:noize=0.1",), "variant 'noize=0.1' is unknown; allowed: fine=gated"),
         (
             (QUICKSTART, "--config.data.source.name=nowhere"),
             "data.source.name='nowhere' is unknown; allowed: ",

@@ -133,7 +133,7 @@ def test_a_run_of_another_config_is_refused_and_left_alone(tmp_path, experiment,
     config = ml_collections.ConfigDict(configs.plain(experiment.config))
     config.optimizer.learning_rate = 0.5
     other = experiments.build(config)
-    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate: 0\.002 -> 0\.5"):
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate: 0\.004 -> 0\.5"):
         checkpoint.Checkpoints(tmp_path, other, config.checkpoint)
     assert steps(tmp_path) == {1}
 

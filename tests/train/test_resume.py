@@ -123,7 +123,7 @@ def test_a_workdir_of_another_config_is_refused(start, uninterrupted):
     second = start(uninterrupted, "--config.optimizer.learning_rate=0.5")
     output, _ = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert "optimizer.learning_rate: 0.002 -> 0.5" in output
+    assert "optimizer.learning_rate: 0.004 -> 0.5" in output
     assert numbers(uninterrupted) == expected
 
 
