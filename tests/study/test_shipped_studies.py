@@ -78,7 +78,11 @@ def test_wrong_variants_are_named(name, argument, message):
         ("flickr8k_features", "arms=coarse_bag", "'coarse_bag' is unknown with captions=1"),
         ("flickr8k_features", "captions=5+x", "captions='5[+]x' must be whole numbers above 0"),
         ("flickr8k_slideshow", "captions=0", "captions='?0'? must be whole numbers above 0"),
-        ("storybook_features", "part=own,arms=coarse_bag", "'coarse_bag' is unknown with captions=1"),
+        (
+            "storybook_features",
+            "part=own,arms=coarse_bag",
+            "'coarse_bag' is unknown with captions=1",
+        ),
     ],
 )
 def test_wrong_variants_of_one_study_are_named(name, argument, message):
