@@ -154,7 +154,10 @@ def test_options_that_the_new_component_has_too_stay(monkeypatch):
     assert (term.name, term.pair, term.level, term.space) == (
         *("mil_nce", "video_text", "fine", "joint"),
     )
-    assert left_out == []
+    assert left_out == [
+        "objective.terms.fine_video_text.name=mil_nce: left out direction='symmetric', "
+        "weighting='learned'"
+    ]
 
 
 def test_sources_and_evaluations_are_swapped(monkeypatch):
