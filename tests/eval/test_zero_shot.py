@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
+from fgmm import losses
 from fgmm.config import ConfigError
 from fgmm.data.text import phrases
 from fgmm.eval import zero_shot
@@ -87,6 +88,38 @@ def test_it_is_what_loops_over_clips_and_prompts_give(experiment, state, modalit
         assert result[f"{level}/chance_accuracy@1"] == 1 / 8
         assert result[f"{level}/chance_accuracy@5"] == 5 / 8
     assert (result["clips"], result["windows"], result["classes_partly_unknown"]) == (40, 40, 0)
+
+
+def test_gates_weigh_the_fine_score_of_prompts():
+    gated = experiments.build(shrunken(quickstart.get_config()))
+    state = jax.jit(gated.init)(7)
+    model = dict(state.params["model"])
+    for name in [name for name in model if name.startswith("gates_")]:
+        kernel = model[name]["logit"]["kernel"]
+        model[name] = {"logit": {"kernel": jax.random.normal(jax.random.key(1), kernel.shape)}}
+    state = state.replace(params={**state.params, "model": model})
+    bound = evaluation({**SHAPES, "clips": 3}, "motion", templates=TEMPLATES).bind(gated)
+    prompts = bound._prompt_embeddings(state)
+    assembler, pooling = bound.recordings.assembler, {"pool": "logsumexp", "temperature": 0.05}
+    batch = {name: np.stack([assembler(i)[name] for i in range(3)]) for name in assembler(0)}
+    clips = jax.device_get(gated.embed(state, batch))["joint"]["video"]
+    found = bound._scores(state.params["objective"], prompts, clips)
+    assert np.ptp(clips.gates) > 0.01
+    for clip, by_level in enumerate(found):
+        expected = [
+            losses.clip_similarity(
+                *(clips.local[clip][None], prompts.local[prompt][None]),
+                *(None, prompts.mask[prompt][None]),
+                direction="symmetric",
+                **pooling,
+                x_gate=clips.gates[clip][None],
+                y_gate=prompts.gates[prompt][None],
+            ).values[0, 0]
+            for prompt in range(len(prompts.local))
+        ]
+        by_class = np.reshape(expected, (-1, len(TEMPLATES))).mean(axis=1)
+        fine = by_level[list(bound.ranking.names).index("fine")]
+        np.testing.assert_allclose(fine, by_class, atol=1e-5)
 
 
 def test_windows_are_averaged_and_bad_input_is_left_out(experiment, state):
