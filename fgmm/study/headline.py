@@ -1,4 +1,5 @@
-"""How much larger a batch coarse training needs to be as good as fine training.
+"""How much larger a batch, or how much wider an encoder, coarse training needs to be as good as
+fine training.
 
 The ratio is B/b for the largest B with two properties. First, fine training at a batch of b is at
 least as good as the best coarse arm over all batches up to B. Second, coarse training gains from b
@@ -10,6 +11,9 @@ The compared results follow one of three rules: *equal updates* (coarse sees B/b
 examples), *equal examples*, or *plateau*, in which each arm has, at each batch, the most examples
 that it was trained with. In *plateau*, coarse results do not count from the least batch on at which
 a coarse arm was still rising.
+
+The ratio of widths, W/w, is the same with the widths of encoders in the place of batches, at equal
+updates and examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,76 +21,79 @@ from typing import NamedTuple
 
 from fgmm.study.intervals import Interval, Measurement, difference
 
-# Results of an arm by batch.
-ByBatch = Mapping[int, Measurement]
+# Results of an arm by its size, which is the batch or the width.
+BySize = Mapping[int | float, Measurement]
 
 
 class Headline(NamedTuple):
-    """What is found for a fine arm at a batch of b.
+    """What is found for a fine arm at a size of b.
 
     Attributes:
-      batch: b.
+      size: b.
       ratio: B/b; None if there is no ratio.
       verdict: the result in words.
-      against: (arm, batch) of the best coarse result over all batches up to B. Without a ratio: up
-        to the least batch at which coarse gains, or over all batches if it gains at none.
+      against: (arm, size) of the best coarse result over all sizes up to B. Without a ratio: up
+        to the least size at which coarse gains, or over all sizes if it gains at none.
       lead: fine less that result; None if they share no seed.
-      gain: of coarse from b to B. Without a ratio: to the least batch at which coarse gains, or to
-        the batch at which it is best. None if they share no seed.
-      matters: whether coarse gains at any larger batch.
+      gain: of coarse from b to B. Without a ratio: to the least size at which coarse gains, or to
+        the size at which it is best. None if they share no seed.
+      matters: whether coarse gains at any larger size.
     """
 
-    batch: int
+    size: int | float
     ratio: float | None
     verdict: str
-    against: tuple[str, int]
+    against: tuple[str, int | float]
     lead: Interval | None
     gain: Interval | None
     matters: bool = True
 
 
-def headline(fine: ByBatch, coarse: Mapping[str, ByBatch], batch: int) -> Headline | None:
-    """The ratio for a fine arm at a batch.
+def headline(
+    fine: BySize, coarse: Mapping[str, BySize], size: int | float, axis: str = "batch"
+) -> Headline | None:
+    """The ratio for a fine arm at a size.
 
     Args:
       fine: the arm's results.
       coarse: the results of the coarse arms, by name.
-      batch: b.
+      size: b.
+      axis: what the size is of, for the verdict.
 
     Returns:
-      None if fine or coarse was not trained at b, or coarse was trained at no larger batch.
+      None if fine or coarse was not trained at b, or coarse was trained at no larger size.
     """
-    batches = sorted({size for results in coarse.values() for size in results})
-    larger = [size for size in batches if size > batch]
-    if batch not in fine or batch not in batches or not larger:
+    sizes = sorted({at for results in coarse.values() for at in results})
+    larger = [other for other in sizes if other > size]
+    if size not in fine or size not in sizes or not larger:
         return None
 
-    def best(sizes: list[int]) -> tuple[str, int]:
-        tried = [(name, size) for name, by in coarse.items() for size in sizes if size in by]
+    def best(of: list[int | float]) -> tuple[str, int | float]:
+        tried = [(name, at) for name, by in coarse.items() for at in of if at in by]
         return max(tried, key=lambda at: coarse[at[0]][at[1]].mean)
 
-    def found(at: tuple[str, int]) -> Measurement:
+    def found(at: tuple[str, int | float]) -> Measurement:
         return coarse[at[0]][at[1]]
 
-    gains = {size: difference(found(best([size])), found(best([batch]))) for size in larger}
-    counting = [size for size in larger if gains[size] is not None and gains[size].above_zero]
+    gains = {other: difference(found(best([other])), found(best([size]))) for other in larger}
+    counting = [other for other in larger if gains[other] is not None and gains[other].above_zero]
     if not counting:
-        against = best(batches)
-        top = max(larger, key=lambda size: found(best([size])).mean)
+        against = best(sizes)
+        top = max(larger, key=lambda other: found(best([other])).mean)
         return Headline(
-            *(batch, None, "batch does not matter there", against),
-            *(difference(fine[batch], found(against)), gains[top], False),
+            *(size, None, f"{axis} does not matter there", against),
+            *(difference(fine[size], found(against)), gains[top], False),
         )
-    for size in reversed(counting):
-        against = best([other for other in batches if other <= size])
-        lead = difference(fine[batch], found(against))
+    for most in reversed(counting):
+        against = best([other for other in sizes if other <= most])
+        lead = difference(fine[size], found(against))
         if lead is not None and lead.mean >= 0:
-            verdict = f"as good as coarse at up to {size}"
-            return Headline(batch, size / batch, verdict, against, lead, gains[size])
-    against = best([other for other in batches if other <= counting[0]])
-    lead = difference(fine[batch], found(against))
+            verdict = f"as good as coarse at up to {most}"
+            return Headline(size, most / size, verdict, against, lead, gains[most])
+    against = best([other for other in sizes if other <= counting[0]])
+    lead = difference(fine[size], found(against))
     verdict = f"behind coarse at {counting[0]}"
-    return Headline(batch, None, verdict, against, lead, gains[counting[0]])
+    return Headline(size, None, verdict, against, lead, gains[counting[0]])
 
 
 def reached(

@@ -39,6 +39,7 @@ def test_it_is_for_nothing_where_coarse_does_not_gain():
     found = headline({8: measured(0.9)}, coarse, 8)
     assert found.ratio is None
     assert found.verdict == "batch does not matter there"
+    assert headline({8: measured(0.9)}, coarse, 8, "width").verdict.startswith("width does not")
     assert not found.matters
     assert found.gain.mean == pytest.approx(0.02)
 

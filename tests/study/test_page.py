@@ -297,6 +297,25 @@ def test_the_ratio_on_the_page(tmp_path):
     assert row[-1] == "–"
 
 
+def test_the_ratio_of_widths(tmp_path):
+    """Coarse gains with the width; fine at a width of 1 is as good as coarse at 2."""
+    found = [
+        result(arm, family, seed, float(value), width=width)
+        for width, coarse in ((1.0, 0.3), (2.0, 0.5))
+        for arm, family, mean in (("coarse_mean", "coarse", coarse), ("gated", "fine", 0.55))
+        for seed, value in enumerate(spread([mean] * 3, seed=int(width)))
+    ]
+    write(tmp_path, found)
+    tables = page.make(tmp_path, tmp_path / "page.md")
+    assert "No fine arm shares a batch" in tables
+    _, _, of_widths = tables.partition("## The ratio of widths")
+    (row,) = rows(of_widths, "video_text", "0.5", "80 updates", "gated", "1.0")
+    assert row[5].startswith("2 (+")
+    assert row[7:] == ["–", "2"]
+    write(tmp_path, made())
+    assert "ratio of widths" not in page.make(tmp_path, tmp_path / "page.md")
+
+
 def test_a_plateau_counts_only_where_it_is_one(tmp_path):
     points = comparison.points(made(coarse_rise=0.5))
     assert set(ratio_table.rules(points)["plateau"]["coarse_mean"]) == set(BATCHES)
