@@ -21,7 +21,7 @@ of coarse."""
 WIDTHS = """\
 The ratio is W/w: fine training with encoders of width w is at least as good as the best coarse arm
 over all widths up to W, at the same updates and examples. It counts as the ratio of batches does.
-Encoders of twice the width have about four times the parameters."""
+Encoders of twice the width have three to four times the parameters."""
 
 
 def make(points: Mapping[Point, Mapping[str, Runs]]) -> str:
