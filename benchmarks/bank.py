@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,9 @@ import numpy as np
 from fgmm.eval.bank import Bank
 from fgmm.losses import clip_similarity
 from fgmm.models.embeddings import Embeddings
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks import timing
 
 _BLOCK = 4096
 
@@ -147,13 +149,9 @@ def memory_alone(folder: pathlib.Path, kind: str) -> float:
 
 def report(given, kinds, memory) -> None:
     """Runs the searches in turn and prints medians."""
-    seconds = {kind: [] for kind in kinds}
-    for counted in [False] + [True] * given.rounds:
-        for kind, run in kinds.items():
-            start = time.perf_counter()
-            run()
-            if counted:
-                seconds[kind].append(time.perf_counter() - start)
+    timed = {kind: functools.partial(timing.seconds, run) for kind, run in kinds.items()}
+    timing.in_turns(timed, 1)  # compiles
+    seconds = timing.in_turns(timed, given.rounds)
     print(
         f"{given.rows} rows x {given.local} x {given.width} float16, {given.queries} queries of "
         f"{given.phrases} phrases, pool {given.pool}, {jax.devices()[0].device_kind}"

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import timing
 from fgmm.losses import clip_similarity, info_nce
 from fgmm.losses.kernels import hopper
 
@@ -101,7 +102,7 @@ def loss(implementation: str) -> Rows:
         times, limits = [], []
         for _ in range(ROUNDS):
             limits.append(limit())
-            times.append(_once(compiled, x, y, temperature))
+            times.append(timing.seconds(compiled, x, y, temperature))
         seconds, rate = statistics.median(times), products * of_product / statistics.median(times)
         yield {
             f"{name}_ms": 1e3 * seconds,
@@ -271,13 +272,7 @@ class _Run:
 
 def _seconds(function: Callable, *arguments: Any) -> float:
     jax.block_until_ready(function(*arguments))
-    return statistics.median(_once(function, *arguments) for _ in range(ROUNDS))
-
-
-def _once(function, *arguments):
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - start
+    return statistics.median(timing.seconds(function, *arguments) for _ in range(ROUNDS))
 
 
 @functools.cache

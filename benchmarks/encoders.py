@@ -27,7 +27,6 @@ import os
 import pathlib
 import statistics
 import sys
-import time
 
 from fgmm import command_line, xla_flags
 
@@ -43,6 +42,7 @@ from fgmm import components  # noqa: E402
 from fgmm.models import counts  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks import timing  # noqa: E402
 from benchmarks.pages import named_tables  # noqa: E402
 from benchmarks.torch_process import TorchProcess  # noqa: E402
 
@@ -134,27 +134,21 @@ class Jax:
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         self.flops = counts.flops(forward, variables, x, mask)
         self.runs = {
-            name: self._timed(jax.jit(function).lower(*given).compile(), given)
+            name: functools.partial(
+                timing.seconds, jax.jit(function).lower(*given).compile(), *given
+            )
             for name, (function, given) in arguments.items()
         }
-
-    @staticmethod
-    def _timed(compiled, given):
-        def run() -> float:
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(*given))
-            return time.perf_counter() - start
-
-        return run
 
 
 def square(dtype):
     matrix = jnp.ones((SQUARE, SQUARE), dtype)
-    return Jax._timed(jax.jit(jnp.matmul), (matrix, matrix))
+    return functools.partial(timing.seconds, jax.jit(jnp.matmul), matrix, matrix)
 
 
-def fastest(run, of=5):
-    return lambda: min(run() for _ in range(of))
+def fastest(run):
+    """The seconds of the fastest of five runs."""
+    return lambda: min(run() for _ in range(5))
 
 
 def check_same(name, ours, theirs):
@@ -182,13 +176,8 @@ def measured(arguments, room, name, torch):
             for way in theirs["ways"]:
                 kinds[pass_, way] = functools.partial(torch.ask, run=f"{way}: {pass_}")
         kinds["square", "torch"] = fastest(functools.partial(torch.ask, run="square"))
-    for run in kinds.values():
-        run()
-    times = {key: [] for key in kinds}
-    for _ in range(arguments.rounds):
-        for key, run in kinds.items():
-            times[key].append(run())
-    return ours, times
+    timing.in_turns(kinds, 1)
+    return ours, timing.in_turns(kinds, arguments.rounds)
 
 
 def report(arguments, name, ours, times):
@@ -203,10 +192,7 @@ def report(arguments, name, ours, times):
         for kind, values in by_kind.items():
             rates = [arguments.batch / value for value in values]
             flops = factor * ours.flops / statistics.median(values)
-            of_torch = ""
-            if best:
-                pairs = zip(by_kind[best], values, strict=True)
-                of_torch = f"{statistics.median(a / b for a, b in pairs):.2f}"
+            of_torch = f"{timing.ratio(by_kind[best], values):.2f}" if best else ""
             rows.append(
                 [
                     name,
@@ -247,12 +233,8 @@ def filled(page, rows):
 def main():
     arguments = parse_arguments()
     command_line.use_compilation_cache()
-    torch = arguments.torch_python and TorchProcess(arguments.torch_python, "encoders_torch.py")
-    device = jax.devices()[0]
-    print(
-        f"{jax.device_count()} x {device.device_kind}, {os.cpu_count()} cores, jax", jax.__version__
-    )
-    print("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") or "none")
+    torch = arguments.torch_python and TorchProcess(arguments.torch_python, "encoders_torch")
+    timing.print_machine()
     print(
         f"B {arguments.batch}, {arguments.dtype}, {arguments.rounds} rounds; video "
         f"{arguments.frames} x {arguments.size} x {arguments.size}, audio {arguments.steps} x "

@@ -5,16 +5,11 @@ that the parity tests are made with. Networks are the usual ones, of ``torch.nn`
 many parameters as ours; padding is symmetric, where ours may be that of "SAME".
 """
 
-import json
-import pathlib
-import sys
-import time
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks.torch_process import answer
 from tests.convert import s3d_reference
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -330,6 +325,7 @@ def prepare(name, shape, dtype, compiled):
         for way, arguments in ways.items()
         for pass_, function in passes(*arguments, dtype).items()
     }
+    kinds["square"] = square(dtype)
     return {"parameters": parameters, "output": output, "ways": list(ways)}, kinds
 
 
@@ -341,19 +337,7 @@ def square(dtype):
 def main():
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    kinds = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "prepare" in request:
-            answer, kinds = prepare(**request["prepare"])
-            kinds["square"] = square(request["prepare"]["dtype"])
-        else:
-            synchronise()
-            start = time.perf_counter()
-            kinds[request["run"]]()
-            synchronise()
-            answer = time.perf_counter() - start
-        print(json.dumps(answer), flush=True)
+    answer(prepare, synchronise)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ Needs JAX and jaxtyping beside this package's losses.
 
 import argparse
 import functools
-import os
 import pathlib
 import statistics
 import sys
@@ -44,6 +43,8 @@ from fgmm.losses.pools import Pooling
 from fgmm.losses.similarity import DIRECTIONS, IMPLEMENTATIONS, choose_implementation
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from benchmarks import timing
+from benchmarks.timing import ratio
 from benchmarks.torch_process import TorchProcess
 
 # Clips whose products are timed together for the limit, and rows of a square matrix.
@@ -101,8 +102,6 @@ class Jax:
 class Limit:
     """The three products, for groups of clips; or the first ``products`` of them."""
 
-    mebibytes = None
-
     def __init__(self, x, y, products=3):
         B, N, D = x.shape
         group = min(B, GROUP)
@@ -130,33 +129,6 @@ class Limit:
         return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
 
 
-class Square:
-    """One product of square matrices."""
-
-    mebibytes = None
-
-    def __init__(self, dtype):
-        self._matrix = jnp.ones((SQUARE, SQUARE), dtype)
-        self._product = jax.jit(jnp.matmul)
-
-    def __call__(self) -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(self._product(self._matrix, self._matrix))
-        return time.perf_counter() - start
-
-
-class Torch:
-    """A kind that ``loss_torch.py`` times in its own process."""
-
-    mebibytes = None
-
-    def __init__(self, process, kind):
-        self._process, self._kind = process, kind
-
-    def __call__(self) -> float:
-        return self._process.ask(run=self._kind)
-
-
 def unit_vectors(seed, shape, dtype):
     vectors = jax.random.normal(jax.random.key(seed), shape)
     return (vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)).astype(dtype)
@@ -169,7 +141,9 @@ def kinds_of(arguments, B, torch):
     masks = jnp.ones((B, N), bool), jnp.ones((B, P), bool)
     sides = (x, y, *(masks if arguments.masked else (None, None)))
     dense_fits = arguments.dense_gib * 2**30 >= 4 * B * B * N * P
-    kinds = {"square, jax": Square(x.dtype), "three products, jax": Limit(x, y)}
+    matrix = jnp.ones((SQUARE, SQUARE), x.dtype)
+    square = functools.partial(timing.seconds, jax.jit(jnp.matmul), matrix, matrix)
+    kinds = {"square, jax": square, "three products, jax": Limit(x, y)}
     direction = arguments.direction
     weights = None if direction == "y_to_x" else "mean"
     pooling = Pooling(arguments.pool, direction != "x_to_y", weights, None)
@@ -190,8 +164,8 @@ def kinds_of(arguments, B, torch):
             kinds[f"blockwise, {share:.0%} valid"] = Jax("blockwise", arguments, some)
     if torch:
         shape = {"B": B, "N": N, "P": P, "D": D, "masked": arguments.masked}
-        names = torch.ask(prepare=shape, dense=dense_fits)
-        kinds |= {f"{name}, torch": Torch(torch, name) for name in names}
+        for name in torch.ask(prepare={**shape, "with_dense": dense_fits}):
+            kinds[f"{name}, torch"] = functools.partial(torch.ask, run=name)
     return kinds
 
 
@@ -203,12 +177,8 @@ def main():
             sys.exit("--torch-python times pool softmax in direction y_to_x alone")
         if arguments.dtype != "float32":
             sys.exit("--torch-python times float32 alone")
-        torch = TorchProcess(arguments.torch_python, "loss_torch.py")
-    device = jax.devices()[0]
-    print(
-        f"{jax.device_count()} x {device.device_kind}, {os.cpu_count()} cores, jax", jax.__version__
-    )
-    print("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") or "none")
+        torch = TorchProcess(arguments.torch_python, "loss_torch")
+    timing.print_machine()
     print(
         f"N {arguments.N}, P {arguments.P}, D {arguments.D}, {arguments.dtype}, {arguments.pool}, "
         f"{arguments.direction}{', masked' if arguments.masked else ''}"
@@ -231,7 +201,7 @@ def main():
             spread = f"({min(ms):.1f}-{max(ms):.1f})"
             square = name.startswith("square")
             dense = "" if square or not dense_times else f"{ratio(dense_times, values):.2f}"
-            memory = kinds[name].mebibytes
+            memory = getattr(kinds[name], "mebibytes", None)
             limit = "" if square else f"{ratio(times[own], values):.2f}"
             flops = 2 * SQUARE**3 if square else 6 * B * B * arguments.N * arguments.P * arguments.D
             share = flops / (2 * SQUARE**3) * ratio(times["square, jax"], values)
@@ -251,11 +221,6 @@ def main():
             )
     if torch:
         torch.close()
-
-
-def ratio(these, those):
-    """The median over rounds of these / those: how many times faster those are."""
-    return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The dense loss in PyTorch, for ``loss.py``, which talks to it in lines of JSON.
 
-It has an environment of its own, with PyTorch and NumPy and nothing of this project.
+It has an environment of its own, with PyTorch and NumPy and nothing of this project but
+``torch_process.py``.
 """
 
-import json
-import sys
-import time
-
 import torch
+
+from benchmarks.torch_process import answer
 
 GROUP = 8
 
@@ -31,7 +30,7 @@ def dense(x, y, x_mask=None, y_mask=None):
 
 
 def prepare(B, N, P, D, masked, with_dense):
-    """What can be timed, by name."""
+    """The names of what can be timed, and functions to time."""
     x, y = unit_vectors(B, N, D).requires_grad_(), unit_vectors(B, P, D).requires_grad_()
     masks = (torch.ones(B, N, dtype=bool), torch.ones(B, P, dtype=bool)) if masked else ()
 
@@ -52,22 +51,8 @@ def prepare(B, N, P, D, masked, with_dense):
     kinds = {"three products": limit}
     if with_dense:
         kinds |= {"dense eager": of(dense), "dense compiled": of(torch.compile(dense))}
-    return kinds
-
-
-def main():
-    kinds = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "prepare" in request:
-            kinds = prepare(**request["prepare"], with_dense=request["dense"])
-            answer = list(kinds)
-        else:
-            start = time.perf_counter()
-            kinds[request["run"]]()
-            answer = time.perf_counter() - start
-        print(json.dumps(answer), flush=True)
+    return list(kinds), kinds
 
 
 if __name__ == "__main__":
-    main()
+    answer(prepare)

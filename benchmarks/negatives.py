@@ -19,11 +19,11 @@ turns.
 
 import argparse
 import dataclasses
+import functools
 import os
 import pathlib
 import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from fgmm import losses
 from fgmm.losses.sharded import received_bytes
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from benchmarks import hlo
+from benchmarks import hlo, timing
 
 KINDS = ("all", "hardest", "importance")
 
@@ -176,21 +176,15 @@ def read_times(arguments):
     steps = {}
     for negatives in KINDS:
         step = jax.jit(jax.value_and_grad(fine_loss(negatives, arguments.k), argnums=(0, 1)))
-        steps[negatives] = step.lower(*inputs).compile()
-    times = {negatives: [] for negatives in KINDS}
-    for _ in range(arguments.rounds):
-        for negatives, step in steps.items():
-            start = time.perf_counter()
-            jax.block_until_ready(step(*inputs))
-            times[negatives].append(time.perf_counter() - start)
+        program = step.lower(*inputs).compile()
+        steps[negatives] = functools.partial(timing.seconds, program, *inputs)
+    times = timing.in_turns(steps, arguments.rounds)
     print(f"B {arguments.B}, k {arguments.k}, N {arguments.N}, P {arguments.P}, D {arguments.D}")
     print("| negatives | ms | (min-max) | times faster than all |")
     print("| --- | ---: | ---: | ---: |")
     for negatives, seconds in times.items():
         ms = [1000 * second for second in seconds]
-        ratio = statistics.median(
-            whole / part for whole, part in zip(times["all"], seconds, strict=True)
-        )
+        ratio = timing.ratio(times["all"], seconds)
         spread = f"({min(ms):.0f}-{max(ms):.0f})"
         print(f"| {negatives} | {statistics.median(ms):.0f} | {spread} | {ratio:.2f} |")
 

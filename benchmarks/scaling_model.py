@@ -161,10 +161,8 @@ class Step(NamedTuple):
     @property
     def bound(self) -> str:
         """What the fine-grained loss waits for most."""
-        longest = max(self.products, self.passes, self.exchange)
-        return ("FLOPs", "memory", "exchange")[
-            (self.products, self.passes, self.exchange).index(longest)
-        ]
+        parts = {"FLOPs": self.products, "memory": self.passes, "exchange": self.exchange}
+        return max(parts, key=parts.get)
 
 
 def step(

@@ -30,23 +30,26 @@ from tests.convert import test_single_towers, test_towers
 FAMILIES = {"clip": clip, "siglip": siglip}
 SHAPES = {"clip": folders.clip_shapes, "siglip": folders.siglip_shapes}
 CLOSE = 1e-4
+_BASE = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
 # ViT-B/32 of OpenAI and ViT-B/16 of SigLIP.
 CONFIGS = {
     "clip": {
         "model_type": "clip",
         "projection_dim": 512,
         "vision_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
+            **_BASE,
             "image_size": 224,
             "patch_size": 32,
         },
         "text_config": {
+            **_BASE,
             "hidden_size": 512,
             "intermediate_size": 2048,
-            "num_hidden_layers": 12,
             "num_attention_heads": 8,
             "vocab_size": 49408,
             "max_position_embeddings": 77,
@@ -56,32 +59,24 @@ CONFIGS = {
     "siglip": {
         "model_type": "siglip",
         "vision_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
+            **_BASE,
             "image_size": 224,
             "patch_size": 16,
         },
         "text_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
+            **_BASE,
             "vocab_size": 32000,
             "max_position_embeddings": 64,
             "projection_size": 768,
         },
     },
 }
-
-_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 # Towers alone, as published: the family, its config, and what it is given.
 SINGLE = {
     "ast": (
         "ast",
-        {"model_type": "audio-spectrogram-transformer", "max_length": 1024, "num_mel_bins": 128}
-        | {**_BASE, "intermediate_size": 3072},
+        _BASE
+        | {"model_type": "audio-spectrogram-transformer", "max_length": 1024, "num_mel_bins": 128},
         lambda: single.random_sound((1, 160_000)),
     ),
     "dinov2": (
@@ -92,8 +87,7 @@ SINGLE = {
     "videomae": (
         "videomae",
         {"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]}
-        | {"image_size": 224, "patch_size": 16, "num_frames": 16}
-        | {**_BASE, "intermediate_size": 3072},
+        | {"image_size": 224, "patch_size": 16, "num_frames": 16, **_BASE},
         lambda: single.random_clips((1, 16, 240, 320, 3)),
     ),
 }

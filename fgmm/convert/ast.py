@@ -11,11 +11,10 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Conversion, Take, as_is
-from fgmm.convert.published import HUGGING_FACE, PublishedModel
+from fgmm.convert.converted import Conversion, Take
+from fgmm.convert.published import PublishedModel
 
 MODEL = "AST"
-_MODEL_TYPE = "audio-spectrogram-transformer"
 # Mean and spread of AudioSet; the published code divides by twice the spread.
 _USUAL = {"sampling_rate": 16000, "mean": -4.2677393, "std": 4.5689974, "do_normalize": True}
 # The length of AudioSet's clips.
@@ -34,21 +33,17 @@ def _tokens(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape) if array.shape == (shape[0], 1, shape[1]) else array
 
 
-_OTHERS = {
+_OTHERS = vit.OTHERS | {
     "embedding/kernel": Take(
         ("embeddings.patch_embeddings.projection.weight",), _of_time_and_bands
     ),
-    "embedding/bias": Take(("embeddings.patch_embeddings.projection.bias",), as_is),
     "tokens": Take(("embeddings.cls_token", "embeddings.distillation_token"), _tokens),
-    "positions": Take(("embeddings.position_embeddings",), vit.of_batch),
-    "norm/scale": Take(("layernorm.weight",), as_is),
-    "norm/bias": Take(("layernorm.bias",), as_is),
 }
 
 
 def recognises(published: PublishedModel) -> bool:
     """Whether a published model is an AST."""
-    return published.layout == HUGGING_FACE and published.config.get("model_type") == _MODEL_TYPE
+    return published.is_of_type("audio-spectrogram-transformer")
 
 
 def as_run(published: PublishedModel, modality: str = "") -> Conversion:

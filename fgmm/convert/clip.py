@@ -1,7 +1,6 @@
 """CLIP (arXiv 2103.00020) as published by OpenAI, open_clip and in Hugging Face's layout."""
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,67 +26,35 @@ _OPENAI = {
     "first": ("transformer.resblocks.{}.mlp.c_fc",),
     "second": ("transformer.resblocks.{}.mlp.c_proj",),
 }
-# All other arrays: first in Hugging Face's layout (which spells ``pre_layrnorm`` so), then in
-# OpenAI's, which open_clip shares.
-_OTHERS = {
-    "model/encoders_video/embedding/kernel": (
-        ("vision_model.embeddings.patch_embedding.weight", convolution),
-        ("visual.conv1.weight", convolution),
-    ),
-    "model/encoders_video/class_token": (
-        ("vision_model.embeddings.class_embedding", as_is),
-        ("visual.class_embedding", as_is),
-    ),
-    "model/encoders_video/positions": (
-        ("vision_model.embeddings.position_embedding.weight", as_is),
-        ("visual.positional_embedding", as_is),
-    ),
-    "model/encoders_video/norm_before/scale": (
-        ("vision_model.pre_layrnorm.weight", as_is),
-        ("visual.ln_pre.weight", as_is),
-    ),
-    "model/encoders_video/norm_before/bias": (
-        ("vision_model.pre_layrnorm.bias", as_is),
-        ("visual.ln_pre.bias", as_is),
-    ),
-    "model/encoders_video/norm/scale": (
-        ("vision_model.post_layernorm.weight", as_is),
-        ("visual.ln_post.weight", as_is),
-    ),
-    "model/encoders_video/norm/bias": (
-        ("vision_model.post_layernorm.bias", as_is),
-        ("visual.ln_post.bias", as_is),
-    ),
-    "model/encoders_text/words/embedding": (
-        ("text_model.embeddings.token_embedding.weight", as_is),
-        ("token_embedding.weight", as_is),
-    ),
-    "model/encoders_text/positions": (
-        ("text_model.embeddings.position_embedding.weight", as_is),
-        ("positional_embedding", as_is),
-    ),
-    "model/encoders_text/norm/scale": (
-        ("text_model.final_layer_norm.weight", as_is),
-        ("ln_final.weight", as_is),
-    ),
-    "model/encoders_text/norm/bias": (
-        ("text_model.final_layer_norm.bias", as_is),
-        ("ln_final.bias", as_is),
-    ),
-    # The local projections and the coarse one all start from the published one.
-    "model/heads_joint_video/kernel": (
-        ("visual_projection.weight", linear),
-        ("visual.proj", as_is),
-    ),
-    "model/heads_joint_text/kernel": (
-        ("text_projection.weight", linear),
-        ("text_projection", as_is),
-    ),
-    "objective/published/log_temperature": (("logit_scale", towers.negated),) * 2,
-}
+# Names begin so in each encoder: first in Hugging Face's layout, then in OpenAI's, which open_clip
+# shares. So it is in the tables below.
 _PREFIXES = {
     "encoders_video": ("vision_model.", "visual."),
     "encoders_text": ("text_model.", ""),
+}
+# All other arrays of the encoders. Hugging Face spells ``pre_layrnorm`` so.
+_OTHERS = {
+    "encoders_video": {
+        "embedding/kernel": ("embeddings.patch_embedding.weight", "conv1.weight"),
+        "class_token": ("embeddings.class_embedding", "class_embedding"),
+        "positions": ("embeddings.position_embedding.weight", "positional_embedding"),
+        "norm_before/scale": ("pre_layrnorm.weight", "ln_pre.weight"),
+        "norm_before/bias": ("pre_layrnorm.bias", "ln_pre.bias"),
+        "norm/scale": ("post_layernorm.weight", "ln_post.weight"),
+        "norm/bias": ("post_layernorm.bias", "ln_post.bias"),
+    },
+    "encoders_text": {
+        "words/embedding": ("embeddings.token_embedding.weight", "token_embedding.weight"),
+        "positions": ("embeddings.position_embedding.weight", "positional_embedding"),
+        "norm/scale": ("final_layer_norm.weight", "ln_final.weight"),
+        "norm/bias": ("final_layer_norm.bias", "ln_final.bias"),
+    },
+}
+# The local projections and the coarse one all start from the published one.
+_ALONE = {
+    "heads_joint_video/kernel": (("visual_projection.weight", linear), ("visual.proj", as_is)),
+    "heads_joint_text/kernel": (("text_projection.weight", linear), ("text_projection", as_is)),
+    "published/log_temperature": (("logit_scale", towers.negated),) * 2,
 }
 # Options of open_clip's towers that are supported.
 _KNOWN = {
@@ -102,7 +69,7 @@ def recognises(published: PublishedModel) -> bool:
         return True
     if published.layout == STATE_DICT:
         return "visual.conv1.weight" in published.arrays
-    return published.config.get("model_type") == "clip"
+    return published.is_of_type("clip")
 
 
 def as_run(published: PublishedModel, modality: str = "", activation: str = "") -> Conversion:
@@ -157,17 +124,14 @@ def as_run(published: PublishedModel, modality: str = "", activation: str = "") 
 def _take(path: str, layout: int) -> Take:
     """Where an array of the model comes from, in layout 0 (Hugging Face's) or 1 (OpenAI's)."""
     _, part, rest = path.split("/", 2)
-    if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
-        prefix = _PREFIXES[part][layout]
-        names = {
-            role: tuple(prefix + name for name in layers)
-            for role, layers in (towers.HUGGING_FACE_BLOCK, _OPENAI)[layout].items()
-        }
-        return towers.block(block[2], int(block[1]), names)
-    if part.startswith("heads"):
-        path = f"model/{part}/{rest.rpartition('/')[2]}"
-    name, form = _OTHERS[path][layout]
-    return Take((name,), form)
+    if part not in _PREFIXES:
+        name, form = _ALONE[f"{part}/{rest.rpartition('/')[2]}"][layout]
+        return Take((name,), form)
+    prefix, layers = _PREFIXES[part][layout], (towers.HUGGING_FACE_BLOCK, _OPENAI)[layout]
+    if found := towers.block(rest, layers, prefix):
+        return found
+    form = convolution if rest == "embedding/kernel" else as_is
+    return Take((prefix + _OTHERS[part][rest][layout],), form)
 
 
 def _hugging_face_entries(published: PublishedModel) -> dict[str, Any]:

@@ -7,11 +7,10 @@ published features of the class token, scaled to unit length. A classifier is le
 import numpy as np
 
 from fgmm.convert import towers, vit
-from fgmm.convert.converted import Conversion, Take, as_is, convolution
-from fgmm.convert.published import HUGGING_FACE, PublishedModel
+from fgmm.convert.converted import Conversion, Take, convolution
+from fgmm.convert.published import PublishedModel
 
 MODEL = "DINOv2"
-_MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 _USUAL = towers.Pictures(
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
@@ -35,21 +34,16 @@ _SWIGLU = {
     "first": ("encoder.layer.{}.mlp.weights_in",),
     "second": ("encoder.layer.{}.mlp.weights_out",),
 }
-_OTHERS = {
+_OTHERS = vit.OTHERS | {
     "embedding/kernel": Take(("embeddings.patch_embeddings.projection.weight",), convolution),
-    "embedding/bias": Take(("embeddings.patch_embeddings.projection.bias",), as_is),
     "class_token": Take(("embeddings.cls_token",), vit.of_batch),
     "registers": Take(("embeddings.register_tokens",), vit.of_batch),
-    "positions": Take(("embeddings.position_embeddings",), vit.of_batch),
-    "norm/scale": Take(("layernorm.weight",), as_is),
-    "norm/bias": Take(("layernorm.bias",), as_is),
 }
 
 
 def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a DINOv2."""
-    kind = published.config.get("model_type")
-    return published.layout == HUGGING_FACE and kind in _MODEL_TYPES
+    return published.is_of_type("dinov2", "dinov2_with_registers")
 
 
 def as_run(published: PublishedModel, modality: str = "") -> Conversion:

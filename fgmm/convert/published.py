@@ -37,6 +37,10 @@ class PublishedModel:
     folder: pathlib.Path
     files: tuple[pathlib.Path, ...]
 
+    def is_of_type(self, *model_types: str) -> bool:
+        """Whether it is in Hugging Face's layout and its config names one of these types."""
+        return self.layout == HUGGING_FACE and self.config.get("model_type") in model_types
+
     def beside(self, name: str) -> dict[str, Any]:
         """The contents of a JSON file in the folder; empty if the file is missing.
 

@@ -81,10 +81,7 @@ def clip_words(vocabulary: Mapping[str, int], merges: list[tuple[str, str]]) -> 
     pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     found.pre_tokenizer = pre_tokenizers.Sequence([words, pieces])
     found.add_special_tokens([_CLIP_BEGIN, _CLIP_END])
-    begin, end = ((token, found.token_to_id(token)) for token in (_CLIP_BEGIN, _CLIP_END))
-    found.post_processor = processors.TemplateProcessing(
-        single=f"{_CLIP_BEGIN} $A {_CLIP_END}", special_tokens=[begin, end]
-    )
+    _end(found, _CLIP_BEGIN, _CLIP_END)
     return found
 
 

@@ -4,13 +4,11 @@ The image tower has no projection: the head of video starts as the identity, so 
 the published one. Local features of a picture enter the space without a projection.
 """
 
-import re
 from typing import Any
 
 import numpy as np
 
 from fgmm.config import ConfigError
-from fgmm.convert import published as files
 from fgmm.convert import towers
 from fgmm.convert.converted import (
     Conversion,
@@ -29,7 +27,12 @@ from fgmm.experiment.build import Experiment
 
 MODEL = "SigLIP"
 _USUAL = towers.Pictures((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "stretch", "bicubic")
-_PREFIXES = {"encoders_video": "vision_model.", "encoders_text": "text_model."}
+_PREFIXES = {
+    "encoders_video": "vision_model.",
+    "encoders_text": "text_model.",
+    "heads_joint_text": "text_model.",
+    "published": "",
+}
 
 
 @undone_by(lambda array: array.reshape(1))
@@ -47,58 +50,44 @@ def _probe(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array[0] if array.ndim == 3 and len(array) == 1 else array
 
 
-_POOL = "vision_model.head"
+# All arrays but those of blocks.
 _OTHERS = {
-    "model/encoders_video/embedding/kernel": Take(
-        ("vision_model.embeddings.patch_embedding.weight",), convolution
-    ),
-    "model/encoders_video/embedding/bias": Take(
-        ("vision_model.embeddings.patch_embedding.bias",), as_is
-    ),
-    "model/encoders_video/positions": Take(
-        ("vision_model.embeddings.position_embedding.weight",), as_is
-    ),
-    "model/encoders_video/norm/scale": Take(("vision_model.post_layernorm.weight",), as_is),
-    "model/encoders_video/norm/bias": Take(("vision_model.post_layernorm.bias",), as_is),
-    "model/encoders_video/pooling/probe": Take((f"{_POOL}.probe",), _probe),
-    "model/encoders_video/pooling/out/kernel": Take(
-        (f"{_POOL}.attention.out_proj.weight",), linear_of_heads
-    ),
-    "model/encoders_video/pooling/out/bias": Take((f"{_POOL}.attention.out_proj.bias",), as_is),
-    "model/encoders_video/pooling/LayerNorm_0/scale": Take((f"{_POOL}.layernorm.weight",), as_is),
-    "model/encoders_video/pooling/LayerNorm_0/bias": Take((f"{_POOL}.layernorm.bias",), as_is),
-    "model/encoders_video/pooling/Dense_0/kernel": Take((f"{_POOL}.mlp.fc1.weight",), linear),
-    "model/encoders_video/pooling/Dense_0/bias": Take((f"{_POOL}.mlp.fc1.bias",), as_is),
-    "model/encoders_video/pooling/Dense_1/kernel": Take((f"{_POOL}.mlp.fc2.weight",), linear),
-    "model/encoders_video/pooling/Dense_1/bias": Take((f"{_POOL}.mlp.fc2.bias",), as_is),
-    **{
-        f"model/encoders_video/pooling/{name}/{leaf}": Take(
-            (f"{_POOL}.attention.in_proj_{published}",), form, part=(number, 3)
-        )
-        for number, name in enumerate(("query", "key", "value"))
-        for leaf, published, form in (("kernel", "weight", linear), ("bias", "bias", vector))
+    "encoders_video": {
+        "embedding/kernel": ("embeddings.patch_embedding.weight", convolution),
+        "embedding/bias": ("embeddings.patch_embedding.bias", as_is),
+        "positions": ("embeddings.position_embedding.weight", as_is),
+        "norm/scale": ("post_layernorm.weight", as_is),
+        "norm/bias": ("post_layernorm.bias", as_is),
+        "pooling/probe": ("head.probe", _probe),
+        "pooling/out/kernel": ("head.attention.out_proj.weight", linear_of_heads),
+        "pooling/out/bias": ("head.attention.out_proj.bias", as_is),
+        "pooling/LayerNorm_0/scale": ("head.layernorm.weight", as_is),
+        "pooling/LayerNorm_0/bias": ("head.layernorm.bias", as_is),
+        "pooling/Dense_0/kernel": ("head.mlp.fc1.weight", linear),
+        "pooling/Dense_0/bias": ("head.mlp.fc1.bias", as_is),
+        "pooling/Dense_1/kernel": ("head.mlp.fc2.weight", linear),
+        "pooling/Dense_1/bias": ("head.mlp.fc2.bias", as_is),
+        # Queries, keys and values are parts of one array.
+        **{
+            f"pooling/{name}/{leaf}": (f"head.attention.in_proj_{published}", form, (number, 3))
+            for number, name in enumerate(("query", "key", "value"))
+            for leaf, published, form in (("kernel", "weight", linear), ("bias", "bias", vector))
+        },
     },
-    "model/encoders_text/words/embedding": Take(
-        ("text_model.embeddings.token_embedding.weight",), as_is
-    ),
-    "model/encoders_text/positions": Take(
-        ("text_model.embeddings.position_embedding.weight",), as_is
-    ),
-    "model/encoders_text/norm/scale": Take(("text_model.final_layer_norm.weight",), as_is),
-    "model/encoders_text/norm/bias": Take(("text_model.final_layer_norm.bias",), as_is),
-    "model/heads_joint_video/kernel": Take((), identity),
-    "model/heads_joint_video/bias": Take((), zeros),
-    "model/heads_joint_text/kernel": Take(("text_model.head.weight",), linear),
-    "model/heads_joint_text/bias": Take(("text_model.head.bias",), as_is),
-    "objective/published/log_temperature": Take(("logit_scale",), _scale),
-    "objective/published/bias": Take(("logit_bias",), _one_number),
+    "encoders_text": {
+        "words/embedding": ("embeddings.token_embedding.weight", as_is),
+        "positions": ("embeddings.position_embedding.weight", as_is),
+        "norm/scale": ("final_layer_norm.weight", as_is),
+        "norm/bias": ("final_layer_norm.bias", as_is),
+    },
+    "heads_joint_text": {"kernel": ("head.weight", linear), "bias": ("head.bias", as_is)},
+    "published": {"log_temperature": ("logit_scale", _scale), "bias": ("logit_bias", _one_number)},
 }
 
 
 def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a SigLIP."""
-    kind = published.config.get("model_type", "")
-    return published.layout == files.HUGGING_FACE and kind in ("siglip", "siglip2")
+    return published.is_of_type("siglip", "siglip2")
 
 
 def as_run(published: PublishedModel, modality: str = "") -> Conversion:
@@ -154,15 +143,14 @@ def as_run(published: PublishedModel, modality: str = "") -> Conversion:
 def _take(path: str) -> Take:
     """Where an array of the model comes from."""
     _, part, rest = path.split("/", 2)
-    if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
-        names = {
-            role: tuple(_PREFIXES[part] + name for name in layers)
-            for role, layers in towers.HUGGING_FACE_BLOCK.items()
-        }
-        return towers.block(block[2], int(block[1]), names)
-    if part.startswith("heads"):
-        path = f"model/{part}/{rest.rpartition('/')[2]}"
-    return _OTHERS[path]
+    leaf = rest.rpartition("/")[2]
+    if part == "heads_joint_video":
+        return Take((), {"kernel": identity, "bias": zeros}[leaf])
+    prefix = _PREFIXES[part]
+    if found := towers.block(rest, towers.HUGGING_FACE_BLOCK, prefix):
+        return found
+    name, *form = _OTHERS[part][leaf if part == "heads_joint_text" else rest]
+    return Take((prefix + name,), *form)
 
 
 def _published_config(experiment: Experiment) -> dict[str, Any]:

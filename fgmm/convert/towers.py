@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -250,25 +251,28 @@ def model_config(found: Description, modalities: Sequence[str]) -> ml_collection
     return components.complete(config)
 
 
-def block(path: str, number: int, names: Mapping[str, tuple[str, ...]]) -> Take:
-    """Where an array of a block of ``fgmm.models.transformer`` comes from.
+def block(path: str, names: Mapping[str, tuple[str, ...]], prefix: str = "") -> Take | None:
+    """Where an array of a block of ``fgmm.models.transformer`` comes from; None if it is of none.
 
     Args:
-      path: within the block, such as ``DenseGeneral_0/kernel``.
-      number: of the block.
+      path: within the encoder, such as ``block_0/DenseGeneral_0/kernel``.
       names: of the published layers, by role: ``norm1``, ``attention`` (queries, keys and values,
         which are joined), ``out``, ``norm2``, ``first`` and ``second``. ``scale1`` and ``scale2``
         name the arrays of LayerScale. ``{}`` stands for the number of the block.
+      prefix: of all names.
     """
-    layer, leaf = path.split("/")
+    found = re.fullmatch(r"block_(\d+)/(\w+)/(\w+)", path)
+    if not found:
+        return None
+    number, layer, leaf = found.groups()
     role = _ROLES[layer]
+    layers = tuple(prefix + name.format(number) for name in names[role])
     if role.startswith("scale"):
-        return Take(tuple(name.format(number) for name in names[role]), vector)
+        return Take(layers, vector)
     # PyTorch joins weight and bias to the name ``in_proj`` with an underscore.
     kinds = {"scale": "weight", "kernel": "weight", "bias": "bias"}
     published = tuple(
-        name.format(number) + ("_" if name.endswith("in_proj") else ".") + kinds[leaf]
-        for name in names[role]
+        name + ("_" if name.endswith("in_proj") else ".") + kinds[leaf] for name in layers
     )
     if leaf != "kernel":
         return Take(published, vector)
@@ -394,21 +398,21 @@ def preprocessor(options: Mapping[str, Any], usual: Pictures) -> Pictures:
     size, resize, ratio, crop = options.get("size"), usual.resize, usual.ratio, usual.size
     if isinstance(size, Mapping):
         resize = "cover" if "shortest_edge" in size else "stretch"
-    crops = resize == "cover" and options.get("do_center_crop", True)
-    if resize == "cover" and not crops:
-        raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
-    if resize == "cover" and "size" in options:
-        shorter = size["shortest_edge"] if isinstance(size, Mapping) else size
-        crop = _edge(options.get("crop_size", shorter), f"{name}: crop_size")
-        ratio = shorter / crop
-        if ratio < 1:
-            raise ConfigError(f"{name}: crop_size={crop} is larger than size={shorter}")
-    if resize == "stretch":
+    if resize == "cover":
+        if not options.get("do_center_crop", True):
+            raise ConfigError(f"{name}: do_center_crop=False gives pictures of different sizes")
+        if "size" in options:
+            shorter = size["shortest_edge"] if isinstance(size, Mapping) else size
+            crop = _edge(options.get("crop_size", shorter), f"{name}: crop_size")
+            ratio = shorter / crop
+            if ratio < 1:
+                raise ConfigError(f"{name}: crop_size={crop} is larger than size={shorter}")
+    else:
         ratio = 1.0
-    if resize == "stretch" and size:
-        crop, cut = _edge(size, f"{name}: size"), options.get("crop_size") or size
-        if options.get("do_center_crop") and _edge(cut, f"{name}: crop_size") != crop:
-            raise ConfigError(f"{name}: crop_size={cut} of size={size} is not supported")
+        if size:
+            crop, cut = _edge(size, f"{name}: size"), options.get("crop_size") or size
+            if options.get("do_center_crop") and _edge(cut, f"{name}: crop_size") != crop:
+                raise ConfigError(f"{name}: crop_size={cut} of size={size} is not supported")
     for key in ("image_mean", "image_std"):
         if key in options and np.shape(options[key]) != (3,):
             raise ConfigError(f"{name}: {key}={options[key]!r} must be three numbers")

@@ -11,10 +11,9 @@ import numpy as np
 
 from fgmm.convert import towers, vit
 from fgmm.convert.converted import Conversion, Take, as_is, zeros
-from fgmm.convert.published import HUGGING_FACE, PublishedModel
+from fgmm.convert.published import PublishedModel
 
 MODEL = "VideoMAE"
-_MODEL_TYPE = "videomae"
 _USUAL = towers.Pictures((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "cover", "bilinear")
 # On Kinetics: every fourth of 30 frames a second. The files do not say it.
 _FRAMES_A_SECOND = 7.5
@@ -43,7 +42,7 @@ _OTHERS = {
 
 def recognises(published: PublishedModel) -> bool:
     """Whether a published model is a VideoMAE."""
-    return published.layout == HUGGING_FACE and published.config.get("model_type") == _MODEL_TYPE
+    return published.is_of_type("videomae")
 
 
 def as_run(published: PublishedModel, modality: str = "") -> Conversion:

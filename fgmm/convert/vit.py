@@ -1,13 +1,12 @@
 """What converters of single towers in Hugging Face's layout of vision transformers share."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from fgmm.convert import towers
-from fgmm.convert.converted import Take, identity
+from fgmm.convert.converted import Take, as_is, identity
 from fgmm.convert.published import PublishedModel
 
 # The layers of a block.
@@ -30,6 +29,15 @@ def of_batch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """An array without its leading axes of length 1."""
     fits = array.shape == (1,) * (array.ndim - len(shape)) + shape
     return array.reshape(shape) if fits else array
+
+
+# Arrays of an encoder that are not of a block, as most models name them.
+OTHERS = {
+    "embedding/bias": Take(("embeddings.patch_embeddings.projection.bias",), as_is),
+    "positions": Take(("embeddings.position_embeddings",), of_batch),
+    "norm/scale": Take(("layernorm.weight",), as_is),
+    "norm/bias": Take(("layernorm.bias",), as_is),
+}
 
 
 def encoder_alone(published: PublishedModel, prefix: str) -> PublishedModel:
@@ -64,8 +72,6 @@ def take_of(
         _, part, rest = path.split("/", 2)
         if part != f"encoders_{modality}":
             return Take((), identity)
-        if block := re.fullmatch(r"block_(\d+)/(.*)", rest):
-            return towers.block(block[2], int(block[1]), blocks)
-        return others[rest]
+        return towers.block(rest, blocks) or others[rest]
 
     return take

@@ -33,6 +33,7 @@ from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses import PhraseWeights
 from fgmm.report import pages, strips
+from fgmm.report.gallery import spectrograms, spread
 
 _WITH_TEXT = {"video_text": "In the picture", "audio_text": "In the sound"}
 _HEADINGS = {**_WITH_TEXT, "video_audio": "Sound in the picture"}
@@ -73,7 +74,7 @@ class Alignment:
         of_pairs = {pair: attention.terms(experiment, pair) for pair in self.compared}
         self.terms = {pair: next(iter(terms.values())) for pair, terms in of_pairs.items() if terms}
         self._maps = attention.maps(experiment, tuple(self.terms.values()))
-        self.corpus = "/".join([source["name"], *filter(None, [source.get("split")])])
+        self.corpus = name_of(source)
         self.assembler = dataclasses.replace(
             experiment.assembler(experiment.source(source, "source"), captions=_PHRASES),
             join_captions=False,
@@ -88,15 +89,13 @@ class Alignment:
         sound to compare it with, is left out.
         """
         source = self.assembler.source
-        count = min(clips, len(source))
-        chosen = [source[i * len(source) // count] for i in range(count)]
+        chosen = [source[place] for place in spread(len(source), clips)]
         assembler = dataclasses.replace(self.assembler, source=chosen)
-        for batch, valid in pipeline.evaluation_batches(assembler, min(_BATCH, count)):
+        for batch, valid in pipeline.evaluation_batches(assembler, min(_BATCH, len(chosen))):
             self.problems += pipeline.count_problems(batch["problems"][:valid])
             maps = jax.device_get(self._maps(self.state, batch))
             if "audio" in batch:
-                sound = {"audio": jnp.asarray(batch["audio"])}
-                batch["log_mel"] = jax.device_get(self.experiment.transforms(sound)["log_mel"])
+                batch["log_mel"] = spectrograms(self.experiment, batch["audio"])
             for row in range(valid):
                 clip = chosen[int(batch["record"][row])]
                 example = {name: x[row] for name, x in batch.items()}
@@ -144,7 +143,7 @@ class Alignment:
         places = _first_captions(example["phrase_ids"])
         has_video, has_sound = _has(example, "video"), _has(example, "audio")
         video = _pictures(example["video"]) if has_video else np.zeros((1, 1, 1, 3), np.uint8)
-        shown = _spread(len(video), _FRAMES)
+        shown = np.array(spread(len(video), _FRAMES))
         references = self._references(clip) if has_video else []
         weights = self._weights(maps, places)
         with_text = [pair for pair in _WITH_TEXT if pair in maps]
@@ -277,10 +276,6 @@ def _first_captions(phrase_ids: np.ndarray) -> list[tuple[int, int]]:
             break
         places += there
     return places
-
-
-def _spread(available: int, count: int) -> np.ndarray:
-    return np.arange(min(available, count)) * available // min(available, count)
 
 
 class _Map(NamedTuple):
@@ -440,6 +435,11 @@ def main(argv: list[str]) -> None:
     for reason, count in alignment.problems.items():
         print(f"bad input, {reason}: {count} of the clips chosen")
     print(f"{shown} clips of {alignment.corpus}: {output / 'index.html'}")
+
+
+def name_of(source: Mapping[str, Any]) -> str:
+    """A corpus as people read it: its name, with its split if it has one."""
+    return "/".join([source["name"], *filter(None, [source.get("split")])])
 
 
 def source_of(experiment: Experiment) -> Mapping[str, Any]:

@@ -181,10 +181,8 @@ def look(workdir: pathlib.Path, step: str, clips: int, gallery: int) -> Checkpoi
         directions = neighbours.directions(Gallery(roomy, state, source, gallery))
     except ConfigError as error:
         notes.append(str(error))
-    corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
-    return CheckpointView(
-        *(int(state.step), corpus, sheets, silenced, heeded, learned, directions, notes)
-    )
+    about = int(state.step), alignment.name_of(entry)
+    return CheckpointView(*about, sheets, silenced, heeded, learned, directions, notes)
 
 
 def with_room_of_retrieval(experiment: Any) -> Any:

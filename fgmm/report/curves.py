@@ -106,32 +106,28 @@ def panels(runs: Sequence[Series]) -> dict[str, list[Panel]]:
     known = sorted({key for run in runs for key in run})
     terms = [key for key in known if key.startswith("loss/")]
     # A number with an interval is a figure of an evaluation; a curve needs at least two of them.
-    measured = [key for key in known if f"{key}_low" in known and _several(runs, key)]
+    measured = [key for key in known if f"{key}_low" in known and _values(runs, key) > 1]
     groups = {
         "Loss, and by term": [
             ("loss", "the whole objective", False),
             *((key, key.removeprefix("loss/"), False) for key in terms),
         ],
         "Optimizer and speed": [entry for entry in _OTHERS if entry[0] in known],
-        "Evaluations inside training": [(key, _in_words(key), False) for key in measured],
+        "Evaluations inside training": [
+            (key, re.sub(r"[/_]", " ", key), False) for key in measured
+        ],
     }
     drawn = {
-        heading: [_panel(runs, *entry) for entry in entries if _there(runs, entry[0])]
+        heading: [_panel(runs, *entry) for entry in entries if _values(runs, entry[0])]
         for heading, entries in groups.items()
     }
     return {heading: panels for heading, panels in drawn.items() if panels}
 
 
-def _there(runs: Sequence[Series], key: str) -> bool:
-    return any(np.isfinite(run[key]).any() for run in runs if key in run)
-
-
-def _several(runs: Sequence[Series], key: str) -> bool:
-    return any(np.isfinite(run[key]).sum() > 1 for run in runs if key in run)
-
-
-def _in_words(key: str) -> str:
-    return re.sub(r"[/_]", " ", key)
+def _values(runs: Sequence[Series], key: str) -> int:
+    """The most values that one of the runs has of a number."""
+    counts = (int(np.isfinite(run[key]).sum()) for run in runs if key in run)
+    return max(counts, default=0)
 
 
 def _panel(runs: Sequence[Series], key: str, title: str, summed: bool) -> Panel:

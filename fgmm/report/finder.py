@@ -19,7 +19,7 @@ from fgmm.eval.bank import Bank
 from fgmm.losses import Side
 from fgmm.models.embeddings import Embeddings
 from fgmm.report import strips
-from fgmm.report.gallery import Scoring, pair_of, side_of
+from fgmm.report.gallery import Scoring, pair_of, side_of, spectrograms
 from fgmm.trained import Embedded, Model
 
 # How many clips, the best by the coarse score, are ranked again by the full score.
@@ -95,8 +95,7 @@ class Finder:
         experiment = self._model.experiment
         shape = experiment.shape
         sound = decode.fit_sound(clip.audio(), shape.samples, shape.sample_rate)
-        log_mel = experiment.transforms({"audio": jnp.asarray(sound[None])})["log_mel"]
-        return strips.spectrogram(np.asarray(log_mel[0]), None)
+        return strips.spectrogram(spectrograms(experiment, sound[None])[0], None)
 
     @functools.cached_property
     def grids(self) -> dict[str, tuple[int, ...]]:

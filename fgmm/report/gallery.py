@@ -36,8 +36,7 @@ def side_of(modality: str, other: str) -> str:
 
     It is the modality itself, but ``"audio_segments"`` for audio compared with video.
     """
-    segments = {modality, other} == {"audio", "video"} and modality == "audio"
-    return "audio_segments" if segments else modality
+    return "audio_segments" if (modality, other) == ("audio", "video") else modality
 
 
 class Scoring:
@@ -140,10 +139,7 @@ class Gallery:
         }
 
     def _keep(self, assembler: pipeline.Assembler, batch: Mapping[str, Any], count: int) -> None:
-        log_mel = None
-        if "audio" in batch:
-            sound = {"audio": jnp.asarray(batch["audio"])}
-            log_mel = jax.device_get(self.experiment.transforms(sound)["log_mel"])
+        log_mel = spectrograms(self.experiment, batch["audio"]) if "audio" in batch else None
         for row in range(count):
             spoken = [c for c in self.chosen[int(batch["record"][row])].captions if c.text.strip()]
             said = assembler.chosen(spoken)[:1] if "text_mask" in batch else []
@@ -189,6 +185,11 @@ def _folded(embeddings: Embeddings) -> Embeddings:
     """Embeddings [B,1,...] of one caption for each clip as [B,...]; others are unchanged."""
     folds = embeddings.mask.ndim == 3
     return jax.tree.map(lambda x: x[:, 0], embeddings) if folds else embeddings
+
+
+def spectrograms(experiment: Experiment, sound: Float[Any, "B S"]) -> Float[np.ndarray, "B t f"]:
+    """The log-mel spectrograms that a model gets for waveforms."""
+    return jax.device_get(experiment.transforms({"audio": jnp.asarray(sound)})["log_mel"])
 
 
 def spread(count: int, wanted: int) -> Sequence[int]:

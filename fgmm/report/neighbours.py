@@ -68,12 +68,11 @@ def directions(gallery: Gallery, examples: int = 4, hardest: int = 6) -> list[Di
       gallery: the clips.
       examples, hardest: the most queries of each kind.
     """
-    found = [
+    return [
         _direction(gallery, queries, items, examples, hardest)
         for queries, items in gallery.directions
         if (gallery.there(queries) & gallery.there(items)).any()
     ]
-    return found
 
 
 def _direction(

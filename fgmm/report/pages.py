@@ -28,8 +28,13 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
-def inline(picture: Image.Image, quality: int = 85) -> str:
-    """A picture as a data URL, in WebP."""
+def webp(picture: Image.Image, quality: int = 85) -> bytes:
+    """A picture as a file in WebP."""
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=quality)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return out.getvalue()
+
+
+def inline(picture: Image.Image) -> str:
+    """A picture as a data URL, in WebP."""
+    return f"data:image/webp;base64,{base64.b64encode(webp(picture)).decode()}"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fgmm.data.media import decode
 from fgmm.data.schema import BadInput, Clip, FrameWriter, Waveform
+from fgmm.report import pages
 
 # The most pictures in a strip, their height in pixels, and the shorter side of a video.
 MOST_FRAMES, STRIP_HEIGHT, SIDE = 8, 160, 320
@@ -59,9 +60,7 @@ def media(clip: Clip, seconds: float) -> tuple[str, bytes]:
         return "audio/wav", _wav(heard)
     frames = _frames(clip, min(_MOST_PICTURES, math.ceil(_RATE * (seconds or 4))), SIDE)
     if heard is None and len(frames) == 1:
-        out = io.BytesIO()
-        Image.fromarray(frames[0]).save(out, "WEBP", quality=90)
-        return "image/webp", out.getvalue()
+        return "image/webp", pages.webp(Image.fromarray(frames[0]), quality=90)
     seconds = seconds or (len(heard.samples) / heard.rate if heard else len(frames) / _RATE)
     return "video/mp4", _mp4(frames, heard, seconds)
 

@@ -111,6 +111,7 @@ def main(argv: list[str]) -> None:
     listening = bound(given.host, given.port)
     xla_flags.configure()
     command_line.use_compilation_cache()
+    from fgmm.report.alignment import name_of
     from fgmm.report.finder import Finder, space_for
     from fgmm.train import checkpoint
     from fgmm.trained import Model
@@ -125,11 +126,10 @@ def main(argv: list[str]) -> None:
     with contextlib.suppress(ValueError):  # The tokenizer may know none of these words.
         # Compiles the programs before the first query.
         finder.by_text("a man and a dog", finder.items[0], 1)
-    corpus = "/".join([entry["name"], *filter(None, [entry.get("split")])])
     application = search_server.application(
         finder,
         source,
-        title=f"Search {corpus} with {workdir.absolute().name}",
+        title=f"Search {name_of(entry)} with {workdir.absolute().name}",
         hosts=[*_LOOPBACK, given.host, *given.allow_host],
         upload_bytes=given.upload_megabytes * 2**20,
     )

@@ -7,7 +7,6 @@ hosts, which prevents DNS rebinding.
 
 import base64
 import functools
-import io
 import textwrap
 import threading
 import time
@@ -189,18 +188,13 @@ class _Pages:
         with deadline.within(self._limit):
             cells = self._finder.grids["video"][0]
             picture, count = playable.strip(self._source[row], cells)
-        return _webp(picture), count
+        return pages.webp(Image.fromarray(picture)), count
 
     def _made_spectrum(self, row: int) -> tuple[bytes, int]:
         with deadline.within(self._limit):
-            return _webp(self._finder.spectrogram(self._source[row])), 1
+            picture = Image.fromarray(self._finder.spectrogram(self._source[row]))
+            return pages.webp(picture), 1
 
     def _made_media(self, row: int) -> tuple[str, bytes]:
         with deadline.within(self._limit):
             return playable.media(self._source[row], self._seconds)
-
-
-def _webp(picture: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "WEBP", quality=85)
-    return out.getvalue()

@@ -92,14 +92,9 @@ def _tuned(study: Study, output: pathlib.Path) -> dict[str, outcome.Result]:
     }
 
 
-def _results(output: pathlib.Path, stage: str) -> pathlib.Path:
-    return Places.of(output, stage).results
-
-
 def _estimate(output: pathlib.Path) -> Estimate:
-    return Estimate(
-        result for stage in ("tune", "run") for result in outcome.read_all(_results(output, stage))
-    )
+    folders = [Places.of(output, stage).results for stage in ("tune", "run")]
+    return Estimate(result for folder in folders for result in outcome.read_all(folder))
 
 
 def _plan(study: Study, output: pathlib.Path, tune: list[Cell], run: list[Cell], jobs: int) -> str:

@@ -137,15 +137,12 @@ def _finish(place, panel: Panel, logarithmic: bool) -> None:
         place.set_xscale("log", base=2)
         ticks = sorted({x for line in panel.lines for x in line.x})
         place.xaxis.set_major_locator(FixedLocator(ticks))
-        place.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
         place.xaxis.set_minor_formatter(NullFormatter())
     else:
-        place.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
         place.locator_params(axis="x", nbins=5)
+    place.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
     place.tick_params(labelsize=8.5, colors=_MUTED, labelleft=True)
     place.grid(True, color=_GRID, linewidth=0.8)
     place.set_axisbelow(True)
-    for side in ("top", "right"):
-        place.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        place.spines[side].set_color(_GRID)
+    place.spines[["top", "right"]].set_visible(False)
+    place.spines[["left", "bottom"]].set_color(_GRID)

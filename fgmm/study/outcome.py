@@ -26,7 +26,7 @@ from typing import Any
 
 from fgmm import atomic
 from fgmm.config import ConfigError, as_dict, files, flat
-from fgmm.report.result import gather
+from fgmm.report.result import gather, reports
 from fgmm.study.grid import Cell, Study
 
 Result = dict[str, Any]
@@ -151,9 +151,9 @@ def _curve(lines: list[dict[str, Any]], batch: int) -> dict[str, list[int | floa
 
 def _by_query(workdir: pathlib.Path, step: int) -> dict[str, list[int]]:
     outcomes = {}
-    for path in sorted(workdir.glob(f"*-{step}.json")):
-        label = path.stem.rpartition("-")[0]
-        report = json.loads(path.read_text())
+    for label, report in reports(workdir):
+        if report["step"] != step:
+            continue
         for name, values in report.get("by_query", {}).items():
             outcomes[f"{label}/{name}"] = values
         for name, queries in report.get("queries", {}).items():

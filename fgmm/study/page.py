@@ -127,10 +127,7 @@ def _comparisons(
     the_baseline = f"the arm *{its_title}*" if its_title else "the best coarse arm"
     method = METHOD.format(baseline=named, the_baseline=the_baseline, unit=unit)
     parts = ["## Arms at every point", textwrap.fill(method, 100)]
-    by_pairs = collections.defaultdict(dict)
-    for point, arms in points.items():
-        by_pairs[dict(point).get("pairs", "")][point] = arms
-    for pairs, of_pairs in by_pairs.items():
+    for pairs, of_pairs in _by_pairs(points).items():
         known = {axis for point in of_pairs for axis, _ in point}
         axes = [axis for axis in ("batch", "noise", "updates") if axis in known]
         varying = comparison.varying(list(of_pairs))
@@ -149,6 +146,16 @@ def _comparisons(
         table = markdown_table(head, rows, left=len(axes) + 1)
         parts += [f"### {pairs or 'All'}", *([OTHERS] if others else []), table]
     return "\n\n".join(parts)
+
+
+def _by_pairs(
+    points: Mapping[Point, Mapping[str, Runs]],
+) -> dict[str, dict[Point, Mapping[str, Runs]]]:
+    """The points by their pairs; one name, "", for all without this axis."""
+    found = collections.defaultdict(dict)
+    for point, arms in points.items():
+        found[dict(point).get("pairs", "")][point] = arms
+    return found
 
 
 def _other_pairs(points: Mapping[Point, Mapping[str, Runs]]) -> list[str]:
@@ -221,10 +228,8 @@ def _figures(
                 logarithmic=_logarithmic(axis, panels),
             )
             drawn.append((name, f"R@10 against {axis}{also}, with 95% intervals"))
-    for pairs in dict.fromkeys(dict(point).get("pairs", "") for point in points):
-        panels = _curves(
-            {p: arms for p, arms in points.items() if dict(p).get("pairs", "") == pairs}
-        )
+    for pairs, of_pairs in _by_pairs(points).items():
+        panels = _curves(of_pairs)
         if not any(len(line.x) > 1 for panel in panels for line in panel.lines):
             continue
         name = f"curves_{pairs}".rstrip("_")

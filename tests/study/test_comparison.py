@@ -17,6 +17,8 @@ OWNER = [0, 0, 0, 1, 1]
 def evaluated(folder):
     """What an evaluation writes of two clips with three and two captions."""
     report = {
+        "evaluation": "retrieval",
+        "step": 7,
         "by_query": {f"coarse/{way}/rank": ranks for way, ranks in RANKS.items()},
         "queries": {
             "text_to_video": {"name": list("abcde"), "group": OWNER},
@@ -43,6 +45,12 @@ def test_captions_of_a_clip_are_one_query(tmp_path):
     assert found.values == {0: 0.4}
     both = comparison.measured([run], comparison.BOTH)
     np.testing.assert_allclose(both.queries[0], [(2 / 3 + 1) / 2, 0])
+
+
+def test_other_files_beside_results_hold_no_queries(tmp_path):
+    (tmp_path / "notes-7.json").write_text("[1, 2]")
+    (tmp_path / "half-7.json").write_text('{"by_query": {"a')
+    assert "retrieval/coarse/text_to_video/rank" in evaluated(tmp_path)["by_query"]
 
 
 def at_rates(**rates):
