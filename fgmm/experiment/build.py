@@ -21,10 +21,9 @@ from fgmm.config import (
     ConfigError,
     as_dict,
     check_keys,
+    complete_model,
     completed,
     tuples,
-    with_classifier_defaults,
-    with_space_defaults,
 )
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
@@ -277,9 +276,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
     _check_best_metric(config.checkpoint, config.evals)
-    config.model.spaces = with_space_defaults(config.model.spaces)
-    if "classifiers" in config.model:
-        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
+    complete_model(config.model)
     init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)
