@@ -205,16 +205,12 @@ class Experiment:
             embeddings = self.apply(variables, self.transforms(batch), train=False)
             return jax.tree.map(lambda x: x if x.dtype == bool else jnp.float32(x), embeddings)
 
-        jitted = jax.jit(embed)
-        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+        return _of_state(embed)
 
     @functools.cached_property
     def represent(self):
         """``represent(state, batch, local)``: ``outputs.of_batch`` for a state, jitted."""
-        jitted = jax.jit(functools.partial(outputs.of_batch, self), static_argnums=3)
-        return lambda state, batch, local: jitted(
-            state.params["model"], state.statistics, batch, local
-        )
+        return _of_state(functools.partial(outputs.of_batch, self), static_argnums=3)
 
     @functools.cached_property
     def represent_untrained(self):
@@ -235,8 +231,13 @@ class Experiment:
             inputs = self.transforms(batch)
             return self.apply(variables, inputs, train=False, method="encode")
 
-        jitted = jax.jit(encode)
-        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+        return _of_state(encode)
+
+
+def _of_state(function: Callable, **options: Any) -> Callable:
+    """A function of the model's parameters and statistics, and more, as one of a state; jitted."""
+    jitted = jax.jit(function, **options)
+    return lambda state, *rest: jitted(state.params["model"], state.statistics, *rest)
 
 
 def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
