@@ -383,6 +383,10 @@ def entries(config: Config) -> list[tuple[str, str]]:
 
 def _check_entry(config: Config, key: str) -> None:
     """Raises ConfigError if there is no entry at a full key."""
-    if not isinstance(entry := at(config, key), Config):
+    try:
+        entry = at(config, key)
+    except KeyError as error:
+        raise ConfigError(f"{key} is missing from the config") from error
+    if not isinstance(entry, Config):
         given = f'"{entry}"' if isinstance(entry, str) else "..."
         raise ConfigError(f'{key}={entry!r} must be a dict of keys, such as {{"name": {given}}}')
