@@ -10,6 +10,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
     Raises:
       OSError: it cannot be written.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """As ``write_text``.
+
+    Raises:
+      OSError: as ``write_text``.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(content)
     os.replace(partial, path)

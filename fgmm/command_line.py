@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -108,12 +108,19 @@ def _overrides() -> dict[str, str]:
     """The config keys that the command line sets, with their values as text."""
     argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     found = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        given = re.fullmatch(r"--?(?:no)?config\.([^=]+)(=.*)?", argument, re.DOTALL)
-        if given:
-            key, value = given.groups()
-            found[key] = following if value is None else value[1:]
+    for name, value in _read(argv):
+        if key := re.fullmatch(r"--?(?:no)?config\.(.+)", name, re.DOTALL):
+            found[key[1]] = value
     return found
+
+
+def _read(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The arguments as pairs: what stands before ``=``, and what after it. An argument without it
+    has the next one as its value.
+    """
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        yield name, value if equals else following
 
 
 def _help() -> str:
@@ -192,12 +199,10 @@ def given(flag: str, argv: Sequence[str] | None = None) -> str:
     """The value of a flag as typed on the command line; empty if the flag is absent. As in absl the
     last one counts, with one dash or two.
     """
-    argv = sys.argv if argv is None else argv
     found = ""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, value = argument.partition("=")
+    for name, value in _read(sys.argv if argv is None else argv):
         if name in (f"-{flag}", f"--{flag}"):
-            found = value if equals else following
+            found = value
     return found
 
 

@@ -21,12 +21,11 @@ from fgmm.config import (
     ConfigError,
     as_dict,
     at,
+    complete_model,
     defaults,
     flat,
     of_type,
-    plain,
-    with_classifier_defaults,
-    with_space_defaults,
+    tuples,
 )
 from fgmm.config.optimizer import OptimizerSection
 from fgmm.config.option import REQUIRED, Option, allowed, check_given, declared, shown
@@ -66,11 +65,10 @@ _PLACES = {
 def names(room: str) -> list[str]:
     """The names of the components in a room such as ``"models.video"``."""
     package = importlib.import_module(f"fgmm.{room}")
-    modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
     return sorted(
-        name
-        for name in modules
-        if hasattr(importlib.import_module(f"fgmm.{room}.{name}"), _ATTRIBUTES[room])
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if hasattr(importlib.import_module(f"fgmm.{room}.{module.name}"), _ATTRIBUTES[room])
     )
 
 
@@ -122,7 +120,8 @@ def check(target: Any, given: Config, *, key: str) -> dict[str, Any]:
     for name, value in complete.items():
         if value is REQUIRED:
             raise ConfigError(f"{key}.{name} is required and not set")
-    return {name: _frozen(value) for name, value in complete.items()}
+    # JSON and ml_collections return lists, but the options of a component must be hashable.
+    return tuples(complete)
 
 
 def placed(room: str, entry: Config, *, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,9 +162,8 @@ def build(room: str, entry: Config, *, key: str, **fixed: Any) -> Any:
     Raises:
       ConfigError: the name or an option is wrong.
     """
-    entry = plain(entry)
     target = find(room, entry.get("name", ""), key=f"{key}.name")
-    given = {name: _frozen(value) for name, value in entry.items() if name != "name"}
+    given = {name: value for name, value in tuples(entry).items() if name != "name"}
     for name in fixed:
         if name in given:
             raise ConfigError(f"{key}.{name} cannot be set here; it follows from other keys")
@@ -189,9 +187,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, option in options_of_entry(room, entry.get("name", ""), key).items():
             if name not in entry and option.default is not REQUIRED:
                 entry[name] = option.default
-    config.model.spaces = with_space_defaults(config.model.get("spaces", {}))
-    if "classifiers" in config.model:
-        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
+    complete_model(config.model)
     return config
 
 
@@ -346,8 +342,8 @@ def _place_for(option: Option) -> Any:
     """The default of an option, or a placeholder for values of its type."""
     if option.default is not REQUIRED and option.default is not None:
         return option.default
-    kinds = [typing.get_origin(hint) or hint for hint in typing.get_args(option.type)]
-    kinds = [typing.get_origin(option.type) or option.type, *kinds]
+    hints = (option.type, *typing.get_args(option.type))
+    kinds = (typing.get_origin(hint) or hint for hint in hints)
     kind = next((kind for kind in kinds if kind in (bool, int, float, str, tuple)), object)
     return ml_collections.config_dict.placeholder(kind)
 
@@ -387,15 +383,10 @@ def entries(config: Config) -> list[tuple[str, str]]:
 
 def _check_entry(config: Config, key: str) -> None:
     """Raises ConfigError if there is no entry at a full key."""
-    if not isinstance(entry := at(config, key), Config):
+    try:
+        entry = at(config, key)
+    except KeyError as error:
+        raise ConfigError(f"{key} is missing from the config") from error
+    if not isinstance(entry, Config):
         given = f'"{entry}"' if isinstance(entry, str) else "..."
         raise ConfigError(f'{key}={entry!r} must be a dict of keys, such as {{"name": {given}}}')
-
-
-def _frozen(value: Any) -> Any:
-    """A value with tuples for lists. JSON and ml_collections return lists, but the options of a
-    component must be hashable.
-    """
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(item) for item in value)
-    return value

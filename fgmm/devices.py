@@ -18,12 +18,10 @@ def check_available() -> None:
     except RuntimeError as error:
         asked = os.environ.get("JAX_PLATFORMS", "")
         why = str(error).partition("\n")[0].rstrip(".")
-        if not asked:
-            raise ConfigError(
-                f"JAX cannot start its backend ({why}); set JAX_PLATFORMS=cpu, or install the "
-                "extra for the device (cuda, tpu)"
-            ) from error
         raise ConfigError(
             f"JAX_PLATFORMS={asked!r}: jax finds no such device ({why}); unset it for what there "
             "is, or install the extra that the device needs (cuda, tpu)"
+            if asked
+            else f"JAX cannot start its backend ({why}); set JAX_PLATFORMS=cpu, or install the "
+            "extra for the device (cuda, tpu)"
         ) from error

@@ -173,6 +173,14 @@ def _array(given: Any, name: str, expected: str) -> np.ndarray:
     return array
 
 
+def _check_floats(array: np.ndarray, name: str, what: str, wanted: str) -> None:
+    """Raises TypeError if an array does not hold floats, ValueError if one is not finite."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} is of {array.dtype}; {wanted}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {what} that are NaN or infinite")
+
+
 def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
     """Pixels as uint8, with the axes of ``expected``."""
     array = _array(given, name, expected)
@@ -182,10 +190,7 @@ def _pixels(given: Any, name: str, expected: str) -> np.ndarray:
         raise ValueError(f"{name} has shape {array.shape}: no pixels")
     if array.dtype == np.uint8:
         return array
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; give uint8, or floats in [0, 1]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds pixels that are NaN or infinite")
+    _check_floats(array, name, "pixels", "give uint8, or floats in [0, 1]")
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 1:
         raise ValueError(f"{name} ranges from {low:g} to {high:g}; floats must be in [0, 1]")
@@ -200,10 +205,7 @@ def _features(given: Any, name: str, shape: BatchShape) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}; this model takes stored features of {expected}"
         )
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; stored features are floats")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds features that are NaN or infinite")
+    _check_floats(array, name, "features", "stored features are floats")
     return array.astype(np.float16)
 
 
@@ -215,10 +217,7 @@ def _samples(given: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}; expected [S], or [S,C] of C channels, not empty"
         )
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} is of {array.dtype}; give floats in [-1, 1]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds samples that are NaN or infinite")
+    _check_floats(array, name, "samples", "give floats in [-1, 1]")
     if (loudest := float(np.abs(array).max())) > _LOUDEST:
         raise ValueError(f"{name} reaches {loudest:g}; samples must be in [-1, 1]")
     if several:

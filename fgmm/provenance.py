@@ -113,27 +113,22 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 def commit() -> str | None:
     """The git commit of this package, as in ``here``; None outside a checkout."""
-    folder = pathlib.Path(fgmm.__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes", "--exclude=*", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-        tracked = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", "provenance.py"],
-            cwd=folder,
-            capture_output=True,
-            timeout=10,
-        )
+        described = _git("describe", "--always", "--dirty=+changes", "--exclude=*", "--abbrev=12")
+        tracked = _git("ls-files", "--error-unmatch", "provenance.py")
     except (OSError, subprocess.TimeoutExpired):
         return None
     # An installed copy may lie inside the checkout of another project.
     if described.returncode or tracked.returncode:
         return None
     return described.stdout.strip()
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    folder = pathlib.Path(fgmm.__file__).parent
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10
+    )
 
 
 def _cores() -> int | None:

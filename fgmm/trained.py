@@ -311,17 +311,14 @@ class Model:
 
     def _text(self, text: str, number: int) -> dict[str, np.ndarray]:
         del number
-        tokens, phrase_ids = self._spelled(text)
+        shape = self.experiment.shape
+        segmenter = phrases.find(self.experiment.config.data.segmenter)
+        tokens, phrase_ids = self.experiment.tokenizer.encode(
+            text, segmenter=segmenter, tokens=shape.tokens, phrases=shape.phrases
+        )
         known = ~np.isin(tokens, self.experiment.tokenizer.empty_ids)
         phrase_ids = phrase_ids * (known & (phrase_ids > 0)).any()
         return {"tokens": tokens[None], "phrase_ids": phrase_ids[None]}
-
-    def _spelled(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        shape = self.experiment.shape
-        segmenter = phrases.find(self.experiment.config.data.segmenter)
-        return self.experiment.tokenizer.encode(
-            text, segmenter=segmenter, tokens=shape.tokens, phrases=shape.phrases
-        )
 
     def _unusable(self, text: Any, number: int) -> str:
         """What is wrong with a caption; empty if it is usable."""
@@ -360,13 +357,10 @@ class Model:
         # With powers of two as sizes, few shapes are compiled.
         size = min(self.batch_size, 1 << max(0, len(examples) - 1).bit_length())
         blank = self.experiment.blank_batch(size)
-        names = {
-            "video": ("video", "video_mask"),
-            "audio": ("audio", "audio_mask"),
-            "text": ("tokens", "phrase_ids"),
-        }[modality]
+        text = modality == "text"
+        names = ("tokens", "phrase_ids") if text else (modality, f"{modality}_mask")
         batch = {name: blank[name].copy() for name in names}
-        if modality == "text":
+        if text:
             batch = {name: ids[:, :1] for name, ids in batch.items()}
         for name in examples[0] if examples else ():
             batch[name][: len(examples)] = np.stack([example[name] for example in examples])

@@ -20,6 +20,13 @@ def test_an_unknown_name_lists_the_allowed_ones():
         components.find("models.video", "nope", key="model.video.name")
 
 
+def test_an_entry_that_is_missing_is_named():
+    config = quickstart.get_config()
+    config.data = {"frames": 4}
+    with pytest.raises(ConfigError, match=r"^data\.source is missing from the config$"):
+        components.complete(config)
+
+
 def test_a_component_may_live_elsewhere(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "lab").mkdir()

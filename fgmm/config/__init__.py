@@ -28,6 +28,7 @@ __all__ = [
     "at",
     "check_choices",
     "check_keys",
+    "complete_model",
     "completed",
     "defaults",
     "differences",
@@ -36,7 +37,6 @@ __all__ = [
     "plain",
     "tuples",
     "variant",
-    "with_classifier_defaults",
     "with_new_keys",
     "with_space_defaults",
 ]
@@ -90,10 +90,7 @@ def completed(config: Config) -> dict[str, Any]:
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
     complete = completed(config)
-    complete["model"]["spaces"] = with_space_defaults(complete["model"].get("spaces", {}))
-    if "classifiers" in complete["model"]:
-        found = with_classifier_defaults(complete["model"]["classifiers"])
-        complete["model"]["classifiers"] = found
+    complete_model(complete["model"])
     return complete
 
 
@@ -120,13 +117,16 @@ def with_space_defaults(spaces: Any) -> dict[str, dict[str, Any]]:
     return _entries_with_defaults(Space, spaces, "model.spaces")
 
 
-def with_classifier_defaults(classifiers: Any) -> dict[str, dict[str, Any]]:
-    """The classifiers of a model with the defaults of ``fgmm.config.sections.Classifier``.
+def complete_model(model: Config) -> None:
+    """Adds the defaults of its spaces and its classifiers to ``config.model``, in place.
 
     Raises:
-      ConfigError: they, or an entry, are not a dict.
+      ConfigError: spaces or classifiers, or an entry of them, are not a dict.
     """
-    return _entries_with_defaults(Classifier, classifiers, "model.classifiers")
+    model["spaces"] = with_space_defaults(model.get("spaces", {}))
+    if "classifiers" in model:
+        entries = _entries_with_defaults(Classifier, model["classifiers"], "model.classifiers")
+        model["classifiers"] = entries
 
 
 def _entries_with_defaults(section: type, given: Any, key: str) -> dict[str, dict[str, Any]]:
@@ -150,15 +150,13 @@ def plain(config: Config) -> dict[str, Any]:
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
 
 
-def tuples(config: Config) -> dict[str, Any]:
-    """The config as a dict of dicts, with tuples for lists, since JSON turns tuples into lists."""
-
-    def of(value: Any) -> Any:
-        if isinstance(value, Config):
-            return tuples(value)
-        return tuple(map(of, value)) if isinstance(value, list | tuple) else value
-
-    return {name: of(value) for name, value in config.items()}
+def tuples(value: Any) -> Any:
+    """A config as a dict of dicts, or a value of one, with tuples for lists, since JSON turns
+    tuples into lists.
+    """
+    if isinstance(value, Config):
+        return {name: tuples(inner) for name, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def as_dict(config: Config) -> dict[str, Any]:

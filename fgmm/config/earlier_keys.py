@@ -1,7 +1,6 @@
 """Configs of earlier versions, translated to the keys of this version."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 from fgmm.config.optimizer import UNDECAYED
@@ -34,7 +33,8 @@ def brought_over(saved: dict[str, Any]) -> dict[str, Any]:
     _freeze_by_optimizer(saved)
     _pixels_by_channel(saved)
     _name_undecayed(saved)
-    return _one_length_of_windows(saved)
+    _one_length_of_windows(saved)
+    return saved
 
 
 def _name_weighting(saved: dict[str, Any]) -> None:
@@ -44,16 +44,16 @@ def _name_weighting(saved: dict[str, Any]) -> None:
             entry["weighting"] = entry.pop("phrase_weights")
 
 
-def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
+def _one_length_of_windows(saved: dict[str, Any]) -> None:
     """Replaces ``data.audio_seconds`` by ``data.seconds``; drops sizes of pictures from sources.
 
     Earlier sources set the length of their windows. The training source loses this option if it
     equals ``data.seconds``. Otherwise it keeps it: such a run can be opened but not resumed. The
     sources of evaluations keep it.
     """
-    if "audio_seconds" not in saved.get("data", {}):
-        return saved
-    data = dict(saved["data"])
+    data = saved.get("data", {})
+    if "audio_seconds" not in data:
+        return
     seconds = data.pop("audio_seconds")
     data["source"] = _without_sizes(data["source"])
     lengths = {entry["seconds"] for entry in _entries(data["source"]) if "seconds" in entry}
@@ -62,13 +62,11 @@ def _one_length_of_windows(saved: dict[str, Any]) -> dict[str, Any]:
     for entry in _entries(data["source"]):
         if entry.get("seconds") == seconds:
             del entry["seconds"]
-    evals = {name: _evaluation(entry) for name, entry in saved.get("evals", {}).items()}
-    return {**saved, "data": {**data, "seconds": seconds}, "evals": evals}
-
-
-def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
-    sources = {key: entry[key] for key in ("source", "test_source") if entry.get(key)}
-    return {**entry, **{key: _without_sizes(source) for key, source in sources.items()}}
+    data["seconds"] = seconds
+    for entry in saved.get("evals", {}).values():
+        for key in ("source", "test_source"):
+            if entry.get(key):
+                entry[key] = _without_sizes(entry[key])
 
 
 def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +83,9 @@ def _without_sizes(source: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": _SECONDS[name], **source} if name in _SECONDS else source
 
 
-def _entries(source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _entries(source: dict[str, Any]) -> list[dict[str, Any]]:
     """The source itself, or the parts of a mixture."""
-    yield from source["sources"].values() if source.get("name") == "mixture" else (source,)
+    return [*source["sources"].values()] if source.get("name") == "mixture" else [source]
 
 
 def _name_optimizer(saved: dict[str, Any]) -> None:

@@ -184,6 +184,12 @@ def allowed(given: Any, choices: Iterable[Any]) -> str:
     return f"allowed: {', '.join(choices)}{meant}"
 
 
+def shortened(parts: Sequence[str], most: int) -> str:
+    """For an error message: the first parts, and how many others there are."""
+    more = f"; and {len(parts) - most} more" if parts[most:] else ""
+    return "; ".join(parts[:most]) + more
+
+
 def described(target: Any, prefix: str) -> Iterator[str]:
     """Lines of help on the options of ``target`` and of the sections in it.
 
@@ -212,8 +218,6 @@ def of_type(value: Any, hint: Any) -> bool:
     """
     if hint is Any:
         return True
-    if hint is None or hint is type(None):
-        return value is None
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(of_type(value, part) for part in typing.get_args(hint))

@@ -21,10 +21,9 @@ from fgmm.config import (
     ConfigError,
     as_dict,
     check_keys,
+    complete_model,
     completed,
     tuples,
-    with_classifier_defaults,
-    with_space_defaults,
 )
 from fgmm.config.option import declared
 from fgmm.config.sections import TransformsSection
@@ -206,16 +205,12 @@ class Experiment:
             embeddings = self.apply(variables, self.transforms(batch), train=False)
             return jax.tree.map(lambda x: x if x.dtype == bool else jnp.float32(x), embeddings)
 
-        jitted = jax.jit(embed)
-        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+        return _of_state(embed)
 
     @functools.cached_property
     def represent(self):
         """``represent(state, batch, local)``: ``outputs.of_batch`` for a state, jitted."""
-        jitted = jax.jit(functools.partial(outputs.of_batch, self), static_argnums=3)
-        return lambda state, batch, local: jitted(
-            state.params["model"], state.statistics, batch, local
-        )
+        return _of_state(functools.partial(outputs.of_batch, self), static_argnums=3)
 
     @functools.cached_property
     def represent_untrained(self):
@@ -236,8 +231,13 @@ class Experiment:
             inputs = self.transforms(batch)
             return self.apply(variables, inputs, train=False, method="encode")
 
-        jitted = jax.jit(encode)
-        return lambda state, batch: jitted(state.params["model"], state.statistics, batch)
+        return _of_state(encode)
+
+
+def _of_state(function: Callable, **options: Any) -> Callable:
+    """A function of the model's parameters and statistics, and more, as one of a state; jitted."""
+    jitted = jax.jit(function, **options)
+    return lambda state, *rest: jitted(state.params["model"], state.statistics, *rest)
 
 
 def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experiment:
@@ -277,9 +277,7 @@ def build(config: Config, tokenizer_path: pathlib.Path | None = None) -> Experim
             )
         config.data.tokenizer_fingerprint = tokenizer.fingerprint
     _check_best_metric(config.checkpoint, config.evals)
-    config.model.spaces = with_space_defaults(config.model.spaces)
-    if "classifiers" in config.model:
-        config.model.classifiers = with_classifier_defaults(config.model.classifiers)
+    complete_model(config.model)
     init_rules.from_config(config.init_from)
     config.optimizer.update(optimizer.own_options(config.optimizer))
     shape = pipeline.batch_shape(config.data, modalities)

@@ -1,7 +1,8 @@
 """Builds the objective of a config, and checks each term against the model."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fgmm import components
 from fgmm.config import Config, ConfigError
@@ -34,30 +35,21 @@ def objective(config: Config) -> Objective:
             if modality not in config.model.spaces[space].modalities:
                 raise ConfigError(f"{key}: {modality} has no part in space {space!r}")
         term = components.build("losses.terms", options, key=key)
-        try:
+        with _errors_at(key):
             entries[name] = TermEntry(term=term, **place)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
         if term.gated_sides and config.model.spaces[space].gate == "none":
             raise ConfigError(
                 f"{key}: weighting 'learned' needs a gate; set model.spaces.{space}.gate to linear "
                 "or hidden"
             )
         width, dtype = config.model.spaces[space].width, config.model.spaces[space].dtype
-        try:
+        with _errors_at(f"{key}, model.spaces.{space}.{dtype=!s}"):
             term.check_embeddings(width, dtype)
-        except ValueError as error:
-            raise ConfigError(f"{key}, model.spaces.{space}.{dtype=!s}: {error}") from error
-        clips = config.batch_size // config.accumulate
-        try:
-            term.check_batch(clips, config.exchange)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from error
+        with _errors_at(key):
+            term.check_batch(config.batch_size // config.accumulate, config.exchange)
     _check_gates_are_used(config.model.spaces, entries)
-    try:
+    with _errors_at("objective"):
         return Objective(entries, config.objective.score)
-    except ValueError as error:
-        raise ConfigError(f"objective: {error}") from error
 
 
 def _label_entry(config: Config, key: str, place: Config, options: Config) -> LabelEntry:
@@ -69,10 +61,17 @@ def _label_entry(config: Config, key: str, place: Config, options: Config) -> La
             f"{', '.join(heads) or 'there is none'}"
         )
     term = components.build("losses.terms", options, key=key)
-    try:
+    with _errors_at(key):
         return LabelEntry(term=term, modality=heads[classifier].modality, **place)
+
+
+@contextlib.contextmanager
+def _errors_at(where: str) -> Iterator[None]:
+    """Turns a ``ValueError`` of the body into a ``ConfigError`` that says where it arose."""
+    try:
+        yield
     except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def with_labels(config: Config, shape: BatchShape, objective: Objective) -> BatchShape:

@@ -142,13 +142,12 @@ def from_config(
         )
     )
     parts = factories.parts(options["name"], own_options(options), add_decay)
+    last = [scale]
     if frozen:
         # The optimizer keeps no moments for frozen parameters.
-        held = optax.masked(optax.set_to_zero(), frozen.mask)
         parts = [part if part is add_decay else optax.masked(part, frozen.moving) for part in parts]
-        chain = optax.chain(*parts, scale, held)
-    else:
-        chain = optax.chain(*parts, scale)
+        last.append(optax.masked(optax.set_to_zero(), frozen.mask))
+    chain = optax.chain(*parts, *last)
     return Optimizer(
         *(chain.init, chain.update, schedule, options["clip_norm"], frozen, options["ema"]),
         *(scales, decay),

@@ -43,9 +43,7 @@ def of_batch(
         return tokens, model.embeddings(tokens)
 
     variables, inputs = {"params": params, **statistics}, experiment.transforms(batch)
-    tokens, embeddings = experiment.apply(
-        variables, inputs, method=lambda *args: within_model(*args)
-    )
+    tokens, embeddings = experiment.apply(variables, inputs, method=within_model)
     logits = embeddings.pop(_CLASSIFIERS, {})
     found = {f"{_CLASSIFIERS}/{name}": values for name, values in logits.items()}
     for modality, encoded in tokens.items():

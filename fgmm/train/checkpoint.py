@@ -203,9 +203,7 @@ def _keep_tokenizer(workdir: pathlib.Path, model: bytes) -> None:
     # A run that never saved anything may have left another tokenizer.
     if not target.exists() or target.read_bytes() != model:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        partial.write_bytes(model)
-        os.replace(partial, target)
+        atomic.write_bytes(target, model)
 
 
 def _restore_json(manager: ocp.CheckpointManager, step: int, item: str) -> dict[str, Any]:
@@ -221,13 +219,10 @@ def _restore_state(
 ) -> TrainState:
     """``shardings`` is a tree like the state, or one sharding for all arrays."""
     state = experiment.abstract_state
-    if isinstance(shardings, jax.sharding.Sharding):
-        one = shardings
-        shardings = jax.tree.map(lambda _: one, state)
     abstract = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         state,
-        shardings,
+        jax.tree.broadcast(shardings, state),
     )
     restored = manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_items(abstract)))
@@ -389,15 +384,16 @@ def _opened(workdir: pathlib.Path, step: str, **options: Any) -> tuple[ocp.Check
     steps = sorted(manager.all_steps())
     if not steps:
         raise ConfigError(f"--workdir={workdir} holds no finished checkpoint")
-    if step != "latest" and step != "best" and not (step.isdigit() and int(step) in steps):
-        raise ConfigError(
-            f"there is no checkpoint of --step={step!r}; allowed: latest, best, "
-            + ", ".join(map(str, steps))
-        )
-    chosen = (
-        steps[-1] if step == "latest" else _best(manager, steps) if step == "best" else int(step)
+    if step == "latest":
+        return manager, steps[-1]
+    if step == "best":
+        return manager, _best(manager, steps)
+    if step.isdecimal() and int(step) in steps:
+        return manager, int(step)
+    allowed = ", ".join(map(str, steps))
+    raise ConfigError(
+        f"there is no checkpoint of --step={step!r}; allowed: latest, best, {allowed}"
     )
-    return manager, chosen
 
 
 def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
@@ -412,13 +408,8 @@ def _best(manager: ocp.CheckpointManager, steps: list[int]) -> int:
 
 
 # What a run makes in its folder.
-_EXPECTED = (
-    *((name, pathlib.Path.is_dir, "folder") for name in (FOLDER, "damaged", "events", "profile")),
-    *(
-        (name, pathlib.Path.is_file, "file")
-        for name in (TOKENIZER, "metrics.jsonl", "provenance.jsonl")
-    ),
-)
+_FOLDERS = (FOLDER, "damaged", "events", "profile")
+_FILES = (TOKENIZER, "metrics.jsonl", "provenance.jsonl")
 
 
 class WorkdirLock:
@@ -458,8 +449,10 @@ def _locked(workdir: pathlib.Path) -> TextIO:
     if not recovery.steps(workdir / FOLDER):
         exported.refuse(workdir)
     file = folder_lock.locked(workdir, "--workdir")
-    for name, is_kind, kind in _EXPECTED:
-        if (workdir / name).exists() and not is_kind(workdir / name):
+    for name in (*_FOLDERS, *_FILES):
+        path = workdir / name
+        kind, fits = ("folder", path.is_dir()) if name in _FOLDERS else ("file", path.is_file())
+        if path.exists() and not fits:
             file.close()
             raise ConfigError(
                 f"--workdir={workdir}: {name} is no {kind}, as a run has it; move it away or give "

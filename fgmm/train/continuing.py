@@ -9,6 +9,7 @@ import numpy as np
 
 from fgmm import components
 from fgmm.config import Config, ConfigError, differences, tuples, with_new_keys
+from fgmm.config.option import shortened
 from fgmm.experiment.schedules import schedule
 
 # Keys that may change if the finished steps keep their learning rates.
@@ -39,9 +40,8 @@ def check_config(
     if not changed:
         return
     if not all(line.startswith(_SCHEDULE) for line in changed):
-        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
         raise ConfigError(
-            f"--workdir={workdir} holds a run of another config ({shown}): "
+            f"--workdir={workdir} holds a run of another config ({shortened(changed, 5)}): "
             "give another workdir, or the config it was started with"
         )
     if step > current["steps"]:

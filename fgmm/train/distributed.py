@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from fgmm import provenance
 from fgmm.command_line import WRONG_COMMAND
 from fgmm.config import Config, ConfigError, as_dict, flat
+from fgmm.config.option import shortened
 from fgmm.train.coordination import key_value_client
 from fgmm.train.mesh import by_clip, everywhere
 
@@ -153,6 +154,10 @@ def _said(client: Any, folder: str) -> dict[int, str]:
     return {int(key.rpartition("/")[2]): value for key, value in client.key_value_dir_get(folder)}
 
 
+def _in_words(error: BaseException | None) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
     """If one process fails in the body, all processes learn of it and raise.
@@ -172,7 +177,7 @@ def all_or_none() -> Iterator[None]:
     except Exception as error:
         failure = error
     wrong = isinstance(failure, ConfigError)
-    text = str(failure) if wrong else "".join(traceback.format_exception_only(failure)).strip()
+    text = str(failure) if wrong else _in_words(failure)
     said = exchange("" if failure is None else json.dumps([wrong, text]))
     if failure is not None:
         raise failure
@@ -223,8 +228,7 @@ def check_agreement(config: Config, workdir: pathlib.Path, commit: str | None) -
             if mine.get(key) != theirs.get(key)
         ]
         if different:
-            more = f"; and {len(different) - 3} more" if different[3:] else ""
-            raise ConfigError(f"{'; '.join(different[:3])}{more}: start the same on every process")
+            raise ConfigError(f"{shortened(different, 3)}: start the same on every process")
 
 
 class Sum:
@@ -278,14 +282,11 @@ def _end_alone(error: BaseException) -> NoReturn:
     traceback.print_exception(error)
     with contextlib.suppress(Exception):
         client, mine = key_value_client(), jax.process_index()
-        why = "".join(traceback.format_exception_only(error)).strip()
-        client.key_value_set(f"fgmm/failed/{mine}", why)
+        client.key_value_set(f"fgmm/failed/{mine}", _in_words(error))
         if mine == 0:
             time.sleep(1)  # for the notes of processes that may have caused this failure
-            notes = client.key_value_dir_get("fgmm/failed")
-            others = [(key.rpartition("/")[2], note) for key, note in notes]
-            for index, note in others:
-                if index != "0":
+            for index, note in _said(client, "fgmm/failed").items():
+                if index != 0:
                     print(f"process {index} failed: {note}", file=sys.stderr)
         print(
             f"error: process {mine} of {jax.process_count()} ends, and the others with it; if it "

@@ -15,6 +15,7 @@ import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fgmm.config import ConfigError, with_new_keys
+from fgmm.config.option import shortened
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -136,8 +137,7 @@ def state(experiment: Experiment, saved: SavedState) -> TrainState:
     needed = flatten_dict({_PARAMS: blank.params, **blank.statistics}, sep="/")
     found = flatten_dict({_PARAMS: saved.params, **saved.statistics}, sep="/")
     if wrong := _differences(needed, found):
-        more = f"; and {len(wrong) - _NAMED} more" if wrong[_NAMED:] else ""
-        raise ConfigError(f"{WEIGHTS} does not fit {CONFIG}: {'; '.join(wrong[:_NAMED])}{more}")
+        raise ConfigError(f"{WEIGHTS} does not fit {CONFIG}: {shortened(wrong, _NAMED)}")
     key = jax.random.key(experiment.config.seed)
     # An empty collection leaves no array in the file.
     statistics = {name: saved.statistics.get(name, tree) for name, tree in blank.statistics.items()}

@@ -47,6 +47,8 @@ axes of length 1. Adapters (``config.lora``) may be in the model alone; they the
 without ``init_from``.
 """
 
+import collections
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -55,6 +57,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fgmm.config import Config, ConfigError, tuples
+from fgmm.config.option import shortened
 from fgmm.experiment import init_rules, lora
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.init_rules import ON_CHECKPOINT, ON_MODEL, Rule, Start
@@ -139,14 +142,14 @@ class _Rules:
     """The rules of a run, and which of them were used."""
 
     def __init__(self, start: Start):
-        self._start, self._used = start, set()
+        self.key, self._rules, self._used = f"{start.key}.rules", start.rules, set()
 
     def first(self, path: str, actions: tuple[str, ...]) -> Rule | None:
         """The first rule with one of these actions that matches a path; None if there is none.
 
         The rule counts as used from then on.
         """
-        for rule in self._start.rules:
+        for rule in self._rules:
             if rule.action in actions and re.fullmatch(rule.regex, path):
                 self._used.add(rule)
                 return rule
@@ -158,10 +161,10 @@ class _Rules:
         Raises:
           ConfigError: a rule matched nothing.
         """
-        for rule in self._start.rules:
+        for rule in self._rules:
             if rule not in self._used:
                 raise ConfigError(
-                    f"{self._start.key}.rules: {rule.regex!r} ({rule.action}) matches nothing; "
+                    f"{self.key}: {rule.regex!r} ({rule.action}) matches nothing; "
                     f"paths are such as {next(iter(saved)).path} in the checkpoint, "
                     f"{next(iter(model)).path} in the model"
                 )
@@ -186,8 +189,8 @@ def plan(
         same place in the model.
     """
     result, everyone = Plan({}, [], [], []), [_Rules(start) for start in starts]
-    for number, (start, rules, arrays) in enumerate(zip(starts, everyone, saved, strict=True)):
-        _plan_one(result, number, start, rules, arrays, model)
+    for number, (rules, arrays) in enumerate(zip(everyone, saved, strict=True)):
+        _plan_one(result, number, rules, arrays, model)
     for leaf in model.keys() - result.taken.keys():
         fates = [rules.first(leaf.path, ON_MODEL) for rules in everyone]
         named = any(fate is not None and fate.action == "initialise" for fate in fates)
@@ -204,7 +207,6 @@ def plan(
 def _plan_one(
     result: Plan,
     number: int,
-    start: Start,
     rules: _Rules,
     saved: Mapping[Leaf, Any],
     model: Mapping[Leaf, Any],
@@ -216,7 +218,7 @@ def _plan_one(
             result.outcomes.append(("skipped", old.path))
             continue
         if rule is not None:
-            new = old._replace(path=_renamed(start, rule, old.path))
+            new = old._replace(path=_renamed(rules.key, rule, old.path))
         fate = rules.first(new.path, ON_MODEL)
         if fate is not None and fate.action == "initialise":
             result.outcomes.append(("skipped", new.path))
@@ -227,21 +229,21 @@ def _plan_one(
             before, other = result.taken[new]
             if before == number:
                 raise ConfigError(
-                    f"{start.key}.rules: {other.path} and {old.path} both become {new.path}"
+                    f"{rules.key}: {other.path} and {old.path} both become {new.path}"
                 )
             raise ConfigError(
-                f"{start.key}.rules: an earlier run gives {new.path} too; skip it in one of them"
+                f"{rules.key}: an earlier run gives {new.path} too; skip it in one of them"
             )
         else:
             result.taken[new] = (number, old)
             _compare(result, new, array.shape, model[new].shape)
 
 
-def _renamed(start: Start, rule: Rule, path: str) -> str:
+def _renamed(key: str, rule: Rule, path: str) -> str:
     try:
         return re.fullmatch(rule.regex, path).expand(rule.name)
     except (re.error, IndexError) as error:
-        raise ConfigError(f"{start.key}.rules: rename {rule.name!r}: {error}") from error
+        raise ConfigError(f"{key}: rename {rule.name!r}: {error}") from error
 
 
 def _compare(result: Plan, leaf: Leaf, had: tuple, needed: tuple) -> None:
@@ -259,16 +261,14 @@ def _compare(result: Plan, leaf: Leaf, had: tuple, needed: tuple) -> None:
 
 def table(outcome: Plan) -> str:
     """The numbers of arrays by outcome, for each part of the model."""
-    counts: dict[str, dict[str, int]] = {}
+    counts = collections.defaultdict(collections.Counter)
     for what, path in outcome.outcomes:
-        part = "/".join(path.split("/")[:2])
-        row = counts.setdefault(part, {})
-        row[what] = row.get(what, 0) + 1
+        counts["/".join(path.split("/")[:2])][what] += 1
     columns = sorted({what for what, _ in outcome.outcomes}, key=_OUTCOMES.index)
     width = max(len("part"), *map(len, counts))
     lines = [" | ".join(["part".ljust(width), *columns])]
     for part, row in sorted(counts.items()):
-        cells = [str(row.get(column, 0)).rjust(len(column)) for column in columns]
+        cells = [str(row[column]).rjust(len(column)) for column in columns]
         lines.append(" | ".join([part.ljust(width), *cells]))
     return "\n".join([*lines, *outcome.details])
 
@@ -305,29 +305,28 @@ def read(experiment: Experiment) -> StartingPoint | None:
     blank = experiment.abstract_state
     fresh = experiment.adapters.paths
     decided = plan(starts, saved, leaves(blank.params, blank.statistics), fresh)
-    lines = [
-        f"init_from {start.path}, step {one.step}" for start, one in zip(starts, found, strict=True)
+    origins = [
+        {"path": start.path, "step": one.step} for start, one in zip(starts, found, strict=True)
     ]
+    lines = [f"init_from {origin['path']}, step {origin['step']}" for origin in origins]
     report = "\n".join([*lines, table(decided)])
     if decided.unexplained:
         distributed.say(report)
         _check_adapters_have_a_place(decided)
         paths = " and ".join(f"{start.key}.path={start.path}" for start in starts)
-        raise ConfigError(f"{paths}: {_shown(decided.unexplained)}")
+        raise ConfigError(
+            f"{paths}: {shortened(sorted(decided.unexplained), _NAMED)}. Rename, skip or "
+            "initialise by init_from.rules"
+        )
     for number, (start, one) in enumerate(zip(starts, found, strict=True)):
         given = [leaf.path for leaf, (run, _) in decided.taken.items() if run == number]
         _check_tokenizer(start, given, one.config["data"], experiment.config.data)
         _check_alpha(start, given, one.config["lora"], experiment.config.lora)
         report += "".join(f"\n{line}" for line in _other_conventions(given, start, one, experiment))
-
-    def fill(state: TrainState) -> TrainState:
-        params, statistics = _filled(decided.taken, saved, state.params, state.statistics)
-        return state.started(params, statistics)
-
-    first, *others = (
-        {"path": start.path, "step": one.step} for start, one in zip(starts, found, strict=True)
-    )
-    return StartingPoint(report, {**first, **({"also": others} if others else {})}, fill)
+    origin, *others = origins
+    if others:
+        origin["also"] = others
+    return StartingPoint(report, origin, functools.partial(_filled, decided.taken, saved))
 
 
 def _checkpoint_of(start: Start) -> checkpoint.SavedState:
@@ -335,9 +334,7 @@ def _checkpoint_of(start: Start) -> checkpoint.SavedState:
         return checkpoint.read(pathlib.Path(start.path).expanduser(), start.step, start.weights)
     except ConfigError as error:
         named = str(error).replace("--workdir", f"{start.key}.path")
-        for flag in ("step", "weights"):
-            named = named.replace(f"--{flag}", f"{start.key}.{flag}")
-        raise ConfigError(named) from error
+        raise ConfigError(re.sub("--(step|weights)", rf"{start.key}.\1", named)) from error
 
 
 def _other_conventions(
@@ -361,12 +358,6 @@ def _other_conventions(
                     f"{theirs!r}"
                 )
     return lines
-
-
-def _shown(unexplained: list[str]) -> str:
-    lines = sorted(unexplained)
-    more = f"; and {len(lines) - _NAMED} more" if lines[_NAMED:] else ""
-    return f"{'; '.join(lines[:_NAMED])}{more}. Rename, skip or initialise by init_from.rules"
 
 
 def _check_tokenizer(start: Start, given: Sequence[str], theirs: Config, ours: Config) -> None:
@@ -402,10 +393,9 @@ def _check_alpha(start: Start, given: Sequence[str], theirs: Config, ours: Confi
 def _filled(
     taken: Mapping[Leaf, tuple[int, Leaf]],
     saved: Sequence[Mapping[Leaf, Any]],
-    params: Any,
-    statistics: Any,
-) -> tuple[Any, Any]:
-    """Parameters and statistics of a model with the loaded arrays in their places."""
+    state: TrainState,
+) -> TrainState:
+    """A state of zero steps with the loaded arrays in their places."""
 
     def taken_for(collection: str, tree: Any) -> Any:
         def pick(at, like):
@@ -416,6 +406,7 @@ def _filled(
 
         return jax.tree_util.tree_map_with_path(pick, tree)
 
-    return taken_for("params", params), {
-        name: taken_for(name, {"model": tree})["model"] for name, tree in statistics.items()
+    statistics = {
+        name: taken_for(name, {"model": tree})["model"] for name, tree in state.statistics.items()
     }
+    return state.started(taken_for("params", state.params), statistics)

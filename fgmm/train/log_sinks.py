@@ -38,12 +38,12 @@ class LogSinks:
         self._sinks: dict[str, Sink] = {}
         run = run._replace(config=as_dict(run.config))
         for name, logger in loggers.items():
-            self._try(name, lambda name=name, logger=logger: self._open(name, logger, run))
+            self._try(name, self._open, name, logger, run)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Hands on the metrics of a finished step."""
         for name, sink in list(self._sinks.items()):
-            self._try(name, lambda sink=sink: sink.write(step, metrics))
+            self._try(name, sink.write, step, metrics)
 
     def close(self) -> None:
         """Ends every logger; waits at most ``CLOSING_SECONDS`` for each."""
@@ -59,10 +59,10 @@ class LogSinks:
     def _open(self, name: str, logger: Any, run: Run) -> None:
         self._sinks[name] = logger.open(run)
 
-    def _try(self, name: str, call: Callable[[], None]) -> None:
+    def _try(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
         # No failure of a logger ends a run.
         try:
-            call()
+            call(*arguments)
         except Exception as error:
             self._sinks.pop(name, None)
             why = " ".join(f"{type(error).__name__}: {error}".split())

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -348,7 +348,7 @@ class _Run:
         done, self.pending = self.pending, None
         self.line = self._line(done)
         self._evaluate()
-        self._check_finite(done, self.line)
+        self._check_finite(done)
 
     def _evaluate(self) -> None:
         """Runs the evaluations that are due and writes the line of the step, with their scores.
@@ -376,7 +376,10 @@ class _Run:
 
     def _evaluate_one(self, name: str, state: TrainState) -> None:
         evaluator = self.evaluators[name]
-        found = self._result(evaluator, state)
+        # All processes run it and share the work; the numbers of process 0 count.
+        with distributed.all_or_none():
+            mine = {metric: float(value) for metric, value in evaluator.run(state).items()}
+        found = distributed.from_primary(lambda: mine)
         scores = {f"{name}/{metric}": value for metric, value in found.items()}
         if evaluator.table is not None:
             table = evaluator.table(found)
@@ -398,12 +401,6 @@ class _Run:
         self.writer.flush()
         self.checkpoints.amend(self._position(), self.line)
 
-    def _result(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
-        """The numbers of an evaluation, from process 0. All processes run it and share the work."""
-        with distributed.all_or_none():
-            found = {metric: float(value) for metric, value in evaluator.run(state).items()}
-        return distributed.from_primary(lambda: found)
-
     def _finish_reports(self) -> None:
         if self.pending is not None:
             pending, self.pending = self.pending, None
@@ -412,7 +409,7 @@ class _Run:
     def _report(self, done: _Step) -> None:
         self._write(done)
         self.watchdog.alive()
-        self._check_finite(done, self.line)
+        self._check_finite(done)
 
     def _write(self, done: _Step) -> None:
         self.line = self._line(done)
@@ -427,11 +424,10 @@ class _Run:
         counts |= self.feed.metrics(done.fed)
         return {**metrics, **counts, **self.speed.finished(done.number)}
 
-    def _check_finite(self, done: _Step, line: Mapping[str, float]) -> None:
-        if line["nonfinite_run"] >= self.config.patience_nonfinite:
-            self._give_up(done, line)
-
-    def _give_up(self, done: _Step, metrics: Mapping[str, float]) -> NoReturn:
+    def _check_finite(self, done: _Step) -> None:
+        in_a_row = int(self.line["nonfinite_run"])
+        if in_a_row < self.config.patience_nonfinite:
+            return
         if self.pending is not None:
             # The next step has started already, and the state to save includes it.
             self._write(self.pending)
@@ -439,7 +435,7 @@ class _Run:
         self.checkpoints.wait()
         clips = ", ".join(self.source[int(i)].clip_id for i in done.records[:8])
         raise Diverged(
-            f"loss or gradient not finite in {int(metrics['nonfinite_run'])} updates in a row, "
+            f"loss or gradient not finite in {in_a_row} updates in a row, "
             f"the last at step {done.number} with clips {clips}, ...; the last good state is saved "
             f"in {self.workdir}. Look at these clips, or start again, in another workdir, with a "
             "lower optimizer.learning_rate."

@@ -62,13 +62,10 @@ def of_state(experiment: Experiment, mesh: Mesh) -> Any:
     check_matches(rules, paths_of(state.params), "mesh.rules")
     if ways == 1:
         return jax.tree.map(lambda _: everywhere(mesh), state)
-    specs = {
-        path_of(at): _spec(path_of(at), leaf.shape, rules, options, ways)
-        for at, leaf in jax.tree_util.tree_leaves_with_path(state.params)
-    }
     shapes = {
         path_of(at): leaf.shape for at, leaf in jax.tree_util.tree_leaves_with_path(state.params)
     }
+    specs = {path: _spec(path, shape, rules, options, ways) for path, shape in shapes.items()}
 
     def of_leaf(at, leaf):
         name = _parameter(path_of(at), shapes, leaf.shape)

@@ -191,13 +191,11 @@ class Speed:
         if self._steps == 1:
             return f"{self._smooth[0]:.0f} s with compilation, {in_use}"
         rates = self._rates(*self._smooth)
-        work = ""
+        work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s"
         if "flop_utilisation" in rates:
-            work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s, "
-        elif "flops_per_second" in rates:
-            work = f"{rates['flops_per_second'] / 1e9:,.1f} GFLOP/s, "
-        speed = f"{rates['clips_per_second']:.0f} clips/s, {work}{rates['data_wait']:.0%} data wait"
-        return f"{speed}, {in_use}"
+            work = f"{rates['flop_utilisation']:.0%} of peak FLOP/s"
+        speed = f"{rates['clips_per_second']:.0f} clips/s, {work}"
+        return f"{speed}, {rates['data_wait']:.0%} data wait, {in_use}"
 
 
 def memory() -> dict[str, int]:

@@ -40,16 +40,11 @@ def summary(experiment: Experiment, mesh: Mesh, state: TrainState) -> str:
     ]
     devices = mesh.devices.ravel()
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    held = sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params)
-    )
-    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    mask = experiment.optimizer.frozen.mask(state.params)
-    frozen = sum(
-        leaf.size
-        for leaf, still in zip(jax.tree.leaves(state.params), jax.tree.leaves(mask), strict=True)
-        if still
-    )
+    leaves = jax.tree.leaves(state.params)
+    held = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+    total = sum(leaf.size for leaf in leaves)
+    still = jax.tree.leaves(experiment.optimizer.frozen.mask(state.params))
+    frozen = sum(leaf.size for leaf, stays in zip(leaves, still, strict=True) if stays)
     lines = {
         "devices": f"{len(devices)} x {devices[0].device_kind} in {_count(jax.process_count())}",
         "mesh": axes,

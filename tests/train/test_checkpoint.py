@@ -120,8 +120,10 @@ def test_a_folder_without_checkpoints_is_named(tmp_path, experiment, state):
     with pytest.raises(ConfigError, match="holds no finished checkpoint"):
         checkpoint.load(tmp_path)
     saved(tmp_path, experiment, state, {3: None})
-    with pytest.raises(ConfigError, match="checkpoint of --step='7'; allowed: latest, best, 3"):
-        checkpoint.load(tmp_path, "7")
+    for step in ("7", "²"):
+        wrong = f"there is no checkpoint of --step='{step}'; allowed: latest, best, 3$"
+        with pytest.raises(ConfigError, match=wrong):
+            checkpoint.load(tmp_path, step)
     with pytest.raises(
         ConfigError, match=r"no checkpoint has checkpoint\.best_metric='retrieval/score'"
     ):
