@@ -46,9 +46,9 @@ class Listing(NamedTuple):
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     segments: Sequence[Segment]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 class RawFiles:

@@ -1,6 +1,5 @@
 """Corpora of pictures with captions."""
 
-import collections
 import dataclasses
 import functools
 import re
@@ -28,10 +27,10 @@ class ListedImages(NamedTuple):
       report: what was left out, by reason.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     paths: Mapping[str, str]
     captions: Mapping[str, tuple[Caption, ...]]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ class CaptionedImages(FileSource):
         )
 
 
-def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
+def encoded(corpus: files.Corpus, path: str) -> bytes | Unreadable:
     """The contents of an image for ``Clip.video``; ``Unreadable`` if it cannot be read."""
     try:
         return read(corpus, path)
@@ -92,7 +91,7 @@ def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadab
         return Unreadable(error.reason, path)
 
 
-def read(corpus: files.Folder | files.Archive, path: str) -> bytes:
+def read(corpus: files.Corpus, path: str) -> bytes:
     """The contents of an image.
 
     Raises:
@@ -107,7 +106,7 @@ def read(corpus: files.Folder | files.Archive, path: str) -> bytes:
 
 
 def token_captions(
-    lines: Iterable[str], names: Iterable[str], report: collections.Counter[str]
+    lines: Iterable[str], names: Iterable[str], report: files.Report
 ) -> dict[str, tuple[Caption, ...]]:
     """The captions of images in a token file.
 

@@ -1,7 +1,6 @@
 """Corpora of labelled recordings: lists of files with labels, and windows of these files."""
 
 import array
-import collections
 import concurrent.futures
 import csv
 import dataclasses
@@ -48,10 +47,10 @@ class Listing(NamedTuple):
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     entries: Sequence[Entry]
     classes: Mapping[str, tuple[str, ...]]
-    report: collections.Counter[str]
+    report: files.Report
 
     def safe(self) -> list[Entry]:
         """The entries to be read, one for each file. The report counts names that lead out of the
@@ -196,7 +195,7 @@ class LabelledRecordings(FileSource):
 
 
 def readable(
-    recordings: Sequence[Recording], wanted: str, report: collections.Counter[str]
+    recordings: Sequence[Recording], wanted: str, report: files.Report
 ) -> list[av_files.Header | None]:
     """The headers of recordings; None for those that cannot be used, which the report counts.
 
@@ -230,7 +229,7 @@ def readable(
     return headers
 
 
-def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | files.Archive:
+def open_root(root: str, layout: str, landmark: str = "") -> files.Corpus:
     """The files of a corpus.
 
     Args:
@@ -250,7 +249,7 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
     return files.rooted(corpus, landmark) if landmark else corpus
 
 
-def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
+def find_table(corpus: files.Corpus, name: str, layout: str) -> str:
     """The path of a file that a corpus must have, in any folder.
 
     Raises:
@@ -262,7 +261,7 @@ def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> 
     return found[0]
 
 
-def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+def read_lines(corpus: files.Corpus, name: str) -> list[str]:
     """The lines of a text file that are not blank, stripped.
 
     Raises:
@@ -274,10 +273,10 @@ def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
 
 
 def read_table(
-    corpus: files.Folder | files.Archive,
+    corpus: files.Corpus,
     name: str,
     columns: tuple[str, ...],
-    report: collections.Counter[str],
+    report: files.Report,
     optional: tuple[str, ...] = (),
 ) -> list[dict[str, str]]:
     """The rows of a CSV file whose first line names its columns, without white space around names

@@ -1,6 +1,5 @@
 """Lists of media with captions, one a row: Parquet, CSV, tab-separated and JSON lines."""
 
-import collections
 import csv
 import dataclasses
 import difflib
@@ -86,7 +85,7 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
       ConfigError: the list cannot be read, lacks a column, or has one of a wrong type.
     """
     ending = os.path.splitext(path)[1].lower()
-    report: collections.Counter[str] = collections.Counter()
+    report = files.Report()
     if not os.path.exists(path):
         report["missing_file"] += 1
         batch = _Batch()
@@ -137,7 +136,7 @@ class _Batch:
         return {**digests, "report": dict(report)}
 
 
-def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator[_Row]:
+def _checked(rows: Iterable[_Row], report: files.Report) -> Iterator[_Row]:
     """Rows in the form of the index; rows that cannot be used are counted and left out."""
     for number, row in enumerate(rows, 1):
         path, contents = path_and_contents(row.get("media"))
@@ -172,9 +171,7 @@ def path_and_contents(media: Any) -> tuple[Any, Any]:
     return (None, media) if isinstance(media, bytes) else (media, None)
 
 
-def _merged(
-    entries: Iterable[_Row], with_ids: bool, report: collections.Counter[str]
-) -> Iterator[_Row]:
+def _merged(entries: Iterable[_Row], with_ids: bool, report: files.Report) -> Iterator[_Row]:
     """Merges consecutive rows of one path. Other rows with a known id are counted and left out."""
     known: set[int] = set()
     current: _Row | None = None
@@ -216,7 +213,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _separated(
-    path: str, columns: Columns, report: collections.Counter[str], delimiter: str, quotes: bool
+    path: str, columns: Columns, report: files.Report, delimiter: str, quotes: bool
 ) -> Iterator[_Row]:
     """The rows of a CSV or tab-separated file."""
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
@@ -246,7 +243,7 @@ def _separated(
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
 
 
-def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
+def _json_lines(path: str, columns: Columns, report: files.Report) -> Iterator[_Row]:
     """The rows of a file with an object a line."""
     checked = False
     try:
@@ -268,7 +265,7 @@ def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
 
 
-def _parquet(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
+def _parquet(path: str, columns: Columns, report: files.Report) -> Iterator[_Row]:
     """The rows of a Parquet file; other columns are not read."""
     done = 0
     try:

@@ -4,7 +4,6 @@ No text is kept in memory. For a JSON file, memory holds the place of each video
 places are found once, by reading the whole file, and stored beside it.
 """
 
-import collections
 import contextlib
 import csv
 import hashlib
@@ -39,7 +38,7 @@ _ENTRY = re.compile(
 _START, _END = re.compile(rb"\s*+\{"), re.compile(rb"\s*+\}?\s*+\Z")
 
 # What was read, and why rows were left out.
-Narration = tuple[tuple[Caption, ...], collections.Counter[str]]
+Narration = tuple[tuple[Caption, ...], files.Report]
 
 
 class CsvFolder:
@@ -204,7 +203,7 @@ def checked(rows: Iterable[tuple]) -> Narration:
       The captions, and what was left out: ``malformed_line`` counts rows whose times are no
       numbers, are negative or go backward, ``empty_caption`` those without words.
     """
-    cues, left_out = [], collections.Counter()
+    cues, left_out = [], files.Report()
     for start, end, text in rows:
         try:
             begin, stop = float(start), float(end)

@@ -1,6 +1,5 @@
 """Corpora of pairs: recordings or pictures with captions, read row by row."""
 
-import collections
 import dataclasses
 import functools
 import math
@@ -194,7 +193,7 @@ class IndexedPairs(SplitByName, PairSource):
         raise NotImplementedError
 
     @property
-    def report(self) -> collections.Counter[str]:
+    def report(self) -> files.Report:
         """What was left out when the index was made, of all splits, by reason."""
         return report_of(self._listed)
 

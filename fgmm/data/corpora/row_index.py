@@ -171,9 +171,9 @@ def _sorted(
     return batch, {"places": [*distinct[:2].tolist(), *distinct[-1:].tolist()]}
 
 
-def report_of(index: ArrowBatches) -> collections.Counter[str]:
+def report_of(index: ArrowBatches) -> files.Report:
     """What was left out of all files, by reason."""
-    found: collections.Counter[str] = collections.Counter()
+    found = files.Report()
     for facts in index.facts:
         found.update(facts.get("report", {}))
     return +found

@@ -139,7 +139,7 @@ def samples(path: str, folder: str) -> Iterator[row_index.Rows]:
     Raises:
       ConfigError: the shard is compressed, or no tar file.
     """
-    report: collections.Counter[str] = collections.Counter()
+    report = files.Report()
     rows: dict[str, list] = {name: [] for name in SCHEMA.names}
     said, classes = hashlib.sha256(), 0
     if not os.path.exists(path):
@@ -222,7 +222,7 @@ def _file(path: str) -> BinaryIO:
 
 
 def _gathered(
-    file: BinaryIO, path: str, report: collections.Counter[str]
+    file: BinaryIO, path: str, report: files.Report
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Where the members of each sample are, (first byte, size) by key and ending, in order."""
     found: dict[str, dict[str, tuple[int, int]]] = collections.defaultdict(dict)

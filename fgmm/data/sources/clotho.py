@@ -11,7 +11,6 @@ that load_clotho_dataset reads in github.com/Labbeti/aac-datasets,
 src/aac_datasets/datasets/functional/clotho.py. Retrieval is evaluated on ``evaluation``.
 """
 
-import collections
 import dataclasses
 from typing import ClassVar
 
@@ -49,7 +48,7 @@ class Source(described.DescribedSegments):
     def listed(self) -> described.Listing:
         """Reads the CSV file of the split."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         table = labelled.find_table(corpus, _list_of(self.split), _LAYOUT)
         paths = _sounds(corpus, self.split)
         found: dict[str, described.Segment] = {}
@@ -69,7 +68,7 @@ def _list_of(split: str) -> str:
     return f"clotho_captions_{split}.csv"
 
 
-def _sounds(corpus: files.Folder | files.Archive, split: str) -> dict[str, str]:
+def _sounds(corpus: files.Corpus, split: str) -> dict[str, str]:
     """The paths of sounds by their file names. The same name may be in several splits, so if files
     are in folders with the split's name, only these files count.
     """

@@ -9,7 +9,6 @@
 A list may name files instead, in a column ``video_path`` or ``path``, below ``videos``.
 """
 
-import collections
 import csv
 import dataclasses
 import os
@@ -52,7 +51,7 @@ class VideoList:
         """
         parts = {key: getattr(source, key) for key in ("listing", "videos", "captions")}
         self.listing, videos, captions = _layout(source.root, **parts)
-        self.report: collections.Counter[str] = collections.Counter()
+        self.report = files.Report()
         self.folder = files.Folder(videos)
         self.names, self._paths = Texts(), Texts()
         known: set[int] = set()
@@ -93,7 +92,7 @@ class VideoList:
         try:
             return self._captions.read(self.names[index])
         except BadInput as error:
-            return (), collections.Counter({error.reason: 1})
+            return (), files.Report({error.reason: 1})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,7 @@ def _layout(root: str, **parts: str) -> list[pathlib.Path]:
 
 
 def _listed(
-    listing: pathlib.Path, folder: files.Folder, report: collections.Counter[str]
+    listing: pathlib.Path, folder: files.Folder, report: files.Report
 ) -> Iterator[tuple[str, str]]:
     """Ids of the listed videos with their files' paths below the folder."""
     try:
@@ -237,7 +236,7 @@ def _plain(path: str) -> bool:
 class _Finder:
     """Paths of the video files below a folder, by their names without ending."""
 
-    def __init__(self, folder: files.Folder, report: collections.Counter[str]):
+    def __init__(self, folder: files.Folder, report: files.Report):
         self._paths = Texts()
         names = np.fromiter(self._walked(folder), np.uint64)
         self._order = np.argsort(names, kind="stable")

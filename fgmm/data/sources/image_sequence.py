@@ -43,9 +43,9 @@ Story = tuple[str, list[Page]]
 class Listing(NamedTuple):
     """The stories of a split, and what was left out."""
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     stories: list[Story]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Source(FileSource):
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
         """The splits of the stories."""
-        return tuple(sorted(_stories(root, collections.Counter())[1]))
+        return tuple(sorted(_stories(root, files.Report())[1]))
 
     def open(self) -> None:
         """Reads the list."""
@@ -83,7 +83,7 @@ class Source(FileSource):
 
     def listed(self) -> Listing:
         """Reads the list."""
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         corpus, stories = _stories(self.root, report)
         if self.split not in stories:
             allowed = ", ".join(sorted(stories))
@@ -128,9 +128,7 @@ class Source(FileSource):
         )
 
 
-def _stories(
-    root: str, report: collections.Counter[str]
-) -> tuple[files.Folder | files.Archive, dict[str, list[Story]]]:
+def _stories(root: str, report: files.Report) -> tuple[files.Corpus, dict[str, list[Story]]]:
     """The corpus, and its stories by split."""
     corpus = labelled.open_root(root, _LAYOUT, _STORIES)
     stories: dict[str, list[Story]] = collections.defaultdict(list)
@@ -167,7 +165,7 @@ def around(index: int, count: int, whole: int) -> range:
 class _PagesShown:
     """Pages as the pictures of a clip."""
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     paths: tuple[str, ...]
 
     def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
@@ -183,7 +181,7 @@ class _PagesShown:
         return out
 
 
-def _page(entry: Any, report: collections.Counter[str]) -> Page | None:
+def _page(entry: Any, report: files.Report) -> Page | None:
     image, text = (entry.get("image"), entry.get("text")) if isinstance(entry, dict) else ("", "")
     if isinstance(image, str) and image:
         return Page(image, without_markup(text) if isinstance(text, str) else "")

@@ -11,7 +11,6 @@
                                        with separator=";", a label such as "rain;wind" is several
 """
 
-import collections
 import dataclasses
 import posixpath
 from collections.abc import Iterable
@@ -59,7 +58,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the names of the files, and the list or table."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         table = _ending(self.listing) == ".csv"
         if self.separator and not table:
             raise ConfigError(
@@ -94,11 +93,11 @@ class Source(labelled.LabelledRecordings):
 
 
 def _of_table(
-    corpus: files.Folder | files.Archive,
+    corpus: files.Corpus,
     listing: str,
     split: str,
     separator: str,
-    report: collections.Counter[str],
+    report: files.Report,
 ) -> tuple[list[LabelledFile], set[str]]:
     """The files of a split, and all classes of the table."""
     columns = ("filename", "label", *(("split",) if split else ()))
@@ -117,7 +116,7 @@ def _of_table(
 
 
 def _of_folders(
-    names: Iterable[str], split: str, classes: set[str], report: collections.Counter[str] | None
+    names: Iterable[str], split: str, classes: set[str], report: files.Report | None
 ) -> Iterable[LabelledFile]:
     """The files of a split that are in the folder of a class; ``report`` counts the others."""
     for name in names:

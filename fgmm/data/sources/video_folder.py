@@ -69,7 +69,7 @@ class VideoList:
                 f"root={root!r} {found}; give a folder of video files, with captions as .vtt, .srt "
                 "or .jsonl files of the same names beside them"
             )
-        self.report: collections.Counter[str] = collections.Counter()
+        self.report = files.Report()
         self.names, self.folder = Texts(), files.Folder(root)
         videos, spoken = Texts(), []
         for name in self.folder.names():
@@ -106,7 +106,7 @@ class VideoList:
         """
         beside = list(self._beside(os.path.splitext(name)[0]))
         beside = [found for found in beside if _is_of(found[1], self._wanted)]
-        problems: collections.Counter[str] = collections.Counter()
+        problems = files.Report()
         for path, _ in sorted(beside, key=self._rank):
             try:
                 form = os.path.splitext(path)[1].lower()[1:]
@@ -115,7 +115,7 @@ class VideoList:
                 problems["unreadable_captions"] += 1
             else:
                 return read, problems + cues
-        return (), problems or collections.Counter({"missing_captions": 1})
+        return (), problems or files.Report({"missing_captions": 1})
 
     def _choose_language(self, root: str) -> None:
         """Logs how many caption files there are in each language, and which language is taken.
@@ -167,7 +167,7 @@ class VideoList:
         place = bisect.bisect_left(self._stems, stem)
         return place < len(self._stems) and self._stems[place] == stem
 
-    def _counted(self) -> collections.Counter[str]:
+    def _counted(self) -> files.Report:
         found = (self._owner(self._spoken[i]) for i in range(len(self._spoken)))
         return collections.Counter(
             language.lower() for owner, language in found if self._has(owner)
