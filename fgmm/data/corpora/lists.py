@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import difflib
-import hashlib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from fgmm.config import ConfigError
 from fgmm.data.corpora import files, narrations, row_index
 from fgmm.data.corpora.arrow_batches import one_line
 from fgmm.data.corpora.source import place
+from fgmm.data.fingerprint import digest
 from fgmm.data.text.captions import without_markup
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
@@ -88,10 +88,8 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
     report = files.Report()
     if not os.path.exists(path):
         report["missing_file"] += 1
-        batch = _Batch()
-        yield batch.columns, batch.facts(report)
-        return
-    if ending == ".parquet":
+        rows = iter(())
+    elif ending == ".parquet":
         rows = _parquet(path, columns, report)
     elif ending == ".jsonl":
         rows = _json_lines(path, columns, report)
@@ -114,7 +112,7 @@ class _Batch:
 
     def __init__(self):
         self.columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-        self._bytes, self._texts, self._ids = 0, hashlib.sha256(), hashlib.sha256()
+        self._bytes = 0
 
     @property
     def full(self) -> bool:
@@ -124,16 +122,14 @@ class _Batch:
         """Adds a file. Its id is that of the row, or else its path, or else ``number``."""
         name = entry["id"] or entry["path"] or number
         values = {**entry, "id": name, row_index.PLACE: place(entry["path"] or name)}
+        values["captions"] = sorted(entry["captions"], key=lambda said: said["start"])
         for column, found in self.columns.items():
             found.append(values[column])
         self._bytes += len(entry["contents"] or b"")
-        self._ids.update(name.encode() + b"\0")
-        for caption in entry["captions"]:
-            self._texts.update(caption["text"].encode() + b"\0")
 
     def facts(self, report: Mapping[str, int]) -> dict[str, Any]:
-        digests = {"ids": self._ids.hexdigest()[:16], "texts": self._texts.hexdigest()[:16]}
-        return {**digests, "report": dict(report)}
+        texts = (said["text"] for captions in self.columns["captions"] for said in captions)
+        return {"ids": digest(self.columns["id"]), "texts": digest(texts), "report": dict(report)}
 
 
 def _checked(rows: Iterable[_Row], report: files.Report) -> Iterator[_Row]:
@@ -187,14 +183,10 @@ def _merged(entries: Iterable[_Row], with_ids: bool, report: files.Report) -> It
                 continue
             known.add(key)
         if current is not None:
-            yield _in_order(current)
+            yield current
         current = entry
     if current is not None:
-        yield _in_order(current)
-
-
-def _in_order(entry: _Row) -> _Row:
-    return {**entry, "captions": sorted(entry["captions"], key=lambda said: said["start"])}
+        yield current
 
 
 def _span(start: Any, end: Any) -> tuple[float, float] | None:
@@ -335,17 +327,11 @@ def _there(where: str, column: str, names: Sequence[str]) -> str:
 
 def _is_string(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(
-        test(kind)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    )
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    )
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def _holds_contents(kind: pa.DataType) -> bool:
