@@ -305,10 +305,18 @@ def path_or_contents(corpus: Corpus, name: str, reason: str) -> pathlib.Path | b
       BadInput: ``missing_file``, also if the name leads out of the folder; ``reason`` if the
         archive cannot be read there.
     """
-    if leads_out(name):
-        raise BadInput("missing_file", name)
-    if isinstance(corpus, Folder):
+    if isinstance(corpus, Folder) and not leads_out(name):
         return corpus.path / name
+    return contents(corpus, name, reason)
+
+
+def contents(corpus: Corpus, name: str, reason: str) -> bytes:
+    """The contents of a file.
+
+    Raises:
+      BadInput: ``missing_file``, also if the name leads out of the corpus; ``reason`` if it cannot
+        be read.
+    """
     try:
         return corpus.read(name)
     except FileNotFoundError as error:
@@ -335,11 +343,10 @@ def read_json(corpus: Corpus, name: str) -> Any:
     Raises:
       ConfigError: it is missing, or no JSON.
     """
+    text = read_text(corpus, name)
     try:
-        return json.loads(read_text(corpus, name))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"root={str(corpus.path)!r}: {name} is no JSON ({error})") from error
 
 

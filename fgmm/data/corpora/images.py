@@ -86,23 +86,9 @@ class CaptionedImages(FileSource):
 def encoded(corpus: files.Corpus, path: str) -> bytes | Unreadable:
     """The contents of an image for ``Clip.video``; ``Unreadable`` if it cannot be read."""
     try:
-        return read(corpus, path)
+        return files.contents(corpus, path, "unreadable_video")
     except BadInput as error:
         return Unreadable(error.reason, path)
-
-
-def read(corpus: files.Corpus, path: str) -> bytes:
-    """The contents of an image.
-
-    Raises:
-      BadInput: ``missing_file`` or ``unreadable_video``.
-    """
-    try:
-        return corpus.read(path)
-    except FileNotFoundError as error:
-        raise BadInput("missing_file", path) from error
-    except OSError as error:
-        raise BadInput("unreadable_video", str(error)) from error
 
 
 def token_captions(

@@ -171,7 +171,7 @@ class _PagesShown:
     def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
         """Writes T pages, chosen as in ``decode.fit_frames``."""
         for i, chosen in enumerate(decode.chosen_frames(len(self.paths), len(out)).tolist()):
-            data = images.read(self.corpus, self.paths[chosen])
+            data = files.contents(self.corpus, self.paths[chosen], "unreadable_video")
             out[i] = decode.read_image(data, *out.shape[1:3], resizing)[0]
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
