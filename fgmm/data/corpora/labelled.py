@@ -82,11 +82,9 @@ class RawRecordings:
         """
         (self._label,) = listing.classes
         self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
-        self.names, self._groups = Texts(), Texts()
         entries = listing.safe()
-        for entry in entries:
-            self.names.append(entry.name)
-            self._groups.append(entry.group)
+        self.names = Texts(entry.name for entry in entries)
+        self._groups = Texts(entry.group for entry in entries)
         labels = [entry.labels[self._label] for entry in entries]
         one = not any(isinstance(label, tuple) for label in labels)
         self._labels = array.array("q", labels) if one else labels
@@ -220,12 +218,11 @@ def readable(
             if isinstance(header, BadInput):
                 report[header.reason] += 1
                 bad_input.tell(header.reason, recording.name, str(header))
+                header = None
             elif not getattr(header, wanted):
                 report[f"no_{wanted}"] += 1
-            else:
-                headers.append(header)
-                continue
-            headers.append(None)
+                header = None
+            headers.append(header)
     return headers
 
 

@@ -70,7 +70,7 @@ class VideoList:
                 "or .jsonl files of the same names beside them"
             )
         self.report = files.Report()
-        self.names, self.folder = Texts(), files.Folder(root)
+        self.folder = files.Folder(root)
         videos, spoken = Texts(), []
         for name in self.folder.names():
             ending = os.path.splitext(name)[1].lower()
@@ -79,9 +79,7 @@ class VideoList:
             elif ending[1:] in captions.FORMATS:
                 spoken.append(name)
         self.whole, border = len(videos), source.border(videos)
-        for name in videos:
-            if source.has(name, border):
-                self.names.append(name)
+        self.names = Texts(name for name in videos if source.has(name, border))
         self._stems = Texts(sorted(os.path.splitext(name)[0] for name in videos))
         self._spoken = Texts(sorted(spoken))
         self.languages, self._wanted = self._counted(), source.language
