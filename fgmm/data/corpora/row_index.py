@@ -23,6 +23,7 @@ from absl import logging
 from fgmm.config import ConfigError
 from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.fingerprint import digest
 
 # The version of the format; an index of another version is not read.
@@ -198,19 +199,17 @@ class SplitRows:
         cuts = np.array(
             [
                 np.searchsorted(index.batch(number)[PLACE].to_numpy(), border) if count else 0
-                for number, count in enumerate(index.counts)
+                for number, count in enumerate(index.rows.lengths)
             ],
             np.int64,
         )
         self._first = np.zeros_like(cuts) if below else cuts
-        self._ends = np.cumsum(cuts if below else index.counts - cuts)
+        self._ranges = Ranges(cuts if below else index.rows.lengths - cuts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._ranges)
 
     def find(self, index: int) -> tuple[int, int]:
         """The batch that holds a row of the split, and the number of the row in the batch."""
-        index = range(len(self))[index]
-        batch = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[batch - 1]) if batch else 0
-        return batch, int(self._first[batch]) + index - before
+        batch, row = self._ranges.find(index)
+        return batch, int(self._first[batch]) + row

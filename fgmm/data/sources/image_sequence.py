@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
@@ -99,17 +100,16 @@ class Source(FileSource):
         return Members(self._listed.corpus, names, (page.text for page in shown))
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
-        return np.cumsum([len(pages) for _, pages in self._listed.stories])
+    def _ranges(self) -> Ranges:
+        """The pages of each story."""
+        return Ranges(len(pages) for _, pages in self._listed.stories)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._ranges)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number, own = self._ranges.find(index)
         corpus, (name, pages) = self._listed.corpus, self._listed.stories[number]
-        own = index - int(self._ends[number]) + len(pages)
         shown = around(own, self.pages, len(pages))
         said = around(own, self.candidates, len(pages))
         return Clip(

@@ -21,7 +21,6 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 from absl import logging
 
 from fgmm.config import ConfigError
@@ -29,6 +28,7 @@ from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
 from fgmm.data.corpora.windows import since
 from fgmm.data.fingerprint import Members
@@ -251,20 +251,19 @@ class Source(SplitByName):
         return Members(self._listed.folder, names, said)
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
+    def _ranges(self) -> Ranges:
+        """The windows of each video."""
         durations = [header.duration for _, header, _ in self._videos]
-        return np.cumsum([max(1, int(d / self.seconds + _SHORT)) for d in durations])
+        return Ranges(max(1, int(d / self.seconds + _SHORT)) for d in durations)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._ranges)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number, window = self._ranges.find(index)
         recording, header, spoken = self._videos[number]
-        first = int(self._ends[number - 1]) if number else 0
-        windows = int(self._ends[number]) - first
-        start = even_start(header.duration, self.seconds, index - first, windows)
+        windows = int(self._ranges.lengths[number])
+        start = even_start(header.duration, self.seconds, window, windows)
         stretch = Stretch(recording, start, self.seconds)
         return Clip(
             clip_id=recording.name,

@@ -152,7 +152,7 @@ def test_batches_of_a_long_list(tmp_path, monkeypatch):
     rows = [{"path": f"{n}.jpg", "caption": f"number {n}"} for n in range(50)]
     path = write_list(tmp_path / "long.jsonl", rows)
     train, held_out = (opened(path, split=s, validation=0.2) for s in ("train", "validation"))
-    assert len(train._listed.counts) == 8
+    assert len(train._listed.rows.lengths) == 8
     names = [[clip.clip_id for clip in (s[i] for i in range(len(s)))] for s in (train, held_out)]
     assert sorted(names[0] + names[1]) == sorted(row["path"] for row in rows)
     assert 4 < len(names[1]) < 20
