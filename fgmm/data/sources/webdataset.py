@@ -23,14 +23,13 @@ import functools
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import narrations, patterns, row_index, tar_shards
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import IndexedPairs, Lost, Pair
-from fgmm.data.corpora.source import left_out
 from fgmm.data.corpora.windows import since
 from fgmm.data.schema import BadInput, Caption
 from fgmm.data.text.captions import without_markup
@@ -52,6 +51,8 @@ class Source(IndexedPairs):
       report: as of ``tar_shards.samples``.
     """
 
+    called: ClassVar[tuple[str, str]] = ("sample", "shards")
+
     root: str = option(
         help="The folder of the shards, one shard, or a pattern: DIR/{000..123}.tar."
     )
@@ -60,37 +61,16 @@ class Source(IndexedPairs):
     )
     language: str = option("", help="Of subtitles, such as en; empty: the first.")
 
-    @classmethod
-    def is_there(cls, root: str) -> bool:
-        """Whether there is such a file or folder, or ``root`` is a pattern."""
-        return patterns.is_pattern(root) or os.path.exists(root)
-
     def listed(self) -> ArrowBatches:
         """Finds the shards, and opens their index."""
-        read = functools.partial(tar_shards.samples, folder=self._folder)
-        return row_index.opened("webdataset", self._folder, self._paths, read, tar_shards.SCHEMA)
-
-    def open(self) -> None:
-        """Opens the index."""
-        if not len(self):
-            raise ConfigError(
-                f"root={self.root!r} has no sample with media in split {self.split!r} with "
-                f"validation={self.validation}; {left_out(self.report) or 'its shards are empty'}"
-            )
-
-    @functools.cached_property
-    def _folder(self) -> str:
-        return patterns.folder_of(self.root)
-
-    @functools.cached_property
-    def _paths(self) -> list[str]:
-        found = patterns.named(self.root, (tar_shards.ENDING, ".tar.gz", ".tgz"))
-        if not any(map(os.path.exists, found)):
+        paths = patterns.named(self.root, (tar_shards.ENDING, ".tar.gz", ".tgz"))
+        if not any(map(os.path.exists, paths)):
             raise ConfigError(
                 f"root={self.root!r} names no shard; give a folder of .tar files, or a pattern "
                 "such as DIR/{00000..00010}.tar"
             )
-        return found
+        read = functools.partial(tar_shards.samples, folder=self._folder)
+        return row_index.opened("webdataset", self._folder, paths, read, tar_shards.SCHEMA)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
