@@ -156,7 +156,6 @@ class Source(FileSource):
         self, record: dict[str, Any], place: int, rng: np.random.Generator | None
     ) -> Clip:
         """The clip of a record as it was read."""
-        names = {key: record[key].decode() for key in ("clip_id", "group", "kind")}
         captions = record["captions"]
         spoken = tuple(
             Caption(text.decode(), float(start), float(end))
@@ -166,15 +165,15 @@ class Source(FileSource):
         )
         labels = record["labels"]
         described = {
-            "clip_id": names["clip_id"],
-            "group": names["group"],
+            "clip_id": record["clip_id"].decode(),
+            "group": record["group"].decode(),
             "labels": _labels(labels["name"], labels["value"]),
             "problems": tuple(reason.decode() for reason in record["problems"]),
         }
-        _check_record(names, float(record["duration"]), spoken, described["problems"])
-        if names["kind"] == "image":
+        kind, duration = record["kind"].decode(), float(record["duration"])
+        _check_record(kind, duration, spoken, described["problems"])
+        if kind == "image":
             return Clip(video=record["media"], captions=spoken, **described)
-        duration = float(record["duration"])
         if self.windows:
             even = EvenWindows(self.seconds, self.windows)
             stretch, near = even(record["media"], spoken, duration, place)
@@ -205,11 +204,11 @@ def _labels(
 
 
 def _check_record(
-    names: dict[str, str], duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
+    kind: str, duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
 ) -> None:
     """Raises ValueError for what the preparation never writes."""
-    if names["kind"] not in KINDS or not set(problems) <= set(REASONS):
-        raise ValueError(f"kind {names['kind']!r}, problems {problems}")
+    if kind not in KINDS or not set(problems) <= set(REASONS):
+        raise ValueError(f"kind {kind!r}, problems {problems}")
     begins = (duration, *(caption.start for caption in spoken))
     if not all(map(math.isfinite, begins)) or any(math.isnan(caption.end) for caption in spoken):
         raise ValueError("times that are no numbers")
