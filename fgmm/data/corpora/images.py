@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import files
+from fgmm.data.corpora import files, narrations
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
-from fgmm.data.text.captions import without_markup
 
 CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
 
@@ -108,9 +107,5 @@ def token_captions(
         if not match:
             report["malformed_line"] += 1
         elif match[1] in captions:
-            text = without_markup(match[2])
-            if text:
-                captions[match[1]].append(Caption(text))
-            else:
-                report["empty_caption"] += 1
+            captions[match[1]] += narrations.untimed([match[2]], report)
     return {name: tuple(found) for name, found in captions.items()}

@@ -15,9 +15,7 @@ import dataclasses
 from typing import ClassVar
 
 from fgmm.config.option import option
-from fgmm.data.corpora import described, files, labelled
-from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
+from fgmm.data.corpora import described, files, labelled, narrations
 
 SPLITS = ("development", "validation", "evaluation")
 _CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
@@ -57,9 +55,7 @@ class Source(described.DescribedSegments):
             if name in found:
                 report["duplicate_id"] += 1
                 continue
-            texts = [without_markup(row[column]) for column in _CAPTIONS]
-            report["empty_caption"] += texts.count("")
-            said = tuple(Caption(text) for text in texts if text)
+            said = narrations.untimed((row[column] for column in _CAPTIONS), report)
             found[name] = described.Segment(name, paths.get(name, name), said)
         return described.Listing(corpus, list(found.values()), +report)
 

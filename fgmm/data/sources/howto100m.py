@@ -245,11 +245,8 @@ class _Finder:
 
     def __call__(self, name: str) -> str:
         """The path of the first file of that name in the order of the folder, or an empty one."""
-        key = narrations.digest(name)
-        found = int(np.searchsorted(self._names, np.uint64(key)))
-        if found == len(self._names) or self._names[found] != key:
-            return ""
-        return self._paths[int(self._order[found])]
+        found = narrations.find(self._names, name)
+        return "" if found is None else self._paths[int(self._order[found])]
 
     def _walked(self, folder: files.Folder) -> Iterator[int]:
         for path in folder.names():

@@ -27,13 +27,11 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.config.option import allowed, option
-from fgmm.data.corpora import lists
+from fgmm.data.corpora import files, lists, narrations
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import Pair, PairSource, of_file
 from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.fingerprint import Fingerprint, digest
-from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # A split, and rows of it: train, train[:90%], train[1000:2000].
@@ -154,18 +152,18 @@ class Source(PairSource):
     def pair(self, index: int) -> Pair:
         """The row of a number."""
         name = self.name(index)
-        columns = [self.media, self.caption, *([self.label] if self.label else [])]
+        columns = filter(None, (self.media, self.caption, self.label))
         row = self._row(self._numbers[index], *columns)
         texts = row[self.caption] if isinstance(row[self.caption], list) else [row[self.caption]]
-        cleaned = [without_markup(text) for text in texts if text is not None]
-        problems = collections.Counter(empty_caption=cleaned.count(""))
+        problems = files.Report()
+        captions = narrations.untimed((text for text in texts if text is not None), problems)
         label = row.get(self.label)
         path, contents = lists.path_and_contents(row[self.media])
         return of_file(
             *(name, path, contents, self.folder or self._listed.folder),
-            tuple(Caption(text) for text in cleaned if text),
+            captions,
             labels={} if label is None or label < 0 else {"label": label},
-            problems=+problems,
+            problems=problems,
         )
 
     def fingerprint(self) -> Fingerprint:

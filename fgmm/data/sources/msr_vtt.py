@@ -22,9 +22,8 @@ from collections.abc import Iterable
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import described, files, labelled
+from fgmm.data.corpora import described, files, labelled, narrations
 from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
 
 _ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 _TEST_1K = "MSRVTT_JSFUSION_test.csv"
@@ -121,9 +120,6 @@ def _by_video(
     if repeated := len(videos) - len(found):
         report["duplicate_id"] += repeated
     for video, sentence in pairs:
-        text = without_markup(sentence)
-        if video in found and text:
-            found[video].append(Caption(text))
-        elif video in found:
-            report["empty_caption"] += 1
+        if video in found:
+            found[video] += narrations.untimed([sentence], report)
     return {video: tuple(said) for video, said in found.items()}

@@ -17,7 +17,6 @@ subsamplers/clipping_subsampler.py of github.com/iejMac/video2dataset and in wri
 github.com/rom1504/img2dataset.
 """
 
-import collections
 import dataclasses
 import functools
 import json
@@ -27,12 +26,11 @@ from typing import Any, ClassVar
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import narrations, patterns, row_index, tar_shards
+from fgmm.data.corpora import files, narrations, patterns, row_index, tar_shards
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import IndexedPairs, Lost, Pair
 from fgmm.data.corpora.windows import since
-from fgmm.data.schema import BadInput, Caption
-from fgmm.data.text.captions import without_markup
+from fgmm.data.schema import BadInput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,11 +114,9 @@ class Source(IndexedPairs):
             **described,
         )
 
-    def _captions(
-        self, texts: Mapping[str, bytes]
-    ) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+    def _captions(self, texts: Mapping[str, bytes]) -> narrations.Narration:
         """The captions of a sample, and what was left out of them."""
-        problems: collections.Counter[str] = collections.Counter()
+        problems = files.Report()
         entry: Mapping[str, Any] = {}
         if "json" in texts:
             try:
@@ -137,21 +133,18 @@ class Source(IndexedPairs):
             try:
                 written = [texts["txt"].decode("utf-8-sig")]
             except UnicodeDecodeError:
-                return (), problems + collections.Counter({"unreadable_captions": 1})
+                return (), problems + files.Report({"unreadable_captions": 1})
         else:
             found = entry.get(self.caption)
-            written = found if isinstance(found, list) else [found]
-        cleaned = [without_markup(text) for text in written if isinstance(text, str)]
-        problems["empty_caption"] += cleaned.count("")
-        problems["malformed_line"] += sum(
-            text is not None and not isinstance(text, str) for text in written
-        )
-        return tuple(Caption(text) for text in cleaned if text), +problems
+            listed = found if isinstance(found, list) else [found]
+            written = [text for text in listed if text is not None]
+        strings = [text for text in written if isinstance(text, str)]
+        problems["malformed_line"] += len(written) - len(strings)
+        captions = narrations.untimed(strings, problems)
+        return captions, +problems
 
 
-def _subtitles(
-    entry: Mapping[str, Any], language: str
-) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+def _subtitles(entry: Mapping[str, Any], language: str) -> narrations.Narration:
     """The subtitles in a json of video2dataset. A json of another form raises nearly anything."""
     start, lines = 0.0, entry.get("clip_subtitles")
     if lines is not None:
