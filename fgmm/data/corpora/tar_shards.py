@@ -92,8 +92,8 @@ def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
         return {}
     any_of_them = next(iter(members.values()))
     try:
-        file = os.open(any_of_them.path, os.O_RDONLY)
-        try:
+        with open(any_of_them.path, "rb", buffering=0) as opened:
+            file = opened.fileno()
             now = os.fstat(file)
             _demand_same(any_of_them, (now.st_size, now.st_mtime_ns))
             places = {
@@ -108,8 +108,6 @@ def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
                 }
             data = os.pread(file, end - start, start)
             return {e: data[first - start : past - start] for e, (first, past) in places.items()}
-        finally:
-            os.close(file)
     except FileNotFoundError as error:
         raise BadInput("missing_file", any_of_them.path) from error
     except OSError as error:

@@ -120,14 +120,14 @@ def _of_folders(
 ) -> Iterable[LabelledFile]:
     """The files of a split that are in the folder of a class; ``report`` counts the others."""
     for name in names:
-        parts = name.split("/")
-        above = parts[: 1 if split else 0]
-        parts = parts[len(above) :]
-        label = files.words(parts[0]) if len(parts) > 1 else ""
-        if above == ([split] if split else []) and label in classes:
-            yield name, (label,), "/".join(parts[:-1]) if len(parts) > 2 else ""
-        elif report is not None and above == ([split] if split else []):
-            report["malformed_line"] += 1
+        above, _, below = name.partition("/") if split else ("", "", name)
+        if above == split:
+            parts = below.split("/")
+            label = files.words(parts[0]) if len(parts) > 1 else ""
+            if label in classes:
+                yield name, (label,), "/".join(parts[:-1]) if len(parts) > 2 else ""
+            elif report is not None:
+                report["malformed_line"] += 1
 
 
 def _ending(name: str) -> str:
