@@ -20,17 +20,13 @@ from fgmm.data.fingerprint import digest
 from fgmm.data.text.captions import without_markup
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+_CAPTION = pa.struct([("text", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("path", pa.string()),
         ("contents", pa.large_binary()),
-        (
-            "captions",
-            pa.list_(
-                pa.struct([("text", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
-            ),
-        ),
+        ("captions", pa.list_(_CAPTION)),
         (row_index.PLACE, pa.float64()),
     ]
 )
@@ -280,18 +276,14 @@ def _parquet(path: str, columns: Columns, report: files.Report) -> Iterator[_Row
         ) from error
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[_Row | None]:
+def _rows_of(batch: pa.RecordBatch) -> list[_Row | None]:
     """The rows of a batch; None for those with text that is no UTF-8."""
     try:
-        yield from batch.to_pylist()
-        return
+        return batch.to_pylist()
     except UnicodeDecodeError:
-        pass
-    for number in range(len(batch)):
-        try:
-            yield batch.slice(number, 1).to_pylist()[0]
-        except UnicodeDecodeError:
-            yield None
+        if len(batch) == 1:
+            return [None]
+        return [_rows_of(batch.slice(number, 1))[0] for number in range(len(batch))]
 
 
 def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:

@@ -26,17 +26,13 @@ from fgmm.data.schema import BadInput
 ENDING = ".tar"
 # Endings of members with captions, metadata or the class of a sample.
 TEXTS = ("txt", "json", "cls")
+_MEMBER = pa.struct([("ending", pa.string()), ("first", pa.int64()), ("size", pa.int64())])
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("group", pa.string()),
         ("kind", pa.string()),
-        (
-            "members",
-            pa.list_(
-                pa.struct([("ending", pa.string()), ("first", pa.int64()), ("size", pa.int64())])
-            ),
-        ),
+        ("members", pa.list_(_MEMBER)),
         (row_index.PLACE, pa.float64()),
     ]
 )
@@ -96,18 +92,13 @@ def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
             file = opened.fileno()
             now = os.fstat(file)
             _demand_same(any_of_them, (now.st_size, now.st_mtime_ns))
-            places = {
-                ending: (member.first, member.first + member.size)
-                for ending, member in members.items()
-            }
-            start = min(first for first, _ in places.values())
-            end = max(past for _, past in places.values())
-            if end - start > _NEAR + sum(past - first for first, past in places.values()):
-                return {
-                    e: os.pread(file, past - first, first) for e, (first, past) in places.items()
-                }
+            start = min(member.first for member in members.values())
+            end = max(member.first + member.size for member in members.values())
+            if end - start > _NEAR + sum(member.size for member in members.values()):
+                return {e: os.pread(file, m.size, m.first) for e, m in members.items()}
             data = os.pread(file, end - start, start)
-            return {e: data[first - start : past - start] for e, (first, past) in places.items()}
+            places = {e: (m.first - start, m.first - start + m.size) for e, m in members.items()}
+            return {e: data[first:past] for e, (first, past) in places.items()}
     except FileNotFoundError as error:
         raise BadInput("missing_file", any_of_them.path) from error
     except OSError as error:

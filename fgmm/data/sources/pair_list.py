@@ -66,8 +66,7 @@ class Source(IndexedPairs):
                 f"root={self.root!r} names no list; give one, a folder of lists, or a pattern; "
                 f"endings: {', '.join(lists.ENDINGS)}"
             )
-        names = ("media", "caption", "id", "start", "end")
-        columns = lists.Columns(**{name: getattr(self, name) for name in names})
+        columns = lists.Columns(self.media, self.caption, self.id, self.start, self.end)
         read = functools.partial(lists.entries, columns=columns, quotes=self.quotes)
         options = [*dataclasses.astuple(columns), str(self.quotes)]
         return row_index.opened("pair_list", self._folder, paths, read, lists.SCHEMA, options)
@@ -80,9 +79,7 @@ class Source(IndexedPairs):
         """The file of a number."""
         batch, number = self._rows.find(index)
         row = self._listed.row(batch, number, "id", "path", "contents", "captions")
-        captions = tuple(
-            Caption(said["text"], said["start"], said["end"]) for said in row["captions"]
-        )
+        captions = tuple(Caption(**said) for said in row["captions"])
         return of_file(row["id"], row["path"], row["contents"], self._above(batch), captions)
 
     def fingerprint(self) -> Fingerprint:
