@@ -132,7 +132,7 @@ class DescribedSegments(FileSource):
         """The segments whose files exist."""
         corpus, segments, report = self._listed
         names = {segment.name for segment in segments}
-        present = {name for name in names if not files.leads_out(name) and name in corpus}
+        present = {name for name in names if name in corpus}
         found = [segment for segment in segments if segment.name in present]
         if missing := len(segments) - len(found):
             report["missing_file"] += missing

@@ -29,7 +29,7 @@ from fgmm.data.corpora import files
 from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
 from fgmm.data.corpora.ranges import Ranges
-from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
+from fgmm.data.corpora.source import SECONDS, SplitByName, left_out, place
 from fgmm.data.corpora.windows import since
 from fgmm.data.fingerprint import Members
 from fgmm.data.media.av_files import Header
@@ -78,7 +78,7 @@ class VideoList:
                 videos.append(name)
             elif ending[1:] in captions.FORMATS:
                 spoken.append(name)
-        self.whole, border = len(videos), source.border(videos)
+        self.whole, border = len(videos), source.border_of(map(place, videos))
         self.names = Texts(name for name in videos if source.has(name, border))
         self._stems = Texts(sorted(os.path.splitext(name)[0] for name in videos))
         self._spoken = Texts(sorted(spoken))
@@ -145,8 +145,8 @@ class VideoList:
 
     def _beside(self, stem: str) -> Iterator[tuple[str, str]]:
         """The caption files of a video, each with its language."""
-        for place in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
-            path = self._spoken[place]
+        for number in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
+            path = self._spoken[number]
             if not path.startswith(f"{stem}."):
                 return
             owner, language = self._owner(path)
@@ -166,10 +166,9 @@ class VideoList:
         return place < len(self._stems) and self._stems[place] == stem
 
     def _counted(self) -> files.Report:
-        found = (self._owner(self._spoken[i]) for i in range(len(self._spoken)))
-        return collections.Counter(
-            language.lower() for owner, language in found if self._has(owner)
-        )
+        found = map(self._owner, self._spoken)
+        of_videos = (language for owner, language in found if self._has(owner))
+        return collections.Counter(map(str.lower, of_videos))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
