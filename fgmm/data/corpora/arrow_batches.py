@@ -94,8 +94,9 @@ class ArrowBatches:
         if self._mapped is None:
             if files.state(self.path) != self._state:
                 raise OSError(f"{self.path} has been written again since it was opened")
-            # An empty file cannot be mapped.
-            with pa.memory_map(str(self.path)) if self._state[0] else pa.BufferReader(b"") as file:
+            # An empty file cannot be mapped. Arrow takes names that are no UTF-8 as bytes only.
+            path = os.fsencode(self.path)
+            with pa.memory_map(path) if self._state[0] else pa.BufferReader(b"") as file:
                 self._mapped = file.read_buffer()
         return self._mapped
 

@@ -257,7 +257,8 @@ def _parquet(path: str, columns: Columns, report: files.Report) -> Iterator[_Row
     """The rows of a Parquet file; other columns are not read."""
     done = 0
     try:
-        with pa.parquet.ParquetFile(path, memory_map=True) as file:
+        # Arrow takes names of files that are no UTF-8 as bytes only.
+        with pa.memory_map(os.fsencode(path)) as mapped, pa.parquet.ParquetFile(mapped) as file:
             schema = file.schema_arrow
             check_columns(f"list {path!r}", columns, schema)
             wanted = list(columns.given().values())

@@ -24,7 +24,7 @@ from fgmm.config import ConfigError
 from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
 from fgmm.data.corpora.ranges import Ranges
-from fgmm.data.fingerprint import digest
+from fgmm.data.fingerprint import digest, encoded
 
 # The version of the format; an index of another version is not read.
 _FORMAT = "1"
@@ -64,7 +64,7 @@ def opened(
       ConfigError: no folder for the index can be written; or ``read`` raises it.
     """
     named = [*options, *map(os.path.abspath, paths)]
-    key = hashlib.sha256("\0".join([_FORMAT, str(schema), *named]).encode()).hexdigest()
+    key = hashlib.sha256(encoded("\0".join([_FORMAT, str(schema), *named]))).hexdigest()
     file = f"{name}-{key[:12]}{patterns.INDEX}"
     known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
     wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
@@ -121,7 +121,9 @@ def _write(
     unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
     shown = tqdm.tqdm(wanted, desc="index", unit=" files", delay=3, disable=None)
     try:
-        with pa.OSFile(str(unfinished), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+        # Arrow takes names of files that are no UTF-8 as bytes only.
+        out = pa.OSFile(os.fsencode(unfinished), "wb")
+        with out, pa.ipc.new_stream(out, schema) as stream:
             for (file, size, modified), path in zip(shown, paths, strict=True):
                 if before is not None and (numbers := kept.get((file, size, modified))):
                     for number in numbers:
