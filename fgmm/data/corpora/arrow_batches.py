@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fgmm.data.corpora import files
+from fgmm.data.corpora.ranges import Ranges
 
 # The key of a batch's own metadata that holds facts on it, as JSON.
 FACTS = b"facts"
@@ -26,7 +27,7 @@ class ArrowBatches:
       path: of the file.
       schema: of every batch.
       facts: what the writer noted of each batch, by number; empty where it noted nothing.
-      counts: rows of each batch, by number, int64.
+      rows: of each batch, by number.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = False):
@@ -59,7 +60,7 @@ class ArrowBatches:
             raise OSError(
                 f"{self.path} is no whole stream of Arrow batches ({one_line(error)})"
             ) from error
-        self._places, self.counts = np.array(places, np.int64), np.array(counts, np.int64)
+        self._places, self.rows = np.array(places, np.int64), Ranges(counts)
         # The batch that was read last, for callers that read in order.
         self._last: tuple[int, pa.RecordBatch | None] = (-1, None)
 
@@ -93,8 +94,9 @@ class ArrowBatches:
         if self._mapped is None:
             if files.state(self.path) != self._state:
                 raise OSError(f"{self.path} has been written again since it was opened")
-            # An empty file cannot be mapped.
-            with pa.memory_map(str(self.path)) if self._state[0] else pa.BufferReader(b"") as file:
+            # An empty file cannot be mapped. Arrow takes names that are no UTF-8 as bytes only.
+            path = os.fsencode(self.path)
+            with pa.memory_map(path) if self._state[0] else pa.BufferReader(b"") as file:
                 self._mapped = file.read_buffer()
         return self._mapped
 

@@ -12,6 +12,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.source import SECONDS, FileSource, left_out
+from fgmm.data.corpora.windows import since
 from fgmm.data.fingerprint import Members
 from fgmm.data.media.stretch import Recording, Stretch, share_start
 from fgmm.data.preparation.raw import RawRecord
@@ -46,9 +47,9 @@ class Listing(NamedTuple):
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     segments: Sequence[Segment]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 class RawFiles:
@@ -80,14 +81,9 @@ class RawFiles:
     def __getitem__(self, index: int) -> RawRecord:
         name = self.names[index]
         segments = self._segments[name]
-        said = sorted(
-            (
-                Caption(text, segment.start + start, segment.start + end)
-                for segment in segments
-                for text, start, end in segment.captions
-            ),
-            key=lambda caption: caption.start,
-        )
+        # Times of a segment count from its start, and those of the file from its own.
+        said = [caption for own in segments for caption in since(-own.start, own.captions)]
+        said.sort(key=lambda caption: caption.start)
         media = files.path_or_contents(self._corpus, name, f"unreadable_{self._kind}")
         group = segments[0].group
         # A group of several files cannot name them all.
@@ -136,7 +132,7 @@ class DescribedSegments(FileSource):
         """The segments whose files exist."""
         corpus, segments, report = self._listed
         names = {segment.name for segment in segments}
-        present = {name for name in names if not files.leads_out(name) and name in corpus}
+        present = {name for name in names if name in corpus}
         found = [segment for segment in segments if segment.name in present]
         if missing := len(segments) - len(found):
             report["missing_file"] += missing

@@ -216,7 +216,13 @@ def _stretch(file: int, size: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-def open_files(path: str | os.PathLike[str]) -> Folder | Archive:
+# Where the files of a corpus are.
+Corpus = Folder | Archive
+# What was left out of a corpus, by reason.
+Report = collections.Counter[str]
+
+
+def open_files(path: str | os.PathLike[str]) -> Corpus:
     """The files of a folder, a tar file or a zip file.
 
     Raises:
@@ -241,13 +247,13 @@ def leads_out(name: str) -> bool:
     return posixpath.isabs(name) or ".." in name.split("/")
 
 
-def within(corpus: Folder | Archive, name: str) -> str:
+def within(corpus: Corpus, name: str) -> str:
     """A listed name as the corpus has it; an absolute path below its folder becomes relative."""
     above = f"{corpus.path}/"
     return name.removeprefix(above) if isinstance(corpus, Folder) else name
 
 
-def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
+def rooted(corpus: Corpus, name: str) -> Corpus:
     """The corpus below the folder that has the file ``name``: the top, or the only folder at the
     top that has it, since many archives unpack into a folder. The whole corpus if neither has it.
     """
@@ -255,7 +261,7 @@ def rooted(corpus: Folder | Archive, name: str) -> Folder | Archive:
     return corpus.below(above[0]) if name not in corpus and len(above) == 1 else corpus
 
 
-def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
+def find(corpus: Corpus, names: Sequence[str]) -> list[str]:
     """The paths of all files with these names, in any folder, in the order of ``names``."""
     places: dict[str, list[str]] = {name: [] for name in names}
     for path in corpus.names():
@@ -264,9 +270,7 @@ def find(corpus: Folder | Archive, names: Sequence[str]) -> list[str]:
     return [path for name in names for path in places[name]]
 
 
-def stems(
-    corpus: Folder | Archive, endings: Sequence[str], report: collections.Counter[str]
-) -> dict[str, str]:
+def stems(corpus: Corpus, endings: Sequence[str], report: Report) -> dict[str, str]:
     """The paths of files with these endings, by their names without folder and ending. Of equal
     names the first file counts; ``report`` counts the others as ``duplicate_id``.
     """
@@ -294,17 +298,25 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathlib.Path | bytes:
+def path_or_contents(corpus: Corpus, name: str, reason: str) -> pathlib.Path | bytes:
     """The path of a file of a folder, which may be missing; or the contents of an archive's member.
 
     Raises:
       BadInput: ``missing_file``, also if the name leads out of the folder; ``reason`` if the
         archive cannot be read there.
     """
-    if leads_out(name):
-        raise BadInput("missing_file", name)
-    if isinstance(corpus, Folder):
+    if isinstance(corpus, Folder) and not leads_out(name):
         return corpus.path / name
+    return contents(corpus, name, reason)
+
+
+def contents(corpus: Corpus, name: str, reason: str) -> bytes:
+    """The contents of a file.
+
+    Raises:
+      BadInput: ``missing_file``, also if the name leads out of the corpus; ``reason`` if it cannot
+        be read.
+    """
     try:
         return corpus.read(name)
     except FileNotFoundError as error:
@@ -313,7 +325,7 @@ def path_or_contents(corpus: Folder | Archive, name: str, reason: str) -> pathli
         raise BadInput(reason, str(error)) from error
 
 
-def read_text(corpus: Folder | Archive, name: str) -> str:
+def read_text(corpus: Corpus, name: str) -> str:
     """The text of a file that the corpus must have, in UTF-8.
 
     Raises:
@@ -325,17 +337,16 @@ def read_text(corpus: Folder | Archive, name: str) -> str:
         raise ConfigError(f"root={str(corpus.path)!r} has no readable {name} ({error})") from error
 
 
-def read_json(corpus: Folder | Archive, name: str) -> Any:
+def read_json(corpus: Corpus, name: str) -> Any:
     """As ``read_text``, parsed.
 
     Raises:
       ConfigError: it is missing, or no JSON.
     """
+    text = read_text(corpus, name)
     try:
-        return json.loads(read_text(corpus, name))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"root={str(corpus.path)!r}: {name} is no JSON ({error})") from error
 
 

@@ -1,6 +1,5 @@
 """Corpora of pictures with captions."""
 
-import collections
 import dataclasses
 import functools
 import re
@@ -9,11 +8,10 @@ from typing import NamedTuple
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import files
+from fgmm.data.corpora import files, narrations
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.schema import BadInput, Caption, Clip, Unreadable
-from fgmm.data.text.captions import without_markup
 
 CAPTION_LINE = re.compile(r"([^#\t]+)#\d+\t(.*)")
 
@@ -28,10 +26,10 @@ class ListedImages(NamedTuple):
       report: what was left out, by reason.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     paths: Mapping[str, str]
     captions: Mapping[str, tuple[Caption, ...]]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,30 +82,16 @@ class CaptionedImages(FileSource):
         )
 
 
-def encoded(corpus: files.Folder | files.Archive, path: str) -> bytes | Unreadable:
+def encoded(corpus: files.Corpus, path: str) -> bytes | Unreadable:
     """The contents of an image for ``Clip.video``; ``Unreadable`` if it cannot be read."""
     try:
-        return read(corpus, path)
+        return files.contents(corpus, path, "unreadable_video")
     except BadInput as error:
         return Unreadable(error.reason, path)
 
 
-def read(corpus: files.Folder | files.Archive, path: str) -> bytes:
-    """The contents of an image.
-
-    Raises:
-      BadInput: ``missing_file`` or ``unreadable_video``.
-    """
-    try:
-        return corpus.read(path)
-    except FileNotFoundError as error:
-        raise BadInput("missing_file", path) from error
-    except OSError as error:
-        raise BadInput("unreadable_video", str(error)) from error
-
-
 def token_captions(
-    lines: Iterable[str], names: Iterable[str], report: collections.Counter[str]
+    lines: Iterable[str], names: Iterable[str], report: files.Report
 ) -> dict[str, tuple[Caption, ...]]:
     """The captions of images in a token file.
 
@@ -123,9 +107,5 @@ def token_captions(
         if not match:
             report["malformed_line"] += 1
         elif match[1] in captions:
-            text = without_markup(match[2])
-            if text:
-                captions[match[1]].append(Caption(text))
-            else:
-                report["empty_caption"] += 1
+            captions[match[1]] += narrations.untimed([match[2]], report)
     return {name: tuple(found) for name, found in captions.items()}

@@ -1,7 +1,6 @@
 """Corpora of labelled recordings: lists of files with labels, and windows of these files."""
 
 import array
-import collections
 import concurrent.futures
 import csv
 import dataclasses
@@ -48,10 +47,10 @@ class Listing(NamedTuple):
       report: what was left out, by reason; readers of the corpus add to it.
     """
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     entries: Sequence[Entry]
     classes: Mapping[str, tuple[str, ...]]
-    report: collections.Counter[str]
+    report: files.Report
 
     def safe(self) -> list[Entry]:
         """The entries to be read, one for each file. The report counts names that lead out of the
@@ -83,11 +82,9 @@ class RawRecordings:
         """
         (self._label,) = listing.classes
         self.classes, self._corpus, self._kind = listing.classes, listing.corpus, kind
-        self.names, self._groups = Texts(), Texts()
         entries = listing.safe()
-        for entry in entries:
-            self.names.append(entry.name)
-            self._groups.append(entry.group)
+        self.names = Texts(entry.name for entry in entries)
+        self._groups = Texts(entry.group for entry in entries)
         labels = [entry.labels[self._label] for entry in entries]
         one = not any(isinstance(label, tuple) for label in labels)
         self._labels = array.array("q", labels) if one else labels
@@ -196,7 +193,7 @@ class LabelledRecordings(FileSource):
 
 
 def readable(
-    recordings: Sequence[Recording], wanted: str, report: collections.Counter[str]
+    recordings: Sequence[Recording], wanted: str, report: files.Report
 ) -> list[av_files.Header | None]:
     """The headers of recordings; None for those that cannot be used, which the report counts.
 
@@ -221,16 +218,15 @@ def readable(
             if isinstance(header, BadInput):
                 report[header.reason] += 1
                 bad_input.tell(header.reason, recording.name, str(header))
+                header = None
             elif not getattr(header, wanted):
                 report[f"no_{wanted}"] += 1
-            else:
-                headers.append(header)
-                continue
-            headers.append(None)
+                header = None
+            headers.append(header)
     return headers
 
 
-def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | files.Archive:
+def open_root(root: str, layout: str, landmark: str = "") -> files.Corpus:
     """The files of a corpus.
 
     Args:
@@ -250,7 +246,7 @@ def open_root(root: str, layout: str, landmark: str = "") -> files.Folder | file
     return files.rooted(corpus, landmark) if landmark else corpus
 
 
-def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> str:
+def find_table(corpus: files.Corpus, name: str, layout: str) -> str:
     """The path of a file that a corpus must have, in any folder.
 
     Raises:
@@ -262,7 +258,7 @@ def find_table(corpus: files.Folder | files.Archive, name: str, layout: str) -> 
     return found[0]
 
 
-def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+def read_lines(corpus: files.Corpus, name: str) -> list[str]:
     """The lines of a text file that are not blank, stripped.
 
     Raises:
@@ -274,10 +270,10 @@ def read_lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
 
 
 def read_table(
-    corpus: files.Folder | files.Archive,
+    corpus: files.Corpus,
     name: str,
     columns: tuple[str, ...],
-    report: collections.Counter[str],
+    report: files.Report,
     optional: tuple[str, ...] = (),
 ) -> list[dict[str, str]]:
     """The rows of a CSV file whose first line names its columns, without white space around names

@@ -1,10 +1,8 @@
 """Lists of media with captions, one a row: Parquet, CSV, tab-separated and JSON lines."""
 
-import collections
 import csv
 import dataclasses
 import difflib
-import hashlib
 import json
 import math
 import os
@@ -18,20 +16,17 @@ from fgmm.config import ConfigError
 from fgmm.data.corpora import files, narrations, row_index
 from fgmm.data.corpora.arrow_batches import one_line
 from fgmm.data.corpora.source import place
+from fgmm.data.fingerprint import digest
 from fgmm.data.text.captions import without_markup
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+_CAPTION = pa.struct([("text", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("path", pa.string()),
         ("contents", pa.large_binary()),
-        (
-            "captions",
-            pa.list_(
-                pa.struct([("text", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
-            ),
-        ),
+        ("captions", pa.list_(_CAPTION)),
         (row_index.PLACE, pa.float64()),
     ]
 )
@@ -86,13 +81,11 @@ def entries(path: str, columns: Columns, quotes: bool) -> Iterator[row_index.Row
       ConfigError: the list cannot be read, lacks a column, or has one of a wrong type.
     """
     ending = os.path.splitext(path)[1].lower()
-    report: collections.Counter[str] = collections.Counter()
+    report = files.Report()
     if not os.path.exists(path):
         report["missing_file"] += 1
-        batch = _Batch()
-        yield batch.columns, batch.facts(report)
-        return
-    if ending == ".parquet":
+        rows = iter(())
+    elif ending == ".parquet":
         rows = _parquet(path, columns, report)
     elif ending == ".jsonl":
         rows = _json_lines(path, columns, report)
@@ -115,7 +108,7 @@ class _Batch:
 
     def __init__(self):
         self.columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-        self._bytes, self._texts, self._ids = 0, hashlib.sha256(), hashlib.sha256()
+        self._bytes = 0
 
     @property
     def full(self) -> bool:
@@ -125,19 +118,17 @@ class _Batch:
         """Adds a file. Its id is that of the row, or else its path, or else ``number``."""
         name = entry["id"] or entry["path"] or number
         values = {**entry, "id": name, row_index.PLACE: place(entry["path"] or name)}
+        values["captions"] = sorted(entry["captions"], key=lambda said: said["start"])
         for column, found in self.columns.items():
             found.append(values[column])
         self._bytes += len(entry["contents"] or b"")
-        self._ids.update(name.encode() + b"\0")
-        for caption in entry["captions"]:
-            self._texts.update(caption["text"].encode() + b"\0")
 
     def facts(self, report: Mapping[str, int]) -> dict[str, Any]:
-        digests = {"ids": self._ids.hexdigest()[:16], "texts": self._texts.hexdigest()[:16]}
-        return {**digests, "report": dict(report)}
+        texts = (said["text"] for captions in self.columns["captions"] for said in captions)
+        return {"ids": digest(self.columns["id"]), "texts": digest(texts), "report": dict(report)}
 
 
-def _checked(rows: Iterable[_Row], report: collections.Counter[str]) -> Iterator[_Row]:
+def _checked(rows: Iterable[_Row], report: files.Report) -> Iterator[_Row]:
     """Rows in the form of the index; rows that cannot be used are counted and left out."""
     for number, row in enumerate(rows, 1):
         path, contents = path_and_contents(row.get("media"))
@@ -172,9 +163,7 @@ def path_and_contents(media: Any) -> tuple[Any, Any]:
     return (None, media) if isinstance(media, bytes) else (media, None)
 
 
-def _merged(
-    entries: Iterable[_Row], with_ids: bool, report: collections.Counter[str]
-) -> Iterator[_Row]:
+def _merged(entries: Iterable[_Row], with_ids: bool, report: files.Report) -> Iterator[_Row]:
     """Merges consecutive rows of one path. Other rows with a known id are counted and left out."""
     known: set[int] = set()
     current: _Row | None = None
@@ -190,14 +179,10 @@ def _merged(
                 continue
             known.add(key)
         if current is not None:
-            yield _in_order(current)
+            yield current
         current = entry
     if current is not None:
-        yield _in_order(current)
-
-
-def _in_order(entry: _Row) -> _Row:
-    return {**entry, "captions": sorted(entry["captions"], key=lambda said: said["start"])}
+        yield current
 
 
 def _span(start: Any, end: Any) -> tuple[float, float] | None:
@@ -216,7 +201,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _separated(
-    path: str, columns: Columns, report: collections.Counter[str], delimiter: str, quotes: bool
+    path: str, columns: Columns, report: files.Report, delimiter: str, quotes: bool
 ) -> Iterator[_Row]:
     """The rows of a CSV or tab-separated file."""
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
@@ -246,7 +231,7 @@ def _separated(
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
 
 
-def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
+def _json_lines(path: str, columns: Columns, report: files.Report) -> Iterator[_Row]:
     """The rows of a file with an object a line."""
     checked = False
     try:
@@ -268,11 +253,12 @@ def _json_lines(path: str, columns: Columns, report: collections.Counter[str]) -
         raise ConfigError(f"list {path!r} cannot be read ({error})") from error
 
 
-def _parquet(path: str, columns: Columns, report: collections.Counter[str]) -> Iterator[_Row]:
+def _parquet(path: str, columns: Columns, report: files.Report) -> Iterator[_Row]:
     """The rows of a Parquet file; other columns are not read."""
     done = 0
     try:
-        with pa.parquet.ParquetFile(path, memory_map=True) as file:
+        # Arrow takes names of files that are no UTF-8 as bytes only.
+        with pa.memory_map(os.fsencode(path)) as mapped, pa.parquet.ParquetFile(mapped) as file:
             schema = file.schema_arrow
             check_columns(f"list {path!r}", columns, schema)
             wanted = list(columns.given().values())
@@ -291,18 +277,14 @@ def _parquet(path: str, columns: Columns, report: collections.Counter[str]) -> I
         ) from error
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[_Row | None]:
+def _rows_of(batch: pa.RecordBatch) -> list[_Row | None]:
     """The rows of a batch; None for those with text that is no UTF-8."""
     try:
-        yield from batch.to_pylist()
-        return
+        return batch.to_pylist()
     except UnicodeDecodeError:
-        pass
-    for number in range(len(batch)):
-        try:
-            yield batch.slice(number, 1).to_pylist()[0]
-        except UnicodeDecodeError:
-            yield None
+        if len(batch) == 1:
+            return [None]
+        return [_rows_of(batch.slice(number, 1))[0] for number in range(len(batch))]
 
 
 def check_columns(where: str, columns: Columns, schema: pa.Schema) -> None:
@@ -338,17 +320,11 @@ def _there(where: str, column: str, names: Sequence[str]) -> str:
 
 def _is_string(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(
-        test(kind)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    )
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    )
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def _holds_contents(kind: pa.DataType) -> bool:

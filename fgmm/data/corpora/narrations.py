@@ -4,7 +4,6 @@ No text is kept in memory. For a JSON file, memory holds the place of each video
 places are found once, by reading the whole file, and stored beside it.
 """
 
-import collections
 import contextlib
 import csv
 import hashlib
@@ -21,11 +20,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tqdm
+from jaxtyping import UInt64
 
 from fgmm.config import ConfigError
 from fgmm.data.corpora import files
 from fgmm.data.schema import BadInput, Caption
-from fgmm.data.text.captions import said, without_repeats
+from fgmm.data.text.captions import said, without_markup, without_repeats
 
 COLUMNS = ("start", "end", "text")
 
@@ -39,7 +39,7 @@ _ENTRY = re.compile(
 _START, _END = re.compile(rb"\s*+\{"), re.compile(rb"\s*+\}?\s*+\Z")
 
 # What was read, and why rows were left out.
-Narration = tuple[tuple[Caption, ...], collections.Counter[str]]
+Narration = tuple[tuple[Caption, ...], files.Report]
 
 
 class CsvFolder:
@@ -92,9 +92,8 @@ class JsonFile:
 
     def read(self, name: str) -> Narration:
         """As ``CsvFolder.read``."""
-        key = np.uint64(digest(name))
-        place = int(np.searchsorted(self._parts["name"], key))
-        if place == len(self._parts) or self._parts["name"][place] != key:
+        place = find(self._parts["name"], name)
+        if place is None:
             raise BadInput("missing_captions", f"{self._path} has no {name!r}")
         try:
             with open(self._path, "rb") as file:
@@ -186,6 +185,13 @@ def digest(name: str) -> int:
     return int.from_bytes(hashed.digest(), "little")
 
 
+def find(digests: UInt64[np.ndarray, "names"], name: str) -> int | None:
+    """The place of the first digest of a name among sorted ones; None if it is not there."""
+    key = np.uint64(digest(name))
+    place = int(np.searchsorted(digests, key))
+    return place if place < len(digests) and digests[place] == key else None
+
+
 def seconds(time: str | int | float) -> float:
     """The seconds of a time that is a number, or written as hours:minutes:seconds. Raises
     ValueError or TypeError.
@@ -204,7 +210,7 @@ def checked(rows: Iterable[tuple]) -> Narration:
       The captions, and what was left out: ``malformed_line`` counts rows whose times are no
       numbers, are negative or go backward, ``empty_caption`` those without words.
     """
-    cues, left_out = [], collections.Counter()
+    cues, left_out = [], files.Report()
     for start, end, text in rows:
         try:
             begin, stop = float(start), float(end)
@@ -218,6 +224,16 @@ def checked(rows: Iterable[tuple]) -> Narration:
         else:
             cues.append((begin, stop, lines))
     return tuple(without_repeats(sorted(cues, key=lambda cue: cue[:2]))), left_out
+
+
+def untimed(texts: Iterable[str], report: files.Report) -> tuple[Caption, ...]:
+    """Texts as captions of a whole clip, without markup; ``report`` counts those without words as
+    ``empty_caption``.
+    """
+    cleaned = [without_markup(text) for text in texts]
+    if empty := cleaned.count(""):
+        report["empty_caption"] += empty
+    return tuple(Caption(text) for text in cleaned if text)
 
 
 def nearest(captions: tuple[Caption, ...], index: int, count: int) -> tuple[int, int]:

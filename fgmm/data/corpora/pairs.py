@@ -1,6 +1,5 @@
 """Corpora of pairs: recordings or pictures with captions, read row by row."""
 
-import collections
 import dataclasses
 import functools
 import math
@@ -11,11 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import files
+from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.row_index import SplitRows, digest_of, report_of
-from fgmm.data.corpora.source import SECONDS, FileSource, SplitByName
+from fgmm.data.corpora.source import SECONDS, FileSource, SplitByName, left_out
 from fgmm.data.corpora.windows import NarrationWindows
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.media import av_files, joined
@@ -109,13 +109,10 @@ class PairSource(FileSource):
         return RawPairs(self)
 
     def __getitem__(self, index: int) -> Clip:
-        return self._clip(index, None)
+        return self.draw(index, None)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Clip:
-        """The clip of a pair with a window that ``rng`` draws."""
-        return self._clip(index, rng)
-
-    def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+    def draw(self, index: int, rng: np.random.Generator | None) -> Clip:
+        """The clip of a pair with a window that ``rng`` draws; in the middle without it."""
         try:
             pair = self.pair(index)
         except OSError as error:  # what was listed when the corpus was opened has changed
@@ -162,9 +159,7 @@ class RawPairs:
         except OSError as error:
             raise BadInput("unreadable_record", str(error)) from error
         what = "audio" if pair.kind == "audio" else "video"
-        media = (
-            pair.media if isinstance(pair.media, bytes) else pair.media.media(f"unreadable_{what}")
-        )
+        media = _opened(pair.media, f"unreadable_{what}")
         if not isinstance(media, bytes):
             media = _contents(media) if isinstance(media, joined.Part) else pathlib.Path(media)
         return RawRecord(
@@ -187,14 +182,41 @@ class _Names(Sequence):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndexedPairs(SplitByName, PairSource):
-    """Pairs that are listed in an index. Splits are made by the column ``place`` of the index."""
+    """Pairs of files that a pattern names. They are listed in an index, and splits are made by its
+    column ``place``.
+
+    Attributes:
+      called: what a pair, and the files that list them, are called in errors.
+    """
+
+    called: ClassVar[tuple[str, str]]
+
+    @classmethod
+    def is_there(cls, root: str) -> bool:
+        """Whether there is such a file or folder, or ``root`` is a pattern."""
+        return patterns.is_pattern(root) or os.path.exists(root)
+
+    def open(self) -> None:
+        """Opens the index."""
+        if not len(self):
+            pair, listing = self.called
+            reason = left_out(self.report) or f"its {listing} are empty"
+            raise ConfigError(
+                f"root={self.root!r} has no {pair} with media in split {self.split!r} with "
+                f"validation={self.validation}; {reason}"
+            )
+
+    @functools.cached_property
+    def _folder(self) -> str:
+        """The folder that paths in the index are relative to."""
+        return patterns.folder_of(self.root)
 
     def listed(self) -> ArrowBatches:
         """Opens the index."""
         raise NotImplementedError
 
     @property
-    def report(self) -> collections.Counter[str]:
+    def report(self) -> files.Report:
         """What was left out when the index was made, of all splits, by reason."""
         return report_of(self._listed)
 
@@ -290,12 +312,15 @@ def _kind_of_file(media: Recording) -> str:
 def _picture(pair: Pair) -> bytes | Unreadable:
     """The contents of a picture for ``Clip.video``."""
     try:
-        if isinstance(pair.media, bytes):
-            return pair.media
-        found = pair.media.media("unreadable_video")
+        found = _opened(pair.media, "unreadable_video")
         return found if isinstance(found, bytes) else _contents(found)
     except BadInput as error:
         return Unreadable(error.reason, f"{pair.clip_id}: {error}")
+
+
+def _opened(media: MediaFile | bytes, reason: str) -> av_files.Media:
+    """As ``MediaFile.media``; contents as they are."""
+    return media if isinstance(media, bytes) else media.media(reason)
 
 
 def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
@@ -322,8 +347,7 @@ def _contents(media: str | os.PathLike[str] | joined.Part) -> bytes:
 def _duration(media: MediaFile | bytes) -> float:
     """The duration of a recording in seconds, by its header; infinite if that cannot be read."""
     try:
-        found = media if isinstance(media, bytes) else media.media("unreadable_video")
-        return av_files.read_header(found).duration
+        return av_files.read_header(_opened(media, "unreadable_video")).duration
     except BadInput:  # which is counted when pictures and sound are read
         return math.inf
 

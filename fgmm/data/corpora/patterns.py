@@ -35,7 +35,10 @@ def named(path: str, endings: tuple[str, ...]) -> list[str]:
       ConfigError: the braces stand for more than a million names.
     """
     if not is_pattern(path):
-        return sorted(_below(path, endings)) if os.path.isdir(path) else [path]
+        if not os.path.isdir(path):
+            return [path]
+        below = (name for name in files.Folder(path).names() if name.lower().endswith(endings))
+        return sorted(os.path.join(path, name) for name in below)
     spelled = list(itertools.islice(expanded(path), _MOST + 1))
     if len(spelled) > _MOST:
         raise ConfigError(
@@ -78,9 +81,3 @@ def _choices(text: str) -> Iterator[str]:
     width = len(bounds[1]) if bounds[1].startswith("0") else 0
     for number in range(first, last + 1) if first <= last else range(first, last - 1, -1):
         yield f"{number:0{width}d}"
-
-
-def _below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
-    for name in files.Folder(folder).names():
-        if name.lower().endswith(endings):
-            yield os.path.join(folder, name)

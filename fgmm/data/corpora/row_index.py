@@ -23,7 +23,8 @@ from absl import logging
 from fgmm.config import ConfigError
 from fgmm.data.corpora import files, patterns
 from fgmm.data.corpora.arrow_batches import FACTS, ArrowBatches
-from fgmm.data.fingerprint import digest
+from fgmm.data.corpora.ranges import Ranges
+from fgmm.data.fingerprint import digest, encoded
 
 # The version of the format; an index of another version is not read.
 _FORMAT = "1"
@@ -63,7 +64,7 @@ def opened(
       ConfigError: no folder for the index can be written; or ``read`` raises it.
     """
     named = [*options, *map(os.path.abspath, paths)]
-    key = hashlib.sha256("\0".join([_FORMAT, str(schema), *named]).encode()).hexdigest()
+    key = hashlib.sha256(encoded("\0".join([_FORMAT, str(schema), *named]))).hexdigest()
     file = f"{name}-{key[:12]}{patterns.INDEX}"
     known = [index for path in (pathlib.Path(folder), _cache()) if (index := _stored(path / file))]
     wanted = [(os.path.relpath(path, folder), *files.state(path)) for path in paths]
@@ -120,7 +121,9 @@ def _write(
     unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
     shown = tqdm.tqdm(wanted, desc="index", unit=" files", delay=3, disable=None)
     try:
-        with pa.OSFile(str(unfinished), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+        # Arrow takes names of files that are no UTF-8 as bytes only.
+        out = pa.OSFile(os.fsencode(unfinished), "wb")
+        with out, pa.ipc.new_stream(out, schema) as stream:
             for (file, size, modified), path in zip(shown, paths, strict=True):
                 if before is not None and (numbers := kept.get((file, size, modified))):
                     for number in numbers:
@@ -171,9 +174,9 @@ def _sorted(
     return batch, {"places": [*distinct[:2].tolist(), *distinct[-1:].tolist()]}
 
 
-def report_of(index: ArrowBatches) -> collections.Counter[str]:
+def report_of(index: ArrowBatches) -> files.Report:
     """What was left out of all files, by reason."""
-    found: collections.Counter[str] = collections.Counter()
+    found = files.Report()
     for facts in index.facts:
         found.update(facts.get("report", {}))
     return +found
@@ -198,19 +201,17 @@ class SplitRows:
         cuts = np.array(
             [
                 np.searchsorted(index.batch(number)[PLACE].to_numpy(), border) if count else 0
-                for number, count in enumerate(index.counts)
+                for number, count in enumerate(index.rows.lengths)
             ],
             np.int64,
         )
         self._first = np.zeros_like(cuts) if below else cuts
-        self._ends = np.cumsum(cuts if below else index.counts - cuts)
+        self._ranges = Ranges(cuts if below else index.rows.lengths - cuts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._ranges)
 
     def find(self, index: int) -> tuple[int, int]:
         """The batch that holds a row of the split, and the number of the row in the batch."""
-        index = range(len(self))[index]
-        batch = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[batch - 1]) if batch else 0
-        return batch, int(self._first[batch]) + index - before
+        batch, row = self._ranges.find(index)
+        return batch, int(self._first[batch]) + row

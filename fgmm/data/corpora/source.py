@@ -112,10 +112,6 @@ class SplitByName(FileSource):
         border = self.validation if border is None else border
         return (place(name) < border) == (self.split == "validation")
 
-    def border(self, names: Iterable[str]) -> float:
-        """The place below which files are in ``validation``; see ``border_of``."""
-        return self.border_of(place(name) for name in names)
-
     def border_of(self, found: Iterable[float]) -> float:
         """The place below which files are in ``validation``. It is the option ``validation``, moved
         if needed so that of two or more files each split has one, unless the option is 0 or 1.

@@ -11,6 +11,7 @@ clip: float16 numbers [T,H,W,E], little-endian. For a clip whose pictures could 
 are no numbers, and the JSON says why.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -159,11 +160,10 @@ def clip_of(record: bytes, shape: tuple[int, ...]) -> Clip:
     reason = head["unreadable"]
     if not {reason, *head["problems"]} <= {"", *REASONS}:
         raise ValueError(f"unknown reasons {reason!r}, {head['problems']}")
-    video = (
-        Unreadable(reason, "when features were computed")
-        if reason
-        else FeatureMap(np.frombuffer(body, _DTYPE).reshape(shape))
-    )
+    if reason:
+        video = Unreadable(reason, "when features were computed")
+    else:
+        video = FeatureMap(np.frombuffer(body, _DTYPE).reshape(shape))
     return Clip(
         clip_id=str(head["clip_id"]),
         video=video,
@@ -207,10 +207,7 @@ def record_count(path: pathlib.Path) -> int:
     if not path.exists():
         return -1
     try:
-        reader = ArrayRecordReader(os.fspath(path))
-        try:
+        with contextlib.closing(ArrayRecordReader(os.fspath(path))) as reader:
             return reader.num_records()
-        finally:
-            reader.close()
     except Exception:  # ArrayRecord raises nearly anything for damaged files
         return -1

@@ -26,17 +26,13 @@ from fgmm.data.schema import BadInput
 ENDING = ".tar"
 # Endings of members with captions, metadata or the class of a sample.
 TEXTS = ("txt", "json", "cls")
+_MEMBER = pa.struct([("ending", pa.string()), ("first", pa.int64()), ("size", pa.int64())])
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("group", pa.string()),
         ("kind", pa.string()),
-        (
-            "members",
-            pa.list_(
-                pa.struct([("ending", pa.string()), ("first", pa.int64()), ("size", pa.int64())])
-            ),
-        ),
+        ("members", pa.list_(_MEMBER)),
         (row_index.PLACE, pa.float64()),
     ]
 )
@@ -92,24 +88,17 @@ def contents(members: Mapping[str, Member]) -> dict[str, bytes]:
         return {}
     any_of_them = next(iter(members.values()))
     try:
-        file = os.open(any_of_them.path, os.O_RDONLY)
-        try:
+        with open(any_of_them.path, "rb", buffering=0) as opened:
+            file = opened.fileno()
             now = os.fstat(file)
             _demand_same(any_of_them, (now.st_size, now.st_mtime_ns))
-            places = {
-                ending: (member.first, member.first + member.size)
-                for ending, member in members.items()
-            }
-            start = min(first for first, _ in places.values())
-            end = max(past for _, past in places.values())
-            if end - start > _NEAR + sum(past - first for first, past in places.values()):
-                return {
-                    e: os.pread(file, past - first, first) for e, (first, past) in places.items()
-                }
+            start = min(member.first for member in members.values())
+            end = max(member.first + member.size for member in members.values())
+            if end - start > _NEAR + sum(member.size for member in members.values()):
+                return {e: os.pread(file, m.size, m.first) for e, m in members.items()}
             data = os.pread(file, end - start, start)
-            return {e: data[first - start : past - start] for e, (first, past) in places.items()}
-        finally:
-            os.close(file)
+            places = {e: (m.first - start, m.first - start + m.size) for e, m in members.items()}
+            return {e: data[first:past] for e, (first, past) in places.items()}
     except FileNotFoundError as error:
         raise BadInput("missing_file", any_of_them.path) from error
     except OSError as error:
@@ -139,7 +128,7 @@ def samples(path: str, folder: str) -> Iterator[row_index.Rows]:
     Raises:
       ConfigError: the shard is compressed, or no tar file.
     """
-    report: collections.Counter[str] = collections.Counter()
+    report = files.Report()
     rows: dict[str, list] = {name: [] for name in SCHEMA.names}
     said, classes = hashlib.sha256(), 0
     if not os.path.exists(path):
@@ -222,7 +211,7 @@ def _file(path: str) -> BinaryIO:
 
 
 def _gathered(
-    file: BinaryIO, path: str, report: collections.Counter[str]
+    file: BinaryIO, path: str, report: files.Report
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Where the members of each sample are, (first byte, size) by key and ending, in order."""
     found: dict[str, dict[str, tuple[int, int]]] = collections.defaultdict(dict)

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class WrappedSource:
       report: what the other source left out.
     """
 
+    # Attributes that are those of the other source, where it has them.
+    _kept: ClassVar[tuple[str, ...]] = ("feature_shape", "least_frames")
+
     source: Mapping = option(help="The corpus, as in config.data.source.")
     seed: int = option(0, low=0, high=2**32 - 1, help="Of what is drawn once.")
     seconds: float = option(2.0, low=0, help=f"{SECONDS} Of a source that says nothing else.")
@@ -37,7 +40,7 @@ class WrappedSource:
           ConfigError: an option makes no sense, or the other source cannot be opened.
         """
         check_options(self)
-        for name in ("feature_shape", "least_frames"):
+        for name in self._kept:
             if hasattr(self._source, name):
                 object.__setattr__(self, name, getattr(self._source, name))
         # A source has the method ``draw`` only if it draws: callers look whether it is there.
@@ -48,11 +51,15 @@ class WrappedSource:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Clip:
+        return self._draw(index, None)
+
+    def _draw(self, index: int, rng: np.random.Generator | None) -> Clip:
+        """Clip ``index``, with the random choices of the other source if there is an ``rng``."""
         raise NotImplementedError
 
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        """Clip ``index`` with the random choices of the other source."""
-        raise NotImplementedError
+    def _other(self, index: int, rng: np.random.Generator | None) -> Clip:
+        """A clip of the other source."""
+        return self._source[index] if rng is None else self._source.draw(index, rng)
 
     @functools.cached_property
     def _source(self) -> Any:

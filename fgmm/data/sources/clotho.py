@@ -11,14 +11,11 @@ that load_clotho_dataset reads in github.com/Labbeti/aac-datasets,
 src/aac_datasets/datasets/functional/clotho.py. Retrieval is evaluated on ``evaluation``.
 """
 
-import collections
 import dataclasses
 from typing import ClassVar
 
 from fgmm.config.option import option
-from fgmm.data.corpora import described, files, labelled
-from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
+from fgmm.data.corpora import described, files, labelled, narrations
 
 SPLITS = ("development", "validation", "evaluation")
 _CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
@@ -49,7 +46,7 @@ class Source(described.DescribedSegments):
     def listed(self) -> described.Listing:
         """Reads the CSV file of the split."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         table = labelled.find_table(corpus, _list_of(self.split), _LAYOUT)
         paths = _sounds(corpus, self.split)
         found: dict[str, described.Segment] = {}
@@ -58,9 +55,7 @@ class Source(described.DescribedSegments):
             if name in found:
                 report["duplicate_id"] += 1
                 continue
-            texts = [without_markup(row[column]) for column in _CAPTIONS]
-            report["empty_caption"] += texts.count("")
-            said = tuple(Caption(text) for text in texts if text)
+            said = narrations.untimed((row[column] for column in _CAPTIONS), report)
             found[name] = described.Segment(name, paths.get(name, name), said)
         return described.Listing(corpus, list(found.values()), +report)
 
@@ -69,7 +64,7 @@ def _list_of(split: str) -> str:
     return f"clotho_captions_{split}.csv"
 
 
-def _sounds(corpus: files.Folder | files.Archive, split: str) -> dict[str, str]:
+def _sounds(corpus: files.Corpus, split: str) -> dict[str, str]:
     """The paths of sounds by their file names. The same name may be in several splits, so if files
     are in folders with the split's name, only these files count.
     """

@@ -8,7 +8,6 @@
 Piczak: ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
 """
 
-import collections
 import dataclasses
 from typing import ClassVar
 
@@ -51,7 +50,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the table."""
         corpus = labelled.open_root(self.root, _LAYOUT, _TABLE)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         entries = []
         for row in labelled.read_table(corpus, _TABLE, _COLUMNS, report):
             category = files.words(row["category"].replace("_", " "))

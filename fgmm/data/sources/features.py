@@ -8,22 +8,21 @@ import collections
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 from typing import Any
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from fgmm import remote
 from fgmm.config import ConfigError
-from fgmm.config.option import check_options, option
+from fgmm.config.option import option
 from fgmm.data.corpora import stored_features
+from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Clip, Unreadable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(FileSource):
     """The clips of the corpus in its order, with their captions and labels, without sound.
 
     A clip whose pictures could not be read when features were computed is masked for the same
@@ -40,16 +39,12 @@ class Source:
     start: int = option(0, low=0, help="The first clip, in the order of the corpus.")
     stop: int = option(0, low=0, help="The clip after the last; 0 for all to the end.")
 
-    def __post_init__(self):
+    def open(self) -> None:
         """Opens the shards.
 
         Raises:
           ConfigError: the folder is missing, or a shard of it is missing or damaged.
         """
-        check_options(self)
-        remote.refuse(self.root, "root")
-        # A shell does not expand ``~`` after ``=``.
-        object.__setattr__(self, "root", os.path.expanduser(self.root))
         for shard, clips in enumerate(self._listing.shards):
             path = self._listing.path(self._folder, shard)
             found = stored_features.record_count(path)
@@ -75,11 +70,8 @@ class Source:
 
     @functools.cached_property
     def _records(self) -> Any:
-        paths = [
-            str(self._listing.path(self._folder, shard))
-            for shard in range(len(self._listing.shards))
-        ]
-        return ArrayRecordDataSource(paths)
+        shards = range(len(self._listing.shards))
+        return ArrayRecordDataSource([str(self._listing.path(self._folder, i)) for i in shards])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}

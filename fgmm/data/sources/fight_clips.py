@@ -9,11 +9,10 @@
 Akti, Tataroglu, Ekenel: Vision-based Fight Detection from Surveillance Cameras, IPTA 2019.
 """
 
-import collections
 import dataclasses
 from typing import ClassVar
 
-from fgmm.data.corpora import labelled
+from fgmm.data.corpora import files, labelled
 
 _TABLE = "clips.csv"
 _LAYOUT = f"the layout is {_TABLE}, fight/, noFight/"
@@ -37,7 +36,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the table."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         entries = []
         for row in labelled.read_table(corpus, _TABLE, ("filename", "label", "group"), report):
             if row["label"] in CLASSES["action"]:

@@ -11,7 +11,6 @@
 Hodosh, Young, Hockenmaier: Framing Image Description as a Ranking Task, JAIR 47, 2013.
 """
 
-import collections
 import dataclasses
 import os
 import pathlib
@@ -53,7 +52,7 @@ class Source(images.CaptionedImages):
             raise ConfigError(
                 f"root={root!r} does not exist; give the folder or archive of Flickr8k: {_LAYOUT}"
             )
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         corpus, texts = _open(root)
         names = _distinct(_lines(texts, listing, root, report), report)
         if not names:
@@ -64,9 +63,7 @@ class Source(images.CaptionedImages):
         return images.ListedImages(corpus, paths, captions, +report)
 
 
-def _lines(
-    texts: files.Folder | files.Archive, name: str, root: str, report: collections.Counter[str]
-) -> list[str]:
+def _lines(texts: files.Corpus, name: str, root: str, report: files.Report) -> list[str]:
     """The lines of a text file that are not blank; those that are no UTF-8 are counted."""
     try:
         data = texts.read(name)
@@ -81,7 +78,7 @@ def _lines(
     return [line for line in lines if line.strip()]
 
 
-def _distinct(lines: list[str], report: collections.Counter[str]) -> list[str]:
+def _distinct(lines: list[str], report: files.Report) -> list[str]:
     names: dict[str, None] = {}
     for line in lines:
         name = line.strip()
@@ -94,7 +91,7 @@ def _distinct(lines: list[str], report: collections.Counter[str]) -> list[str]:
     return list(names)
 
 
-def _image_folder(corpus: files.Folder | files.Archive, names: list[str], root: str) -> str:
+def _image_folder(corpus: files.Corpus, names: list[str], root: str) -> str:
     for folder in _IMAGE_FOLDERS:
         if any(f"{folder}/{name}" in corpus for name in names):
             return folder
@@ -103,7 +100,7 @@ def _image_folder(corpus: files.Folder | files.Archive, names: list[str], root: 
     )
 
 
-def _open(root: str) -> tuple[files.Folder | files.Archive, files.Folder | files.Archive]:
+def _open(root: str) -> tuple[files.Corpus, files.Corpus]:
     """Where the images and where the texts are."""
     official = [pathlib.Path(root) / name for name in _OFFICIAL_ARCHIVES]
     if all(path.is_file() for path in official):

@@ -9,8 +9,8 @@ In a config, to train on four of five folds when the first one is the test part:
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -34,6 +34,8 @@ class Source(WrappedSource):
       parts: those of the other source that have clips here, where it has some.
       report: what the other source left out, and ``no_label`` for its clips without the label.
     """
+
+    _kept: ClassVar[tuple[str, ...]] = (*WrappedSource._kept, "classes")
 
     label: str = option(help="The kind of label by which folds are stratified.")
     take: tuple[int, ...] = option(low=1, help="Which folds, from 1.")
@@ -76,10 +78,6 @@ class Source(WrappedSource):
         return tuple(part for part in taken if part.clips)
 
     @property
-    def classes(self) -> Mapping[str, tuple[str, ...]]:
-        return self._source.classes
-
-    @property
     def report(self) -> collections.Counter[str]:
         unlabelled = int(np.sum(self._labelled.owner < 0))
         return super().report + collections.Counter({"no_label": unlabelled})
@@ -87,8 +85,5 @@ class Source(WrappedSource):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> Clip:
-        return self._source[int(self._records[index])]
-
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        return self._source.draw(int(self._records[index]), rng)
+    def _draw(self, index: int, rng: np.random.Generator | None) -> Clip:
+        return self._other(int(self._records[index]), rng)

@@ -11,7 +11,6 @@ Kuehne, Jhuang, Garrote, Poggio, Serre: HMDB: A Large Video Database for Human M
 ICCV 2011.
 """
 
-import collections
 import dataclasses
 import os
 import posixpath
@@ -47,7 +46,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the lists of the fold."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         lists = {}
         for path in corpus.names():
             match = _LIST.fullmatch(posixpath.basename(path))

@@ -9,9 +9,9 @@
 A list may name files instead, in a column ``video_path`` or ``path``, below ``videos``.
 """
 
-import collections
 import csv
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -30,6 +30,12 @@ from fgmm.data.preparation.raw import RawRecord
 from fgmm.data.schema import BadInput, Clip
 from fgmm.data.text.texts import Texts
 
+# Options that name a part of the corpus: how it is looked for, and what it is.
+_PARTS = {
+    "listing": (os.path.isfile, "file"),
+    "videos": (os.path.isdir, "folder"),
+    "captions": (os.path.exists, "folder or JSON file"),
+}
 _PATH_COLUMNS = ("video_path", "path")
 # Files of the list that are looked for when the corpus is opened.
 _LOOKED_FOR = 1000
@@ -50,9 +56,8 @@ class VideoList:
         Raises:
           ConfigError: something of the layout is missing.
         """
-        parts = {key: getattr(source, key) for key in ("listing", "videos", "captions")}
-        self.listing, videos, captions = _layout(source.root, **parts)
-        self.report: collections.Counter[str] = collections.Counter()
+        self.listing, videos, captions = _layout(source)
+        self.report = files.Report()
         self.folder = files.Folder(videos)
         self.names, self._paths = Texts(), Texts()
         known: set[int] = set()
@@ -93,7 +98,7 @@ class VideoList:
         try:
             return self._captions.read(self.names[index])
         except BadInput as error:
-            return (), collections.Counter({error.reason: 1})
+            return (), files.Report({error.reason: 1})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,8 +141,8 @@ class Source(SplitByName):
     def open(self) -> None:
         """Reads the list, and looks for its first files."""
         listed = self._listed
-        recordings = (listed.recording(i) for i in range(min(_LOOKED_FOR, len(self))))
-        if not any(recording.name in listed.folder for recording in recordings):
+        first = itertools.islice(listed.files(), _LOOKED_FOR)
+        if not any(path in listed.folder for _, path in first):
             raise ConfigError(
                 f"listing={str(listed.listing)!r} has no video of split {self.split!r} with "
                 f"validation={self.validation} that is in {str(listed.folder.path)!r}; change that "
@@ -161,13 +166,10 @@ class Source(SplitByName):
         return len(self._listed)
 
     def __getitem__(self, index: int) -> Clip:
-        return self._clip(index, None)
+        return self.draw(index, None)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Clip:
-        """The clip of a video around a narration that ``rng`` draws."""
-        return self._clip(index, rng)
-
-    def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+    def draw(self, index: int, rng: np.random.Generator | None) -> Clip:
+        """The clip of a video around a narration that ``rng`` draws; the middle one without it."""
         index = range(len(self))[index]
         spoken, missing = self._listed.narration(index)
         window = NarrationWindows(self.seconds, self.minimum, self.candidates)
@@ -183,25 +185,25 @@ class Source(SplitByName):
         )
 
 
-def _layout(root: str, **parts: str) -> list[pathlib.Path]:
+def _layout(source: Source) -> list[pathlib.Path]:
     """The paths of the parts, all of which exist."""
+    root = source.root
     if not root or not os.path.isdir(root):
         raise ConfigError(
             f"root={root!r} is no folder; give the one with HowTo100M's list, videos and captions, "
             "as fgmm/data/sources/howto100m.py shows them"
         )
     paths = []
-    for key, name in parts.items():
+    for key, (exists, kind) in _PARTS.items():
+        name = getattr(source, key)
         paths.append(path := pathlib.Path(root, name))
-        exists = {"listing": path.is_file, "videos": path.is_dir, "captions": path.exists}[key]
-        if not name or not exists():
-            kind = {"listing": "file", "videos": "folder", "captions": "folder or JSON file"}[key]
+        if not name or not exists(path):
             raise ConfigError(f"{key}={name!r}: there is no {kind} {str(path)!r}")
     return paths
 
 
 def _listed(
-    listing: pathlib.Path, folder: files.Folder, report: collections.Counter[str]
+    listing: pathlib.Path, folder: files.Folder, report: files.Report
 ) -> Iterator[tuple[str, str]]:
     """Ids of the listed videos with their files' paths below the folder."""
     try:
@@ -219,7 +221,8 @@ def _listed(
                 path = (row[path_column] or "").strip() if path_column else ""
                 path = files.within(folder, path)
                 name = (row.get("video_id") or pathlib.PurePosixPath(path).stem).strip()
-                if not _plain(name) or "/" in name or (path_column and not _plain(path)):
+                lacking = not name or (path_column and not path)
+                if lacking or "/" in name or files.leads_out(name) or files.leads_out(path):
                     report["malformed_line"] += 1
                 elif path := path or find(name):
                     yield name, path
@@ -229,15 +232,10 @@ def _listed(
         raise ConfigError(f"listing={str(listing)!r} cannot be read ({error})") from error
 
 
-def _plain(path: str) -> bool:
-    """Whether a path stays below the folder that it is relative to."""
-    return bool(path) and not os.path.isabs(path) and ".." not in path.split("/")
-
-
 class _Finder:
     """Paths of the video files below a folder, by their names without ending."""
 
-    def __init__(self, folder: files.Folder, report: collections.Counter[str]):
+    def __init__(self, folder: files.Folder, report: files.Report):
         self._paths = Texts()
         names = np.fromiter(self._walked(folder), np.uint64)
         self._order = np.argsort(names, kind="stable")
@@ -247,11 +245,8 @@ class _Finder:
 
     def __call__(self, name: str) -> str:
         """The path of the first file of that name in the order of the folder, or an empty one."""
-        key = narrations.digest(name)
-        found = int(np.searchsorted(self._names, np.uint64(key)))
-        if found == len(self._names) or self._names[found] != key:
-            return ""
-        return self._paths[int(self._order[found])]
+        found = narrations.find(self._names, name)
+        return "" if found is None else self._paths[int(self._order[found])]
 
     def _walked(self, folder: files.Folder) -> Iterator[int]:
         for path in folder.names():

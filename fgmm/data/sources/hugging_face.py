@@ -27,12 +27,11 @@ import numpy as np
 
 from fgmm.config import ConfigError
 from fgmm.config.option import allowed, option
-from fgmm.data.corpora import lists
+from fgmm.data.corpora import files, lists, narrations
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import Pair, PairSource, of_file
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.fingerprint import Fingerprint, digest
-from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # A split, and rows of it: train, train[:90%], train[1000:2000].
@@ -132,17 +131,15 @@ class Source(PairSource):
         return {"label": tuple(names)} if self.label else {}
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
-        """Past the last row of each batch of all files, int64."""
-        counts = [file.counts for file in self._listed.files]
-        return np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]))
+    def _rows(self) -> Ranges:
+        """The rows of each file."""
+        return Ranges(len(file.rows) for file in self._listed.files)
 
     @functools.cached_property
     def _numbers(self) -> range:
         """The rows of the split, or of the part of it that is asked for."""
-        rows = int(self._ends[-1]) if len(self._ends) else 0
-        bounds = _SPLIT.fullmatch(self.split).groups()[1:]
-        first, past = (_bound(text, rows) for text in bounds)
+        rows = len(self._rows)
+        first, past = (_bound(text, rows) for text in _SPLIT.fullmatch(self.split).groups()[1:])
         return range(rows)[first:past]
 
     def __len__(self) -> int:
@@ -155,25 +152,25 @@ class Source(PairSource):
     def pair(self, index: int) -> Pair:
         """The row of a number."""
         name = self.name(index)
-        columns = [self.media, self.caption, *([self.label] if self.label else [])]
+        columns = filter(None, (self.media, self.caption, self.label))
         row = self._row(self._numbers[index], *columns)
         texts = row[self.caption] if isinstance(row[self.caption], list) else [row[self.caption]]
-        cleaned = [without_markup(text) for text in texts if text is not None]
-        problems = collections.Counter(empty_caption=cleaned.count(""))
+        problems = files.Report()
+        captions = narrations.untimed((text for text in texts if text is not None), problems)
         label = row.get(self.label)
         path, contents = lists.path_and_contents(row[self.media])
         return of_file(
             *(name, path, contents, self.folder or self._listed.folder),
-            tuple(Caption(text) for text in cleaned if text),
+            captions,
             labels={} if label is None or label < 0 else {"label": label},
-            problems=+problems,
+            problems=problems,
         )
 
     def fingerprint(self) -> Fingerprint:
         """The number of clips; digests of the files' names and rows, of some captions, and of the
         sizes of the files.
         """
-        named = [f"{file.path.name} {file.counts.sum()}" for file in self._listed.files]
+        named = [f"{file.path.name} {len(file.rows)}" for file in self._listed.files]
         sampled = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int))
         said = (self._row(self._numbers[int(i)], self.caption)[self.caption] for i in sampled)
         return {
@@ -184,13 +181,9 @@ class Source(PairSource):
         }
 
     def _row(self, number: int, *columns: str) -> dict[str, Any]:
-        batch = int(np.searchsorted(self._ends, number, side="right"))
-        place = number - (int(self._ends[batch - 1]) if batch else 0)
-        for file in self._listed.files:
-            if batch < len(file.counts):
-                return file.row(batch, place, *columns)
-            batch -= len(file.counts)
-        raise IndexError(number)
+        found, place = self._rows.find(number)
+        file = self._listed.files[found]
+        return file.row(*file.rows.find(place), *columns)
 
 
 def _bound(text: str | None, rows: int) -> int | None:
@@ -260,7 +253,7 @@ def _loaded(name: str, configuration: str, split: str) -> Dataset:
             f"({_one_line(error)})"
         ) from error
     files = tuple(_open(pathlib.Path(file["filename"])) for file in loaded.cache_files)
-    rows = sum(int(file.counts.sum()) for file in files)
+    rows = sum(len(file.rows) for file in files)
     if rows != len(loaded):
         raise ConfigError(
             f"root={name!r}: its files have {rows} rows, the split {len(loaded)}; save it with "

@@ -49,7 +49,7 @@ class Source(images.CaptionedImages):
     def listed(self) -> images.ListedImages:
         """Reads the annotations."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         path = self.annotations or _only(corpus, self.root)
         read = _karpathy if path.lower().endswith(".json") else _listed
         captions = read(corpus, path, self.split, report)
@@ -69,7 +69,7 @@ class Source(images.CaptionedImages):
         return images.ListedImages(corpus, paths, captions, +report)
 
 
-def _only(corpus: files.Folder | files.Archive, root: str) -> str:
+def _only(corpus: files.Corpus, root: str) -> str:
     """The one file of annotations; token files count where there is no JSON."""
     found = files.find(corpus, _JSON) or files.find(corpus, _TOKENS)[:1]
     if len(found) != 1:
@@ -83,7 +83,7 @@ def _only(corpus: files.Folder | files.Archive, root: str) -> str:
 
 
 def _karpathy(
-    corpus: files.Folder | files.Archive, path: str, split: str, report: collections.Counter[str]
+    corpus: files.Corpus, path: str, split: str, report: files.Report
 ) -> dict[str, tuple[Caption, ...]]:
     """The captions of the images of a split of a JSON file, by their paths in it."""
     content = files.read_json(corpus, path)
@@ -114,7 +114,7 @@ def _karpathy(
 
 
 def _listed(
-    corpus: files.Folder | files.Archive, path: str, split: str, report: collections.Counter[str]
+    corpus: files.Corpus, path: str, split: str, report: files.Report
 ) -> dict[str, tuple[Caption, ...]]:
     """The captions in a token file of the images that the list ``split`` names, by these names."""
     lines = labelled.read_lines(corpus, path)

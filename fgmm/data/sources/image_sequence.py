@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, images, labelled
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.corpora.source import FileSource
 from fgmm.data.fingerprint import Members
 from fgmm.data.media import decode
@@ -43,9 +44,9 @@ Story = tuple[str, list[Page]]
 class Listing(NamedTuple):
     """The stories of a split, and what was left out."""
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     stories: list[Story]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Source(FileSource):
     @classmethod
     def splits(cls, root: str) -> tuple[str, ...]:
         """The splits of the stories."""
-        return tuple(sorted(_stories(root, collections.Counter())[1]))
+        return tuple(sorted(_stories(root, files.Report())[1]))
 
     def open(self) -> None:
         """Reads the list."""
@@ -83,7 +84,7 @@ class Source(FileSource):
 
     def listed(self) -> Listing:
         """Reads the list."""
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         corpus, stories = _stories(self.root, report)
         if self.split not in stories:
             allowed = ", ".join(sorted(stories))
@@ -99,17 +100,16 @@ class Source(FileSource):
         return Members(self._listed.corpus, names, (page.text for page in shown))
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
-        return np.cumsum([len(pages) for _, pages in self._listed.stories])
+    def _ranges(self) -> Ranges:
+        """The pages of each story."""
+        return Ranges(len(pages) for _, pages in self._listed.stories)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._ranges)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number, own = self._ranges.find(index)
         corpus, (name, pages) = self._listed.corpus, self._listed.stories[number]
-        own = index - int(self._ends[number]) + len(pages)
         shown = around(own, self.pages, len(pages))
         said = around(own, self.candidates, len(pages))
         return Clip(
@@ -128,9 +128,7 @@ class Source(FileSource):
         )
 
 
-def _stories(
-    root: str, report: collections.Counter[str]
-) -> tuple[files.Folder | files.Archive, dict[str, list[Story]]]:
+def _stories(root: str, report: files.Report) -> tuple[files.Corpus, dict[str, list[Story]]]:
     """The corpus, and its stories by split."""
     corpus = labelled.open_root(root, _LAYOUT, _STORIES)
     stories: dict[str, list[Story]] = collections.defaultdict(list)
@@ -167,13 +165,13 @@ def around(index: int, count: int, whole: int) -> range:
 class _PagesShown:
     """Pages as the pictures of a clip."""
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     paths: tuple[str, ...]
 
     def fill(self, out: UInt8[np.ndarray, "T H W 3"], resizing: Resizing = CROPPED) -> None:
         """Writes T pages, chosen as in ``decode.fit_frames``."""
         for i, chosen in enumerate(decode.chosen_frames(len(self.paths), len(out)).tolist()):
-            data = images.read(self.corpus, self.paths[chosen])
+            data = files.contents(self.corpus, self.paths[chosen], "unreadable_video")
             out[i] = decode.read_image(data, *out.shape[1:3], resizing)[0]
 
     def frames(self, count: int, size: int) -> UInt8[np.ndarray, "t h w 3"]:
@@ -183,7 +181,7 @@ class _PagesShown:
         return out
 
 
-def _page(entry: Any, report: collections.Counter[str]) -> Page | None:
+def _page(entry: Any, report: files.Report) -> Page | None:
     image, text = (entry.get("image"), entry.get("text")) if isinstance(entry, dict) else ("", "")
     if isinstance(image, str) and image:
         return Page(image, without_markup(text) if isinstance(text, str) else "")

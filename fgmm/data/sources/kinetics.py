@@ -12,7 +12,6 @@ A file is named after its video and the seconds it was cut from, with six digits
 Kay et al.: The Kinetics Human Action Video Dataset, 2017, arXiv 1705.06950.
 """
 
-import collections
 import dataclasses
 
 from fgmm.config import ConfigError
@@ -57,7 +56,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the tables."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         found = {name: files.find(corpus, names) for name, names in _TABLES.items()}
         table = self.table or next(iter(found[self.split]), "")
         if not table:
@@ -67,7 +66,7 @@ class Source(labelled.LabelledRecordings):
         for path in {path for places in found.values() for path in places[:1]} | {table}:
             # A row without times names a class, too, so that splits agree. What is wrong in tables
             # of other splits is counted when those are opened.
-            uncounted: collections.Counter[str] = collections.Counter()
+            uncounted = files.Report()
             others = labelled.read_table(corpus, path, _COLUMNS[1:2], uncounted, _COLUMNS[:1])
             labels |= {files.words(row["label"]) for row in others} - {""}
         classes = {"action": tuple(sorted(labels))}

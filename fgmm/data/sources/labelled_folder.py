@@ -11,7 +11,6 @@
                                        with separator=";", a label such as "rain;wind" is several
 """
 
-import collections
 import dataclasses
 import posixpath
 from collections.abc import Iterable
@@ -59,7 +58,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the names of the files, and the list or table."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         table = _ending(self.listing) == ".csv"
         if self.separator and not table:
             raise ConfigError(
@@ -94,11 +93,11 @@ class Source(labelled.LabelledRecordings):
 
 
 def _of_table(
-    corpus: files.Folder | files.Archive,
+    corpus: files.Corpus,
     listing: str,
     split: str,
     separator: str,
-    report: collections.Counter[str],
+    report: files.Report,
 ) -> tuple[list[LabelledFile], set[str]]:
     """The files of a split, and all classes of the table."""
     columns = ("filename", "label", *(("split",) if split else ()))
@@ -117,18 +116,18 @@ def _of_table(
 
 
 def _of_folders(
-    names: Iterable[str], split: str, classes: set[str], report: collections.Counter[str] | None
+    names: Iterable[str], split: str, classes: set[str], report: files.Report | None
 ) -> Iterable[LabelledFile]:
     """The files of a split that are in the folder of a class; ``report`` counts the others."""
     for name in names:
-        parts = name.split("/")
-        above = parts[: 1 if split else 0]
-        parts = parts[len(above) :]
-        label = files.words(parts[0]) if len(parts) > 1 else ""
-        if above == ([split] if split else []) and label in classes:
-            yield name, (label,), "/".join(parts[:-1]) if len(parts) > 2 else ""
-        elif report is not None and above == ([split] if split else []):
-            report["malformed_line"] += 1
+        above, _, below = name.partition("/") if split else ("", "", name)
+        if above == split:
+            parts = below.split("/")
+            label = files.words(parts[0]) if len(parts) > 1 else ""
+            if label in classes:
+                yield name, (label,), "/".join(parts[:-1]) if len(parts) > 2 else ""
+            elif report is not None:
+                report["malformed_line"] += 1
 
 
 def _ending(name: str) -> str:

@@ -8,7 +8,6 @@ In a config::
     }}
 """
 
-import bisect
 import collections
 import dataclasses
 import functools
@@ -21,6 +20,7 @@ import numpy as np
 from fgmm import components
 from fgmm.config import Config, ConfigError
 from fgmm.config.option import check_options, option
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.corpora.source import SECONDS
 from fgmm.data.fingerprint import Fingerprint, of_source
 from fgmm.data.opening import open_source
@@ -74,7 +74,7 @@ class Source:
             raise ConfigError("sources is empty; name at least one")
         # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if any(hasattr(source, "draw") for source in self._sources):
-            object.__setattr__(self, "draw", self._draw)
+            object.__setattr__(self, "draw", self._clip)
         shapes = {getattr(source, "feature_shape", None) for source in self._sources}
         if len(shapes) > 1:
             raise ConfigError(
@@ -100,15 +100,13 @@ class Source:
     @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         weights = [float(self.sources[name].get("weight", 1.0)) for name in self._names]
-        starts = [0, *self._ends]
-        return tuple(
-            Part(range(*ends), weight)
-            for ends, weight in zip(itertools.pairwise(starts), weights, strict=True)
-        )
+        ends = itertools.pairwise([0, *self._ranges.ends.tolist()])
+        return tuple(Part(range(*of_part), w) for of_part, w in zip(ends, weights, strict=True))
 
     @functools.cached_property
-    def _ends(self) -> list[int]:
-        return list(itertools.accumulate(map(len, self._sources)))
+    def _ranges(self) -> Ranges:
+        """The clips of each part."""
+        return Ranges(map(len, self._sources))
 
     @property
     def report(self) -> collections.Counter[str]:
@@ -127,19 +125,14 @@ class Source:
         }
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._ranges)
 
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
 
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        return self._clip(index, rng)
-
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
-        index = range(len(self))[index]
-        number = bisect.bisect_right(self._ends, index)
+        number, within = self._ranges.find(index)
         name, source = self._names[number], self._sources[number]
-        within = index - self.parts[number].clips.start
         drawn = rng is not None and hasattr(source, "draw")
         clip = source.draw(within, rng) if drawn else source[within]
         group = f"{name}/{clip.group}" if clip.group else ""

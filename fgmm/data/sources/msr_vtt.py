@@ -17,15 +17,13 @@ and train_9k; github.com/albanie/collaborative-experts, data_loader/MSRVTT_datas
 test split, 2,990 videos with every sentence.
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterable
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import described, files, labelled
+from fgmm.data.corpora import described, files, labelled, narrations
 from fgmm.data.schema import Caption
-from fgmm.data.text.captions import without_markup
 
 _ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 _TEST_1K = "MSRVTT_JSFUSION_test.csv"
@@ -61,7 +59,7 @@ class Source(described.DescribedSegments):
     def listed(self) -> described.Listing:
         """Reads the lists that the split is made of."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         if self.split == "test_1k":
             table = labelled.find_table(corpus, _TEST_1K, _LAYOUT)
             rows = labelled.read_table(corpus, table, ("video_id", "sentence"), report)
@@ -84,7 +82,7 @@ class Source(described.DescribedSegments):
 
 
 def _annotations(
-    corpus: files.Folder | files.Archive, root: str, report: collections.Counter[str]
+    corpus: files.Corpus, root: str, report: files.Report
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """The official split of each video, and pairs of a video and a sentence."""
     places = files.find(corpus, _ANNOTATIONS)
@@ -115,16 +113,13 @@ def _annotations(
 
 
 def _by_video(
-    videos: list[str], pairs: Iterable[tuple[str, str]], report: collections.Counter[str]
+    videos: list[str], pairs: Iterable[tuple[str, str]], report: files.Report
 ) -> dict[str, tuple[Caption, ...]]:
     """The sentences of each video, in their order."""
     found: dict[str, list[Caption]] = {video: [] for video in videos}
     if repeated := len(videos) - len(found):
         report["duplicate_id"] += repeated
     for video, sentence in pairs:
-        text = without_markup(sentence)
-        if video in found and text:
-            found[video].append(Caption(text))
-        elif video in found:
-            report["empty_caption"] += 1
+        if video in found:
+            found[video] += narrations.untimed([sentence], report)
     return {video: tuple(said) for video, said in found.items()}

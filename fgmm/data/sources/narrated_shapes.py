@@ -22,14 +22,6 @@ from fgmm.data.schema import Clip
 
 # The numbers name a split's random streams: changing one changes the corpus.
 _SPLITS = {"train": 0, "validation": 1, "retrieval": 2, "motion": 3, "sound": 4, "shapes": 5}
-_DEFAULT_CLIPS = {
-    "train": 20_000,
-    "validation": 1_000,
-    "retrieval": 1_000,
-    "motion": 1_000,
-    "sound": 1_000,
-    "shapes": 1_000,
-}
 _NARRATED = ("train", "validation")
 _CLIPS_OF_A_VIDEO = 8
 _SCENE, _NARRATION, _PICTURE, _SOUND = range(4)
@@ -116,7 +108,7 @@ class Source:
         return {"clips": len(self)}
 
     def __len__(self) -> int:
-        return self.clips or _DEFAULT_CLIPS[self.split]
+        return self.clips or (20_000 if self.split == "train" else 1_000)
 
     def __getitem__(self, index: SupportsIndex) -> Clip:
         """The clip at ``index``; its media are rendered when their readers are called."""

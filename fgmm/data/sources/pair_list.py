@@ -15,13 +15,13 @@
 import dataclasses
 import functools
 import os
+from typing import ClassVar
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
 from fgmm.data.corpora import files, lists, patterns, row_index
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import IndexedPairs, Pair, of_file
-from fgmm.data.corpora.source import left_out
 from fgmm.data.fingerprint import Fingerprint, digest
 from fgmm.data.schema import Caption
 
@@ -43,6 +43,8 @@ class Source(IndexedPairs):
       report: as of ``lists.entries``.
     """
 
+    called: ClassVar[tuple[str, str]] = ("row", "lists")
+
     root: str = option(help="A list, a folder of lists, or a pattern: parts/*.parquet.")
     media: str = option("path", help="The column of paths, or of the contents of files.")
     caption: str = option("caption", help="The column of captions, or of lists of them.")
@@ -56,11 +58,6 @@ class Source(IndexedPairs):
         True, help="Whether fields of CSV and tab-separated lists may be in double quotes."
     )
 
-    @classmethod
-    def is_there(cls, root: str) -> bool:
-        """Whether there is such a file or folder, or ``root`` is a pattern."""
-        return patterns.is_pattern(root) or os.path.exists(root)
-
     def listed(self) -> ArrowBatches:
         """Finds the lists, and opens their index."""
         paths = patterns.named(self.root, lists.ENDINGS)
@@ -69,19 +66,10 @@ class Source(IndexedPairs):
                 f"root={self.root!r} names no list; give one, a folder of lists, or a pattern; "
                 f"endings: {', '.join(lists.ENDINGS)}"
             )
-        names = ("media", "caption", "id", "start", "end")
-        columns = lists.Columns(**{name: getattr(self, name) for name in names})
+        columns = lists.Columns(self.media, self.caption, self.id, self.start, self.end)
         read = functools.partial(lists.entries, columns=columns, quotes=self.quotes)
         options = [*dataclasses.astuple(columns), str(self.quotes)]
         return row_index.opened("pair_list", self._folder, paths, read, lists.SCHEMA, options)
-
-    def open(self) -> None:
-        """Opens the index."""
-        if not len(self):
-            raise ConfigError(
-                f"root={self.root!r} has no row with media in split {self.split!r} with "
-                f"validation={self.validation}; {left_out(self.report) or 'its lists are empty'}"
-            )
 
     def name(self, index: int) -> str:
         """The id of a file."""
@@ -91,9 +79,7 @@ class Source(IndexedPairs):
         """The file of a number."""
         batch, number = self._rows.find(index)
         row = self._listed.row(batch, number, "id", "path", "contents", "captions")
-        captions = tuple(
-            Caption(said["text"], said["start"], said["end"]) for said in row["captions"]
-        )
+        captions = tuple(Caption(**said) for said in row["captions"])
         return of_file(row["id"], row["path"], row["contents"], self._above(batch), captions)
 
     def fingerprint(self) -> Fingerprint:
@@ -118,7 +104,3 @@ class Source(IndexedPairs):
         """The folder that paths of a batch are relative to."""
         of_list = os.path.dirname(self._listed.facts[batch]["file"])
         return self.folder or os.path.join(self._folder, of_list)
-
-    @functools.cached_property
-    def _folder(self) -> str:
-        return patterns.folder_of(self.root)

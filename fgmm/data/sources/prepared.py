@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
+from fgmm.data.corpora.ranges import Ranges
 from fgmm.data.corpora.source import SECONDS, FileSource
 from fgmm.data.corpora.windows import EvenWindows, NarrationWindows
 from fgmm.data.fingerprint import Fingerprint, digest
@@ -63,14 +64,14 @@ class Source(FileSource):
         """Reads the list of the shards, and checks that they exist and have their sizes."""
         # A source has the method ``draw`` only if it draws: callers look whether it is there.
         if not self.windows:
-            object.__setattr__(self, "draw", self._draw)
+            object.__setattr__(self, "draw", self._clip)
         if found := list(shards.damaged(self._folder, self._shards, checksums=self.verify)):
             more = f" (and {len(found) - 1} more shards)" if len(found) > 1 else ""
             raise ConfigError(f"root={self.root!r}: {found[0]}{more}; delete it and prepare again")
-        if len(self._records) != self._ends[-1]:
+        if len(self._records) != len(self._ranges):
             raise ConfigError(
                 f"root={self.root!r}: dataset_info.json has {len(self._records)} records in split "
-                f"{self.split!r}, {shards.MANIFEST} {self._ends[-1]}; prepare it again"
+                f"{self.split!r}, {shards.MANIFEST} {len(self._ranges)}; prepare it again"
             )
         if not len(self._records):
             raise ConfigError(f"root={self.root!r} has no record in split {self.split!r}")
@@ -92,8 +93,9 @@ class Source(FileSource):
         return [entry for entry in entries if entry["split"] == self.split]
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
-        return np.cumsum([entry["records"] for entry in self._shards])
+    def _ranges(self) -> Ranges:
+        """The records of each shard."""
+        return Ranges(entry["records"] for entry in self._shards)
 
     @functools.cached_property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -136,16 +138,13 @@ class Source(FileSource):
     def __getitem__(self, index: int) -> Clip:
         return self._clip(index, None)
 
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        """The clip of a recording around a narration that ``rng`` draws."""
-        return self._clip(index, rng)
-
     def _clip(self, index: int, rng: np.random.Generator | None) -> Clip:
+        """The clip of a recording around a narration that ``rng`` draws, or the middle one."""
         index, place = divmod(range(len(self))[index], self.windows or 1)
         try:
             return self._described(self._records[index], place, rng)
         except Exception as error:  # ArrayRecord and TFDS raise nearly anything for damaged shards
-            shard = int(np.searchsorted(self._ends, index, side="right"))
+            shard, _ = self._ranges.find(index)
             file = self._shards[shard]["file"]
             there = (self._folder / file).exists()
             reason = "unreadable_record" if there else "missing_file"
@@ -157,7 +156,6 @@ class Source(FileSource):
         self, record: dict[str, Any], place: int, rng: np.random.Generator | None
     ) -> Clip:
         """The clip of a record as it was read."""
-        names = {key: record[key].decode() for key in ("clip_id", "group", "kind")}
         captions = record["captions"]
         spoken = tuple(
             Caption(text.decode(), float(start), float(end))
@@ -167,15 +165,15 @@ class Source(FileSource):
         )
         labels = record["labels"]
         described = {
-            "clip_id": names["clip_id"],
-            "group": names["group"],
+            "clip_id": record["clip_id"].decode(),
+            "group": record["group"].decode(),
             "labels": _labels(labels["name"], labels["value"]),
             "problems": tuple(reason.decode() for reason in record["problems"]),
         }
-        _check_record(names, float(record["duration"]), spoken, described["problems"])
-        if names["kind"] == "image":
+        kind, duration = record["kind"].decode(), float(record["duration"])
+        _check_record(kind, duration, spoken, described["problems"])
+        if kind == "image":
             return Clip(video=record["media"], captions=spoken, **described)
-        duration = float(record["duration"])
         if self.windows:
             even = EvenWindows(self.seconds, self.windows)
             stretch, near = even(record["media"], spoken, duration, place)
@@ -206,11 +204,11 @@ def _labels(
 
 
 def _check_record(
-    names: dict[str, str], duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
+    kind: str, duration: float, spoken: tuple[Caption, ...], problems: tuple[str, ...]
 ) -> None:
     """Raises ValueError for what the preparation never writes."""
-    if names["kind"] not in KINDS or not set(problems) <= set(REASONS):
-        raise ValueError(f"kind {names['kind']!r}, problems {problems}")
+    if kind not in KINDS or not set(problems) <= set(REASONS):
+        raise ValueError(f"kind {kind!r}, problems {problems}")
     begins = (duration, *(caption.start for caption in spoken))
     if not all(map(math.isfinite, begins)) or any(math.isnan(caption.end) for caption in spoken):
         raise ValueError("times that are no numbers")

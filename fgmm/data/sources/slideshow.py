@@ -74,12 +74,8 @@ class Source(WrappedSource):
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        return _together([self._source[int(i)] for i in self._groups[index]])
-
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        return _together([self._source.draw(int(i), rng) for i in self._groups[index]])
+    def _draw(self, index: int, rng: np.random.Generator | None) -> Clip:
+        return _together([self._other(int(i), rng) for i in self._groups[index]])
 
 
 def _together(clips: Sequence[Clip]) -> Clip:

@@ -13,7 +13,6 @@ Bill Kendrick and others, tuxpaint.org; GPL 2. The package ``tuxpaint-stamps-def
 others has it in this layout.
 """
 
-import collections
 import dataclasses
 import posixpath
 from typing import NamedTuple
@@ -46,10 +45,10 @@ class Stamp(NamedTuple):
 class Listing(NamedTuple):
     """What the corpus has of a split."""
 
-    corpus: files.Folder | files.Archive
+    corpus: files.Corpus
     stamps: list[Stamp]
     classes: dict[str, tuple[str, ...]]
-    report: collections.Counter[str]
+    report: files.Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class Source(SplitByName):
         corpus = labelled.open_root(self.root, _LAYOUT)
         if any(name.startswith(f"{_STAMPS}/") for name in corpus.names()):
             corpus = corpus.below(_STAMPS)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         # The names of files, by the same name with its ending in lower case.
         parts = {name: posixpath.splitext(name) for name in corpus.names()}
         names = {stem + ending.lower(): name for name, (stem, ending) in parts.items()}
@@ -143,10 +142,10 @@ class Source(SplitByName):
 
 
 def _sentence(
-    corpus: files.Folder | files.Archive,
+    corpus: files.Corpus,
     name: str,
     language: str,
-    report: collections.Counter[str],
+    report: files.Report,
 ) -> str:
     """The sentence in a language, or an empty one. English is the first line, without a prefix."""
     try:

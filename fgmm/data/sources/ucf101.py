@@ -11,7 +11,6 @@ Soomro, Zamir, Shah: UCF101: A Dataset of 101 Human Action Classes From Videos i
 arXiv 1212.0402.
 """
 
-import collections
 import dataclasses
 import posixpath
 import re
@@ -46,7 +45,7 @@ class Source(labelled.LabelledRecordings):
     def listed(self) -> labelled.Listing:
         """Reads the lists of the fold."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         numbered = map(_NUMBERED.fullmatch, _lines(corpus, _CLASSES))
         names = [m[2] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
         classes = {"action": tuple(" ".join(_WORD.findall(n)).lower() for n in names)}
@@ -65,5 +64,5 @@ class Source(labelled.LabelledRecordings):
         return labelled.Listing(corpus, entries, classes, report)
 
 
-def _lines(corpus: files.Folder | files.Archive, name: str) -> list[str]:
+def _lines(corpus: files.Corpus, name: str) -> list[str]:
     return labelled.read_lines(corpus, labelled.find_table(corpus, name, _LAYOUT))

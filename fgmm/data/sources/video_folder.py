@@ -21,7 +21,6 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 from absl import logging
 
 from fgmm.config import ConfigError
@@ -29,7 +28,8 @@ from fgmm.config.option import option
 from fgmm.data.corpora import files
 from fgmm.data.corpora.labelled import readable
 from fgmm.data.corpora.narrations import Narration
-from fgmm.data.corpora.source import SECONDS, SplitByName, left_out
+from fgmm.data.corpora.ranges import Ranges
+from fgmm.data.corpora.source import SECONDS, SplitByName, left_out, place
 from fgmm.data.corpora.windows import since
 from fgmm.data.fingerprint import Members
 from fgmm.data.media.av_files import Header
@@ -69,8 +69,8 @@ class VideoList:
                 f"root={root!r} {found}; give a folder of video files, with captions as .vtt, .srt "
                 "or .jsonl files of the same names beside them"
             )
-        self.report: collections.Counter[str] = collections.Counter()
-        self.names, self.folder = Texts(), files.Folder(root)
+        self.report = files.Report()
+        self.folder = files.Folder(root)
         videos, spoken = Texts(), []
         for name in self.folder.names():
             ending = os.path.splitext(name)[1].lower()
@@ -78,10 +78,8 @@ class VideoList:
                 videos.append(name)
             elif ending[1:] in captions.FORMATS:
                 spoken.append(name)
-        self.whole, border = len(videos), source.border(videos)
-        for name in videos:
-            if source.has(name, border):
-                self.names.append(name)
+        self.whole, border = len(videos), source.border_of(map(place, videos))
+        self.names = Texts(name for name in videos if source.has(name, border))
         self._stems = Texts(sorted(os.path.splitext(name)[0] for name in videos))
         self._spoken = Texts(sorted(spoken))
         self.languages, self._wanted = self._counted(), source.language
@@ -106,7 +104,7 @@ class VideoList:
         """
         beside = list(self._beside(os.path.splitext(name)[0]))
         beside = [found for found in beside if _is_of(found[1], self._wanted)]
-        problems: collections.Counter[str] = collections.Counter()
+        problems = files.Report()
         for path, _ in sorted(beside, key=self._rank):
             try:
                 form = os.path.splitext(path)[1].lower()[1:]
@@ -115,7 +113,7 @@ class VideoList:
                 problems["unreadable_captions"] += 1
             else:
                 return read, problems + cues
-        return (), problems or collections.Counter({"missing_captions": 1})
+        return (), problems or files.Report({"missing_captions": 1})
 
     def _choose_language(self, root: str) -> None:
         """Logs how many caption files there are in each language, and which language is taken.
@@ -147,8 +145,8 @@ class VideoList:
 
     def _beside(self, stem: str) -> Iterator[tuple[str, str]]:
         """The caption files of a video, each with its language."""
-        for place in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
-            path = self._spoken[place]
+        for number in range(bisect.bisect_left(self._spoken, f"{stem}."), len(self._spoken)):
+            path = self._spoken[number]
             if not path.startswith(f"{stem}."):
                 return
             owner, language = self._owner(path)
@@ -167,11 +165,10 @@ class VideoList:
         place = bisect.bisect_left(self._stems, stem)
         return place < len(self._stems) and self._stems[place] == stem
 
-    def _counted(self) -> collections.Counter[str]:
-        found = (self._owner(self._spoken[i]) for i in range(len(self._spoken)))
-        return collections.Counter(
-            language.lower() for owner, language in found if self._has(owner)
-        )
+    def _counted(self) -> files.Report:
+        found = map(self._owner, self._spoken)
+        of_videos = (language for owner, language in found if self._has(owner))
+        return collections.Counter(map(str.lower, of_videos))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,20 +250,19 @@ class Source(SplitByName):
         return Members(self._listed.folder, names, said)
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray:
+    def _ranges(self) -> Ranges:
+        """The windows of each video."""
         durations = [header.duration for _, header, _ in self._videos]
-        return np.cumsum([max(1, int(d / self.seconds + _SHORT)) for d in durations])
+        return Ranges(max(1, int(d / self.seconds + _SHORT)) for d in durations)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._ranges)
 
     def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number, window = self._ranges.find(index)
         recording, header, spoken = self._videos[number]
-        first = int(self._ends[number - 1]) if number else 0
-        windows = int(self._ends[number]) - first
-        start = even_start(header.duration, self.seconds, index - first, windows)
+        windows = int(self._ranges.lengths[number])
+        start = even_start(header.duration, self.seconds, window, windows)
         stretch = Stretch(recording, start, self.seconds)
         return Clip(
             clip_id=recording.name,

@@ -17,23 +17,20 @@ subsamplers/clipping_subsampler.py of github.com/iejMac/video2dataset and in wri
 github.com/rom1504/img2dataset.
 """
 
-import collections
 import dataclasses
 import functools
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from fgmm.config import ConfigError
 from fgmm.config.option import option
-from fgmm.data.corpora import narrations, patterns, row_index, tar_shards
+from fgmm.data.corpora import files, narrations, patterns, row_index, tar_shards
 from fgmm.data.corpora.arrow_batches import ArrowBatches
 from fgmm.data.corpora.pairs import IndexedPairs, Lost, Pair
-from fgmm.data.corpora.source import left_out
 from fgmm.data.corpora.windows import since
-from fgmm.data.schema import BadInput, Caption
-from fgmm.data.text.captions import without_markup
+from fgmm.data.schema import BadInput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +49,8 @@ class Source(IndexedPairs):
       report: as of ``tar_shards.samples``.
     """
 
+    called: ClassVar[tuple[str, str]] = ("sample", "shards")
+
     root: str = option(
         help="The folder of the shards, one shard, or a pattern: DIR/{000..123}.tar."
     )
@@ -60,37 +59,16 @@ class Source(IndexedPairs):
     )
     language: str = option("", help="Of subtitles, such as en; empty: the first.")
 
-    @classmethod
-    def is_there(cls, root: str) -> bool:
-        """Whether there is such a file or folder, or ``root`` is a pattern."""
-        return patterns.is_pattern(root) or os.path.exists(root)
-
     def listed(self) -> ArrowBatches:
         """Finds the shards, and opens their index."""
-        read = functools.partial(tar_shards.samples, folder=self._folder)
-        return row_index.opened("webdataset", self._folder, self._paths, read, tar_shards.SCHEMA)
-
-    def open(self) -> None:
-        """Opens the index."""
-        if not len(self):
-            raise ConfigError(
-                f"root={self.root!r} has no sample with media in split {self.split!r} with "
-                f"validation={self.validation}; {left_out(self.report) or 'its shards are empty'}"
-            )
-
-    @functools.cached_property
-    def _folder(self) -> str:
-        return patterns.folder_of(self.root)
-
-    @functools.cached_property
-    def _paths(self) -> list[str]:
-        found = patterns.named(self.root, (tar_shards.ENDING, ".tar.gz", ".tgz"))
-        if not any(map(os.path.exists, found)):
+        paths = patterns.named(self.root, (tar_shards.ENDING, ".tar.gz", ".tgz"))
+        if not any(map(os.path.exists, paths)):
             raise ConfigError(
                 f"root={self.root!r} names no shard; give a folder of .tar files, or a pattern "
                 "such as DIR/{00000..00010}.tar"
             )
-        return found
+        read = functools.partial(tar_shards.samples, folder=self._folder)
+        return row_index.opened("webdataset", self._folder, paths, read, tar_shards.SCHEMA)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -136,11 +114,9 @@ class Source(IndexedPairs):
             **described,
         )
 
-    def _captions(
-        self, texts: Mapping[str, bytes]
-    ) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+    def _captions(self, texts: Mapping[str, bytes]) -> narrations.Narration:
         """The captions of a sample, and what was left out of them."""
-        problems: collections.Counter[str] = collections.Counter()
+        problems = files.Report()
         entry: Mapping[str, Any] = {}
         if "json" in texts:
             try:
@@ -157,21 +133,18 @@ class Source(IndexedPairs):
             try:
                 written = [texts["txt"].decode("utf-8-sig")]
             except UnicodeDecodeError:
-                return (), problems + collections.Counter({"unreadable_captions": 1})
+                return (), problems + files.Report({"unreadable_captions": 1})
         else:
             found = entry.get(self.caption)
-            written = found if isinstance(found, list) else [found]
-        cleaned = [without_markup(text) for text in written if isinstance(text, str)]
-        problems["empty_caption"] += cleaned.count("")
-        problems["malformed_line"] += sum(
-            text is not None and not isinstance(text, str) for text in written
-        )
-        return tuple(Caption(text) for text in cleaned if text), +problems
+            listed = found if isinstance(found, list) else [found]
+            written = [text for text in listed if text is not None]
+        strings = [text for text in written if isinstance(text, str)]
+        problems["malformed_line"] += len(written) - len(strings)
+        captions = narrations.untimed(strings, problems)
+        return captions, +problems
 
 
-def _subtitles(
-    entry: Mapping[str, Any], language: str
-) -> tuple[tuple[Caption, ...], collections.Counter[str]]:
+def _subtitles(entry: Mapping[str, Any], language: str) -> narrations.Narration:
     """The subtitles in a json of video2dataset. A json of another form raises nearly anything."""
     start, lines = 0.0, entry.get("clip_subtitles")
     if lines is not None:

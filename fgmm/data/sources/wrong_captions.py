@@ -8,6 +8,7 @@ In a config::
 """
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Source(WrappedSource):
       classes, parts: those of the other source, where it has them.
     """
 
+    _kept: ClassVar[tuple[str, ...]] = (*WrappedSource._kept, "classes", "parts")
+
     share: float = option(low=0, high=1, help="Of the captions, that are wrong.")
 
     def __post_init__(self):
@@ -42,33 +45,22 @@ class Source(WrappedSource):
         super().__post_init__()
         if len(self) < 2:
             raise ConfigError(f"source has {len(self)} clips; two are needed")
-        if hasattr(self._source, "parts"):
-            object.__setattr__(self, "parts", self._source.parts)
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        return getattr(self._source, "classes", {})
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Clip:
-        index = range(len(self))[index]
-        return self._mixed(index, self._source[index])
-
-    def _draw(self, index: int, rng: np.random.Generator) -> Clip:
-        return self._mixed(index, self._source.draw(index, rng))
-
-    def _mixed(self, index: int, clip: Clip) -> Clip:
+    def _draw(self, index: int, rng: np.random.Generator | None) -> Clip:
         """The clip with its wrong captions."""
+        index = range(len(self))[index]
+        clip = self._other(index, rng)
         captions = tuple(
-            self._other(index, place) or caption for place, caption in enumerate(clip.captions)
+            self._wrong(index, place) or caption for place, caption in enumerate(clip.captions)
         )
         right = [new is old for new, old in zip(captions, clip.captions, strict=True)]
         grounding = tuple(found for found in clip.grounding if right[found.caption])
         return dataclasses.replace(clip, captions=captions, grounding=grounding)
 
-    def _other(self, index: int, place: int) -> Caption | None:
+    def _wrong(self, index: int, place: int) -> Caption | None:
         """The wrong caption for a place in a clip; None if the right one stays."""
         rng = np.random.default_rng((self.seed, index, place))
         if rng.random() >= self.share:

@@ -15,7 +15,6 @@ to end, each with the paragraph of all its sentences, is as in
 github.com/simon-ging/coot-videotext, data_read_youcook2_meta.py and coot/dataset_retrieval.py.
 """
 
-import collections
 import dataclasses
 import math
 from typing import ClassVar
@@ -54,7 +53,7 @@ class Source(described.DescribedSegments):
     def listed(self) -> described.Listing:
         """Reads the JSON file."""
         corpus = labelled.open_root(self.root, _LAYOUT)
-        report: collections.Counter[str] = collections.Counter()
+        report = files.Report()
         path = labelled.find_table(corpus, _ANNOTATIONS, _LAYOUT)
         paths = files.stems(corpus, files.VIDEO_ENDINGS, report)
         steps = []
@@ -75,7 +74,7 @@ class Source(described.DescribedSegments):
 
 
 def _read(
-    step: dict, clip_id: str, name: str, video: str, report: collections.Counter[str]
+    step: dict, clip_id: str, name: str, video: str, report: files.Report
 ) -> list[described.Segment]:
     """The segment of a step, if it is one."""
     try:

@@ -152,7 +152,7 @@ def test_batches_of_a_long_list(tmp_path, monkeypatch):
     rows = [{"path": f"{n}.jpg", "caption": f"number {n}"} for n in range(50)]
     path = write_list(tmp_path / "long.jsonl", rows)
     train, held_out = (opened(path, split=s, validation=0.2) for s in ("train", "validation"))
-    assert len(train._listed.counts) == 8
+    assert len(train._listed.rows.lengths) == 8
     names = [[clip.clip_id for clip in (s[i] for i in range(len(s)))] for s in (train, held_out)]
     assert sorted(names[0] + names[1]) == sorted(row["path"] for row in rows)
     assert 4 < len(names[1]) < 20
@@ -322,3 +322,15 @@ def test_a_field_that_is_too_long_is_one_line(tmp_path):
     (tmp_path / "a.csv").write_text("path,caption\na.jpg," + 140_000 * "x")
     with pytest.raises(ConfigError, match=r"larger than field limit .*; shorten it"):
         opened(tmp_path / "a.csv", quotes=False)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_the_name_of_the_folder_need_not_be_utf8(tmp_path, ending):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    rows = write_pictures(folder, 2)
+    write_list(tmp_path / f"pairs{ending}", rows).rename(folder / f"pairs{ending}")
+    source = opened(folder)
+    assert len(source) == 2
+    assert pickle.loads(pickle.dumps(source))[0] == source[0]
+    assert source[0].video in (picture("red"), picture("green"), picture("blue"))

@@ -117,24 +117,6 @@ _OPENED_CLAUSES = (
     "{a|the} keeps {doing}",
     "{a|the} starts {doing}",
 )
-_CLAUSES_OF_THEIR_OWN = (
-    "there is {a} that is {doing}",
-    "we can see {a} {doing}",
-    "watch {the}, it is {doing}",
-    "notice how {the} is {doing}",
-    "this is {a} that keeps {doing}",
-    "you will see {a|the} {doing}",
-)
-_MIDDLE_CLAUSES = (
-    ", {a|the} is {doing}",
-    ", {a|the} {does}",
-)
-_LAST_CLAUSES = (
-    " and {a|the} is {doing}",
-    " and {a|the} {does}",
-    ", while {a|the} is {doing}",
-    ", while {a|the} keeps {doing}",
-)
 _TWO_AT_ONCE = 0.25  # how often a sentence of the narration is about two objects
 _NOISE = ("absent", "filler", "elsewhere")
 _FILLERS = (
@@ -170,9 +152,21 @@ def _parsed(*patterns: str) -> list[tuple[str, str, str, str]]:
 
 
 _OPENED = _parsed(*(opener + clause for opener in _OPENERS for clause in _OPENED_CLAUSES))
-_OF_THEIR_OWN = _parsed(*_CLAUSES_OF_THEIR_OWN)
-_MIDDLE = _parsed(*_MIDDLE_CLAUSES)
-_LAST = _parsed(*_LAST_CLAUSES)
+_OF_THEIR_OWN = _parsed(
+    "there is {a} that is {doing}",
+    "we can see {a} {doing}",
+    "watch {the}, it is {doing}",
+    "notice how {the} is {doing}",
+    "this is {a} that keeps {doing}",
+    "you will see {a|the} {doing}",
+)
+_MIDDLE = _parsed(", {a|the} is {doing}", ", {a|the} {does}")
+_LAST = _parsed(
+    " and {a|the} is {doing}",
+    " and {a|the} {does}",
+    ", while {a|the} is {doing}",
+    ", while {a|the} keeps {doing}",
+)
 
 
 class Mention(NamedTuple):

@@ -16,16 +16,7 @@ from jaxtyping import Bool, Int
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
 SIZES = ("small", "large")
-MOTIONS = (
-    "left",
-    "right",
-    "up",
-    "down",
-    "clockwise",
-    "counterclockwise",
-    "shaking",
-    "bouncing",
-)
+MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "shaking", "bouncing")
 TURNS = 24  # orientations of an object in a full turn
 
 _SPEED = 0.26  # left, right, up, down: widths of the picture a second
