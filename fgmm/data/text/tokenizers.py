@@ -2,7 +2,6 @@
 the ``tokenizer.json`` of a published model.
 """
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -10,7 +9,6 @@ import json
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -20,6 +18,7 @@ from jaxtyping import Int32
 
 from fgmm import remote
 from fgmm.config import ConfigError
+from fgmm.data.preparation import disk
 from fgmm.data.text import phrases as phrases_lib
 
 # Shipped models are named without a path.
@@ -341,13 +340,10 @@ def train(
             f"vocabulary_size={vocabulary_size} is too small for these captions: {remedy}"
         ) from error
     output = pathlib.Path(output)
-    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(model.getvalue())
-        partial.replace(output)
+        with disk.replaced(output) as partial:
+            partial.write_bytes(model.getvalue())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
     return Tokenizer(output)
