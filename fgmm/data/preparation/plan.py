@@ -100,7 +100,7 @@ def settle(output: pathlib.Path, plan: Plan) -> Plan:
         begun = json.loads(path.read_text())
         splits = {name: Split(**split) for name, split in begun.pop("splits").items()}
         begun = Plan(**begun, splits=splits)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"--output={output}: plan.json is damaged ({error})") from error
     for field in dataclasses.fields(Plan):
         before, now = getattr(begun, field.name), getattr(plan, field.name)
