@@ -352,11 +352,9 @@ def origin_of(container) -> float:
 
 def _measured_duration(container) -> float:
     """The duration in seconds by the last packet, for a file whose header does not state it."""
-    ends = [0.0]
-    for packet in _packets(container):
-        if packet.pts is not None:
-            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return max(0.0, max(ends) - origin_of(container))
+    stamped = (packet for packet in _packets(container) if packet.pts is not None)
+    ends = (float((packet.pts + (packet.duration or 0)) * packet.time_base) for packet in stamped)
+    return max(0.0, max([0.0, *ends]) - origin_of(container))
 
 
 def _packets(container) -> Iterator[av.Packet]:
