@@ -172,11 +172,7 @@ def look(
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
-        "source",
-        None,
-        "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,...",
-    )
+    flags.DEFINE_string("source", None, raws.SOURCE_HELP)
     flags.DEFINE_string("input", None, "Its folder, for a corpus that has one.")
     flags.DEFINE_string("output", None, "The HTML file to be written.")
     flags.DEFINE_integer("records", 24, "Clips to show.")
