@@ -80,12 +80,12 @@ def page(
 
 
 def _statistics(statistics: Any, left_out: dict[str, int]) -> str:
-    def row(name: str, count: int) -> str:
-        share = f"{count / statistics.clips:.1%}" if statistics.clips else ""
-        return (
-            f'<tr><td>{html.escape(name)}</td><td class="number">{count:,}</td>'
-            f'<td class="number">{share}</td></tr>'
-        )
+    def row(name: str, *numbers: str) -> str:
+        cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
+        return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
+
+    def table(heading: str, rows: Sequence[str]) -> str:
+        return f'<div class="card"><h3>{heading}</h3><table>{"".join(rows)}</table></div>'
 
     counts = {
         "without video": statistics.without_video,
@@ -93,17 +93,16 @@ def _statistics(statistics: Any, left_out: dict[str, int]) -> str:
         "with sound, silent": statistics.silent,
         "without captions": statistics.without_captions,
     }
-    rows = [row(name, count) for name, count in counts.items()]
-    rows += [row(f"problem: {name}", n) for name, n in sorted(statistics.problems.items())]
-    tables = [f'<div class="card"><h3>Clips looked at</h3><table>{"".join(rows)}</table></div>']
+    counts |= {f"problem: {name}": n for name, n in sorted(statistics.problems.items())}
+    clips = statistics.clips
+    rows = [
+        row(name, f"{count:,}", f"{count / clips:.1%}" if clips else "")
+        for name, count in counts.items()
+    ]
+    tables = [table("Clips looked at", rows)]
     if left_out:
-        lines = [
-            f'<tr><td>{html.escape(reason)}</td><td class="number">{count:,}</td></tr>'
-            for reason, count in sorted(left_out.items())
-        ]
-        tables.append(
-            f'<div class="card"><h3>Left out when opened</h3><table>{"".join(lines)}</table></div>'
-        )
+        lines = [row(reason, f"{count:,}") for reason, count in sorted(left_out.items())]
+        tables.append(table("Left out when opened", lines))
     histograms = {
         "Seconds of sound of a clip": statistics.sound_seconds,
         "Captions of a clip": statistics.captions,
@@ -154,12 +153,12 @@ def _card(seen: Any) -> str:
     if seen.frames is not None:
         count, height, width = seen.frames.shape[:3]
         described.append(f"{count} frames of {width} x {height}")
-        parts.append(f'<img alt="frames" src="{_jpeg(_strip(seen.frames))}">')
+        parts.append(f'<img alt="frames" src="{_embedded(_strip(seen.frames), "JPEG")}">')
     if seen.sound is not None:
         described.append(f"{len(seen.sound) / seen.rate:.2f} s of sound at {seen.rate} Hz")
         described += ["silent"] if seen.silent else []
         picture = _waveform(seen.sound, seen.rate, clip.captions)
-        parts.append(f'<img alt="waveform" src="{_png(picture)}">')
+        parts.append(f'<img alt="waveform" src="{_embedded(picture, "PNG")}">')
     parts.insert(1, f'<p class="faint">{html.escape(", ".join(described))}</p>')
     for reason, detail in seen.problems:
         parts.append(f'<p class="problem">{html.escape(f"{reason} {detail}".strip())}</p>')
@@ -173,7 +172,7 @@ def _line(caption: Caption, spans: Sequence[tuple[int, int]]) -> str:
     """A caption with its time, and its phrases marked in two alternating colours."""
     time = ""
     if math.isfinite(caption.end):
-        time = f"{caption.start:.1f} to {caption.end:.1f} s"
+        time = f'<span class="time">{caption.start:.1f} to {caption.end:.1f} s</span>'
     text, at = [], 0
     for number, (start, end) in enumerate(spans):
         kind = ' class="odd"' if number % 2 else ""
@@ -181,26 +180,18 @@ def _line(caption: Caption, spans: Sequence[tuple[int, int]]) -> str:
         text.append(f"<mark{kind}>{html.escape(caption.text[start:end])}</mark>")
         at = end
     text.append(html.escape(caption.text[at:]))
-    shown = f'<span class="time">{time}</span>' if time else ""
-    return f"<li>{shown}<span>{''.join(text)}</span></li>"
+    return f"<li>{time}<span>{''.join(text)}</span></li>"
 
 
 def _strip(frames: UInt8[np.ndarray, "T h w 3"]) -> Image.Image:
     """Frames at equal distances, side by side."""
     count = min(_FRAMES, len(frames))
     chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
-    pictures = []
-    for frame in chosen:
-        height = _FRAME_HEIGHT if count > 1 else 2 * _FRAME_HEIGHT
-        width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-        pictures.append(Image.fromarray(frame).resize((width, height)))
-    gap = 3
-    strip = Image.new("RGB", (sum(p.width + gap for p in pictures) - gap, pictures[0].height))
-    strip.paste((128, 128, 128), (0, 0, *strip.size))
-    x = 0
-    for picture in pictures:
-        strip.paste(picture, (x, 0))
-        x += picture.width + gap
+    height = _FRAME_HEIGHT if count > 1 else 2 * _FRAME_HEIGHT
+    width, gap = max(1, round(frames.shape[2] * height / frames.shape[1])), 3
+    strip = Image.new("RGB", (count * (width + gap) - gap, height), (128, 128, 128))
+    for place, frame in enumerate(chosen):
+        strip.paste(Image.fromarray(frame).resize((width, height)), (place * (width + gap), 0))
     return strip
 
 
@@ -230,13 +221,8 @@ def _waveform(
     return image
 
 
-def _jpeg(image: Image.Image) -> str:
+def _embedded(image: Image.Image, form: str) -> str:
+    """A picture as the address of its own data."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def _png(image: Image.Image) -> str:
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+    image.save(out, form, quality=_JPEG_QUALITY)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -79,12 +79,12 @@ def of_members(clips: int, members: Members) -> Fingerprint:
     }
 
 
-def digest(texts: Iterable[str]) -> str:
-    """A digest of texts and their order."""
+def digest(texts: Iterable[str], length: int = 16) -> str:
+    """A digest of texts and their order, of at most 64 hexadecimal digits."""
     found = hashlib.sha256()
     for text in texts:
         found.update(encoded(text) + b"\0")
-    return found.hexdigest()[:16]
+    return found.hexdigest()[:length]
 
 
 def encoded(text: str) -> bytes:

@@ -146,12 +146,12 @@ def times_of_told(found: list[TimeSpans]) -> list[TimeSpans]:
     for times in found:
         spans = of_captions.setdefault(times.caption, [])
         spans.extend(span for span in times.spans if span != (0.0, 1.0))
-    return [
-        TimeSpans(caption, -1, ((min(s for s, _ in spans), max(e for _, e in spans)),))
-        if spans
-        else TimeSpans(caption, -1, ((0.0, 1.0),))
-        for caption, spans in of_captions.items()
-    ]
+    told = []
+    for caption, spans in of_captions.items():
+        start = min((start for start, _ in spans), default=0.0)
+        end = max((end for _, end in spans), default=1.0)
+        told.append(TimeSpans(caption, -1, ((start, end),)))
+    return told
 
 
 def _runs(active: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:
@@ -186,13 +186,11 @@ def _in_picture(boxes, size, shape):
     """Boxes in fractions of what ``decode.fit_frames`` shows of a picture, and their period."""
     if shape.resizing.fit == "stretch":
         return np.asarray(boxes, float), (1.0, 1.0)
-    target = (shape.height, shape.width)
-    scale = min(size[0] / target[0], size[1] / target[1]) / shape.resizing.ratio
-    shown = np.array([scale * target[0] / size[0], scale * target[1] / size[1]])
-    corner = np.tile((1 - shown) / 2, 2)
-    period = 1 / shown
-    boxes = (np.asarray(boxes, float) - corner) / np.tile(shown, 2)
-    return boxes, (float(period[0]), float(period[1]))
+    size, target = np.array(size), np.array((shape.height, shape.width))
+    scale = (size / target).min() / shape.resizing.ratio
+    shown = scale * target / size
+    boxes = (np.asarray(boxes, float) - np.tile((1 - shown) / 2, 2)) / np.tile(shown, 2)
+    return boxes, tuple((1 / shown).tolist())
 
 
 def inside(reference: Reference, rows: int, columns: int) -> Bool[np.ndarray, "T H W"]:

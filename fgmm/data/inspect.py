@@ -3,11 +3,9 @@
 Writes random records and their statistics as one HTML file, which needs nothing but a browser.
 """
 
-import contextlib
+import collections
 import dataclasses
-import os
 import sys
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +18,7 @@ from fgmm import command_line, components
 from fgmm.config import ConfigError
 from fgmm.data import contact_sheet
 from fgmm.data.media import decode
+from fgmm.data.preparation import disk
 from fgmm.data.preparation import raw as raws
 from fgmm.data.schema import SILENCE, BadInput, Clip, FrameWriter
 from fgmm.data.text import phrases
@@ -123,7 +122,7 @@ class Statistics:
     words: list[int] = dataclasses.field(default_factory=list)
     phrases: list[int] = dataclasses.field(default_factory=list)
     phrase_words: list[int] = dataclasses.field(default_factory=list)
-    problems: dict[str, int] = dataclasses.field(default_factory=dict)
+    problems: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, seen: ClipReport) -> None:
         """Counts a clip."""
@@ -141,8 +140,7 @@ class Statistics:
             self.words.append(len(caption.text.split()))
             self.phrases.append(len(spans))
             self.phrase_words += [len(caption.text[a:b].split()) for a, b in spans]
-        for reason in {reason for reason, _ in seen.problems}:
-            self.problems[reason] = self.problems.get(reason, 0) + 1
+        self.problems.update({reason for reason, _ in seen.problems})
 
 
 def look(
@@ -174,11 +172,7 @@ def look(
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
-        "source",
-        None,
-        "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,...",
-    )
+    flags.DEFINE_string("source", None, raws.SOURCE_HELP)
     flags.DEFINE_string("input", None, "Its folder, for a corpus that has one.")
     flags.DEFINE_string("output", None, "The HTML file to be written.")
     flags.DEFINE_integer("records", 24, "Clips to show.")
@@ -217,13 +211,10 @@ def main(argv: list[str]) -> None:
         seen=kept,
         statistics=statistics,
     )
-    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}")
     try:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(partial, output)
+        with disk.replaced(output) as partial:
+            partial.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         sys.exit(f"error: --output={output} cannot be written: {error.strerror}")
     print(f"{statistics.clips} of {len(source)} clips looked at; written to {output}")
 

@@ -6,19 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from fgmm.config import Config, ConfigError
 from fgmm.data import bad_input
 from fgmm.data.media import deadline, decode
-from fgmm.data.schema import (
-    REASONS,
-    SILENCE,
-    BadInput,
-    BatchShape,
-    Caption,
-    Clip,
-    Resizing,
-)
+from fgmm.data.schema import REASONS, SILENCE, BadInput, BatchShape, Caption, Clip, Resizing
 from fgmm.data.text import phrases
 from fgmm.data.text.tokenizers import Tokenizer
 
@@ -173,8 +166,8 @@ class Assembler:
         problems = dict.fromkeys(clip.problems, "")
         batch["record"][row] = record
         if self.shape.tokens:
-            for name, array in self._text(clip, rng, problems).items():
-                batch[name][row] = array
+            tokens, phrase_ids = (np.asarray(batch[name][row]) for name in ("tokens", "phrase_ids"))
+            batch["text_mask"][row] = self._text(tokens, phrase_ids, clip, rng, problems)
         if self.shape.label:
             batch["labels_mask"][row] = self._labels(
                 np.asarray(batch["labels"][row : row + 1]), clip
@@ -233,17 +226,15 @@ class Assembler:
         if not (np.abs(out) > SILENCE).any():
             raise BadInput("silent_audio", clip.clip_id)
 
-    def _text(self, clip: Clip, rng, problems) -> Example:
-        captions, length = self.shape.captions, self.shape.tokens
-        tokens = np.zeros((captions, length), np.int32)
-        phrase_ids = np.zeros((captions, length), np.int32)
+    def _text(self, tokens, phrase_ids, clip: Clip, rng, problems) -> Bool[np.ndarray, "K"]:
+        """Writes the captions of a clip into ``tokens`` and ``phrase_ids`` [K,L]; which it has."""
         spoken = [caption for caption in clip.captions if caption.text.strip()]
         chosen = self.chosen(spoken, rng)
         for k, caption in enumerate(chosen):
             tokens[k], phrase_ids[k] = self.tokenizer.encode(
                 caption.text,
                 segmenter=phrases.find(self.segmenter),
-                tokens=length,
+                tokens=self.shape.tokens,
                 phrases=self.shape.phrases,
             )
         known = ~np.isin(tokens, self.tokenizer.empty_ids)
@@ -258,7 +249,7 @@ class Assembler:
             problems["empty_caption"] = ""
         if unknown:
             problems["unknown_words"] = unknown[0]
-        return {"tokens": tokens, "phrase_ids": phrase_ids, "text_mask": text_mask}
+        return text_mask
 
     def share_left_out(self, texts: Iterable[str]) -> float:
         """The share of the phrases of captions for which a batch has no room; 0 without phrases."""

@@ -21,7 +21,7 @@ from absl import flags
 
 from fgmm import command_line
 from fgmm.config import ConfigError
-from fgmm.data.preparation import shards
+from fgmm.data.preparation import raw, shards
 from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.preparation.encode import Encoding
 from fgmm.data.preparation.plan import settle
@@ -60,13 +60,10 @@ def prepare(task: Task, *, workers: int = 0, beam_runner: str = "", beam_options
 
             on_beam.write(task, remaining, beam_runner, beam_options)
         else:
-            _write(task, remaining, min(workers or _cores(), max(1, len(remaining))))
-        left_out = {split: dict(raw.report) for split, raw in task.raw.items()}
+            most = workers or len(os.sched_getaffinity(0))
+            _write(task, remaining, min(most, max(1, len(remaining))))
+        left_out = {split: dict(found.report) for split, found in task.raw.items()}
         return table(shards.complete(task.output, task.plan, left_out), left_out)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _write(task: Task, remaining: list[tuple[str, int]], workers: int) -> None:
@@ -133,11 +130,7 @@ def verify(output: pathlib.Path) -> Iterator[str]:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
-        "source",
-        None,
-        "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,...",
-    )
+    flags.DEFINE_string("source", None, raw.SOURCE_HELP)
     flags.DEFINE_string("input", None, "The folder of the corpus.")
     flags.DEFINE_string("output", None, "The folder to be written.")
     flags.DEFINE_list("splits", [], "Splits to prepare; all that the source has if it is left out.")

@@ -225,7 +225,6 @@ class BatchShape:
             batch |= {"tokens": zeros(text, np.int32), "phrase_ids": zeros(text, np.int32)}
             batch["text_mask"] = zeros(text[:2], bool)
         if self.label:
-            one, several = ((size,), np.int32), ((size, self.classes), bool)
-            batch |= {"labels": zeros(*(several if self.several else one))}
-            batch["labels_mask"] = zeros((size,), bool)
+            labels = ((size, self.classes), bool) if self.several else ((size,), np.int32)
+            batch |= {"labels": zeros(*labels), "labels_mask": zeros((size,), bool)}
         return batch | {name: zeros((size,), np.int32) for name in ("record", "problems")}

@@ -78,16 +78,15 @@ def training_batches(
     read = functools.partial(assembler.batch, zeros=zeros)
     dataset = dataset.batch(share, drop_remainder=True, batch_fn=read)
     dataset = dataset[process::processes][start_step:]
+    ahead = 1 if workers else prefetch
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    iterable = dataset.to_iter_dataset(reading)
     if workers:
-        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1)
         buffer = max(1, prefetch // workers)
-        iterable = dataset.to_iter_dataset(reading).mp_prefetch(
+        iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer),
             worker_init_fn=_as_worker,
         )
-    else:
-        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-        iterable = dataset.to_iter_dataset(reading)
     return iter(iterable)
 
 

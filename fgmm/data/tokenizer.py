@@ -67,7 +67,8 @@ def _train_command(args: flags.FlagValues) -> None:
 
 def _show_command(args: flags.FlagValues) -> None:
     segmenter = phrases_lib.find(args.segmenter, "--segmenter")
-    found = tokenizers.load(args.model).pieces(args.text, segmenter, phrases=len(args.text) or 1)
+    model = tokenizers.load(tokenizers.path_of(args.model))
+    found = model.pieces(args.text, segmenter, phrases=len(args.text) or 1)
     for phrase, tokens in itertools.groupby(found, key=lambda token: token[1]):
         print(f"{phrase:3}  " + "  ".join(f"{piece} {token}" for token, _, piece in tokens))
 
@@ -86,7 +87,9 @@ def _train_flags() -> flags.FlagValues:
 
 def _show_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_string("model", None, "model file", flag_values=values)
+    flags.DEFINE_string(
+        "model", None, "model file, or the name of a shipped model", flag_values=values
+    )
     flags.DEFINE_string("text", None, "caption to show", flag_values=values)
     flags.DEFINE_string(
         "segmenter", "function_words", "name in fgmm.data.text.phrases", flag_values=values

@@ -23,7 +23,7 @@ from fgmm.data import prepare
 from fgmm.data.preparation import shards
 from fgmm.data.preparation.disk import OutputFailed, sole_writer
 from fgmm.data.preparation.encode import Encoding
-from fgmm.data.preparation.plan import measured, settle
+from fgmm.data.preparation.plan import Plan, Split, measured, settle
 from fgmm.data.preparation.task import open_task
 from fgmm.data.sources import flickr8k, howto100m, prepared
 from tests.data import corpora_fixture, flickr8k_fixture, video_fixture
@@ -365,6 +365,19 @@ def test_pictures_are_prepared(tmp_path):
             else:
                 with Image.open(io.BytesIO(after.video)) as picture:
                     assert min(picture.size) == 16
+
+
+@pytest.mark.parametrize("content", ["null", "3", '{"splits": []}', "[" * 100_000])
+def test_a_damaged_plan_is_refused_and_a_damaged_entry_is_no_shard(tmp_path, content):
+    planned = Plan("corpus", "source", {}, {}, 1.0, 1.0, {"train": Split(1, 1, "")})
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"plan\.json is damaged"):
+        settle(tmp_path, planned)
+    (tmp_path / "finished").mkdir()
+    name = planned.shard_name("train", 0)
+    (tmp_path / name).touch()
+    (tmp_path / "finished" / f"{name}.json").write_text(content)
+    assert shards.finished(tmp_path, planned, "train", 0) is None
 
 
 def test_another_list_of_pictures_is_refused(tmp_path):

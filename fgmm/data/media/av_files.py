@@ -12,7 +12,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import thread_time
 from typing import NamedTuple
 
@@ -148,7 +148,8 @@ def read_frames(
         ``too_slow``, as for ``opened``.
     """
     out = None
-    for first, past, picture in _shown(media, start, seconds, count, size=size):
+    scaler = functools.partial(Scaler, size=size)
+    for first, past, picture in _shown(media, start, seconds, count, scaler):
         if out is None:
             out = np.empty((count, *picture.shape), np.uint8)
         if picture.shape != out.shape[1:]:  # of another recording
@@ -172,20 +173,13 @@ def fill_frames(
     Raises:
       BadInput: as ``read_frames``.
     """
-    to = {"target": out.shape[1:3], "resizing": resizing}
-    for first, past, picture in _shown(media, start, seconds, len(out), **to):
+    scaler = functools.partial(Scaler, target=out.shape[1:3], resizing=resizing)
+    for first, past, picture in _shown(media, start, seconds, len(out), scaler):
         out[first:past] = picture
 
 
 def _shown(
-    media: Media,
-    start: float,
-    seconds: float,
-    count: int,
-    *,
-    size: int = 0,
-    target: tuple[int, int] | None = None,
-    resizing: Resizing = CROPPED,
+    media: Media, start: float, seconds: float, count: int, scaler_of: Callable[..., Scaler]
 ) -> Iterator[tuple[int, int, UInt8[np.ndarray, "h w 3"]]]:
     """Yields (first, past, picture): a picture on display at the moments ``first`` to ``past`` - 1.
 
@@ -201,7 +195,7 @@ def _shown(
                 stream = first_video(container)
                 if stream is None:
                     raise BadInput("no_video", "the file has no moving pictures")
-                scaler = Scaler(stream, size, target, resizing)
+                scaler = scaler_of(stream)
                 for first, past, frame in _on_display(container, stream, own):
                     yield done + first, done + past, scaler(frame)
             done = due
@@ -358,11 +352,9 @@ def origin_of(container) -> float:
 
 def _measured_duration(container) -> float:
     """The duration in seconds by the last packet, for a file whose header does not state it."""
-    ends = [0.0]
-    for packet in _packets(container):
-        if packet.pts is not None:
-            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return max(0.0, max(ends) - origin_of(container))
+    stamped = (packet for packet in _packets(container) if packet.pts is not None)
+    ends = (float((packet.pts + (packet.duration or 0)) * packet.time_base) for packet in stamped)
+    return max(0.0, max([0.0, *ends]) - origin_of(container))
 
 
 def _packets(container) -> Iterator[av.Packet]:

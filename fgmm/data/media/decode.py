@@ -1,32 +1,23 @@
 """Converts encoded images, frames and sound to the fixed shapes of a batch."""
 
+import contextlib
 import io
 import math
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fgmm.data.schema import CROPPED, BadInput, FrameReader, FrameWriter, Resizing, Waveform
 
 # Formats that Pillow decodes by itself, in-process.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 26
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # The largest area of a picture resized to cover the target, in areas of the target. A long thin
 # picture would fill the memory.
 MOST_CUT_OFF = 32
-# EXIF's orientation tag, and the transform that undoes each of its values.
+# EXIF's orientation tag, and its values for pictures whose rows and columns change places.
 _ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _ON_ITS_SIDE = (5, 6, 7, 8)
 # Seconds of sound after the end that are resampled with it.
 _RESAMPLING_MARGIN = 0.05
@@ -60,8 +51,8 @@ def read_image(
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             if resizing == CROPPED:  # the published ways of resizing use all pixels
                 _shrink_in_decoder(image, height, width)
-            image.load()
-            pixels = _fit(_upright(image), height, width, resizing)
+            _turn_upright(image)
+            pixels = _fit(_rgb(image), height, width, resizing)
             if out is None:
                 return np.array(pixels)[None]
             out[...] = pixels
@@ -72,12 +63,16 @@ def read_image(
 
 def upright(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of a picture: turned as EXIF says, and on white where it is transparent."""
-    return np.array(_upright(image))
+    image = image.copy()
+    _turn_upright(image)
+    return np.array(_rgb(image))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
-    return _rgb(image if turn is None else image.transpose(turn))
+def _turn_upright(image: Image.Image) -> None:
+    """Decodes a picture and turns it, in place, as EXIF says."""
+    image.load()
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing about the picture
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _orientation(image: Image.Image) -> object:
@@ -118,7 +113,7 @@ def _fit(
     ratio = resizing.ratio
     if image.size == (width, height) and ratio == 1:
         return np.asarray(image)
-    resample = _FILTERS[resizing.filter]
+    resample = Image.Resampling[resizing.filter.upper()]
     if resizing.fit == "stretch":
         return np.asarray(image.resize((width, height), resample))
     if resizing.fit == "cover":

@@ -60,7 +60,11 @@ class Scaler:
     """
 
     def __init__(
-        self, stream, size: int, target: tuple[int, int] | None, resizing: Resizing = CROPPED
+        self,
+        stream,
+        size: int = 0,
+        target: tuple[int, int] | None = None,
+        resizing: Resizing = CROPPED,
     ):
         self._stream, self._size, self._target = stream, size, target
         self._resizing = resizing
@@ -73,16 +77,11 @@ class Scaler:
         """The picture, in the memory of FFmpeg's scaler; copy it before the next one."""
         orientation = Orientation.of(frame)
         if self._target is None:
-            height, width = self._whole(frame, orientation.swapped)
-            picture = _pixels(self._scaled(frame, height, width))
+            picture = self._scaled(frame, *self._whole(frame, orientation.swapped))
         else:
             height, width = self._target[::-1] if orientation.swapped else self._target
-            stretch = self._resizing.fit == "stretch"
-            picture = (
-                _pixels(self._scaled(frame, height, width))
-                if stretch
-                else self._cropped(frame, height, width)
-            )
+            bring = self._scaled if self._resizing.fit == "stretch" else self._cropped
+            picture = bring(frame, height, width)
         return orientation.upright(picture)
 
     def _whole(self, frame, swapped: bool) -> tuple[int, int]:
@@ -94,10 +93,10 @@ class Scaler:
     def _cropped(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         rows, columns = self._covering(frame, height, width)
         if rows * columns > decode.MOST_CUT_OFF * self._resizing.ratio**2 * height * width:
-            whole = _pixels(self._scaled(frame, *shown_size(frame, self._stream, None)))
+            whole = self._scaled(frame, *shown_size(frame, self._stream, None))
             return decode.fit_frames(whole[None], 1, height, width, resizing=self._resizing)[0]
         top, left = (rows - height) // 2, (columns - width) // 2
-        picture = _pixels(self._scaled(frame, rows, columns))
+        picture = self._scaled(frame, rows, columns)
         return picture[top : top + height, left : left + width]
 
     def _covering(self, frame, height: int, width: int) -> tuple[int, int]:
@@ -109,16 +108,14 @@ class Scaler:
         rows, columns = max(height, round(shown[0] * scale)), max(width, round(shown[1] * scale))
         return rows + rows % 2, columns + columns % 2
 
-    def _scaled(self, frame, height: int, width: int) -> av.VideoFrame:
+    def _scaled(self, frame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         interpolation = self._resizing.filter.upper()
+        to = {"width": width, "height": height, "interpolation": interpolation, "threads": 1}
         if frame.format.name in _FAST_COLOURS and (frame.height, frame.width) != (height, width):
             # Scaling first and converting colours then takes a third of the time of both at once.
-            frame = self._resize(
-                frame, width=width, height=height, interpolation=interpolation, threads=1
-            )
+            frame = self._resize(frame, **to)
         # The conversion to RGB respects the range and matrix of the colours.
-        size = {"width": width, "height": height, "interpolation": interpolation}
-        return self._convert(frame, format="rgb24", threads=1, **size)
+        return _pixels(self._convert(frame, format="rgb24", **to))
 
 
 def _pixels(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:

@@ -13,8 +13,6 @@ from typing import Any
 from fgmm import remote
 from fgmm.config import ConfigError
 
-_BLOCK = 1 << 20
-
 
 class OutputFailed(Exception):
     """A shard or the manifest could not be written; what was finished before stays."""
@@ -60,11 +58,25 @@ def _clear(folder: pathlib.Path) -> None:
 
 def checksum(path: pathlib.Path) -> str:
     """The SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the name of a new file, which takes the place of ``path`` when the context ends, or is
+    removed if that fails.
+
+    Raises:
+      OSError: the file cannot be put in its place.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -73,15 +85,12 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     Raises:
       OutputFailed: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        to_disk(partial)
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+            to_disk(partial)
         to_disk(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise OutputFailed(f"{path} cannot be written: {cause(error)}") from error
 
 

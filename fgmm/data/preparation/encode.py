@@ -126,10 +126,8 @@ def _smaller_picture(data: bytes, short_side: int) -> bytes:
             out = io.BytesIO()
             # Antialiased, and put on white if it is transparent.
             shrunk = upright.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
-            white = Image.new("RGBA", size, "white")
-            Image.alpha_composite(white, shrunk).convert("RGB").save(
-                out, "JPEG", quality=JPEG_QUALITY
-            )
+            opaque = Image.alpha_composite(Image.new("RGBA", size, "white"), shrunk).convert("RGB")
+            opaque.save(out, "JPEG", quality=JPEG_QUALITY)
             return out.getvalue()
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise BadInput("unreadable_video", f"{type(error).__name__}: {error}") from error
@@ -149,8 +147,7 @@ def _written(data: bytes, form: str, encoding: Encoding, video: bool, sound: boo
         if sound and heard is not None:
             convert = _sound if encoding.audio_rate else _copied
             packets += convert(source, heard, target, encoding)
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-            target.mux(packet)
+        target.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
     return out.getvalue()
 
 
@@ -249,9 +246,7 @@ def _scaler(stream, frame, encoding: Encoding) -> tuple[av.filter.Graph, tuple[i
     ]
     nodes += [graph.add(name, options or None) for name, options in filters]
     nodes.append(graph.add("buffersink"))
-    for before, after in itertools.pairwise(nodes):
-        before.link_to(after)
-    graph.configure()
+    graph.link_nodes(*nodes).configure()
     return graph, (height, width) if turn.swapped else (width, height)
 
 

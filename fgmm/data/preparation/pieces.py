@@ -130,8 +130,7 @@ def _muxed(form: str, parts: Sequence[list[av.Packet]], start: float) -> bytes:
         for part in parts:
             stream = target.add_stream_from_template(part[0].stream, opaque=True)
             packets += [_moved(packet, stream, start) for packet in part]
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-            target.mux(packet)
+        target.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
     return out.getvalue()
 
 
@@ -160,6 +159,5 @@ def _flac(sound: Waveform) -> bytes:
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.rate, frame.pts = sound.rate, 0
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            target.mux(packet)
+        target.mux([*stream.encode(frame), *stream.encode(None)])
     return out.getvalue()

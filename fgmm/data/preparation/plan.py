@@ -1,7 +1,6 @@
 """What a preparation does, fixed before its first shard and kept for runs that continue it."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import pathlib
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fgmm.config import ConfigError
-from fgmm.data.fingerprint import encoded
+from fgmm.data.fingerprint import digest
 from fgmm.data.preparation.disk import write_json
 from fgmm.data.schema import BadInput
 
@@ -17,8 +16,6 @@ FORMAT = 1
 PLAN = "plan.json"
 # Recordings, about, whose sizes are read to plan the number of shards.
 _MEASURED = 256
-# The byte after each recording's name in the checksum of the list.
-_SEPARATOR = b"\0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +62,12 @@ class Plan:
 def measured(raw: Any, shard_megabytes: float) -> Split:
     """Plans a split: shards of about ``shard_megabytes`` each, before anything is encoded again."""
     count = len(raw)
-    digest = hashlib.sha256()
-    for index in range(count):
-        digest.update(encoded(listed_name(raw, index)) + _SEPARATOR)
+    listing = digest((listed_name(raw, index) for index in range(count)), length=64)
     indices = range(0, count, max(1, count // _MEASURED))
     sizes = [_size(raw, index) for index in indices]
     total = sum(sizes) / max(1, len(sizes)) * count
     shards = min(max(1, count), max(1, math.ceil(total / (shard_megabytes * 1e6))))
-    return Split(count, shards, digest.hexdigest())
+    return Split(count, shards, listing)
 
 
 def listed_name(raw: Any, index: int) -> str:
@@ -105,13 +100,15 @@ def settle(output: pathlib.Path, plan: Plan) -> Plan:
         begun = json.loads(path.read_text())
         splits = {name: Split(**split) for name, split in begun.pop("splits").items()}
         begun = Plan(**begun, splits=splits)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"--output={output}: plan.json is damaged ({error})") from error
     for field in dataclasses.fields(Plan):
         before, now = getattr(begun, field.name), getattr(plan, field.name)
         if field.name == "splits":
-            before = {name: (split.records, split.listing) for name, split in before.items()}
-            now = {name: (split.records, split.listing) for name, split in now.items()}
+            before, now = (
+                {name: (split.records, split.listing) for name, split in planned.items()}
+                for planned in (before, now)
+            )
             if before.keys() == now.keys() and before != now:
                 raise ConfigError(
                     f"--output={output}: the list of recordings has changed since it was begun; "

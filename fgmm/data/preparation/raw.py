@@ -31,6 +31,10 @@ from fgmm.config import ConfigError, variant
 from fgmm.data.schema import Caption, Clip
 
 KINDS = ("video", "audio", "image")
+# What the flag takes that ``choose`` parses.
+SOURCE_HELP = (
+    "The corpus: a file's name in fgmm/data/sources, or module:Class; NAME:option=value,..."
+)
 # The split of a source without splits. TFDS reserves the name "all".
 WHOLE = "whole"
 # Clips that are looked at to judge whether a source without ``raw`` can be prepared.

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,30 +143,23 @@ def _of_piece(raw: RawRecord, number: int, piece: pieces.Piece, whole: Findings)
 def features() -> tfds.features.FeaturesDict:
     """The features of a record; strings and bytes come back from TFDS as bytes."""
     text = tfds.features.Text
-    of = tfds.features.Tensor
     return tfds.features.FeaturesDict(
         {
             "clip_id": text(),
             "group": text(),
             "kind": text(),
             # The contents of a file that players can open.
-            "media": of(shape=(), dtype=np.bytes_),
-            "duration": of(shape=(), dtype=np.float32),
-            "has_video": of(shape=(), dtype=np.bool_),
-            "has_audio": of(shape=(), dtype=np.bool_),
-            "silent": of(shape=(), dtype=np.bool_),
+            "media": np.bytes_,
+            "duration": np.float32,
+            "has_video": np.bool_,
+            "has_audio": np.bool_,
+            "silent": np.bool_,
             # Seconds from the start of the media, negative if a caption began before the piece.
             # The end is infinite where a caption describes a whole recording or picture.
             "captions": tfds.features.Sequence(
-                {
-                    "text": text(),
-                    "start": of(shape=(), dtype=np.float32),
-                    "end": of(shape=(), dtype=np.float32),
-                }
+                {"text": text(), "start": np.float32, "end": np.float32}
             ),
-            "labels": tfds.features.Sequence(
-                {"name": text(), "value": of(shape=(), dtype=np.int64)}
-            ),
+            "labels": tfds.features.Sequence({"name": text(), "value": np.int64}),
             "problems": tfds.features.Sequence(text()),
         }
     )
@@ -241,7 +233,7 @@ def _contents(raw: RawRecord) -> bytes:
             if not raw.media.is_file():
                 raise BadInput("missing_file", os.fspath(raw.media))
             _demand_small(raw.media.stat().st_size)
-            data = pathlib.Path(raw.media).read_bytes()
+            data = raw.media.read_bytes()
         except OSError as error:
             what = "audio" if raw.kind == "audio" else "video"
             raise BadInput(f"unreadable_{what}", str(error)) from error
@@ -266,18 +258,12 @@ def _example(raw: RawRecord, data: bytes, examined: Findings) -> dict[str, Any]:
         return words.encode("utf-8", "replace").decode()
 
     return {
+        **examined._asdict(),
         "clip_id": text(raw.clip_id),
         "group": text(raw.group),
         "kind": raw.kind,
         "media": data,
-        "duration": examined.duration,
-        "has_video": examined.has_video,
-        "has_audio": examined.has_audio,
-        "silent": examined.silent,
-        "captions": [
-            {"text": text(caption.text), "start": caption.start, "end": caption.end}
-            for caption in raw.captions
-        ],
+        "captions": [caption._asdict() | {"text": text(caption.text)} for caption in raw.captions],
         "labels": [
             {"name": name, "value": value}
             for name, label in raw.labels.items()

@@ -106,9 +106,7 @@ def table(reports: dict[str, Report], left_out: dict[str, dict[str, int]]) -> st
 
 def _of_split(name: str, report: Report, left_out: dict[str, int]) -> str:
     def share(count: int) -> str:
-        return (
-            f"{count:>10,}  {count / report.records:>6.1%}" if report.records else f"{count:>10,}"
-        )
+        return f"{count:>10,}" + (f"  {count / report.records:>6.1%}" if report.records else "")
 
     rows = [
         f"split {name}",

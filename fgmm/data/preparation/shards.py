@@ -49,7 +49,7 @@ def finished(output: pathlib.Path, plan: Plan, split: str, shard: int) -> dict[s
     try:
         entry = json.loads((output / "finished" / f"{name}.json").read_text())
         whole = (output / name).stat().st_size == entry["bytes"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if whole else None
 

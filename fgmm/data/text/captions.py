@@ -1,6 +1,7 @@
 """Captions of a video from a WebVTT, SubRip or JSON-lines file."""
 
 import collections
+import contextlib
 import html
 import io
 import json
@@ -106,20 +107,16 @@ def _seconds(time) -> float:
 
 def _json_lines(text: str) -> tuple[list[_Cue], int]:
     """The captions of a file, and how many of its lines are no caption."""
-    timed, skipped = [], 0
-    for line in filter(str.strip, text.split("\n")):
-        try:
+    lines, timed = [line for line in text.split("\n") if line.strip()], []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             entry = json.loads(line)
-            cue = float(entry["start"]), float(entry["end"]), entry["text"]
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            cue = (0.0, 0.0, None)
-        if isinstance(cue[2], str):
-            timed.append(cue)
-        else:
-            skipped += 1
-    if skipped and not timed:
+            start, end = float(entry["start"]), float(entry["end"])
+            if isinstance(entry["text"], str):
+                timed.append((start, end, entry["text"]))
+    if lines and not timed:
         raise ValueError("no line is a caption")
-    return timed, skipped
+    return timed, len(lines) - len(timed)
 
 
 def without_repeats(cues: Iterable[tuple[float, float, list[str]]]) -> Iterator[Caption]:

@@ -2,7 +2,6 @@
 the ``tokenizer.json`` of a published model.
 """
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -10,7 +9,6 @@ import json
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -20,6 +18,7 @@ from jaxtyping import Int32
 
 from fgmm import remote
 from fgmm.config import ConfigError
+from fgmm.data.preparation import disk
 from fgmm.data.text import phrases as phrases_lib
 
 # Shipped models are named without a path.
@@ -46,9 +45,13 @@ class Tokenizer:
       unknown_id: the id of pieces that the model does not know; None if it has no such id.
     """
 
+    vocabulary_size: int
+    empty_ids: tuple[int, ...]
     unknown_id: int | None = UNKNOWN_ID
     # The kind of its file, and whether this package can train one.
     _KIND, _TRAINED = "SentencePiece model", True
+    # The id of padding, and the ids that begin and end every caption.
+    _padding, _begin, _end = PAD_ID, (), ()
 
     def __init__(self, model_path: str | os.PathLike[str]):
         """Loads a model.
@@ -68,49 +71,36 @@ class Tokenizer:
             raise ConfigError(f"{named} is no {self._KIND}: {why}{remedy}") from error
 
     def _load(self, model: bytes) -> None:
+        self._read(model)
+        self.model = model
+        # Captions come back every epoch; a result takes about a kilobyte.
+        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
+
+    def _read(self, model: bytes) -> None:
         if not model:
             raise ValueError("it is empty")  # which SentencePiece would accept
-        self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
         if self._processor.pad_id() != PAD_ID:
             raise ValueError(f"it has its padding at id {self._processor.pad_id()}, not {PAD_ID}")
-        self._remember()
-
-    @property
-    def empty_ids(self) -> tuple[int, ...]:
-        space = self._processor.PieceToId(_SPACE)
-        return (PAD_ID, UNKNOWN_ID, space)
+        self.vocabulary_size = self._processor.vocab_size()
+        self.empty_ids = (PAD_ID, UNKNOWN_ID, self._processor.PieceToId(_SPACE))
 
     def unknown(self, caption: str) -> tuple[int, int]:
         """(unknown, all): how many pieces of a caption are unknown, and how many there are."""
-        pieces = [
-            token for token, piece, _ in self._spelled(_encodable(caption)) if piece != _SPACE
-        ]
-        return pieces.count(UNKNOWN_ID), len(pieces)
-
-    def _remember(self) -> None:
-        # Captions come back every epoch; a result takes about a kilobyte.
-        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
+        spelled = self._spelled(_encodable(caption))
+        pieces = [token for token, piece, _ in spelled if piece != _SPACE]
+        return pieces.count(self.unknown_id), len(pieces)
 
     def __getstate__(self) -> bytes:
-        return self._model
+        return self.model
 
     def __setstate__(self, model: bytes) -> None:
         self._load(model)
 
     @property
-    def model(self) -> bytes:
-        """The model file's contents."""
-        return self._model
-
-    @property
-    def vocabulary_size(self) -> int:
-        return self._processor.vocab_size()
-
-    @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._model).hexdigest()
+        return hashlib.sha256(self.model).hexdigest()
 
     def pieces(
         self, caption: str, segmenter: phrases_lib.Segmenter, phrases: int
@@ -168,13 +158,19 @@ class Tokenizer:
         return token in self.encode("the caption", **room)[0]
 
     def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
-        token_ids = np.zeros(tokens, np.int32)
+        token_ids = np.full(tokens, self._padding, np.int32)
         phrase_ids = np.zeros(tokens, np.int32)
-        found = self.pieces(caption, segmenter, phrases)[:tokens]
-        token_ids[: len(found)] = [token for token, _, _ in found]
-        phrase_ids[: len(found)] = [phrase for _, phrase, _ in found]
+        room, start = max(0, tokens - len(self._begin) - len(self._end)), len(self._begin)
+        found = self._kept(caption, segmenter, phrases)[:room]
+        whole = [*self._begin, *(token for token, _, _ in found), *self._end][:tokens]
+        token_ids[: len(whole)] = whole
+        phrase_ids[start : start + len(found)] = [phrase for _, phrase, _ in found]
         token_ids.flags.writeable = phrase_ids.flags.writeable = False
         return token_ids, phrase_ids
+
+    def _kept(self, caption, segmenter, phrases) -> list[tuple[int, int, str]]:
+        """The tokens that a batch holds, as ``pieces``."""
+        return self.pieces(caption, segmenter, phrases)
 
 
 class WordDictionary(Tokenizer):
@@ -190,24 +186,15 @@ class WordDictionary(Tokenizer):
     unknown_id = None
     _KIND, _TRAINED = "dictionary of words", False
 
-    def _load(self, model: bytes) -> None:
+    def _read(self, model: bytes) -> None:
         words = np.load(io.BytesIO(model), allow_pickle=False)
         if words.ndim != 1 or words.dtype.kind != "U" or not len(words):
             raise ValueError(
                 f"it holds {words.dtype} of shape {words.shape}, not a list of strings"
             )
-        self._model = model
-        self._vocabulary_size = len(words) + 1
+        self.vocabulary_size = len(words) + 1
+        self.empty_ids = (PAD_ID,)
         self._ids = {word: place for place, word in enumerate(words.tolist(), start=1)}
-        self._remember()
-
-    @property
-    def vocabulary_size(self) -> int:
-        return self._vocabulary_size
-
-    @property
-    def empty_ids(self) -> tuple[int, ...]:
-        return (PAD_ID,)
 
     def unknown(self, caption: str) -> tuple[int, int]:
         """How many words of a caption are not in the list, and how many there are."""
@@ -234,59 +221,30 @@ class PublishedTokenizer(Tokenizer):
 
     _KIND, _TRAINED = "tokenizer.json", False
 
-    def _load(self, model: bytes) -> None:
-        self._model = model
+    def _read(self, model: bytes) -> None:
         self._processor = tokenizers.Tokenizer.from_buffer(model)
         self._padding = (self._processor.padding or {"pad_id": PAD_ID})["pad_id"]
         self._processor.no_padding()
         self._processor.no_truncation()
         known = self._processor.get_vocab(with_added_tokens=True)
-        self._vocabulary_size = max(known.values()) + 1
+        self.vocabulary_size = max(known.values()) + 1
         # The special tokens that begin and end every caption.
         around = self._processor.encode("a")
-        special = [bool(flag) for flag in around.special_tokens_mask]
-        first = special.index(False) if False in special else len(special)
-        past = len(special) - special[::-1].index(False) if False in special else len(special)
-        self._begin, self._end = around.ids[:first], around.ids[past:]
-        self._unknown_id = _unknown_id(json.loads(model), known)
+        special = around.special_tokens_mask
+        ordinary = [i for i, flag in enumerate(special) if not flag] or [len(special)]
+        self._begin, self._end = around.ids[: ordinary[0]], around.ids[ordinary[-1] + 1 :]
+        self.unknown_id = _unknown_id(json.loads(model), known)
         added = self._processor.get_added_tokens_decoder()
         specials = {number for number, token in added.items() if token.special}
-        empty = {self._padding, *specials, self._unknown_id, known.get(_SPACE)}
-        self._empty_ids = (*sorted(empty - {None}),)
-        self._remember()
-
-    @property
-    def unknown_id(self) -> int | None:
-        return self._unknown_id
-
-    @property
-    def vocabulary_size(self) -> int:
-        return self._vocabulary_size
-
-    @property
-    def empty_ids(self) -> tuple[int, ...]:
-        return self._empty_ids
-
-    def unknown(self, caption: str) -> tuple[int, int]:
-        spelled = self._spelled(_encodable(caption))
-        pieces = [token for token, piece, _ in spelled if piece != _SPACE]
-        return pieces.count(self._unknown_id), len(pieces)
+        empty = {self._padding, *specials, self.unknown_id, known.get(_SPACE)}
+        self.empty_ids = tuple(sorted(empty - {None}))
 
     def _spelled(self, caption: str) -> Iterator[tuple[int, str, tuple[int, int]]]:
         encoded = self._processor.encode(caption, add_special_tokens=False)
         return zip(encoded.ids, encoded.tokens, encoded.offsets, strict=True)
 
-    def _encode(self, caption, segmenter, tokens, phrases) -> tuple[np.ndarray, np.ndarray]:
-        token_ids = np.full(tokens, self._padding, np.int32)
-        phrase_ids = np.zeros(tokens, np.int32)
-        placed = list(self._placed(_encodable(caption), segmenter, phrases))
-        placed = placed[: max(0, tokens - len(self._begin) - len(self._end))]
-        whole = [*self._begin, *(token for token, _, _ in placed), *self._end][:tokens]
-        token_ids[: len(whole)] = whole
-        start = len(self._begin)
-        phrase_ids[start : start + len(placed)] = [phrase for _, phrase, _ in placed]
-        token_ids.flags.writeable = phrase_ids.flags.writeable = False
-        return token_ids, phrase_ids
+    def _kept(self, caption, segmenter, phrases) -> list[tuple[int, int, str]]:
+        return list(self._placed(_encodable(caption), segmenter, phrases))
 
 
 def _unknown_id(model: dict, known: dict[str, int]) -> int | None:
@@ -316,12 +274,13 @@ def load(model_path: str | os.PathLike[str]) -> Tokenizer:
     try:
         with open(model_path, "rb") as file:
             start = file.read(len(_NUMPY))
-        kind = WordDictionary if start == _NUMPY else Tokenizer
-        if start.lstrip().startswith(b"{"):
-            kind = PublishedTokenizer
     except OSError:
-        kind = Tokenizer  # whose error says how to make one
-    return kind(model_path)
+        start = b""  # the error of ``Tokenizer`` says how to make one
+    if start == _NUMPY:
+        return WordDictionary(model_path)
+    return (
+        PublishedTokenizer(model_path) if start.lstrip().startswith(b"{") else Tokenizer(model_path)
+    )
 
 
 def _training_command(output: str | os.PathLike[str]) -> str:
@@ -381,13 +340,10 @@ def train(
             f"vocabulary_size={vocabulary_size} is too small for these captions: {remedy}"
         ) from error
     output = pathlib.Path(output)
-    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(model.getvalue())
-        partial.replace(output)
+        with disk.replaced(output) as partial:
+            partial.write_bytes(model.getvalue())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
     return Tokenizer(output)

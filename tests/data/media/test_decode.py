@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from fgmm.data.media.decode import fit_frames, fit_sound, read_image
+from fgmm.data.media.decode import fit_frames, fit_sound, read_image, upright
 from fgmm.data.schema import CROPPED, BadInput, Resizing, Waveform
 
 FITS, FILTERS = ("crop", "cover", "stretch"), ("bilinear", "bicubic")
@@ -137,11 +137,20 @@ def test_exif_orientation_turns_the_picture_upright(orientation, format):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(corners(64, 160), format, exif=exif)
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     for size in [(40, 40), (16, 40)]:
-        expected = quarters(read_image(encoded(upright), *size))
+        expected = quarters(read_image(encoded(turned), *size))
         assert close(quarters(read_image(data, *size)), expected)
         assert close(expected, [RED, GREEN, BLUE, WHITE]) == (orientation == 1)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_an_opened_picture_is_turned_upright_once_and_stays_as_it_is(format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened = Image.open(io.BytesIO(encoded(corners(64, 160), format, exif=exif)))
+    for _ in range(2):
+        assert upright(opened).shape == (160, 64, 3)
 
 
 def test_damaged_exif_is_ignored():

@@ -258,6 +258,11 @@ def test_command_line_trains_on_a_source_and_shows_phrases(tmp_path, capsys):
     assert "▁left" in lines[1]
 
 
+def test_a_shipped_model_is_shown_by_its_name(capsys):
+    assert command("show", "--model=narrated_shapes", "--text=a red circle") == 0
+    assert "▁red" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
