@@ -24,7 +24,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import corpus_embeddings, metrics, pairs, passes, result_text
-from fgmm.eval.bank import padded
+from fgmm.eval.bank import padded, sliced, slices
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -212,10 +212,10 @@ class _ZeroShot:
         self, parameters: Any, prompts: Embeddings, clips: Embeddings
     ) -> Float[np.ndarray, "records scores classes"]:
         size, found = self.options.batch_size, []
-        for start in range(0, len(clips.coarse), size):
-            part = jax.tree.map(lambda v, start=start: v[start : start + size], clips)
-            count = len(part.coarse)
-            found.append(np.asarray(self._score(parameters, padded(part, size), prompts))[:count])
+        for rows in slices(len(clips.coarse), size):
+            part = padded(sliced(clips, rows), size)
+            scores = self._score(parameters, part, prompts)
+            found.append(np.asarray(scores)[: rows.stop - rows.start])
         return np.concatenate(found)
 
     def _scores_of_batch(
