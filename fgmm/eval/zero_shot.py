@@ -25,7 +25,13 @@ from fgmm.config.option import check_options, option
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import corpus_embeddings, metrics, pairs, passes, result_text
 from fgmm.eval.bank import padded, sliced, slices
-from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
+from fgmm.eval.recordings import (
+    MODALITIES,
+    check_encoders,
+    footnote,
+    open_labelled,
+    single_queries,
+)
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import SCORES
@@ -189,7 +195,8 @@ class _ZeroShot:
         scores = averages.values[averages.valid]
         labels = self.recordings.labels[averages.valid]
         result: dict[str, float] = {}
-        self.queries = self.recordings.queries(averages.valid)
+        names = np.array(self.recordings.names)[averages.valid]
+        self.queries = single_queries(names.tolist())
         truth = labels[:, None] == np.arange(scores.shape[2])
         for number, name in enumerate(self.ranking.names):
             ranks = metrics.retrieval_ranks(scores[:, number], truth)
