@@ -182,9 +182,7 @@ class _Grounding:
             of_kind = [query for query in queries if query.kind == kind]
             if of_kind:
                 result |= self._measured(kind, of_kind, thresholds)
-        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
-        left_out = self._windows.report
-        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+        return result | result_text.counts(problems, self._windows.report)
 
     def _thresholds(
         self, states: Mapping[str, TrainState], queries: list[_Query]

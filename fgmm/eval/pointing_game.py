@@ -150,10 +150,8 @@ class _PointingGame:
         stacked = _Targets(*map(np.stack, zip(*targets, strict=True)))
         points = _points_by_kind(stacked, {way: np.stack(of) for way, of in maps.items()})
         self._remember(points, stacked, names)
-        result = _summary(points, stacked)
-        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
-        left_out = self.assembler.source.report
-        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+        found = result_text.counts(problems, self.assembler.source.report)
+        return _summary(points, stacked) | found
 
     def _remember(self, points: "_PointsByKind", targets: "_Targets", names: list[str]) -> None:
         for kind, ways in points.items():

@@ -17,7 +17,6 @@ not take part. Both are counted. Phrases of a caption that do not fit are left o
 is reported.
 """
 
-import collections
 import dataclasses
 import functools
 import itertools
@@ -270,10 +269,7 @@ class _Retrieval:
             "unreadable_captions": int((~of_y.mask.any(axis=1)).sum()),
             "left_out_clips": len(every) - len(rows),
         }
-        problems = pipeline.count_problems(bits)
-        result |= {f"bad_input/{reason}": n for reason, n in problems.items()}
-        report: collections.Counter[str] = self.source.report
-        result |= {f"left_out/{reason}": n for reason, n in report.items()}
+        result |= result_text.counts(pipeline.count_problems(bits), self.source.report)
         return _Gallery(of_x, of_y, owner, relevance), result
 
     def _said(self, clip: Any) -> list[tuple[int, str]]:
