@@ -195,6 +195,35 @@ def maps(
     return lambda state, batch: look(state.params, state.statistics, batch)
 
 
+def maps_by_way(
+    experiment: Experiment, terms: Mapping[str, str]
+) -> Callable[[Mapping[str, TrainState], Mapping[str, Array | np.ndarray]], dict[str, Maps]]:
+    """A function of ``beside_untrained`` states and a batch to maps by *way*: the prefix of the
+    state and the kind of map, such as ``"untrained_attention"``.
+
+    Args:
+      experiment: of the checkpoint.
+      terms: as ``terms`` finds them.
+    """
+    look = maps(experiment, tuple(terms.values()))
+
+    def compute(states, batch):
+        ways = {}
+        for prefix, state in states.items():
+            of_state = look(state, batch)
+            ways |= {prefix + kind: of_state[term] for kind, term in terms.items()}
+        return ways
+
+    return compute
+
+
+def beside_untrained(experiment: Experiment, state: TrainState) -> dict[str, TrainState]:
+    """A state and that of the network before its first step, by the prefixes of their ways."""
+    # Sharded like the trained state, so that one compiled program serves both.
+    devices = jax.tree.leaves(state)[0].sharding
+    return {"": state, "untrained_": experiment.initial_state(devices).with_weights()}
+
+
 def _positive_shares(a: Float[Array, "B P N"]) -> Float[Array, "B P N"]:
     positive = jnp.maximum(a, 0)
     total = positive.sum(axis=2, keepdims=True)

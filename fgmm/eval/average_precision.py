@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from fgmm.eval import metrics
+
 _RESAMPLES = 1000
 _LEVEL = 0.95
 
@@ -91,7 +93,10 @@ def mean_average_precision(
         there = np.flatnonzero(labels.any(axis=0))
         if not there.size:
             raise ValueError("no query has a class to rank by")
-        times = _times(len(scores), (seed, number))
+        # The sample itself, before its resamples.
+        once = np.ones((1, len(scores)), np.int64)
+        drawn = metrics.times_drawn(len(scores), (seed, number), _RESAMPLES)
+        times = np.concatenate([once, *drawn]).T
         of_classes = np.stack(
             [average_precision(scores[:, k], labels[:, k], times) for k in there.tolist()]
         )
@@ -112,11 +117,3 @@ def _with_ends(name: str, values: Float[np.ndarray, "R"]) -> dict[str, float]:
     """The first value, that of the sample itself, and the ends of the interval of the others."""
     low, high = np.nanquantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
-
-
-def _times(queries: int, seed: tuple[int, ...]) -> Int64[np.ndarray, "Q R"]:
-    """How often each query occurs in the sample itself (the first column) and in each resample."""
-    drawn = np.random.default_rng(seed).integers(queries, size=(_RESAMPLES, queries))
-    drawn += queries * np.arange(_RESAMPLES)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=_RESAMPLES * queries).reshape(_RESAMPLES, queries)
-    return np.concatenate([np.ones((1, queries), np.int64), times]).T

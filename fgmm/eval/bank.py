@@ -151,13 +151,11 @@ class Bank:
 
         In a bank of coarse embeddings alone, local is the coarse embedding, N = 1.
         """
-        coarse = np.asarray(self.coarse[which])
-        # Without local embeddings, the coarse one takes their place.
-        local = coarse[:, None] if self.local is None else np.asarray(self.local[which])
-        mask = np.asarray(self.mask[which])
-        mask = mask.any(1, keepdims=True) if self.local is None else mask
+        coarse, mask = np.asarray(self.coarse[which]), np.asarray(self.mask[which])
         gates = None if self.gates is None else np.asarray(self.gates[which])
-        return Embeddings(local, mask, coarse, gates)
+        if self.local is None:
+            return Embeddings(coarse[:, None], mask.any(1, keepdims=True), coarse, gates)
+        return Embeddings(np.asarray(self.local[which]), mask, coarse, gates)
 
     def search(
         self, queries: Any, k: int, *, score: Score | None = None, shortlist: int = 0
@@ -219,15 +217,16 @@ class Bank:
         found = []
         for query, own in enumerate(rows):
             items = self.rows(np.maximum(own, 0))
-            one = jax.tree.map(lambda v, query=query: v[query : query + 1], queries)
+            one = sliced(queries, slice(query, query + 1))
             found.append(np.asarray(score(items, one))[:, 0])
         return np.where(rows >= 0, np.stack(found), -np.inf).astype(np.float32)
 
     def _exhaustive(self, queries: Embeddings, k: int, score: Score):
         count = len(queries.coarse)
-        parts = list(_padded_parts(queries, min(_QUERIES, _power_of_two(count))))
+        size = min(_QUERIES, power_of_two(count))
+        parts = [padded(sliced(queries, some), size) for some in slices(count, size)]
         best = BestRows(count, k)
-        size = min(_ROWS, _power_of_two(len(self)))
+        size = min(_ROWS, power_of_two(len(self)))
         waiting = None
         for rows in slices(len(self), size):
             items = jax.tree.map(jnp.asarray, padded(self.rows(rows), size))
@@ -325,8 +324,14 @@ def slices(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def _power_of_two(count: int) -> int:
+def power_of_two(count: int) -> int:
+    """The smallest one that is not below ``count``."""
     return 1 << max(0, count - 1).bit_length()
+
+
+def sliced(embeddings: Embeddings, rows: slice) -> Embeddings:
+    """Some rows of all arrays of embeddings."""
+    return jax.tree.map(lambda v: v[rows], embeddings)
 
 
 def padded(embeddings: Embeddings, size: int) -> Embeddings:
@@ -336,9 +341,3 @@ def padded(embeddings: Embeddings, size: int) -> Embeddings:
         return np.pad(v, [(0, size - len(v))] + [(0, 0)] * (v.ndim - 1))
 
     return jax.tree.map(filled, embeddings)
-
-
-def _padded_parts(embeddings: Embeddings, size: int) -> Iterator[Embeddings]:
-    for rows in slices(len(embeddings.coarse), size):
-        part = jax.tree.map(lambda v, rows=rows: np.asarray(v[rows]), embeddings)
-        yield padded(part, size)

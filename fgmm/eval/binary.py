@@ -35,13 +35,18 @@ def run(name: str) -> None:
     command_line.run(lambda argv: _evaluate(name))
 
 
-def _evaluate(name: str) -> None:
+def begin() -> pathlib.Path:
+    """Readies XLA for an evaluation, says which flags are left out, and returns ``--workdir``."""
     workdir = pathlib.Path(command_line.required("workdir"))
     for line in command_line.left_out():
         print(line)
     xla_flags.configure()
     command_line.use_compilation_cache()
-    from fgmm import provenance
+    return workdir
+
+
+def _evaluate(name: str) -> None:
+    workdir = begin()
     from fgmm.train import checkpoint
 
     experiment, state = checkpoint.load(workdir, flags.FLAGS.step, flags.FLAGS.weights)
@@ -62,28 +67,31 @@ def _evaluate(name: str) -> None:
         result = bound(state)
         # Printed before it is written, since writing may fail.
         print(evaluation.table(result), flush=True)
-        batch_size = experiment.config.batch_size
-        for line in differences_from(outputs[label], as_dict(bound.protocol)):
+        protocol = as_dict(bound.protocol)
+        for line in differences_from(outputs[label], protocol):
             print(line)
-        write(
-            outputs[label],
-            {
-                "evaluation": name,
-                "step": step,
-                "weights": weights,
-                "trained": provenance.of_run(workdir, step, batch_size),
-                "evaluated": provenance.here(),
-                "protocol": as_dict(bound.protocol),
-                "results": result,
-                "config": as_dict(experiment.config),
-            }
-            | (
-                {"by_query": bound.by_query, "queries": bound.queries}
-                if flags.FLAGS.by_query
-                else {}
-            ),
-        )
+        written = report(name, workdir, experiment, step, weights)
+        written |= {"protocol": protocol, "results": result}
+        if flags.FLAGS.by_query:
+            written |= {"by_query": bound.by_query, "queries": bound.queries}
+        write(outputs[label], written)
         print(f"written to {outputs[label]}")
+
+
+def report(
+    name: str, workdir: pathlib.Path, experiment: Any, step: int, weights: str
+) -> dict[str, Any]:
+    """What the file of a result says of the evaluation and of the checkpoint."""
+    from fgmm import provenance
+
+    return {
+        "evaluation": name,
+        "step": step,
+        "weights": weights,
+        "trained": provenance.of_run(workdir, step, experiment.config.batch_size),
+        "evaluated": provenance.here(),
+        "config": as_dict(experiment.config),
+    }
 
 
 def define_embeddings() -> None:

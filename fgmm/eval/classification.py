@@ -26,7 +26,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.eval import corpus_embeddings, metrics, result_text
 from fgmm.eval.average_precision import mean_average_precision
-from fgmm.eval.recordings import Recordings, footnote, open_labelled
+from fgmm.eval.recordings import Recordings, footnote, open_labelled, single_queries
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -224,8 +224,7 @@ class _Classification:
         scored = self.classifier.scored(state, self.recordings, self.options.batch_size)
         if not scored.several:
             self.by_query = {"class_rank": scored.ranks().tolist()}
-            group = list(range(len(scored.names)))
-            self.queries = {"": {"name": list(scored.names), "group": group}}
+            self.queries = single_queries(scored.names)
         result = {**scored.summary(), **scored.counts}
         return {name: float(value) for name, value in result.items()}
 

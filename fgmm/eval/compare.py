@@ -138,7 +138,7 @@ def queries_of(report: Mapping[str, Any], name: str) -> Queries:
 
     Args:
       report: as in ``compared``.
-      name: of the outcome, such as ``"fine/text_to_video/rank"``.
+      name: of the outcome, such as ``"fine/text_to_video/rank"``, or of a figure of it.
     """
     known = report["queries"]
     parts = name.split("/")[:-1]
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> None:
     if metric not in changes:
         raise ConfigError(f"--metric={metric} is unknown; allowed: {', '.join(changes)}")
     print(table(changes))
-    names = _names(reports[0], metric)
+    names = queries_of(reports[0], metric).name
     for title, which in (("gained", changes[metric].gained), ("lost", changes[metric].lost)):
         changed = [names[i] for i in np.flatnonzero(which)]
         print(f"\n{metric}: {len(changed)} {title}")
@@ -181,18 +181,13 @@ def main(argv: list[str]) -> None:
     if output:
         written = {}
         for name, found in changes.items():
-            of_queries = _names(reports[0], name)
+            of_queries = queries_of(reports[0], name).name
             written[name] = found._asdict() | {
                 side: [of_queries[i] for i in np.flatnonzero(getattr(found, side))]
                 for side in ("gained", "lost")
             }
         binary.write(output, {"figures": written})
         print(f"written to {output}")
-
-
-def _names(report: Mapping[str, Any], figure: str) -> list[str]:
-    prefix = figure.rpartition("/")[0]
-    return queries_of(report, f"{prefix}/").name
 
 
 def _read(which: str) -> dict[str, Any]:

@@ -12,12 +12,25 @@ from fgmm.config.variants import given
 
 _TRAINED = {"finetune": {}, "classification": {}}
 _LABELLED = {"linear_probe": {}, "zero_shot": {}, "few_shot": {}, **_TRAINED}
-_IMAGES = {"split": "test", "annotations": ""}
-_IMAGE_TEXT = {"phrases": 12, "tokens": 96}
 # Folds of the training split, since the test split has too few clips of each class.
 _FEW = {"split": "train", "windows": 4}
 _SEEN = ("{}", "a video of {}", "here we can see {}")
 _DONE = (*_SEEN, "now someone starts to {}")
+# Protocols of corpora with official splits, and the rest of those with three of them.
+_SPLIT = {
+    "linear_probe": {"windows": 10},
+    "zero_shot": {"windows": 4},
+    "few_shot": _FEW,
+    "finetune": {"windows": 10},
+    "classification": {"windows": 10},
+}
+_THREE_SPLITS = {
+    "label": "action",
+    "train": "train",
+    "splits": (1, 2, 3),
+    "classifier": "linear_svm",
+    "templates": _DONE,
+}
 # Windows longer than the captions in them.
 _LONG = {"split": "validation", "validation": 0.1, "seconds": 30.0}
 _AROUND = {**_LONG, "minimum": 30.0, "candidates": 8}
@@ -77,6 +90,11 @@ class Corpus:
         return {"name": self.source, **self.options}
 
 
+def _image_captions(root: str, folds: int = 1) -> Corpus:
+    options = {"root": root, "split": "test", "annotations": ""}
+    return Corpus("image_captions", options, {"retrieval": {}}, phrases=12, tokens=96, folds=folds)
+
+
 CORPORA = {
     # Recordings of 15 to 30 seconds with five captions each. The window is the middle, as long as
     # in training.
@@ -85,14 +103,8 @@ CORPORA = {
         pair="audio_text",
     ),
     # COCO's 5,000 test images as one gallery, and in five of 1,000.
-    "coco_5k": Corpus(
-        "image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
-    ),
-    "coco_1k": Corpus(
-        *("image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}),
-        **_IMAGE_TEXT,
-        folds=5,
-    ),
+    "coco_5k": _image_captions("coco"),
+    "coco_1k": _image_captions("coco", folds=5),
     "esc10": Corpus(
         *("esc10", {"root": "esc10.tar", "windows": 3}, _LABELLED),
         label="sound",
@@ -127,24 +139,11 @@ CORPORA = {
         tokens=96,
     ),
     # Its 1,000 test images.
-    "flickr30k": Corpus(
-        "image_captions", {"root": "flickr30k", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
-    ),
+    "flickr30k": _image_captions("flickr30k"),
     # ``fold`` is one of three official splits.
     "hmdb51": Corpus(
-        *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}),
-        {
-            "linear_probe": {"windows": 10},
-            "zero_shot": {"windows": 4},
-            "few_shot": _FEW,
-            "finetune": {"windows": 10},
-            "classification": {"windows": 10},
-        },
-        label="action",
-        train="train",
-        splits=(1, 2, 3),
-        classifier="linear_svm",
-        templates=_DONE,
+        *("hmdb51", {"root": "hmdb51", "split": "test", "fold": 1}, _SPLIT),
+        **_THREE_SPLITS,
     ),
     "howto100m": Corpus(
         *("howto100m", {"root": "howto100m", **_AROUND}, {"grounding": {}}),
@@ -152,9 +151,7 @@ CORPORA = {
         tuning={"split": "train"},
     ),
     # Any split, list or part of such a corpus.
-    "image_captions": Corpus(
-        "image_captions", {"root": "coco", **_IMAGES}, {"retrieval": {}}, **_IMAGE_TEXT
-    ),
+    "image_captions": _image_captions("coco"),
     "image_sequence": Corpus(
         "image_sequence",
         {"root": "storybook.tar", "split": "dev", "pages": 1},
@@ -165,13 +162,7 @@ CORPORA = {
     ),
     "kinetics": Corpus(
         *("kinetics", {"root": "kinetics400", "split": "validation"}),
-        {
-            "linear_probe": {"windows": 1},
-            "zero_shot": {"windows": 4},
-            "few_shot": _FEW,
-            "finetune": {"windows": 10},
-            "classification": {"windows": 10},
-        },
+        {**_SPLIT, "linear_probe": {"windows": 1}},
         label="action",
         train="train",
         templates=(*_SEEN, "now someone is {}"),
@@ -263,19 +254,8 @@ CORPORA = {
         ),
     ),
     "ucf101": Corpus(
-        *("ucf101", {"root": "ucf101", "split": "test", "fold": 1}),
-        {
-            "linear_probe": {"windows": 10},
-            "zero_shot": {"windows": 4},
-            "few_shot": _FEW,
-            "finetune": {"windows": 10},
-            "classification": {"windows": 10},
-        },
-        label="action",
-        train="train",
-        splits=(1, 2, 3),
-        classifier="linear_svm",
-        templates=_DONE,
+        *("ucf101", {"root": "ucf101", "split": "test", "fold": 1}, _SPLIT),
+        **_THREE_SPLITS,
     ),
     "video_folder": Corpus(
         *("video_folder", {"root": "videos", **_LONG, "language": ""}, {"grounding": {}}),

@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import inspect
 import json
-import os
 import pathlib
 import sys
 import time
@@ -30,7 +29,7 @@ import numpy as np
 import tqdm
 from jaxtyping import Bool, Float, Int32
 
-from fgmm import components, provenance
+from fgmm import atomic, components, provenance
 from fgmm.config import ConfigError, as_dict
 from fgmm.data import fingerprint, opening, pipeline
 from fgmm.data.pipeline import Assembler
@@ -188,7 +187,7 @@ def of_corpus(
         if waiting:
             _compute(waiting, state, assembler, batch_size)
         modality = _modality(assembler)
-        return [CorpusEmbeddings(modality, store.arrays()) for store in stores]
+        return [CorpusEmbeddings(modality, store.arrays) for store in stores]
 
 
 def _compute(waiting, state: Any, assembler: Assembler, batch_size: int) -> None:
@@ -219,11 +218,16 @@ def _modality(assembler: Assembler) -> str:
 
 
 class _InMemory:
-    """Outputs that are held in memory and not kept."""
+    """Outputs that are held in memory and not kept.
+
+    Attributes:
+      arrays: the outputs by name.
+      done: how many records they hold from an earlier call.
+    """
 
     def __init__(self, records: int):
         self.done, self._records = 0, records
-        self._arrays: dict[str, np.ndarray] = {}
+        self.arrays: dict[str, np.ndarray] = {}
 
     def __enter__(self):
         return self
@@ -234,16 +238,17 @@ class _InMemory:
     def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         """Stores the outputs of the records from ``start`` on."""
         for name, values in rows.items():
-            if name not in self._arrays:
-                self._arrays[name] = np.zeros((self._records, *values.shape[1:]), values.dtype)
-            self._arrays[name][start : start + len(values)] = values
+            if name not in self.arrays:
+                shape = (self._records, *values.shape[1:])
+                self.arrays[name] = self._blank(name, shape, values.dtype)
+            self.arrays[name][start : start + len(values)] = values
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All outputs."""
-        return self._arrays
+    def _blank(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        del name
+        return np.zeros(shape, dtype)
 
 
-class _Kept:
+class _Kept(_InMemory):
     """Outputs in memory-mapped files; a lock lets one process at a time read and write them.
 
     Args:
@@ -256,10 +261,9 @@ class _Kept:
     """
 
     def __init__(self, folder: pathlib.Path, records: int, key: Mapping[str, Any]):
-        self._folder, self._records, self._key = folder, records, key
-        self._arrays: dict[str, np.ndarray] = {}
+        super().__init__(records)
+        self._folder, self._key = folder, key
         self._noted = time.monotonic()
-        self.done = 0
 
     def __enter__(self):
         try:
@@ -289,45 +293,36 @@ class _Kept:
         try:
             noted = json.loads((self._folder / _PROGRESS).read_text())
             mode = "r" if noted["done"] == self._records else "r+"
+            arrays = {}
             for name in noted["arrays"]:
-                array = np.lib.format.open_memmap(self._path(name), mode)
-                if len(array) != self._records:
-                    raise ValueError(f"{name} has {len(array)} rows")
-                self._arrays[name] = array
-            self.done = noted["done"]
+                arrays[name] = np.lib.format.open_memmap(self._path(name), mode)
+                if len(arrays[name]) != self._records:
+                    raise ValueError(f"{name} has {len(arrays[name])} rows")
+            self.arrays, self.done = arrays, noted["done"]
         except FileNotFoundError:
-            self._arrays, self.done = {}, 0
+            pass
         except (OSError, ValueError, KeyError) as error:
             print(f"{self._folder} is damaged and computed anew: {error}", file=sys.stderr)
-            self._arrays, self.done = {}, 0
+
+    def _blank(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.lib.format.open_memmap(self._path(name), "w+", dtype, shape)
 
     def _path(self, name: str) -> pathlib.Path:
         return self._folder / f"{name.replace('/', '.')}.npy"
 
     def write(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         """Stores the outputs of the records from ``start`` on; ``_note`` brings them to disk."""
-        for name, values in rows.items():
-            if name not in self._arrays:
-                shape = (self._records, *values.shape[1:])
-                self._arrays[name] = np.lib.format.open_memmap(
-                    self._path(name), "w+", values.dtype, shape
-                )
-            self._arrays[name][start : start + len(values)] = values
-        self.done = max(self.done, start + len(values))
+        super().write(start, rows)
+        self.done = max(self.done, start + len(rows["mask"]))
         if self.done == self._records or time.monotonic() - self._noted > _NOTE_EVERY:
             self._note()
 
     def _note(self) -> None:
-        for array in self._arrays.values():
+        for array in self.arrays.values():
             array.flush()
-        partial = self._folder / f"{_PROGRESS}.partial"
-        partial.write_text(json.dumps({"done": self.done, "arrays": sorted(self._arrays)}))
-        os.replace(partial, self._folder / _PROGRESS)
+        noted = json.dumps({"done": self.done, "arrays": sorted(self.arrays)})
+        atomic.write_text(self._folder / _PROGRESS, noted)
         self._noted = time.monotonic()
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All outputs, memory-mapped."""
-        return self._arrays
 
 
 def _store(experiment: Experiment, assembler: Assembler, network: Network) -> _InMemory | _Kept:

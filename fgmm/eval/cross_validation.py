@@ -4,6 +4,7 @@ There is one network for each part and seed. Figures are means over both, and al
 same weight. Ranks and probabilities of different networks are never compared with each other.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,17 +46,17 @@ def summary(found: Sequence[PartResult]) -> dict[str, float]:
     for name, values in (("spread", of_parts), ("seed_spread", of_seeds)):
         if len(values) > 1:
             result[f"{score}_{name}"] = float(np.std([*values.values()], ddof=1))
-    first_seed = [one for one in found if one.seed == found[0].seed]
+    first_seed = _of_first_seed(found)
     return {
         **result,
-        **{k: v for name in of_parts for k, v in _of_part(_in(found, name)).items()},
+        **{k: v for name in of_parts for k, v in _of_part(found, name).items()},
         "classes_unseen": float(len(frozenset().union(*(one.unseen for one in first_seed)))),
         "clips_of_unseen_classes": float(sum(map(_clips_of_unseen, first_seed))),
     }
 
 
-def _in(found: Sequence[PartResult], part: str) -> list[PartResult]:
-    return [one for one in found if one.part == part]
+def _of_first_seed(found: Sequence[PartResult]) -> list[PartResult]:
+    return [one for one in found if one.seed == found[0].seed]
 
 
 def _score(one: PartResult) -> float:
@@ -84,9 +85,9 @@ def _mean_average_precision(found: Sequence[PartResult]) -> dict[str, float]:
     return mean_average_precision(known, classes, what="class", samples=first)
 
 
-def _of_part(found: Sequence[PartResult]) -> dict[str, float]:
+def _of_part(found: Sequence[PartResult], part: str) -> dict[str, float]:
     """The score of a part over all seeds, with its interval."""
-    name = f"part/{found[0].part}"
+    found, name = [one for one in found if one.part == part], f"part/{part}"
     if found[0].scored.several:
         result = _mean_average_precision(found)
         return {f"{name}{end}": result[f"mAP{end}"] for end in ("", "_low", "_high")}
@@ -134,12 +135,10 @@ def _clips_of_unseen(one: PartResult) -> int:
 
 def counts(found: Sequence[PartResult]) -> dict[str, float]:
     """How much was tested, as ``Recordings.counts``, summed over the parts of the first seed."""
-    total: dict[str, float] = {}
-    for one in found:
-        if one.seed == found[0].seed:
-            for name, count in one.scored.counts.items():
-                total[name] = total.get(name, 0.0) + count
-    return total
+    total: Counter[str] = Counter()
+    for one in _of_first_seed(found):
+        total.update(one.scored.counts)
+    return {name: float(count) for name, count in total.items()}
 
 
 def outcomes(
@@ -152,7 +151,7 @@ def outcomes(
     by_query: dict[str, list[int]] = {}
     for one in found:
         by_query.setdefault(f"seed_{one.seed}/class_rank", []).extend(one.scored.ranks().tolist())
-    first_seed = [one for one in found if one.seed == found[0].seed]
+    first_seed = _of_first_seed(found)
     names = [f"{one.part}: {name}" for one in first_seed for name in one.scored.names]
     plain_names = np.concatenate([one.scored.names for one in first_seed])
     _, group = np.unique(plain_names, return_inverse=True)

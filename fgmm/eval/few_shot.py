@@ -23,7 +23,7 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.folds import drawn_folds
 from fgmm.eval import metrics, result_text
-from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
+from fgmm.eval.frozen_features import POOLS, FrozenFeatures
 from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -115,21 +115,12 @@ class _FewShot:
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
         self._features = FrozenFeatures(
-            experiment, [self.recordings], options.pool, options.batch_size
+            experiment, [self.recordings], options.pool, options.batch_size, options.untrained
         )
-        self._untrained: dict[str, float] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        wanted = self.options.untrained and self._untrained is None
-        features = self._features(state, untrained=wanted)
-        (averages,) = features["trained"]
-        self._check_enough(averages.valid)
-        if wanted:
-            scores = self._scores(joined(features["untrained"]), averages.valid)
-            self._untrained = {f"untrained/{name}": value for name, value in scores.items()}
-        result = self._scores(averages.values, averages.valid)
-        result |= self._untrained or {}
-        result |= self.recordings.counts(averages)
+        (averages,), scores, untrained = self._features.scored(state, self._scores)
+        result = scores | untrained | self.recordings.counts(averages)
         return {name: float(value) for name, value in result.items()}
 
     def _check_enough(self, valid: Bool[np.ndarray, "R"]) -> None:
@@ -152,6 +143,7 @@ class _FewShot:
     def _scores(
         self, x: Float[np.ndarray, "R F"], valid: Bool[np.ndarray, "R"]
     ) -> dict[str, float]:
+        self._check_enough(valid)
         scores = {}
         for k in self.options.shots:
             found = [self._accuracy(x, valid, k, draw) for draw in range(self.options.draws)]

@@ -41,7 +41,7 @@ from fgmm.data.opening import open_source
 from fgmm.eval import result_text
 from fgmm.eval.classification import Classifier, ClassScores, summary_table
 from fgmm.eval.cross_validation import PartResult, counts, outcomes, summary
-from fgmm.eval.recordings import MODALITIES, check_encoders, footnote
+from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, input_sizes
 from fgmm.experiment import build as experiments
 from fgmm.experiment.build import Experiment
 
@@ -344,7 +344,6 @@ def measure(
     if not first.scored.several:
         ranks, queries = outcomes(found)
         by_query = {"by_query": ranks, "queries": queries}
-    shape = experiment.shape
     protocol = dataclasses.asdict(options) | {
         "start": dict(start),
         "trained": f"{options.modality} encoder and classifier, end to end",
@@ -356,10 +355,7 @@ def measure(
         "classes_unseen_by_part": {
             one.part: sorted(one.unseen) for one in found if one.seed == first.seed
         },
-        "input": {
-            "video": {"frames": shape.frames, "height": shape.height, "width": shape.width},
-            "audio": {"samples": shape.samples, "sample_rate": shape.sample_rate},
-        }[options.modality],
+        "input": input_sizes(experiment.shape, options.modality),
     }
     return {"protocol": as_dict(protocol), "results": results} | by_query
 
@@ -369,17 +365,13 @@ def main(argv: list[str]) -> None:
     del argv
     from absl import flags
 
-    from fgmm import command_line, provenance, xla_flags
+    from fgmm import command_line
     from fgmm.eval import binary
 
-    workdir = pathlib.Path(command_line.required("workdir"))
+    workdir = binary.begin()
     config = command_line.required("config")
     label = binary.label_of(command_line.given("config"))
-    for line in command_line.left_out():
-        print(line)
     binary.check_name(config, "finetune")
-    xla_flags.configure()
-    command_line.use_compilation_cache()
     from fgmm.interruption import Interrupted
     from fgmm.train import checkpoint, disk_space, loop
 
@@ -401,14 +393,7 @@ def main(argv: list[str]) -> None:
     print(f"{label}, step {step}, {weights} weights\n{options.table(measured['results'])}")
     if not given.by_query:
         measured = {k: v for k, v in measured.items() if k in ("protocol", "results")}
-    report = {
-        "evaluation": "finetune",
-        "step": step,
-        "weights": weights,
-        "trained": provenance.of_run(workdir, step, experiment.config.batch_size),
-        "evaluated": provenance.here(),
-        "config": as_dict(experiment.config),
-    }
+    report = binary.report("finetune", workdir, experiment, step, weights)
     binary.write(output, report | measured)
     print(f"written to {output}")
 

@@ -32,7 +32,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -156,7 +155,7 @@ class _Grounding:
         if len(options.thresholds) > 1:
             key = "grounding.tuning_source"
             self._tuning = _Windows(experiment, options.tuning_source, options, key)
-        self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        self._maps = attention.maps_by_way(experiment, self.terms)
         self.protocol = dataclasses.asdict(options) | {
             "maps": self.terms,
             "captions_embedded": "each on its own",
@@ -172,10 +171,7 @@ class _Grounding:
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        # Sharded like the trained state, so that one compiled program serves both.
-        devices = jax.tree.leaves(state)[0].sharding
-        untrained = self.experiment.initial_state(devices).with_weights()
-        states = {"": state, "untrained_": untrained}
+        states = attention.beside_untrained(self.experiment, state)
         queries, problems = self._asked(self._windows, states)
         if not queries:
             raise ConfigError("grounding.source: nothing that has a time can be read")
@@ -186,9 +182,7 @@ class _Grounding:
             of_kind = [query for query in queries if query.kind == kind]
             if of_kind:
                 result |= self._measured(kind, of_kind, thresholds)
-        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
-        left_out = self._windows.source.report
-        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+        return result | result_text.counts(problems, self._windows.report)
 
     def _thresholds(
         self, states: Mapping[str, TrainState], queries: list[_Query]
@@ -244,7 +238,7 @@ class _Grounding:
                     problems["cut_off_phrase"] += 1
                     continue
                 of_query = {
-                    way: curve[place] if kind == "phrase" else _of_caption(curve[place], there)
+                    way: curve[place] if kind == "phrase" else curve[place][there].mean(axis=0)
                     for way, curve in curves.items()
                 }
                 spoken = [c.text for c in clip.captions if c.text.strip()][times.caption]
@@ -269,15 +263,15 @@ class _Grounding:
         masks: list[np.ndarray] = []
         modality = self.options.pair.partition("_")[0]
         for batch, maps, count in passes.batches(
-            windows.assembler, self.options.batch_size, states, self._maps_of_states
+            windows.assembler, self.options.batch_size, states, self._maps
         ):
             problems += pipeline.count_problems(batch["problems"][:count])
-            ways = self._curves(maps)
+            curves = {way: _curves(of_way) for way, of_way in maps.items()}
+            mask = next(iter(maps.values())).mask
             for row in range(count):
                 record, piece = windows.places[int(batch["record"][row])]
-                for way, (curves, _) in ways.items():
-                    parts[way].append(curves[row])
-                _, mask = next(iter(ways.values()))
+                for way, of_batch in curves.items():
+                    parts[way].append(of_batch[row])
                 masks.append(mask[row] & bool(batch[f"{modality}_mask"][row]))
                 if piece + 1 == windows.pieces_of_record[record]:
                     joined = {way: np.concatenate(of, axis=2) for way, of in parts.items()}
@@ -287,22 +281,11 @@ class _Grounding:
                     parts.clear()
                     masks.clear()
 
-    def _maps_of_states(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
-        return {prefix: self._maps(state, batch) for prefix, state in states.items()}
 
-    def _curves(self, maps: Mapping[str, Mapping[str, attention.Maps]]) -> dict:
-        """Curves [B,K,P,T] and masks [B,K,P] by way, from the maps of each state."""
-        ways = {}
-        for prefix, of_state in maps.items():
-            for kind, term in self.terms.items():
-                similarity = np.asarray(of_state[term].similarity, np.float64)
-                curves = similarity.reshape(*similarity.shape[:4], -1).max(axis=4)
-                ways[prefix + kind] = curves, np.asarray(of_state[term].mask)
-        return ways
-
-
-def _of_caption(curves: Float[np.ndarray, "P T"], there: np.ndarray) -> Float[np.ndarray, "T"]:
-    return curves[there].mean(axis=0)
+def _curves(maps: attention.Maps) -> Float[np.ndarray, "B K P T"]:
+    """The highest similarity of each moment."""
+    similarity = np.asarray(maps.similarity, np.float64)
+    return similarity.reshape(*similarity.shape[:4], -1).max(axis=4)
 
 
 def _iou(query: _Query, way: str, threshold: float) -> float:
@@ -330,7 +313,8 @@ def _baselines(queries: list[_Query]) -> dict[str, dict[str, np.ndarray]]:
 
 
 class _Windows:
-    """The windows of a corpus, cut into pieces about as long as the clips of training.
+    """The windows of a corpus, cut into pieces about as long as the clips of training. It is the
+    source of these pieces.
 
     Attributes:
       source: the corpus.
@@ -347,9 +331,7 @@ class _Windows:
         self.pieces_of_record = [self._pieces(n) for n in records]
         counts = enumerate(self.pieces_of_record)
         self.places = [(n, i) for n, count in counts for i in range(count)]
-        assembler = experiment.assembler(
-            _Pieces(self), captions=options.captions, **_OTHER[options.pair]
-        )
+        assembler = experiment.assembler(self, captions=options.captions, **_OTHER[options.pair])
         self.assembler = dataclasses.replace(assembler, join_captions=False)
         self._segmenter = phrases.find(self.assembler.segmenter)
         if not any(any(self.times(n)) for n in records):
@@ -357,6 +339,13 @@ class _Windows:
                 f"{key}: no phrase or caption of {entry['name']!r} is known to be true of a part "
                 "of its window; windows must be longer than captions, or several clips (join)"
             )
+
+    @property
+    def report(self) -> collections.Counter[str]:
+        return self.source.report
+
+    def __len__(self) -> int:
+        return len(self.places)
 
     def window(self, record: int) -> int:
         """The number of the window that the record is, or, with ``join``, belongs to."""
@@ -391,7 +380,7 @@ class _Windows:
         seconds = _seconds(_stretch(self.source[record]))
         return max(1, round(seconds / self._clip_seconds)) if self._clip_seconds else 1
 
-    def piece(self, number: int) -> Clip:
+    def __getitem__(self, number: int) -> Clip:
         """The clip of a piece, with all captions of its record."""
         record, place = self.places[number]
         clip, count = self.source[record], self.pieces_of_record[record]
@@ -412,23 +401,6 @@ class _Windows:
             video=part if clip.video is not None else None,
             audio=part.sound if clip.audio is not None else None,
         )
-
-
-class _Pieces:
-    """The pieces of windows as a source."""
-
-    def __init__(self, windows: _Windows):
-        self._windows = windows
-
-    @property
-    def report(self) -> collections.Counter[str]:
-        return self._windows.source.report
-
-    def __len__(self) -> int:
-        return len(self._windows.places)
-
-    def __getitem__(self, index: int) -> Clip:
-        return self._windows.piece(index)
 
 
 def _stretch(clip: Clip) -> Stretch | None:

@@ -25,8 +25,14 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.folds import drawn_folds
 from fgmm.eval import metrics, result_text
-from fgmm.eval.frozen_features import POOLS, FrozenFeatures, joined
-from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
+from fgmm.eval.frozen_features import POOLS, FrozenFeatures
+from fgmm.eval.recordings import (
+    MODALITIES,
+    check_encoders,
+    footnote,
+    open_labelled,
+    single_queries,
+)
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 
@@ -143,25 +149,21 @@ class _LinearProbe:
             "corpora": [part.protocol() for part in self.parts],
             "fold_sizes": np.bincount(self.fold).tolist(),
         }
-        self._features = FrozenFeatures(experiment, self.parts, options.pool, options.batch_size)
-        self._untrained: dict[str, float] | None = None
+        self._features = FrozenFeatures(
+            experiment, self.parts, options.pool, options.batch_size, options.untrained
+        )
         self.by_query: dict[str, list[int]] = {}
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        wanted = self.options.untrained and self._untrained is None
-        features = self._features(state, untrained=wanted)
-        parts = features["trained"]
+        parts, scores, untrained = self._features.scored(state, self._scores)
         valid = np.concatenate([part.valid for part in parts])
-        if wanted:
-            scores = self._scores(joined(features["untrained"]), valid)
-            self._untrained = {f"untrained/{name}": value for name, value in scores.items()}
         tested = self.labels[valid & np.isin(self.fold, self.tests)]
         result: dict[str, float] = {
-            **self._scores(joined(parts), valid),
+            **scores,
             "chance_accuracy": 1 / len(self.parts[0].classes),
             "majority_accuracy": np.bincount(tested).max() / len(tested),
-            **(self._untrained or {}),
+            **untrained,
         }
         for part, averages in zip(self.parts, parts, strict=True):
             for name, count in part.counts(averages).items():
@@ -193,8 +195,7 @@ class _LinearProbe:
             scores["accuracy_spread"] = np.std(accuracies, ddof=1)
         # The trained network is scored last, so its outcomes remain.
         self.by_query = {"correct": correct[tested].astype(int).tolist()}
-        names = self.names[tested].tolist()
-        self.queries = {"": {"name": names, "group": list(range(len(names)))}}
+        self.queries = single_queries(self.names[tested].tolist())
         classes = self.parts[0].classes
         return {
             **interval,
@@ -251,13 +252,6 @@ class _LinearProbe:
         return make_pipeline(StandardScaler(), classifier)
 
 
-if __name__ == "__main__":
-    # Imported here, since it defines flags that the training program defines too.
-    from fgmm.eval import binary
-
-    binary.run("linear_probe")
-
-
 def _check_apart(options: Evaluation, fitted: Iterable[str], tested: Iterable[str]) -> None:
     """Raises ConfigError if recordings of one corpus are fitted to and tested on."""
     entries = [dict(entry) for entry in (options.source, options.test_source)]
@@ -267,3 +261,10 @@ def _check_apart(options: Evaluation, fitted: Iterable[str], tested: Iterable[st
             f"linear_probe.test_source shares {len(shared)} recordings with source, such as "
             f"{shared[0]!r}; name other recordings"
         )
+
+
+if __name__ == "__main__":
+    # Imported here, since it defines flags that the training program defines too.
+    from fgmm.eval import binary
+
+    binary.run("linear_probe")

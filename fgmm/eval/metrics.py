@@ -5,6 +5,7 @@ Shares, such as R@k, lie in [0, 1]; ranks start at 1, the best.
 """
 
 import bisect
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -131,11 +132,8 @@ def _chance_recall(k: int, counts: Counter[int], gallery: int) -> Fraction:
 def _chance_median_rank(counts: Counter[int], gallery: int) -> float:
     """Median rank of the best relevant item over queries and random orders."""
     ks = range(1, gallery + 1)
-
-    def recall(k: int) -> Fraction:
-        return _chance_recall(k, counts, gallery)
-
     half = Fraction(1, 2)
+    recall = functools.partial(_chance_recall, counts=counts, gallery=gallery)
     reached = ks[bisect.bisect_left(ks, half, key=recall)]
     # The recall at k = G is 1, so some k is above one half.
     exceeded = ks[bisect.bisect_right(ks, half, key=recall)]
@@ -245,9 +243,8 @@ def hubness(times_found: Int[np.ndarray, "G"]) -> dict[str, float]:
     n = times_found - times_found.mean()
     powers = np.stack([n, n**2, n**3], axis=1)
     resampled, _ = _resampled(powers, None)
-    low, high = np.quantile(_skewness(resampled), _EDGES)
-    value = float(_skewness(powers.mean(axis=0, keepdims=True))[0])
-    return _with_ends("hubness", value, low, high)
+    value = _skewness(powers.mean(axis=0, keepdims=True))[0]
+    return _with_ends("hubness", value, _skewness(resampled))
 
 
 def _skewness(powers: Float64[np.ndarray, "R 3"]) -> Float64[np.ndarray, "R"]:
@@ -315,7 +312,7 @@ def _resampled(
     means = []
     others = [] if medians_of is None else list(medians_of)
     medians: list[list[float]] = [[] for _ in others]
-    for times in _resamples(len(sizes), seed, resamples):
+    for times in times_drawn(len(sizes), seed, resamples):
         totals = (times @ sizes).reshape(-1, *(1,) * (values.ndim - 1))
         means.append(np.tensordot(times, sums, axes=1) / totals)
         for found, of_queries in zip(medians, others, strict=True):
@@ -351,8 +348,10 @@ def _groups(
     return owner, np.bincount(owner).astype(np.float64)
 
 
-def _resamples(groups: int, seed: int, resamples: int) -> Iterator[Int64[np.ndarray, "R groups"]]:
-    """Yields how often each group is drawn, for some resamples at a time."""
+def times_drawn(
+    groups: int, seed: int | tuple[int, ...], resamples: int
+) -> Iterator[Int64[np.ndarray, "R groups"]]:
+    """Yields how often each group is drawn, with replacement, for some resamples at a time."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK_ENTRIES // groups)
     for start in range(0, resamples, rows):
@@ -396,13 +395,14 @@ def auc_summary(
         pairs = counts[0].sum() * counts[1].sum()
         return counts[0] @ below / pairs if pairs else np.nan
 
-    found = [
-        auc(drawn[owner].astype(np.float64))
-        for times in _resamples(len(sizes), 0, resamples)
-        for drawn in times
-    ]
-    low, high = np.nanquantile(found, _EDGES)
-    return _with_ends(name, float(auc(np.ones(len(scores)))), low, high)
+    found = np.array(
+        [
+            auc(drawn[owner].astype(np.float64))
+            for times in times_drawn(len(sizes), 0, resamples)
+            for drawn in times
+        ]
+    )
+    return _with_ends(name, auc(np.ones(len(scores))), found[~np.isnan(found)])
 
 
 def mean_class_accuracy(
@@ -427,8 +427,7 @@ def mean_class_accuracy(
         of_classes.append(correct[own].mean())
         together = None if group is None else group[own]
         means.append(_resampled(correct[own], together, seed=number)[0])
-    low, high = np.quantile(np.mean(means, axis=0), _EDGES)
-    return _with_ends("mean_class_accuracy", float(np.mean(of_classes)), low, high)
+    return _with_ends("mean_class_accuracy", np.mean(of_classes), np.mean(means, axis=0))
 
 
 def mean_over_parts(
@@ -452,14 +451,14 @@ def mean_over_parts(
     np.add.at(counts, (owner, place), 1)
     resampled: list[float] = []
     with np.errstate(invalid="ignore"):
-        for times in _resamples(len(sizes), 0, 1000):
+        for times in times_drawn(len(sizes), 0, 1000):
             resampled += np.nanmean((times @ sums) / (times @ counts), axis=1).tolist()
+    return _with_ends(name, np.mean(sums.sum(axis=0) / counts.sum(axis=0)), np.array(resampled))
+
+
+def _with_ends(name: str, value: float, resampled: Float[np.ndarray, "R"]) -> dict[str, float]:
     low, high = np.quantile(resampled, _EDGES)
-    return _with_ends(name, float(np.mean(sums.sum(axis=0) / counts.sum(axis=0))), low, high)
-
-
-def _with_ends(name: str, value: float, low: float, high: float) -> dict[str, float]:
-    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def with_intervals(
@@ -492,6 +491,5 @@ def with_intervals(
         (medians, [np.median(of_query) for of_query in others], of_medians),
     ):
         for name, centre, of_name in zip(names, centres, resampled, strict=True):
-            low, high = np.quantile(of_name, _EDGES)
-            found |= _with_ends(name, float(centre), low, high)
+            found |= _with_ends(name, centre, of_name)
     return found

@@ -53,7 +53,7 @@ def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name:
     Raises:
       ConfigError: ``term`` is no fine term on the pair in that space.
     """
-    fine = _terms(experiment, pair, "fine", space)
+    fine = terms(experiment, pair, "fine", space)
     if term and term not in fine:
         raise ConfigError(
             f"{name}: term={term!r} is no fine term on {pair} in space {space!r}; "
@@ -62,7 +62,8 @@ def fine_term(experiment: Experiment, pair: str, space: str, term: str, *, name:
     return term or (fine[0] if fine else "")
 
 
-def _terms(experiment: Experiment, pair: str, level: str, space: str) -> list[str]:
+def terms(experiment: Experiment, pair: str, level: str, space: str) -> list[str]:
+    """The names of the terms of a level on a pair in a space."""
     place = (pair, level, space)
     return [
         name
@@ -95,7 +96,7 @@ class Ranking:
         Raises:
           ConfigError: as ``fine_term``.
         """
-        coarse = _terms(experiment, pair, "coarse", space)
+        coarse = terms(experiment, pair, "coarse", space)
         fine = fine_term(experiment, pair, space, term, name=name)
         return cls(experiment, pair, fine, coarse[0] if coarse else "")
 

@@ -24,9 +24,8 @@ hindsight; and ``untrained``, the same maps of the network before its first step
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -115,21 +114,18 @@ class _PointingGame:
             experiment, options.source, captions=options.captions, key="pointing_game.source"
         )
         self.segmenter = phrases.find(self.assembler.segmenter)
-        self._maps = attention.maps(experiment, tuple(self.terms.values()))
+        self._maps = attention.maps_by_way(experiment, self.terms)
         self.by_query: dict[str, list[float]] = {}
         self.queries: dict[str, dict[str, list]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        # Sharded like the trained state, so that one compiled program serves both.
-        devices = jax.tree.leaves(state)[0].sharding
-        untrained = self.experiment.initial_state(devices).with_weights()
         targets: list[_Targets] = []
         names = []
         maps: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         problems: collections.Counter[str] = collections.Counter()
-        states = {"": state, "untrained_": untrained}
+        states = attention.beside_untrained(self.experiment, state)
         for batch, ways, count in passes.batches(
-            self.assembler, self.batch_size, states, self._ways
+            self.assembler, self.batch_size, states, self._maps
         ):
             problems += pipeline.count_problems(batch["problems"][:count])
             mask = next(iter(ways.values())).mask
@@ -154,10 +150,8 @@ class _PointingGame:
         stacked = _Targets(*map(np.stack, zip(*targets, strict=True)))
         points = _points_by_kind(stacked, {way: np.stack(of) for way, of in maps.items()})
         self._remember(points, stacked, names)
-        result = _summary(points, stacked)
-        result |= {f"bad_input/{reason}": float(n) for reason, n in problems.items()}
-        left_out = self.assembler.source.report
-        return result | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+        found = result_text.counts(problems, self.assembler.source.report)
+        return _summary(points, stacked) | found
 
     def _remember(self, points: "_PointsByKind", targets: "_Targets", names: list[str]) -> None:
         for kind, ways in points.items():
@@ -168,14 +162,6 @@ class _PointingGame:
             }
             for way, found in ways.items():
                 self.by_query[f"{way}/{kind}/hit"] = found["hit"].tolist()
-
-    def _ways(self, states: Mapping[str, TrainState], batch: Mapping[str, Any]) -> dict:
-        """The maps of a batch by way: the prefix of the state and the kind of map."""
-        ways = {}
-        for prefix, state in states.items():
-            of_state = self._maps(state, batch)
-            ways |= {prefix + kind: of_state[term] for kind, term in self.terms.items()}
-        return ways
 
 
 class _Targets(NamedTuple):

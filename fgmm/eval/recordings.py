@@ -6,7 +6,7 @@ share a ``clip_id``. Values of windows are averaged over each recording.
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,23 +120,13 @@ class Recordings:
         left_out = self.assembler.source.report
         return counts | {f"left_out/{reason}": n for reason, n in left_out.items()}
 
-    def queries(self, valid: Bool[np.ndarray, "R"]) -> dict[str, dict[str, list]]:
-        """The valid recordings as ``queries`` for ``fgmm.eval.compare``; each is its own group."""
-        names = [self.names[i] for i in np.flatnonzero(valid)]
-        return {"": {"name": names, "group": list(range(len(names)))}}
-
     def protocol(self) -> dict[str, Any]:
         """What the protocol of a result states about the clips."""
-        shape = self.assembler.shape
-        sizes = {
-            "video": {"frames": shape.frames, "height": shape.height, "width": shape.width},
-            "audio": {"samples": shape.samples, "sample_rate": shape.sample_rate},
-        }
         return {
             "clips": len(self.labels),
             "windows": int((self.owner >= 0).sum()),
             "classes": self.classes,
-            "input": sizes[self.modality],
+            "input": input_sizes(self.assembler.shape, self.modality),
         }
 
 
@@ -176,6 +166,18 @@ def open_labelled(
         classes=tuple(source.classes[label]),
         **found._asdict(),
     )
+
+
+def input_sizes(shape: pipeline.BatchShape, modality: str) -> dict[str, int]:
+    """The sizes of the inputs of an encoder, as a protocol states them."""
+    if modality == "video":
+        return {"frames": shape.frames, "height": shape.height, "width": shape.width}
+    return {"samples": shape.samples, "sample_rate": shape.sample_rate}
+
+
+def single_queries(names: Sequence[str]) -> dict[str, dict[str, list]]:
+    """Recordings by name as ``queries`` for ``fgmm.eval.compare``; each is its own group."""
+    return {"": {"name": list(names), "group": list(range(len(names)))}}
 
 
 def footnote(result: Mapping[str, float]) -> str:

@@ -93,6 +93,17 @@ def shares(title: str, what: str, result: Mapping[str, float]) -> str:
     return f"{title}: {', '.join(listed)}"
 
 
+def counts(bad_input: Mapping[str, int], left_out: Mapping[str, int]) -> dict[str, float]:
+    """Counts of problems by reason, as entries of a result.
+
+    Args:
+      bad_input: what could not be read.
+      left_out: what the source left out when it was opened.
+    """
+    found = {f"bad_input/{reason}": float(n) for reason, n in bad_input.items()}
+    return found | {f"left_out/{reason}": float(n) for reason, n in left_out.items()}
+
+
 def problems(result: Mapping[str, float]) -> str:
     """How many problems the input had, as text; empty if it had none."""
     count = sum(v for k, v in result.items() if k.startswith(("bad_input/", "left_out/")))

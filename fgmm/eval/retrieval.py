@@ -17,11 +17,10 @@ not take part. Both are counted. Phrases of a caption that do not fit are left o
 is reported.
 """
 
-import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +31,7 @@ from fgmm.config.option import check_options, option
 from fgmm.data import pipeline
 from fgmm.data.schema import REASONS
 from fgmm.eval import corpus_embeddings, metrics, pairs, passes, ranks, result_text
-from fgmm.eval.bank import Bank, RowsOf, padded
+from fgmm.eval.bank import Bank, RowsOf, padded, power_of_two
 from fgmm.eval.recordings import check_encoders
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
@@ -195,7 +194,11 @@ class _Retrieval:
         parts = list(_folds(gallery, self.options.folds))
         found = _joined([self._outcomes(parameters, part) for part in parts])
         x, y = self.modalities
-        self._remember(gallery)
+        self.queries = {
+            f"{y}_to_{x}": {"name": list(gallery.y.ids), "group": gallery.owner.tolist()},
+            f"{x}_to_{y}": {"name": list(gallery.x.ids), "group": list(range(len(gallery.x)))},
+        }
+        self.by_query = {}
         counts = zip(*(part.relevance.counts for part in parts), strict=True)
         of_y, of_x = (np.concatenate(side) for side in counts)
         # Chance is that of the largest part.
@@ -213,14 +216,6 @@ class _Retrieval:
                     summary |= self._cost(gallery, items)
                 result |= {f"{name}/{direction}/{k}": v for k, v in summary.items()}
         return {name: float(value) for name, value in result.items()}
-
-    def _remember(self, gallery: "_Gallery") -> None:
-        x, y = self.modalities
-        self.queries = {
-            f"{y}_to_{x}": {"name": list(gallery.y.ids), "group": gallery.owner.tolist()},
-            f"{x}_to_{y}": {"name": list(gallery.x.ids), "group": list(range(len(gallery.x)))},
-        }
-        self.by_query = {}
 
     def _gallery(self, state: TrainState) -> tuple["_Gallery", dict[str, float]]:
         """Both sides of the clips that have both, and their counts for the result.
@@ -274,11 +269,8 @@ class _Retrieval:
             "unreadable_captions": int((~of_y.mask.any(axis=1)).sum()),
             "left_out_clips": len(every) - len(rows),
         }
-        problems = pipeline.count_problems(bits)
-        result |= {f"bad_input/{reason}": n for reason, n in problems.items()}
-        report: collections.Counter[str] = self.source.report
-        result |= {f"left_out/{reason}": n for reason, n in report.items()}
-        return _Gallery(of_x, of_y, owner, group, relevance), result
+        result |= result_text.counts(pipeline.count_problems(bits), self.source.report)
+        return _Gallery(of_x, of_y, owner, relevance), result
 
     def _said(self, clip: Any) -> list[tuple[int, str]]:
         """The captions of a clip that are queries, each with its place on the axis K."""
@@ -356,19 +348,17 @@ class _Gallery(NamedTuple):
     Attributes:
       x, y: clips, and captions or sounds.
       owner: the clip of each y.
-      group: the group of each y, as in ``Relevance``.
       relevance: which x are right answers to which y.
     """
 
     x: Bank
     y: Bank
     owner: np.ndarray
-    group: np.ndarray
     relevance: ranks.Relevance
 
 
-def _bank(embeddings: Embeddings, rows: np.ndarray, ids: list[str]) -> Bank:
-    """A bank of some rows of embeddings; local embeddings are read when they are indexed."""
+def _bank(embeddings: Embeddings | Bank, rows: np.ndarray, ids: Sequence[str]) -> Bank:
+    """A bank of some rows; local embeddings are read when they are indexed."""
     local, gates = (
         v if v is None else RowsOf(v, rows) for v in (embeddings.local, embeddings.gates)
     )
@@ -382,13 +372,13 @@ def _blocks(bank: Bank, rows: slice, size: int) -> Iterator[tuple[np.ndarray, Em
     longest item, not of the longest of all. Blocks are padded to powers of two, at most ``size``
     items, so that few shapes are compiled.
     """
-    size = min(size, 1 << max(0, len(bank) - 1).bit_length())
+    size = min(size, power_of_two(len(bank)))
     # The number of the last valid one, from 1 on.
     used = (bank.mask[rows] * np.arange(1, bank.mask.shape[1] + 1)).max(axis=1, initial=0)
     order = np.argsort(used, kind="stable")
     for start in range(0, len(order), size):
         places = order[start : start + size]
-        room = max(_ROOM, 1 << max(0, int(used[places].max()) - 1).bit_length())
+        room = max(_ROOM, power_of_two(int(used[places].max())))
         items = bank.rows(rows.start + places)
         gates = items.gates if items.gates is None else items.gates[:, :room]
         items = Embeddings(items.local[:, :room], items.mask[:, :room], items.coarse, gates)
@@ -411,26 +401,18 @@ def _folds(gallery: _Gallery, folds: int) -> Iterator[_Gallery]:
     for first in range(0, clips, size):
         rows = slice(first, first + size)
         columns = slice(*np.searchsorted(gallery.owner, [rows.start, rows.stop]))
-        owner, group = gallery.owner[columns] - first, gallery.group[columns]
-        x, y = (_part(bank, some) for bank, some in ((gallery.x, rows), (gallery.y, columns)))
-        yield _Gallery(x, y, owner, group, ranks.Relevance.of(group, owner, size))
-
-
-def _part(bank: Bank, rows: slice) -> Bank:
-    numbers = np.arange(rows.start, rows.stop)
-    local, gates = (v if v is None else RowsOf(v, numbers) for v in (bank.local, bank.gates))
-    return Bank(bank.coarse[rows], local, bank.mask[rows], bank.ids[rows], gates)
+        owner, group = gallery.owner[columns] - first, gallery.relevance.group[columns]
+        x, y = (
+            _bank(bank, np.arange(some.start, some.stop), bank.ids[some])
+            for bank, some in ((gallery.x, rows), (gallery.y, columns))
+        )
+        yield _Gallery(x, y, owner, ranks.Relevance.of(group, owner, size))
 
 
 def _joined(parts: list[dict[str, ranks.Both]]) -> dict[str, ranks.Both]:
     """The outcomes of several galleries, concatenated."""
     return {
-        name: ranks.Both(
-            *(
-                ranks.Outcome(*(np.concatenate(v) for v in zip(*outcomes, strict=True)))
-                for outcomes in zip(*(part[name] for part in parts), strict=True)
-            )
-        )
+        name: jax.tree.map(lambda *v: np.concatenate(v), *(part[name] for part in parts))
         for name in parts[0]
     }
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from absl import flags
 
-from fgmm import command_line, components, xla_flags
+from fgmm import command_line, components
 from fgmm.config import ConfigError, as_dict
 from fgmm.eval import binary
 
@@ -89,20 +89,13 @@ class Results:
 def main(argv: list[str]) -> None:
     """Evaluates until the run has ended."""
     del argv
-    workdir = pathlib.Path(command_line.required("workdir"))
+    workdir = binary.begin()
     config = command_line.required("config")
     label = binary.label_of(command_line.given("config"))
-    for line in command_line.left_out():
-        print(line)
-    xla_flags.configure()
-    command_line.use_compilation_cache()
     evaluation = components.build("eval", config, key=label)
-    results = Results(workdir, label, as_dict(config))
     given = flags.FLAGS
-    try:
+    with contextlib.closing(Results(workdir, label, as_dict(config))) as results:
         watch(workdir, evaluation, results, given.weights, given.every, 60 * given.patience)
-    finally:
-        results.close()
 
 
 def watch(

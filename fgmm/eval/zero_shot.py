@@ -24,8 +24,14 @@ from fgmm.config import ConfigError
 from fgmm.config.option import check_options, option
 from fgmm.data.schema import Caption, Clip
 from fgmm.eval import corpus_embeddings, metrics, pairs, passes, result_text
-from fgmm.eval.bank import padded
-from fgmm.eval.recordings import MODALITIES, check_encoders, footnote, open_labelled
+from fgmm.eval.bank import padded, sliced, slices
+from fgmm.eval.recordings import (
+    MODALITIES,
+    check_encoders,
+    footnote,
+    open_labelled,
+    single_queries,
+)
 from fgmm.experiment.build import Experiment
 from fgmm.experiment.state import TrainState
 from fgmm.losses.objective import SCORES
@@ -189,7 +195,8 @@ class _ZeroShot:
         scores = averages.values[averages.valid]
         labels = self.recordings.labels[averages.valid]
         result: dict[str, float] = {}
-        self.queries = self.recordings.queries(averages.valid)
+        names = np.array(self.recordings.names)[averages.valid]
+        self.queries = single_queries(names.tolist())
         truth = labels[:, None] == np.arange(scores.shape[2])
         for number, name in enumerate(self.ranking.names):
             ranks = metrics.retrieval_ranks(scores[:, number], truth)
@@ -212,10 +219,10 @@ class _ZeroShot:
         self, parameters: Any, prompts: Embeddings, clips: Embeddings
     ) -> Float[np.ndarray, "records scores classes"]:
         size, found = self.options.batch_size, []
-        for start in range(0, len(clips.coarse), size):
-            part = jax.tree.map(lambda v, start=start: v[start : start + size], clips)
-            count = len(part.coarse)
-            found.append(np.asarray(self._score(parameters, padded(part, size), prompts))[:count])
+        for rows in slices(len(clips.coarse), size):
+            part = padded(sliced(clips, rows), size)
+            scores = self._score(parameters, part, prompts)
+            found.append(np.asarray(scores)[: rows.stop - rows.start])
         return np.concatenate(found)
 
     def _scores_of_batch(

@@ -95,9 +95,9 @@ def _numbers(run: Run) -> list[str]:
         return ["This checkpoint was not evaluated."]
     parts = []
     for label, protocol in found["protocols"].items():
-        report = json.loads((run.workdir / f"{label}-{run.step}.json").read_text())
-        if report["weights"] != run.weights:
-            parts.append(f"{label} was evaluated with other weights, {report['weights']}.")
+        weights = found["weights"][label]
+        if weights != run.weights:
+            parts.append(f"{label} was evaluated with other weights, {weights or 'not named'}.")
             continue
         prefix = f"{label}/"
         numbers = {

@@ -21,6 +21,7 @@ from fgmm.convert.converted import given_back
 from fgmm.convert.families import families
 from fgmm.convert.towers import MODALITIES, SPACE, Layout, published_preprocessor
 from fgmm.data.text.tokenizers import PublishedTokenizer
+from fgmm.eval import pairs
 from fgmm.experiment.build import Experiment
 from fgmm.export.folder import Run
 
@@ -195,11 +196,7 @@ def _fits(path: str, array: np.ndarray, layout: Layout) -> bool:
 
 def _term(experiment: Experiment) -> str:
     """The name of the coarse term whose temperature is written; empty if there is none."""
-    names = [
-        name
-        for name, entry in experiment.objective.terms.items()
-        if (entry.pair, entry.level, entry.space) == ("video_text", "coarse", SPACE)
-    ]
+    names = pairs.terms(experiment, "video_text", "coarse", SPACE)
     return "published" if "published" in names else next(iter(names), "")
 
 

@@ -130,11 +130,10 @@ def exported_function(run: Run, modality: str) -> jax_export.Exported:
         name: jax.ShapeDtypeStruct((batch, *blank[name].shape[first:]), blank[name].dtype)
         for name in _INPUTS[modality]
     }
-    state = run.state
-    weights = flatten_dict({"params": state.params["model"], **state.statistics}, sep="/")
-    weights = {
-        path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in weights.items()
-    }
+    variables = {"params": run.state.params["model"], **run.state.statistics}
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), flatten_dict(variables, sep="/")
+    )
     function = jax.jit(embedding_function(run.experiment, modality))
     try:
         return jax_export.export(function, platforms=PLATFORMS)(weights, inputs)

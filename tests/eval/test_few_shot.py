@@ -28,7 +28,7 @@ def test_it_is_what_loops_over_draws_give(experiment):
     assert few_shot.Evaluation.table(few(), result).count("untrained") == 2
 
     def features(state):
-        (averages,) = bound._features(state, untrained=False)["trained"]
+        (averages,), _, _ = bound._features.scored(state, lambda x, valid: {})
         return averages.values
 
     labels, classes = bound.recordings.labels, len(bound.recordings.classes)

@@ -240,7 +240,7 @@ def test_captions_with_times_in_windows_of_several_pieces(videos):
     assert "queries/phrase" not in result
     whole = [end - start for start, end in expected]
     assert result["whole_window/caption/mean_iou"] == pytest.approx(np.mean(whole))
-    first, second = (asked._windows.piece(n).video for n in (0, 1))
+    first, second = (asked._windows[n].video for n in (0, 1))
     assert isinstance(first, Stretch)
     assert (first.start, first.seconds) == (corpus[0].video.start, 0.5)
     assert second.start == pytest.approx(first.start + 0.5)

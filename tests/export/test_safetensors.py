@@ -118,6 +118,10 @@ def test_the_card_has_the_numbers_and_their_protocol(workdir):
         page = card.card(run, "a", "It opens.", ["a note"])
         path.write_text(json.dumps(report | {"weights": "last"}))
         other = card.card(run, "a", "")
+        # A file of any name that --output gave, of a time when results named no weights.
+        path = path.rename(workdir / "retrieval-coco.json")
+        path.write_text(json.dumps({k: v for k, v in report.items() if k != "weights"}))
+        unnamed = card.card(run, "a", "")
     finally:
         path.unlink()
     assert "| fine/text_to_video/r@10 | 0.5123 |" in page
@@ -129,6 +133,7 @@ def test_the_card_has_the_numbers_and_their_protocol(workdir):
     config = json.loads(page.rpartition("```json\n")[2].partition("```")[0])
     assert config["model"]["video"]["name"] == experiment.config.model.video.name
     assert "retrieval was evaluated with other weights, last." in other
+    assert "retrieval was evaluated with other weights, not named." in unnamed
     assert "0.5123" not in other
 
 
