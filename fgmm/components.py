@@ -382,7 +382,7 @@ def entries(config: Config) -> list[tuple[str, str]]:
 
 
 def _check_entry(config: Config, key: str) -> None:
-    """Raises ConfigError if there is no entry at a full key."""
+    """Raises ConfigError if there is no entry at a full key, or its name is no text."""
     try:
         entry = at(config, key)
     except KeyError as error:
@@ -390,3 +390,5 @@ def _check_entry(config: Config, key: str) -> None:
     if not isinstance(entry, Config):
         given = f'"{entry}"' if isinstance(entry, str) else "..."
         raise ConfigError(f'{key}={entry!r} must be a dict of keys, such as {{"name": {given}}}')
+    if not isinstance(name := entry.get("name", ""), str):
+        raise ConfigError(f"{key}.name={name!r} must be text")

@@ -139,6 +139,8 @@ def test_a_saved_config_gains_the_keys_that_are_new():
         ("evals.x", {"name": "retrieval", "source": "esc50"}, "must be a dict of keys, such as"),
         ("loggers.x", ("wandb",), "must be a dict of keys"),
         ("data.source", {"name": "folds", "source": "esc50"}, "must be a dict of keys, such as"),
+        ("model.video", {"name": 3}, ".name=3 must be text"),
+        ("data.source", {"name": "folds", "source": {"name": 3}}, ".source.name=3 must be text"),
         ("model.classifiers", 3, "must be a dict of entries"),
     ],
 )
