@@ -21,6 +21,12 @@ def first_clip(clips: int, axis_name: AxisName):
     return 0 if axis_name is None else clips * lax.axis_index(axis_name)
 
 
+def matched_pairs(clips: int, captions: int, axis_name: AxisName):
+    """[b,C]: which of all captions belong to this device's clips."""
+    own = first_clip(clips, axis_name) + jnp.arange(clips)
+    return own[:, None] == jnp.arange(captions)[None]
+
+
 def all_gather(v, axis_name: AxisName):
     """The arrays [b, ...] of all devices as [B, ...] on every device; None stays None."""
     return v if v is None or axis_name is None else lax.all_gather(v, axis_name, tiled=True)
@@ -29,6 +35,14 @@ def all_gather(v, axis_name: AxisName):
 def psum(v, axis_name: AxisName):
     """The sum over all devices."""
     return v if axis_name is None else lax.psum(v, axis_name)
+
+
+def mean_of_valid(values, mask, axis_name: AxisName = None):
+    """The mean over the valid clips of all devices, from values and their mask [b]; 0 where there
+    are none.
+    """
+    total = psum(jnp.sum(jnp.where(mask, values, 0.0)), axis_name)
+    return total / jnp.maximum(psum(jnp.sum(mask), axis_name), 1).astype(values.dtype)
 
 
 def all_to_all(v, axis_name: AxisName):

@@ -46,7 +46,7 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import collectives
 from fgmm.losses.arguments import jitted
-from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather, psum
+from fgmm.losses.collectives import AxisName, accumulation_dtype, all_gather, mean_of_valid
 from fgmm.losses.dense import pool_weights
 from fgmm.losses.options import check_choice
 from fgmm.losses.scores import Scores, both
@@ -241,10 +241,9 @@ def matched_weights(
     Returns:
       β of the device's own captions; 0 for masked phrases.
     """
-    given = s
-    s, _, own, *_ = _whole(s, None, axis_name)
-    mask = _with_mask(given, mask)
-    scores = s.astype(accumulation_dtype(s.dtype))
+    values, _, own, *_ = _whole(s, None, axis_name)
+    mask = _with_mask(s, mask)
+    scores = values.astype(accumulation_dtype(values.dtype))
     scores = jax.lax.stop_gradient(_matched(scores, own[:, :, None]))
     if null_score is None:
         return pool_weights(scores, mask, pool="softmax", temperature=temperature, axis=1)
@@ -321,8 +320,7 @@ def _own(s, axis_name):
         raise ValueError(
             f"clip i belongs to caption i, so B and C must be equal; got {clips} and {C}"
         )
-    first = collectives.first_clip(b, axis_name)
-    return (first + jnp.arange(b))[:, None] == jnp.arange(C)[None]
+    return collectives.matched_pairs(b, C, axis_name)
 
 
 def _pairs(s, pairs, valid, axis_name):
@@ -340,25 +338,22 @@ def _pairs_of_bags(s, pairs, valid, mask, axis_name):
     """As ``_pairs`` for s [b,C,J]; also returns the mask of the candidates of this device's
     captions that count.
     """
-    given = s
-    s, pairs, own, known, counts = _whole(s, pairs, axis_name)
-    mask = _with_mask(given, mask)
+    values, pairs, own, known, counts = _whole(s, pairs, axis_name)
+    mask = _with_mask(s, mask)
     valid = both(both(known, valid), mask.any(1))
     mask &= valid[:, None]
     pairs = (pairs & valid[:, None])[:, :, None] & all_gather(mask, axis_name)[None]
     counts = counts if counts is None else counts[:, :, None]
-    return s, pairs, own[:, :, None], valid, mask, counts
+    return values, pairs, own[:, :, None], valid, mask, counts
 
 
 def _whole(s, pairs, axis_name):
     """The array of scores [b,C,...], the masks of pairs that count and of matched pairs, the valid
     clips by the masks of ``Scores``, and how often each score counts.
     """
-    compared = known = counts = None
-    if isinstance(s, Scores):
-        given = s
-        s, compared, counts = given.of_all_captions(axis_name)
-        known = given.valid
+    s = Scores.of(s)
+    known = s.valid
+    s, compared, counts = s.of_all_captions(axis_name)
     own = _own(s, axis_name)
     if pairs is not None and pairs.shape != own.shape:
         raise ValueError(
@@ -372,10 +367,9 @@ def _whole(s, pairs, axis_name):
 
 def _with_mask(s, mask):
     """The mask of valid candidates of each bag, [b,J]."""
-    values = s
-    if isinstance(s, Scores):
-        values, mask = s.values, both(s.y_valid, mask)
-    return jnp.ones((len(values), values.shape[2]), bool) if mask is None else mask
+    s = Scores.of(s)
+    mask = both(s.y_valid, mask)
+    return jnp.ones((len(s.values), s.values.shape[2]), bool) if mask is None else mask
 
 
 def _narrated(phrase_ids, mask, axis_name):
@@ -455,7 +449,6 @@ def _unit(vectors):
 
 def _reduced(loss, valid, reduction, axis_name):
     check_choice("reduction", reduction, REDUCTIONS)
-    loss = jnp.where(valid, loss, 0)
     if reduction == "none":
-        return loss
-    return psum(loss.sum(), axis_name) / jnp.maximum(psum(valid.sum(), axis_name), 1)
+        return jnp.where(valid, loss, 0)
+    return mean_of_valid(loss, valid, axis_name)

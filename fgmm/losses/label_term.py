@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from jaxtyping import Array, Bool, Float, Int
 
-from fgmm.losses.collectives import AxisName
-from fgmm.losses.supervised import label_found, mean_of_valid
+from fgmm.losses.collectives import AxisName, mean_of_valid
+from fgmm.losses.supervised import label_found
 from fgmm.losses.term import Metrics
 
 

@@ -28,6 +28,7 @@ from fgmm.losses.collectives import (
     all_to_all,
     devices,
     first_clip,
+    matched_pairs,
 )
 from fgmm.losses.scores import Scores
 
@@ -166,7 +167,7 @@ def _allowed(scores, k, axis_name):
     """Coarse scores without gradient, the mask of pairs that may be compared, and the mask of
     matched pairs.
     """
-    known = scores if isinstance(scores, Scores) else Scores(scores)
+    known = Scores.of(scores)
     S = jax.lax.stop_gradient(known.values)
     S = S.astype(accumulation_dtype(S.dtype))
     b, C = S.shape
@@ -174,8 +175,8 @@ def _allowed(scores, k, axis_name):
     if b * devices(axis_name) != C:
         raise ValueError(f"clip i belongs to caption i; got scores {S.shape}")
     valid = jnp.ones(b, bool) if known.valid is None else known.valid
-    own = (first_clip(b, axis_name) + jnp.arange(b))[:, None] == jnp.arange(C)[None]
-    return S, valid[:, None] & all_gather(valid, axis_name)[None], own
+    allowed = valid[:, None] & all_gather(valid, axis_name)[None]
+    return S, allowed, matched_pairs(b, C, axis_name)
 
 
 def _highest(scores, count):

@@ -46,14 +46,16 @@ class Pooling(NamedTuple):
     weighs_phrases: bool = False
 
 
-class Mean:
-    @staticmethod
-    def value(a, valid, temperature, axis):
-        return _sum(_counted(a, valid), axis) / _count(a, valid, axis), ()
-
+class _WithoutTemperature:
     @staticmethod
     def along_temperature(a, valid, temperature, axis, s, saved):
         return jnp.zeros_like(s)
+
+
+class Mean(_WithoutTemperature):
+    @staticmethod
+    def value(a, valid, temperature, axis):
+        return _sum(_counted(a, valid), axis) / _count(a, valid, axis), ()
 
     @staticmethod
     def along_a(a, valid, temperature, axis, s, saved, cotangent):
@@ -61,14 +63,10 @@ class Mean:
         return jnp.broadcast_to(_counted(share, valid), a.shape)
 
 
-class Max:
+class Max(_WithoutTemperature):
     @staticmethod
     def value(a, valid, temperature, axis):
         return _max(a, axis), ()
-
-    @staticmethod
-    def along_temperature(a, valid, temperature, axis, s, saved):
-        return jnp.zeros_like(s)
 
     @staticmethod
     def along_a(a, valid, temperature, axis, s, saved, cotangent):
@@ -123,7 +121,7 @@ class LogSumExp:
         return _exp(a - s, valid, temperature) * (cotangent / _count(a, valid, axis))
 
 
-class Sparc:
+class Sparc(_WithoutTemperature):
     """With r = a − min where that is at least (max − min)/count, else 0: s = min + Σ r²/Σ r.
 
     ∂s/∂a = (2r − Σ r²/Σ r)/Σ r where r > 0; the minima share what these lack to the sum 1.
@@ -133,10 +131,6 @@ class Sparc:
     def value(a, valid, temperature, axis):
         lowest, r = _above_threshold(a, valid, axis)
         return lowest + _sum(r**2, axis) / _one_if_zero(_sum(r, axis)), ()
-
-    @staticmethod
-    def along_temperature(a, valid, temperature, axis, s, saved):
-        return jnp.zeros_like(s)
 
     @staticmethod
     def along_a(a, valid, temperature, axis, s, saved, cotangent):
@@ -152,16 +146,12 @@ class Sparc:
         return cotangent * slope + at_minimum * (cotangent * lacking / _sum(at_minimum, axis))
 
 
-class GivenWeights:
+class GivenWeights(_WithoutTemperature):
     """Σ w a with weights given as arguments; they take the place of ``valid``."""
 
     @staticmethod
     def value(a, weights, temperature, axis):
         return _sum(a * weights, axis), ()
-
-    @staticmethod
-    def along_temperature(a, weights, temperature, axis, s, saved):
-        return jnp.zeros_like(s)
 
     @staticmethod
     def along_a(a, weights, temperature, axis, s, saved, cotangent):

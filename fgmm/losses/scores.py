@@ -36,6 +36,11 @@ class Scores:
     candidates: Int[Array, "b K"] | None = None
     counts: Float[Array, "b K"] | None = None
 
+    @classmethod
+    def of(cls, s: "Scores | Float[Array, 'b C *P']") -> "Scores":
+        """Scores as they are; an array as scores of which all are valid."""
+        return s if isinstance(s, cls) else cls(s)
+
     @property
     def valid(self) -> Bool[Array, "b"] | None:
         """Which clips have valid entries and a caption with valid entries; None for all."""

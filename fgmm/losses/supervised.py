@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fgmm.losses.collectives import AxisName, psum
+from fgmm.losses.collectives import AxisName, mean_of_valid
 
 
 def softmax_cross_entropy(
@@ -75,14 +75,6 @@ def label_found(
     lowest = jnp.finfo(logits.dtype).min
     own = jnp.max(jnp.where(labels, logits, lowest), axis=1)
     return own > jnp.max(jnp.where(labels, lowest, logits), axis=1)
-
-
-def mean_of_valid(
-    values: Float[Array, "b"], mask: Bool[Array, "b"], axis_name: AxisName = None
-) -> Float[Array, ""]:
-    """The mean over the valid clips of all devices; 0 where there are none."""
-    total = psum(jnp.sum(jnp.where(mask, values, 0.0)), axis_name)
-    return total / jnp.maximum(psum(jnp.sum(mask), axis_name), 1).astype(values.dtype)
 
 
 def _finite(logits, mask):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from fgmm.losses import similarity
-from fgmm.losses.collectives import AxisName, all_gather, all_to_all, first_clip, psum
+from fgmm.losses.collectives import AxisName, all_gather, all_to_all, matched_pairs, psum
 from fgmm.losses.dense import POOLS, POOLS_WITH_TEMPERATURE, pool_weights, pooled
 from fgmm.losses.kernels import hopper
 from fgmm.losses.options import check_choice, check_positive
@@ -381,8 +381,7 @@ def top1_accuracy(scores: Scores, axis_name: AxisName = None) -> Float[Array, ""
     """
     s, compared, _ = scores.of_all_captions(axis_name)
     valid = scores.valid
-    own_clips = first_clip(len(s), axis_name) + jnp.arange(len(s))
-    own = own_clips[:, None] == jnp.arange(s.shape[1])[None]
+    own = matched_pairs(*s.shape, axis_name)
     positive = jnp.sum(jnp.where(own, s, 0), axis=1)
     rivals = valid[:, None] & all_gather(valid, axis_name)[None] & ~own
     rivals = rivals if compared is None else rivals & compared

@@ -33,10 +33,7 @@ class ClassifierHead(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Tokens, train: bool) -> Float[Array, "B classes"]:
-        if self.pool == "own":
-            x = jnp.where(jnp.any(tokens.mask, axis=-1)[:, None], tokens.coarse, 0.0)
-        else:
-            x = pooled(tokens.local, tokens.mask, self.pool)
+        x = pooled(tokens.local, tokens.mask, self.pool, own=tokens.coarse)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.astype(jnp.float32))
         zeros = nn.initializers.zeros
         return nn.Dense(self.classes, kernel_init=zeros, name="logits")(x)

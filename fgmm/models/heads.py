@@ -35,13 +35,15 @@ def pooled(
     mask: Bool[Array, "*rest N"],
     pool: str,
     gates: Float[Array, "*rest N"] | None = None,
+    own: Float[Array, "*rest E"] | None = None,
 ) -> Float[Array, "*rest E"]:
     """Pools the valid features along N; 0 where there are none.
 
     Args:
       pool: ``"mean"``, ``"max"``, or ``"gate"`` for a mean with weights softmax(gates) over valid
-        features.
+        features; ``"own"`` takes the encoder's own coarse feature instead.
       gates: logits of the weights, for ``"gate"`` only.
+      own: the encoder's coarse feature, for ``"own"`` only.
     """
     if pool == "gate":
         # A masked feature has weight 0, but 0 times NaN is NaN.
@@ -50,8 +52,9 @@ def pooled(
     if pool == "mean":
         total = jnp.sum(jnp.where(mask[..., None], x, 0.0), axis=-2)
         return total / jnp.maximum(jnp.sum(mask, axis=-1), 1)[..., None].astype(x.dtype)
-    largest = jnp.max(x, axis=-2, where=mask[..., None], initial=jnp.finfo(x.dtype).min)
-    return jnp.where(jnp.any(mask, axis=-1)[..., None], largest, 0.0)
+    if pool == "max":
+        own = jnp.max(x, axis=-2, where=mask[..., None], initial=jnp.finfo(x.dtype).min)
+    return jnp.where(jnp.any(mask, axis=-1)[..., None], own, 0.0)
 
 
 def _shares(gates, mask):
@@ -175,10 +178,8 @@ class Route:
         """The input of the coarse projection: pooled features, or the encoder's coarse feature
         ``own`` for the pool ``"own"``.
         """
-        if self.pool == "own":
-            return jnp.where(jnp.any(mask, axis=-1)[..., None], own, 0.0)
         gates = self.pool_gate(x) if self.pool == "gate" else None
-        return pooled(x, mask, self.pool, gates)
+        return pooled(x, mask, self.pool, gates, own)
 
     def __call__(
         self,

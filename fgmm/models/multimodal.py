@@ -62,14 +62,13 @@ class MultiModal(nn.Module):
             heads.append(self.heads[self._last_head(at, modality)])
             at = earlier
         heads.append(self.heads[self._last_head(at, modality)])
-        pool, gate = self.spaces[at]["pool"], self._gate(space, modality)
-        unit_length, dtype = self.spaces[space]["unit_length"], self.spaces[space]["dtype"]
+        entry = self.spaces[space]
         return Route(
             heads=tuple(reversed(heads)),
-            pool=pool,
-            unit_length=unit_length,
-            dtype=dtype,
-            gate=gate,
+            pool=self.spaces[at]["pool"],
+            unit_length=entry["unit_length"],
+            dtype=entry["dtype"],
+            gate=self._gate(space, modality),
             pool_gate=self._gate(at, modality),
         )
 

@@ -65,22 +65,27 @@ class TransformerEncoder(BaseEncoder, kw_only=True):
 
     def through_blocks(
         self,
-        x: Float[Array, "M L E"],
+        x: Float[Array, "M *L E"],
         attend: Bool[Array, "M L L"] | None,
         train: bool,
+        *,
+        block: type[nn.Module] | None = None,
+        prefix: str = "block",
         **form: Any,
-    ) -> Float[Array, "M L E"]:
+    ) -> Float[Array, "M *L E"]:
         """Applies the blocks ``block_0``, ``block_1``, ..., as layers of this module.
 
         Args:
-          x: a sequence.
+          x: a sequence, or what else ``block`` takes.
           attend: a mask of the elements that each element attends to; None for all.
           train: whether dropout and stochastic depth act.
-          form: further options of ``Block``.
+          block: another class of blocks than ``Block``.
+          prefix: of the names of blocks.
+          form: further options of the blocks.
         """
         for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"block_{number}"
-            x = rematted(Block, name, self.remat)(
+            name = f"{prefix}_{number}"
+            x = rematted(block or Block, name, self.remat)(
                 heads=self.heads,
                 dropout=self.dropout,
                 stochastic_depth=rate,

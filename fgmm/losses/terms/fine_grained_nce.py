@@ -6,7 +6,7 @@ import functools
 import jax.numpy as jnp
 
 from fgmm.losses import contrastive
-from fgmm.losses.collectives import psum
+from fgmm.losses.collectives import mean_of_valid
 from fgmm.losses.dense import pool_weights
 from fgmm.losses.noise_rate import NoisyTerm
 from fgmm.losses.options import check_choice, check_positive
@@ -99,9 +99,8 @@ class Term(NoisyTerm):
             equal = dataclasses.replace(s, values=jnp.zeros_like(s.values))
             guessing = contrast(equal, temperature=1.0, reduction="none")
             null_weight = jnp.where(s.valid, 1 - weights.sum(1), 0)
-            clips = jnp.maximum(psum(s.valid.sum(), axis_name), 1)
-            loss += psum(jnp.sum(null_weight * guessing), axis_name) / clips
-            null_share = psum(null_weight.sum(), axis_name) / clips
+            loss += mean_of_valid(null_weight * guessing, s.valid, axis_name)
+            null_share = mean_of_valid(null_weight, s.valid, axis_name)
             metrics |= {"null_weight": null_share, "null_score": null_score}
         return loss, metrics
 

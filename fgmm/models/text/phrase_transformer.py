@@ -12,9 +12,8 @@ from jaxtyping import Array, Int32
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import rematted
 from fgmm.models.text.phrase_pooling import of_captions, phrase_means
-from fgmm.models.transformer import Block, TransformerEncoder, depth_rates
+from fgmm.models.transformer import TransformerEncoder
 
 
 class Encoder(TransformerEncoder):
@@ -56,16 +55,7 @@ class Encoder(TransformerEncoder):
         attend |= jnp.eye(length, dtype=bool)[None]
 
         x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype)(tokens)
-        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"Block_{number}"
-            x = rematted(Block, name, self.remat)(
-                heads=self.heads,
-                rotary=True,
-                dropout=self.dropout,
-                stochastic_depth=rate,
-                dtype=self.dtype,
-                name=name,
-            )(x, attend, train)
+        x = self.through_blocks(x, attend, train, prefix="Block", rotary=True)
         x = nn.LayerNorm(dtype=self.dtype)(x)
 
         return of_captions(*phrase_means(x, phrase_ids, self.phrases), captions)

@@ -6,7 +6,6 @@ before its blocks. ``python -m fgmm.convert`` converts published weights.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
@@ -43,12 +42,7 @@ class Encoder(PictureTransformer):
         self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B"], train: bool
     ) -> Tokens:
         x, grid = self.patches(frames, bias=False)
-        cells = self.positions[0] * self.positions[1]
-        normal = nn.initializers.normal(self.width**-0.5)
-        token = self.param("class_token", normal, (self.width,))
-        table = self.param("positions", normal, (1 + cells, self.width))
-        x = self.placed(x, grid, table[1:])
-        first = jnp.broadcast_to(token + table[0], (x.shape[0], 1, self.width)).astype(x.dtype)
-        x = self.normalised(jnp.concatenate([first, x], axis=1), "norm_before")
+        x = self.with_class_token(x, grid, nn.initializers.normal(self.width**-0.5))
+        x = self.normalised(x, "norm_before")
         x = self.normalised(self.through_blocks(x, None, train), "norm")
         return self.of_clips(x[:, 1:], x[:, 0], grid, mask)

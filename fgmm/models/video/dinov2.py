@@ -7,7 +7,6 @@ converts published weights.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
@@ -51,18 +50,8 @@ class Encoder(PictureTransformer):
         self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B"], train: bool
     ) -> Tokens:
         x, grid = self.patches(frames, bias=True)
-        cells = self.positions[0] * self.positions[1]
-        normal = nn.initializers.normal(0.02)
-        first = self.param("class_token", normal, (self.width,))[None]
-        table = self.param("positions", normal, (1 + cells, self.width))
-        first = first + table[:1]
-        if self.registers:
-            registers = self.param("registers", normal, (self.registers, self.width))
-            first = jnp.concatenate([first, registers])
-        x = self.placed(x, grid, table[1:], self.antialias)
-        first = jnp.broadcast_to(first, (x.shape[0], *first.shape)).astype(x.dtype)
-        x = jnp.concatenate([first, x], axis=1)
-        x = self.normalised(
-            self.through_blocks(x, None, train, layer_scale=self.layer_scale), "norm"
-        )
+        extra = {"registers": self.registers, "antialias": self.antialias}
+        x = self.with_class_token(x, grid, nn.initializers.normal(0.02), **extra)
+        x = self.through_blocks(x, None, train, layer_scale=self.layer_scale)
+        x = self.normalised(x, "norm")
         return self.of_clips(x[:, 1 + self.registers :], x[:, 0], grid, mask)

@@ -69,6 +69,35 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
         learned = resized_positions(table.reshape(*self.positions, -1), grid, antialias)
         return x + learned.reshape(1, -1, self.width).astype(x.dtype)
 
+    def with_class_token(
+        self,
+        x: Float[Array, "M N E"],
+        grid: tuple[int, int],
+        normal: nn.initializers.Initializer,
+        *,
+        registers: int = 0,
+        antialias: bool = False,
+    ) -> Float[Array, "M L E"]:
+        """A class token and registers, then patches with their positions added, as layers of this
+        module. The class token has a position of its own, registers have none.
+
+        Args:
+          x, grid: as from ``patches``.
+          normal: initialises tokens and positions.
+          registers: number of learned tokens beside the class token.
+          antialias: as in ``resized_positions``.
+        """
+        cells = self.positions[0] * self.positions[1]
+        first = self.param("class_token", normal, (self.width,))[None]
+        table = self.param("positions", normal, (1 + cells, self.width))
+        first = first + table[:1]
+        if registers:
+            others = self.param("registers", normal, (registers, self.width))
+            first = jnp.concatenate([first, others])
+        x = self.placed(x, grid, table[1:], antialias)
+        first = jnp.broadcast_to(first, (len(x), *first.shape)).astype(x.dtype)
+        return jnp.concatenate([first, x], axis=1)
+
     def of_clips(
         self,
         local: Float[Array, "M N E"],

@@ -15,6 +15,7 @@ from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
 from fgmm.models.layers import NORMS, max_pool, rematted
 from fgmm.models.temporal import ConvolutionalEncoder, padding_of, repeated, shifted
+from fgmm.models.video.vivit import tubelets
 
 # Channels of each mixed block: b0, b1_a, b1_b, b2_a, b2_b, b3_b.
 MIXED = {
@@ -42,15 +43,13 @@ def space_to_depth(frames: Float[Array, "B T H W E"]) -> Float[Array, "B t h w F
     Raises:
       ValueError: a size is odd.
     """
-    batch, time, height, width, channels = frames.shape
+    time, height, width = frames.shape[1:4]
     if time % 2 or height % 2 or width % 2:
         raise ValueError(
             f"frames x height x width = {time} x {height} x {width} must all be even for "
             "stem='space_to_depth' (or frames 1, for images); stem='7x7' takes any"
         )
-    x = frames.reshape(batch, time // 2, 2, height // 2, 2, width // 2, 2, channels)
-    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    return x.reshape(batch, time // 2, height // 2, width // 2, 8 * channels)
+    return tubelets(frames, 2, 2)
 
 
 def pool(

@@ -15,20 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from fgmm.config.option import option
 from fgmm.models.embeddings import Tokens
-from fgmm.models.layers import rematted
 from fgmm.models.patches import draw_kept, kept_only, restored, sincos_positions
 from fgmm.models.temporal import repeated
-from fgmm.models.transformer import (
-    Residual,
-    TransformerEncoder,
-    depth_rates,
-    perceptron,
-    self_attention,
-)
+from fgmm.models.transformer import Residual, TransformerEncoder, perceptron, self_attention
 
 
 def tubelets(
-    frames: Float[Array, "B T H W 3"], length: int, patch: int
+    frames: Float[Array, "B T H W C"], length: int, patch: int
 ) -> Float[Array, "B t h w E"]:
     """The pixels of each box of ``length`` frames and ``patch`` x ``patch`` pixels, as channels.
 
@@ -62,9 +55,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T N E"], mask: Bool[Array, "B"], train: bool
+        self, x: Float[Array, "B T N E"], attend: None, train: bool
     ) -> Float[Array, "B T N E"]:
-        del mask  # No clip attends to another.
+        del attend  # It takes the arguments of ``transformer.Block``.
         batch, time, cells, width = x.shape
         add = Residual(self.dropout, self.stochastic_depth)
         y = self_attention(x.reshape(batch * time, cells, width), self.heads, self.dtype)
@@ -117,10 +110,7 @@ class Encoder(TransformerEncoder):
         if drops:
             kept = draw_kept(self.make_rng("dropout"), batch, x.shape[2], self.drop_token)
             x = kept_only(x, kept)
-        for number, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
-            name = f"block_{number}"
-            block = rematted(Block, name, self.remat)
-            x = block(self.heads, self.dropout, rate, self.dtype, name=name)(x, mask, train)
+        x = self.through_blocks(x, None, train, block=Block)
         x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         if drops:
             x, valid = restored(x, kept, grid[1] * grid[2])
