@@ -14,11 +14,10 @@ import tqdm
 from absl import flags
 from jaxtyping import Float32, UInt8
 
-from fgmm import command_line, components
+from fgmm import atomic, command_line, components
 from fgmm.config import ConfigError
 from fgmm.data import contact_sheet
 from fgmm.data.media import decode
-from fgmm.data.preparation import disk
 from fgmm.data.preparation import raw as raws
 from fgmm.data.schema import SILENCE, BadInput, Clip, FrameWriter
 from fgmm.data.text import phrases
@@ -212,8 +211,7 @@ def main(argv: list[str]) -> None:
         statistics=statistics,
     )
     try:
-        with disk.replaced(output) as partial:
-            partial.write_text(page, encoding="utf-8", errors="replace")
+        atomic.write_bytes(output, page.encode(errors="replace"))
     except OSError as error:
         sys.exit(f"error: --output={output} cannot be written: {error.strerror}")
     print(f"{statistics.clips} of {len(source)} clips looked at; written to {output}")

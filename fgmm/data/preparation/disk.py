@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fgmm import remote
+from fgmm import atomic, remote
 from fgmm.config import ConfigError
 
 
@@ -62,23 +61,6 @@ def checksum(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the name of a new file, which takes the place of ``path`` when the context ends, or is
-    removed if that fails.
-
-    Raises:
-      OSError: the file cannot be put in its place.
-    """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes a JSON file as a whole or not at all.
 
@@ -86,7 +68,7 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
       OutputFailed: it cannot be written.
     """
     try:
-        with replaced(path) as partial:
+        with atomic.replaced(path) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n")
             to_disk(partial)
         to_disk(path.parent)

@@ -16,9 +16,8 @@ import sentencepiece
 import tokenizers
 from jaxtyping import Int32
 
-from fgmm import remote
+from fgmm import atomic, remote
 from fgmm.config import ConfigError
-from fgmm.data.preparation import disk
 from fgmm.data.text import phrases as phrases_lib
 
 # Shipped models are named without a path.
@@ -342,8 +341,7 @@ def train(
     output = pathlib.Path(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with disk.replaced(output) as partial:
-            partial.write_bytes(model.getvalue())
+        atomic.write_bytes(output, model.getvalue())
     except OSError as error:
         raise ConfigError(f"output={str(output)!r} cannot be written: {error}") from error
     return Tokenizer(output)
