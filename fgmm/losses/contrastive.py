@@ -351,9 +351,10 @@ def _whole(s, pairs, axis_name):
     """The array of scores [b,C,...], the masks of pairs that count and of matched pairs, the valid
     clips by the masks of ``Scores``, and how often each score counts.
     """
-    s = Scores.of(s)
-    known = s.valid
-    s, compared, counts = s.of_all_captions(axis_name)
+    given = Scores.of(s)
+    # Before ``valid``, since it refuses scores that cannot be contrasted.
+    s, compared, counts = given.of_all_captions(axis_name)
+    known = given.valid
     own = _own(s, axis_name)
     if pairs is not None and pairs.shape != own.shape:
         raise ValueError(

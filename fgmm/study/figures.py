@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ _INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
 _COARSE = ("#1f2430", "#7b8494", "#b4bac4")
 _FINE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00")
 _MARKERS = "osD^vPX"
-_CHARACTERS = 40  # of the legend that fit above one panel, markers included
+_CHARACTERS = 40  # of a title, or of the legend with its markers, that fit above one panel
 
 
 class Line(NamedTuple):
@@ -130,7 +131,7 @@ def _plot(place, line: Line, style: dict) -> None:
 
 
 def _finish(place, panel: Panel, logarithmic: bool) -> None:
-    place.set_title(panel.title, fontsize=9.5, color=_INK)
+    place.set_title(textwrap.fill(panel.title, _CHARACTERS), fontsize=9.5, color=_INK)
     place.set_ylim(0, 1)
     place.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if logarithmic:

@@ -47,12 +47,11 @@ def test_without_fgmm_embeddings_are_the_same(workdir, model, tmp_path):
     assert len([line for line in code.splitlines() if line]) <= 10
     rng = np.random.default_rng(0)
     captions = ["a red ball rolls over the grass", "the star sinks"]
-    spelled = [model._spelled(caption) for caption in captions]
+    spelled = [model._text(caption, 0) for caption in captions]
     given = {
         "video": rng.integers(0, 256, (3, 2, 12, 16, 3), np.uint8),
         "audio": rng.uniform(-0.5, 0.5, (2, model.experiment.shape.samples)).astype(np.float32),
-        "tokens": np.stack([tokens for tokens, _ in spelled]),
-        "phrase_ids": np.stack([phrase_ids for _, phrase_ids in spelled]),
+        **{name: np.concatenate([found[name] for found in spelled]) for name in spelled[0]},
     }
     np.savez(tmp_path / "given.npz", **given)
     program = BEFORE + code.replace("exported/a", str(tmp_path / "out")) + AFTER

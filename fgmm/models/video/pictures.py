@@ -95,7 +95,7 @@ class PictureTransformer(PublishedTransformer, kw_only=True):
             others = self.param("registers", normal, (registers, self.width))
             first = jnp.concatenate([first, others])
         x = self.placed(x, grid, table[1:], antialias)
-        first = jnp.broadcast_to(first, (len(x), *first.shape)).astype(x.dtype)
+        first = jnp.broadcast_to(first, (x.shape[0], *first.shape)).astype(x.dtype)
         return jnp.concatenate([first, x], axis=1)
 
     def of_clips(
