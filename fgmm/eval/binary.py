@@ -70,7 +70,7 @@ def _evaluate(name: str) -> None:
         protocol = as_dict(bound.protocol)
         for line in differences_from(outputs[label], protocol):
             print(line)
-        written = report(name, workdir, experiment, step, weights)
+        written = origin(name, workdir, experiment, step, weights)
         written |= {"protocol": protocol, "results": result}
         if flags.FLAGS.by_query:
             written |= {"by_query": bound.by_query, "queries": bound.queries}
@@ -78,7 +78,7 @@ def _evaluate(name: str) -> None:
         print(f"written to {outputs[label]}")
 
 
-def report(
+def origin(
     name: str, workdir: pathlib.Path, experiment: Any, step: int, weights: str
 ) -> dict[str, Any]:
     """What the file of a result says of the evaluation and of the checkpoint."""

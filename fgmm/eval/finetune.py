@@ -393,7 +393,7 @@ def main(argv: list[str]) -> None:
     print(f"{label}, step {step}, {weights} weights\n{options.table(measured['results'])}")
     if not given.by_query:
         measured = {k: v for k, v in measured.items() if k in ("protocol", "results")}
-    report = binary.report("finetune", workdir, experiment, step, weights)
+    report = binary.origin("finetune", workdir, experiment, step, weights)
     binary.write(output, report | measured)
     print(f"written to {output}")
 
